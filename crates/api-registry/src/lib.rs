@@ -1,0 +1,1 @@
+//! What get, list, watch, create, update, patch and delete mean for any kind.

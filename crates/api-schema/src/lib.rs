@@ -1,0 +1,1 @@
+//! ResourceSpec and shapes as data, and all that follows from a shape.

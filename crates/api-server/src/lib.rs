@@ -1,0 +1,1 @@
+//! HTTP: the request chain, discovery, negotiation, watch and byte streams.

@@ -1,0 +1,1 @@
+//! Typed, read-only views of built-in kinds, as narrow as their users need.

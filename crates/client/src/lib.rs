@@ -1,0 +1,1 @@
+//! Requests, watch, informers, work queue, reconcile loop; transports.

@@ -1,0 +1,1 @@
+//! One folder a controller; the CONTROLLERS table.

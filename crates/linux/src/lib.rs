@@ -1,0 +1,1 @@
+//! Safe wrappers for namespaces, cgroups, mounts, capabilities and seccomp.

@@ -1,0 +1,1 @@
+//! A table of counters, gauges and histograms in Prometheus' text format.

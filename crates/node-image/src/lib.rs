@@ -1,0 +1,1 @@
+//! Images: pull, import, verify, unpack, collect garbage.

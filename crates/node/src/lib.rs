@@ -1,0 +1,1 @@
+//! The kubelet's job: pod plans, probes, volumes, status, node API.

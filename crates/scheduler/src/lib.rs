@@ -1,0 +1,1 @@
+//! Snapshot to decision; the PLUGINS table; binding.

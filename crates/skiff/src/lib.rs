@@ -1,0 +1,1 @@
+//! The skiff binary as a library: build(config) to handle; flag and command tables.

@@ -1,0 +1,1 @@
+//! openraft, the durable log, snapshots.

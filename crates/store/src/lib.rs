@@ -1,0 +1,1 @@
+//! The MVCC state machine and its watch hub: bytes in, bytes out.

@@ -1,0 +1,1 @@
+//! Object builders and check helpers for tests.

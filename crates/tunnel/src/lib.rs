@@ -1,0 +1,1 @@
+//! Byte streams between a server and its nodes: logs, exec, attach, port-forward.
