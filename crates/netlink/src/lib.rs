@@ -1,1 +1,20 @@
-//! Links, addresses, routes and nftables over netlink.
+//! The kernel's network configuration, over netlink: links, addresses, routes,
+//! neighbours, nf_tables and conntrack, without a helper program.
+//!
+//! Every call is synchronous: the kernel answers a netlink request inside the
+//! `sendmsg` that carries it, so a request costs tens of microseconds. A call
+//! may still wait for the kernel's RTNL lock or load many rules, so async
+//! callers use `spawn_blocking`.
+//!
+//! Must not know: Kubernetes, pods' objects, Services.
+//!
+//! Start with [`pod_link`] (a pod's way to the world) and [`host`] (what the
+//! node itself needs); [`nft`] speaks nf_tables; [`wire`] is the message format
+//! under all of them.
+
+pub mod host;
+pub mod pod_link;
+
+mod error;
+
+pub use error::Error;
