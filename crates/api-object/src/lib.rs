@@ -7,10 +7,10 @@
 
 #![warn(missing_docs)]
 
-mod object;
-mod meta;
 mod gvk;
+mod meta;
 pub mod name;
+mod object;
 pub mod quantity;
 pub mod selector;
 pub mod status;

@@ -49,6 +49,10 @@ impl Object {
     /// # Errors
     /// Where the bytes are not a JSON object or the metadata has wrong types.
     pub fn parse(bytes: Bytes) -> Result<Self, ParseError> {
+        // serde reads a struct from an array too; an object never is one.
+        if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
+            return Err(ParseError("an object must be a JSON object".into()));
+        }
         let head: Head<'_> =
             serde_json::from_slice(&bytes).map_err(|error| ParseError(error.to_string()))?;
         let (api_version, kind) = (head.api_version.into_owned(), head.kind.into_owned());
