@@ -20,8 +20,11 @@ pub struct Family<M> {
 struct Inner<M> {
     labels: &'static [&'static str],
     bounds: &'static [f64],
-    metrics: RwLock<BTreeMap<Box<[Box<str>]>, Arc<M>>>,
+    metrics: RwLock<BTreeMap<LabelValues, Arc<M>>>,
 }
+
+/// In the order of the label names.
+pub(crate) type LabelValues = Box<[Box<str>]>;
 
 impl<M> Clone for Family<M> {
     fn clone(&self) -> Self {
@@ -39,7 +42,7 @@ impl<M> Family<M> {
         self.inner.labels
     }
 
-    pub(crate) fn snapshot(&self) -> Vec<(Box<[Box<str>]>, Arc<M>)> {
+    pub(crate) fn snapshot(&self) -> Vec<(LabelValues, Arc<M>)> {
         let metrics = self.inner.metrics.read().unwrap_or_else(PoisonError::into_inner);
         metrics.iter().map(|(values, metric)| (values.clone(), metric.clone())).collect()
     }
@@ -58,7 +61,7 @@ impl<M: Metric> Family<M> {
     /// counter must not be able to bring a server down.
     pub fn with(&self, values: &[&str]) -> Arc<M> {
         debug_assert_eq!(values.len(), self.inner.labels.len());
-        let key: Box<[Box<str>]> = (0..self.inner.labels.len())
+        let key: LabelValues = (0..self.inner.labels.len())
             .map(|index| Box::from(values.get(index).copied().unwrap_or_default()))
             .collect();
         let known = self.inner.metrics.read().unwrap_or_else(PoisonError::into_inner);
