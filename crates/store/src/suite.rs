@@ -1,0 +1,1 @@
+//! What every [`Store`](crate::Store) promises, as tests to run on it.
