@@ -1,1 +1,233 @@
-//! Byte streams between a server and its nodes: logs, exec, attach, port-forward.
+//! What a server asks of a node: logs, exec, attach and port-forward, as
+//! streams of frames.
+//!
+//! The API server ends the client's protocol (WebSocket, SPDY) and speaks
+//! these frames to the node, so a node never parses a client's bytes. This
+//! crate knows neither HTTP nor containers. Here the two ends meet in one
+//! process; the outbound gRPC stream of a remote node carries the same types.
+//! Start at [`NodeStreams`].
+
+#![warn(missing_docs)]
+
+use std::{collections::BTreeMap, fmt, future::Future, pin::Pin, sync::Arc, sync::RwLock};
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+/// A boxed future, so that the trait is usable as an object.
+pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Frames in flight a direction; more makes the sender wait, so a client that
+/// does not read holds at most this many chunks of the node's memory.
+pub const FRAMES_IN_FLIGHT_MAX: usize = 16;
+
+/// Which container of which pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The pod's namespace.
+    pub namespace: String,
+    /// The pod's name.
+    pub pod: String,
+    /// The pod's uid: a new pod of the same name is another target.
+    pub uid: String,
+    /// The container's name; the server has filled in the default.
+    pub container: String,
+}
+
+/// What the server wants opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Open {
+    /// A container's log.
+    Logs(Target, LogOptions),
+    /// A new process in a container.
+    Exec(Target, Vec<String>, Stdio),
+    /// The container's own first process.
+    Attach(Target, Stdio),
+    /// A TCP connection to a port in the pod's network namespace.
+    PortForward(Target, u16),
+}
+
+/// `PodLogOptions`, resolved.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogOptions {
+    /// Keep sending as the container writes.
+    pub follow: bool,
+    /// The container's previous run.
+    pub previous: bool,
+    /// Prefix each line with its RFC 3339 time.
+    pub timestamps: bool,
+    /// Only the last lines.
+    pub tail_lines: Option<u64>,
+    /// Stop after so many bytes.
+    pub limit_bytes: Option<u64>,
+    /// Only lines from this time on, microseconds since 1970.
+    pub since_us: Option<i64>,
+    /// Only `Stdout` or `Stderr`; both where unset (KEP-3288).
+    pub stream: Option<LogStream>,
+}
+
+/// One of a container's two outputs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogStream {
+    /// File descriptor 1.
+    Stdout,
+    /// File descriptor 2.
+    Stderr,
+}
+
+/// Which streams the client wants.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stdio {
+    /// The client will write.
+    pub stdin: bool,
+    /// The client wants stdout.
+    pub stdout: bool,
+    /// The client wants stderr; never together with a terminal.
+    pub stderr: bool,
+    /// Over a terminal.
+    pub tty: bool,
+}
+
+/// Client to node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// Bytes for stdin, or for the forwarded connection.
+    Data(Bytes),
+    /// No more input will come.
+    Close,
+    /// The client's terminal has changed.
+    Resize {
+        /// Columns.
+        width: u16,
+        /// Rows.
+        height: u16,
+    },
+}
+
+/// Node to client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// From stdout, the log, or the forwarded connection.
+    Stdout(Bytes),
+    /// From stderr.
+    Stderr(Bytes),
+    /// The process has ended, or could not run; always the last frame of exec
+    /// and attach. Logs and port-forward end without it when all went well.
+    End(End),
+}
+
+/// How a stream ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The process exited with this code; 128 + n for a signal.
+    Exited(i32),
+    /// It could not be run or the stream broke; for people.
+    Failed(String),
+}
+
+/// The server's end of an open stream. Dropping it ends the stream: the node
+/// stops following, and an exec's process gets SIGHUP by its terminal.
+#[derive(Debug)]
+pub struct ServerEnd {
+    /// To the node.
+    pub input: mpsc::Sender<Input>,
+    /// From the node; `None` is the end.
+    pub output: mpsc::Receiver<Output>,
+}
+
+/// The node's end of an open stream.
+#[derive(Debug)]
+pub struct NodeEnd {
+    /// From the client; `None` means that the client is gone.
+    pub input: mpsc::Receiver<Input>,
+    /// To the client; a send that fails means that the client is gone.
+    pub output: mpsc::Sender<Output>,
+}
+
+/// Both ends of a stream in this process.
+pub fn pair() -> (ServerEnd, NodeEnd) {
+    let (to_node, from_server) = mpsc::channel(FRAMES_IN_FLIGHT_MAX);
+    let (to_server, from_node) = mpsc::channel(FRAMES_IN_FLIGHT_MAX);
+    (
+        ServerEnd { input: to_node, output: from_node },
+        NodeEnd { input: from_server, output: to_server },
+    )
+}
+
+/// Why a stream could not be opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OpenError {
+    /// No stream to that node is up.
+    NodeUnreachable(String),
+    /// The node does not have that pod or container; upstream's wording.
+    NotFound(String),
+    /// The container exists but is not in a state for this: never started,
+    /// ended, no previous run.
+    BadRequest(String),
+    /// Anything else.
+    Failed(String),
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NodeUnreachable(text)
+            | Self::NotFound(text)
+            | Self::BadRequest(text)
+            | Self::Failed(text) => f.write_str(text),
+        }
+    }
+}
+
+impl std::error::Error for OpenError {}
+
+/// What a node offers: the implementation is the crate `node`.
+pub trait NodeStreams: Send + Sync + 'static {
+    /// Opens a stream; the error comes before any byte was sent to the client.
+    fn open(&self, open: Open) -> BoxFuture<Result<ServerEnd, OpenError>>;
+}
+
+/// The nodes that can be reached now, by name.
+#[derive(Default)]
+pub struct Nodes {
+    by_name: RwLock<BTreeMap<String, Arc<dyn NodeStreams>>>,
+}
+
+impl Nodes {
+    /// Makes a node reachable, replacing an older stream of the same name.
+    pub fn insert(&self, name: &str, node: Arc<dyn NodeStreams>) {
+        self.by_name.write().expect("no panic while held").insert(name.to_owned(), node);
+    }
+
+    /// Opens a stream on a node.
+    ///
+    /// # Errors
+    /// [`OpenError::NodeUnreachable`] for a node that is not connected, else
+    /// what the node says.
+    pub async fn open(&self, node: &str, open: Open) -> Result<ServerEnd, OpenError> {
+        let found = self.by_name.read().expect("no panic while held").get(node).cloned();
+        match found {
+            Some(node) => node.open(open).await,
+            None => Err(OpenError::NodeUnreachable(format!(
+                "node \"{node}\" is not connected to this server"
+            ))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_unknown_node_is_said_to_be_unreachable() {
+        let target = Target {
+            namespace: "default".into(),
+            pod: "a".into(),
+            uid: "u".into(),
+            container: "c".into(),
+        };
+        let opened = Nodes::default().open("n1", Open::Attach(target, Stdio::default())).await;
+        assert!(matches!(opened, Err(OpenError::NodeUnreachable(text)) if text.contains("n1")));
+    }
+}
