@@ -1,1 +1,26 @@
-//! Pod sandboxes and containers through shims.
+//! Pod sandboxes and containers: namespaces, cgroups, root file systems and
+//! the shim that holds each pod, behind one async trait.
+//!
+//! This crate knows no Kubernetes object, no image format and no network:
+//! root file systems come as directories, a sandbox's network namespace is
+//! handed out as a path for somebody else to plumb.
+//!
+//! Start reading at [`Runtime`], then [`spec`] for what goes in and [`state`]
+//! for what comes out. [`ShimRuntime`] is the implementation: it turns a
+//! specification into a list of steps (`plan`) and has the pod's shim
+//! (`node-shim`) run them.
+
+mod error;
+mod runtime;
+mod shim_runtime;
+pub mod spec;
+pub mod state;
+
+pub use error::{Error, Result};
+pub use runtime::{AttachStreams, BoxFuture, ControlMessage, ExecSession, Runtime, SessionControl};
+pub use shim_runtime::{Config, ShimRuntime, killall};
+pub use spec::{ContainerSpec, ExecSpec, SandboxSpec};
+pub use state::{
+    Container, ContainerId, ContainerState, Event, ExecOutput, ExitStatus, Sandbox, SandboxId,
+    SandboxState, Stats,
+};
