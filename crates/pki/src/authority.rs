@@ -1,0 +1,199 @@
+//! A CA: making one, loading one, signing with it.
+
+use std::{path::Path, time::Duration};
+
+use jiff::Timestamp;
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
+};
+use ring::rand::{SecureRandom, SystemRandom};
+use rustls_pki_types::{CertificateDer, pem::PemObject};
+use x509_parser::prelude::{ASN1Time, FromDer, X509Certificate};
+
+use crate::{
+    Error, file,
+    layout::{BACKDATED, CA_LIFE, CERTIFICATE_LIFE, Usage},
+};
+
+/// A CA with its key.
+pub struct Authority {
+    certificate: CertificateDer<'static>,
+    pem: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl std::fmt::Debug for Authority {
+    /// Without the key.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Authority").finish_non_exhaustive()
+    }
+}
+
+/// What a leaf certificate shall say.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    pub(crate) common_name: String,
+    pub(crate) organization: Option<&'static str>,
+    pub(crate) alternatives: Vec<String>,
+    pub(crate) usage: Usage,
+}
+
+impl Authority {
+    /// Loads `<dir>/<name>.crt` and `.key`, or makes them where no certificate
+    /// is there. A key alone is what a crash in the middle of the first start
+    /// leaves; nobody has seen its certificate, so it is replaced.
+    pub(crate) fn open(dir: &Path, name: &str, now: Timestamp) -> Result<Self, Error> {
+        let (crt, key) = (dir.join(format!("{name}.crt")), dir.join(format!("{name}.key")));
+        let Some(pem) = file::read(&crt)? else {
+            return Self::create(&crt, &key, name, now);
+        };
+        let unusable = |path: &Path, fault: String, advice| Error::Unusable {
+            path: path.into(),
+            fault,
+            advice,
+        };
+        const RESTORE: &str = "restore it from a backup; removing all of the CA's files makes a new CA, and every node and kubeconfig must then join anew";
+        let Some(key_pem) = file::read(&key)? else {
+            return Err(unusable(
+                &key,
+                format!("missing, while {} is there", crt.display()),
+                RESTORE,
+            ));
+        };
+        let key_pair = KeyPair::from_pem(&key_pem).map_err(|error| {
+            unusable(&key, format!("no private key in PEM form ({error})"), RESTORE)
+        })?;
+        let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|error| {
+            unusable(&crt, format!("no certificate in PEM form ({error})"), RESTORE)
+        })?;
+        let (_, parsed) = X509Certificate::from_der(&certificate)
+            .map_err(|error| unusable(&crt, format!("no X.509 certificate ({error})"), RESTORE))?;
+        if !parsed.is_ca() {
+            return Err(unusable(&crt, "not the certificate of a CA".into(), RESTORE));
+        }
+        use rcgen::PublicKeyData;
+        if parsed.public_key().raw != key_pair.subject_public_key_info() {
+            let fault = format!("does not belong to the key in {}", key.display());
+            return Err(unusable(&crt, fault, RESTORE));
+        }
+        let until = parsed.validity().not_after.timestamp();
+        if until <= now.as_second() {
+            return Err(unusable(
+                &crt,
+                format!("expired at {}", parsed.validity().not_after),
+                "check the machine's clock; if it is right, the CA must be replaced",
+            ));
+        }
+        let issuer = Issuer::from_ca_cert_der(&certificate, key_pair)?;
+        Ok(Self { certificate, pem, issuer })
+    }
+
+    fn create(crt: &Path, key: &Path, name: &str, now: Timestamp) -> Result<Self, Error> {
+        let key_pair = KeyPair::generate()?;
+        // The time in the name tells apart the CAs of two clusters, since
+        // clients pick a trust anchor by its name.
+        let mut params = params(&format!("skiff-{name}@{}", now.as_second()), None, now, CA_LIFE)?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![
+            KeyUsagePurpose::DigitalSignature,
+            KeyUsagePurpose::KeyCertSign,
+            KeyUsagePurpose::CrlSign,
+        ];
+        let certificate = params.self_signed(&key_pair)?;
+        let pem = certificate.pem();
+        file::write(key, &key_pair.serialize_pem())?;
+        file::write(crt, &pem)?;
+        let certificate = CertificateDer::from(certificate);
+        let issuer = Issuer::from_ca_cert_der(&certificate, key_pair)?;
+        Ok(Self { certificate, pem, issuer })
+    }
+
+    /// The certificate as PEM text: `certificate-authority-data`, `ca.crt`.
+    pub fn pem(&self) -> &str {
+        &self.pem
+    }
+
+    /// The certificate.
+    pub fn certificate(&self) -> &CertificateDer<'static> {
+        &self.certificate
+    }
+
+    /// SHA-256 of the public key (SPKI), the hash inside join tokens. Equal to
+    /// `openssl x509 -pubkey -noout | openssl pkey -pubin -outform der | sha256sum`.
+    pub fn public_key_hash(&self) -> [u8; 32] {
+        use rcgen::PublicKeyData;
+        sha256(&self.issuer.key().subject_public_key_info())
+    }
+
+    /// Signs a certificate for a new key; returns both as PEM.
+    pub(crate) fn issue(
+        &self,
+        request: &Request,
+        now: Timestamp,
+    ) -> Result<(String, String), Error> {
+        let key_pair = KeyPair::generate()?;
+        let mut params = params(&request.common_name, request.organization, now, CERTIFICATE_LIFE)?;
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.use_authority_key_identifier_extension = true;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = match request.usage {
+            Usage::Server => vec![ExtendedKeyUsagePurpose::ServerAuth],
+            Usage::Client => vec![ExtendedKeyUsagePurpose::ClientAuth],
+            Usage::Both => {
+                vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth]
+            }
+        };
+        for name in &request.alternatives {
+            params.subject_alt_names.push(match name.parse() {
+                Ok(address) => SanType::IpAddress(address),
+                Err(_) => SanType::DnsName(dns_name(name)?),
+            });
+        }
+        let certificate = params.signed_by(&key_pair, &self.issuer)?;
+        Ok((certificate.pem(), key_pair.serialize_pem()))
+    }
+}
+
+fn dns_name(name: &str) -> Result<rcgen::string::Ia5String, Error> {
+    let refused = |fault: &str| Error::Name { name: name.into(), fault: fault.into() };
+    let host = name.strip_prefix("*.").unwrap_or(name);
+    rustls_pki_types::DnsName::try_from(host)
+        .map_err(|_| refused("neither a DNS name nor an IP address"))?;
+    name.try_into().map_err(|_| refused("not ASCII"))
+}
+
+fn params(
+    common_name: &str,
+    organization: Option<&str>,
+    now: Timestamp,
+    life: Duration,
+) -> Result<CertificateParams, Error> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    if let Some(organization) = organization {
+        params.distinguished_name.push(DnType::OrganizationName, organization);
+    }
+    params.distinguished_name.push(DnType::CommonName, common_name);
+    // The trait of time types differs between crates; unix seconds do not.
+    let at = |second: i64| {
+        ASN1Time::from_timestamp(second).map(|time| time.to_datetime()).map_err(|error| {
+            Error::Crypto(format!("no certificate can say second {second}: {error}"))
+        })
+    };
+    params.not_before = at(now.as_second().saturating_sub_unsigned(BACKDATED.as_secs()))?;
+    params.not_after = at(now.as_second().saturating_add_unsigned(life.as_secs()))?;
+    let mut serial = [0; 16];
+    SystemRandom::new()
+        .fill(&mut serial)
+        .map_err(|_| Error::Crypto("the system's random source failed".into()))?;
+    // A positive number of constant length (RFC 5280, 4.1.2.2).
+    serial[0] = serial[0] & 0x7f | 0x40;
+    params.serial_number = Some(SerialNumber::from_slice(&serial));
+    Ok(params)
+}
+
+pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
+    digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
+}

@@ -1,0 +1,95 @@
+//! rustls configurations. ring is named explicitly, so that no dependency's
+//! features decide about cryptography.
+
+use std::sync::Arc;
+
+use rustls::{
+    ClientConfig, RootCertStore, ServerConfig,
+    client::ResolvesClientCert,
+    crypto::CryptoProvider,
+    server::{NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier},
+    time_provider::TimeProvider,
+};
+use rustls_pki_types::{CertificateDer, pem::PemObject};
+
+use crate::Error;
+
+/// Which client certificates a server accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientAuth {
+    /// One that the CA signed, or none at all: other credentials may follow.
+    Optional,
+    /// One that the CA signed.
+    Required,
+}
+
+/// The cryptography that everything here uses.
+pub fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+/// A server's side. `certificate` is asked at each handshake, so it may be
+/// replaced while running.
+///
+/// # Errors
+/// Where `client_ca` cannot be used as a trust anchor.
+pub fn server_config(
+    certificate: Arc<dyn ResolvesServerCert>,
+    client_ca: &CertificateDer<'static>,
+    client_auth: ClientAuth,
+    alpn: &[&[u8]],
+    clock: Arc<dyn TimeProvider>,
+) -> Result<ServerConfig, Error> {
+    let mut verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots(client_ca)?), provider());
+    if client_auth == ClientAuth::Optional {
+        verifier = verifier.allow_unauthenticated();
+    }
+    let verifier = verifier.build().map_err(|error| Error::Crypto(error.to_string()))?;
+    let mut config = ServerConfig::builder_with_details(provider(), clock)
+        .with_safe_default_protocol_versions()?
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(certificate);
+    // A resumed session carries the client's identity of the first handshake
+    // and is not verified again, so an expired certificate would live on in it.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+    Ok(config)
+}
+
+/// A client's side; it trusts `server_ca` only and shows `certificate` if given.
+///
+/// # Errors
+/// Where `server_ca` cannot be used as a trust anchor.
+pub fn client_config(
+    certificate: Option<Arc<dyn ResolvesClientCert>>,
+    server_ca: &CertificateDer<'static>,
+    alpn: &[&[u8]],
+    clock: Arc<dyn TimeProvider>,
+) -> Result<ClientConfig, Error> {
+    let builder = ClientConfig::builder_with_details(provider(), clock)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots(server_ca)?);
+    let mut config = match certificate {
+        Some(certificate) => builder.with_client_cert_resolver(certificate),
+        None => builder.with_no_client_auth(),
+    };
+    config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+    Ok(config)
+}
+
+/// The first certificate of a PEM text, such as `certificate-authority-data`.
+///
+/// # Errors
+/// Says what is wrong with the text.
+pub fn certificate_from_pem(pem: &str) -> Result<CertificateDer<'static>, Error> {
+    CertificateDer::from_pem_slice(pem.as_bytes())
+        .map_err(|error| Error::Crypto(format!("no certificate in PEM form: {error}")))
+}
+
+fn roots(ca: &CertificateDer<'static>) -> Result<RootCertStore, Error> {
+    let mut roots = RootCertStore::empty();
+    roots.add(ca.clone())?;
+    Ok(roots)
+}
