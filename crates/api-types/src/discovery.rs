@@ -1,0 +1,30 @@
+//! `discovery.k8s.io/v1`.
+#![allow(missing_docs, reason = "each field is the API's field of that name")]
+
+use api_object::Meta;
+
+use crate::{core::ObjectReference, views};
+
+views! {
+    EndpointSlice {
+        metadata: Meta,
+        address_type: String,
+        endpoints: Vec<Endpoint>,
+        ports: Vec<EndpointPort>,
+    }
+    Endpoint {
+        addresses: Vec<String>,
+        conditions: EndpointConditions,
+        hostname: Option<String>,
+        target_ref: Option<ObjectReference>,
+        node_name: Option<String>,
+        zone: Option<String>,
+    }
+    EndpointConditions { ready: Option<bool>, serving: Option<bool>, terminating: Option<bool>, }
+    EndpointPort {
+        name: Option<String>,
+        protocol: Option<String>,
+        port: Option<i32>,
+        app_protocol: Option<String>,
+    }
+}
