@@ -1,0 +1,36 @@
+//! The one binary of the built-in image `skiff.local/toolbox`, as bytes. The
+//! image puts [`TOOLBOX`] at `/bin/toolbox`, makes a symbolic link to it for
+//! each of [`PROGRAMS`] beside it, and has `/bin/toolbox` as entry point.
+//!
+//! Must not know: images. The `toolbox` crate is the source.
+
+/// A static ELF for the machine this was built for.
+pub static TOOLBOX: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/toolbox"));
+
+/// The names that the binary answers to.
+pub static PROGRAMS: &[&str] = include!(concat!(env!("OUT_DIR"), "/programs.rs"));
+
+#[cfg(test)]
+mod tests {
+    use super::{PROGRAMS, TOOLBOX};
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    use std::process::Command;
+
+    #[test]
+    fn it_is_small_static_and_runs() {
+        assert!(TOOLBOX.len() < 1_200_000, "{} bytes", TOOLBOX.len());
+        assert!(!TOOLBOX.windows(8).any(|w| w == b"ld-linux"), "needs a dynamic loader");
+        let dir = std::env::temp_dir().join(format!("toolbox-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let path = dir.join("toolbox");
+        let mut options = std::fs::OpenOptions::new();
+        let mut file = options.write(true).create(true).mode(0o755).open(&path).unwrap();
+        file.write_all(TOOLBOX).unwrap();
+        drop(file);
+        let out = Command::new(&path).args(["echo", "a", "b"]).output().unwrap();
+        std::fs::remove_dir_all(&dir).unwrap();
+        assert_eq!(out.stdout, b"a b\n");
+        assert!(PROGRAMS.contains(&"tar"));
+    }
+}
