@@ -1,1 +1,39 @@
-//! ResourceSpec and shapes as data, and all that follows from a shape.
+//! Kinds of objects as data, and everything that follows from the data.
+//!
+//! A [`Schema`] is an arena of [`Shape`]s: which fields a type has, how their
+//! lists merge, which protobuf numbers they travel under. A [`ResourceSpec`] is
+//! one served resource: names, verbs, columns, hooks and a shape. The engines
+//! here take a shape and a tree of JSON: decoding with strict field validation,
+//! defaults, structural validation, strategic merge patch, table cells and
+//! OpenAPI documents.
+//!
+//! This crate knows no kind by name, no HTTP and no storage; now comes in as an
+//! argument. Start reading at [`ResourceSpec`], whose methods are what a
+//! registry calls in the order of a request (`lifecycle`), then [`Shape`].
+
+mod catalogue;
+mod decode;
+mod default;
+pub mod fault;
+mod hooks;
+mod lifecycle;
+pub mod meta;
+mod resource;
+mod scale;
+mod shape;
+mod strategic;
+mod table;
+mod text;
+pub mod tree;
+mod validate;
+
+pub use catalogue::Catalogue;
+pub use decode::{FieldValidation, decoded_as};
+pub use fault::{Faults, Path};
+pub use hooks::{Generation, Hooks, NameRule};
+pub use resource::{
+    Cell, Column, Read, ResourceSpec, Role, ScalePaths, SelectableField, StoredAs, Subresource,
+};
+pub use shape::{Field, Holds, ListType, Rule, Schema, Shape, ShapeId, ShapeRef, Text, Type};
+pub use table::{age, human_duration};
+pub use text::ShapeTextError;

@@ -1,0 +1,164 @@
+//! Faults of an object, in upstream's words (apimachinery `validation/field`),
+//! since scripts and people match on them.
+
+use std::fmt;
+
+use api_object::status::Cause;
+use serde_json::Value;
+
+/// A place in an object, `spec.containers[0].name`. Lives on the stack and is
+/// only written out when there is a fault.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Path<'a> {
+    parent: Option<&'a Path<'a>>,
+    segment: Segment<'a>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+enum Segment<'a> {
+    #[default]
+    Root,
+    Name(&'a str),
+    Index(usize),
+    Key(&'a str),
+}
+
+impl<'a> Path<'a> {
+    /// The object itself.
+    pub const ROOT: Path<'static> = Path { parent: None, segment: Segment::Root };
+
+    /// A field, or several joined by dots, of the object itself.
+    pub const fn new(name: &'a str) -> Self {
+        Self { parent: None, segment: Segment::Name(name) }
+    }
+
+    /// A field, or several joined by dots.
+    pub const fn child<'b>(&'b self, name: &'b str) -> Path<'b> {
+        Path { parent: Some(self), segment: Segment::Name(name) }
+    }
+
+    /// An element of a list.
+    pub const fn index<'b>(&'b self, index: usize) -> Path<'b> {
+        Path { parent: Some(self), segment: Segment::Index(index) }
+    }
+
+    /// An entry of a map.
+    pub const fn key<'b>(&'b self, key: &'b str) -> Path<'b> {
+        Path { parent: Some(self), segment: Segment::Key(key) }
+    }
+}
+
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let dot = match self.parent {
+            Some(parent) => {
+                parent.fmt(f)?;
+                !matches!(parent, Path { parent: None, segment: Segment::Root })
+            }
+            None => false,
+        };
+        match self.segment {
+            Segment::Root => Ok(()),
+            Segment::Name(name) if dot => write!(f, ".{name}"),
+            Segment::Name(name) => f.write_str(name),
+            Segment::Index(index) => write!(f, "[{index}]"),
+            Segment::Key(key) => write!(f, "[{key}]"),
+        }
+    }
+}
+
+/// What is wrong with an object, in the order in which it was found.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Faults(Vec<Cause>);
+
+impl Faults {
+    fn push(&mut self, reason: &str, path: &Path<'_>, message: String) {
+        self.0.push(Cause { reason: reason.into(), message, field: path.to_string() });
+    }
+
+    /// `Required value`, or `Required value: detail`.
+    pub fn required(&mut self, path: &Path<'_>, detail: &str) {
+        self.push("FieldValueRequired", path, with_detail("Required value", detail));
+    }
+
+    /// `Invalid value: "x": detail`.
+    pub fn invalid(&mut self, path: &Path<'_>, value: impl Into<Value>, detail: impl AsRef<str>) {
+        let message = format!("Invalid value: {}", shown(&value.into()));
+        self.push("FieldValueInvalid", path, with_detail(&message, detail.as_ref()));
+    }
+
+    /// One `Invalid value` for each message of a name rule.
+    pub fn invalid_all(&mut self, path: &Path<'_>, value: &str, details: Vec<String>) {
+        for detail in details {
+            self.invalid(path, value, detail);
+        }
+    }
+
+    /// `Duplicate value: "x"`.
+    pub fn duplicate(&mut self, path: &Path<'_>, value: impl Into<Value>) {
+        let message = format!("Duplicate value: {}", shown(&value.into()));
+        self.push("FieldValueDuplicate", path, message);
+    }
+
+    /// `Forbidden: detail`.
+    pub fn forbidden(&mut self, path: &Path<'_>, detail: &str) {
+        self.push("FieldValueForbidden", path, with_detail("Forbidden", detail));
+    }
+
+    /// `Too long: may not be more than N bytes`.
+    pub fn too_long(&mut self, path: &Path<'_>, bytes_max: usize) {
+        let message = format!("Too long: may not be more than {bytes_max} bytes");
+        self.push("FieldValueTooLong", path, message);
+    }
+
+    /// `Too many: N: must have at most M items`.
+    pub fn too_many(&mut self, path: &Path<'_>, count: usize, count_max: usize) {
+        let message = format!("Too many: {count}: must have at most {count_max} items");
+        self.push("FieldValueTooMany", path, message);
+    }
+
+    /// `Unsupported value: "x": supported values: "A", "B"`.
+    pub fn unsupported<'v>(
+        &mut self,
+        path: &Path<'_>,
+        value: impl Into<Value>,
+        supported: impl IntoIterator<Item = &'v str>,
+    ) {
+        let mut supported: Vec<String> =
+            supported.into_iter().map(|value| format!("{value:?}")).collect();
+        supported.sort();
+        let message = format!(
+            "Unsupported value: {}: supported values: {}",
+            shown(&value.into()),
+            supported.join(", ")
+        );
+        self.push("FieldValueNotSupported", path, message);
+    }
+
+    /// `Not found: "x"`.
+    pub fn not_found(&mut self, path: &Path<'_>, value: impl Into<Value>) {
+        self.push("FieldValueNotFound", path, format!("Not found: {}", shown(&value.into())));
+    }
+
+    /// Whether nothing is wrong.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// For [`api_object::Status::invalid`].
+    pub fn into_causes(self) -> Vec<Cause> {
+        self.0
+    }
+}
+
+fn with_detail(message: &str, detail: &str) -> String {
+    if detail.is_empty() { message.to_owned() } else { format!("{message}: {detail}") }
+}
+
+/// Text in quotes, numbers bare, objects as JSON.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::String(text) => format!("{text:?}"),
+        value => value.to_string(),
+    }
+}

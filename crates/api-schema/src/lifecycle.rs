@@ -1,0 +1,121 @@
+//! What every write of every kind goes through, in the order of a request:
+//! `decode`, `default`, `prepare_*`, (admission), `validate_*`, (the store).
+//!
+//! Metadata that the registry owns (uid, resourceVersion, timestamps) is not
+//! touched here; generation is, since when it rises depends on the kind.
+
+use api_object::status::Cause;
+use serde_json::Value;
+
+use crate::{Faults, Generation, Path, ResourceSpec, Type, meta, tree};
+
+impl ResourceSpec {
+    /// Before a create: status is the server's, generation starts at 1.
+    pub fn prepare_create(&self, object: &mut Value) {
+        if self.has_status() {
+            self.reset_status(object);
+        }
+        tree::remove(object, "metadata.generation");
+        if self.generation != Generation::None {
+            tree::set(object, "metadata.generation", 1);
+        }
+        (self.hooks.prepare_create)(self, object);
+    }
+
+    /// Before an update of the object: status stays as it was, generation rises
+    /// where the desired state changed.
+    pub fn prepare_update(&self, new: &mut Value, old: &Value) {
+        if self.has_status() {
+            tree::copy(old, new, "status");
+        }
+        tree::copy(old, new, "metadata.generation");
+        (self.hooks.prepare_update)(self, new, old);
+        self.bump_generation(new, old);
+    }
+
+    /// Before an update of `status`: everything else stays as it was.
+    pub fn prepare_status(&self, new: &mut Value, old: &Value) {
+        keep_all_but(new, old, &["status", "metadata"]);
+        for path in ["labels", "generation", "deletionTimestamp", "deletionGracePeriodSeconds"] {
+            tree::copy(old, new, &format!("metadata.{path}"));
+        }
+        (self.hooks.prepare_status)(self, new, old);
+    }
+
+    /// Lets generation rise where desired state differs from `old`; for writes
+    /// that do not go through [`Self::prepare_update`], such as scale.
+    pub fn bump_generation(&self, new: &mut Value, old: &Value) {
+        let differs = |path| tree::get(new, path) != tree::get(old, path);
+        let rises = match self.generation {
+            Generation::None => false,
+            Generation::Spec => differs("spec"),
+            Generation::SpecAndAnnotations => differs("spec") || differs("metadata.annotations"),
+            Generation::Content => content(new).ne(content(old)),
+        };
+        if rises {
+            let generation = tree::int(old, "metadata.generation").unwrap_or(0);
+            tree::set(new, "metadata.generation", generation + 1);
+        }
+    }
+
+    /// Faults of a new object, in upstream's words, for `Status::invalid`.
+    pub fn validate_create(&self, object: &Value) -> Vec<Cause> {
+        let mut faults = Faults::default();
+        meta::validate(self, object, &mut faults);
+        self.validate_content(object, &mut faults);
+        faults.into_causes()
+    }
+
+    /// Faults of an update.
+    pub fn validate_update(&self, new: &Value, old: &Value) -> Vec<Cause> {
+        let mut faults = Faults::default();
+        meta::validate_update(self, new, old, &mut faults);
+        self.validate_content(new, &mut faults);
+        (self.hooks.validate_update)(self, new, old, &mut faults);
+        faults.into_causes()
+    }
+
+    /// Faults of an update of status.
+    pub fn validate_status(&self, new: &Value, old: &Value) -> Vec<Cause> {
+        let mut faults = Faults::default();
+        meta::validate_update(self, new, old, &mut faults);
+        self.shape.schema.validate(self.shape.id, new, &Path::ROOT, &mut faults);
+        (self.hooks.validate_status)(self, new, old, &mut faults);
+        faults.into_causes()
+    }
+
+    fn validate_content(&self, object: &Value, faults: &mut Faults) {
+        self.shape.schema.validate(self.shape.id, object, &Path::ROOT, faults);
+        (self.hooks.validate)(self, object, faults);
+    }
+
+    /// Makes status what it is where nothing was observed yet.
+    fn reset_status(&self, object: &mut Value) {
+        let schema = &self.shape.schema;
+        let empty = match schema.field(self.shape.id, "status").map(|field| field.ty) {
+            Some(Type::Struct(id)) => schema.zero_struct(id),
+            _ => Value::Null,
+        };
+        match empty {
+            Value::Null => drop(tree::remove(object, "status")),
+            empty => tree::set(object, "status", empty),
+        }
+    }
+}
+
+/// Makes every top-level field but the named ones the old one's.
+pub(crate) fn keep_all_but(new: &mut Value, old: &Value, but: &[&str]) {
+    let (Value::Object(new), Value::Object(old)) = (new, old) else { return };
+    new.retain(|key, _| but.contains(&key.as_str()));
+    for (key, value) in old.iter().filter(|(key, _)| !but.contains(&key.as_str())) {
+        new.insert(key.clone(), value.clone());
+    }
+}
+
+fn content(object: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    object
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter(|(key, _)| !matches!(key.as_str(), "metadata" | "status"))
+}

@@ -1,0 +1,145 @@
+//! Validation of `metadata`, the same for every kind.
+
+use api_object::name;
+use serde_json::Value;
+
+use crate::{Faults, Path, ResourceSpec, tree};
+
+/// Upstream's limit for all annotations of an object together.
+const ANNOTATIONS_BYTES_MAX: usize = 256 * 1024;
+
+const METADATA: Path<'static> = Path::new("metadata");
+
+/// Faults of the metadata of an object.
+pub(crate) fn validate(spec: &ResourceSpec, object: &Value, faults: &mut Faults) {
+    let generate_name = tree::text(object, "metadata.generateName");
+    let given = tree::text(object, "metadata.name");
+    if !generate_name.is_empty() {
+        // A prefix may end in a dash, since a suffix follows.
+        let masked = match generate_name.strip_suffix('-') {
+            Some(stem) if !stem.is_empty() => format!("{stem}a"),
+            _ => generate_name.to_owned(),
+        };
+        let path = METADATA.child("generateName");
+        faults.invalid_all(&path, generate_name, (spec.hooks.name)(&masked));
+    }
+    if given.is_empty() {
+        if generate_name.is_empty() {
+            faults.required(&METADATA.child("name"), "name or generateName is required");
+        }
+    } else {
+        faults.invalid_all(&METADATA.child("name"), given, (spec.hooks.name)(given));
+    }
+    let namespace = tree::text(object, "metadata.namespace");
+    let path = METADATA.child("namespace");
+    match (spec.namespaced, namespace) {
+        (true, "") => faults.required(&path, ""),
+        (true, namespace) => {
+            faults.invalid_all(&path, namespace, name::dns1123_label(namespace));
+        }
+        (false, "") => {}
+        (false, _) => faults.forbidden(&path, "not allowed on this type"),
+    }
+    common(object, faults);
+}
+
+/// Faults of a change of metadata.
+pub(crate) fn validate_update(_spec: &ResourceSpec, new: &Value, old: &Value, faults: &mut Faults) {
+    common(new, faults);
+    for field in ["name", "namespace", "uid", "creationTimestamp"] {
+        let path = format!("metadata.{field}");
+        let (new, old) = (tree::get(new, &path), tree::get(old, &path));
+        if new != old {
+            faults.invalid(&METADATA.child(field), new.clone(), "field is immutable");
+        }
+    }
+    if !tree::get(old, "metadata.deletionTimestamp").is_null() {
+        let before = tree::list(old, "metadata.finalizers");
+        let added: Vec<&str> = tree::list(new, "metadata.finalizers")
+            .iter()
+            .filter(|finalizer| !before.contains(finalizer))
+            .filter_map(Value::as_str)
+            .collect();
+        if !added.is_empty() {
+            faults.forbidden(
+                &METADATA.child("finalizers"),
+                &format!(
+                    "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
+                    added.iter().map(|f| format!("{f:?}")).collect::<Vec<_>>().join(", ")
+                ),
+            );
+        }
+    }
+}
+
+fn common(object: &Value, faults: &mut Faults) {
+    labels(&METADATA.child("labels"), tree::get(object, "metadata.labels"), faults);
+    annotations(object, faults);
+    owners(object, faults);
+    let path = METADATA.child("finalizers");
+    for (index, finalizer) in tree::list(object, "metadata.finalizers").iter().enumerate() {
+        let text = finalizer.as_str().unwrap_or_default();
+        let path = path.index(index);
+        let unqualified = !text.contains('/');
+        let known = ["orphan", "foregroundDeletion", "kubernetes"].contains(&text);
+        let wrong = name::qualified_name(text);
+        if wrong.is_empty() && unqualified && !known {
+            faults.invalid(
+                &path,
+                text,
+                "name is neither a standard finalizer name nor is it fully qualified",
+            );
+        }
+        faults.invalid_all(&path, text, wrong);
+    }
+}
+
+/// Faults of a map of labels: metadata, pod templates, `matchLabels`.
+pub fn labels(path: &Path<'_>, labels: &Value, faults: &mut Faults) {
+    for (key, value) in labels.as_object().into_iter().flatten() {
+        faults.invalid_all(path, key, name::qualified_name(key));
+        let value = value.as_str().unwrap_or_default();
+        // Upstream names the entry by its key for values.
+        faults.invalid_all(&path.child(key), value, name::label_value(value));
+    }
+}
+
+fn annotations(object: &Value, faults: &mut Faults) {
+    let path = METADATA.child("annotations");
+    let mut bytes = 0;
+    for (key, value) in tree::entries(object, "metadata.annotations") {
+        faults.invalid_all(&path, key, name::qualified_name(&key.to_lowercase()));
+        bytes += key.len() + value.as_str().unwrap_or_default().len();
+    }
+    if bytes > ANNOTATIONS_BYTES_MAX {
+        faults.too_long(&path, ANNOTATIONS_BYTES_MAX);
+    }
+}
+
+fn owners(object: &Value, faults: &mut Faults) {
+    let path = METADATA.child("ownerReferences");
+    let mut controller: Option<&str> = None;
+    for (index, owner) in tree::list(object, "metadata.ownerReferences").iter().enumerate() {
+        let path = path.index(index);
+        for (field, detail) in [
+            ("apiVersion", "version must not be empty"),
+            ("kind", "must not be empty"),
+            ("name", "must not be empty"),
+            ("uid", "must not be empty"),
+        ] {
+            if tree::text(owner, field).is_empty() {
+                faults.invalid(&path.child(field), "", detail);
+            }
+        }
+        if tree::flag(owner, "controller") {
+            let name = tree::text(owner, "name");
+            if let Some(first) = controller.replace(name) {
+                faults.invalid(
+                    &METADATA.child("ownerReferences"),
+                    tree::get(object, "metadata.ownerReferences").clone(),
+                    format!("Only one reference can have Controller set to true. Found \"true\" in references for {first} and {name}"),
+                );
+            }
+        }
+    }
+}
