@@ -1,0 +1,88 @@
+//! Every command is one row of [`COMMANDS`].
+
+use std::{ffi::OsString, process::ExitCode};
+
+use crate::flags::{self, Commands, UsageError, Values};
+
+/// The version in Kubernetes' form: API level, then our own.
+pub const VERSION: &str = "v1.37.0+skiff1";
+
+/// One command.
+pub struct Command {
+    /// `server`.
+    pub name: &'static str,
+    /// What stands behind it, besides flags.
+    pub arguments: &'static str,
+    /// One sentence.
+    pub help: &'static str,
+    /// Whose flags it takes.
+    pub flags: Commands,
+    /// Does it; an error is printed and makes the exit code 1.
+    pub run: fn(Values, Vec<String>) -> Result<(), Box<dyn std::error::Error>>,
+}
+
+/// All commands, in the order of the help.
+pub static COMMANDS: &[Command] = &[];
+
+/// Runs a command line, without the program's name.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let mut args = args.into_iter();
+    let first = args.next().map(|arg| arg.to_string_lossy().into_owned());
+    match first.as_deref() {
+        None | Some("--help" | "-h" | "help") => {
+            print!("{}", overview());
+            ExitCode::SUCCESS
+        }
+        Some("--version" | "-V" | "version") => {
+            println!("skiff {VERSION}");
+            ExitCode::SUCCESS
+        }
+        Some(name) => match COMMANDS.iter().find(|command| command.name == name) {
+            Some(command) => run_command(command, args),
+            None => {
+                eprintln!("skiff: unknown command \"{name}\"; `skiff help` lists them");
+                ExitCode::from(2)
+            }
+        },
+    }
+}
+
+fn run_command(command: &Command, args: impl Iterator<Item = OsString>) -> ExitCode {
+    let (line, positional) = match flags::parse_args(command.flags, args) {
+        Ok(Some(parsed)) => parsed,
+        Ok(None) => {
+            println!("skiff {} {}\n\n{}.\n", command.name, command.arguments, command.help);
+            print!("Flags:\n{}", flags::help(command.flags));
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => return usage(command, &error),
+    };
+    match crate::config::gather(command.flags, line) {
+        Ok(values) => match (command.run)(values, positional) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) if error.is::<UsageError>() => usage(command, &error),
+            Err(error) => {
+                eprintln!("skiff {}: {error}", command.name);
+                ExitCode::FAILURE
+            }
+        },
+        Err(error) => usage(command, &error),
+    }
+}
+
+fn usage(command: &Command, error: &dyn std::fmt::Display) -> ExitCode {
+    eprintln!("skiff {}: {error}", command.name);
+    ExitCode::from(2)
+}
+
+fn overview() -> String {
+    let mut text =
+        format!("skiff {VERSION}: Kubernetes for the edge, in one binary\n\nCommands:\n");
+    let width = COMMANDS.iter().map(|c| c.name.len() + c.arguments.len() + 1).max().unwrap_or(0);
+    for command in COMMANDS {
+        let head = format!("{} {}", command.name, command.arguments);
+        text.push_str(&format!("  {head:width$}  {}\n", command.help));
+    }
+    text.push_str("\n`skiff COMMAND --help` lists a command's flags.\n");
+    text
+}

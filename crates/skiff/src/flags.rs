@@ -1,0 +1,410 @@
+//! Every flag is one row of [`FLAGS`]; the parser, the config file's keys, the
+//! environment variables and `--help` are computed from it.
+//!
+//! Names are k3s' where the meaning is the same. A value is taken from the
+//! command line, else the environment, else the config file, else the default.
+
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Write as _},
+};
+
+/// A command as a set bit, so that a flag can belong to several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Commands(u8);
+
+impl Commands {
+    /// `skiff server`
+    pub const SERVER: Self = Self(1);
+    /// `skiff killall`
+    pub const KILLALL: Self = Self(2);
+    /// `skiff image …`
+    pub const IMAGE: Self = Self(4);
+
+    const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether all of `other` is in this set.
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+/// What a flag takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Takes {
+    /// Nothing; it is on when given.
+    Switch,
+    /// One value; the name stands for it in the help.
+    One(&'static str),
+    /// Any number of values, by repeating the flag or with commas.
+    Many(&'static str),
+}
+
+/// One flag.
+#[derive(Debug)]
+pub struct Flag {
+    /// Without the dashes; also the key in the config file.
+    pub name: &'static str,
+    /// One letter, where there is one.
+    pub short: Option<char>,
+    /// What follows it.
+    pub takes: Takes,
+    /// Where it applies.
+    pub commands: Commands,
+    /// Where nothing is given; empty for unset.
+    pub default: &'static str,
+    /// The variable, where it is not `SKIFF_` and the name.
+    pub env: Option<&'static str>,
+    /// One sentence.
+    pub help: &'static str,
+}
+
+const S: Commands = Commands::SERVER;
+const ALL: Commands = S.and(Commands::KILLALL).and(Commands::IMAGE);
+
+const fn flag(name: &'static str, takes: Takes, default: &'static str, help: &'static str) -> Flag {
+    Flag { name, short: None, takes, commands: S, default, env: None, help }
+}
+
+/// All flags, in the order of the help.
+pub static FLAGS: &[Flag] = &[
+    Flag {
+        short: Some('c'),
+        ..flag(
+            "config",
+            Takes::One("FILE"),
+            "/etc/skiff/config.yaml",
+            "Read flags from this file and from FILE.d/*.yaml",
+        )
+    },
+    Flag {
+        short: Some('d'),
+        commands: ALL,
+        ..flag("data-dir", Takes::One("DIR"), "/var/lib/skiff", "Keep all state here")
+    },
+    Flag {
+        short: Some('v'),
+        ..flag("v", Takes::One("LEVEL"), "0", "Log more: 0 information, 2 debug, 4 and above trace")
+    },
+    flag("bind-address", Takes::One("IP"), "0.0.0.0", "Serve the Kubernetes API on this address"),
+    flag("https-listen-port", Takes::One("PORT"), "6443", "Serve the Kubernetes API on this port"),
+    flag(
+        "tls-san",
+        Takes::Many("NAME"),
+        "",
+        "Add host names or addresses to the server certificate",
+    ),
+    flag(
+        "write-kubeconfig",
+        Takes::One("FILE"),
+        "/etc/skiff/skiff.yaml",
+        "Write the administrator's kubeconfig here",
+    ),
+    flag("write-kubeconfig-mode", Takes::One("MODE"), "600", "File mode of the kubeconfig, octal"),
+    flag("cluster-cidr", Takes::Many("CIDR"), "10.42.0.0/16", "Pod addresses come from here"),
+    flag("service-cidr", Takes::Many("CIDR"), "10.43.0.0/16", "Service addresses come from here"),
+    flag(
+        "cluster-dns",
+        Takes::Many("IP"),
+        "10.43.0.10",
+        "Address of the cluster's DNS service, inside the service CIDR",
+    ),
+    flag(
+        "cluster-domain",
+        Takes::One("DOMAIN"),
+        "cluster.local",
+        "Domain of the cluster's DNS names",
+    ),
+    flag("node-name", Takes::One("NAME"), "", "Name of this node; the host name where unset"),
+    flag(
+        "node-ip",
+        Takes::Many("IP"),
+        "",
+        "Addresses of this node; that of the default route where unset",
+    ),
+    flag("node-label", Takes::Many("KEY=VALUE"), "", "Labels this node registers with"),
+    flag("node-taint", Takes::Many("KEY=VALUE:EFFECT"), "", "Taints this node registers with"),
+    Flag {
+        short: Some('t'),
+        ..flag("token", Takes::One("TOKEN"), "", "Shared secret for joining a cluster")
+    },
+    Flag {
+        short: Some('s'),
+        env: Some("SKIFF_URL"),
+        ..flag("server", Takes::One("URL"), "", "Join the cluster of this server")
+    },
+];
+
+impl Flag {
+    /// The environment variable that sets it.
+    pub fn variable(&self) -> String {
+        match self.env {
+            Some(name) => name.to_owned(),
+            None => format!("SKIFF_{}", self.name.to_uppercase().replace('-', "_")),
+        }
+    }
+}
+
+/// Why flags could not be read; says what to do.
+#[derive(Debug, PartialEq, Eq)]
+pub struct UsageError(pub String);
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for UsageError {}
+
+/// Values by flag, from one source or all of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Values(BTreeMap<&'static str, Vec<String>>);
+
+impl Values {
+    /// Whether the flag was given at all.
+    pub fn is_set(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    /// The last value given, else the default; `None` where both are absent.
+    pub fn one(&self, name: &str) -> Option<&str> {
+        self.0
+            .get(name)
+            .and_then(|values| values.last().map(String::as_str))
+            .or_else(|| row(name).map(|flag| flag.default))
+            .filter(|value| !value.is_empty())
+    }
+
+    /// Every value given, commas split, else the default's.
+    pub fn many(&self, name: &str) -> Vec<&str> {
+        let given: Vec<&str> = match self.0.get(name) {
+            Some(values) => values.iter().flat_map(|value| value.split(',')).collect(),
+            None => row(name).map(|flag| flag.default.split(',').collect()).unwrap_or_default(),
+        };
+        given.into_iter()
+        .map(str::trim)
+        .filter(|value| !value.is_empty())
+        .collect()
+    }
+
+    /// Fills what is unset here from a source of lower precedence.
+    pub fn or(mut self, lower: Self) -> Self {
+        for (name, values) in lower.0 {
+            self.0.entry(name).or_insert(values);
+        }
+        self
+    }
+}
+
+fn row(name: &str) -> Option<&'static Flag> {
+    FLAGS.iter().find(|flag| flag.name == name)
+}
+
+/// Reads the command line behind the command's name. Returns the values and
+/// the positional arguments; `None` where help was asked for.
+///
+/// # Errors
+/// For unknown flags and missing values.
+pub fn parse_args(
+    command: Commands,
+    args: impl IntoIterator<Item = std::ffi::OsString>,
+) -> Result<Option<(Values, Vec<String>)>, UsageError> {
+    let usage = |error: lexopt::Error| UsageError(format!("{error} (see --help)"));
+    let (mut values, mut positional) = (Values::default(), Vec::new());
+    let mut parser = lexopt::Parser::from_args(args);
+    while let Some(arg) = parser.next().map_err(usage)? {
+        let found = match &arg {
+            lexopt::Arg::Long("help") | lexopt::Arg::Short('h') => return Ok(None),
+            lexopt::Arg::Long(name) => row(name),
+            lexopt::Arg::Short(letter) => FLAGS.iter().find(|flag| flag.short == Some(*letter)),
+            lexopt::Arg::Value(value) => {
+                positional.push(value.to_string_lossy().into_owned());
+                continue;
+            }
+        };
+        let Some(flag) = found.filter(|flag| flag.commands.contains(command)) else {
+            return Err(usage(arg.unexpected()));
+        };
+        let value = match flag.takes {
+            Takes::Switch => "true".to_owned(),
+            Takes::One(_) | Takes::Many(_) => parser
+                .value()
+                .map_err(usage)?
+                .into_string()
+                .map_err(|_| UsageError(format!("--{}: not valid UTF-8", flag.name)))?,
+        };
+        values.0.entry(flag.name).or_default().push(value);
+    }
+    Ok(Some((values, positional)))
+}
+
+/// Reads the environment.
+pub fn from_environment(command: Commands, get: impl Fn(&str) -> Option<String>) -> Values {
+    let set = FLAGS
+        .iter()
+        .filter(|flag| flag.commands.contains(command))
+        .filter_map(|flag| Some((flag.name, vec![get(&flag.variable())?])));
+    Values(set.collect())
+}
+
+/// Reads one config file: a YAML mapping whose keys are flag names. A key that
+/// ends in `+` adds to what earlier files gave instead of replacing it.
+///
+/// # Errors
+/// For text that is no YAML mapping, unknown keys and values of a wrong shape.
+pub fn from_config(command: Commands, text: &str, earlier: Values) -> Result<Values, UsageError> {
+    let parsed: Option<BTreeMap<String, serde_json::Value>> =
+        serde_saphyr::from_str(text).map_err(|error| UsageError(error.to_string()))?;
+    let mut values = earlier;
+    for (key, value) in parsed.unwrap_or_default() {
+        let (name, adds) = match key.strip_suffix('+') {
+            Some(name) => (name, true),
+            None => (key.as_str(), false),
+        };
+        let flag = row(name)
+            .filter(|flag| flag.commands.contains(command) && flag.name != "config")
+            .ok_or_else(|| UsageError(format!("unknown key \"{key}\": keys are flag names")))?;
+        let given = match (value, flag.takes) {
+            (serde_json::Value::Array(items), Takes::Many(_)) => {
+                items.into_iter().map(|item| scalar(&key, item)).collect::<Result<Vec<_>, _>>()?
+            }
+            (value, _) => vec![scalar(&key, value)?],
+        };
+        let slot = values.0.entry(flag.name).or_default();
+        if !adds {
+            slot.clear();
+        }
+        slot.extend(given);
+    }
+    Ok(values)
+}
+
+fn scalar(key: &str, value: serde_json::Value) -> Result<String, UsageError> {
+    match value {
+        serde_json::Value::String(text) => Ok(text),
+        serde_json::Value::Number(number) => Ok(number.to_string()),
+        serde_json::Value::Bool(on) => Ok(on.to_string()),
+        _ => Err(UsageError(format!("\"{key}\" takes a text, a number or a truth value"))),
+    }
+}
+
+/// The flags of a command as `--help` prints them.
+pub fn help(command: Commands) -> String {
+    let head = |flag: &Flag| {
+        let short = flag.short.filter(|letter| flag.name != letter.to_string());
+        let short = short.map_or("    ".to_owned(), |letter| format!("-{letter}, "));
+        match flag.takes {
+            _ if flag.name.len() == 1 => format!("-{} {}", flag.name, placeholder(flag.takes)),
+            takes => format!("{short}--{} {}", flag.name, placeholder(takes)),
+        }
+    };
+    let rows: Vec<(String, &Flag)> = FLAGS
+        .iter()
+        .filter(|flag| flag.commands.contains(command))
+        .map(|flag| (head(flag), flag))
+        .collect();
+    let width = rows.iter().map(|(head, _)| head.len()).max().unwrap_or(0);
+    let mut text = String::new();
+    for (head, flag) in rows {
+        let default = match flag.default {
+            "" => String::new(),
+            default => format!(" (default {default})"),
+        };
+        let several = if matches!(flag.takes, Takes::Many(_)) { "; may be repeated" } else { "" };
+        let _ = writeln!(
+            text,
+            "  {head:width$}  {}{several}{default} [{}]",
+            flag.help,
+            flag.variable()
+        );
+    }
+    text
+}
+
+fn placeholder(takes: Takes) -> &'static str {
+    match takes {
+        Takes::Switch => "",
+        Takes::One(name) | Takes::Many(name) => name,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(line: &str) -> Result<Option<(Values, Vec<String>)>, UsageError> {
+        parse_args(Commands::SERVER, line.split_whitespace().map(Into::into))
+    }
+
+    #[test]
+    fn rows_are_sound() {
+        for (i, flag) in FLAGS.iter().enumerate() {
+            for other in &FLAGS[i + 1..] {
+                assert_ne!(flag.name, other.name);
+                assert_ne!(flag.variable(), other.variable());
+                assert!(flag.short.is_none() || flag.short != other.short, "{}", flag.name);
+            }
+            assert!(!flag.help.ends_with('.') && !flag.help.is_empty(), "{}", flag.name);
+            assert!(help(Commands::SERVER).contains(flag.help), "{}", flag.name);
+        }
+    }
+
+    #[test]
+    fn every_flag_can_come_from_every_source() {
+        for flag in FLAGS.iter().filter(|flag| flag.name != "config") {
+            let dashes = if flag.name.len() == 1 { "-" } else { "--" };
+            let (from_args, _) =
+                args(&format!("{dashes}{} x", flag.name)).expect(flag.name).expect("no help");
+            let from_env = from_environment(Commands::SERVER, |name| {
+                (name == flag.variable()).then(|| "x".to_owned())
+            });
+            let from_file =
+                from_config(Commands::SERVER, &format!("{}: x", flag.name), Values::default())
+                    .expect(flag.name);
+            assert_eq!(from_args, from_env);
+            assert_eq!(from_env, from_file);
+        }
+    }
+
+    #[test]
+    fn the_command_line_wins_and_lists_add_up() {
+        let (line, rest) =
+            args("--node-name a --tls-san x,y --tls-san z extra").expect("valid").expect("no help");
+        let file = from_config(
+            Commands::SERVER,
+            "node-name: b\ncluster-domain: c.local\ntls-san: [q]",
+            Values::default(),
+        )
+        .expect("valid");
+        let all = line.or(file);
+        assert_eq!(all.one("node-name"), Some("a"));
+        assert_eq!(all.one("cluster-domain"), Some("c.local"));
+        assert_eq!(all.one("token"), None);
+        assert_eq!(all.many("tls-san"), ["x", "y", "z"]);
+        assert_eq!(all.many("cluster-cidr"), ["10.42.0.0/16"]);
+        assert_eq!(rest, ["extra"]);
+    }
+
+    #[test]
+    fn a_plus_adds_to_earlier_files() {
+        let first =
+            from_config(Commands::SERVER, "node-label: [a=1]", Values::default()).expect("valid");
+        let added =
+            from_config(Commands::SERVER, "node-label+: [b=2]", first.clone()).expect("valid");
+        assert_eq!(added.many("node-label"), ["a=1", "b=2"]);
+        let replaced = from_config(Commands::SERVER, "node-label: c=3", first).expect("valid");
+        assert_eq!(replaced.many("node-label"), ["c=3"]);
+    }
+
+    #[test]
+    fn bad_input_says_what() {
+        assert!(args("--nope 1").expect_err("unknown").0.contains("nope"));
+        assert!(args("--node-name").expect_err("no value").0.contains("node-name"));
+        for text in ["nope: 1", "node-name: [a]", "- a", "a: b: c", "node-name: {a: b}"] {
+            assert!(from_config(Commands::SERVER, text, Values::default()).is_err(), "{text}");
+        }
+    }
+}
