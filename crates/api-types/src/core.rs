@@ -213,6 +213,7 @@ views! {
         config_map: Option<KeyedVolumeSource>,
         secret: Option<SecretVolumeSource>,
         projected: Option<ProjectedVolumeSource>,
+        #[serde(rename = "downwardAPI")]
         downward_api: Option<DownwardApiVolumeSource>,
         #[serde(flatten)]
         other: BTreeMap<String, Value>,
