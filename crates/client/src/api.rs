@@ -381,6 +381,23 @@ impl Api {
             .map(drop)
     }
 
+    /// Asks for the deletion of every object of a namespace that is selected.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn delete_collection(
+        &self,
+        resource: Resource,
+        namespace: &str,
+        selection: &ListOptions,
+        options: &DeleteOptions,
+    ) -> Result<(), Error> {
+        let path = with_query(resource.path(namespace, "", ""), &list_query(selection));
+        self.request(Method::DELETE, &path, Some("application/json"), json(options)?)
+            .await
+            .map(drop)
+    }
+
     /// Watches from after `options.resource_version`, with bookmarks. Where it
     /// is empty, the initial state is streamed first, ended by a bookmark with
     /// `initial_end`.

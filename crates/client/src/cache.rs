@@ -1,0 +1,219 @@
+//! What an informer knows: narrow views by key, with indexes.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use api_object::{Meta, Object};
+use bytes::Bytes;
+use serde::{Deserialize, de::DeserializeOwned};
+
+/// What a cache keeps of each object beside its metadata. Fields that nobody
+/// reads should not be in the view: it is what the cache's memory goes into.
+/// A field of type `Box<RawValue>` keeps a part as its bytes.
+pub trait View: DeserializeOwned + Send + Sync + 'static {}
+
+impl<V: DeserializeOwned + Send + Sync + 'static> View for V {}
+
+/// A view for those who read metadata only.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct MetaOnly {}
+
+/// An object as a cache keeps it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cached<V> {
+    /// Its metadata; without `kubectl.kubernetes.io/last-applied-configuration`,
+    /// which repeats the whole object.
+    pub meta: Meta,
+    /// What its users read.
+    pub view: V,
+    /// The object as JSON, where the informer was asked to keep it.
+    pub bytes: Option<Bytes>,
+}
+
+impl<V: View> Cached<V> {
+    /// Reads the view from an object's bytes.
+    ///
+    /// # Errors
+    /// Where the object does not have the view's shape.
+    pub fn read(object: Object, keep_bytes: bool) -> Result<Self, serde_json::Error> {
+        let view = serde_json::from_slice(&object.bytes)?;
+        let mut meta = object.meta;
+        meta.annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+        // A copy, since the original may be a slice of a whole list.
+        let bytes = keep_bytes.then(|| Bytes::copy_from_slice(&object.bytes));
+        Ok(Self { meta, view, bytes })
+    }
+}
+
+impl<V> Cached<V> {
+    /// `namespace/name` or `name`.
+    pub fn key(&self) -> String {
+        self.meta.key()
+    }
+
+    /// The revision of its last write; 0 where it is no number.
+    pub fn revision(&self) -> u64 {
+        revision(&self.meta.resource_version)
+    }
+}
+
+/// A resourceVersion as a number. All versions of one cluster compare
+/// (KEP-5504); 0 where the text is no number.
+pub fn revision(resource_version: &str) -> u64 {
+    resource_version.parse().unwrap_or(0)
+}
+
+/// The values under which an index lists an object.
+pub type IndexFn<V> = fn(&Cached<V>) -> Vec<String>;
+
+struct Index<V> {
+    name: &'static str,
+    values: IndexFn<V>,
+    keys: BTreeMap<String, BTreeSet<String>>,
+}
+
+/// Objects by key. Ordered, so that plans made from it are deterministic.
+pub(crate) struct Cache<V> {
+    objects: BTreeMap<String, Arc<Cached<V>>>,
+    indexes: Vec<Index<V>>,
+}
+
+impl<V> Default for Cache<V> {
+    fn default() -> Self {
+        Self { objects: BTreeMap::new(), indexes: Vec::new() }
+    }
+}
+
+impl<V> Cache<V> {
+    /// Adds an index over what is there and what comes; no-op where the name
+    /// is taken.
+    pub(crate) fn add_index(&mut self, name: &'static str, values: IndexFn<V>) {
+        if self.indexes.iter().any(|index| index.name == name) {
+            return;
+        }
+        let mut index = Index { name, values, keys: BTreeMap::new() };
+        for (key, object) in &self.objects {
+            index.insert(key, object);
+        }
+        self.indexes.push(index);
+    }
+
+    /// Puts an object in; returns the one it replaces.
+    pub(crate) fn insert(&mut self, object: Arc<Cached<V>>) -> Option<Arc<Cached<V>>> {
+        let key = object.key();
+        let old = self.remove(&key);
+        for index in &mut self.indexes {
+            index.insert(&key, &object);
+        }
+        self.objects.insert(key, object);
+        old
+    }
+
+    pub(crate) fn remove(&mut self, key: &str) -> Option<Arc<Cached<V>>> {
+        let old = self.objects.remove(key)?;
+        for index in &mut self.indexes {
+            for value in (index.values)(&old) {
+                if let Some(keys) = index.keys.get_mut(&value) {
+                    keys.remove(key);
+                    if keys.is_empty() {
+                        index.keys.remove(&value);
+                    }
+                }
+            }
+        }
+        Some(old)
+    }
+
+    pub(crate) fn get(&self, key: &str) -> Option<Arc<Cached<V>>> {
+        self.objects.get(key).cloned()
+    }
+
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &String> {
+        self.objects.keys()
+    }
+
+    pub(crate) fn list(&self) -> Vec<Arc<Cached<V>>> {
+        self.objects.values().cloned().collect()
+    }
+
+    pub(crate) fn list_namespace(&self, namespace: &str) -> Vec<Arc<Cached<V>>> {
+        let prefix = format!("{namespace}/");
+        let from = self.objects.range(prefix.clone()..);
+        from.take_while(|(key, _)| key.starts_with(&prefix))
+            .map(|(_, object)| object.clone())
+            .collect()
+    }
+
+    /// `None` where there is no such index.
+    pub(crate) fn by_index(&self, name: &str, value: &str) -> Option<Vec<Arc<Cached<V>>>> {
+        let index = self.indexes.iter().find(|index| index.name == name)?;
+        let keys = index.keys.get(value).into_iter().flatten();
+        Some(keys.filter_map(|key| self.get(key)).collect())
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.objects.len()
+    }
+}
+
+impl<V> Index<V> {
+    fn insert(&mut self, key: &str, object: &Cached<V>) {
+        for value in (self.values)(object) {
+            self.keys.entry(value).or_default().insert(key.to_owned());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(namespace: &str, name: &str, owner: &str) -> Arc<Cached<MetaOnly>> {
+        let mut meta = Meta { name: name.into(), namespace: namespace.into(), ..Meta::default() };
+        meta.labels.insert("owner".into(), owner.into());
+        Arc::new(Cached { meta, view: MetaOnly {}, bytes: None })
+    }
+
+    fn names(objects: Vec<Arc<Cached<MetaOnly>>>) -> Vec<String> {
+        objects.iter().map(|object| object.key()).collect()
+    }
+
+    #[test]
+    fn indexes_follow_what_is_put_in_and_taken_out() {
+        let mut cache = Cache::default();
+        cache.insert(object("a", "1", "x"));
+        cache.add_index("owner", |o: &Cached<MetaOnly>| o.meta.labels.values().cloned().collect());
+        cache.insert(object("a", "2", "x"));
+        cache.insert(object("b", "1", "y"));
+        cache.insert(object("ab", "1", "y"));
+        assert_eq!(names(cache.by_index("owner", "x").expect("added")), ["a/1", "a/2"]);
+        cache.insert(object("a", "1", "y"));
+        assert_eq!(names(cache.by_index("owner", "x").expect("added")), ["a/2"]);
+        cache.remove("a/2");
+        assert_eq!(names(cache.by_index("owner", "x").expect("added")), [""; 0]);
+        assert_eq!(names(cache.by_index("owner", "y").expect("added")), ["a/1", "ab/1", "b/1"]);
+        assert_eq!(names(cache.list_namespace("a")), ["a/1"]);
+        assert!(cache.by_index("other", "y").is_none());
+    }
+
+    #[test]
+    fn the_view_is_read_from_the_bytes() {
+        #[derive(Deserialize)]
+        struct Spec {
+            x: u8,
+        }
+        #[derive(Deserialize)]
+        struct Narrow {
+            spec: Spec,
+        }
+        let bytes = Bytes::from_static(
+            br#"{"metadata":{"name":"a","resourceVersion":"12"},"spec":{"x":3,"y":4}}"#,
+        );
+        let object = Object::parse(bytes).expect("valid");
+        let cached = Cached::<Narrow>::read(object.clone(), false).expect("has the shape");
+        assert_eq!((cached.view.spec.x, cached.revision(), cached.bytes), (3, 12, None));
+        assert!(Cached::<MetaOnly>::read(object, true).expect("any").bytes.is_some());
+    }
+}

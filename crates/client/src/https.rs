@@ -1,0 +1,332 @@
+//! The transport over a network: one HTTP/2 connection over TLS, to one of
+//! several servers of a cluster, with failover.
+
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use http::{HeaderValue, Request, Response, Uri, header};
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http2::{self, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout},
+};
+use tokio_rustls::TlsConnector;
+
+use crate::{Body, BoxFuture, Transport, TransportError};
+
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+/// Pings go out only while requests or watches are open; without them a
+/// server that lost power would hold its watchers for ever.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+const PING_ANSWER_MAX: Duration = Duration::from_secs(15);
+/// How long a token is used before its file is read again; client-go's figure.
+const TOKEN_FRESH: Duration = Duration::from_secs(60);
+
+/// Who asks. Files are read when they are needed, so renewed ones are found:
+/// certificates at each connection, tokens once a minute.
+#[derive(Clone)]
+pub enum Credentials {
+    /// Nobody.
+    Anonymous,
+    /// A client certificate (chain) and its key, as PEM.
+    Pem {
+        /// Leaf first.
+        cert: Vec<u8>,
+        /// PKCS#8, SEC1 or PKCS#1.
+        key: Vec<u8>,
+    },
+    /// The same from files.
+    CertFiles {
+        /// Leaf first.
+        cert: PathBuf,
+        /// PKCS#8, SEC1 or PKCS#1.
+        key: PathBuf,
+    },
+    /// A bearer token.
+    Token(String),
+    /// A bearer token from a file that somebody renews.
+    TokenFile(PathBuf),
+}
+
+impl fmt::Debug for Credentials {
+    /// Without the secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Anonymous => f.write_str("Anonymous"),
+            Self::Pem { .. } => f.write_str("Pem"),
+            Self::CertFiles { cert, .. } => write!(f, "CertFiles({})", cert.display()),
+            Self::Token(_) => f.write_str("Token"),
+            Self::TokenFile(path) => write!(f, "TokenFile({})", path.display()),
+        }
+    }
+}
+
+/// Where the servers are and how both sides know each other.
+#[derive(Clone, Debug)]
+pub struct HttpsConfig {
+    /// `host:port` or `[v6]:port` of each server of the cluster; the first is
+    /// tried first.
+    pub servers: Vec<String>,
+    /// The CA that signed the servers' certificates, as PEM.
+    pub ca_pem: Vec<u8>,
+    /// Who asks.
+    pub credentials: Credentials,
+}
+
+/// A transport over HTTPS. Connects when first used; a connection that ends
+/// is replaced at the next request, at the next server where one is away.
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct Https(Arc<Inner>);
+
+struct Inner {
+    servers: Vec<String>,
+    roots: Arc<RootCertStore>,
+    credentials: Credentials,
+    /// The server that answered last.
+    server: AtomicUsize,
+    connection: tokio::sync::Mutex<Option<Connection>>,
+    token: Mutex<Option<(HeaderValue, Instant)>>,
+}
+
+#[derive(Clone)]
+struct Connection {
+    requests: SendRequest<Full<Bytes>>,
+    authority: String,
+}
+
+impl fmt::Debug for Https {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Https({})", self.0.servers.join(", "))
+    }
+}
+
+fn failed(what: impl fmt::Display) -> TransportError {
+    TransportError(what.to_string())
+}
+
+impl Https {
+    /// Reads the configuration; connects later.
+    ///
+    /// # Errors
+    /// Where there is no server, or the CA is no PEM certificate.
+    pub fn new(config: HttpsConfig) -> Result<Self, TransportError> {
+        if config.servers.is_empty() {
+            return Err(failed("no API server address given"));
+        }
+        let mut roots = RootCertStore::empty();
+        for cert in CertificateDer::pem_slice_iter(&config.ca_pem) {
+            let cert = cert.map_err(|error| failed(format!("server CA: {error}")))?;
+            roots.add(cert).map_err(|error| failed(format!("server CA: {error}")))?;
+        }
+        if roots.is_empty() {
+            return Err(failed("server CA: no certificate found"));
+        }
+        Ok(Self(Arc::new(Inner {
+            servers: config.servers,
+            roots: Arc::new(roots),
+            credentials: config.credentials,
+            server: AtomicUsize::new(0),
+            connection: tokio::sync::Mutex::new(None),
+            token: Mutex::new(None),
+        })))
+    }
+}
+
+impl Inner {
+    /// The open connection, or a new one to the first server that answers.
+    async fn connection(&self) -> Result<Connection, TransportError> {
+        let mut slot = self.connection.lock().await;
+        if let Some(connection) = slot.as_ref().filter(|c| !c.requests.is_closed()) {
+            return Ok(connection.clone());
+        }
+        let first = self.server.load(Ordering::Relaxed);
+        let mut faults = Vec::new();
+        for i in 0..self.servers.len() {
+            let at = (first + i) % self.servers.len();
+            let server = &self.servers[at];
+            match timeout(CONNECT_MAX, self.connect(server)).await {
+                Ok(Ok(connection)) => {
+                    self.server.store(at, Ordering::Relaxed);
+                    *slot = Some(connection.clone());
+                    return Ok(connection);
+                }
+                Ok(Err(error)) => faults.push(format!("{server}: {error}")),
+                Err(_) => faults.push(format!("{server}: connect timed out")),
+            }
+        }
+        Err(failed(faults.join("; ")))
+    }
+
+    async fn connect(&self, server: &str) -> Result<Connection, TransportError> {
+        let host = server.rsplit_once(':').map_or(server, |(host, _)| host);
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let name = ServerName::try_from(host.to_owned()).map_err(failed)?;
+        let tls = TlsConnector::from(Arc::new(self.tls_config().await?));
+        let tcp = TcpStream::connect(server).await.map_err(failed)?;
+        tcp.set_nodelay(true).map_err(failed)?;
+        let stream = tls.connect(name, tcp).await.map_err(failed)?;
+        if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+            return Err(failed("the server does not speak HTTP/2"));
+        }
+        let (requests, driver) = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_ANSWER_MAX)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(failed)?;
+        let name = server.to_owned();
+        tokio::spawn(async move {
+            if let Err(error) = driver.await {
+                tracing::debug!(server = name, %error, "connection to the API server ended");
+            }
+        });
+        Ok(Connection { requests, authority: server.to_owned() })
+    }
+
+    async fn tls_config(&self) -> Result<ClientConfig, TransportError> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(failed)?
+            .with_root_certificates(self.roots.clone());
+        let files = match &self.credentials {
+            Credentials::Pem { cert, key } => Some((cert.clone(), key.clone())),
+            Credentials::CertFiles { cert, key } => {
+                let read = async |path: &PathBuf| {
+                    let bytes = tokio::fs::read(path).await;
+                    bytes.map_err(|error| failed(format!("{}: {error}", path.display())))
+                };
+                Some((read(cert).await?, read(key).await?))
+            }
+            Credentials::Anonymous | Credentials::Token(_) | Credentials::TokenFile(_) => None,
+        };
+        let mut config = match files {
+            Some((cert, key)) => {
+                let chain = CertificateDer::pem_slice_iter(&cert).collect::<Result<Vec<_>, _>>();
+                let chain =
+                    chain.map_err(|error| failed(format!("client certificate: {error}")))?;
+                let key = PrivateKeyDer::from_pem_slice(&key);
+                let key = key.map_err(|error| failed(format!("client key: {error}")))?;
+                builder.with_client_auth_cert(chain, key).map_err(failed)?
+            }
+            None => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Ok(config)
+    }
+
+    async fn authorization(&self) -> Result<Option<HeaderValue>, TransportError> {
+        let path = match &self.credentials {
+            Credentials::Token(token) => return bearer(token).map(Some),
+            Credentials::TokenFile(path) => path,
+            _ => return Ok(None),
+        };
+        let known = self.token.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let known = match known {
+            Some((token, read)) if read.elapsed() < TOKEN_FRESH => return Ok(Some(token)),
+            known => known,
+        };
+        match tokio::fs::read_to_string(path).await {
+            Ok(text) => {
+                let token = bearer(text.trim())?;
+                let mut slot = self.token.lock().unwrap_or_else(PoisonError::into_inner);
+                *slot = Some((token.clone(), Instant::now()));
+                Ok(Some(token))
+            }
+            // The file may be in the middle of its renewal; the old token is
+            // good for a while.
+            Err(error) => match known {
+                Some((token, _)) => {
+                    tracing::warn!(path = %path.display(), %error, "token file not readable");
+                    Ok(Some(token))
+                }
+                None => Err(failed(format!("{}: {error}", path.display()))),
+            },
+        }
+    }
+
+    async fn send(&self, request: Request<Bytes>) -> Result<Response<Body>, TransportError> {
+        let (mut head, body) = request.into_parts();
+        if let Some(authorization) = self.authorization().await? {
+            head.headers.insert(header::AUTHORIZATION, authorization);
+        }
+        let path = head.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
+        let mut retried = false;
+        loop {
+            let mut connection = self.connection().await?;
+            let uri = format!("https://{}{path}", connection.authority);
+            let mut request = Request::new(Full::new(body.clone()));
+            *request.method_mut() = head.method.clone();
+            *request.uri_mut() = uri.parse::<Uri>().map_err(failed)?;
+            *request.headers_mut() = head.headers.clone();
+            let sent = match connection.requests.ready().await {
+                Ok(()) => connection.requests.send_request(request).await,
+                Err(error) => Err(error),
+            };
+            match sent {
+                Ok(response) => {
+                    let (head, body) = response.into_parts();
+                    let chunks = body.into_data_stream().map(|chunk| chunk.map_err(failed));
+                    return Ok(Response::from_parts(head, Body::Stream(Box::pin(chunks))));
+                }
+                // The connection ended under us. What reads may be asked
+                // again; of a write nobody knows whether it happened, unless
+                // it was never sent.
+                Err(error) if !retried && (head.method.is_safe() || error.is_canceled()) => {
+                    tracing::debug!(%error, "asking again on a new connection");
+                    retried = true;
+                }
+                Err(error) => return Err(failed(error)),
+            }
+        }
+    }
+}
+
+fn bearer(token: &str) -> Result<HeaderValue, TransportError> {
+    let mut value = HeaderValue::try_from(format!("Bearer {token}"))
+        .map_err(|_| failed("the token has characters that no header can carry"))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+impl Transport for Https {
+    fn send(&self, request: Request<Bytes>) -> BoxFuture<Result<Response<Body>, TransportError>> {
+        let inner = self.0.clone();
+        Box::pin(async move { inner.send(request).await })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_without_server_or_ca_is_refused() {
+        let config = |servers: &[&str], ca: &str| HttpsConfig {
+            servers: servers.iter().map(|s| (*s).to_owned()).collect(),
+            ca_pem: ca.as_bytes().to_vec(),
+            credentials: Credentials::Token("secret".into()),
+        };
+        assert!(Https::new(config(&[], "")).is_err());
+        let error = Https::new(config(&["a:1"], "no pem")).expect_err("no CA");
+        assert_eq!(error.0, "server CA: no certificate found");
+        assert!(!format!("{:?}", config(&["a:1"], "")).contains("secret"));
+    }
+}
