@@ -1,0 +1,216 @@
+//! `xtask codegen PATH`: the table of shapes, from the facts about the API.
+//!
+//! PATH is `types.json`; the result is `crates/api-kinds/src/shapes.txt`, in the
+//! form that `api_schema`'s `text` module reads. Only what is reachable from
+//! [`ROOTS`] is written, so serving one more kind is one more line there.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    error::Error,
+    fmt::Write,
+    fs,
+};
+
+use serde_json::Value;
+
+/// The types that are served, and those that subresources take or return.
+const ROOTS: &[&str] = &[
+    "apps/v1.ControllerRevision",
+    "apps/v1.DaemonSet",
+    "apps/v1.Deployment",
+    "apps/v1.ReplicaSet",
+    "apps/v1.StatefulSet",
+    "authentication/v1.SelfSubjectReview",
+    "authentication/v1.TokenRequest",
+    "authentication/v1.TokenReview",
+    "authorization/v1.LocalSubjectAccessReview",
+    "authorization/v1.SelfSubjectAccessReview",
+    "authorization/v1.SelfSubjectRulesReview",
+    "authorization/v1.SubjectAccessReview",
+    "autoscaling/v1.Scale",
+    "coordination/v1.Lease",
+    "core/v1.Binding",
+    "core/v1.ConfigMap",
+    "core/v1.Endpoints",
+    "core/v1.Event",
+    "core/v1.Namespace",
+    "core/v1.Node",
+    "core/v1.Pod",
+    "core/v1.Secret",
+    "core/v1.Service",
+    "core/v1.ServiceAccount",
+    "discovery/v1.EndpointSlice",
+    "events/v1.Event",
+    "meta/v1.DeleteOptions",
+    "meta/v1.ListMeta",
+    "meta/v1.Status",
+    "policy/v1.Eviction",
+    "rbac/v1.ClusterRole",
+    "rbac/v1.ClusterRoleBinding",
+    "rbac/v1.Role",
+    "rbac/v1.RoleBinding",
+];
+
+const OUTPUT: &str = "crates/api-kinds/src/shapes.txt";
+
+/// Names of primitives in the facts and in the table.
+const PRIMITIVES: &[(&str, &str)] = &[
+    ("string", "string"),
+    ("bool", "bool"),
+    ("int32", "int32"),
+    ("int64", "int64"),
+    ("float64", "float64"),
+    ("bytes", "bytes"),
+    ("any", "any"),
+    ("JSON", "any"),
+    ("Quantity", "quantity"),
+    ("IntOrString", "intOrString"),
+    ("Time", "time"),
+    ("MicroTime", "microTime"),
+    ("Duration", "duration"),
+    ("FieldsV1", "object"),
+    ("RawExtension", "object"),
+    ("Object", "object"),
+];
+
+/// Runs the subcommand.
+///
+/// # Errors
+/// Where the facts cannot be read or refer to what they do not have.
+pub(crate) fn run(path: &str) -> Result<(), Box<dyn Error>> {
+    let types: BTreeMap<String, Value> = serde_json::from_slice(&fs::read(path)?)?;
+    let facts = Facts { types };
+    let mut done = BTreeMap::new();
+    let mut open: BTreeSet<String> = ROOTS.iter().map(|&root| root.to_owned()).collect();
+    while let Some(name) = open.pop_first() {
+        let mut lines = String::new();
+        facts.fields(&name, &mut Vec::new(), &mut lines, &mut open)?;
+        done.insert(name, lines);
+        open.retain(|name| !done.contains_key(name));
+    }
+    let mut text = String::from(
+        "# Shapes of the API's types, one line a field. Made by `cargo run -p xtask -- codegen`;\n# the form is explained in crates/api-schema/src/text.rs.\n",
+    );
+    for (name, lines) in &done {
+        let atomic = facts.types[name].get("st").is_some_and(|st| st == "atomic");
+        let _ = writeln!(text, "{name}{}", if atomic { " atomic" } else { "" });
+        text.push_str(lines);
+    }
+    fs::write(OUTPUT, text)?;
+    println!("{OUTPUT}: {} shapes", done.len());
+    Ok(())
+}
+
+struct Facts {
+    types: BTreeMap<String, Value>,
+}
+
+impl Facts {
+    /// Writes the fields of a struct, those of embedded structs among them, and
+    /// notes which structs they refer to.
+    fn fields(
+        &self,
+        name: &str,
+        within: &mut Vec<u64>,
+        out: &mut String,
+        open: &mut BTreeSet<String>,
+    ) -> Result<(), Box<dyn Error>> {
+        let facts = self.types.get(name).ok_or_else(|| format!("no type {name}"))?;
+        let fields = facts["fields"].as_array().ok_or_else(|| format!("{name} has no fields"))?;
+        for field in fields {
+            if field.get("inline").is_some() {
+                let inner = field["t"].as_str().ok_or("an embedded struct without type")?;
+                let number = field.get("p").and_then(Value::as_u64);
+                within.extend(number);
+                self.fields(inner, within, out, open)?;
+                within.truncate(within.len() - usize::from(number.is_some()));
+            } else if field["n"].as_str().is_some_and(|name| name != "-") {
+                self.field(field, within, out, open)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn field(
+        &self,
+        field: &Value,
+        within: &[u64],
+        out: &mut String,
+        open: &mut BTreeSet<String>,
+    ) -> Result<(), Box<dyn Error>> {
+        let text = |key: &str| field.get(key).and_then(Value::as_str);
+        let flag = |key: &str| field.get(key).and_then(Value::as_bool).unwrap_or(false);
+        let list = |key: &str, by: &str| {
+            let values = field.get(key).and_then(Value::as_array)?;
+            Some(values.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(by))
+        };
+        let name = text("n").ok_or("a field without a name")?;
+        let number = field.get("p").and_then(Value::as_u64).unwrap_or(0);
+        let ty = self.ty(field, open)?;
+        let _ = write!(out, " {name} {number} {ty}");
+        if flag("omit") {
+            out.push_str(" omit");
+        }
+        if flag("req") || !(flag("opt") || flag("omit")) {
+            out.push_str(" required");
+        }
+        if !within.is_empty() {
+            let within: Vec<String> = within.iter().map(u64::to_string).collect();
+            let _ = write!(out, " in={}", within.join("."));
+        }
+        let atomic = [text("lt"), text("mt"), text("st")].contains(&Some("atomic"));
+        if atomic {
+            out.push_str(" atomic");
+        }
+        if text("lt") == Some("set") {
+            out.push_str(" set");
+        }
+        if let Some(keys) = list("lk", ",") {
+            let _ = write!(out, " keys={keys}");
+        }
+        let strategy = text("ps").unwrap_or_default();
+        if strategy.contains("merge") {
+            let _ = write!(out, " merge={}", text("pk").unwrap_or_default());
+        }
+        if strategy.contains("retainKeys") {
+            out.push_str(" retain");
+        }
+        if let Some(values) = list("e", "|") {
+            let _ = write!(out, " enum={values}");
+        }
+        if let Some(default) = field.get("d") {
+            let _ = write!(out, " default={default}");
+        }
+        out.push('\n');
+        Ok(())
+    }
+
+    /// `[]core/v1.Container`, `*int32`, `{}quantity`.
+    fn ty(&self, field: &Value, open: &mut BTreeSet<String>) -> Result<String, Box<dyn Error>> {
+        let name = field["t"].as_str().ok_or("a field without a type")?;
+        let holds = match field.get("k").and_then(Value::as_str) {
+            None => "",
+            Some("ptr") => "*",
+            Some("list") => "[]",
+            Some("map") => "{}",
+            Some(other) => return Err(format!("unknown holder {other}").into()),
+        };
+        if let Some((_, primitive)) = PRIMITIVES.iter().find(|(facts, _)| *facts == name) {
+            return Ok(format!("{holds}{primitive}"));
+        }
+        let facts = self.types.get(name).ok_or_else(|| format!("no type {name}"))?;
+        if facts.get("ju").is_some() {
+            // A union of JSON forms with an encoding of its own.
+            return Ok(format!("{holds}any"));
+        }
+        if facts.get("alias").is_some_and(|alias| alias["k"] == "list" && alias["t"] == "string") {
+            return Ok(if holds.is_empty() {
+                "[]string".into()
+            } else {
+                format!("{holds}strings")
+            });
+        }
+        open.insert(name.to_owned());
+        Ok(format!("{holds}{name}"))
+    }
+}
