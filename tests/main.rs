@@ -1,2 +1,9 @@
-//! Whole-system tests.
-fn main() {}
+//! Whole-system tests: the real binary, driven by stock kubectl.
+//!
+//! One binary, so that the world is linked once. [`cluster`] brings up a
+//! server in a network and mount namespace of its own; each file of `stories`
+//! tells what a user does and sees. They need root (namespaces, cgroups) and
+//! kubectl, and say so where they skip.
+
+mod cluster;
+mod stories;

@@ -121,14 +121,38 @@ impl Facts {
             if field.get("inline").is_some() {
                 let inner = field["t"].as_str().ok_or("an embedded struct without type")?;
                 let number = field.get("p").and_then(Value::as_u64);
+                if number.is_none() {
+                    // TypeMeta: protobuf carries it in the envelope.
+                    for line in self.embedded(inner, open)?.lines() {
+                        let mut words = line.trim_start().splitn(3, ' ');
+                        let (name, rest) = (words.next(), words.nth(1));
+                        let _ = writeln!(
+                            out,
+                            " {} 0 {}",
+                            name.unwrap_or_default(),
+                            rest.unwrap_or_default()
+                        );
+                    }
+                    continue;
+                }
                 within.extend(number);
                 self.fields(inner, within, out, open)?;
-                within.truncate(within.len() - usize::from(number.is_some()));
+                within.pop();
             } else if field["n"].as_str().is_some_and(|name| name != "-") {
                 self.field(field, within, out, open)?;
             }
         }
         Ok(())
+    }
+
+    fn embedded(
+        &self,
+        name: &str,
+        open: &mut BTreeSet<String>,
+    ) -> Result<String, Box<dyn Error>> {
+        let mut lines = String::new();
+        self.fields(name, &mut Vec::new(), &mut lines, open)?;
+        Ok(lines)
     }
 
     fn field(

@@ -51,7 +51,6 @@ const CRATES: &[(&str, u8, Side)] = &[
     ("node", 4, Node),
     ("testkit", 5, Top),
     ("skiff", 5, Top),
-    ("system-tests", 6, Top),
     ("xtask", 6, Top),
 ];
 

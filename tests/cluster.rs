@@ -1,0 +1,354 @@
+//! A server of this build in namespaces of its own, and what a user does to it.
+
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    os::unix::net::UnixDatagram,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    time::Duration,
+};
+
+use serde_json::Value;
+
+/// How long a server may take to be ready on a loaded machine.
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A cluster of one server, gone with all it made when dropped.
+pub struct Cluster {
+    namespaces: Namespaces,
+    dir: tempfile::TempDir,
+    server: Option<Child>,
+    flags: Vec<String>,
+}
+
+/// A process that holds a network and a mount namespace open.
+struct Namespaces(Child);
+
+impl Namespaces {
+    fn new() -> Self {
+        let mut holder = Command::new("unshare")
+            .args(["--net", "--mount", "--propagation", "private", "sh", "-c", "echo up; exec cat"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("unshare of util-linux");
+        // The line says that the namespaces are there; `cat` ends with us.
+        let mut byte = [0];
+        holder.stdout.as_mut().expect("piped").read_exact(&mut byte).expect("the holder runs");
+        let namespaces = Self(holder);
+        // An address and a default route, as on a machine with one network card.
+        for line in [
+            "link set lo up",
+            "link add eth0 type veth peer name switch0",
+            "addr add 192.168.77.1/24 dev eth0",
+            "link set eth0 up",
+            "link set switch0 up",
+            "route add default via 192.168.77.254 dev eth0",
+        ] {
+            let done = namespaces.enter("ip").args(line.split(' ')).status().expect("iproute2");
+            assert!(done.success(), "ip {line}");
+        }
+        namespaces
+    }
+
+    fn enter(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["--net", "--mount", "--target", &self.0.id().to_string(), "--"]).arg(program);
+        command
+    }
+}
+
+impl Drop for Namespaces {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Why whole-system tests cannot run here, if so.
+fn obstacle() -> Option<String> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let uid = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Uid:")?.split_whitespace().nth(1).map(str::to_owned));
+    if uid.as_deref() != Some("0") {
+        return Some("needs root for namespaces and cgroups".into());
+    }
+    for (program, argument) in
+        [("kubectl", "--help"), ("unshare", "--version"), ("nsenter", "--version"), ("ip", "-V")]
+    {
+        if Command::new(program).arg(argument).output().is_err() {
+            return Some(format!("needs `{program}`; ./x test installs it"));
+        }
+    }
+    None
+}
+
+impl Cluster {
+    /// A running cluster; `None`, with the reason printed, where this machine
+    /// cannot have one.
+    pub fn start() -> Option<Self> {
+        Self::start_with(&[])
+    }
+
+    /// The same with more flags.
+    pub fn start_with(flags: &[&str]) -> Option<Self> {
+        let mut cluster = Self::prepare(flags)?;
+        cluster.start_server();
+        Some(cluster)
+    }
+
+    /// Everything but the running server.
+    pub fn prepare(flags: &[&str]) -> Option<Self> {
+        if let Some(reason) = obstacle() {
+            eprintln!("skipped: {reason}");
+            return None;
+        }
+        let dir = tempfile::Builder::new()
+            .prefix("skiff-test-")
+            .tempdir()
+            .expect("a temporary directory");
+        let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        Some(Self { namespaces: Namespaces::new(), dir, server: None, flags })
+    }
+
+    /// A file or folder of this cluster's own.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The command line of the server, in its namespaces.
+    pub fn server_command(&self) -> Command {
+        let mut command = self.namespaces.enter(env!("CARGO_BIN_EXE_skiff"));
+        command
+            .arg("server")
+            .arg("--data-dir")
+            .arg(self.path("data"))
+            .arg("--write-kubeconfig")
+            .arg(self.path("admin.yaml"))
+            .args(["--config", "/dev/null", "--node-name", "node-1"])
+            .args(&self.flags);
+        command
+    }
+
+    /// Starts the server and returns once it says that it is ready.
+    pub fn start_server(&mut self) {
+        assert!(self.server.is_none(), "the server runs already");
+        let socket = self.path("notify");
+        let _ = fs::remove_file(&socket);
+        let notify = UnixDatagram::bind(&socket).expect("a socket in our own folder");
+        notify.set_read_timeout(Some(Duration::from_millis(200))).expect("a valid time-out");
+        let log = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.path("server.log"))
+            .expect("our own file");
+        let mut server = self
+            .server_command()
+            .env("NOTIFY_SOCKET", &socket)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a file descriptor"))
+            .stderr(log)
+            .spawn()
+            .expect("the binary runs");
+        let started = std::time::Instant::now();
+        let mut message = [0; 256];
+        loop {
+            match notify.recv(&mut message) {
+                Ok(n) if message[..n].starts_with(b"READY=1") => break,
+                Ok(_) => {}
+                Err(_) => {
+                    if let Some(status) = server.try_wait().expect("our own child") {
+                        panic!("the server ended ({status}) before it was ready:\n{}", self.log());
+                    }
+                    if started.elapsed() > READY_TIMEOUT {
+                        let _ = server.kill();
+                        panic!("the server is not ready after {READY_TIMEOUT:?}:\n{}", self.log());
+                    }
+                }
+            }
+        }
+        self.server = Some(server);
+    }
+
+    /// What the server wrote.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.path("server.log")).unwrap_or_default()
+    }
+
+    /// `kill -9`.
+    pub fn kill_server(&mut self) {
+        let mut server = self.server.take().expect("the server runs");
+        server.kill().expect("our own child");
+        server.wait().expect("our own child");
+    }
+
+    /// SIGTERM; returns the exit status.
+    pub fn stop_server(&mut self) -> std::process::ExitStatus {
+        let mut server = self.server.take().expect("the server runs");
+        let pid = server.id().to_string();
+        let sent = Command::new("kill").args(["-TERM", &pid]).status().expect("kill of procps");
+        assert!(sent.success(), "the server was there to be signalled");
+        server.wait().expect("our own child")
+    }
+
+    /// Any program, in the server's namespaces.
+    pub fn command(&self, program: &str) -> Command {
+        self.namespaces.enter(program)
+    }
+
+    /// `skiff` with arguments, in the server's namespaces.
+    pub fn skiff(&self, args: &[&str]) -> Run {
+        run(self.namespaces.enter(env!("CARGO_BIN_EXE_skiff")).args(args), None)
+    }
+
+    /// The path of the data directory.
+    pub fn data_dir(&self) -> PathBuf {
+        self.path("data")
+    }
+
+    /// A kubectl command, not yet run.
+    pub fn kubectl_command(&self, args: &[&str]) -> Command {
+        let mut command = self.namespaces.enter("kubectl");
+        command
+            .env("KUBECONFIG", self.path("admin.yaml"))
+            .env("KUBECACHEDIR", self.path("kube-cache"))
+            // Lets 1.29 and 1.30 use WebSockets; later ones do anyway.
+            .env("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", "true")
+            .env("HOME", self.dir.path())
+            .args(args);
+        command
+    }
+
+    /// kubectl with arguments, split at spaces.
+    pub fn kubectl(&self, line: &str) -> Run {
+        self.kubectl_args(&line.split_whitespace().collect::<Vec<_>>())
+    }
+
+    /// kubectl with arguments that hold spaces.
+    pub fn kubectl_args(&self, args: &[&str]) -> Run {
+        run(&mut self.kubectl_command(args), None)
+    }
+
+    /// `kubectl apply -f -`.
+    pub fn apply(&self, yaml: &str) -> Run {
+        run(&mut self.kubectl_command(&["apply", "-f", "-"]), Some(yaml))
+    }
+
+    /// kubectl with text on its stdin.
+    pub fn kubectl_with_input(&self, line: &str, input: &str) -> Run {
+        run(&mut self.kubectl_command(&line.split_whitespace().collect::<Vec<_>>()), Some(input))
+    }
+
+    /// `kubectl get … -o json`.
+    pub fn get(&self, what: &str) -> Value {
+        let run = self.kubectl(&format!("get {what} -o json")).ok();
+        serde_json::from_str(&run.stdout).expect("kubectl prints JSON")
+    }
+
+    /// Waits until the node is Ready.
+    pub fn wait_node_ready(&self) {
+        self.kubectl("wait --for=condition=Ready node/node-1 --timeout=60s").ok();
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- the server's log\n{}", tail(&self.log(), 120));
+        }
+        if self.server.is_some() {
+            self.stop_server();
+        }
+        let data_dir = self.data_dir();
+        if data_dir.exists() {
+            let done = self.skiff(&["killall", "--data-dir", &data_dir.to_string_lossy()]);
+            if !done.success {
+                eprintln!("killall failed: {}{}", done.stdout, done.stderr);
+            }
+        }
+    }
+}
+
+fn tail(text: &str, lines: usize) -> String {
+    let all: Vec<&str> = text.lines().collect();
+    all[all.len().saturating_sub(lines)..].join("\n")
+}
+
+/// What a command answered.
+#[derive(Debug)]
+pub struct Run {
+    pub command: String,
+    pub success: bool,
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Run {
+    /// It must have succeeded.
+    #[track_caller]
+    pub fn ok(self) -> Self {
+        assert!(
+            self.success,
+            "{} failed ({:?}):\n{}{}",
+            self.command, self.code, self.stdout, self.stderr
+        );
+        self
+    }
+
+    /// It must have failed, saying this.
+    #[track_caller]
+    pub fn fails_with(self, text: &str) -> Self {
+        assert!(!self.success, "{} succeeded:\n{}", self.command, self.stdout);
+        let said = format!("{}{}", self.stdout, self.stderr);
+        assert!(said.contains(text), "{} did not say {text:?}:\n{said}", self.command);
+        self
+    }
+
+    /// It must have printed this.
+    #[track_caller]
+    pub fn prints(self, text: &str) -> Self {
+        let run = self.ok();
+        assert!(
+            run.stdout.contains(text),
+            "{} did not print {text:?}:\n{}",
+            run.command,
+            run.stdout
+        );
+        run
+    }
+}
+
+fn run(command: &mut Command, input: Option<&str>) -> Run {
+    let line = describe(command);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
+    let mut child = command.spawn().unwrap_or_else(|error| panic!("{line}: {error}"));
+    if let Some(text) = input {
+        // A command that fails early closes its stdin; its exit code tells.
+        let _ = child.stdin.take().expect("piped").write_all(text.as_bytes());
+    }
+    let Output { status, stdout, stderr } = child.wait_with_output().expect("our own child");
+    Run {
+        command: line,
+        success: status.success(),
+        code: status.code(),
+        stdout: String::from_utf8_lossy(&stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&stderr).into_owned(),
+    }
+}
+
+/// The command as a user would write it, without the namespaces.
+fn describe(command: &Command) -> String {
+    let args: Vec<_> = command.get_args().map(|arg| arg.to_string_lossy()).collect();
+    let start = args.iter().position(|arg| arg == "--").map_or(0, |at| at + 1);
+    let shorten = |arg: &str| {
+        Path::new(arg)
+            .file_name()
+            .filter(|_| arg.starts_with('/'))
+            .map_or(arg.to_owned(), |n| n.to_string_lossy().into_owned())
+    };
+    args[start..].iter().map(|arg| shorten(arg)).collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,3 @@
+//! What users do, a file a story.
+
+mod hello;
