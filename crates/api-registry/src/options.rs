@@ -1,0 +1,408 @@
+//! What a request asks beside its object: `ListOptions`, `CreateOptions`,
+//! `PatchOptions`, `DeleteOptions` of `meta/v1`, from query parameters or a body.
+
+use api_object::{
+    FieldSelector, LabelSelector, Reason, Status,
+    status::{Cause, Details},
+};
+use api_schema::FieldValidation;
+use serde::Deserialize;
+
+/// `resourceVersionMatch`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VersionMatch {
+    /// The state at exactly this revision.
+    Exact,
+    /// This revision or any later one.
+    NotOlderThan,
+}
+
+/// `meta/v1` `ListOptions`, for list, watch and deletecollection.
+#[derive(Clone, Debug, Default)]
+pub struct ListOptions {
+    /// Empty selects all.
+    pub label_selector: LabelSelector,
+    /// Empty selects all.
+    pub field_selector: FieldSelector,
+    /// At most so many items a page; 0 for all.
+    pub limit: usize,
+    /// Where the last page ended.
+    pub continue_token: String,
+    /// As sent; empty for the newest, `0` for whatever is there.
+    pub resource_version: String,
+    /// How to read [`Self::resource_version`].
+    pub version_match: Option<VersionMatch>,
+    /// Whether this is a watch.
+    pub watch: bool,
+    /// Whether the watcher understands bookmarks.
+    pub allow_watch_bookmarks: bool,
+    /// Whether the watch starts with the state as ADDED events (KEP-3157).
+    pub send_initial_events: Option<bool>,
+    /// When the watch is to end; `None` for the server's choice.
+    pub timeout_seconds: Option<u64>,
+}
+
+/// What create, update and patch share.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WriteOptions {
+    /// Everything happens but the write.
+    pub dry_run: bool,
+    /// What happens to unknown and duplicate fields.
+    pub field_validation: FieldValidation,
+}
+
+/// `propagationPolicy`: what becomes of the objects this one owns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub enum Propagation {
+    /// They stay.
+    Orphan,
+    /// They go afterwards.
+    Background,
+    /// They go first.
+    Foreground,
+}
+
+/// `meta/v1` `DeleteOptions`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeleteOptions {
+    /// How long the object may take to end; `None` for its own wish.
+    pub grace_period_seconds: Option<i64>,
+    /// `None` for the kind's default.
+    pub propagation: Option<Propagation>,
+    /// The older form of [`Self::propagation`].
+    pub orphan_dependents: Option<bool>,
+    /// Only if the object has this uid.
+    pub uid: Option<String>,
+    /// Only if the object is at this version.
+    pub resource_version: Option<String>,
+    /// Everything happens but the write.
+    pub dry_run: bool,
+}
+
+/// Decoded `key=value` pairs of a query, in order.
+pub type Pairs = [(String, String)];
+
+fn first<'a>(pairs: &'a Pairs, key: &str) -> &'a str {
+    pairs.iter().find(|(name, _)| name == key).map_or("", |(_, value)| value.as_str())
+}
+
+/// Go's `strconv.ParseBool`, except that an empty value is true in a query.
+fn flag(pairs: &Pairs, key: &str) -> Option<bool> {
+    let (_, value) = pairs.iter().find(|(name, _)| name == key)?;
+    Some(!matches!(value.as_str(), "0" | "f" | "F" | "false" | "FALSE" | "False"))
+}
+
+fn integer(pairs: &Pairs, key: &str) -> Result<Option<i64>, Status> {
+    match first(pairs, key) {
+        "" => Ok(None),
+        text => text.parse().map(Some).map_err(|_| {
+            Status::bad_request(format!("strconv.ParseInt: parsing \"{text}\": invalid syntax"))
+        }),
+    }
+}
+
+/// One fault of options: 422 that names the options' kind.
+fn invalid(kind: &str, field: &str, reason: &str, message: String) -> Status {
+    let cause = Cause { reason: reason.into(), message, field: field.into() };
+    Status::invalid("meta.k8s.io", kind, "", vec![cause])
+}
+
+fn forbidden(kind: &str, field: &str, message: &str) -> Status {
+    invalid(kind, field, "FieldValueForbidden", format!("Forbidden: {message}"))
+}
+
+fn unsupported(kind: &str, field: &str, value: &str, supported: &[&str]) -> Status {
+    let supported: Vec<String> = supported.iter().map(|value| format!("\"{value}\"")).collect();
+    let message =
+        format!("Unsupported value: \"{value}\": supported values: {}", supported.join(", "));
+    invalid(kind, field, "FieldValueNotSupported", message)
+}
+
+fn dry_run<'a>(kind: &str, values: impl IntoIterator<Item = &'a str>) -> Result<bool, Status> {
+    let mut dry = false;
+    for value in values {
+        match value {
+            "All" => dry = true,
+            other => return Err(unsupported(kind, "dryRun", other, &["All"])),
+        }
+    }
+    Ok(dry)
+}
+
+impl ListOptions {
+    /// Reads query parameters; unknown ones are ignored, as upstream does.
+    ///
+    /// # Errors
+    /// 400 for values that do not parse, 422 for combinations that make no sense.
+    pub fn from_pairs(pairs: &Pairs) -> Result<Self, Status> {
+        let bad = |error: String| Status::bad_request(error);
+        let options = Self {
+            label_selector: LabelSelector::parse(first(pairs, "labelSelector"))
+                .map_err(|error| bad(error.to_string()))?,
+            field_selector: FieldSelector::parse(first(pairs, "fieldSelector"))
+                .map_err(|error| bad(error.to_string()))?,
+            limit: integer(pairs, "limit")?.map_or(0, |limit| usize::try_from(limit).unwrap_or(0)),
+            continue_token: first(pairs, "continue").to_owned(),
+            resource_version: first(pairs, "resourceVersion").to_owned(),
+            version_match: None,
+            watch: flag(pairs, "watch") == Some(true),
+            allow_watch_bookmarks: flag(pairs, "allowWatchBookmarks") == Some(true),
+            send_initial_events: flag(pairs, "sendInitialEvents"),
+            timeout_seconds: integer(pairs, "timeoutSeconds")?
+                .and_then(|seconds| u64::try_from(seconds).ok())
+                .filter(|seconds| *seconds > 0),
+        };
+        options.with_match(first(pairs, "resourceVersionMatch"))
+    }
+
+    /// The rules of `ValidateListOptions`.
+    fn with_match(mut self, text: &str) -> Result<Self, Status> {
+        const FIELD: &str = "resourceVersionMatch";
+        const KIND: &str = "ListOptions";
+        self.version_match = match text {
+            "" => None,
+            "Exact" => Some(VersionMatch::Exact),
+            "NotOlderThan" => Some(VersionMatch::NotOlderThan),
+            other if self.watch => {
+                return Err(unsupported(KIND, FIELD, other, &["NotOlderThan"]));
+            }
+            other => return Err(unsupported(KIND, FIELD, other, &["Exact", "NotOlderThan", ""])),
+        };
+        let why = if self.watch {
+            let not_older = self.version_match == Some(VersionMatch::NotOlderThan);
+            match (self.send_initial_events, self.version_match) {
+                (Some(_), _) if !not_older => {
+                    "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
+                }
+                (None, Some(_)) => {
+                    "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
+                }
+                (_, Some(_)) if !self.continue_token.is_empty() => {
+                    "resourceVersionMatch is forbidden when continue is provided"
+                }
+                _ => return Ok(self),
+            }
+        } else if self.send_initial_events.is_some() {
+            let message = "sendInitialEvents is forbidden for list";
+            return Err(forbidden(KIND, "sendInitialEvents", message));
+        } else {
+            match self.version_match {
+                Some(_) if self.resource_version.is_empty() => {
+                    "resourceVersionMatch is forbidden unless resourceVersion is provided"
+                }
+                Some(_) if !self.continue_token.is_empty() => {
+                    "resourceVersionMatch is forbidden when continue is provided"
+                }
+                Some(VersionMatch::Exact) if self.resource_version == "0" => {
+                    "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\""
+                }
+                _ => return Ok(self),
+            }
+        };
+        Err(forbidden(KIND, FIELD, why))
+    }
+}
+
+impl WriteOptions {
+    /// Reads query parameters; `kind` is `CreateOptions`, `UpdateOptions` or
+    /// `PatchOptions`, for messages.
+    ///
+    /// # Errors
+    /// 422 for values that are not known.
+    pub fn from_pairs(kind: &str, pairs: &Pairs) -> Result<Self, Status> {
+        let values =
+            pairs.iter().filter(|(key, _)| key == "dryRun").map(|(_, value)| value.as_str());
+        let field_validation = match first(pairs, "fieldValidation") {
+            "" | "Warn" => FieldValidation::Warn,
+            "Ignore" => FieldValidation::Ignore,
+            "Strict" => FieldValidation::Strict,
+            other => {
+                let supported = ["", "Ignore", "Strict", "Warn"];
+                return Err(unsupported(kind, "fieldValidation", other, &supported));
+            }
+        };
+        Ok(Self { dry_run: dry_run(kind, values)?, field_validation })
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct DeleteBody {
+    kind: String,
+    grace_period_seconds: Option<i64>,
+    propagation_policy: Option<String>,
+    orphan_dependents: Option<bool>,
+    preconditions: Option<PreconditionsBody>,
+    dry_run: Option<Vec<String>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct PreconditionsBody {
+    uid: Option<String>,
+    resource_version: Option<String>,
+}
+
+impl DeleteOptions {
+    /// Reads a `DeleteOptions` body where there is one, else the query, as
+    /// upstream does.
+    ///
+    /// # Errors
+    /// 400 for a body that does not parse, 422 for values that are not known.
+    pub fn read(pairs: &Pairs, body: Option<&serde_json::Value>) -> Result<Self, Status> {
+        let body = match body {
+            Some(body) => DeleteBody::deserialize(body)
+                .map_err(|error| Status::bad_request(format!("invalid DeleteOptions: {error}")))?,
+            None => DeleteBody {
+                grace_period_seconds: integer(pairs, "gracePeriodSeconds")?,
+                propagation_policy: Some(first(pairs, "propagationPolicy").to_owned())
+                    .filter(|policy| !policy.is_empty()),
+                orphan_dependents: flag(pairs, "orphanDependents"),
+                dry_run: Some(
+                    pairs
+                        .iter()
+                        .filter(|(key, _)| key == "dryRun")
+                        .map(|(_, value)| value.clone())
+                        .collect(),
+                ),
+                ..DeleteBody::default()
+            },
+        };
+        const KIND: &str = "DeleteOptions";
+        if !body.kind.is_empty() && body.kind != KIND {
+            return Err(Status::bad_request(format!(
+                "decoded object cannot be converted to DeleteOptions: it is a {}",
+                body.kind
+            )));
+        }
+        let propagation = match body.propagation_policy.as_deref() {
+            None | Some("") => None,
+            Some("Orphan") => Some(Propagation::Orphan),
+            Some("Background") => Some(Propagation::Background),
+            Some("Foreground") => Some(Propagation::Foreground),
+            Some(other) => {
+                let supported = ["Foreground", "Background", "Orphan", "nil"];
+                return Err(unsupported(KIND, "propagationPolicy", other, &supported));
+            }
+        };
+        if let (Some(policy), Some(_)) = (&body.propagation_policy, body.orphan_dependents) {
+            let message = format!(
+                "Invalid value: \"{policy}\": orphanDependents and deletionPropagation cannot be both set"
+            );
+            return Err(invalid(KIND, "propagationPolicy", "FieldValueInvalid", message));
+        }
+        let preconditions = body.preconditions.unwrap_or_default();
+        let dry_run_values = body.dry_run.unwrap_or_default();
+        Ok(Self {
+            grace_period_seconds: body.grace_period_seconds,
+            propagation,
+            orphan_dependents: body.orphan_dependents,
+            uid: preconditions.uid,
+            resource_version: preconditions.resource_version,
+            dry_run: dry_run(KIND, dry_run_values.iter().map(String::as_str))?,
+        })
+    }
+}
+
+/// Reads a `resourceVersion`; empty and `0` are both 0.
+///
+/// # Errors
+/// 400 where it is no decimal number.
+pub fn parse_version(text: &str) -> Result<u64, Status> {
+    match text {
+        "" => Ok(0),
+        text => text.parse().map_err(|_| {
+            Status::bad_request(format!(
+                "resourceVersion: Invalid value: \"{text}\": strconv.ParseUint: parsing \"{text}\": invalid syntax"
+            ))
+        }),
+    }
+}
+
+/// 504: this server has not seen that revision, and did not in time.
+pub(crate) fn too_large_version(asked: u64, current: u64) -> Status {
+    let cause = Cause {
+        reason: "ResourceVersionTooLarge".into(),
+        message: "Too large resource version".into(),
+        field: String::new(),
+    };
+    let details = Details { causes: vec![cause], retry_after_seconds: 1, ..Details::default() };
+    let message = format!("Too large resource version: {asked}, current: {current}");
+    Status::failure(Reason::Timeout, message).with_details(details)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn pairs(text: &str) -> Vec<(String, String)> {
+        text.split('&')
+            .filter(|pair| !pair.is_empty())
+            .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .collect()
+    }
+
+    #[test]
+    fn list_options_that_make_no_sense_are_refused_in_upstreams_words() {
+        for (query, message) in [
+            (
+                "resourceVersionMatch=Exact",
+                "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided",
+            ),
+            (
+                "resourceVersionMatch=Exact&resourceVersion=0",
+                "resourceVersionMatch: Forbidden: resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
+            ),
+            (
+                "resourceVersionMatch=Foo&resourceVersion=1",
+                "resourceVersionMatch: Unsupported value: \"Foo\": supported values: \"Exact\", \"NotOlderThan\", \"\"",
+            ),
+            (
+                "sendInitialEvents=true",
+                "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for list",
+            ),
+            (
+                "watch=1&sendInitialEvents=true",
+                "resourceVersionMatch: Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+            ),
+        ] {
+            let status = ListOptions::from_pairs(&pairs(query)).expect_err(query);
+            assert_eq!(
+                status.message,
+                format!("ListOptions.meta.k8s.io \"\" is invalid: {message}")
+            );
+            assert_eq!(status.code, 422);
+        }
+        let good = "watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan";
+        assert!(ListOptions::from_pairs(&pairs(good)).is_ok());
+        assert_eq!(ListOptions::from_pairs(&pairs("limit=x")).expect_err("bad").code, 400);
+    }
+
+    #[test]
+    fn delete_options_come_from_body_or_query() {
+        let body = serde_json::json!({
+            "kind": "DeleteOptions", "apiVersion": "v1", "gracePeriodSeconds": 0,
+            "propagationPolicy": "Foreground", "preconditions": {"uid": "u"}, "dryRun": ["All"],
+        });
+        let options = DeleteOptions::read(&[], Some(&body)).expect("valid");
+        assert_eq!(options.grace_period_seconds, Some(0));
+        assert_eq!(options.propagation, Some(Propagation::Foreground));
+        assert_eq!((options.uid.as_deref(), options.dry_run), (Some("u"), true));
+        let options = DeleteOptions::read(&pairs("propagationPolicy=Orphan"), None).expect("valid");
+        assert_eq!(options.propagation, Some(Propagation::Orphan));
+        let status = DeleteOptions::read(&pairs("propagationPolicy=X"), None).expect_err("bad");
+        assert_eq!(status.code, 422);
+    }
+
+    proptest! {
+        #[test]
+        fn no_query_panics(query in proptest::collection::vec(("[a-zA-Z]{0,20}|watch|limit|labelSelector|fieldSelector|resourceVersion|resourceVersionMatch|dryRun|timeoutSeconds", ".{0,20}"), 0..6)) {
+            let _ = ListOptions::from_pairs(&query);
+            let _ = WriteOptions::from_pairs("CreateOptions", &query);
+            let _ = DeleteOptions::read(&query, None);
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! Between trees, the store's bytes and the wire's: which are the same bytes
+//! wherever the version and the schema epoch allow.
+
+use api_object::Status;
+use api_schema::{ResourceSpec, tree};
+use bytes::Bytes;
+use serde_json::Value;
+use store::{Item, Key, Put, Revision};
+
+/// Metadata in upstream's order. The revision's place comes before every map
+/// that users fill, so the first `"resourceVersion":"` in stored bytes is it.
+const METADATA_FIRST: [&str; 5] = ["name", "generateName", "namespace", "uid", "resourceVersion"];
+const REVISION_MARK: &[u8] = br#""resourceVersion":""#;
+
+/// The group and the resource that objects are kept under.
+pub(crate) fn storage_of(spec: &ResourceSpec) -> (&str, &str) {
+    match &spec.stored_as {
+        Some(stored) => (stored.group, stored.plural),
+        None => (&spec.group, &spec.plural),
+    }
+}
+
+/// Where an object is kept.
+pub(crate) fn key_of(spec: &ResourceSpec, namespace: &str, name: &str) -> Key {
+    let (group, plural) = storage_of(spec);
+    let namespace = if spec.namespaced { namespace } else { "" };
+    Key::new(group, plural, namespace, name)
+}
+
+/// Where the objects of a resource, or of one namespace of it, are kept.
+pub(crate) fn prefix_of(spec: &ResourceSpec, namespace: &str) -> String {
+    let (group, plural) = storage_of(spec);
+    Key::prefix(group, plural, (!namespace.is_empty()).then_some(namespace))
+}
+
+/// Writes an object as JSON, kind and name first; where its `resourceVersion`
+/// goes is the second part. The tree's own `resourceVersion` is kept.
+pub(crate) fn encode(object: &Value) -> (Vec<u8>, u32) {
+    const PLAIN: &str = "a tree of JSON has text keys only";
+    let mut out = Vec::with_capacity(1024);
+    let mut revision_at = 0;
+    let mut separate = |out: &mut Vec<u8>, key: &str, first: &mut bool| {
+        out.push(if *first { b'{' } else { b',' });
+        *first = false;
+        serde_json::to_writer(&mut *out, key).expect(PLAIN);
+        out.push(b':');
+    };
+    let mut first = true;
+    for key in ["kind", "apiVersion"] {
+        if let Some(value) = object.get(key) {
+            separate(&mut out, key, &mut first);
+            serde_json::to_writer(&mut out, value).expect(PLAIN);
+        }
+    }
+    separate(&mut out, "metadata", &mut first);
+    let nothing = serde_json::Map::new();
+    let metadata = object.get("metadata").and_then(Value::as_object).unwrap_or(&nothing);
+    let mut inner = true;
+    for key in METADATA_FIRST {
+        if key == "resourceVersion" {
+            separate(&mut out, key, &mut inner);
+            out.push(b'"');
+            revision_at = u32::try_from(out.len()).expect("names are short");
+            let version = metadata.get(key).and_then(Value::as_str).unwrap_or_default();
+            out.extend_from_slice(version.as_bytes());
+            out.push(b'"');
+        } else if let Some(value) = metadata.get(key) {
+            separate(&mut out, key, &mut inner);
+            serde_json::to_writer(&mut out, value).expect(PLAIN);
+        }
+    }
+    for (key, value) in metadata {
+        if !METADATA_FIRST.contains(&key.as_str()) {
+            separate(&mut out, key, &mut inner);
+            serde_json::to_writer(&mut out, value).expect(PLAIN);
+        }
+    }
+    out.push(b'}');
+    for (key, value) in object.as_object().unwrap_or(&nothing) {
+        if !matches!(key.as_str(), "kind" | "apiVersion" | "metadata") {
+            separate(&mut out, key, &mut first);
+            serde_json::to_writer(&mut out, value).expect(PLAIN);
+        }
+    }
+    out.push(b'}');
+    (out, revision_at)
+}
+
+/// The write that stores an object; the store fills in its `resourceVersion`.
+pub(crate) fn put(spec: &ResourceSpec, key: Key, mut object: Value, epoch: u32) -> Put {
+    if let Some(stored) = &spec.stored_as {
+        object = (stored.to_stored)(object);
+        let api_version = match stored.group {
+            "" => stored.version.to_owned(),
+            group => format!("{group}/{}", stored.version),
+        };
+        tree::set(&mut object, "apiVersion", api_version);
+    }
+    tree::set(&mut object, "metadata.resourceVersion", "");
+    let (data, revision_at) = encode(&object);
+    Put { key, value: store::Value { epoch, data: data.into() }, revision_at: Some(revision_at) }
+}
+
+/// Stored bytes with the revision filled in: what a read gives back later.
+pub(crate) fn filled(put: &Put, revision: Revision) -> Bytes {
+    let data = &put.value.data;
+    let Some(at) = put.revision_at.map(|at| at as usize) else { return data.clone() };
+    let mut out = Vec::with_capacity(data.len() + 20);
+    out.extend_from_slice(&data[..at]);
+    out.extend_from_slice(revision.to_string().as_bytes());
+    out.extend_from_slice(&data[at..]);
+    out.into()
+}
+
+/// The same object at another revision: what a watcher is told of a deletion.
+pub(crate) fn at_revision(bytes: &Bytes, revision: Revision) -> Bytes {
+    let found = bytes.windows(REVISION_MARK.len()).position(|window| window == REVISION_MARK);
+    let Some(start) = found.map(|at| at + REVISION_MARK.len()) else { return bytes.clone() };
+    let digits = bytes[start..].iter().take_while(|byte| **byte != b'"').count();
+    let mut out = Vec::with_capacity(bytes.len() + 20);
+    out.extend_from_slice(&bytes[..start]);
+    out.extend_from_slice(revision.to_string().as_bytes());
+    out.extend_from_slice(&bytes[start + digits..]);
+    out.into()
+}
+
+/// A stored object as a tree of the requested version.
+///
+/// # Errors
+/// 500 where the stored bytes are no JSON.
+pub(crate) fn decode(spec: &ResourceSpec, item: &Item, epoch: u32) -> Result<Value, Status> {
+    let mut object: Value = serde_json::from_slice(&item.value.data)
+        .map_err(|error| Status::internal(format!("stored object {}: {error}", item.key)))?;
+    if let Some(stored) = &spec.stored_as {
+        object = (stored.from_stored)(object);
+        tree::set(&mut object, "apiVersion", spec.api_version());
+    }
+    if item.value.epoch != epoch {
+        // Written under an older schema: its new defaults are filled in.
+        spec.default(&mut object);
+    }
+    Ok(object)
+}
+
+/// A stored object as JSON of the requested version; the stored bytes
+/// themselves where those are the same.
+///
+/// # Errors
+/// 500 where the stored bytes are no JSON.
+pub(crate) fn wire(spec: &ResourceSpec, item: &Item, epoch: u32) -> Result<Bytes, Status> {
+    if item.value.epoch == epoch && spec.stored_as.is_none() {
+        return Ok(item.value.data.clone());
+    }
+    Ok(encode(&decode(spec, item, epoch)?).0.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_revision_goes_where_metadata_has_it() {
+        let object = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {
+                "annotations": {"resourceVersion": "1"}, "name": "a", "namespace": "b",
+                "resourceVersion": "",
+            },
+            "involvedObject": {"resourceVersion": "5"},
+        });
+        let (bytes, at) = encode(&object);
+        let text = String::from_utf8(bytes.clone()).expect("JSON");
+        assert_eq!(
+            text,
+            r#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"a","namespace":"b","resourceVersion":"","annotations":{"resourceVersion":"1"}},"involvedObject":{"resourceVersion":"5"}}"#
+        );
+        let value = store::Value { epoch: 0, data: bytes.into() };
+        let put = Put { key: Key::new("", "pods", "b", "a"), value, revision_at: Some(at) };
+        let first = filled(&put, Revision(7));
+        assert!(first.starts_with(
+            br#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"a","namespace":"b","resourceVersion":"7""#
+        ));
+        assert_eq!(at_revision(&first, Revision(12)), filled(&put, Revision(12)));
+    }
+}

@@ -1,0 +1,409 @@
+//! Update and patch: read, change, admit, check, write where nothing has
+//! happened meanwhile, else again.
+
+use api_object::Status;
+use api_schema::{Role, Subresource, tree};
+use bytes::Bytes;
+use serde_json::Value;
+use store::{CommitError, Item, Renewal, Txn};
+
+use crate::{
+    Body, Registry, Request, WriteOptions, Written,
+    admission::{Attributes, Operation},
+    patch::Patch,
+    registry::{commit_failed, no_such_path, read_failed},
+    stored,
+};
+
+/// Tries of a write that others keep overtaking, before it is a conflict.
+const TRIES: usize = 32;
+
+/// What the client wants the object to be.
+enum Input {
+    Whole(Value),
+    Patch(Patch),
+}
+
+/// What became of one attempt.
+enum Attempt {
+    Done(Written),
+    /// Somebody wrote in between.
+    Overtaken,
+}
+
+impl Registry {
+    /// Replaces an object or a part of it.
+    ///
+    /// # Errors
+    /// 400, 403, 404, 409 where the object's version is not the given one, 422.
+    pub async fn update(
+        &self,
+        request: &Request,
+        body: Body,
+        options: WriteOptions,
+    ) -> Result<Written, Status> {
+        let sub = request.sub()?;
+        let (mut view, mut warnings) = match sub.map(|sub| (&sub.role, sub)) {
+            Some((Role::Scale(_), sub)) => body.decode_sub(sub, &options)?,
+            _ => body.decode(&request.spec, &options)?,
+        };
+        check_name(request, &view)?;
+        if request.spec.namespaced {
+            tree::set(&mut view, "metadata.namespace", request.namespace.as_str());
+        }
+        if sub.is_none_or(|sub| !matches!(sub.role, Role::Scale(_))) {
+            request.spec.default(&mut view);
+        }
+        let mut written = self.change(request, Input::Whole(view), options).await?;
+        warnings.append(&mut written.warnings);
+        Ok(Written { warnings, ..written })
+    }
+
+    /// Changes an object or a part of it.
+    ///
+    /// # Errors
+    /// 400, 403, 404, 409, 415, 422.
+    pub async fn patch(
+        &self,
+        request: &Request,
+        patch: Patch,
+        options: WriteOptions,
+    ) -> Result<Written, Status> {
+        self.change(request, Input::Patch(patch), options).await
+    }
+
+    async fn change(
+        &self,
+        request: &Request,
+        input: Input,
+        options: WriteOptions,
+    ) -> Result<Written, Status> {
+        let sub = request.sub()?;
+        let writable =
+            |role: &Role| matches!(role, Role::Status | Role::Part { .. } | Role::Scale(_));
+        if sub.is_some_and(|sub| !writable(&sub.role)) {
+            return Err(no_such_path());
+        }
+        let key = stored::key_of(&request.spec, &request.namespace, &request.name);
+        for _ in 0..TRIES {
+            let item = self.store.get(&key, None).map_err(read_failed)?;
+            let item = match item {
+                Some(item) => item,
+                None => {
+                    // Another server may have been told of it already.
+                    self.store.read_barrier().await.map_err(|error| commit_failed(&error))?;
+                    match self.store.get(&key, None).map_err(read_failed)? {
+                        Some(item) => item,
+                        None => return self.create_by_update(request, &input, options).await,
+                    }
+                }
+            };
+            match self.attempt(request, sub, &input, &item, options).await? {
+                Attempt::Done(written) => return Ok(written),
+                Attempt::Overtaken => {
+                    // On a server that lags behind, the newer state has to arrive first.
+                    self.store.read_barrier().await.map_err(|error| commit_failed(&error))?;
+                }
+            }
+        }
+        Err(Status::modified(&request.gvr(), &request.name))
+    }
+
+    async fn create_by_update(
+        &self,
+        request: &Request,
+        input: &Input,
+        options: WriteOptions,
+    ) -> Result<Written, Status> {
+        match input {
+            Input::Whole(object)
+                if request.spec.allow_create_on_update && request.subresource.is_empty() =>
+            {
+                if !tree::text(object, "metadata.uid").is_empty() {
+                    return Err(precondition(
+                        request,
+                        "UID",
+                        tree::text(object, "metadata.uid"),
+                        "",
+                    ));
+                }
+                let mut attributes = request.attributes(Operation::Create, options.dry_run);
+                let mut object = object.clone();
+                tree::remove(&mut object, "metadata.resourceVersion");
+                attributes.object = Some(object);
+                self.admission.mutate(&mut attributes).await?;
+                let written = self.create_admitted(request, &mut attributes, options).await;
+                self.admission.settled(&attributes, written.is_ok() && !options.dry_run);
+                let mut written = written?;
+                written.warnings.append(&mut attributes.warnings);
+                Ok(written)
+            }
+            _ => Err(request.not_found()),
+        }
+    }
+
+    async fn attempt(
+        &self,
+        request: &Request,
+        sub: Option<&Subresource>,
+        input: &Input,
+        item: &Item,
+        options: WriteOptions,
+    ) -> Result<Attempt, Status> {
+        let spec = &request.spec;
+        let old = stored::decode(spec, item, self.epoch)?;
+        let scale = sub.and_then(|sub| match &sub.role {
+            Role::Scale(paths) => Some(paths),
+            _ => None,
+        });
+        let old_view = scale.map(|paths| spec.scale_of(paths, &old));
+        let (view, mut warnings) = match input {
+            Input::Whole(view) => (view.clone(), Vec::new()),
+            Input::Patch(patch) => {
+                let base = old_view.as_ref().unwrap_or(&old);
+                patch.apply(spec, sub, base, options.field_validation)?
+            }
+        };
+        check_identity(request, &view, &old)?;
+        let mut attributes = request.attributes(Operation::Update, options.dry_run);
+        attributes.old_object = Some(old_view.unwrap_or_else(|| old.clone()));
+        attributes.object = Some(view);
+        self.admission.mutate(&mut attributes).await?;
+        let done = self
+            .write(request, sub, &mut attributes, &old, item, options)
+            .await
+            .inspect_err(|_| self.admission.settled(&attributes, false))?;
+        let Some((bytes, was_stored)) = done else {
+            self.admission.settled(&attributes, false);
+            return Ok(Attempt::Overtaken);
+        };
+        self.admission.settled(&attributes, was_stored);
+        warnings.append(&mut attributes.warnings);
+        Ok(Attempt::Done(Written { bytes, created: false, warnings }))
+    }
+
+    /// From an admitted view to the store; `None` where somebody was faster.
+    async fn write(
+        &self,
+        request: &Request,
+        sub: Option<&Subresource>,
+        attributes: &mut Attributes,
+        old: &Value,
+        item: &Item,
+        options: WriteOptions,
+    ) -> Result<Option<(Bytes, bool)>, Status> {
+        let spec = &request.spec;
+        let view = attributes.object.take().unwrap_or_default();
+        let mut new = match sub.map(|sub| &sub.role) {
+            Some(Role::Scale(paths)) => {
+                let mut new = old.clone();
+                spec.apply_scale(paths, &mut new, &view)?;
+                new
+            }
+            _ => {
+                let mut new = view;
+                spec.default(&mut new);
+                new
+            }
+        };
+        keep_system_fields(&mut new, old);
+        let causes = match sub.map(|sub| &sub.role) {
+            Some(Role::Status) => {
+                spec.prepare_status(&mut new, old);
+                spec.validate_status(&new, old)
+            }
+            Some(Role::Part { prepare, validate }) => {
+                prepare(spec, &mut new, old);
+                let mut faults = api_schema::Faults::default();
+                validate(spec, &new, old, &mut faults);
+                let mut causes = spec.validate_update(&new, old);
+                causes.extend(faults.into_causes());
+                causes
+            }
+            _ => {
+                spec.prepare_update(&mut new, old);
+                spec.validate_update(&new, old)
+            }
+        };
+        if !causes.is_empty() {
+            return Err(Status::invalid(&spec.group, &spec.kind, &request.name, causes));
+        }
+        // What validating plugins see of a Scale is the Scale.
+        let scale = match sub.map(|sub| &sub.role) {
+            Some(Role::Scale(paths)) => Some(paths),
+            _ => None,
+        };
+        attributes.object = Some(match scale {
+            Some(paths) => spec.scale_of(paths, &new),
+            None => new.clone(),
+        });
+        self.admission.validate(attributes).await?;
+        attributes.warnings.extend(spec.warnings(&new, Some(old)));
+        let answer = |new: &Value, stored: Option<Bytes>| match (scale, stored) {
+            (None, Some(stored)) if spec.stored_as.is_none() => stored,
+            (None, _) => stored::encode(new).0.into(),
+            (Some(paths), _) => stored::encode(&spec.scale_of(paths, new)).0.into(),
+        };
+        let gone = ends_deletion(&new, old);
+        if new == *old && !gone {
+            let stored = (item.value.epoch == self.epoch).then(|| item.value.data.clone());
+            return Ok(Some((answer(&new, stored), false)));
+        }
+        if options.dry_run {
+            return Ok(Some((answer(&new, None), false)));
+        }
+        let key = item.key.clone();
+        let put = stored::put(spec, key.clone(), new.clone(), self.epoch);
+        let committed = if gone {
+            self.store.commit(Txn::delete(key, item.revision)).await
+        } else if sub.is_none() && only_renews(&new, old) {
+            self.store.renew(Renewal { put: put.clone(), at: item.revision }).await
+        } else {
+            self.store.commit(Txn::update(put.clone(), item.revision)).await
+        };
+        match committed {
+            Ok(committed) => {
+                let bytes = stored::filled(&put, committed.revision);
+                tree::set(&mut new, "metadata.resourceVersion", committed.revision.to_string());
+                Ok(Some((answer(&new, Some(bytes)), true)))
+            }
+            Err(CommitError::Conflict(_)) => Ok(None),
+            Err(error) => Err(commit_failed(&error)),
+        }
+    }
+
+    /// Changes a stored object by a function; for POSTs like `binding`.
+    pub(crate) async fn replace(
+        &self,
+        request: &Request,
+        options: WriteOptions,
+        change: impl Fn(&mut Value) -> Result<(), Status>,
+    ) -> Result<(), Status> {
+        let spec = &request.spec;
+        let key = stored::key_of(spec, &request.namespace, &request.name);
+        for _ in 0..TRIES {
+            let item = self.store.get(&key, None).map_err(read_failed)?;
+            let item = item.ok_or_else(|| request.not_found())?;
+            let old = stored::decode(spec, &item, self.epoch)?;
+            let mut new = old.clone();
+            change(&mut new)?;
+            spec.bump_generation(&mut new, &old);
+            if new == old || options.dry_run {
+                return Ok(());
+            }
+            let put = stored::put(spec, key.clone(), new, self.epoch);
+            match self.store.commit(Txn::update(put, item.revision)).await {
+                Ok(_) => return Ok(()),
+                Err(CommitError::Conflict(_)) => {
+                    self.store.read_barrier().await.map_err(|error| commit_failed(&error))?;
+                }
+                Err(error) => return Err(commit_failed(&error)),
+            }
+        }
+        Err(Status::modified(&request.gvr(), &request.name))
+    }
+}
+
+/// An update's object names what the path names.
+fn check_name(request: &Request, view: &Value) -> Result<(), Status> {
+    let name = tree::text(view, "metadata.name");
+    if name.is_empty() {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({} based on URL) was undeterminable: name must be provided",
+            request.name
+        )));
+    }
+    if name != request.name {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({name}) does not match the name on the URL ({})",
+            request.name
+        )));
+    }
+    let namespace = tree::text(view, "metadata.namespace");
+    if request.spec.namespaced && !namespace.is_empty() && namespace != request.namespace {
+        return Err(Status::bad_request(format!(
+            "the namespace of the object ({namespace}) does not match the namespace on the request ({})",
+            request.namespace
+        )));
+    }
+    Ok(())
+}
+
+/// The uid and the version that a client sends are what it wants to change.
+fn check_identity(request: &Request, view: &Value, old: &Value) -> Result<(), Status> {
+    let uid = tree::text(view, "metadata.uid");
+    let old_uid = tree::text(old, "metadata.uid");
+    if !uid.is_empty() && uid != old_uid {
+        return Err(precondition(request, "UID", uid, old_uid));
+    }
+    match tree::text(view, "metadata.resourceVersion") {
+        "" | "0" if request.spec.allow_unconditional_update || !request.subresource.is_empty() => {
+            Ok(())
+        }
+        "" | "0" => {
+            let mut faults = api_schema::Faults::default();
+            let path = api_schema::Path::new("metadata.resourceVersion");
+            faults.invalid(&path, 0, "must be specified for an update");
+            let causes = faults.into_causes();
+            Err(Status::invalid(&request.spec.group, &request.spec.kind, &request.name, causes))
+        }
+        version if version == tree::text(old, "metadata.resourceVersion") => Ok(()),
+        _ => Err(Status::modified(&request.gvr(), &request.name)),
+    }
+}
+
+/// 409 for a precondition that does not hold.
+pub(crate) fn precondition(request: &Request, what: &str, wanted: &str, found: &str) -> Status {
+    let why = format!(
+        "Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}"
+    );
+    Status::conflict(&request.gvr(), &request.name, &why)
+}
+
+/// What only the server writes stays as it is, whatever the client sent.
+fn keep_system_fields(new: &mut Value, old: &Value) {
+    const KEPT: [&str; 6] = [
+        "resourceVersion",
+        "uid",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "selfLink",
+        "managedFields",
+    ];
+    for field in KEPT {
+        tree::copy(old, new, &format!("metadata.{field}"));
+    }
+    for field in ["creationTimestamp", "generateName"] {
+        let path = format!("metadata.{field}");
+        if tree::get(new, &path).is_null() {
+            tree::copy(old, new, &path);
+        }
+    }
+}
+
+/// Whether anything still has to act before the object may go: finalizers of
+/// the metadata, or of the spec, which is where namespaces have theirs.
+pub(crate) fn is_held(object: &Value) -> bool {
+    ["metadata.finalizers", "spec.finalizers"]
+        .iter()
+        .any(|path| !tree::list(object, path).is_empty())
+}
+
+/// Whether this update lets go of an object that was only waiting for it.
+fn ends_deletion(new: &Value, old: &Value) -> bool {
+    !is_held(new)
+        && !tree::get(old, "metadata.deletionTimestamp").is_null()
+        && tree::int(old, "metadata.deletionGracePeriodSeconds") == Some(0)
+}
+
+/// Whether a heartbeat is all that differs, under the same holder: such a write
+/// needs no disk. Nothing else calls a field `spec.renewTime`.
+fn only_renews(new: &Value, old: &Value) -> bool {
+    const PATH: &str = "spec.renewTime";
+    if tree::get(new, PATH).is_null() || tree::get(old, PATH).is_null() {
+        return false;
+    }
+    let mut renewed = old.clone();
+    tree::copy(new, &mut renewed, PATH);
+    renewed == *new
+}
