@@ -1,1 +1,20 @@
-//! Safe wrappers for namespaces, cgroups, mounts, capabilities and seccomp.
+//! Safe wrappers for namespaces, mounts, cgroups, capabilities and seccomp.
+//!
+//! Synchronous, and ignorant of containers' specifications, pods and clusters:
+//! it knows kernel interfaces. Beside `netlink` the only crate with `unsafe`;
+//! each such block says why it is sound. The lowest kernel is Linux 5.12
+//! (mount_setattr).
+//!
+//! Start reading at [`steps`], the vocabulary of what a child does between
+//! clone and exec, then [`child`], which runs it. [`cgroup`] is one trait with
+//! a v1 and a v2 backend.
+
+pub mod capability;
+pub mod cgroup;
+pub mod child;
+mod child_mounts;
+pub mod memfd;
+pub mod mount;
+pub mod namespace;
+pub mod process;
+pub mod steps;

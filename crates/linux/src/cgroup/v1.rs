@@ -1,0 +1,180 @@
+//! Version 1: a mount for each controller.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use super::{DeviceRule, Hierarchy, Limits, Stats, keyed, kill_processes, number, read, write};
+use crate::mount::MountInfo;
+
+/// The controllers that are used where mounted.
+const CONTROLLERS: &[&str] = &["cpu", "cpuacct", "memory", "pids", "devices", "freezer"];
+
+/// More than any machine has: v1's way to say unlimited.
+const UNLIMITED: u64 = 1 << 62;
+
+/// Per-controller mounts.
+#[derive(Debug, Clone)]
+pub struct V1 {
+    mounts: Vec<(String, PathBuf)>,
+}
+
+impl V1 {
+    /// From what is mounted; `None` without any of the controllers.
+    pub fn from_mounts(mounts: &[MountInfo]) -> Option<Self> {
+        let mut found = Vec::new();
+        for controller in CONTROLLERS {
+            let mount = mounts.iter().find(|m| {
+                m.fs_type == "cgroup" && m.super_options.split(',').any(|o| o == *controller)
+            });
+            if let Some(mount) = mount {
+                found.push(((*controller).to_owned(), mount.mount_point.clone()));
+            }
+        }
+        (!found.is_empty()).then_some(Self { mounts: found })
+    }
+
+    /// Whether a controller is mounted.
+    pub fn has(&self, controller: &str) -> bool {
+        self.mounts.iter().any(|(name, _)| name == controller)
+    }
+
+    fn directory(&self, controller: &str, path: &str) -> Option<PathBuf> {
+        let (_, mount) = self.mounts.iter().find(|(name, _)| name == controller)?;
+        Some(mount.join(path))
+    }
+
+    fn need(&self, controller: &str, path: &str) -> io::Result<PathBuf> {
+        self.directory(controller, path).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::NotFound, format!("no {controller} cgroup is mounted"))
+        })
+    }
+
+    fn limit_memory(directory: &Path, bytes: u64) -> io::Result<()> {
+        let limit = directory.join("memory.limit_in_bytes");
+        let with_swap = directory.join("memory.memsw.limit_in_bytes");
+        let bytes_text = bytes.to_string();
+        // The limit with swap may never lie below the limit without, so the
+        // order depends on the direction.
+        let grows = number(&limit).is_some_and(|now| bytes > now);
+        if grows && with_swap.exists() {
+            write(&with_swap, &bytes_text)?;
+        }
+        write(&limit, &bytes_text)?;
+        if !grows && with_swap.exists() {
+            write(&with_swap, &bytes_text)?;
+        }
+        Ok(())
+    }
+}
+
+impl Hierarchy for V1 {
+    fn version(&self) -> u8 {
+        1
+    }
+
+    fn create(&self, path: &str) -> io::Result<()> {
+        for directory in self.directories(path) {
+            fs::create_dir_all(&directory).map_err(|e| {
+                io::Error::new(e.kind(), format!("make {}: {e}", directory.display()))
+            })?;
+        }
+        Ok(())
+    }
+
+    fn limit(&self, path: &str, limits: &Limits) -> io::Result<()> {
+        if let Some(shares) = limits.cpu_shares {
+            write(&self.need("cpu", path)?.join("cpu.shares"), &shares.to_string())?;
+        }
+        if let Some(period) = limits.cpu_period_us {
+            write(&self.need("cpu", path)?.join("cpu.cfs_period_us"), &period.to_string())?;
+        }
+        if let Some(quota) = limits.cpu_quota_us {
+            write(&self.need("cpu", path)?.join("cpu.cfs_quota_us"), &quota.to_string())?;
+        }
+        if let Some(bytes) = limits.memory_limit {
+            Self::limit_memory(&self.need("memory", path)?, bytes)?;
+        }
+        if let Some(pids) = limits.pids_limit {
+            write(&self.need("pids", path)?.join("pids.max"), &pids.to_string())?;
+        }
+        Ok(())
+    }
+
+    fn allow_devices(&self, path: &str, rules: &[DeviceRule]) -> io::Result<()> {
+        let directory = self.need("devices", path)?;
+        if rules.iter().any(DeviceRule::is_everything) {
+            return write(&directory.join("devices.allow"), "a");
+        }
+        write(&directory.join("devices.deny"), "a")?;
+        for rule in rules {
+            write(&directory.join("devices.allow"), &rule.v1_line())?;
+        }
+        Ok(())
+    }
+
+    fn directories(&self, path: &str) -> Vec<PathBuf> {
+        let mut directories: Vec<_> = self.mounts.iter().map(|(_, m)| m.join(path)).collect();
+        // `cpu,cpuacct` may be one mount.
+        directories.dedup();
+        directories
+    }
+
+    fn controllers(&self, path: &str) -> Vec<(String, PathBuf)> {
+        self.mounts.iter().map(|(name, mount)| (name.clone(), mount.join(path))).collect()
+    }
+
+    fn oom_file(&self, path: &str) -> Option<PathBuf> {
+        Some(self.directory("memory", path)?.join("memory.oom_control"))
+    }
+
+    fn stats(&self, path: &str) -> io::Result<Stats> {
+        let mut stats = Stats::default();
+        if let Some(directory) = self.directory("cpuacct", path) {
+            let text = read(&directory.join("cpuacct.usage"))?;
+            stats.cpu_ns = text.trim().parse().map_err(io::Error::other)?;
+        }
+        if let Some(directory) = self.directory("cpu", path) {
+            let text = read(&directory.join("cpu.stat"))?;
+            stats.cpu_throttled_periods = keyed(&text, "nr_throttled").unwrap_or(0);
+        }
+        if let Some(directory) = self.directory("memory", path) {
+            stats.memory_usage = number(&directory.join("memory.usage_in_bytes")).unwrap_or(0);
+            let text = read(&directory.join("memory.stat"))?;
+            let inactive = keyed(&text, "total_inactive_file").unwrap_or(0);
+            stats.memory_working_set = stats.memory_usage.saturating_sub(inactive);
+            stats.memory_rss = keyed(&text, "total_rss").unwrap_or(0);
+            stats.memory_limit =
+                number(&directory.join("memory.limit_in_bytes")).filter(|limit| *limit < UNLIMITED);
+            let text = read(&directory.join("memory.oom_control"))?;
+            stats.oom_kills = keyed(&text, "oom_kill").unwrap_or(0);
+        }
+        if let Some(directory) = self.directory("pids", path) {
+            stats.pids = number(&directory.join("pids.current")).unwrap_or(0);
+        }
+        Ok(stats)
+    }
+
+    fn freeze(&self, path: &str, frozen: bool) -> io::Result<()> {
+        let file = self.need("freezer", path)?.join("freezer.state");
+        write(&file, if frozen { "FROZEN" } else { "THAWED" })
+    }
+
+    fn kill(&self, path: &str) -> io::Result<()> {
+        let mut failed = None;
+        for directory in self.directories(path) {
+            if !directory.exists() {
+                continue;
+            }
+            let can_freeze = self.directory("freezer", path).is_some_and(|d| d.exists());
+            let freeze = |frozen| if can_freeze { self.freeze(path, frozen) } else { Ok(()) };
+            if let Err(error) = kill_processes(&directory, || freeze(true), || freeze(false)) {
+                // Whatever happened, nothing stays frozen.
+                let _ = freeze(false);
+                failed = Some(error);
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+}

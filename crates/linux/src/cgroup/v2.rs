@@ -1,0 +1,174 @@
+//! Version 2: one tree.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    DeviceRule, Hierarchy, Limits, Stats, devices, keyed, kill_processes, number, read, write,
+};
+use crate::mount::MountInfo;
+
+/// The controllers that are enabled below where the root offers them.
+const CONTROLLERS: &[&str] = &["cpu", "memory", "pids", "cpuset", "io"];
+
+/// The unified tree.
+#[derive(Debug, Clone)]
+pub struct V2 {
+    root: PathBuf,
+}
+
+impl V2 {
+    /// From what is mounted.
+    pub fn from_mounts(mounts: &[MountInfo]) -> Option<Self> {
+        let mount = mounts.iter().find(|m| m.fs_type == "cgroup2")?;
+        Some(Self { root: mount.mount_point.clone() })
+    }
+
+    /// Whether the root offers a controller.
+    pub fn has(&self, controller: &str) -> bool {
+        offers(&self.root, controller)
+    }
+
+    fn set(&self, path: &str, file: &str, value: &str) -> io::Result<()> {
+        write(&self.root.join(path).join(file), value)
+    }
+}
+
+fn offers(directory: &Path, controller: &str) -> bool {
+    fs::read_to_string(directory.join("cgroup.controllers"))
+        .is_ok_and(|text| text.split_whitespace().any(|c| c == controller))
+}
+
+/// v1 shares (2..=262144) as a v2 weight (1..=10000), by runc's later formula:
+/// 1024 becomes 100, and the ends meet the ends.
+fn weight(shares: u64) -> u64 {
+    match shares {
+        0..=2 => 1,
+        262_144.. => 10_000,
+        shares => {
+            let l = (shares as f64).log2();
+            let exponent = (l * l + 125.0 * l) / 612.0 - 7.0 / 34.0;
+            10f64.powf(exponent).ceil() as u64
+        }
+    }
+}
+
+impl Hierarchy for V2 {
+    fn version(&self) -> u8 {
+        2
+    }
+
+    fn create(&self, path: &str) -> io::Result<()> {
+        let mut here = self.root.clone();
+        for component in Path::new(path).components() {
+            for controller in CONTROLLERS {
+                let enabled = fs::read_to_string(here.join("cgroup.subtree_control"))
+                    .is_ok_and(|text| text.split_whitespace().any(|c| c == *controller));
+                if !enabled && offers(&here, controller) {
+                    write(&here.join("cgroup.subtree_control"), &format!("+{controller}"))?;
+                }
+            }
+            here.push(component);
+            match fs::create_dir(&here) {
+                Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
+                    let text = format!("make {}: {e}", here.display());
+                    return Err(io::Error::new(e.kind(), text));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn limit(&self, path: &str, limits: &Limits) -> io::Result<()> {
+        if let Some(shares) = limits.cpu_shares {
+            self.set(path, "cpu.weight", &weight(shares).to_string())?;
+        }
+        if limits.cpu_quota_us.is_some() || limits.cpu_period_us.is_some() {
+            let quota = limits.cpu_quota_us.map_or("max".to_owned(), |q| q.to_string());
+            let period = limits.cpu_period_us.unwrap_or(100_000);
+            self.set(path, "cpu.max", &format!("{quota} {period}"))?;
+        }
+        if let Some(bytes) = limits.memory_limit {
+            self.set(path, "memory.max", &bytes.to_string())?;
+            let swap = self.root.join(path).join("memory.swap.max");
+            if swap.exists() {
+                write(&swap, "0")?;
+            }
+        }
+        if let Some(pids) = limits.pids_limit {
+            self.set(path, "pids.max", &pids.to_string())?;
+        }
+        Ok(())
+    }
+
+    fn allow_devices(&self, path: &str, rules: &[DeviceRule]) -> io::Result<()> {
+        if rules.iter().any(DeviceRule::is_everything) {
+            return Ok(());
+        }
+        devices::attach(&self.root.join(path), rules)
+    }
+
+    fn directories(&self, path: &str) -> Vec<PathBuf> {
+        vec![self.root.join(path)]
+    }
+
+    fn controllers(&self, path: &str) -> Vec<(String, PathBuf)> {
+        vec![(String::new(), self.root.join(path))]
+    }
+
+    fn oom_file(&self, path: &str) -> Option<PathBuf> {
+        let file = self.root.join(path).join("memory.events");
+        file.exists().then_some(file)
+    }
+
+    fn stats(&self, path: &str) -> io::Result<Stats> {
+        let directory = self.root.join(path);
+        let cpu = read(&directory.join("cpu.stat"))?;
+        let mut stats = Stats {
+            cpu_ns: keyed(&cpu, "usage_usec").unwrap_or(0) * 1000,
+            cpu_throttled_periods: keyed(&cpu, "nr_throttled").unwrap_or(0),
+            pids: number(&directory.join("pids.current")).unwrap_or(0),
+            ..Stats::default()
+        };
+        if let Ok(text) = fs::read_to_string(directory.join("memory.stat")) {
+            stats.memory_usage = number(&directory.join("memory.current")).unwrap_or(0);
+            let inactive = keyed(&text, "inactive_file").unwrap_or(0);
+            stats.memory_working_set = stats.memory_usage.saturating_sub(inactive);
+            stats.memory_rss = keyed(&text, "anon").unwrap_or(0);
+            stats.memory_limit = number(&directory.join("memory.max"));
+            let events = read(&directory.join("memory.events"))?;
+            stats.oom_kills = keyed(&events, "oom_kill").unwrap_or(0);
+        }
+        Ok(stats)
+    }
+
+    fn freeze(&self, path: &str, frozen: bool) -> io::Result<()> {
+        self.set(path, "cgroup.freeze", if frozen { "1" } else { "0" })
+    }
+
+    fn kill(&self, path: &str) -> io::Result<()> {
+        let directory = self.root.join(path);
+        if !directory.exists() {
+            return Ok(());
+        }
+        // cgroup.kill (Linux 5.14) also catches what forks meanwhile; waiting
+        // for the ends is the same on every kernel.
+        let all_at_once = directory.join("cgroup.kill");
+        let kill = || if all_at_once.exists() { write(&all_at_once, "1") } else { Ok(()) };
+        kill_processes(&directory, kill, || Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::weight;
+
+    #[test]
+    fn weights() {
+        assert_eq!([2, 1024, 262_144].map(weight), [1, 100, 10_000]);
+        assert_eq!(weight(0), 1);
+    }
+}

@@ -1,0 +1,518 @@
+//! Clones a child that runs a prepared list of [`Step`]s.
+//!
+//! Between clone and exec the child makes system calls and nothing else: no
+//! allocation, no lock, no panic. What it needs was made before, and how it
+//! went comes back over a socket: warnings, the terminal's master, and the step
+//! and errno that ended it. End of file without an error means that the program
+//! was executed.
+
+use std::{
+    ffi::{CStr, CString, c_char},
+    io,
+    mem::MaybeUninit,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    ptr,
+};
+
+use rustix::{
+    fs::{Mode, OFlags},
+    io::Errno,
+    net::{
+        AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+        SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+    },
+};
+
+use crate::{
+    child_mounts::Mounts,
+    steps::{HELD_MAX, Step},
+};
+
+/// How to clone.
+pub struct Spawn<'a> {
+    /// What the child does; the last one is [`Step::Exec`].
+    pub steps: &'a [Step],
+    /// Namespaces to make by the clone itself, `CLONE_NEW*` (mount and pid).
+    pub new_namespaces: u32,
+    /// Be born in this PID namespace (`/proc/<pid>/ns/pid`).
+    pub pid_namespace: Option<BorrowedFd<'a>>,
+    /// The process whose namespaces [`Step::EnterTarget`] joins.
+    pub target: Option<BorrowedFd<'a>>,
+    /// Standard streams; a [`Step::Terminal`] replaces them.
+    pub stdio: [BorrowedFd<'a>; 3],
+}
+
+/// A child on its way to exec.
+#[derive(Debug)]
+pub struct Child {
+    /// As this process sees it.
+    pub pid: i32,
+    /// Refers to the child for good.
+    pub pidfd: OwnedFd,
+    /// Where [`Report`]s come from.
+    pub report: OwnedFd,
+}
+
+/// What a child tells on its way.
+#[derive(Debug)]
+pub enum Report {
+    /// A step failed that may fail.
+    Warning {
+        /// Index of the step.
+        step: usize,
+        /// Why.
+        error: io::Error,
+    },
+    /// A step failed; the child exits.
+    Failed {
+        /// Index of the step.
+        step: usize,
+        /// Why.
+        error: io::Error,
+    },
+    /// The master of the terminal.
+    Terminal(OwnedFd),
+    /// The program was executed (or the child died; its exit tells).
+    Executed,
+}
+
+const WARNING: u8 = 1;
+const FAILED: u8 = 2;
+const TERMINAL: u8 = 3;
+const REPORT_LEN: usize = 8;
+
+/// Clones a child. The caller must be single-threaded: the child lives on a
+/// copy of this process until it executes.
+///
+/// # Errors
+/// The clone's or a preparation's error. What the child meets comes by `report`.
+pub fn spawn(spawn: &Spawn<'_>) -> io::Result<Child> {
+    let Some(Step::Exec { args, env, .. }) = spawn.steps.last() else {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the last step is not an exec"));
+    };
+    let argv = pointers(args);
+    let envp = pointers(env);
+    let (report, to_spawner) = rustix::net::socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    // A PID namespace is entered by being born in it, so this process asks for
+    // its next child to be there, and takes that back afterwards.
+    let home = match spawn.pid_namespace {
+        Some(namespace) => {
+            let home = rustix::fs::open("/proc/self/ns/pid", OFlags::CLOEXEC, Mode::empty())?;
+            setns(namespace, libc::CLONE_NEWPID as u32)?;
+            Some(home)
+        }
+        None => None,
+    };
+    let mut pidfd: i32 = -1;
+    let mut args = CloneArgs {
+        flags: u64::from(spawn.new_namespaces) | libc::CLONE_PIDFD as u64,
+        pidfd: &raw mut pidfd as u64,
+        exit_signal: libc::SIGCHLD as u64,
+        ..CloneArgs::default()
+    };
+    // SAFETY: the arguments describe a plain fork (no shared memory, no new
+    // stack) with a valid place for the pidfd; the child only makes system calls.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<CloneArgs>()) };
+    let clone_error = io::Error::last_os_error();
+    if pid == 0 {
+        let mut context = Context {
+            report: to_spawner.as_fd(),
+            target: spawn.target,
+            mounts: Mounts::new(),
+            argv: &argv,
+            envp: &envp,
+        };
+        context.run(spawn);
+    }
+    if let Some(home) = home {
+        setns(home.as_fd(), libc::CLONE_NEWPID as u32)?;
+    }
+    if pid < 0 {
+        return Err(clone_error);
+    }
+    // SAFETY: the kernel just made this descriptor for us.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    Ok(Child { pid: pid as i32, pidfd, report })
+}
+
+/// Reads one report.
+///
+/// # Errors
+/// `WouldBlock` on a non-blocking socket, or what the socket says.
+pub fn receive_report(report: BorrowedFd<'_>) -> io::Result<Report> {
+    let mut bytes = [0u8; REPORT_LEN];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let received = rustix::net::recvmsg(
+        report,
+        &mut [io::IoSliceMut::new(&mut bytes)],
+        &mut ancillary,
+        RecvFlags::CMSG_CLOEXEC,
+    )?;
+    if received.bytes < REPORT_LEN {
+        return Ok(Report::Executed);
+    }
+    let step = usize::from(u16::from_le_bytes([bytes[2], bytes[3]]));
+    let error =
+        io::Error::from_raw_os_error(i32::from_le_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]));
+    match bytes[0] {
+        WARNING => Ok(Report::Warning { step, error }),
+        FAILED => Ok(Report::Failed { step, error }),
+        _ => {
+            for message in ancillary.drain() {
+                if let RecvAncillaryMessage::ScmRights(mut fds) = message
+                    && let Some(fd) = fds.next()
+                {
+                    return Ok(Report::Terminal(fd));
+                }
+            }
+            Err(io::Error::other("a terminal was announced and did not come"))
+        }
+    }
+}
+
+/// Joins a namespace of the calling thread (or of its next child).
+pub(crate) fn setns(fd: BorrowedFd<'_>, kinds: u32) -> rustix::io::Result<()> {
+    // SAFETY: takes a descriptor and a mask, touches no memory of ours.
+    check(unsafe { libc::setns(fd.as_raw_fd(), kinds as i32) } as i64)
+}
+
+pub(crate) fn check(answer: i64) -> rustix::io::Result<()> {
+    if answer < 0 {
+        // SAFETY: errno of this thread, just set by the failing call.
+        Err(Errno::from_raw_os_error(unsafe { *libc::__errno_location() }))
+    } else {
+        Ok(())
+    }
+}
+
+/// `struct clone_args` (clone3(2)), first version plus set_tid.
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+}
+
+fn pointers(strings: &[CString]) -> Vec<*const c_char> {
+    strings.iter().map(|s| s.as_ptr()).chain([ptr::null()]).collect()
+}
+
+struct Context<'a> {
+    report: BorrowedFd<'a>,
+    target: Option<BorrowedFd<'a>>,
+    mounts: Mounts,
+    argv: &'a [*const c_char],
+    envp: &'a [*const c_char],
+}
+
+impl Context<'_> {
+    fn run(&mut self, spawn: &Spawn<'_>) -> ! {
+        reset_signals();
+        if let Err(error) = self.standard_streams(spawn) {
+            self.tell(FAILED, 0, error);
+            exit();
+        }
+        for (index, step) in spawn.steps.iter().enumerate() {
+            match self.step(step) {
+                Ok(()) => {}
+                Err(error) if may_fail(step) => self.tell(WARNING, index, error),
+                Err(error) => {
+                    self.tell(FAILED, index, error);
+                    exit();
+                }
+            }
+        }
+        exit()
+    }
+
+    fn standard_streams(&self, spawn: &Spawn<'_>) -> rustix::io::Result<()> {
+        for (number, fd) in (0i32..).zip(spawn.stdio) {
+            // SAFETY: duplicates a descriptor of ours onto a standard stream,
+            // which nobody owns in this process after the clone.
+            check(unsafe { libc::dup2(fd.as_raw_fd(), number) } as i64)?;
+        }
+        Ok(())
+    }
+
+    fn tell(&self, kind: u8, step: usize, error: Errno) {
+        let step = (step as u16).to_le_bytes();
+        let number = error.raw_os_error().to_le_bytes();
+        let bytes = [kind, 0, step[0], step[1], number[0], number[1], number[2], number[3]];
+        // Nobody is left to hear that telling failed.
+        let _ = rustix::net::send(self.report, &bytes, SendFlags::NOSIGNAL);
+    }
+
+    fn step(&mut self, step: &Step) -> rustix::io::Result<()> {
+        match step {
+            Step::JoinCgroup { procs } => write_file(procs, b"0"),
+            Step::EnterNamespace { path, kind } => {
+                let fd = rustix::fs::open(
+                    path.as_c_str(),
+                    OFlags::RDONLY | OFlags::CLOEXEC,
+                    Mode::empty(),
+                )?;
+                setns(fd.as_fd(), *kind)
+            }
+            Step::EnterTarget { kinds } => setns(self.target.ok_or(Errno::BADF)?, *kinds),
+            // SAFETY: takes a mask, touches no memory of ours.
+            Step::Unshare { kinds } => check(unsafe { libc::unshare(*kinds as i32) } as i64),
+            Step::WriteFile { path, value, .. } => write_file(path, value),
+            Step::HoldTree { source } => self.mounts.hold(source),
+            Step::SlaveMounts => self.mounts.slave(),
+            Step::Overlay { lower, upper, work, target } => {
+                self.mounts.overlay(lower, upper, work, target)
+            }
+            Step::OpenRoot { path } => self.mounts.open_root(path),
+            Step::Directory { dest, mode } => self.mounts.directory(dest, *mode),
+            Step::MountFs { fstype, dest, options, attributes } => {
+                self.mounts.mount_fs(fstype, dest, options, *attributes)
+            }
+            Step::Bind { source, dest, recursive, attributes, propagation } => {
+                self.mounts.bind(source, dest, *recursive, *attributes, *propagation)
+            }
+            Step::Symlink { target, dest } => self.mounts.symlink(target, dest),
+            Step::Device { dest, mode, major, minor } => {
+                self.mounts.device(dest, *mode, *major, *minor)
+            }
+            Step::Mask { dest } => self.mounts.mask(dest),
+            Step::ReadOnlyPath { dest } => self.mounts.read_only_path(dest),
+            Step::ReadOnlyRoot => self.mounts.read_only_root(),
+            Step::Pivot => self.mounts.pivot(),
+            Step::Rlimit { resource, soft, hard } => set_limit(*resource, *soft, *hard),
+            Step::Terminal { uid, rows, columns, console } => {
+                self.terminal(*uid, *rows, *columns, *console)
+            }
+            Step::NewSession => rustix::process::setsid().map(drop),
+            Step::CloseFiles => self.close_files(),
+            Step::Chdir { path } => chdir_inside(path),
+            Step::BoundingSet { keep } => bounding_set(*keep),
+            Step::Identity { uid, gid, groups } => identity(*uid, *gid, groups),
+            Step::Capabilities { set } => capabilities(*set),
+            Step::NoNewPrivileges => rustix::thread::set_no_new_privs(true),
+            Step::Seccomp { program } => seccomp(program),
+            Step::Exec { programs, .. } => Err(self.exec(programs)),
+        }
+    }
+
+    fn close_files(&mut self) -> rustix::io::Result<()> {
+        self.mounts.forget_files();
+        let keep = self.report.as_raw_fd() as libc::c_uint;
+        for (first, last) in [(3, keep.wrapping_sub(1)), (keep + 1, libc::c_uint::MAX)] {
+            if first > last || last < 3 {
+                continue;
+            }
+            // SAFETY: closes descriptors that this process uses no more; those
+            // owned by values of the parent's copy are never touched again.
+            check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })?;
+        }
+        Ok(())
+    }
+
+    fn terminal(&self, uid: u32, rows: u16, columns: u16, console: bool) -> rustix::io::Result<()> {
+        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let master = rustix::fs::open(c"/dev/pts/ptmx", flags, Mode::empty())?;
+        // The path was the container's to arrange: make sure that it is a
+        // terminal multiplexer of a devpts and not something else.
+        let stat = rustix::fs::fstat(&master)?;
+        const DEVPTS_SUPER_MAGIC: i64 = 0x1cd1;
+        if rustix::fs::major(stat.st_rdev) != 5
+            || rustix::fs::minor(stat.st_rdev) != 2
+            || rustix::fs::fstatfs(&master)?.f_type as i64 != DEVPTS_SUPER_MAGIC
+        {
+            return Err(Errno::NOTTY);
+        }
+        rustix::pty::unlockpt(&master)?;
+        let slave = rustix::pty::ioctl_tiocgptpeer(
+            &master,
+            rustix::pty::OpenptFlags::RDWR
+                | rustix::pty::OpenptFlags::NOCTTY
+                | rustix::pty::OpenptFlags::CLOEXEC,
+        )?;
+        if rows > 0 && columns > 0 {
+            let size = rustix::termios::Winsize {
+                ws_row: rows,
+                ws_col: columns,
+                ws_xpixel: 0,
+                ws_ypixel: 0,
+            };
+            rustix::termios::tcsetwinsize(&slave, size)?;
+        }
+        rustix::fs::fchown(&slave, Some(rustix::fs::Uid::from_raw(uid)), None)?;
+        if console {
+            self.mounts.bind_console(slave.as_fd())?;
+        }
+        let _ = rustix::process::setsid();
+        rustix::process::ioctl_tiocsctty(&slave)?;
+        for number in 0..3 {
+            // SAFETY: as in `standard_streams`.
+            check(unsafe { libc::dup2(slave.as_raw_fd(), number) } as i64)?;
+        }
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        let fds = [master.as_fd()];
+        ancillary.push(SendAncillaryMessage::ScmRights(&fds));
+        let bytes = [TERMINAL, 0, 0, 0, 0, 0, 0, 0];
+        rustix::net::sendmsg(
+            self.report,
+            &[io::IoSlice::new(&bytes)],
+            &mut ancillary,
+            SendFlags::NOSIGNAL,
+        )
+        .map(drop)
+    }
+
+    /// Tries each path like `execvp`, and answers why none worked.
+    fn exec(&self, programs: &[CString]) -> Errno {
+        let mut answer = Errno::NOENT;
+        for program in programs {
+            // SAFETY: the arrays end in null and point to strings that outlive
+            // the call; only failure returns.
+            unsafe { libc::execve(program.as_ptr(), self.argv.as_ptr(), self.envp.as_ptr()) };
+            // SAFETY: errno of this thread, just set by the failing call.
+            match Errno::from_raw_os_error(unsafe { *libc::__errno_location() }) {
+                Errno::NOENT | Errno::NOTDIR => {}
+                Errno::ACCESS => answer = Errno::ACCESS,
+                error => return error,
+            }
+        }
+        answer
+    }
+}
+
+fn may_fail(step: &Step) -> bool {
+    matches!(step, Step::WriteFile { tolerate: true, .. })
+}
+
+fn exit() -> ! {
+    // SAFETY: ends the process without running anything of the parent's copy.
+    unsafe { libc::_exit(125) }
+}
+
+/// Gives the program the signal state that every program expects: nothing
+/// blocked, nothing ignored (Rust programs ignore SIGPIPE).
+fn reset_signals() {
+    // SAFETY: sets default dispositions and an empty mask; the set is made by
+    // `sigemptyset` before use. Failure for SIGKILL and SIGSTOP is expected.
+    unsafe {
+        for signal in 1..=64 {
+            libc::signal(signal, libc::SIG_DFL);
+        }
+        let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+        libc::sigemptyset(set.as_mut_ptr());
+        libc::sigprocmask(libc::SIG_SETMASK, set.as_ptr(), ptr::null_mut());
+    }
+}
+
+fn write_file(path: &CStr, value: &[u8]) -> rustix::io::Result<()> {
+    let fd = rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::io::write(&fd, value).map(drop)
+}
+
+fn set_limit(resource: u32, soft: u64, hard: u64) -> rustix::io::Result<()> {
+    let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
+    // SAFETY: the kernel reads one `rlimit64` that lives across the call.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_prlimit64,
+            0,
+            resource,
+            &raw const limit,
+            ptr::null_mut::<libc::rlimit64>(),
+        )
+    })
+}
+
+/// Changes the directory and refuses one outside of the root (CVE-2024-21626:
+/// a path such as `/proc/self/fd/7` that leads to the host).
+fn chdir_inside(path: &CStr) -> rustix::io::Result<()> {
+    rustix::process::chdir(path)?;
+    let mut buffer = [0u8; 4096];
+    // SAFETY: the kernel writes at most the length given into the buffer.
+    check(unsafe { libc::syscall(libc::SYS_getcwd, buffer.as_mut_ptr(), buffer.len()) })?;
+    if buffer[0] == b'/' { Ok(()) } else { Err(Errno::XDEV) }
+}
+
+fn bounding_set(keep: u64) -> rustix::io::Result<()> {
+    for capability in 0..64u64 {
+        // SAFETY: asks about a number, touches no memory of ours.
+        let held = unsafe { libc::prctl(libc::PR_CAPBSET_READ, capability, 0, 0, 0) };
+        if held < 0 {
+            break;
+        }
+        if held == 1 && keep & (1 << capability) == 0 {
+            // SAFETY: drops a number, touches no memory of ours.
+            check(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) } as i64)?;
+        }
+    }
+    Ok(())
+}
+
+fn identity(uid: u32, gid: u32, groups: &[u32]) -> rustix::io::Result<()> {
+    for number in 0..3 {
+        // SAFETY: standard streams are open: `standard_streams` put them there.
+        let fd = unsafe { BorrowedFd::borrow_raw(number) };
+        // Own pipes only: a stream may also be a device of the host.
+        if let Ok(stat) = rustix::fs::fstat(fd)
+            && rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Fifo
+        {
+            rustix::fs::fchown(fd, Some(rustix::fs::Uid::from_raw(uid)), None)?;
+        }
+    }
+    // SAFETY: plain numbers and a slice that outlives the call; the raw calls
+    // act on this thread, which is the only one.
+    unsafe {
+        check(libc::syscall(SYS_SETGROUPS, groups.len(), groups.as_ptr()))?;
+        check(libc::syscall(SYS_SETRESGID, gid, gid, gid))?;
+        check(libc::syscall(SYS_SETRESUID, uid, uid, uid))
+    }
+}
+
+// 32-bit ARM and x86 keep 16-bit IDs under the plain names.
+#[cfg(not(any(target_arch = "arm", target_arch = "x86")))]
+use libc::{
+    SYS_setgroups as SYS_SETGROUPS, SYS_setresgid as SYS_SETRESGID, SYS_setresuid as SYS_SETRESUID,
+};
+#[cfg(any(target_arch = "arm", target_arch = "x86"))]
+use libc::{
+    SYS_setgroups32 as SYS_SETGROUPS, SYS_setresgid32 as SYS_SETRESGID,
+    SYS_setresuid32 as SYS_SETRESUID,
+};
+
+fn capabilities(set: u64) -> rustix::io::Result<()> {
+    let set = rustix::thread::CapabilitySet::from_bits_retain(set);
+    rustix::thread::set_capabilities(
+        None,
+        rustix::thread::CapabilitySets {
+            effective: set,
+            permitted: set,
+            inheritable: rustix::thread::CapabilitySet::empty(),
+        },
+    )
+}
+
+fn seccomp(program: &[u8]) -> rustix::io::Result<()> {
+    let filter = libc::sock_fprog {
+        len: (program.len() / size_of::<libc::sock_filter>()) as u16,
+        filter: program.as_ptr().cast_mut().cast(),
+    };
+    const SECCOMP_SET_MODE_FILTER: libc::c_ulong = 1;
+    // SAFETY: the kernel copies `len` instructions from a slice that outlives
+    // the call, byte by byte, so alignment does not matter, and verifies them.
+    check(unsafe {
+        libc::syscall(libc::SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0u64, &raw const filter)
+    })
+}
+
+const _: () = assert!(HELD_MAX <= 256);
