@@ -2,23 +2,92 @@
 //! place for the service addresses.
 
 use crate::Error;
+use crate::pod_link::HOST_PREFIX;
+use crate::route::{Address, Link, Route, Scope, host_prefix};
+use crate::wire::Socket;
+use std::fs;
 use std::net::IpAddr;
+use std::path::Path;
 
 /// The node's addresses: for each family the source address of the default
 /// route, or else the first global address of a link that is up. Pod links do
 /// not count. Empty on a machine without any network.
 pub fn node_addresses() -> Result<Vec<IpAddr>, Error> {
-    Err(Error::Invalid("not built yet".into()))
+    let socket = Socket::route()?;
+    let (links, addresses, routes) = (socket.links()?, socket.addresses()?, socket.routes()?);
+    Ok([true, false]
+        .into_iter()
+        .filter_map(|v4| choose_address(&links, &addresses, &routes, v4))
+        .collect())
 }
 
-/// Turns on forwarding of both families (where the kernel has IPv6).
-pub fn enable_forwarding() -> Result<(), Error> {
-    Err(Error::Invalid("not built yet".into()))
+fn choose_address(
+    links: &[Link],
+    addresses: &[Address],
+    routes: &[Route],
+    v4: bool,
+) -> Option<IpAddr> {
+    let global = |a: &&Address| a.ip.is_ipv4() == v4 && a.scope == Scope::Universe as u8;
+    let defaults = routes.iter().filter(|r| {
+        let like = r.gateway.or(r.source);
+        r.destination.is_none() && like.is_none_or(|ip| ip.is_ipv4() == v4)
+    });
+    let mut defaults: Vec<&Route> = defaults.collect();
+    defaults.sort_by_key(|r| r.metric);
+    let from_route = |route: &&Route| {
+        let source = route.source.filter(|ip| ip.is_ipv4() == v4);
+        source.or_else(|| {
+            addresses.iter().filter(global).find(|a| a.index == route.index).map(|a| a.ip)
+        })
+    };
+    defaults.iter().find_map(from_route).or_else(|| {
+        let usable = |index: u32| {
+            links.iter().any(|l| {
+                l.index == index && l.up && l.name != "lo" && !l.name.starts_with(HOST_PREFIX)
+            })
+        };
+        addresses.iter().filter(global).find(|a| usable(a.index)).map(|a| a.ip)
+    })
+}
+
+/// Turns on forwarding of IPv4 and, if pods have such addresses, of IPv6. Links
+/// that take their IPv6 routes from router advertisements keep doing so, which
+/// a forwarding host would stop by default.
+pub fn enable_forwarding(ipv6: bool) -> Result<(), Error> {
+    set_sysctl("net/ipv4/ip_forward", "1")?;
+    if !ipv6 {
+        return Ok(());
+    }
+    let conf = Path::new("/proc/sys/net/ipv6/conf");
+    let entries = fs::read_dir(conf)
+        .map_err(|e| Error::io("IPv6 is switched off in the kernel: /proc/sys/net/ipv6/conf", e))?;
+    for entry in entries.flatten() {
+        let accept = entry.path().join("accept_ra");
+        if fs::read_to_string(&accept).is_ok_and(|value| value.trim() == "1") {
+            fs::write(&accept, "2").map_err(|e| Error::io(accept.display().to_string(), e))?;
+        }
+    }
+    set_sysctl("net/ipv6/conf/all/forwarding", "1")
+}
+
+/// Writes a sysctl unless it has that value: /proc/sys may be read-only.
+fn set_sysctl(name: &str, value: &str) -> Result<(), Error> {
+    let path = Path::new("/proc/sys").join(name);
+    let fail = |e| Error::io(format!("set {} to {value}", path.display()), e);
+    if fs::read_to_string(&path).map_err(fail)?.trim() == value {
+        return Ok(());
+    }
+    fs::write(&path, value).map_err(fail)
+}
+
+fn loopback(socket: &Socket) -> Result<Link, Error> {
+    socket.link("lo")?.ok_or_else(|| Error::Answer("this network namespace has no lo".into()))
 }
 
 /// Brings `lo` up.
 pub fn ensure_loopback() -> Result<(), Error> {
-    Err(Error::Invalid("not built yet".into()))
+    let socket = Socket::route()?;
+    socket.set_up(&loopback(&socket)?)
 }
 
 /// Gives this node `addresses` on `lo`, with host scope so that they are never
@@ -26,26 +95,85 @@ pub fn ensure_loopback() -> Result<(), Error> {
 /// reached from pods and from the node: sockets are bound to it and no rule is
 /// needed. Idempotent.
 pub fn ensure_local_addresses(addresses: &[IpAddr]) -> Result<(), Error> {
-    Err(Error::Invalid(format!("{addresses:?}: not built yet")))
+    let socket = Socket::route()?;
+    let loopback = loopback(&socket)?;
+    socket.set_up(&loopback)?;
+    for &ip in addresses {
+        socket.add_address(&loopback, ip, host_prefix(ip), Scope::Host)?;
+    }
+    Ok(())
 }
 
 /// Takes addresses of [`ensure_local_addresses`] away again.
 pub fn remove_local_addresses(addresses: &[IpAddr]) -> Result<(), Error> {
-    Err(Error::Invalid(format!("{addresses:?}: not built yet")))
+    let socket = Socket::route()?;
+    let loopback = loopback(&socket)?;
+    addresses.iter().try_for_each(|&ip| socket.delete_address(&loopback, ip, host_prefix(ip)))
 }
 
-/// Routes service networks to `lo`, so that a node without a default route can
+/// Routes a service network to `lo`, so that a node without a default route can
 /// send to a ClusterIP (the output hook rewrites the destination before the
-/// packet leaves). `source` is the address such connections come from.
+/// packet leaves) and so that a refused connection is refused by us instead of
+/// sent to a router. `source` is the address such connections come from.
 pub fn ensure_service_route(
     network: IpAddr,
     prefix_len: u8,
     source: Option<IpAddr>,
 ) -> Result<(), Error> {
-    Err(Error::Invalid(format!("{network}/{prefix_len} from {source:?}: not built yet")))
+    let socket = Socket::route()?;
+    let index = loopback(&socket)?.index;
+    socket.replace_route(&service_route(network, prefix_len, index, source), network)
 }
 
 /// Takes a route of [`ensure_service_route`] away again.
 pub fn remove_service_route(network: IpAddr, prefix_len: u8) -> Result<(), Error> {
-    Err(Error::Invalid(format!("{network}/{prefix_len}: not built yet")))
+    let socket = Socket::route()?;
+    let index = loopback(&socket)?.index;
+    socket.delete_route(&service_route(network, prefix_len, index, None), network)
+}
+
+fn service_route(network: IpAddr, prefix_len: u8, index: u32, source: Option<IpAddr>) -> Route {
+    let source = source.filter(|ip| ip.is_ipv4() == network.is_ipv4());
+    let destination = Some((network, prefix_len));
+    Route { destination, index, gateway: None, source, metric: 0, scope: Scope::Link }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(index: u32, name: &str) -> Link {
+        Link { index, name: name.into(), up: true, mtu: 1500, mac: Vec::new(), peer: 0 }
+    }
+
+    fn address(index: u32, ip: &str) -> Address {
+        Address { index, ip: ip.parse().unwrap(), prefix_len: 24, scope: 0 }
+    }
+
+    fn default_route(index: u32, gateway: &str, metric: u32) -> Route {
+        let gateway = Some(gateway.parse().unwrap());
+        Route { destination: None, index, gateway, source: None, metric, scope: Scope::Universe }
+    }
+
+    #[test]
+    fn the_default_route_decides_and_pods_do_not_count() {
+        let links = [link(1, "lo"), link(2, "eth0"), link(3, "wlan0"), link(4, "skp01")];
+        let addresses = [
+            address(4, "10.9.9.9"),
+            address(2, "10.0.0.2"),
+            address(3, "10.1.0.2"),
+            address(3, "fd00::2"),
+        ];
+        let choose = |routes: &[Route], v4| {
+            choose_address(&links, &addresses, routes, v4)
+                .map(|ip| ip.to_string())
+                .unwrap_or_default()
+        };
+        assert_eq!(choose(&[], true), "10.0.0.2");
+        assert_eq!(choose(&[], false), "fd00::2");
+        let routes = [default_route(2, "10.0.0.1", 600), default_route(3, "10.1.0.1", 100)];
+        assert_eq!(choose(&routes, true), "10.1.0.2");
+        let preferred = Route { source: Some("10.0.0.9".parse().unwrap()), ..routes[0].clone() };
+        assert_eq!(choose(&[preferred], true), "10.0.0.9");
+    }
 }

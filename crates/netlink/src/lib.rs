@@ -9,12 +9,16 @@
 //! Must not know: Kubernetes, pods' objects, Services.
 //!
 //! Start with [`pod_link`] (a pod's way to the world) and [`host`] (what the
-//! node itself needs); [`nft`] speaks nf_tables; [`wire`] is the message format
+//! node itself needs); [`nft`] speaks nf_tables; `wire` is the message format
 //! under all of them.
 
 pub mod host;
+pub mod netns;
 pub mod pod_link;
 
 mod error;
+mod route;
+mod sys;
+mod wire;
 
 pub use error::Error;

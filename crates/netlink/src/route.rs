@@ -1,0 +1,374 @@
+//! rtnetlink(7) requests: links, addresses, routes, neighbours. Each one says
+//! what should be; "replace" makes it idempotent.
+
+use crate::Error;
+use crate::wire::{
+    Attrs, Message, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, Received,
+    Socket,
+};
+use rustix::io::Errno;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, AsRawFd};
+
+const RTM_NEWLINK: u16 = 16;
+const RTM_DELLINK: u16 = 17;
+const RTM_GETLINK: u16 = 18;
+const RTM_NEWADDR: u16 = 20;
+const RTM_DELADDR: u16 = 21;
+const RTM_GETADDR: u16 = 22;
+const RTM_NEWROUTE: u16 = 24;
+const RTM_DELROUTE: u16 = 25;
+const RTM_GETROUTE: u16 = 26;
+const RTM_NEWNEIGH: u16 = 28;
+
+const IFLA_ADDRESS: u16 = 1;
+const IFLA_IFNAME: u16 = 3;
+const IFLA_MTU: u16 = 4;
+const IFLA_LINK: u16 = 5;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_NET_NS_FD: u16 = 28;
+const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_DATA: u16 = 2;
+const VETH_INFO_PEER: u16 = 1;
+const IFF_UP: u32 = 1;
+
+const IFA_ADDRESS: u16 = 1;
+const IFA_LOCAL: u16 = 2;
+const IFA_FLAGS: u16 = 8;
+/// The address is usable at once: nobody else can have it.
+const IFA_F_NODAD: u32 = 2;
+
+const RTA_DST: u16 = 1;
+const RTA_OIF: u16 = 4;
+const RTA_GATEWAY: u16 = 5;
+const RTA_PRIORITY: u16 = 6;
+const RTA_PREFSRC: u16 = 7;
+const RTA_TABLE: u16 = 15;
+const RT_TABLE_MAIN: u8 = 254;
+/// "Set up by an administrator"; no daemon takes it for its own.
+const RTPROT_STATIC: u8 = 4;
+const RTN_UNICAST: u8 = 1;
+const RTNH_F_ONLINK: u32 = 4;
+
+const NDA_DST: u16 = 1;
+const NDA_LLADDR: u16 = 2;
+const NUD_PERMANENT: u16 = 0x80;
+
+/// How far an address or a route reaches, `rt_scope_t`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scope {
+    Universe = 0,
+    Link = 253,
+    Host = 254,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Link {
+    pub(crate) index: u32,
+    pub(crate) name: String,
+    pub(crate) up: bool,
+    pub(crate) mtu: u32,
+    pub(crate) mac: Vec<u8>,
+    /// The index of the other end, in its own namespace.
+    pub(crate) peer: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Address {
+    pub(crate) index: u32,
+    pub(crate) ip: IpAddr,
+    pub(crate) prefix_len: u8,
+    pub(crate) scope: u8,
+}
+
+/// A unicast route of the main table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Route {
+    /// `None` is the default route.
+    pub(crate) destination: Option<(IpAddr, u8)>,
+    pub(crate) index: u32,
+    pub(crate) gateway: Option<IpAddr>,
+    pub(crate) source: Option<IpAddr>,
+    pub(crate) metric: u32,
+    pub(crate) scope: Scope,
+}
+
+pub(crate) fn octets(ip: IpAddr) -> Vec<u8> {
+    match ip {
+        IpAddr::V4(v4) => v4.octets().to_vec(),
+        IpAddr::V6(v6) => v6.octets().to_vec(),
+    }
+}
+
+pub(crate) fn ip_from(bytes: &[u8]) -> Option<IpAddr> {
+    match bytes.len() {
+        4 => Some(<[u8; 4]>::try_from(bytes).ok()?.into()),
+        16 => Some(<[u8; 16]>::try_from(bytes).ok()?.into()),
+        _ => None,
+    }
+}
+
+pub(crate) fn host_prefix(ip: IpAddr) -> u8 {
+    if ip.is_ipv4() { 32 } else { 128 }
+}
+
+fn family(ip: IpAddr) -> u8 {
+    (if ip.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 }) as u8
+}
+
+fn ifinfomsg(index: u32, flags: u32, change: u32) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    bytes[4..8].copy_from_slice(&index.to_ne_bytes());
+    bytes[8..12].copy_from_slice(&flags.to_ne_bytes());
+    bytes[12..16].copy_from_slice(&change.to_ne_bytes());
+    bytes
+}
+
+impl Socket {
+    /// All links of the namespace.
+    pub(crate) fn links(&self) -> Result<Vec<Link>, Error> {
+        let message = Message::new(RTM_GETLINK, NLM_F_DUMP, &ifinfomsg(0, 0, 0));
+        let answers = self.query(message, || "list links".into())?;
+        Ok(answers.iter().filter_map(parse_link).collect())
+    }
+
+    pub(crate) fn link(&self, name: &str) -> Result<Option<Link>, Error> {
+        let mut message = Message::new(RTM_GETLINK, NLM_F_ACK, &ifinfomsg(0, 0, 0));
+        message.text(IFLA_IFNAME, name);
+        match self.query(message, || format!("look for link {name}")) {
+            Ok(answers) => Ok(answers.iter().find_map(parse_link)),
+            Err(e) if e.errno() == Some(Errno::NODEV) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Makes a veth pair whose other end is born inside another namespace. Both
+    /// ends get their names at once, so that no half-named link is ever left.
+    pub(crate) fn add_veth(
+        &self,
+        name: &str,
+        mac: [u8; 6],
+        peer: &str,
+        peer_netns: impl AsFd,
+        mtu: u32,
+    ) -> Result<(), Error> {
+        let flags = NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
+        let mut message = Message::new(RTM_NEWLINK, flags, &ifinfomsg(0, 0, 0));
+        message.text(IFLA_IFNAME, name).u32(IFLA_MTU, mtu).attr(IFLA_ADDRESS, &mac);
+        message.nest(IFLA_LINKINFO, |m| {
+            m.text(IFLA_INFO_KIND, "veth").nest(IFLA_INFO_DATA, |m| {
+                m.nest(VETH_INFO_PEER, |m| {
+                    m.raw(&ifinfomsg(0, 0, 0)).text(IFLA_IFNAME, peer).u32(IFLA_MTU, mtu);
+                    m.u32(IFLA_NET_NS_FD, peer_netns.as_fd().as_raw_fd() as u32);
+                });
+            });
+        });
+        self.request(message, || format!("make veth {name} with {peer}"))
+    }
+
+    pub(crate) fn set_up(&self, link: &Link) -> Result<(), Error> {
+        if link.up {
+            return Ok(());
+        }
+        let message = Message::new(RTM_NEWLINK, NLM_F_ACK, &ifinfomsg(link.index, IFF_UP, IFF_UP));
+        self.request(message, || format!("bring {} up", link.name))
+    }
+
+    pub(crate) fn set_mtu(&self, link: &Link, mtu: u32) -> Result<(), Error> {
+        if link.mtu == mtu {
+            return Ok(());
+        }
+        let mut message = Message::new(RTM_NEWLINK, NLM_F_ACK, &ifinfomsg(link.index, 0, 0));
+        message.u32(IFLA_MTU, mtu);
+        self.request(message, || format!("set the MTU of {} to {mtu}", link.name))
+    }
+
+    /// Not an error if there is none.
+    pub(crate) fn delete_link(&self, name: &str) -> Result<(), Error> {
+        let mut message = Message::new(RTM_DELLINK, NLM_F_ACK, &ifinfomsg(0, 0, 0));
+        message.text(IFLA_IFNAME, name);
+        match self.request(message, || format!("remove link {name}")) {
+            Err(e) if e.errno() == Some(Errno::NODEV) => Ok(()),
+            result => result,
+        }
+    }
+
+    pub(crate) fn addresses(&self) -> Result<Vec<Address>, Error> {
+        let message = Message::new(RTM_GETADDR, NLM_F_DUMP, &[0; 8]);
+        let answers = self.query(message, || "list addresses".into())?;
+        Ok(answers.iter().filter_map(parse_address).collect())
+    }
+
+    pub(crate) fn add_address(
+        &self,
+        link: &Link,
+        ip: IpAddr,
+        prefix_len: u8,
+        scope: Scope,
+    ) -> Result<(), Error> {
+        let message =
+            address_message(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, link, ip, prefix_len, scope);
+        self.request(message, || format!("add {ip}/{prefix_len} to {}", link.name))
+    }
+
+    /// Not an error if the link does not have it.
+    pub(crate) fn delete_address(
+        &self,
+        link: &Link,
+        ip: IpAddr,
+        prefix_len: u8,
+    ) -> Result<(), Error> {
+        let message = address_message(RTM_DELADDR, 0, link, ip, prefix_len, Scope::Universe);
+        match self.request(message, || format!("take {ip}/{prefix_len} from {}", link.name)) {
+            Err(e) if e.errno() == Some(Errno::ADDRNOTAVAIL) => Ok(()),
+            result => result,
+        }
+    }
+
+    /// The unicast routes of the main tables.
+    pub(crate) fn routes(&self) -> Result<Vec<Route>, Error> {
+        let mut message = Message::new(RTM_GETROUTE, NLM_F_DUMP, &[0; 12]);
+        message.u32(RTA_TABLE, u32::from(RT_TABLE_MAIN));
+        let answers = self.query(message, || "list routes".into())?;
+        Ok(answers.iter().filter_map(parse_route).collect())
+    }
+
+    /// Adds a route, in place of one to the same destination.
+    pub(crate) fn replace_route(&self, route: &Route, like: IpAddr) -> Result<(), Error> {
+        let message = route_message(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, route, like);
+        self.request(message, || describe("add a route", route))
+    }
+
+    /// Not an error if there is none.
+    pub(crate) fn delete_route(&self, route: &Route, like: IpAddr) -> Result<(), Error> {
+        match self.request(route_message(RTM_DELROUTE, 0, route, like), || {
+            describe("remove the route", route)
+        }) {
+            Err(e) if e.errno() == Some(Errno::SRCH) => Ok(()),
+            result => result,
+        }
+    }
+
+    /// A neighbour entry that never expires and is never asked for.
+    pub(crate) fn replace_neighbour(
+        &self,
+        link: &Link,
+        ip: IpAddr,
+        mac: &[u8],
+    ) -> Result<(), Error> {
+        let mut header = [0; 12];
+        header[0] = family(ip);
+        header[4..8].copy_from_slice(&link.index.to_ne_bytes());
+        header[8..10].copy_from_slice(&NUD_PERMANENT.to_ne_bytes());
+        let mut message =
+            Message::new(RTM_NEWNEIGH, NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE, &header);
+        message.attr(NDA_DST, &octets(ip)).attr(NDA_LLADDR, mac);
+        self.request(message, || format!("set the neighbour {ip} on {}", link.name))
+    }
+}
+
+fn describe(verb: &str, route: &Route) -> String {
+    match route.destination {
+        Some((ip, prefix_len)) => format!("{verb} to {ip}/{prefix_len}"),
+        None => format!("{verb} by default"),
+    }
+}
+
+fn address_message(
+    kind: u16,
+    flags: u16,
+    link: &Link,
+    ip: IpAddr,
+    prefix_len: u8,
+    scope: Scope,
+) -> Message {
+    let mut header = [family(ip), prefix_len, 0, scope as u8, 0, 0, 0, 0];
+    header[4..8].copy_from_slice(&link.index.to_ne_bytes());
+    let mut message = Message::new(kind, NLM_F_ACK | flags, &header);
+    message.attr(IFA_LOCAL, &octets(ip)).attr(IFA_ADDRESS, &octets(ip));
+    if ip.is_ipv6() {
+        message.u32(IFA_FLAGS, IFA_F_NODAD);
+    }
+    message
+}
+
+fn route_message(kind: u16, flags: u16, route: &Route, like: IpAddr) -> Message {
+    let prefix_len = route.destination.map_or(0, |(_, n)| n);
+    let mut header = [0; 12];
+    header[0] = family(like);
+    header[1] = prefix_len;
+    header[4] = RT_TABLE_MAIN;
+    header[5] = RTPROT_STATIC;
+    header[6] = if like.is_ipv4() { route.scope as u8 } else { Scope::Universe as u8 };
+    header[7] = RTN_UNICAST;
+    if route.gateway.is_some() {
+        header[8..12].copy_from_slice(&RTNH_F_ONLINK.to_ne_bytes());
+    }
+    let mut message = Message::new(kind, NLM_F_ACK | flags, &header);
+    if let Some((ip, _)) = route.destination {
+        message.attr(RTA_DST, &octets(ip));
+    }
+    message.u32(RTA_OIF, route.index);
+    if let Some(gateway) = route.gateway {
+        message.attr(RTA_GATEWAY, &octets(gateway));
+    }
+    if let Some(source) = route.source {
+        message.attr(RTA_PREFSRC, &octets(source));
+    }
+    if route.metric != 0 {
+        message.u32(RTA_PRIORITY, route.metric);
+    }
+    message
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+}
+
+fn parse_link(received: &Received) -> Option<Link> {
+    let header = received.payload.get(..16)?;
+    let attrs = Attrs(&received.payload[16..]);
+    Some(Link {
+        index: word(header, 4)?,
+        name: attrs.find_text(IFLA_IFNAME)?,
+        up: word(header, 8)? & IFF_UP != 0,
+        mtu: attrs.find_u32(IFLA_MTU)?,
+        mac: attrs.find(IFLA_ADDRESS).unwrap_or(&[]).to_vec(),
+        peer: attrs.find_u32(IFLA_LINK).unwrap_or(0),
+    })
+}
+
+fn parse_address(received: &Received) -> Option<Address> {
+    let header = received.payload.get(..8)?;
+    let attrs = Attrs(&received.payload[8..]);
+    // On a point-to-point link IFA_ADDRESS is the other end's.
+    let ip = attrs.find(IFA_LOCAL).or_else(|| attrs.find(IFA_ADDRESS))?;
+    Some(Address {
+        index: word(header, 4)?,
+        ip: ip_from(ip)?,
+        prefix_len: header[1],
+        scope: header[3],
+    })
+}
+
+fn parse_route(received: &Received) -> Option<Route> {
+    let header = received.payload.get(..12)?;
+    let attrs = Attrs(&received.payload[12..]);
+    let table = attrs.find_u32(RTA_TABLE).unwrap_or(u32::from(header[4]));
+    if header[7] != RTN_UNICAST || table != u32::from(RT_TABLE_MAIN) {
+        return None;
+    }
+    let ip = |kind| attrs.find(kind).and_then(ip_from);
+    Some(Route {
+        destination: ip(RTA_DST).map(|ip| (ip, header[1])),
+        index: attrs.find_u32(RTA_OIF)?,
+        gateway: ip(RTA_GATEWAY),
+        source: ip(RTA_PREFSRC),
+        metric: attrs.find_u32(RTA_PRIORITY).unwrap_or(0),
+        scope: match header[6] {
+            253 => Scope::Link,
+            254 => Scope::Host,
+            _ => Scope::Universe,
+        },
+    })
+}
