@@ -1,3 +1,10 @@
 //! What users do, a file a story.
 
+mod bad_input;
 mod hello;
+mod images;
+mod kubectl;
+mod pods;
+mod power;
+mod rollout;
+mod startup;
