@@ -60,6 +60,9 @@ pub struct Attributes {
     pub user: Arc<UserInfo>,
     /// Texts for `Warning` headers; plugins add to them.
     pub warnings: Vec<String>,
+    /// What `mutate` set aside for this attempt (addresses, ports), in the
+    /// plugin's own words, for it to find again in [`Admission::settled`].
+    pub reserved: Vec<String>,
 }
 
 /// The plugins in their order. An update is retried when the object changed

@@ -97,6 +97,7 @@ impl Request {
             dry_run,
             user: self.user.clone(),
             warnings: Vec::new(),
+            reserved: Vec::new(),
         }
     }
 }
