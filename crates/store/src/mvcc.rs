@@ -120,7 +120,7 @@ impl Mvcc {
         txns: impl IntoIterator<Item = Txn>,
     ) -> Vec<Result<Committed, Conflict>> {
         let start = Revision::of_index(self.base, index);
-        debug_assert!(start > self.revision, "entry {index} is applied twice or out of order");
+        debug_assert!(start >= self.revision, "entry {index} is applied twice or out of order");
         self.revision = start.max(self.revision);
         let mut events = Vec::new();
         let answers = txns.into_iter().map(|txn| self.apply_txn(txn, &mut events)).collect();

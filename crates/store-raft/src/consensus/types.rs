@@ -1,0 +1,146 @@
+//! openraft's type parameters, and conversions between its types and ours.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt, io,
+};
+
+use bytes::Bytes;
+use openraft::{EntryPayload, impls::leader_id_adv, vote::RaftLeaderId as _};
+use store::{Committed, Conflict};
+
+use crate::proto::raft_v1 as pb;
+
+openraft::declare_raft_types!(
+    /// The types that this crate's Raft deals in.
+    pub(crate) Types:
+        D = Data,
+        R = Answers,
+        NodeId = u64,
+        Node = pb::Node,
+);
+
+/// A command, encoded once by who proposes it.
+#[derive(Clone)]
+pub(crate) struct Data(pub(crate) Bytes);
+
+impl fmt::Debug for Data {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
+}
+
+impl fmt::Display for Data {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// One answer a transaction of the entry.
+pub(crate) struct Answers(pub(crate) Vec<Result<Committed, Conflict>>);
+
+impl fmt::Display for pb::Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.address)
+    }
+}
+
+pub(crate) type LeaderId = leader_id_adv::LeaderId<u64, u64>;
+pub(crate) type LogId = openraft::LogId<LeaderId>;
+pub(crate) type Vote = openraft::Vote<LeaderId>;
+pub(crate) type Membership = openraft::Membership<u64, pb::Node>;
+pub(crate) type StoredMembership = openraft::StoredMembership<LeaderId, u64, pb::Node>;
+pub(crate) type SnapshotMeta = openraft::SnapshotMeta<LeaderId, u64, pb::Node>;
+pub(crate) type Entry = openraft::Entry<LeaderId, EntryPayload<Data, u64, pb::Node>>;
+
+pub(crate) fn to_log_id(id: &LogId) -> pb::LogId {
+    let leader = pb::LeaderId { term: id.leader_id.term, node_id: id.leader_id.node_id };
+    pb::LogId { leader: Some(leader), index: id.index }
+}
+
+pub(crate) fn from_log_id(id: &pb::LogId) -> LogId {
+    LogId::new(from_leader(id.leader), id.index)
+}
+
+fn from_leader(leader: Option<pb::LeaderId>) -> LeaderId {
+    let leader = leader.unwrap_or_default();
+    LeaderId::new(leader.term, leader.node_id)
+}
+
+pub(crate) fn to_vote(vote: &Vote) -> pb::Vote {
+    let leader = pb::LeaderId { term: vote.leader_id.term, node_id: vote.leader_id.node_id };
+    pb::Vote { leader: Some(leader), committed: vote.committed }
+}
+
+pub(crate) fn from_vote(vote: &pb::Vote) -> Vote {
+    Vote { leader_id: from_leader(vote.leader), committed: vote.committed }
+}
+
+pub(crate) fn to_membership(membership: &Membership) -> pb::Membership {
+    let configs = membership.get_joint_config().iter();
+    pb::Membership {
+        configs: configs
+            .map(|ids| pb::membership::Voters { node_ids: ids.iter().copied().collect() })
+            .collect(),
+        nodes: membership.nodes().map(|(id, node)| (*id, node.clone())).collect(),
+    }
+}
+
+pub(crate) fn from_membership(membership: pb::Membership) -> io::Result<Membership> {
+    let configs: Vec<BTreeSet<u64>> = membership
+        .configs
+        .into_iter()
+        .map(|voters| voters.node_ids.into_iter().collect())
+        .collect();
+    let nodes: BTreeMap<u64, pb::Node> = membership.nodes;
+    Membership::new(configs, nodes).map_err(io::Error::other)
+}
+
+pub(crate) fn to_entry(entry: &Entry) -> pb::Entry {
+    let payload = match &entry.payload {
+        EntryPayload::Blank => pb::entry::Payload::Blank(pb::entry::Blank {}),
+        EntryPayload::Normal(data) => pb::entry::Payload::Command(data.0.clone()),
+        EntryPayload::Membership(membership) => {
+            pb::entry::Payload::Membership(to_membership(membership))
+        }
+    };
+    pb::Entry { id: Some(to_log_id(&entry.log_id)), payload: Some(payload) }
+}
+
+pub(crate) fn from_entry(entry: pb::Entry) -> io::Result<Entry> {
+    let id = entry.id.ok_or_else(|| io::Error::other("an entry has no ID"))?;
+    let payload = match entry.payload {
+        Some(pb::entry::Payload::Blank(_)) => EntryPayload::Blank,
+        Some(pb::entry::Payload::Command(bytes)) => EntryPayload::Normal(Data(bytes)),
+        Some(pb::entry::Payload::Membership(membership)) => {
+            EntryPayload::Membership(from_membership(membership)?)
+        }
+        None => {
+            let text = format!("entry {} is of a kind that a newer skiff wrote", id.index);
+            return Err(io::Error::other(text));
+        }
+    };
+    Ok(Entry { log_id: from_log_id(&id), payload })
+}
+
+pub(crate) fn to_meta(meta: &SnapshotMeta, cluster: [u8; 16]) -> pb::SnapshotMeta {
+    let membership = pb::StoredMembership {
+        id: meta.last_membership.log_id().as_ref().map(to_log_id),
+        membership: Some(to_membership(meta.last_membership.membership())),
+    };
+    pb::SnapshotMeta {
+        last: meta.last_log_id.as_ref().map(to_log_id),
+        membership: Some(membership),
+        cluster_id: Bytes::copy_from_slice(&cluster),
+    }
+}
+
+pub(crate) fn from_meta(meta: &pb::SnapshotMeta) -> io::Result<SnapshotMeta> {
+    let stored = meta.membership.clone().unwrap_or_default();
+    let membership = from_membership(stored.membership.unwrap_or_default())?;
+    let id = stored.id.as_ref().map(from_log_id);
+    Ok(SnapshotMeta {
+        last_log_id: meta.last.as_ref().map(from_log_id),
+        last_membership: StoredMembership::new(id, membership),
+    })
+}

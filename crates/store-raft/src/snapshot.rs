@@ -1,0 +1,370 @@
+//! Snapshots: the whole state in one sealed file.
+//!
+//! ```text
+//! file    = magic 8, format u32, key u32, wrapped key 60, crc32, frame, …
+//! frame   = length u32, crc32 of the rest, nonce 12, sealed section
+//! section = type u32, length u32, payload
+//! ```
+//!
+//! The sections are, in order: what the snapshot stands for, the state's head,
+//! items, events (newest first), the end. Types above [`OPTIONAL`] may be
+//! skipped by a reader that does not know them; other unknown ones are refused.
+//! A file gets its name only once it is whole and on disk, and the frame's
+//! number is sealed with it, so frames cannot be moved or left out.
+
+use std::{collections::HashMap, io, sync::Arc};
+
+use bytes::Bytes;
+use prost::Message;
+use store::{Event, EventKind, Image, Item, Key, Revision, Value};
+
+use crate::{
+    disk::{Disk, DiskFile},
+    proto::{raft_v1::SnapshotMeta, store_v1 as pb},
+    seal::{NONCE_BYTES, NodeKey, Sealer, WRAPPED_BYTES},
+};
+
+const MAGIC: &[u8; 8] = b"SKIFFSNP";
+const FORMAT: u32 = 1;
+const HEADER_BYTES: usize = 8 + 4 + 4 + WRAPPED_BYTES + 4;
+const FRAME_HEAD_BYTES: usize = 8 + NONCE_BYTES;
+/// Sections are closed once they hold so many bytes.
+const SECTION_BYTES: usize = 256 << 10;
+/// No frame is longer: one object and its history fit many times.
+const FRAME_BYTES_MAX: usize = 64 << 20;
+/// Section types from here on may be skipped.
+const OPTIONAL: u32 = 1 << 31;
+
+mod kind {
+    pub(super) const META: u32 = 1;
+    pub(super) const HEAD: u32 = 2;
+    pub(super) const ITEMS: u32 = 3;
+    pub(super) const EVENTS: u32 = 4;
+    pub(super) const END: u32 = 5;
+}
+
+/// A snapshot in memory.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Snapshot {
+    pub(crate) meta: SnapshotMeta,
+    pub(crate) base: u64,
+    pub(crate) feature_level: u32,
+    pub(crate) image: Image,
+}
+
+/// Why a snapshot cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SnapshotError {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error("the snapshot {file} is damaged: {what}")]
+    Damaged { file: String, what: String },
+}
+
+/// The name of a snapshot that holds the entries up to `index`.
+pub(crate) fn name(index: u64) -> String {
+    format!("snapshot-{index:016x}")
+}
+
+/// The index that a file name stands for.
+pub(crate) fn index_of(name: &str) -> Option<u64> {
+    u64::from_str_radix(name.strip_prefix("snapshot-")?, 16).ok()
+}
+
+/// Writes a snapshot, gives it its name and removes older ones. Returns its
+/// size in bytes.
+pub(crate) fn save(disk: &dyn Disk, key: &NodeKey, snapshot: &Snapshot) -> io::Result<u64> {
+    const PARTIAL: &str = "partial-snapshot";
+    let index = snapshot.meta.last.map_or(0, |last| last.index);
+    let (sealer, wrapped) = key.new_file_key()?;
+    let mut out = Frames { file: disk.create(PARTIAL)?, sealer, offset: 0, count: 0 };
+    let mut header = Vec::with_capacity(HEADER_BYTES);
+    header.extend_from_slice(MAGIC);
+    header.extend_from_slice(&FORMAT.to_le_bytes());
+    header.extend_from_slice(&key.id.to_le_bytes());
+    header.extend_from_slice(&wrapped);
+    header.extend_from_slice(&crc32fast::hash(&header).to_le_bytes());
+    out.raw(&header)?;
+    write_sections(&mut out, snapshot)?;
+    out.file.sync()?;
+    disk.rename(PARTIAL, &name(index))?;
+    disk.sync_dir()?;
+    for other in disk.list()?.iter().filter(|name| index_of(name).is_some_and(|i| i < index)) {
+        disk.remove(other)?;
+    }
+    disk.sync_dir()?;
+    Ok(out.offset)
+}
+
+fn write_sections(out: &mut Frames, snapshot: &Snapshot) -> io::Result<()> {
+    let image = &snapshot.image;
+    out.section(kind::META, &snapshot.meta)?;
+    let head = pb::SnapshotHead {
+        revision: image.revision.0,
+        floor: image.floor.0,
+        base: snapshot.base,
+        feature_level: snapshot.feature_level,
+    };
+    out.section(kind::HEAD, &head)?;
+    // A value that is in the file already is not written again: most events of
+    // the window tell how the present values came to be.
+    let mut known: HashMap<u64, ()> = HashMap::new();
+    let mut items = pb::Items::default();
+    let mut bytes = 0;
+    for item in &image.items {
+        known.insert(item.revision.0, ());
+        bytes += item.value.data.len() + item.key.as_str().len() + 32;
+        items.items.push(to_item(item));
+        if bytes >= SECTION_BYTES {
+            out.section(kind::ITEMS, &std::mem::take(&mut items))?;
+            bytes = 0;
+        }
+    }
+    out.section(kind::ITEMS, &items)?;
+    let mut events = pb::Events::default();
+    bytes = 0;
+    for event in image.history.iter().rev() {
+        let prev = event.prev.as_ref().map(to_item);
+        let put = event.item().map(|item| pb::event::NewValue {
+            created: item.created.0,
+            item: (!known.contains_key(&item.revision.0)).then(|| to_item(&item)),
+        });
+        bytes += prev.as_ref().map_or(0, |item| item.data.len()) + 64;
+        bytes += put.as_ref().and_then(|put| put.item.as_ref()).map_or(0, |item| item.data.len());
+        known.extend(event.prev.as_ref().map(|item| (item.revision.0, ())));
+        let (revision, key) = (event.revision.0, event.key.as_str().into());
+        events.events.push(pb::Event { revision, key, prev, put });
+        if bytes >= SECTION_BYTES {
+            out.section(kind::EVENTS, &std::mem::take(&mut events))?;
+            bytes = 0;
+        }
+    }
+    out.section(kind::EVENTS, &events)?;
+    let (items, events) = (image.items.len() as u64, image.history.len() as u64);
+    out.section(kind::END, &pb::SnapshotEnd { items, events })
+}
+
+struct Frames {
+    file: Arc<dyn DiskFile>,
+    sealer: Sealer,
+    offset: u64,
+    count: u64,
+}
+
+impl Frames {
+    fn raw(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_at(bytes, self.offset)?;
+        self.offset += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn section(&mut self, kind: u32, message: &impl Message) -> io::Result<()> {
+        let len = u32::try_from(message.encoded_len()).map_err(io::Error::other)?;
+        let mut section = Vec::with_capacity(message.encoded_len() + 32);
+        section.extend_from_slice(&kind.to_le_bytes());
+        section.extend_from_slice(&len.to_le_bytes());
+        message.encode(&mut section).map_err(io::Error::other)?;
+        let nonce = self.sealer.seal(&mut section, &self.count.to_le_bytes())?;
+        self.count += 1;
+        let mut crc = crc32fast::Hasher::new();
+        crc.update(&nonce);
+        crc.update(&section);
+        let len = u32::try_from(section.len()).map_err(io::Error::other)?;
+        let mut frame = Vec::with_capacity(FRAME_HEAD_BYTES + section.len());
+        frame.extend_from_slice(&len.to_le_bytes());
+        frame.extend_from_slice(&crc.finalize().to_le_bytes());
+        frame.extend_from_slice(&nonce);
+        frame.extend_from_slice(&section);
+        self.raw(&frame)
+    }
+}
+
+/// Reads the newest snapshot; `None` where there is none.
+///
+/// # Errors
+/// Where it does not read back. An older one is no substitute: the log no
+/// longer holds what lies between them.
+pub(crate) fn load_newest(
+    disk: &dyn Disk,
+    key: &NodeKey,
+) -> Result<Option<Snapshot>, SnapshotError> {
+    let names = disk.list()?;
+    let Some(index) = names.iter().filter_map(|name| index_of(name)).max() else {
+        return Ok(None);
+    };
+    let file = name(index);
+    let damaged = |what: String| SnapshotError::Damaged { file: file.clone(), what };
+    let snapshot = load(&*disk.open(&file)?, key)?.map_err(damaged)?;
+    if snapshot.meta.last.map_or(0, |last| last.index) != index {
+        return Err(damaged("its name and content disagree".into()));
+    }
+    Ok(Some(snapshot))
+}
+
+fn load(file: &dyn DiskFile, key: &NodeKey) -> io::Result<Result<Snapshot, String>> {
+    let len = file.len()?;
+    if len < HEADER_BYTES as u64 {
+        return Ok(Err("it is cut short".into()));
+    }
+    let mut header = [0; HEADER_BYTES];
+    file.read_at(&mut header, 0)?;
+    let sealer = match open_header(&header, key) {
+        Ok(sealer) => sealer,
+        Err(what) => return Ok(Err(what)),
+    };
+    let mut reader = SectionReader::default();
+    let (mut offset, mut count) = (HEADER_BYTES as u64, 0u64);
+    while offset + FRAME_HEAD_BYTES as u64 <= len && !reader.done {
+        let mut head = [0; FRAME_HEAD_BYTES];
+        file.read_at(&mut head, offset)?;
+        let frame_len = u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
+        let crc = u32::from_le_bytes([head[4], head[5], head[6], head[7]]);
+        offset += FRAME_HEAD_BYTES as u64;
+        if frame_len > FRAME_BYTES_MAX || offset + frame_len as u64 > len {
+            return Ok(Err(format!("frame {count} is cut short")));
+        }
+        let mut frame = vec![0; frame_len];
+        file.read_at(&mut frame, offset)?;
+        offset += frame_len as u64;
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(&head[8..]);
+        hasher.update(&frame);
+        if hasher.finalize() != crc {
+            return Ok(Err(format!("frame {count} has a wrong checksum")));
+        }
+        let nonce: [u8; NONCE_BYTES] = head[8..].try_into().expect("the head is that long");
+        let Some(section) = sealer.open(&mut frame, nonce, &count.to_le_bytes()) else {
+            return Ok(Err(format!("frame {count} does not open")));
+        };
+        if let Err(what) = reader.section(section) {
+            return Ok(Err(format!("frame {count}: {what}")));
+        }
+        count += 1;
+    }
+    Ok(reader.finish())
+}
+
+fn open_header(header: &[u8; HEADER_BYTES], key: &NodeKey) -> Result<Sealer, String> {
+    let (head, crc) = header.split_at(HEADER_BYTES - 4);
+    if !head.starts_with(MAGIC) || crc != crc32fast::hash(head).to_le_bytes() {
+        return Err("its header is damaged".into());
+    }
+    let format = u32::from_le_bytes([head[8], head[9], head[10], head[11]]);
+    if format != FORMAT {
+        return Err(format!("it has format {format}: a newer skiff wrote it"));
+    }
+    let wrapped = head[16..].try_into().expect("the header is that long");
+    key.unwrap_file_key(wrapped).ok_or_else(|| "this node's key does not open it".into())
+}
+
+#[derive(Default)]
+struct SectionReader {
+    snapshot: Snapshot,
+    values: HashMap<u64, Value>,
+    keys: HashMap<String, Key>,
+    done: bool,
+}
+
+impl SectionReader {
+    fn section(&mut self, section: &[u8]) -> Result<(), String> {
+        let Some((head, payload)) = section.split_first_chunk::<8>() else {
+            return Err("a section is cut short".into());
+        };
+        let kind = u32::from_le_bytes([head[0], head[1], head[2], head[3]]);
+        let len = u32::from_le_bytes([head[4], head[5], head[6], head[7]]) as usize;
+        if payload.len() != len {
+            return Err("a section has a wrong length".into());
+        }
+        self.take(kind, payload).map_err(|error| error.to_string())?;
+        let known = matches!(kind, kind::META..=kind::END) || kind >= OPTIONAL;
+        if known {
+            Ok(())
+        } else {
+            Err(format!("section type {kind} is not known: a newer skiff wrote it"))
+        }
+    }
+
+    fn take(&mut self, kind: u32, payload: &[u8]) -> Result<(), prost::DecodeError> {
+        match kind {
+            kind::META => self.snapshot.meta = SnapshotMeta::decode(payload)?,
+            kind::HEAD => {
+                let head = pb::SnapshotHead::decode(payload)?;
+                self.snapshot.image.revision = Revision(head.revision);
+                self.snapshot.image.floor = Revision(head.floor);
+                self.snapshot.base = head.base;
+                self.snapshot.feature_level = head.feature_level;
+            }
+            kind::ITEMS => {
+                for item in pb::Items::decode(payload)?.items {
+                    let item = self.item(item);
+                    self.snapshot.image.items.push(item);
+                }
+            }
+            kind::EVENTS => {
+                for event in pb::Events::decode(payload)?.events {
+                    let event = self.event(event);
+                    self.snapshot.image.history.push(Arc::new(event));
+                }
+            }
+            kind::END => {
+                let end = pb::SnapshotEnd::decode(payload)?;
+                let image = &self.snapshot.image;
+                self.done = end.items == image.items.len() as u64
+                    && end.events == image.history.len() as u64;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn item(&mut self, item: pb::Item) -> Item {
+        let value = Value { epoch: item.epoch, data: item.data };
+        self.values.insert(item.revision, value.clone());
+        Item {
+            key: self.key(item.key),
+            value,
+            revision: Revision(item.revision),
+            created: Revision(item.created),
+        }
+    }
+
+    fn event(&mut self, event: pb::Event) -> Event {
+        let kind = match event.put {
+            None => EventKind::Delete,
+            Some(put) => {
+                let value = match put.item {
+                    Some(item) => self.item(item).value,
+                    None => self.values.get(&event.revision).cloned().unwrap_or_default(),
+                };
+                EventKind::Put { value, created: Revision(put.created) }
+            }
+        };
+        let prev = event.prev.map(|item| self.item(item));
+        Event { revision: Revision(event.revision), key: self.key(event.key), kind, prev }
+    }
+
+    /// One allocation a key, however many events name it.
+    fn key(&mut self, text: String) -> Key {
+        if let Some(key) = self.keys.get(&text) {
+            return key.clone();
+        }
+        let key = Key::from_stored(&text);
+        self.keys.insert(text, key.clone());
+        key
+    }
+
+    fn finish(mut self) -> Result<Snapshot, String> {
+        self.snapshot.image.history.reverse();
+        if self.done { Ok(self.snapshot) } else { Err("it is cut short".into()) }
+    }
+}
+
+fn to_item(item: &Item) -> pb::Item {
+    pb::Item {
+        key: item.key.as_str().into(),
+        epoch: item.value.epoch,
+        data: Bytes::clone(&item.value.data),
+        revision: item.revision.0,
+        created: item.created.0,
+    }
+}
