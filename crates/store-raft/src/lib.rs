@@ -16,6 +16,8 @@ mod codec;
 mod consensus;
 mod dir;
 pub mod disk;
+#[cfg(test)]
+mod kill_test;
 mod log;
 mod proposer;
 pub mod proto;
