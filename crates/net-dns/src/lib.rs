@@ -19,9 +19,12 @@
 pub mod resolv;
 
 mod answer;
+mod forward;
+mod server;
 mod service;
 mod zone;
 
 pub use answer::{Answer, answer, encode, udp_limit};
+pub use server::{Server, Sockets};
 pub use service::{Endpoint, Port, Protocol, Service, ServiceName};
 pub use zone::{Zone, ZoneConfig};
