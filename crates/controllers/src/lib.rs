@@ -1,1 +1,24 @@
-//! One folder a controller; the CONTROLLERS table.
+//! The controllers: loops that move the cluster from what is to what was
+//! asked for.
+//!
+//! Each has a folder of three stages: `view.rs` gathers what it sees from the
+//! informers, `plan.rs` decides in a pure function from view to actions, and
+//! `act.rs` carries them out. Each is level-triggered, writes nothing when
+//! nothing has to change, and can be killed at any line. They reach the
+//! cluster through [`client::Api`] and nothing else: this crate must not know
+//! the store or the API server, and it runs against any Kubernetes API.
+//! Start reading at [`CONTROLLERS`], then `replicaset/plan.rs`.
+
+#![warn(missing_docs)]
+
+mod cached;
+mod deployment;
+mod endpointslice;
+mod owner;
+mod replicaset;
+mod run;
+mod status;
+mod table;
+
+pub use run::{Context, KubernetesService, Settings, run};
+pub use table::{CONTROLLERS, Controller};

@@ -1,0 +1,199 @@
+//! The resources and views that the controllers share. Views are as narrow as
+//! can be: what is here is held in memory for every object of the cluster.
+
+use std::collections::BTreeMap;
+
+use api_object::time;
+use api_types::{IntOrString, core::Condition};
+use client::{Cached, Informer, Resource, Selection, SharedInformers};
+use jiff::{SignedDuration, Timestamp};
+use serde::Deserialize;
+use serde_json::{Value, value::RawValue};
+
+pub(crate) const CONFIG_MAPS: Resource = Resource::namespaced("", "v1", "configmaps");
+pub(crate) const DEPLOYMENTS: Resource = Resource::namespaced("apps", "v1", "deployments");
+pub(crate) const ENDPOINT_SLICES: Resource =
+    Resource::namespaced("discovery.k8s.io", "v1", "endpointslices");
+pub(crate) const EVENTS: Resource = Resource::namespaced("", "v1", "events");
+pub(crate) const LEASES: Resource = Resource::namespaced("coordination.k8s.io", "v1", "leases");
+pub(crate) const NAMESPACES: Resource = Resource::cluster("", "v1", "namespaces");
+pub(crate) const NODES: Resource = Resource::cluster("", "v1", "nodes");
+pub(crate) const PODS: Resource = Resource::namespaced("", "v1", "pods");
+pub(crate) const REPLICA_SETS: Resource = Resource::namespaced("apps", "v1", "replicasets");
+pub(crate) const SERVICE_ACCOUNTS: Resource = Resource::namespaced("", "v1", "serviceaccounts");
+pub(crate) const SERVICES: Resource = Resource::namespaced("", "v1", "services");
+
+/// Index by the uid of the owner that is the controller; orphans are under "".
+pub(crate) const BY_CONTROLLER: &str = "controller";
+/// Index of pods by node; those not bound are under "".
+pub(crate) const BY_NODE: &str = "node";
+
+macro_rules! views {
+    ($($name:ident { $($(#[$meta:meta])* $field:ident: $ty:ty,)* })*) => {
+        $(
+            #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+            #[serde(default, rename_all = "camelCase")]
+            pub(crate) struct $name { $($(#[$meta])* pub(crate) $field: $ty,)* }
+        )*
+    };
+}
+
+views! {
+    Pod { spec: PodSpec, status: PodStatus, }
+    PodSpec {
+        node_name: String,
+        hostname: String,
+        subdomain: String,
+        containers: Vec<Container>,
+        init_containers: Vec<Container>,
+    }
+    Container { restart_policy: String, ports: Vec<ContainerPort>, }
+    ContainerPort { name: String, container_port: i32, protocol: String, }
+    PodStatus {
+        phase: String,
+        conditions: Vec<PodCondition>,
+        #[serde(rename = "podIP")]
+        pod_ip: String,
+        #[serde(rename = "podIPs")]
+        pod_ips: Vec<PodIp>,
+        container_statuses: Vec<ContainerStatus>,
+    }
+    PodCondition { r#type: String, status: String, last_transition_time: Option<String>, }
+    PodIp { ip: String, }
+    ContainerStatus { restart_count: i32, }
+
+    ReplicaSet { spec: ReplicaSetSpec, status: ReplicaSetStatus, }
+    ReplicaSetSpec {
+        replicas: Option<i32>,
+        min_ready_seconds: i32,
+        selector: Value,
+        template: Raw,
+    }
+    ReplicaSetStatus {
+        replicas: i32,
+        fully_labeled_replicas: i32,
+        ready_replicas: i32,
+        available_replicas: i32,
+        terminating_replicas: Option<i32>,
+        observed_generation: i64,
+        conditions: Vec<Condition>,
+    }
+
+    Deployment { spec: DeploymentSpec, status: DeploymentStatus, }
+    DeploymentSpec {
+        replicas: Option<i32>,
+        selector: Value,
+        template: Raw,
+        strategy: DeploymentStrategy,
+        min_ready_seconds: i32,
+        revision_history_limit: Option<i32>,
+        paused: bool,
+        progress_deadline_seconds: Option<i32>,
+    }
+    DeploymentStrategy { r#type: String, rolling_update: RollingUpdate, }
+    RollingUpdate { max_unavailable: Option<IntOrString>, max_surge: Option<IntOrString>, }
+    DeploymentStatus {
+        observed_generation: i64,
+        replicas: i32,
+        updated_replicas: i32,
+        ready_replicas: i32,
+        available_replicas: i32,
+        unavailable_replicas: i32,
+        terminating_replicas: Option<i32>,
+        conditions: Vec<Condition>,
+        collision_count: Option<i32>,
+    }
+
+    Service { spec: ServiceSpec, }
+    ServiceSpec {
+        r#type: String,
+        selector: BTreeMap<String, String>,
+        ports: Vec<ServicePort>,
+        #[serde(rename = "clusterIP")]
+        cluster_ip: String,
+        ip_families: Vec<String>,
+        publish_not_ready_addresses: bool,
+    }
+    ServicePort {
+        name: String,
+        protocol: String,
+        app_protocol: Option<String>,
+        port: i32,
+        target_port: Option<IntOrString>,
+    }
+    Node { spec: NodeSpec, status: NodeStatus, }
+    NodeSpec { taints: Vec<Taint>, }
+    Taint { key: String, effect: String, }
+    NodeStatus { conditions: Vec<Condition>, }
+}
+
+/// A part of an object that is kept as its JSON: pod templates.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Raw(Box<RawValue>);
+
+impl PartialEq for Raw {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.get() == other.0.get()
+    }
+}
+
+impl Default for Raw {
+    fn default() -> Self {
+        Self(RawValue::from_string("null".into()).expect("null is JSON"))
+    }
+}
+
+impl Raw {
+    /// Decoded, for as long as it is needed.
+    pub(crate) fn value(&self) -> Value {
+        serde_json::from_str(self.0.get()).expect("it was checked when it was read")
+    }
+}
+
+/// The pods of the cluster, by controller and by node.
+pub(crate) fn pods(informers: &SharedInformers) -> Informer<Pod> {
+    let pods = informers.get::<Pod>(Selection::all(PODS));
+    pods.add_index(BY_CONTROLLER, controller_uid);
+    pods.add_index(BY_NODE, |pod| vec![pod.view.spec.node_name.clone()]);
+    pods
+}
+
+/// The ReplicaSets of the cluster, by controller.
+pub(crate) fn replica_sets(informers: &SharedInformers) -> Informer<ReplicaSet> {
+    let sets = informers.get::<ReplicaSet>(Selection::all(REPLICA_SETS));
+    sets.add_index(BY_CONTROLLER, controller_uid);
+    sets
+}
+
+fn controller_uid<V>(object: &Cached<V>) -> Vec<String> {
+    vec![object.meta.controller().map(|owner| owner.uid.clone()).unwrap_or_default()]
+}
+
+impl Pod {
+    /// The condition `Ready`, if true.
+    pub(crate) fn ready(&self) -> Option<&PodCondition> {
+        let mut conditions = self.status.conditions.iter();
+        conditions.find(|condition| condition.r#type == "Ready" && condition.status == "True")
+    }
+
+    /// Whether it has run to its end.
+    pub(crate) fn is_terminal(&self) -> bool {
+        matches!(self.status.phase.as_str(), "Succeeded" | "Failed")
+    }
+
+    /// When it has been ready for `min_ready_seconds`; absent while not ready.
+    pub(crate) fn available_at(&self, min_ready_seconds: i32) -> Option<Timestamp> {
+        let ready = self.ready()?;
+        if min_ready_seconds <= 0 {
+            return Some(Timestamp::MIN);
+        }
+        let since = ready.last_transition_time.as_deref().and_then(time::parse)?;
+        since.checked_add(SignedDuration::from_secs(i64::from(min_ready_seconds))).ok()
+    }
+}
+
+/// Neither finished nor being deleted: it counts as a replica.
+pub(crate) fn is_active(pod: &Cached<Pod>) -> bool {
+    !pod.view.is_terminal() && pod.meta.deletion_timestamp.is_none()
+}

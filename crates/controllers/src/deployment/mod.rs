@@ -1,0 +1,12 @@
+//! Deployment: moves its pods from one template to the next through
+//! ReplicaSets, one for each template.
+
+mod act;
+mod hash;
+mod plan;
+mod progress;
+mod revision;
+mod rollout;
+mod view;
+
+pub(crate) use act::run;

@@ -1,0 +1,7 @@
+//! ReplicaSet: keeps a number of pods of one template running.
+
+mod act;
+mod plan;
+mod view;
+
+pub(crate) use act::run;

@@ -1,0 +1,89 @@
+//! Starts the controllers and keeps them running.
+
+use std::{future::Future, net::IpAddr, sync::Arc, time::Duration};
+
+use client::{Ambient, Api, Recorder, SharedInformers};
+use tokio::task::JoinSet;
+
+use crate::{CONTROLLERS, Controller};
+
+/// A controller ends only by a fault of its own; the pause keeps one that
+/// faults at once from spinning.
+const RESTART_PAUSE: Duration = Duration::from_secs(1);
+
+/// What the server tells its controllers.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// The server CA, as PEM: `kube-root-ca.crt` in every namespace.
+    pub cluster_ca_pem: String,
+    /// The `default/kubernetes` Service; left alone where absent.
+    pub kubernetes_service: Option<KubernetesService>,
+    /// The address of `kube-system/kube-dns`; left alone where absent.
+    pub cluster_dns: Option<IpAddr>,
+}
+
+/// How pods reach the API server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KubernetesService {
+    /// The Service's address: the first of the service range.
+    pub cluster_ip: IpAddr,
+    /// The servers' own addresses.
+    pub addresses: Vec<IpAddr>,
+    /// The port on which they serve.
+    pub port: u16,
+}
+
+/// What a controller gets to work with. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// The API, under the controller's name.
+    pub api: Api,
+    /// The caches that all controllers share.
+    pub informers: SharedInformers,
+    /// Time and randomness.
+    pub ambient: Ambient,
+    /// What the server tells.
+    pub settings: Arc<Settings>,
+}
+
+impl Context {
+    /// A recorder of events as `component`.
+    pub(crate) fn recorder(&self, component: &str) -> Recorder {
+        Recorder::new(self.api.clone(), component, "", self.ambient.clone())
+    }
+}
+
+/// Runs all controllers until `shutdown`. The server calls this while it
+/// leads: with one server that is always, with several the Raft leader's.
+pub async fn run(
+    api: Api,
+    ambient: Ambient,
+    settings: Settings,
+    shutdown: impl Future<Output = ()>,
+) {
+    let informers = SharedInformers::new(api.named("skiff/controllers"), ambient.clone());
+    let context = Context { api, informers, ambient, settings: Arc::new(settings) };
+    let mut tasks = JoinSet::new();
+    for controller in CONTROLLERS {
+        tasks.spawn(supervise(controller, context.clone()));
+    }
+    // Dropping the set ends every controller at its next await.
+    shutdown.await;
+}
+
+async fn supervise(controller: &'static Controller, context: Context) {
+    let api = context.api.named(&format!("skiff/{}", controller.name));
+    let context = Context { api, ..context };
+    loop {
+        // A task of its own, so that its panic ends nobody else.
+        let mut task = JoinSet::new();
+        task.spawn((controller.run)(context.clone()));
+        match task.join_next().await {
+            Some(Err(error)) => {
+                tracing::error!(controller = controller.name, %error, "controller failed");
+            }
+            _ => tracing::error!(controller = controller.name, "controller ended"),
+        }
+        tokio::time::sleep(RESTART_PAUSE).await;
+    }
+}
