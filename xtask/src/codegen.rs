@@ -77,7 +77,12 @@ const PRIMITIVES: &[(&str, &str)] = &[
 ///
 /// # Errors
 /// Where the facts cannot be read or refer to what they do not have.
-pub(crate) fn run(path: &str) -> Result<(), Box<dyn Error>> {
+pub(crate) fn run(args: &[String]) -> Result<(), String> {
+    let [path] = args else { return Err("usage: codegen PATH/types.json".into()) };
+    generate(path).map_err(|error| error.to_string())
+}
+
+fn generate(path: &str) -> Result<(), Box<dyn Error>> {
     let types: BTreeMap<String, Value> = serde_json::from_slice(&fs::read(path)?)?;
     let facts = Facts { types };
     let mut done = BTreeMap::new();
@@ -145,11 +150,7 @@ impl Facts {
         Ok(())
     }
 
-    fn embedded(
-        &self,
-        name: &str,
-        open: &mut BTreeSet<String>,
-    ) -> Result<String, Box<dyn Error>> {
+    fn embedded(&self, name: &str, open: &mut BTreeSet<String>) -> Result<String, Box<dyn Error>> {
         let mut lines = String::new();
         self.fields(name, &mut Vec::new(), &mut lines, open)?;
         Ok(lines)

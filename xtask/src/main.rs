@@ -2,13 +2,16 @@
 
 use std::process::ExitCode;
 
+mod codegen;
 mod tidy;
 
 /// A chore: name, what it does, and the function that does it.
 type Chore = (&'static str, &'static str, fn(&[String]) -> Result<(), String>);
 
-const CHORES: &[Chore] =
-    &[("tidy", "check crate edges, absences and the shape of files", tidy::run)];
+const CHORES: &[Chore] = &[
+    ("codegen", "make the table of shapes from PATH/types.json", codegen::run),
+    ("tidy", "check crate edges, absences and the shape of files", tidy::run),
+];
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();

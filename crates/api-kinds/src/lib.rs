@@ -1,1 +1,81 @@
-//! The catalogue: one file a built-in kind.
+//! The catalogue of built-in kinds: one file a kind, each with its row and its
+//! few pure hooks over the object's tree.
+//!
+//! Pure vocabulary, open to node, controllers and the command line too. This
+//! crate knows no storage, no HTTP and nothing about who asks. What all kinds
+//! share (decoding, defaults from the table, status isolation, generation) is
+//! in `api-schema`; names, types and protobuf numbers are in `shapes.txt`, which
+//! `xtask codegen` makes. Start reading at [`KINDS`], then at `config_map`, the
+//! simplest kind, and `deployment`, a typical one.
+
+mod binding;
+mod config_map;
+mod deployment;
+mod endpoint_slice;
+mod endpoints;
+mod event;
+mod lease;
+mod namespace;
+mod node;
+mod pod;
+mod rbac;
+mod replica_set;
+mod review;
+mod row;
+mod rules;
+mod secret;
+mod service;
+mod service_account;
+
+use std::sync::{Arc, LazyLock};
+
+use api_schema::{Catalogue, ResourceSpec, Schema};
+
+/// The shapes of every built-in type.
+pub fn schema() -> Arc<Schema> {
+    static SCHEMA: LazyLock<Arc<Schema>> = LazyLock::new(|| {
+        let text = include_str!("shapes.txt");
+        Arc::new(Schema::parse(text.into()).expect("the committed table parses: a test reads it"))
+    });
+    SCHEMA.clone()
+}
+
+/// Every built-in kind in the order of discovery: by group, then by name.
+pub const KINDS: &[fn(&Arc<Schema>) -> ResourceSpec] = &[
+    binding::row,
+    config_map::row,
+    endpoints::row,
+    event::core_row,
+    namespace::row,
+    node::row,
+    pod::row,
+    secret::row,
+    service_account::row,
+    service::row,
+    deployment::row,
+    replica_set::row,
+    event::events_row,
+    review::token_review,
+    review::self_subject_review,
+    review::local_subject_access_review,
+    review::self_subject_access_review,
+    review::self_subject_rules_review,
+    review::subject_access_review,
+    rbac::cluster_role_binding,
+    rbac::cluster_role,
+    rbac::role_binding,
+    rbac::role,
+    lease::row,
+    endpoint_slice::row,
+];
+
+/// A catalogue of the built-in kinds, for a server to add to.
+pub fn catalogue() -> Catalogue {
+    let schema = schema();
+    Catalogue::new(KINDS.iter().map(|row| row(&schema)).collect())
+}
+
+pub use pod::{Summary as PodSummary, qos_class};
+
+#[cfg(test)]
+mod suite;

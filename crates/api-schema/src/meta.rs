@@ -24,7 +24,8 @@ pub(crate) fn validate(spec: &ResourceSpec, object: &Value, faults: &mut Faults)
         faults.invalid_all(&path, generate_name, (spec.hooks.name)(&masked));
     }
     if given.is_empty() {
-        if generate_name.is_empty() {
+        // What is answered and forgotten needs no name.
+        if generate_name.is_empty() && spec.stored {
             faults.required(&METADATA.child("name"), "name or generateName is required");
         }
     } else {
@@ -33,7 +34,8 @@ pub(crate) fn validate(spec: &ResourceSpec, object: &Value, faults: &mut Faults)
     let namespace = tree::text(object, "metadata.namespace");
     let path = METADATA.child("namespace");
     match (spec.namespaced, namespace) {
-        (true, "") => faults.required(&path, ""),
+        (true, "") if spec.stored => faults.required(&path, ""),
+        (true, "") => {}
         (true, namespace) => {
             faults.invalid_all(&path, namespace, name::dns1123_label(namespace));
         }

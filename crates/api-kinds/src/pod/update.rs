@@ -1,0 +1,193 @@
+//! What may change in a pod that exists.
+
+use api_schema::{Faults, Path, ResourceSpec, tree};
+use serde_json::Value;
+
+use super::{container, validate};
+use crate::rules;
+
+const SPEC: Path<'static> = Path::new("spec");
+
+const FORBIDDEN: &str = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
+
+/// Faults of an update of a pod: `(new, old)`.
+pub(super) fn validate(new: &Value, old: &Value, faults: &mut Faults) {
+    for list in ["containers", "initContainers"] {
+        let path = format!("spec.{list}");
+        if tree::list(new, &path).len() != tree::list(old, &path).len() {
+            faults.forbidden(&Path::new(&path), "pod updates may not add or remove containers");
+            return;
+        }
+    }
+    deadline(new, old, faults);
+    gates(new, old, faults);
+    tolerations(new, old, faults);
+    // What may differ is made the same; all else must be.
+    let mut munged = tree::get(new, "spec").clone();
+    let old = tree::get(old, "spec");
+    for list in ["containers", "initContainers"] {
+        let before = tree::list(old, list).to_vec();
+        for (container, before) in tree::list_mut(&mut munged, list).iter_mut().zip(before) {
+            tree::copy(&before, container, "image");
+        }
+    }
+    for field in ["activeDeadlineSeconds", "tolerations", "schedulingGates"] {
+        tree::copy(old, &mut munged, field);
+    }
+    let grace = "terminationGracePeriodSeconds";
+    if tree::int(&munged, grace) == Some(1) && tree::int(old, grace).is_some_and(|n| n < 0) {
+        tree::copy(old, &mut munged, grace);
+    }
+    if !tree::list(old, "schedulingGates").is_empty() {
+        // A gated pod may still be told more about where it may run.
+        let kept = tree::entries(old, "nodeSelector")
+            .all(|(key, value)| tree::get(&munged, "nodeSelector").get(key) == Some(value));
+        if kept {
+            tree::copy(old, &mut munged, "nodeSelector");
+        }
+        tree::copy(old, &mut munged, "affinity.nodeAffinity");
+        if !old.get("affinity").is_some_and(Value::is_object) {
+            tree::remove(&mut munged, "affinity");
+        }
+    }
+    if &munged != old {
+        faults.forbidden(&SPEC, FORBIDDEN);
+    }
+}
+
+fn deadline(new: &Value, old: &Value, faults: &mut Faults) {
+    let field = "spec.activeDeadlineSeconds";
+    let path = Path::new(field);
+    match (tree::int(new, field), tree::int(old, field)) {
+        (Some(new), Some(old)) if new > old => {
+            faults.invalid(&path, new, "must be less than or equal to previous value");
+        }
+        (None, Some(_)) => {
+            faults.invalid(
+                &path,
+                Value::Null,
+                "must not update from a positive integer to nil value",
+            );
+        }
+        _ => {}
+    }
+}
+
+fn gates(new: &Value, old: &Value, faults: &mut Faults) {
+    let field = "spec.schedulingGates";
+    let before = tree::list(old, field);
+    for (index, gate) in tree::list(new, field).iter().enumerate() {
+        if !before.contains(gate) {
+            let name = tree::text(gate, "name");
+            faults.forbidden(
+                &Path::new(field).index(index),
+                &format!("only deletion is allowed, but found new scheduling gate '{name}'"),
+            );
+        }
+    }
+}
+
+fn tolerations(new: &Value, old: &Value, faults: &mut Faults) {
+    let without_seconds = |toleration: &Value| {
+        let mut toleration = toleration.clone();
+        tree::remove(&mut toleration, "tolerationSeconds");
+        toleration
+    };
+    let field = "spec.tolerations";
+    let after: Vec<Value> = tree::list(new, field).iter().map(without_seconds).collect();
+    let kept = tree::list(old, field).iter().map(without_seconds).all(|old| after.contains(&old));
+    if !kept {
+        faults.forbidden(
+            &Path::new(field),
+            "existing toleration can not be modified except its tolerationSeconds",
+        );
+    }
+}
+
+/// Faults of an update of a pod's status.
+pub(super) fn validate_status(new: &Value, old: &Value, faults: &mut Faults) {
+    let path = Path::new("spec.nodeName");
+    rules::immutable(
+        &path,
+        tree::get(new, "spec.nodeName"),
+        tree::get(old, "spec.nodeName"),
+        faults,
+    );
+    let list = Path::new("status.podIPs");
+    for (index, ip) in tree::list(new, "status.podIPs").iter().enumerate() {
+        let path = list.index(index);
+        rules::ip(&path.child("ip"), tree::text(ip, "ip"), faults);
+    }
+    let restarts_never = tree::text(old, "spec.restartPolicy") == "Never";
+    let list = Path::new("status.containerStatuses");
+    let after = tree::list(new, "status.containerStatuses");
+    for before in tree::list(old, "status.containerStatuses") {
+        let name = tree::text(before, "name");
+        let ended = !tree::get(before, "state.terminated").is_null();
+        let at = after.iter().position(|status| tree::text(status, "name") == name);
+        if let Some(at) = at.filter(|_| ended && restarts_never)
+            && tree::get(&after[at], "state.terminated").is_null()
+        {
+            faults.forbidden(
+                &list.index(at).child("state"),
+                "may not be transitioned to non-terminated state",
+            );
+        }
+    }
+}
+
+/// `ephemeralcontainers`: only that list, and metadata as it was.
+pub(super) fn prepare_ephemeral(_: &ResourceSpec, new: &mut Value, old: &Value) {
+    let list = tree::get(new, "spec.ephemeralContainers").clone();
+    *new = old.clone();
+    tree::set(new, "spec.ephemeralContainers", list);
+}
+
+/// Ephemeral containers are added, never changed or removed.
+pub(super) fn validate_ephemeral(_: &ResourceSpec, new: &Value, old: &Value, faults: &mut Faults) {
+    validate::pod(new, faults);
+    let path = Path::new("spec.ephemeralContainers");
+    let after = tree::list(new, "spec.ephemeralContainers");
+    for before in tree::list(old, "spec.ephemeralContainers") {
+        let name = tree::text(before, "name");
+        match after.iter().position(|container| tree::text(container, "name") == name) {
+            None => faults.forbidden(
+                &path,
+                &format!("existing ephemeral containers {name:?} may not be removed\n"),
+            ),
+            Some(at) if &after[at] != before => faults.forbidden(
+                &path.index(at),
+                &format!("existing ephemeral containers {name:?} may not be changed\n"),
+            ),
+            Some(_) => {}
+        }
+    }
+}
+
+/// `resize`: only the containers' resources.
+pub(super) fn prepare_resize(_: &ResourceSpec, new: &mut Value, old: &Value) {
+    let wanted = tree::list(new, "spec.containers").to_vec();
+    *new = old.clone();
+    for container in tree::list_mut(new, "spec.containers") {
+        let name = tree::text(container, "name").to_owned();
+        if let Some(wanted) = wanted.iter().find(|wanted| tree::text(wanted, "name") == name) {
+            tree::copy(wanted, container, "resources");
+        }
+    }
+}
+
+/// Resources may change, the class of service may not.
+pub(super) fn validate_resize(_: &ResourceSpec, new: &Value, old: &Value, faults: &mut Faults) {
+    let list = Path::new("spec.containers");
+    for (index, container) in tree::list(new, "spec.containers").iter().enumerate() {
+        let path = list.index(index);
+        container::resources(&path.child("resources"), tree::get(container, "resources"), faults);
+    }
+    if super::qos::class(new) != super::qos::class(old) {
+        faults.invalid(
+            &SPEC,
+            tree::text(old, "status.qosClass"),
+            "Pod QOS Class may not change as a result of resizing",
+        );
+    }
+}

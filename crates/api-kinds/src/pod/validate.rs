@@ -1,0 +1,226 @@
+//! What is refused in a pod and in a pod template.
+
+use std::collections::BTreeSet;
+
+use api_object::name;
+use api_schema::{Faults, Path, tree};
+use serde_json::Value;
+
+use super::{
+    container::{self, Role},
+    scheduling, volume,
+};
+use crate::rules;
+
+/// Seconds and identifiers fit into 31 bits.
+const INT31_MAX: i64 = 2_147_483_647;
+
+/// Faults of a pod's own content.
+pub(super) fn pod(pod: &Value, faults: &mut Faults) {
+    spec(&Path::new("spec"), tree::get(pod, "spec"), faults);
+}
+
+/// Faults of a pod template.
+pub(crate) fn template(path: &Path<'_>, template: &Value, faults: &mut Faults) {
+    rules::labels(&path.child("metadata.labels"), tree::get(template, "metadata.labels"), faults);
+    for (key, _) in tree::entries(template, "metadata.annotations") {
+        let wrong = name::qualified_name(&key.to_lowercase());
+        faults.invalid_all(&path.child("metadata.annotations"), key, wrong);
+    }
+    spec(&path.child("spec"), tree::get(template, "spec"), faults);
+    if !tree::list(template, "spec.ephemeralContainers").is_empty() {
+        faults.forbidden(
+            &path.child("spec.ephemeralContainers"),
+            "ephemeral containers not allowed in pod template",
+        );
+    }
+}
+
+fn spec(path: &Path<'_>, spec: &Value, faults: &mut Faults) {
+    let volumes = volume::validate_all(&path.child("volumes"), spec, faults);
+    containers(path, spec, &volumes, faults);
+    if tree::text(spec, "restartPolicy").is_empty() {
+        faults.required(&path.child("restartPolicy"), "");
+    }
+    if tree::text(spec, "dnsPolicy").is_empty() {
+        faults.required(&path.child("dnsPolicy"), "");
+    }
+    let grace = "terminationGracePeriodSeconds";
+    rules::not_negative(&path.child(grace), tree::int(spec, grace), faults);
+    if let Some(seconds) =
+        tree::int(spec, "activeDeadlineSeconds").filter(|n| !(1..=INT31_MAX).contains(n))
+    {
+        faults.invalid(
+            &path.child("activeDeadlineSeconds"),
+            seconds,
+            "must be between 1 and 2147483647, inclusive",
+        );
+    }
+    let names: [(&str, fn(&str) -> Vec<String>); 5] = [
+        ("serviceAccountName", name::dns1123_subdomain),
+        ("nodeName", name::dns1123_subdomain),
+        ("hostname", name::dns1123_label),
+        ("subdomain", name::dns1123_label),
+        ("runtimeClassName", name::dns1123_subdomain),
+    ];
+    for (field, rule) in names {
+        let text = tree::text(spec, field);
+        if !text.is_empty() {
+            faults.invalid_all(&path.child(field), text, rule(text));
+        }
+    }
+    security_context(&path.child("securityContext"), spec, faults);
+    dns(path, spec, faults);
+    host_aliases(&path.child("hostAliases"), tree::list(spec, "hostAliases"), faults);
+    scheduling::validate(path, spec, faults);
+}
+
+fn containers(path: &Path<'_>, spec: &Value, volumes: &BTreeSet<&str>, faults: &mut Faults) {
+    if tree::list(spec, "containers").is_empty() {
+        faults.required(&path.child("containers"), "");
+    }
+    let mut names = BTreeSet::new();
+    let mut host_ports = BTreeSet::new();
+    let roles = [
+        ("containers", Role::Regular),
+        ("initContainers", Role::Init),
+        ("ephemeralContainers", Role::Ephemeral),
+    ];
+    for (field, role) in roles {
+        let list = path.child(field);
+        for (index, container) in tree::list(spec, field).iter().enumerate() {
+            let path = list.index(index);
+            container::validate(&path, container, role, volumes, faults);
+            let name = tree::text(container, "name");
+            if !name.is_empty() && !names.insert(name) {
+                faults.duplicate(&path.child("name"), name);
+            }
+            let ports = path.child("ports");
+            for (index, port) in tree::list(container, "ports").iter().enumerate() {
+                let path = ports.index(index).child("hostPort").to_string();
+                let path = Path::new(&path);
+                let number = tree::int(port, "hostPort").unwrap_or(0);
+                let own = tree::int(port, "containerPort").unwrap_or(0);
+                if number == 0 {
+                    continue;
+                }
+                if tree::flag(spec, "hostNetwork") && number != own {
+                    faults.invalid(
+                        &path,
+                        number,
+                        "must match `containerPort` when `hostNetwork` is true",
+                    );
+                }
+                let (protocol, ip) = (tree::text(port, "protocol"), tree::text(port, "hostIP"));
+                let taken = format!("{protocol}/{ip}/{number}");
+                if role == Role::Regular && !host_ports.insert(taken.clone()) {
+                    faults.duplicate(&path, taken);
+                }
+            }
+        }
+    }
+}
+
+/// Identifiers of users and groups, for pods and containers.
+pub(super) fn ids(path: &Path<'_>, context: &Value, fields: &[&str], faults: &mut Faults) {
+    for field in fields {
+        if let Some(id) = tree::int(context, field).filter(|id| !(0..=INT31_MAX).contains(id)) {
+            faults.invalid(&path.child(field), id, "must be between 0 and 2147483647, inclusive");
+        }
+    }
+}
+
+fn security_context(path: &Path<'_>, spec: &Value, faults: &mut Faults) {
+    let context = tree::get(spec, "securityContext");
+    ids(path, context, &["runAsUser", "runAsGroup", "fsGroup"], faults);
+    let groups = path.child("supplementalGroups");
+    for (index, group) in tree::list(context, "supplementalGroups").iter().enumerate() {
+        let id = group.as_i64().unwrap_or(0);
+        if !(0..=INT31_MAX).contains(&id) {
+            faults.invalid(&groups.index(index), id, "must be between 0 and 2147483647, inclusive");
+        }
+    }
+    let sysctls = path.child("sysctls");
+    let mut seen = BTreeSet::new();
+    for (index, sysctl) in tree::list(context, "sysctls").iter().enumerate() {
+        let path = sysctls.index(index);
+        let name = tree::text(sysctl, "name");
+        if name.is_empty() {
+            faults.required(&path.child("name"), "");
+        } else if !seen.insert(name) {
+            faults.duplicate(&path.child("name"), name);
+        }
+    }
+    seccomp(path, context, faults);
+}
+
+/// A seccomp profile names a file exactly where it says that it does.
+pub(super) fn seccomp(path: &Path<'_>, context: &Value, faults: &mut Faults) {
+    let profile = tree::get(context, "seccompProfile");
+    if profile.is_null() {
+        return;
+    }
+    let path = path.child("seccompProfile");
+    let file = tree::text(profile, "localhostProfile");
+    match (tree::text(profile, "type"), file) {
+        ("Localhost", "") => faults.required(
+            &path.child("localhostProfile"),
+            "must be set when seccomp type is Localhost",
+        ),
+        ("Localhost", file) => {
+            volume::relative_path(&path.child("localhostProfile"), file, faults);
+        }
+        ("", _) => {
+            faults.required(&path.child("type"), "type is required when seccompProfile is set")
+        }
+        (_, "") => {}
+        (_, file) => faults.invalid(
+            &path.child("localhostProfile"),
+            file,
+            "can only be set when seccomp type is Localhost",
+        ),
+    }
+}
+
+fn dns(path: &Path<'_>, spec: &Value, faults: &mut Faults) {
+    let config = tree::get(spec, "dnsConfig");
+    let path = path.child("dnsConfig");
+    let servers = tree::list(config, "nameservers");
+    let list = path.child("nameservers");
+    if tree::text(spec, "dnsPolicy") == "None" && servers.is_empty() {
+        let detail = "must provide at least one DNS nameserver when `dnsPolicy` is None";
+        match config.is_null() {
+            true => faults.required(&path, "must provide `dnsConfig` when `dnsPolicy` is None"),
+            false => faults.required(&list, detail),
+        }
+    }
+    if servers.len() > 3 {
+        let value = tree::get(config, "nameservers").clone();
+        faults.invalid(&list, value, "must not have more than 3 nameservers");
+    }
+    for (index, server) in servers.iter().enumerate() {
+        rules::ip(&list.index(index), server.as_str().unwrap_or_default(), faults);
+    }
+    let searches = path.child("searches");
+    for (index, search) in tree::list(config, "searches").iter().enumerate() {
+        let text = search.as_str().unwrap_or_default();
+        let bare = text.strip_suffix('.').unwrap_or(text);
+        if !matches!(text, "." | "") {
+            // Underscores are allowed here, unlike in names of objects.
+            let wrong = name::dns1123_subdomain(&bare.replace('_', "a").to_lowercase());
+            faults.invalid_all(&searches.index(index), text, wrong);
+        }
+    }
+}
+
+fn host_aliases(path: &Path<'_>, aliases: &[Value], faults: &mut Faults) {
+    for (index, alias) in aliases.iter().enumerate() {
+        let path = path.index(index);
+        rules::ip(&path.child("ip"), tree::text(alias, "ip"), faults);
+        let names = path.child("hostnames");
+        for (index, host) in tree::list(alias, "hostnames").iter().enumerate() {
+            let host = host.as_str().unwrap_or_default();
+            faults.invalid_all(&names.index(index), host, name::dns1123_subdomain(host));
+        }
+    }
+}

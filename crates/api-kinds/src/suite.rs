@@ -1,0 +1,231 @@
+//! One suite over every row: what is true of all kinds.
+
+use api_schema::{FieldValidation, ResourceSpec, Role, tree};
+use serde_json::{Value, json};
+
+use crate::catalogue;
+
+/// The least that each kind accepts, beyond name and namespace.
+fn minimal(spec: &ResourceSpec) -> Value {
+    let template = json!({
+        "metadata": { "labels": { "app": "a" } },
+        "spec": { "containers": [{ "name": "c", "image": "i" }] },
+    });
+    let mut object = match &*spec.kind {
+        "Pod" => json!({ "spec": template["spec"] }),
+        "Deployment" | "ReplicaSet" => json!({
+            "spec": { "selector": { "matchLabels": { "app": "a" } }, "template": template },
+        }),
+        "Service" => json!({ "spec": { "ports": [{ "port": 80 }] } }),
+        "EndpointSlice" => json!({ "addressType": "IPv4", "endpoints": [], "ports": [] }),
+        "Event" if spec.group.is_empty() => {
+            json!({ "involvedObject": { "kind": "Pod", "name": "a", "namespace": "default" } })
+        }
+        "Event" => json!({
+            "regarding": { "kind": "Pod", "name": "a", "namespace": "default" },
+            "eventTime": "2024-01-01T00:00:00.000000Z",
+            "reportingController": "x/y",
+            "reportingInstance": "z",
+            "reason": "R",
+            "action": "A",
+        }),
+        "RoleBinding" | "ClusterRoleBinding" => {
+            json!({ "roleRef": { "kind": "ClusterRole", "name": "admin" } })
+        }
+        "TokenReview" => json!({ "spec": { "token": "t" } }),
+        "SelfSubjectAccessReview" => json!({ "spec": { "nonResourceAttributes": {} } }),
+        "SubjectAccessReview" => json!({ "spec": { "user": "u", "nonResourceAttributes": {} } }),
+        "LocalSubjectAccessReview" => {
+            json!({ "spec": { "user": "u", "resourceAttributes": { "namespace": "default" } } })
+        }
+        "SelfSubjectRulesReview" => json!({ "spec": { "namespace": "default" } }),
+        "Binding" => json!({ "target": { "name": "n" } }),
+        _ => json!({}),
+    };
+    tree::set(&mut object, "metadata.name", "a");
+    if spec.namespaced {
+        tree::set(&mut object, "metadata.namespace", "default");
+    }
+    object
+}
+
+/// Decoded, defaulted and prepared as for a create.
+fn created(spec: &ResourceSpec, object: &Value) -> Value {
+    let bytes = serde_json::to_vec(object).expect("a tree");
+    let (mut object, warnings) =
+        spec.decode(&bytes, FieldValidation::Strict).expect("a valid sample");
+    assert_eq!(warnings, Vec::<String>::new(), "{}", spec.kind);
+    spec.default(&mut object);
+    spec.prepare_create(&mut object);
+    object
+}
+
+#[test]
+fn every_minimal_object_is_accepted_and_updated() {
+    for spec in catalogue().all() {
+        let object = created(&spec, &minimal(&spec));
+        assert_eq!(spec.validate_create(&object), [], "{}", spec.kind);
+        let mut again = object.clone();
+        spec.prepare_update(&mut again, &object);
+        assert_eq!(again, object, "{}: an update without a change", spec.kind);
+        assert_eq!(spec.validate_update(&again, &object), [], "{}", spec.kind);
+        assert_eq!(spec.validate_status(&again, &object), [], "{}", spec.kind);
+    }
+}
+
+#[test]
+fn defaults_and_the_canonical_form_are_stable() {
+    for spec in catalogue().all() {
+        let object = created(&spec, &minimal(&spec));
+        let mut again = object.clone();
+        spec.default(&mut again);
+        assert_eq!(again, object, "{}: defaults twice", spec.kind);
+        let (conformed, warnings) =
+            spec.conform(object.clone(), FieldValidation::Strict).expect("canonical");
+        assert_eq!(conformed, object, "{}", spec.kind);
+        assert_eq!(warnings, Vec::<String>::new());
+    }
+}
+
+#[test]
+fn unknown_and_duplicate_fields_are_refused() {
+    for spec in catalogue().all() {
+        let mut object = minimal(&spec);
+        tree::set(&mut object, "metadata.nonsense", 1);
+        let text = object.to_string();
+        let status = spec.decode(text.as_bytes(), FieldValidation::Strict).expect_err(&spec.kind);
+        let (kind, version) = (&spec.kind, &spec.version);
+        assert_eq!(
+            status.message,
+            format!(
+                "{kind} in version {version:?} cannot be handled as a {kind}: strict decoding error: unknown field \"metadata.nonsense\""
+            )
+        );
+        let (kept, warnings) =
+            spec.decode(text.as_bytes(), FieldValidation::Warn).expect("a warning");
+        assert!(kept["metadata"].get("nonsense").is_none());
+        assert_eq!(warnings, ["unknown field \"metadata.nonsense\""]);
+        let twice = text.replacen("\"nonsense\":1", "\"uid\":\"a\",\"uid\":\"b\"", 1);
+        let status = spec.decode(twice.as_bytes(), FieldValidation::Strict).expect_err(&spec.kind);
+        assert!(status.message.ends_with("duplicate field \"metadata.uid\""), "{status}");
+    }
+}
+
+#[test]
+fn wrong_types_and_names_are_refused() {
+    for spec in catalogue().all() {
+        let status = spec
+            .decode(br#"{"metadata":{"labels":{"a":1}}}"#, FieldValidation::Ignore)
+            .expect_err("a number is no label");
+        assert!(
+            status.message.ends_with("json: cannot unmarshal number into Go struct field ObjectMeta.metadata.labels of type map[string]string")
+                || status.message.ends_with("json: cannot unmarshal number into Go struct field ObjectMeta.metadata.labels.a of type string"),
+            "{status}"
+        );
+        for bytes in [&b"[]"[..], b"1", b"{", b"", b"null1", b"{}{}"] {
+            assert!(spec.decode(bytes, FieldValidation::Ignore).is_err(), "{bytes:?}");
+        }
+        let mut object = minimal(&spec);
+        tree::set(&mut object, "metadata.name", "..");
+        let refused = spec.validate_create(&created(&spec, &object));
+        let any_name = spec.kind == "Event";
+        assert_eq!(refused.is_empty(), any_name, "{}", spec.kind);
+    }
+}
+
+#[test]
+fn columns_make_cells() {
+    let now = jiff::Timestamp::UNIX_EPOCH;
+    for spec in catalogue().all().into_iter().filter(|spec| spec.stored) {
+        let object = created(&spec, &minimal(&spec));
+        let columns = spec.table_columns();
+        let cells = spec.cells(&object, now);
+        assert_eq!(cells.len(), columns.len());
+        for (column, cell) in columns.iter().zip(&cells) {
+            let fits = match &*column.kind {
+                "string" => cell.is_string() || cell.is_number(),
+                "integer" => cell.is_i64(),
+                "date" => cell.is_string() || cell.is_null(),
+                other => panic!("{other}"),
+            };
+            assert!(fits, "{} {}: {cell}", spec.kind, column.name);
+        }
+        assert_eq!(spec.cells(&json!({}), now).len(), columns.len(), "nothing to read");
+    }
+}
+
+#[test]
+fn status_is_written_apart() {
+    for spec in catalogue().all().into_iter().filter(|spec| spec.has_status()) {
+        let old = created(&spec, &minimal(&spec));
+        let mut new = old.clone();
+        tree::set(&mut new, "status", json!({ "phase": "Nonsense" }));
+        spec.prepare_update(&mut new, &old);
+        assert_eq!(new["status"], old["status"], "{}", spec.kind);
+        tree::set(&mut new, "spec", json!({}));
+        tree::set(&mut new, "metadata.labels", json!({ "a": "b" }));
+        spec.prepare_status(&mut new, &old);
+        assert_eq!(new["spec"], old["spec"], "{}", spec.kind);
+        assert_eq!(new["metadata"], old["metadata"], "{}", spec.kind);
+    }
+}
+
+#[test]
+fn names_and_subresources_are_whole() {
+    let catalogue = catalogue();
+    for spec in catalogue.all() {
+        let found = catalogue.find(&spec.group, &spec.version, &spec.plural).expect("by path");
+        assert_eq!(found.kind, spec.kind);
+        let found = catalogue.by_kind(&spec.group, &spec.version, &spec.kind).expect("by kind");
+        assert_eq!(found.plural, spec.plural);
+        assert_eq!(spec.stored, spec.allows("get"), "{}", spec.kind);
+        for field in &spec.selectable {
+            field.read(&json!({}));
+        }
+        for sub in &spec.subresources {
+            let stream = matches!(sub.role, Role::Connect { .. });
+            assert_eq!(stream, sub.shape.is_none(), "{}/{}", spec.plural, sub.name);
+        }
+    }
+    assert!(catalogue.find("", "v1", "nonsense").is_none());
+    assert!(catalogue.by_kind("zzz", "v1", "Pod").is_none());
+}
+
+#[test]
+fn the_table_is_what_the_facts_say() {
+    let Ok(bytes) = std::fs::read("../../../shared/kubernetes-api/resources.json") else {
+        println!("skipped: no ../shared/kubernetes-api beside the checkout");
+        return;
+    };
+    let facts: Value = serde_json::from_slice(&bytes).expect("JSON");
+    let all = facts["resources"].as_array().expect("a list");
+    for spec in catalogue().all() {
+        let fact = all
+            .iter()
+            .find(|fact| {
+                fact["group"] == *spec.group
+                    && fact["version"] == *spec.version
+                    && fact["plural"] == *spec.plural
+            })
+            .expect("known");
+        let texts = |value: &Value| -> Vec<String> {
+            let list = value.as_array().into_iter().flatten();
+            list.filter_map(Value::as_str).map(str::to_owned).collect()
+        };
+        assert_eq!(fact["singular"], *spec.singular);
+        assert_eq!(fact["kind"], *spec.kind);
+        assert_eq!(fact["namespaced"], spec.namespaced, "{}", spec.kind);
+        assert_eq!(texts(&fact["verbs"]), spec.verbs, "{}", spec.kind);
+        assert_eq!(texts(&fact["short"]), spec.short_names, "{}", spec.kind);
+        assert_eq!(texts(&fact["categories"]), spec.categories, "{}", spec.kind);
+        let fields: Vec<&str> = spec.selectable.iter().map(|field| &*field.name).collect();
+        assert_eq!(texts(&fact["fieldSelectors"]), fields, "{}", spec.kind);
+        let subs = fact["sub"].as_array().map_or(&[][..], Vec::as_slice);
+        assert_eq!(subs.len(), spec.subresources.len(), "{}", spec.kind);
+        for (fact, sub) in subs.iter().zip(&spec.subresources) {
+            assert_eq!(fact["name"], *sub.name, "{}", spec.kind);
+            assert_eq!(texts(&fact["verbs"]), sub.verbs, "{}/{}", spec.kind, sub.name);
+            assert_eq!(fact["kind"], sub.kind.kind, "{}/{}", spec.kind, sub.name);
+        }
+    }
+}
