@@ -39,7 +39,7 @@ pub(crate) fn encode(object: &Value) -> (Vec<u8>, u32) {
     const PLAIN: &str = "a tree of JSON has text keys only";
     let mut out = Vec::with_capacity(1024);
     let mut revision_at = 0;
-    let mut separate = |out: &mut Vec<u8>, key: &str, first: &mut bool| {
+    let separate = |out: &mut Vec<u8>, key: &str, first: &mut bool| {
         out.push(if *first { b'{' } else { b',' });
         *first = false;
         serde_json::to_writer(&mut *out, key).expect(PLAIN);

@@ -171,6 +171,16 @@ impl Watch {
         }
     }
 
+    /// A further event that is there without waiting.
+    pub fn ready(&mut self) -> Option<WatchEvent> {
+        self.ready.pop_front()
+    }
+
+    /// Makes an event the next one again.
+    pub fn put_back(&mut self, event: WatchEvent) {
+        self.ready.push_front(event);
+    }
+
     /// The state as ADDED events; its revision.
     fn add_state(&mut self) -> Result<Revision, Status> {
         let spec = self.request.spec.clone();

@@ -1,0 +1,98 @@
+//! Bodies of requests and responses.
+
+use std::{
+    convert::Infallible,
+    fmt,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use api_object::{Reason, Status};
+use bytes::{Bytes, BytesMut};
+use futures_util::Stream;
+use http_body::{Frame, SizeHint};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+
+/// Upstream's limit for one request.
+pub(crate) const REQUEST_BYTES_MAX: usize = 3 * 1024 * 1024;
+
+/// A request's body, from a connection or from this process.
+#[derive(Debug)]
+pub(crate) enum RequestBody {
+    Full(Bytes),
+    Incoming(Incoming),
+}
+
+impl RequestBody {
+    /// All of it.
+    pub(crate) async fn read(self) -> Result<Bytes, Status> {
+        let mut incoming = match self {
+            Self::Full(bytes) => return Ok(bytes),
+            Self::Incoming(incoming) => incoming,
+        };
+        let mut all = BytesMut::new();
+        while let Some(frame) = incoming.frame().await {
+            let frame = frame
+                .map_err(|error| Status::bad_request(format!("reading the request: {error}")))?;
+            let Ok(data) = frame.into_data() else { continue };
+            if all.len() + data.len() > REQUEST_BYTES_MAX {
+                return Err(Status::failure(
+                    Reason::RequestEntityTooLarge,
+                    format!("Request entity too large: limit is {REQUEST_BYTES_MAX}"),
+                ));
+            }
+            all.extend_from_slice(&data);
+        }
+        Ok(all.freeze())
+    }
+}
+
+/// Chunks as they come.
+pub(crate) type Chunks = Pin<Box<dyn Stream<Item = Bytes> + Send>>;
+
+/// A response's body.
+pub enum Body {
+    /// All of it.
+    Full(Bytes),
+    /// A watch or a log.
+    Chunks(Pin<Box<dyn Stream<Item = Bytes> + Send>>),
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full(bytes) => write!(f, "Full({} bytes)", bytes.len()),
+            Self::Chunks(_) => f.write_str("Chunks"),
+        }
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match self.get_mut() {
+            Self::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Self::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Self::Chunks(chunks) => {
+                chunks.as_mut().poll_next(cx).map(|chunk| chunk.map(|bytes| Ok(Frame::data(bytes))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, Self::Full(bytes) if bytes.is_empty())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Chunks(_) => SizeHint::default(),
+        }
+    }
+}

@@ -1,0 +1,418 @@
+//! The request chain, in the order of a request: what is it about, who asks,
+//! is there room, may they, do it, tell it.
+
+use std::{panic::AssertUnwindSafe, sync::Arc};
+
+use api_object::{GroupVersionResource, Reason, Status, status::Details};
+use api_registry::{Credentials, Decision, RequestAttributes, UserInfo};
+use api_schema::{ResourceSpec, Role};
+use futures_util::FutureExt;
+use http::{HeaderMap, Method, Request, header, request};
+use hyper::upgrade::OnUpgrade;
+use tokio::time::Instant;
+
+use crate::{
+    ApiServer,
+    body::RequestBody,
+    counts::Label,
+    discovery, impersonate,
+    negotiate::{self, Accept, Offer, View},
+    objects,
+    path::{self, ResourcePath, Target},
+    respond::{self, Reply},
+    server::Caller,
+    stream,
+};
+
+/// A request as the chain knows it once its head is read.
+pub(crate) struct Asked {
+    pub(crate) head: request::Parts,
+    pub(crate) query: Vec<(String, String)>,
+    pub(crate) user: Arc<UserInfo>,
+    pub(crate) body: RequestBody,
+    pub(crate) upgrade: OnUpgrade,
+}
+
+impl Asked {
+    pub(crate) fn parameter(&self, key: &str) -> &str {
+        path::parameter(&self.query, key)
+    }
+
+    /// People get indented JSON.
+    pub(crate) fn pretty(&self) -> bool {
+        if !self.parameter("pretty").is_empty() {
+            return path::flag(&self.query, "pretty");
+        }
+        let agent = self.head.headers.get(header::USER_AGENT);
+        let agent = agent.and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+        ["curl", "Wget", "Mozilla/5.0"].iter().any(|people| agent.starts_with(people))
+    }
+}
+
+impl ApiServer {
+    /// Answers one request; never fails and never panics.
+    pub(crate) async fn handle(
+        self: &Arc<Self>,
+        mut request: Request<RequestBody>,
+        caller: Caller,
+    ) -> Reply {
+        let started = Instant::now();
+        let upgrade = hyper::upgrade::on(&mut request);
+        let (head, body) = request.into_parts();
+        let request_headers = head.headers.clone();
+        let query = path::parse_query(head.uri.query().unwrap_or_default());
+        let Some(target) = Target::parse(head.uri.path()) else {
+            let status = Status::bad_request("the path's escapes are no UTF-8");
+            return respond::failure(Accept::default(), &status);
+        };
+        let watch = path::flag(&query, "watch");
+        let label = label(&target, &head.method, watch);
+        let asked = Asked { head, query, user: Arc::default(), body, upgrade };
+        let work = AssertUnwindSafe(self.chain(&target, asked, caller, &label)).catch_unwind();
+        let reply = work.await.unwrap_or_else(|panic| {
+            let what = panic
+                .downcast_ref::<String>()
+                .map(String::as_str)
+                .or_else(|| panic.downcast_ref::<&str>().copied())
+                .unwrap_or("a panic without words");
+            tracing::error!(?label, "a request panicked: {what}");
+            let status = Status::internal(
+                "This request caused apiserver to panic. Look in the logs for details.",
+            );
+            Err(status)
+        });
+        let reply = reply.unwrap_or_else(|status| {
+            let accept = negotiate::accept(&request_headers, Offer::Plain).unwrap_or_default();
+            respond::failure(accept, &status)
+        });
+        let reply = respond::compress(&request_headers, reply);
+        let long = matches!(label.verb, "WATCH" | "CONNECT");
+        let took = (!long).then(|| started.elapsed());
+        self.counts.answered(&label, reply.status().as_u16(), took);
+        reply
+    }
+
+    async fn chain(
+        self: &Arc<Self>,
+        target: &Target,
+        mut asked: Asked,
+        caller: Caller,
+        label: &Label,
+    ) -> Result<Reply, Status> {
+        let internal = matches!(caller, Caller::Known(_));
+        asked.user = self.authenticate(&asked.head.headers, caller).await?;
+        asked.user = impersonate::apply(self, &asked).await?;
+        let spec = match target {
+            Target::Resource(path) => {
+                self.parts.catalogue.find(&path.group, &path.version, &path.resource)
+            }
+            Target::Other(_) => None,
+        };
+        // Streams and watches hold no place: they may last for days.
+        let long = matches!(label.verb, "WATCH" | "CONNECT");
+        let writes = !matches!(asked.head.method, Method::GET | Method::HEAD);
+        let room = if writes { &self.writes } else { &self.reads };
+        let _place = match long || internal {
+            true => None,
+            false => Some(room.try_acquire().map_err(|_| too_many_requests())?),
+        };
+        let _counted = (!long).then(|| self.counts.inflight(writes));
+        let attributes = attributes(target, &asked, spec.as_deref());
+        self.authorize(&attributes).await?;
+        match (target, spec) {
+            (Target::Resource(path), Some(spec)) => {
+                let sub = spec.subresource(&path.subresource);
+                match sub.map(|sub| &sub.role) {
+                    Some(Role::Connect { .. }) => {
+                        stream::connect(self, spec.clone(), path, asked, label).await
+                    }
+                    None if !path.subresource.is_empty() => Ok(respond::no_such_path()),
+                    _ => objects::serve(self, spec, path, asked, label).await,
+                }
+            }
+            (Target::Resource(_), None) => Ok(respond::no_such_path()),
+            (Target::Other(path), _) => self.other(path, &asked),
+        }
+    }
+
+    async fn authenticate(
+        &self,
+        headers: &HeaderMap,
+        caller: Caller,
+    ) -> Result<Arc<UserInfo>, Status> {
+        let certificate = match caller {
+            Caller::Known(user) => return Ok(user),
+            Caller::Connection(certificate) => certificate,
+        };
+        let authorization =
+            headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let bearer = authorization
+            .and_then(|value| value.split_once(' '))
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+            .map(|(_, token)| token.trim())
+            .filter(|token| !token.is_empty());
+        let credentials = Credentials { bearer, certificate: certificate.as_deref() };
+        let user = self.parts.authenticator.authenticate(credentials).await?;
+        Ok(user.unwrap_or_else(|| Arc::new(UserInfo::anonymous())))
+    }
+
+    /// # Errors
+    /// 403 in upstream's words.
+    pub(crate) async fn authorize(&self, attributes: &RequestAttributes) -> Result<(), Status> {
+        match self.parts.authorizer.authorize(attributes).await {
+            Decision::Allow => Ok(()),
+            Decision::NoOpinion { reason } | Decision::Deny { reason } => {
+                Err(forbidden(attributes, &reason))
+            }
+        }
+    }
+
+    /// Paths that are no resources.
+    fn other(&self, path: &str, asked: &Asked) -> Result<Reply, Status> {
+        if !matches!(asked.head.method, Method::GET | Method::HEAD) {
+            return Err(method_not_allowed());
+        }
+        if let Some(reply) = self.health.answer(path, &asked.query) {
+            return Ok(reply);
+        }
+        let catalogue = &self.parts.catalogue;
+        let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+        let accept = |offer| negotiate::accept(&asked.head.headers, offer);
+        let (accept, bytes) = match parts.as_slice() {
+            ["version"] => (accept(Offer::Plain)?, Some(self.version())),
+            ["metrics"] => {
+                return Ok(respond::reply(
+                    200,
+                    "text/plain; version=0.0.4; charset=utf-8",
+                    self.parts.metrics.text(),
+                ));
+            }
+            [""] => (accept(Offer::Plain)?, Some(self.paths())),
+            [root @ ("api" | "apis")] => {
+                let accept = accept(Offer::Discovery)?;
+                let bytes = match accept.view {
+                    View::Discovery(version) => {
+                        let bytes = discovery::aggregated(catalogue, *root == "api", version);
+                        return Ok(aggregated(asked, accept, version, bytes));
+                    }
+                    _ if *root == "api" => discovery::core_versions(catalogue, &self.parts.address),
+                    _ => discovery::group_list(catalogue),
+                };
+                (accept, Some(bytes))
+            }
+            ["api", version] => {
+                (accept(Offer::Plain)?, discovery::resources(catalogue, "", version))
+            }
+            ["apis", group] => (accept(Offer::Plain)?, discovery::group(catalogue, group)),
+            ["apis", group, version] => {
+                (accept(Offer::Plain)?, discovery::resources(catalogue, group, version))
+            }
+            ["openapi", ..] => return crate::openapi::serve(self, &parts[1..], asked),
+            _ => return Ok(respond::no_such_path()),
+        };
+        Ok(match bytes {
+            Some(bytes) => respond::object(accept, asked.pretty(), 200, bytes),
+            None => respond::no_such_path(),
+        })
+    }
+
+    fn version(&self) -> bytes::Bytes {
+        let version = &self.parts.version;
+        let mut numbers = version.git_version.trim_start_matches('v').split('.');
+        let (major, minor) =
+            (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
+        serde_json::json!({
+            "major": major, "minor": minor,
+            "gitVersion": version.git_version, "gitCommit": version.git_commit,
+            "gitTreeState": "clean", "buildDate": version.build_date,
+            "goVersion": "", "compiler": "rustc",
+            "platform": format!("linux/{}", go_architecture()),
+        })
+        .to_string()
+        .into()
+    }
+
+    fn paths(&self) -> bytes::Bytes {
+        let mut paths: Vec<String> = [
+            "/api",
+            "/apis",
+            "/healthz",
+            "/livez",
+            "/metrics",
+            "/openapi/v2",
+            "/openapi/v3",
+            "/readyz",
+            "/version",
+        ]
+        .map(str::to_owned)
+        .into();
+        for spec in self.parts.catalogue.all() {
+            let path = match &*spec.group {
+                "" => format!("/api/{}", spec.version),
+                group => format!("/apis/{group}/{}", spec.version),
+            };
+            if !paths.contains(&path) {
+                paths.push(path);
+            }
+        }
+        paths.sort();
+        serde_json::json!({"paths": paths}).to_string().into()
+    }
+}
+
+/// Clients keep aggregated discovery by its ETag.
+fn aggregated(asked: &Asked, accept: Accept, version: &str, bytes: bytes::Bytes) -> Reply {
+    let etag = crate::openapi::etag(&bytes);
+    let known = asked.head.headers.get(header::IF_NONE_MATCH);
+    let mut reply = if known.is_some_and(|known| *known == etag) {
+        respond::reply(304, "application/json", "")
+    } else {
+        respond::object(accept, asked.pretty(), 200, bytes)
+    };
+    let media_type =
+        format!("application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList");
+    let headers = reply.headers_mut();
+    headers.insert(header::ETAG, etag);
+    headers.insert(header::VARY, header::HeaderValue::from_static("Accept"));
+    if let Ok(media_type) = media_type.parse()
+        && accept.format == negotiate::Format::Json
+    {
+        headers.insert(header::CONTENT_TYPE, media_type);
+    }
+    reply
+}
+
+fn go_architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+/// What authorizers are asked.
+fn attributes(target: &Target, asked: &Asked, spec: Option<&ResourceSpec>) -> RequestAttributes {
+    let user = asked.user.clone();
+    let path = match target {
+        Target::Resource(path) => path,
+        Target::Other(path) => {
+            let verb = asked.head.method.as_str().to_ascii_lowercase();
+            return RequestAttributes { user, verb, path: path.clone(), ..Default::default() };
+        }
+    };
+    let watch = path::flag(&asked.query, "watch");
+    let verb = path.verb(&asked.head.method, watch);
+    let collection = matches!(verb, "list" | "watch" | "deletecollection");
+    let selector = |key| match collection {
+        true => asked.parameter(key).to_owned(),
+        false => String::new(),
+    };
+    // One object by name is what a list of it by field selector asks for.
+    let name = match &path.name {
+        name if name.is_empty() && collection => {
+            selected_name(asked.parameter("fieldSelector")).unwrap_or_default()
+        }
+        name => name.clone(),
+    };
+    // An object that is its own namespace, as upstream's request info has it.
+    let own = spec.is_some_and(|spec| !spec.namespaced) && path.resource == "namespaces";
+    let namespace = if own { path.name.clone() } else { path.namespace.clone() };
+    RequestAttributes {
+        user,
+        verb: verb.to_owned(),
+        resource_request: true,
+        group: path.group.clone(),
+        version: path.version.clone(),
+        resource: path.resource.clone(),
+        subresource: path.subresource.clone(),
+        namespace,
+        name,
+        field_selector: selector("fieldSelector"),
+        label_selector: selector("labelSelector"),
+        path: asked.head.uri.path().to_owned(),
+    }
+}
+
+fn selected_name(selector: &str) -> Option<String> {
+    let selector = api_object::FieldSelector::parse(selector).ok()?;
+    selector.required("metadata.name").map(str::to_owned)
+}
+
+/// Upstream's 403.
+pub(crate) fn forbidden(asked: &RequestAttributes, reason: &str) -> Status {
+    let user = &asked.user.name;
+    let mut why = if asked.resource_request {
+        let resource = match asked.subresource.as_str() {
+            "" => asked.resource.clone(),
+            sub => format!("{}/{sub}", asked.resource),
+        };
+        let what = format!(
+            "User \"{user}\" cannot {} resource \"{resource}\" in API group \"{}\"",
+            asked.verb, asked.group
+        );
+        match asked.namespace.as_str() {
+            "" => format!("{what} at the cluster scope"),
+            namespace => format!("{what} in the namespace \"{namespace}\""),
+        }
+    } else {
+        format!("User \"{user}\" cannot {} path \"{}\"", asked.verb, asked.path)
+    };
+    if !reason.is_empty() {
+        why = format!("{why}: {reason}");
+    }
+    let resource = match asked.resource_request {
+        true => GroupVersionResource::new(&asked.group, &asked.version, &asked.resource),
+        false => GroupVersionResource::default(),
+    };
+    Status::forbidden(&resource, &asked.name, &why)
+}
+
+/// 405 in upstream's words.
+pub(crate) fn method_not_allowed() -> Status {
+    Status::failure(
+        Reason::MethodNotAllowed,
+        "the server does not allow this method on the requested resource",
+    )
+}
+
+fn too_many_requests() -> Status {
+    let details = Details { retry_after_seconds: 1, ..Details::default() };
+    Status::failure(Reason::TooManyRequests, "Too many requests, please try again later.")
+        .with_details(details)
+}
+
+/// What the request is counted under.
+fn label(target: &Target, method: &Method, watch: bool) -> Label {
+    let verb = match method.as_str() {
+        "GET" | "HEAD" => "GET",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "PATCH" => "PATCH",
+        "DELETE" => "DELETE",
+        _ => "OTHER",
+    };
+    let Target::Resource(path) = target else { return Label { verb, ..Label::default() } };
+    Label {
+        verb: match path.verb(method, watch) {
+            "watch" => "WATCH",
+            "list" => "LIST",
+            "deletecollection" => "DELETECOLLECTION",
+            _ if is_stream(path) => "CONNECT",
+            _ => verb,
+        },
+        group: path.group.clone(),
+        version: path.version.clone(),
+        resource: path.resource.clone(),
+        subresource: path.subresource.clone(),
+        scope: match (path.name.is_empty(), path.namespace.is_empty()) {
+            (false, _) => "resource",
+            (true, false) => "namespace",
+            (true, true) => "cluster",
+        },
+    }
+}
+
+/// Upstream's list of subresources that may run for long.
+fn is_stream(path: &ResourcePath) -> bool {
+    matches!(path.subresource.as_str(), "log" | "exec" | "attach" | "portforward" | "proxy")
+}

@@ -1,0 +1,120 @@
+//! TCP connections: TLS, HTTP/1.1 and HTTP/2, and an orderly end.
+
+use std::{io, sync::Arc, time::Duration};
+
+use http::Request;
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    sync::watch,
+    task::JoinSet,
+};
+use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
+
+use crate::{ApiServer, body::RequestBody, respond::Reply, server::Caller};
+
+/// How long a client may take to say who it is, and to send a request's head.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+const HEADERS_MAX: Duration = Duration::from_secs(30);
+/// After the end of all streams, how long other requests may take to finish.
+const DRAIN_MAX: Duration = Duration::from_secs(5);
+/// A dead client's HTTP/2 connection is found by pings.
+const PING_EVERY: Duration = Duration::from_secs(30);
+
+impl ApiServer {
+    /// Serves a listener until `stop` completes, then in order: takes no new
+    /// connections, ends watches and streams, lets other requests finish for a
+    /// few seconds. Without `tls` the connections are plain, for tests on
+    /// loopback.
+    pub async fn serve(
+        self: Arc<Self>,
+        listener: TcpListener,
+        tls: Option<Arc<ServerConfig>>,
+        stop: impl Future<Output = ()>,
+    ) {
+        let acceptor = tls.map(TlsAcceptor::from);
+        let draining = watch::Sender::new(false);
+        let mut connections = JoinSet::new();
+        tokio::pin!(stop);
+        loop {
+            let stream = tokio::select! {
+                biased;
+                () = &mut stop => break,
+                Some(_) = connections.join_next() => continue,
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, _)) => stream,
+                    Err(error) => {
+                        // Out of descriptors, most likely: others must end first.
+                        tracing::warn!("accepting a connection: {error}");
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                        continue;
+                    }
+                },
+            };
+            let _ = stream.set_nodelay(true);
+            let (server, acceptor) = (self.clone(), acceptor.clone());
+            let draining = draining.subscribe();
+            connections.spawn(async move {
+                let Some(acceptor) = acceptor else {
+                    return server.connection(stream, Caller::Connection(None), draining).await;
+                };
+                let handshake = tokio::time::timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await;
+                match handshake.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+                    Ok(stream) => {
+                        let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+                        let caller = Caller::Connection(leaf.map(|leaf| Arc::from(leaf.as_ref())));
+                        server.connection(stream, caller, draining).await;
+                    }
+                    Err(error) => tracing::debug!("TLS handshake: {error}"),
+                }
+            });
+        }
+        drop(listener);
+        self.end_streams();
+        draining.send_replace(true);
+        let drained = async { while connections.join_next().await.is_some() {} };
+        if tokio::time::timeout(DRAIN_MAX, drained).await.is_err() {
+            tracing::info!("ending {} connections that did not finish", connections.len());
+        }
+    }
+
+    async fn connection(
+        self: Arc<Self>,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        caller: Caller,
+        mut draining: watch::Receiver<bool>,
+    ) {
+        let service = service_fn(move |request: Request<Incoming>| {
+            let (server, caller) = (self.clone(), caller.clone());
+            async move {
+                let request = request.map(RequestBody::Incoming);
+                Ok::<Reply, std::convert::Infallible>(server.handle(request, caller).await)
+            }
+        });
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS_MAX);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(1000)
+            .keep_alive_interval(PING_EVERY);
+        let connection =
+            builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
+        tokio::pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = async { drop(draining.wait_for(|draining| *draining).await) } => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!("a connection ended: {error}");
+        }
+    }
+}

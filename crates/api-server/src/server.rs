@@ -1,0 +1,131 @@
+//! The server: what it is made of, and its two doors (this process, and TCP
+//! connections).
+
+use std::{fmt, sync::Arc};
+
+use api_registry::{Authenticator, Authorizer, Registry, UserInfo};
+use api_schema::Catalogue;
+use jiff::Timestamp;
+use tokio::sync::{Semaphore, watch};
+use tunnel::Nodes;
+
+use crate::{Health, counts::Counts, in_process::InProcess};
+
+/// Upstream's `--max-requests-inflight`.
+const READS_MAX: usize = 400;
+/// Upstream's `--max-mutating-requests-inflight`.
+const WRITES_MAX: usize = 200;
+
+/// What a server is made of.
+pub struct Parts {
+    /// Every resource that is served.
+    pub catalogue: Arc<Catalogue>,
+    /// What the verbs do.
+    pub registry: Arc<Registry>,
+    /// Who is calling.
+    pub authenticator: Arc<dyn Authenticator>,
+    /// May they.
+    pub authorizer: Arc<dyn Authorizer>,
+    /// Where logs and exec go.
+    pub nodes: Arc<Nodes>,
+    /// Where requests are counted and what `/metrics` shows.
+    pub metrics: metrics::Table,
+    /// What `/version` says.
+    pub version: Version,
+    /// The time.
+    pub now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    /// `host:port` for clients that ask discovery where the server is.
+    pub address: String,
+}
+
+/// `version.Info`, the answer of `/version`.
+#[derive(Clone, Debug)]
+pub struct Version {
+    /// `v1.37.0+skiff1`.
+    pub git_version: String,
+    /// The commit this was built from; may be empty.
+    pub git_commit: String,
+    /// RFC 3339; may be empty.
+    pub build_date: String,
+}
+
+impl Default for Version {
+    fn default() -> Self {
+        Self {
+            git_version: "v1.37.0+skiff1".into(),
+            git_commit: String::new(),
+            build_date: "1970-01-01T00:00:00Z".into(),
+        }
+    }
+}
+
+/// The API server.
+pub struct ApiServer {
+    pub(crate) parts: Parts,
+    pub(crate) health: Health,
+    pub(crate) counts: Counts,
+    pub(crate) reads: Semaphore,
+    pub(crate) writes: Semaphore,
+    /// True once the server is to stop: ends watches and streams.
+    closing: watch::Sender<bool>,
+}
+
+impl fmt::Debug for ApiServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ApiServer({})", self.parts.address)
+    }
+}
+
+/// Whom a request comes from, as far as the door knows.
+#[derive(Clone, Debug)]
+pub(crate) enum Caller {
+    /// Code in this process, under an identity it was given.
+    Known(Arc<UserInfo>),
+    /// A connection; the leaf certificate that TLS has verified.
+    Connection(Option<Arc<[u8]>>),
+}
+
+impl ApiServer {
+    /// A server that nobody can reach yet; see [`Self::transport`] and
+    /// [`Self::serve`].
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let counts = Counts::new(&parts.metrics);
+        Arc::new(Self {
+            parts,
+            health: Health::default(),
+            counts,
+            reads: Semaphore::new(READS_MAX),
+            writes: Semaphore::new(WRITES_MAX),
+            closing: watch::Sender::new(false),
+        })
+    }
+
+    /// The checks behind `/livez` and `/readyz`, to add to.
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// Calls into this server as `user`, with no socket in between.
+    pub fn transport(self: &Arc<Self>, user: UserInfo) -> Arc<InProcess> {
+        Arc::new(InProcess::new(self.clone(), Arc::new(user)))
+    }
+
+    /// Ends every watch, log, exec and port-forward; new ones end at once.
+    /// [`Self::serve`] calls it when it stops.
+    pub fn end_streams(&self) {
+        self.closing.send_replace(true);
+    }
+
+    /// Completes when [`Self::end_streams`] was called.
+    pub(crate) fn closing(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut closing = self.closing.subscribe();
+        async move {
+            // The sender lives as long as the server, so an error means the end too.
+            let _ = closing.wait_for(|closing| *closing).await;
+        }
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        (self.parts.now)()
+    }
+}
