@@ -51,6 +51,9 @@ const ROOTS: &[&str] = &[
     "rbac/v1.RoleBinding",
 ];
 
+/// Where the facts miss values that upstream defines by way of another type.
+const ENUMS: &[(&str, &str, &str)] = &[("EndpointSlice", "addressType", "IPv4|IPv6|FQDN")];
+
 const OUTPUT: &str = "crates/api-kinds/src/shapes.txt";
 
 /// Names of primitives in the facts and in the table.
@@ -144,7 +147,7 @@ impl Facts {
                 self.fields(inner, within, out, open)?;
                 within.pop();
             } else if field["n"].as_str().is_some_and(|name| name != "-") {
-                self.field(field, within, out, open)?;
+                self.field(name, field, within, out, open)?;
             }
         }
         Ok(())
@@ -158,6 +161,7 @@ impl Facts {
 
     fn field(
         &self,
+        owner: &str,
         field: &Value,
         within: &[u64],
         out: &mut String,
@@ -200,7 +204,9 @@ impl Facts {
         if strategy.contains("retainKeys") {
             out.push_str(" retain");
         }
-        if let Some(values) = list("e", "|") {
+        let known = ENUMS.iter().find(|(ty, field, _)| owner.ends_with(ty) && *field == name);
+        let values = known.map(|(_, _, values)| (*values).to_owned());
+        if let Some(values) = values.or_else(|| list("e", "|")) {
             let _ = write!(out, " enum={values}");
         }
         if let Some(default) = field.get("d") {

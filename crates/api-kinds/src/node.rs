@@ -51,13 +51,13 @@ pub(crate) fn row(schema: &Arc<Schema>) -> ResourceSpec {
         .with_computed_field("spec.unschedulable", |node| {
             tree::flag(node, "spec.unschedulable").to_string()
         })
-        .with_status()
         .with_stream(
             "proxy",
             "NodeProxyOptions",
             &["create", "delete", "get", "patch", "update"],
             false,
-        );
+        )
+        .with_status();
     row
 }
 

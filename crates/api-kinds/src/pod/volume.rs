@@ -61,20 +61,6 @@ fn validate(path: &Path<'_>, kind: &str, source: &Value, faults: &mut Faults) {
         "hostPath" => {
             require("path");
             no_backsteps(&path.child("path"), tree::text(source, "path"), faults);
-            let kinds = [
-                "",
-                "DirectoryOrCreate",
-                "Directory",
-                "FileOrCreate",
-                "File",
-                "Socket",
-                "CharDevice",
-                "BlockDevice",
-            ];
-            let kind = tree::text(source, "type");
-            if !kinds.contains(&kind) {
-                faults.unsupported(&path.child("type"), kind, kinds);
-            }
         }
         "secret" => {
             require("secretName");
