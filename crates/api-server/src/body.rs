@@ -48,9 +48,6 @@ impl RequestBody {
     }
 }
 
-/// Chunks as they come.
-pub(crate) type Chunks = Pin<Box<dyn Stream<Item = Bytes> + Send>>;
-
 /// A response's body.
 pub enum Body {
     /// All of it.

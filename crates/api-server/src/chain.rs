@@ -333,6 +333,23 @@ fn attributes(target: &Target, asked: &Asked, spec: Option<&ResourceSpec>) -> Re
     }
 }
 
+/// The question for one object's subresource and another verb.
+pub(crate) fn attributes_of(path: &ResourcePath, asked: &Asked, verb: &str) -> RequestAttributes {
+    RequestAttributes {
+        user: asked.user.clone(),
+        verb: verb.to_owned(),
+        resource_request: true,
+        group: path.group.clone(),
+        version: path.version.clone(),
+        resource: path.resource.clone(),
+        subresource: path.subresource.clone(),
+        namespace: path.namespace.clone(),
+        name: path.name.clone(),
+        path: asked.head.uri.path().to_owned(),
+        ..RequestAttributes::default()
+    }
+}
+
 fn selected_name(selector: &str) -> Option<String> {
     let selector = api_object::FieldSelector::parse(selector).ok()?;
     selector.required("metadata.name").map(str::to_owned)

@@ -5,7 +5,7 @@ use http::{HeaderMap, header};
 
 /// How a body is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Format {
+pub(crate) enum Format {
     /// `application/json`.
     #[default]
     Json,
@@ -13,19 +13,9 @@ pub enum Format {
     Yaml,
 }
 
-impl Format {
-    /// The media type that a response carries.
-    pub fn media_type(self) -> &'static str {
-        match self {
-            Self::Json => "application/json",
-            Self::Yaml => "application/yaml",
-        }
-    }
-}
-
 /// Which view of an object is asked for (`as=`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum View {
+pub(crate) enum View {
     /// The object.
     #[default]
     Whole,
@@ -39,16 +29,16 @@ pub enum View {
 
 /// The answer to a client's wishes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Accept {
+pub(crate) struct Accept {
     /// How to write.
-    pub format: Format,
+    pub(crate) format: Format,
     /// What to write.
-    pub view: View,
+    pub(crate) view: View,
 }
 
 /// What the API can write at a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Offer {
+pub(crate) enum Offer {
     /// Objects, tables and metadata.
     Objects,
     /// JSON and YAML only.
@@ -62,7 +52,7 @@ pub enum Offer {
 ///
 /// # Errors
 /// 406 where nothing fits.
-pub fn accept(headers: &HeaderMap, offer: Offer) -> Result<Accept, Status> {
+pub(crate) fn accept(headers: &HeaderMap, offer: Offer) -> Result<Accept, Status> {
     let mut values = headers.get_all(header::ACCEPT).iter().peekable();
     if values.peek().is_none() {
         return Ok(Accept::default());
@@ -117,7 +107,7 @@ fn clause_fits(clause: &str, offer: Offer) -> Option<Accept> {
 
 /// The media type of a request's body, without parameters, in lower case;
 /// empty where none is given.
-pub fn content_type(headers: &HeaderMap) -> String {
+pub(crate) fn content_type(headers: &HeaderMap) -> String {
     let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let media_type = value.unwrap_or_default().split(';').next().unwrap_or_default();
     media_type.trim().to_ascii_lowercase()
@@ -127,7 +117,7 @@ pub fn content_type(headers: &HeaderMap) -> String {
 ///
 /// # Errors
 /// 415 for media types that are not read.
-pub fn body_format(headers: &HeaderMap) -> Result<Format, Status> {
+pub(crate) fn body_format(headers: &HeaderMap) -> Result<Format, Status> {
     match content_type(headers).as_str() {
         "" | "application/json" | "*/*" => Ok(Format::Json),
         "application/yaml" => Ok(Format::Yaml),

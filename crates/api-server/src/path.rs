@@ -4,7 +4,7 @@ use http::Method;
 
 /// What a path addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
+pub(crate) enum Target {
     /// A resource or something below it.
     Resource(ResourcePath),
     /// Anything else: `/version`, `/apis`, `/healthz/ping`.
@@ -13,29 +13,29 @@ pub enum Target {
 
 /// A path below `/api/{version}` or `/apis/{group}/{version}`, decoded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ResourcePath {
+pub(crate) struct ResourcePath {
     /// Empty for core.
-    pub group: String,
+    pub(crate) group: String,
     /// `v1`.
-    pub version: String,
+    pub(crate) version: String,
     /// Empty for all namespaces and cluster-scoped resources.
-    pub namespace: String,
+    pub(crate) namespace: String,
     /// Plural.
-    pub resource: String,
+    pub(crate) resource: String,
     /// Empty for collections.
-    pub name: String,
+    pub(crate) name: String,
     /// Empty for the object itself.
-    pub subresource: String,
+    pub(crate) subresource: String,
     /// What follows a subresource that takes a path (`proxy`), without its
     /// leading slash.
-    pub rest: String,
+    pub(crate) rest: String,
     /// The deprecated `/watch/` form of a watch.
-    pub watch: bool,
+    pub(crate) watch: bool,
 }
 
 impl Target {
     /// Reads the path of a URI. `None` where its escapes are no UTF-8.
-    pub fn parse(path: &str) -> Option<Self> {
+    pub(crate) fn parse(path: &str) -> Option<Self> {
         let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
         let (group, version, rest) = match parts.as_slice() {
             ["api", version, rest @ ..] if !rest.is_empty() => ("", *version, rest),
@@ -72,7 +72,7 @@ impl Target {
 
 impl ResourcePath {
     /// The verb of a request, as authorizers and metrics call it.
-    pub fn verb(&self, method: &Method, watch: bool) -> &'static str {
+    pub(crate) fn verb(&self, method: &Method, watch: bool) -> &'static str {
         match (method.as_str(), self.name.is_empty()) {
             ("POST", _) => "create",
             ("PUT", _) => "update",
@@ -90,7 +90,7 @@ impl ResourcePath {
 
 /// The parameters of a query, in order; a key without `=` has an empty value.
 /// Escapes that make no sense are taken literally.
-pub fn parse_query(query: &str) -> Vec<(String, String)> {
+pub(crate) fn parse_query(query: &str) -> Vec<(String, String)> {
     let decode = |text: &str| percent_decode(text, true).unwrap_or_else(|| text.to_owned());
     query
         .split('&')
@@ -101,12 +101,12 @@ pub fn parse_query(query: &str) -> Vec<(String, String)> {
 }
 
 /// The first value of a parameter; empty where there is none.
-pub fn parameter<'a>(query: &'a [(String, String)], key: &str) -> &'a str {
+pub(crate) fn parameter<'a>(query: &'a [(String, String)], key: &str) -> &'a str {
     query.iter().find(|(name, _)| name == key).map_or("", |(_, value)| value.as_str())
 }
 
 /// Whether a parameter is there and does not say no (Go's `ParseBool`).
-pub fn flag(query: &[(String, String)], key: &str) -> bool {
+pub(crate) fn flag(query: &[(String, String)], key: &str) -> bool {
     let given = query.iter().find(|(name, _)| name == key);
     given.is_some_and(|(_, value)| {
         !matches!(value.as_str(), "0" | "f" | "F" | "false" | "FALSE" | "False")

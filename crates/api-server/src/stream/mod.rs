@@ -1,19 +1,72 @@
-//! Byte streams to pods.
+//! Byte streams to containers: logs, exec, attach and port-forward. The client
+//! speaks HTTP or WebSocket; the node is spoken to in `tunnel`'s frames.
+//!
+//! What can be refused before the stream begins is an HTTP error; what the node
+//! says afterwards goes over the stream's error channel, as upstream does.
+
+mod forward;
+mod log;
+mod pod;
+mod remote;
+mod websocket;
 
 use std::sync::Arc;
 
-use api_object::Status;
-use api_schema::ResourceSpec;
+use api_object::{Reason, Status};
+use api_registry::Request;
+use api_schema::{ResourceSpec, Role};
+use serde_json::Value;
 
-use crate::{ApiServer, chain::Asked, counts::Label, path::ResourcePath, respond::Reply};
+use crate::{
+    ApiServer,
+    chain::{Asked, attributes_of, method_not_allowed},
+    counts::Label,
+    path::ResourcePath,
+    respond::Reply,
+};
 
+/// Serves a request to a subresource that is a stream.
 pub(crate) async fn connect(
-    _server: &Arc<ApiServer>,
-    _spec: Arc<ResourceSpec>,
-    _path: &ResourcePath,
+    server: &Arc<ApiServer>,
+    spec: Arc<ResourceSpec>,
+    path: &ResourcePath,
     asked: Asked,
-    _label: &Label,
+    label: &Label,
 ) -> Result<Reply, Status> {
-    let _ = asked.upgrade;
-    Err(Status::internal("not yet"))
+    let Some(sub) = spec.subresource(&path.subresource) else {
+        return Err(method_not_allowed());
+    };
+    let verb = path.verb(&asked.head.method, false);
+    if !sub.verbs.iter().any(|served| served == verb) {
+        return Err(method_not_allowed());
+    }
+    let upgrade = matches!(sub.role, Role::Connect { upgrade: true, .. });
+    if upgrade && verb == "get" {
+        // WebSocket clients must use GET; running something is still a create.
+        server.authorize(&attributes_of(path, &asked, "create")).await?;
+    }
+    let request = Request {
+        spec: spec.clone(),
+        namespace: path.namespace.clone(),
+        name: path.name.clone(),
+        subresource: String::new(),
+        user: asked.user.clone(),
+    };
+    let registry = &server.parts.registry;
+    let bytes = registry.get(&request, "").await?;
+    let object: Value = serde_json::from_slice(&bytes).map_err(Status::internal)?;
+    if upgrade {
+        let connect = Request { subresource: path.subresource.clone(), ..request };
+        registry.admit_connect(&connect).await?;
+    }
+    match path.subresource.as_str() {
+        "log" => log::serve(server, &object, asked, label).await,
+        "exec" => remote::serve(server, &object, asked, label, true).await,
+        "attach" => remote::serve(server, &object, asked, label, false).await,
+        "portforward" => forward::serve(server, &object, asked, label).await,
+        other => Err(Status::failure(
+            Reason::ServiceUnavailable,
+            format!("{}/{other} is not served by this server yet", spec.plural),
+        )),
+    }
 }
