@@ -276,8 +276,8 @@ impl Context<'_> {
             }
             Step::OpenRoot { path } => self.mounts.open_root(path),
             Step::Directory { dest, mode } => self.mounts.directory(dest, *mode),
-            Step::MountFs { fstype, dest, options, attributes } => {
-                self.mounts.mount_fs(fstype, dest, options, *attributes)
+            Step::MountFs { fstype, dest, follow, options, attributes } => {
+                self.mounts.mount_fs(fstype, dest, *follow, options, *attributes)
             }
             Step::Bind { source, dest, recursive, attributes, propagation } => {
                 self.mounts.bind(source, dest, *recursive, *attributes, *propagation)
@@ -288,7 +288,7 @@ impl Context<'_> {
             }
             Step::Mask { dest } => self.mounts.mask(dest),
             Step::ReadOnlyPath { dest } => self.mounts.read_only_path(dest),
-            Step::ReadOnlyRoot => self.mounts.read_only_root(),
+            Step::ReadOnlyMount { dest } => self.mounts.read_only_mount(dest),
             Step::Pivot => self.mounts.pivot(),
             Step::Rlimit { resource, soft, hard } => set_limit(*resource, *soft, *hard),
             Step::Terminal { uid, rows, columns, console } => {

@@ -129,11 +129,13 @@ impl Mounts {
         &self,
         fstype: &CStr,
         dest: &CStr,
+        follow: bool,
         options: &[(CString, CString)],
         attributes: u64,
     ) -> Result<()> {
         // Masks rely on /proc being where it should: no link on the way.
-        let at = self.make_directory(dest.to_bytes(), 0o755, ResolveFlags::NO_SYMLINKS)?;
+        let links = if follow { ResolveFlags::empty() } else { ResolveFlags::NO_SYMLINKS };
+        let at = self.make_directory(dest.to_bytes(), 0o755, links)?;
         let tree = new_mount(fstype, options, attributes)?;
         attach(tree.as_fd(), at.as_fd())
     }
@@ -241,9 +243,10 @@ impl Mounts {
         attach(tree.as_fd(), at.as_fd())
     }
 
-    pub(crate) fn read_only_root(&self) -> Result<()> {
+    pub(crate) fn read_only_mount(&self, dest: &CStr) -> Result<()> {
+        let mount = self.open(dest, ResolveFlags::NO_SYMLINKS)?;
         let set = MountAttrFlags::MOUNT_ATTR_RDONLY.bits().into();
-        mount_setattr(self.root()?, false, MountAttr { set, clear: 0, propagation: 0 })
+        mount_setattr(mount.as_fd(), false, MountAttr { set, clear: 0, propagation: 0 })
     }
 
     /// Puts a terminal on `/dev/console` of a container that was entered.

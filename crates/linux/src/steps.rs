@@ -74,8 +74,10 @@ pub enum Step {
     MountFs {
         /// Such as `proc`.
         fstype: CString,
-        /// Where; no component may be a symbolic link.
+        /// Where.
         dest: CString,
+        /// Follow symbolic links (inside the root); for a user's mounts.
+        follow: bool,
         /// Key and value; an empty value is a flag.
         options: Vec<(CString, CString)>,
         /// `MOUNT_ATTR_*`.
@@ -122,8 +124,11 @@ pub enum Step {
         /// Which.
         dest: CString,
     },
-    /// Makes the root mount itself read-only.
-    ReadOnlyRoot,
+    /// Makes one mount read-only; `.` is the root.
+    ReadOnlyMount {
+        /// Where it is mounted.
+        dest: CString,
+    },
     /// Changes the root to the container's and detaches the host's tree.
     Pivot,
     /// Sets one limit.
@@ -239,7 +244,7 @@ impl fmt::Display for Step {
             Self::Device { dest, .. } => write!(f, "make device /{}", text(dest)),
             Self::Mask { dest } => write!(f, "mask /{}", text(dest)),
             Self::ReadOnlyPath { dest } => write!(f, "make /{} read-only", text(dest)),
-            Self::ReadOnlyRoot => f.write_str("make the root read-only"),
+            Self::ReadOnlyMount { dest } => write!(f, "make mount /{} read-only", text(dest)),
             Self::Pivot => f.write_str("change the root"),
             Self::Rlimit { resource, .. } => write!(f, "set limit {resource}"),
             Self::Terminal { .. } => f.write_str("open a terminal"),

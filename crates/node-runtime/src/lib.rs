@@ -10,17 +10,30 @@
 //! specification into a list of steps (`plan`) and has the pod's shim
 //! (`node-shim`) run them.
 
+mod client;
+mod container;
 mod error;
+mod killall;
+mod layout;
+pub mod passwd;
+mod plan;
+mod record;
 mod runtime;
+mod sandbox;
+mod session;
 mod shim_runtime;
 pub mod spec;
 pub mod state;
 
 pub use error::{Error, Result};
+pub use killall::killall;
 pub use runtime::{AttachStreams, BoxFuture, ControlMessage, ExecSession, Runtime, SessionControl};
-pub use shim_runtime::{Config, ShimRuntime, killall};
+pub use shim_runtime::{Config, ShimRuntime};
 pub use spec::{ContainerSpec, ExecSpec, SandboxSpec};
 pub use state::{
     Container, ContainerId, ContainerState, Event, ExecOutput, ExitStatus, Sandbox, SandboxId,
     SandboxState, Stats,
 };
+
+#[cfg(test)]
+mod tests;

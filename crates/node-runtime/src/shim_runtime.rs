@@ -1,8 +1,30 @@
-//! The implementation of [`Runtime`] through shims.
+//! The implementation of [`Runtime`] through shims: what is known, and who is
+//! told. What is done to the kernel is in `sandbox` and `container`.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    os::fd::OwnedFd,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
-use crate::error::{Error, Result};
+use linux::cgroup::Hierarchy;
+use node_shim::protocol::{Exit, Reply};
+use tokio::sync::{broadcast, mpsc, watch};
+
+use crate::{
+    client::Client,
+    error::{Error, Result},
+    layout::{self, SandboxDir},
+    record,
+    runtime::{AttachStreams, BoxFuture, ExecSession, Runtime},
+    spec::{ContainerSpec, ExecSpec, Resources, SandboxSpec},
+    state::{
+        Container, ContainerId, ContainerState, Event, ExecOutput, ExitStatus, Sandbox, SandboxId,
+        SandboxState, Stats,
+    },
+};
 
 /// Where a [`ShimRuntime`] keeps things.
 #[derive(Debug, Clone)]
@@ -14,22 +36,317 @@ pub struct Config {
     pub cgroup_prefix: String,
 }
 
+/// The shim's ELF.
+static SHIM: &[u8] = include_bytes!(env!("NODE_SHIM"));
+
 /// Runs pods through shims that outlive this process.
 pub struct ShimRuntime {
-    _config: Config,
+    /// For the tasks that follow shims.
+    me: Weak<Self>,
+    pub(crate) config: Config,
+    pub(crate) cgroups: Arc<dyn Hierarchy>,
+    /// The sealed program of all shims that this process starts: one copy.
+    pub(crate) shim: OwnedFd,
+    state: Mutex<BTreeMap<SandboxId, Entry>>,
+    events: broadcast::Sender<Event>,
+    /// Rises with every change of a container's or sandbox's state.
+    changed: watch::Sender<u64>,
+}
+
+/// A sandbox and the way to its shim.
+pub(crate) struct Entry {
+    pub(crate) sandbox: Sandbox,
+    pub(crate) client: Option<Arc<Client>>,
+    /// Its shim was told to end, so its end is no surprise.
+    pub(crate) stopping: bool,
 }
 
 impl ShimRuntime {
     /// Opens the state folder and adopts what earlier processes left running.
     /// Must be called inside a tokio runtime.
-    pub async fn open(_config: Config) -> Result<Arc<Self>> {
-        Err(Error::Unsupported("ShimRuntime"))
+    ///
+    /// # Errors
+    /// When the folder cannot be used, or there is no cgroup.
+    pub async fn open(config: Config) -> Result<Arc<Self>> {
+        let sandboxes = layout::sandboxes(&config.state_dir);
+        std::fs::create_dir_all(&sandboxes)
+            .map_err(Error::io(format!("make {}", sandboxes.display())))?;
+        let path = layout::prefix_record(&config.state_dir);
+        if record::read::<String>(&path).ok().as_ref() != Some(&config.cgroup_prefix) {
+            record::write(&path, &config.cgroup_prefix)
+                .map_err(Error::io(format!("write {}", path.display())))?;
+        }
+        let cgroups = linux::cgroup::detect().map_err(Error::io("find cgroups"))?;
+        let shim = linux::memfd::sealed("skiff-shim", SHIM).map_err(Error::io("load the shim"))?;
+        let runtime = Arc::new_cyclic(|me| Self {
+            me: me.clone(),
+            config,
+            cgroups: cgroups.into(),
+            shim,
+            state: Mutex::default(),
+            events: broadcast::channel(1024).0,
+            changed: watch::channel(0).0,
+        });
+        runtime.adopt_all().await?;
+        Ok(runtime)
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, BTreeMap<SandboxId, Entry>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Enters a sandbox and follows its shim.
+    pub(crate) fn enter(
+        &self,
+        sandbox: Sandbox,
+        shim: Option<(Arc<Client>, mpsc::UnboundedReceiver<Reply>)>,
+    ) {
+        let id = sandbox.id.clone();
+        let (client, receiver) = shim.unzip();
+        self.lock().insert(id.clone(), Entry { sandbox, client, stopping: false });
+        if let Some(receiver) = receiver {
+            // Weak: a runtime that nobody holds any more stops following.
+            tokio::spawn(follow(self.me.clone(), id, receiver));
+        }
+    }
+
+    pub(crate) fn tell(&self, event: Event) {
+        // Nobody needs to listen.
+        let _ = self.events.send(event);
+        self.changed.send_modify(|generation| *generation += 1);
+    }
+
+    pub(crate) fn sandbox_dir(&self, id: &SandboxId) -> SandboxDir {
+        SandboxDir::new(&self.config, id)
+    }
+
+    pub(crate) fn pod_cgroup(&self, spec: &SandboxSpec) -> String {
+        layout::pod_cgroup(&self.config.cgroup_prefix, spec)
+    }
+
+    /// A container with its sandbox and its shim.
+    pub(crate) fn find(&self, id: &ContainerId) -> Result<Found> {
+        let state = self.lock();
+        for entry in state.values() {
+            if let Some(container) = entry.sandbox.containers.iter().find(|c| c.id == *id) {
+                return Ok(Found {
+                    sandbox: entry.sandbox.clone(),
+                    container: container.clone(),
+                    client: entry.client.clone(),
+                });
+            }
+        }
+        Err(Error::ContainerNotFound(id.to_string()))
+    }
+
+    /// Changes a container's state in memory.
+    pub(crate) fn update(
+        &self,
+        sandbox: &SandboxId,
+        id: &ContainerId,
+        change: impl FnOnce(&mut Container),
+    ) {
+        if let Some(entry) = self.lock().get_mut(sandbox)
+            && let Some(container) = entry.sandbox.containers.iter_mut().find(|c| c.id == *id)
+        {
+            change(container);
+        }
+    }
+
+    /// Notes that a container ended, once, and tells.
+    pub(crate) fn exited(&self, sandbox: &SandboxId, id: &ContainerId, status: ExitStatus) {
+        let mut news = false;
+        self.update(sandbox, id, |container| {
+            if !matches!(container.state, ContainerState::Exited(_)) {
+                container.state = ContainerState::Exited(status.clone());
+                news = true;
+            }
+        });
+        if news {
+            self.tell(Event::ContainerExited {
+                sandbox: sandbox.clone(),
+                container: id.clone(),
+                status,
+            });
+        }
+    }
+
+    /// Waits until a container has ended or is gone.
+    pub(crate) async fn wait_exit(&self, id: &ContainerId) -> Result<ExitStatus> {
+        let mut changed = self.changed.subscribe();
+        loop {
+            if let ContainerState::Exited(status) = self.find(id)?.container.state {
+                return Ok(status);
+            }
+            // The sender lives in `self`.
+            changed.changed().await.map_err(|_| Error::ContainerNotFound(id.to_string()))?;
+        }
     }
 }
 
-/// Ends everything that a runtime with this state folder left: processes,
-/// mounts, pinned namespaces, cgroups, state. Tries everything and answers with
-/// all failures ([`Error::Several`]). Logs and images stay.
-pub fn killall(_state_dir: &std::path::Path) -> Result<()> {
-    Err(Error::Unsupported("killall"))
+/// What [`ShimRuntime::find`] finds.
+pub(crate) struct Found {
+    pub(crate) sandbox: Sandbox,
+    pub(crate) container: Container,
+    pub(crate) client: Option<Arc<Client>>,
+}
+
+impl Found {
+    pub(crate) fn client(&self) -> Result<&Arc<Client>> {
+        self.client.as_ref().ok_or_else(|| Error::ShimGone(self.sandbox.id.to_string()))
+    }
+}
+
+/// Brings a shim's events into the state until the shim is gone.
+async fn follow(
+    runtime: Weak<ShimRuntime>,
+    id: SandboxId,
+    mut events: mpsc::UnboundedReceiver<Reply>,
+) {
+    while let Some(reply) = events.recv().await {
+        let Some(runtime) = runtime.upgrade() else { return };
+        if let Reply::Exited { id: container, exit } = reply {
+            runtime.exited(&id, &ContainerId::new(container), status(&exit));
+        }
+    }
+    let Some(runtime) = runtime.upgrade() else { return };
+    let surprise = runtime.lock().get(&id).is_some_and(|entry| !entry.stopping);
+    if surprise {
+        runtime.shim_died(&id).await;
+    }
+}
+
+pub(crate) fn time(ns_since_1970: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_nanos(ns_since_1970)
+}
+
+pub(crate) fn status(exit: &Exit) -> ExitStatus {
+    ExitStatus {
+        code: exit.code,
+        signal: (exit.signal != 0).then_some(exit.signal),
+        oom_killed: exit.oom,
+        unknown: false,
+        started_at: time(exit.started_ns),
+        finished_at: time(exit.finished_ns),
+    }
+}
+
+/// Runs what blocks on a thread for that.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|e| Error::Io { what: "blocking work".into(), source: e.into() })
+}
+
+impl Runtime for ShimRuntime {
+    fn run_sandbox(&self, spec: SandboxSpec) -> BoxFuture<'_, Result<Sandbox>> {
+        Box::pin(ShimRuntime::run_sandbox(self, spec))
+    }
+
+    fn stop_sandbox<'a>(&'a self, id: &'a SandboxId) -> BoxFuture<'a, Result<()>> {
+        Box::pin(ShimRuntime::stop_sandbox(self, id))
+    }
+
+    fn remove_sandbox<'a>(&'a self, id: &'a SandboxId) -> BoxFuture<'a, Result<()>> {
+        Box::pin(ShimRuntime::remove_sandbox(self, id))
+    }
+
+    fn start_container<'a>(
+        &'a self,
+        sandbox: &'a SandboxId,
+        spec: ContainerSpec,
+    ) -> BoxFuture<'a, Result<Container>> {
+        Box::pin(ShimRuntime::start_container(self, sandbox, spec))
+    }
+
+    fn signal<'a>(&'a self, id: &'a ContainerId, signal: i32) -> BoxFuture<'a, Result<()>> {
+        Box::pin(ShimRuntime::signal(self, id, signal))
+    }
+
+    fn stop_container<'a>(
+        &'a self,
+        id: &'a ContainerId,
+        signal: Option<i32>,
+        grace: Duration,
+    ) -> BoxFuture<'a, Result<ExitStatus>> {
+        Box::pin(ShimRuntime::stop_container(self, id, signal, grace))
+    }
+
+    fn remove_container<'a>(&'a self, id: &'a ContainerId) -> BoxFuture<'a, Result<()>> {
+        Box::pin(ShimRuntime::remove_container(self, id))
+    }
+
+    fn update_container<'a>(
+        &'a self,
+        id: &'a ContainerId,
+        resources: Resources,
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(ShimRuntime::update_container(self, id, resources))
+    }
+
+    fn list(&self) -> BoxFuture<'_, Result<Vec<Sandbox>>> {
+        let all = self.lock().values().map(|entry| entry.sandbox.clone()).collect();
+        Box::pin(std::future::ready(Ok(all)))
+    }
+
+    fn subscribe(&self) -> broadcast::Receiver<Event> {
+        self.events.subscribe()
+    }
+
+    fn exec<'a>(
+        &'a self,
+        id: &'a ContainerId,
+        spec: ExecSpec,
+    ) -> BoxFuture<'a, Result<ExecSession>> {
+        Box::pin(ShimRuntime::exec(self, id, spec))
+    }
+
+    fn exec_sync<'a>(
+        &'a self,
+        id: &'a ContainerId,
+        args: Vec<String>,
+        timeout: Duration,
+    ) -> BoxFuture<'a, Result<ExecOutput>> {
+        Box::pin(ShimRuntime::exec_sync(self, id, args, timeout))
+    }
+
+    fn attach<'a>(
+        &'a self,
+        id: &'a ContainerId,
+        want: AttachStreams,
+    ) -> BoxFuture<'a, Result<ExecSession>> {
+        Box::pin(ShimRuntime::attach(self, id, want))
+    }
+
+    fn reopen_log<'a>(&'a self, id: &'a ContainerId) -> BoxFuture<'a, Result<()>> {
+        Box::pin(ShimRuntime::reopen_log(self, id))
+    }
+
+    fn container_stats<'a>(&'a self, id: &'a ContainerId) -> BoxFuture<'a, Result<Stats>> {
+        Box::pin(ShimRuntime::container_stats(self, id))
+    }
+
+    fn sandbox_stats<'a>(&'a self, id: &'a SandboxId) -> BoxFuture<'a, Result<Stats>> {
+        Box::pin(ShimRuntime::sandbox_stats(self, id))
+    }
+}
+
+/// How a container whose end nobody saw is reported.
+pub(crate) fn unknown_exit(started_at: SystemTime) -> ExitStatus {
+    ExitStatus {
+        code: 137,
+        signal: None,
+        oom_killed: false,
+        unknown: true,
+        started_at,
+        finished_at: SystemTime::now(),
+    }
+}
+
+/// A sandbox as far as it is known without its shim.
+pub(crate) fn not_ready(sandbox: &mut Sandbox) {
+    sandbox.state = SandboxState::NotReady;
+    sandbox.shim_pid = 0;
 }

@@ -1,1 +1,61 @@
-fn main() {}
+//! The parent of one pod's containers.
+//!
+//! Holds their standard streams, writes their logs, records their exits and
+//! serves a socket; see [`node_shim::protocol`]. Single-threaded, one epoll
+//! loop, and ignorant of Kubernetes, images and how a container is set up: that
+//! comes as a list of steps.
+//!
+//! Start reading at `shim.rs`, the loop; `container.rs` and `connection.rs` are
+//! the two kinds of things in it.
+//!
+//! Usage: `node-shim <sandbox directory>`. The first process exits with 0 when
+//! the socket `shim.sock` in that directory is served by the second.
+
+mod connection;
+mod container;
+mod log_file;
+mod shim;
+
+use std::{
+    io::{Read, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use linux::process::Detached;
+
+fn main() -> ExitCode {
+    let Some(directory) = std::env::args_os().nth(1).map(PathBuf::from) else {
+        eprintln!("usage: node-shim <sandbox directory>");
+        return ExitCode::from(2);
+    };
+    match run(&directory) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("node-shim: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(directory: &std::path::Path) -> std::io::Result<ExitCode> {
+    let mut ready = match linux::process::detach()? {
+        Detached::Starter(mut ready) => {
+            let mut byte = [0];
+            return match ready.read(&mut byte)? {
+                1 => Ok(ExitCode::SUCCESS),
+                _ => Ok(ExitCode::FAILURE),
+            };
+        }
+        Detached::Served(ready) => ready,
+    };
+    linux::process::set_name(c"skiff-shim")?;
+    linux::process::become_subreaper()?;
+    linux::process::become_undumpable()?;
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    let mut shim = shim::Shim::new(directory)?;
+    ready.write_all(&[1])?;
+    drop(ready);
+    shim.run()?;
+    Ok(ExitCode::SUCCESS)
+}

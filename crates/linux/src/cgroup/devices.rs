@@ -32,7 +32,6 @@ pub struct DeviceRule {
     pub access: u8,
 }
 
-
 impl DeviceRule {
     /// mknod(2).
     pub const MKNOD: u8 = 1;

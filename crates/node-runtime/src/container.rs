@@ -1,0 +1,442 @@
+//! What is done for a container: starting, signalling, stopping, removing.
+
+use std::{
+    fs, io,
+    os::unix::fs::{FileTypeExt, MetadataExt},
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use node_shim::protocol::{Failure, FailureKind, Reply, Request, Start};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    error::{Error, Result},
+    layout::ContainerDir,
+    passwd,
+    plan::{self, Place},
+    record,
+    sandbox::{limits, new_id, ns, pins, unexpected},
+    shim_runtime::{ShimRuntime, blocking, time},
+    spec::{ContainerSpec, Namespace, Resources},
+    state::{Container, ContainerId, ContainerState, Event, ExitStatus, Sandbox, SandboxId, Stats},
+};
+
+/// Kubelet's defaults: containerLogMaxSize and containerLogMaxFiles - 1.
+const LOG_SIZE_MAX: u64 = 10 << 20;
+const LOG_FILES_MAX: u32 = 4;
+
+/// How long the end of killed processes may take to be reported.
+const KILL_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What a later process must know of a container.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ContainerRecord {
+    pub(crate) id: String,
+    pub(crate) created_ns: u64,
+    pub(crate) spec: ContainerSpec,
+    pub(crate) log_path: PathBuf,
+}
+
+impl ContainerRecord {
+    pub(crate) fn container(self, sandbox: &SandboxId) -> Container {
+        Container {
+            id: ContainerId::new(self.id),
+            sandbox: sandbox.clone(),
+            spec: self.spec,
+            created_at: time(self.created_ns),
+            state: ContainerState::Created,
+            log_path: self.log_path,
+            warnings: Vec::new(),
+        }
+    }
+}
+
+impl ShimRuntime {
+    pub(crate) async fn start_container(
+        &self,
+        sandbox_id: &SandboxId,
+        spec: ContainerSpec,
+    ) -> Result<Container> {
+        let (sandbox, client) = {
+            let state = self.lock();
+            let entry = state
+                .get(sandbox_id)
+                .ok_or_else(|| Error::SandboxNotFound(sandbox_id.to_string()))?;
+            let client = entry.client.clone().filter(|_| !entry.stopping);
+            (entry.sandbox.clone(), client.ok_or_else(|| Error::ShimGone(sandbox_id.to_string()))?)
+        };
+        let id = ContainerId::new(new_id()?);
+        let dir = self.sandbox_dir(sandbox_id).container(&id);
+        let cgroup = self.container_cgroup(&sandbox, &id);
+        let record = ContainerRecord {
+            id: id.to_string(),
+            created_ns: ns(SystemTime::now()),
+            log_path: log_path(&sandbox, &spec),
+            spec,
+        };
+        let place = self.place(&sandbox, &record.spec, &id)?;
+        let steps = plan::container(&sandbox.spec, &record.spec, &place)?;
+        let request = Request::Start(Box::new(Start {
+            id: id.to_string(),
+            new_namespaces: plan::new_namespaces(&sandbox.spec),
+            steps: steps.clone(),
+            log_path: utf8(&record.log_path)?,
+            log_size_max: LOG_SIZE_MAX,
+            log_files_max: LOG_FILES_MAX,
+            exit_path: utf8(&dir.exit())?,
+            oom_path: String::new(),
+            tty: record.spec.tty,
+            stdin: record.spec.stdin,
+            stdin_once: record.spec.stdin_once,
+        }));
+        let mut container = record.container(sandbox_id);
+        let made = self.make_container(&dir, &cgroup, &container, &place).await;
+        let oom_path = match made {
+            Ok(oom_path) => oom_path,
+            Err(error) => {
+                self.clear(&dir, &cgroup).await;
+                return Err(error);
+            }
+        };
+        let request = match request {
+            Request::Start(start) => Request::Start(Box::new(Start { oom_path, ..*start })),
+            other => other,
+        };
+        if let Some(entry) = self.lock().get_mut(sandbox_id) {
+            entry.sandbox.containers.push(container.clone());
+        }
+        let reply = client.call(&request).await;
+        match reply {
+            Ok(Reply::Started { pid, started_ns, warnings }) => {
+                let started_at = time(started_ns);
+                container.warnings = warnings.iter().map(|w| warning(&steps, w)).collect();
+                self.update(sandbox_id, &id, |known| {
+                    known.warnings.clone_from(&container.warnings);
+                    // Its end may have been told before.
+                    if known.state == ContainerState::Created {
+                        known.state = ContainerState::Running { pid, started_at };
+                    }
+                    container.state = known.state.clone();
+                });
+                self.tell(Event::ContainerStarted { sandbox: sandbox_id.clone(), container: id });
+                Ok(container)
+            }
+            Ok(other) => {
+                self.forget(sandbox_id, &id);
+                self.clear(&dir, &cgroup).await;
+                Err(match &other {
+                    Reply::Failed(failed) => start_failure(failed, &steps),
+                    other => unexpected(other),
+                })
+            }
+            // Unknown what became of it; burying the sandbox will tell.
+            Err(_) => Err(Error::ShimGone(sandbox_id.to_string())),
+        }
+    }
+
+    /// Makes folders, record and cgroup; answers the file that counts kills.
+    async fn make_container(
+        &self,
+        dir: &ContainerDir,
+        cgroup: &str,
+        container: &Container,
+        place: &Place,
+    ) -> Result<String> {
+        let (dir, cgroup, cgroups) = (dir.clone(), cgroup.to_owned(), self.cgroups.clone());
+        let rules = plan::device_rules(&container.spec, place);
+        let record = ContainerRecord {
+            id: container.id.to_string(),
+            created_ns: ns(container.created_at),
+            spec: container.spec.clone(),
+            log_path: container.log_path.clone(),
+        };
+        blocking(move || -> Result<String> {
+            for layer in &record.spec.layers {
+                if !layer.is_dir() {
+                    return Err(Error::LayerMissing(layer.clone()));
+                }
+            }
+            for path in [dir.root(), dir.upper(), dir.work()] {
+                fs::create_dir_all(&path).map_err(Error::io(format!("make {}", path.display())))?;
+            }
+            copy_root_attributes(&record.spec, &dir)?;
+            record::write(&dir.record(), &record).map_err(Error::io("write the record"))?;
+            cgroups.create(&cgroup).map_err(Error::io("make the container's cgroup"))?;
+            cgroups
+                .limit(&cgroup, &limits(&record.spec.resources))
+                .map_err(Error::io("limit the container"))?;
+            cgroups
+                .allow_devices(&cgroup, &rules)
+                .map_err(Error::io("restrict the container's devices"))?;
+            let oom = cgroups.oom_file(&cgroup);
+            oom.map_or(Ok(String::new()), |path| utf8(&path))
+        })
+        .await?
+    }
+
+    /// Where a container finds things.
+    pub(crate) fn place(
+        &self,
+        sandbox: &Sandbox,
+        spec: &ContainerSpec,
+        id: &ContainerId,
+    ) -> Result<Place> {
+        let sandbox_dir = self.sandbox_dir(&sandbox.id);
+        let dir = sandbox_dir.container(id);
+        let cgroup = self.container_cgroup(sandbox, id);
+        let own_ipc = sandbox.spec.ipc == Namespace::Own;
+        Ok(Place {
+            root: dir.root(),
+            upper: dir.upper(),
+            work: dir.work(),
+            pins: pins(&sandbox_dir, &sandbox.spec),
+            shm: if own_ipc { sandbox_dir.shm() } else { PathBuf::from("/dev/shm") },
+            procs: self
+                .cgroups
+                .directories(&cgroup)
+                .into_iter()
+                .map(|d| d.join("cgroup.procs"))
+                .collect(),
+            controllers: self.cgroups.controllers(&cgroup),
+            home: passwd::home(&spec.layers, spec.user.uid),
+            filter: filter(spec)?,
+            devices: device_nodes(spec)?,
+        })
+    }
+
+    fn container_cgroup(&self, sandbox: &Sandbox, id: &ContainerId) -> String {
+        format!("{}/{id}", self.pod_cgroup(&sandbox.spec))
+    }
+
+    pub(crate) async fn signal(&self, id: &ContainerId, signal: i32) -> Result<()> {
+        let found = self.find(id)?;
+        if !matches!(found.container.state, ContainerState::Running { .. }) {
+            return Err(Error::NotRunning(id.to_string()));
+        }
+        let request = Request::Signal { id: id.to_string(), signal };
+        match found.client()?.call(&request).await {
+            Ok(Reply::Done) => Ok(()),
+            Ok(Reply::Failed(Failure { kind: FailureKind::NotFound, .. })) => {
+                Err(Error::NotRunning(id.to_string()))
+            }
+            Ok(other) => Err(unexpected(&other)),
+            Err(_) => Err(Error::ShimGone(found.sandbox.id.to_string())),
+        }
+    }
+
+    pub(crate) async fn stop_container(
+        &self,
+        id: &ContainerId,
+        signal: Option<i32>,
+        grace: Duration,
+    ) -> Result<ExitStatus> {
+        const SIGTERM: i32 = 15;
+        match self.signal(id, signal.unwrap_or(SIGTERM)).await {
+            Ok(()) => {
+                if let Ok(status) = tokio::time::timeout(grace, self.wait_exit(id)).await {
+                    return status;
+                }
+            }
+            // Ended already, or never started: nothing to wait for.
+            Err(Error::NotRunning(_)) => {
+                let found = self.find(id)?;
+                match found.container.state {
+                    ContainerState::Exited(status) => return Ok(status),
+                    ContainerState::Created => return Err(Error::NotRunning(id.to_string())),
+                    ContainerState::Running { .. } => {}
+                }
+            }
+            Err(error) => return Err(error),
+        }
+        let found = self.find(id)?;
+        let (cgroups, cgroup) = (self.cgroups.clone(), self.container_cgroup(&found.sandbox, id));
+        blocking(move || cgroups.kill(&cgroup))
+            .await?
+            .map_err(Error::io("kill the container's processes"))?;
+        tokio::time::timeout(KILL_TIMEOUT, self.wait_exit(id))
+            .await
+            .map_err(|_| Error::Timeout(KILL_TIMEOUT))?
+    }
+
+    pub(crate) async fn remove_container(&self, id: &ContainerId) -> Result<()> {
+        let found = match self.find(id) {
+            Ok(found) => found,
+            Err(Error::ContainerNotFound(_)) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        if matches!(found.container.state, ContainerState::Running { .. }) {
+            self.stop_container(id, Some(9), Duration::ZERO).await?;
+        }
+        if let Some(client) = &found.client {
+            match client.call(&Request::Remove { id: id.to_string() }).await {
+                Ok(Reply::Done) => {}
+                Ok(other) => return Err(unexpected(&other)),
+                Err(_) => return Err(Error::ShimGone(found.sandbox.id.to_string())),
+            }
+        }
+        let dir = self.sandbox_dir(&found.sandbox.id).container(id);
+        let cgroup = self.container_cgroup(&found.sandbox, id);
+        let cgroups = self.cgroups.clone();
+        blocking(move || -> Result<()> {
+            cgroups.kill(&cgroup).map_err(Error::io("kill what is left"))?;
+            cgroups.remove(&cgroup).map_err(Error::io("remove the container's cgroup"))?;
+            // The record first, so that a removal cut short is known as one.
+            absent(fs::remove_file(dir.record()))
+                .and_then(|()| absent(fs::remove_dir_all(dir.path())))
+                .map_err(Error::io(format!("remove {}", dir.path().display())))
+        })
+        .await??;
+        self.forget(&found.sandbox.id, id);
+        Ok(())
+    }
+
+    fn forget(&self, sandbox: &SandboxId, id: &ContainerId) {
+        if let Some(entry) = self.lock().get_mut(sandbox) {
+            entry.sandbox.containers.retain(|c| c.id != *id);
+        }
+    }
+
+    /// Takes away what a container that did not start left.
+    async fn clear(&self, dir: &ContainerDir, cgroup: &str) {
+        let (dir, cgroup, cgroups) = (dir.clone(), cgroup.to_owned(), self.cgroups.clone());
+        let cleared = blocking(move || {
+            cgroups.kill(&cgroup)?;
+            cgroups.remove(&cgroup)?;
+            absent(fs::remove_dir_all(dir.path()))
+        });
+        match cleared.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "cleaning up after a failed start"),
+            Err(error) => tracing::warn!(%error, "cleaning up after a failed start"),
+        }
+    }
+
+    pub(crate) async fn update_container(
+        &self,
+        id: &ContainerId,
+        resources: Resources,
+    ) -> Result<()> {
+        let found = self.find(id)?;
+        let (cgroups, cgroup) = (self.cgroups.clone(), self.container_cgroup(&found.sandbox, id));
+        blocking(move || cgroups.limit(&cgroup, &limits(&resources)))
+            .await?
+            .map_err(Error::io("limit the container"))
+    }
+
+    pub(crate) async fn reopen_log(&self, id: &ContainerId) -> Result<()> {
+        let found = self.find(id)?;
+        match found.client()?.call(&Request::ReopenLog { id: id.to_string() }).await {
+            Ok(Reply::Done) => Ok(()),
+            Ok(other) => Err(unexpected(&other)),
+            Err(_) => Err(Error::ShimGone(found.sandbox.id.to_string())),
+        }
+    }
+
+    pub(crate) async fn container_stats(&self, id: &ContainerId) -> Result<Stats> {
+        let found = self.find(id)?;
+        self.cgroup_stats(&self.container_cgroup(&found.sandbox, id))
+    }
+
+    pub(crate) fn cgroup_stats(&self, cgroup: &str) -> Result<Stats> {
+        let stats = self.cgroups.stats(cgroup).map_err(Error::io("read cgroup statistics"))?;
+        Ok(Stats {
+            cpu_ns: stats.cpu_ns,
+            cpu_throttled_periods: stats.cpu_throttled_periods,
+            memory_usage: stats.memory_usage,
+            memory_working_set: stats.memory_working_set,
+            memory_rss: stats.memory_rss,
+            memory_limit: stats.memory_limit,
+            oom_kills: stats.oom_kills,
+            pids: stats.pids,
+        })
+    }
+}
+
+fn absent(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// The overlay's root has the mode and owner of the writable layer's root, so
+/// that takes over those of the image's.
+fn copy_root_attributes(spec: &ContainerSpec, dir: &ContainerDir) -> Result<()> {
+    let Some(top) = spec.layers.first() else {
+        return Err(Error::InvalidSpec("the image has no layer".into()));
+    };
+    let metadata = fs::metadata(top).map_err(Error::io(format!("read {}", top.display())))?;
+    std::os::unix::fs::chown(dir.upper(), Some(metadata.uid()), Some(metadata.gid()))
+        .and_then(|()| fs::set_permissions(dir.upper(), metadata.permissions()))
+        .map_err(Error::io("prepare the writable layer"))
+}
+
+fn device_nodes(spec: &ContainerSpec) -> Result<Vec<(String, u32, u32, u32)>> {
+    spec.devices
+        .iter()
+        .map(|device| {
+            let what = format!("device {}", device.host_path.display());
+            let metadata = fs::metadata(&device.host_path).map_err(Error::io(&*what))?;
+            let kind = metadata.file_type();
+            if !kind.is_char_device() && !kind.is_block_device() {
+                return Err(Error::InvalidSpec(format!("{what} is not a device")));
+            }
+            let (major, minor) =
+                (rustix::fs::major(metadata.rdev()), rustix::fs::minor(metadata.rdev()));
+            Ok((device.container_path.clone(), metadata.mode(), major, minor))
+        })
+        .collect()
+}
+
+fn filter(_spec: &ContainerSpec) -> Result<Vec<u8>> {
+    Ok(Vec::new())
+}
+
+fn log_path(sandbox: &Sandbox, spec: &ContainerSpec) -> PathBuf {
+    spec.log_path.clone().unwrap_or_else(|| {
+        sandbox.spec.log_dir.join(&spec.name).join(format!("{}.log", spec.attempt))
+    })
+}
+
+fn utf8(path: &Path) -> Result<String> {
+    path.to_str()
+        .map(str::to_owned)
+        .ok_or_else(|| Error::InvalidSpec(format!("path {} is not UTF-8", path.display())))
+}
+
+fn warning(steps: &[linux::steps::Step], (step, errno): &(u32, i32)) -> String {
+    let name = steps.get(*step as usize).map(ToString::to_string).unwrap_or_default();
+    format!("{name}: {}", io::Error::from_raw_os_error(*errno))
+}
+
+/// What a failed start means to whoever asked.
+pub(crate) fn start_failure(failed: &Failure, steps: &[linux::steps::Step]) -> Error {
+    use linux::steps::Step;
+    if failed.kind != FailureKind::Step {
+        return failure(failed);
+    }
+    let source = io::Error::from_raw_os_error(failed.errno);
+    let step = failed.what.parse::<usize>().ok().and_then(|index| steps.get(index));
+    let Some(step) = step else {
+        return Error::Start { step: "an unknown step".into(), source };
+    };
+    if let Step::Exec { args, .. } = step {
+        let program = args.first().map(|a| a.to_string_lossy().into_owned()).unwrap_or_default();
+        match source.kind() {
+            io::ErrorKind::NotFound => return Error::CommandNotFound { program },
+            io::ErrorKind::PermissionDenied => return Error::PermissionDenied { program },
+            _ => {}
+        }
+    }
+    Error::Start { step: step.to_string(), source }
+}
+
+/// A failure that is no step's.
+pub(crate) fn failure(failed: &Failure) -> Error {
+    let source = match failed.errno {
+        0 => io::Error::other("refused"),
+        errno => io::Error::from_raw_os_error(errno),
+    };
+    Error::Io { what: format!("the shim: {}", failed.what), source }
+}

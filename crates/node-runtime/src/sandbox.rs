@@ -1,0 +1,540 @@
+//! What is done for a sandbox: making, adopting, stopping, removing. Making is
+//! ordered so that whatever exists is found by its record, whenever the process
+//! is killed.
+
+use std::{
+    fs, io,
+    os::fd::AsRawFd,
+    path::PathBuf,
+    process::Stdio,
+    time::{Duration, SystemTime},
+};
+
+use linux::cgroup::Limits;
+use node_shim::protocol::{Exit, Info, Reply, Request};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    client::{self, Client},
+    container::{ContainerRecord, failure},
+    error::{Error, Result},
+    layout::{self, ContainerDir, SandboxDir},
+    record,
+    shim_runtime::{ShimRuntime, blocking, not_ready, status, time, unknown_exit},
+    spec::{Namespace, Resources, SandboxSpec},
+    state::{
+        Container, ContainerId, ContainerState, Event, Sandbox, SandboxId, SandboxState, Stats,
+    },
+};
+
+/// Size of a pod's `/dev/shm`, as upstream.
+const SHM_BYTES: u64 = 64 << 20;
+
+/// How long a shim may take to serve its socket.
+const SHIM_START_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What a later process must know of a sandbox.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct SandboxRecord {
+    pub(crate) id: String,
+    pub(crate) created_ns: u64,
+    pub(crate) spec: SandboxSpec,
+    /// The pod's cgroup.
+    pub(crate) cgroup: String,
+}
+
+impl ShimRuntime {
+    pub(crate) async fn run_sandbox(&self, spec: SandboxSpec) -> Result<Sandbox> {
+        check(&spec)?;
+        let id = SandboxId::new(new_id()?);
+        let created_at = SystemTime::now();
+        let dir = self.sandbox_dir(&id);
+        let cgroup = self.pod_cgroup(&spec);
+        let made = self.make_sandbox(&id, &dir, &cgroup, &spec, created_at).await;
+        match made {
+            Ok((client, events)) => {
+                let netns = spec.network == Namespace::Own;
+                let sandbox = Sandbox {
+                    id,
+                    netns_path: netns.then(|| dir.namespace("net")),
+                    spec,
+                    state: SandboxState::Ready,
+                    shim_pid: client.pid,
+                    created_at,
+                    containers: Vec::new(),
+                };
+                self.enter(sandbox.clone(), Some((client, events)));
+                Ok(sandbox)
+            }
+            Err(error) => {
+                let cgroups = self.cgroups.clone();
+                let undone = blocking(move || take_down(&*cgroups, &dir, Some(&cgroup))).await?;
+                for failure in undone {
+                    tracing::warn!(failure, "cleaning up after a failed sandbox");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn make_sandbox(
+        &self,
+        id: &SandboxId,
+        dir: &SandboxDir,
+        cgroup: &str,
+        spec: &SandboxSpec,
+        created_at: SystemTime,
+    ) -> Result<(std::sync::Arc<Client>, tokio::sync::mpsc::UnboundedReceiver<Reply>)> {
+        let record = SandboxRecord {
+            id: id.to_string(),
+            created_ns: ns(created_at),
+            spec: spec.clone(),
+            cgroup: cgroup.to_owned(),
+        };
+        let cgroups = self.cgroups.clone();
+        let made_dir = dir.clone();
+        let shim_group = layout::shim_cgroup(cgroup);
+        let (pod_group, shim_in) = (cgroup.to_owned(), shim_group.clone());
+        blocking(move || -> Result<()> {
+            let dir = made_dir;
+            make_dirs(&dir)?;
+            record::write(&dir.record(), &record).map_err(Error::io("write the record"))?;
+            cgroups.create(&pod_group).map_err(Error::io("make the pod's cgroup"))?;
+            cgroups
+                .limit(&pod_group, &limits(&record.spec.resources))
+                .map_err(Error::io("limit the pod"))?;
+            cgroups.create(&shim_in).map_err(Error::io("make the shim's cgroup"))?;
+            fs::create_dir_all(&record.spec.log_dir)
+                .map_err(Error::io(format!("make {}", record.spec.log_dir.display())))?;
+            pin(&dir, &record.spec).map_err(Error::io("make the pod's namespaces"))?;
+            if record.spec.ipc == Namespace::Own {
+                linux::mount::mount_tmpfs(&dir.shm(), SHM_BYTES, 0o1777)
+                    .map_err(Error::io("mount the pod's /dev/shm"))?;
+            }
+            Ok(())
+        })
+        .await??;
+        self.start_shim(dir).await?;
+        let shim = self.meet_shim(dir).await.map_err(Error::io("connect to the shim"))?;
+        for directory in self.cgroups.directories(&shim_group) {
+            let procs = directory.join("cgroup.procs");
+            fs::write(&procs, shim.0.pid.to_string())
+                .map_err(Error::io(format!("move the shim to {}", procs.display())))?;
+        }
+        Ok(shim)
+    }
+
+    async fn start_shim(&self, dir: &SandboxDir) -> Result<()> {
+        let log = fs::OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(dir.shim_log())
+            .map_err(Error::io("open the shim's log"))?;
+        let mut command =
+            tokio::process::Command::new(format!("/proc/self/fd/{}", self.shim.as_raw_fd()));
+        command
+            .arg0("skiff-shim")
+            .arg(dir.path())
+            .env_clear()
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log);
+        let waited = tokio::time::timeout(SHIM_START_TIMEOUT, command.status()).await;
+        let ended = waited
+            .map_err(|_| Error::Timeout(SHIM_START_TIMEOUT))?
+            .map_err(Error::io("execute the shim"))?;
+        if ended.success() {
+            return Ok(());
+        }
+        let said = fs::read_to_string(dir.shim_log()).unwrap_or_else(|e| e.to_string());
+        Err(Error::Io { what: "start the shim".into(), source: io::Error::other(said) })
+    }
+
+    /// Connects to the shim of a directory and asks for its events.
+    async fn meet_shim(
+        &self,
+        dir: &SandboxDir,
+    ) -> io::Result<(std::sync::Arc<Client>, tokio::sync::mpsc::UnboundedReceiver<Reply>)> {
+        let (client, events) = Client::new(client::connect(dir.path()).await?);
+        match client.call(&Request::Subscribe).await? {
+            Reply::Done => Ok((client, events)),
+            other => Err(io::Error::other(format!("the shim answered {other:?}"))),
+        }
+    }
+
+    /// Brings back every sandbox that has a folder.
+    pub(crate) async fn adopt_all(&self) -> Result<()> {
+        let folder = layout::sandboxes(&self.config.state_dir);
+        let entries =
+            fs::read_dir(&folder).map_err(Error::io(format!("read {}", folder.display())))?;
+        for entry in entries {
+            let dir = SandboxDir::at(
+                entry.map_err(Error::io(format!("read {}", folder.display())))?.path(),
+            );
+            match record::read::<SandboxRecord>(&dir.record()) {
+                Ok(record) => self.adopt(dir, record).await,
+                // Killed before the record: nothing else was made yet. A
+                // damaged one is left for `killall`, which works without.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                    if let Err(error) = fs::remove_dir_all(dir.path()) {
+                        tracing::warn!(path = %dir.path().display(), %error, "unfinished sandbox");
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(path = %dir.path().display(), %error, "sandbox not adopted");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn adopt(&self, dir: SandboxDir, record: SandboxRecord) {
+        let id = SandboxId::new(record.id);
+        let own_network = record.spec.network == Namespace::Own;
+        let mut sandbox = Sandbox {
+            id: id.clone(),
+            netns_path: own_network.then(|| dir.namespace("net")),
+            spec: record.spec,
+            state: SandboxState::Ready,
+            shim_pid: 0,
+            created_at: time(record.created_ns),
+            containers: container_records(&dir, &id),
+        };
+        let met = self.meet_shim(&dir).await;
+        let known = match &met {
+            Ok((client, _)) => match client.call(&Request::List).await {
+                Ok(Reply::Containers(known)) => {
+                    sandbox.shim_pid = client.pid;
+                    Some(known)
+                }
+                _ => None,
+            },
+            Err(_) => None,
+        };
+        let Some(known) = known else {
+            tracing::warn!(sandbox = %id, "its shim is gone");
+            not_ready(&mut sandbox);
+            self.enter(sandbox, None);
+            self.bury(&id).await;
+            return;
+        };
+        for container in &mut sandbox.containers {
+            let info = known.iter().find(|info| info.id == container.id.as_str());
+            container.state = adopted_state(&dir, container, info);
+        }
+        self.enter(sandbox, met.ok());
+    }
+
+    /// The shim is gone: nobody holds the streams of what still runs, so that
+    /// is killed and every container without a recorded exit is unknown.
+    pub(crate) async fn shim_died(&self, id: &SandboxId) {
+        tracing::error!(sandbox = %id, "the shim died");
+        if let Some(entry) = self.lock().get_mut(id) {
+            not_ready(&mut entry.sandbox);
+            entry.client = None;
+        }
+        self.bury(id).await;
+        self.tell(Event::ShimDied { sandbox: id.clone() });
+    }
+
+    async fn bury(&self, id: &SandboxId) {
+        let Some((spec, containers)) = self
+            .lock()
+            .get(id)
+            .map(|entry| (entry.sandbox.spec.clone(), entry.sandbox.containers.clone()))
+        else {
+            return;
+        };
+        let (cgroups, cgroup) = (self.cgroups.clone(), self.pod_cgroup(&spec));
+        match blocking(move || cgroups.kill(&cgroup)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(sandbox = %id, %error, "kill what its shim held"),
+            Err(error) => tracing::error!(sandbox = %id, %error, "kill what its shim held"),
+        }
+        let dir = self.sandbox_dir(id);
+        for container in containers {
+            let exit = match &container.state {
+                ContainerState::Exited(_) => continue,
+                ContainerState::Running { started_at, .. } => {
+                    recorded_exit(&dir, &container.id).unwrap_or_else(|| unknown_exit(*started_at))
+                }
+                ContainerState::Created => recorded_exit(&dir, &container.id)
+                    .unwrap_or_else(|| unknown_exit(container.created_at)),
+            };
+            self.exited(id, &container.id, exit);
+        }
+    }
+
+    pub(crate) async fn stop_sandbox(&self, id: &SandboxId) -> Result<()> {
+        let (spec, containers, client) = {
+            let mut state = self.lock();
+            let Some(entry) = state.get_mut(id) else { return Ok(()) };
+            entry.stopping = true;
+            let running: Vec<ContainerId> = entry
+                .sandbox
+                .containers
+                .iter()
+                .filter(|c| matches!(c.state, ContainerState::Running { .. }))
+                .map(|c| c.id.clone())
+                .collect();
+            (entry.sandbox.spec.clone(), running, entry.client.clone())
+        };
+        let Some(client) = client else { return Ok(()) };
+        for container in &containers {
+            self.stop_container(container, Some(9), Duration::ZERO).await?;
+        }
+        // A refusal or silence leads to the same end: the shim's cgroup is
+        // killed with the pod's.
+        let answer = client.call(&Request::Shutdown).await;
+        if !matches!(answer, Ok(Reply::Done)) {
+            tracing::warn!(sandbox = %id, ?answer, "its shim did not end by itself");
+        }
+        let (cgroups, cgroup) = (self.cgroups.clone(), self.pod_cgroup(&spec));
+        blocking(move || cgroups.kill(&cgroup))
+            .await?
+            .map_err(Error::io("kill the pod's processes"))?;
+        if let Some(entry) = self.lock().get_mut(id) {
+            not_ready(&mut entry.sandbox);
+            entry.client = None;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn remove_sandbox(&self, id: &SandboxId) -> Result<()> {
+        if !self.lock().contains_key(id) {
+            return Ok(());
+        }
+        self.stop_sandbox(id).await?;
+        let Some(spec) = self.lock().get(id).map(|entry| entry.sandbox.spec.clone()) else {
+            return Ok(());
+        };
+        let (cgroups, dir, cgroup) =
+            (self.cgroups.clone(), self.sandbox_dir(id), self.pod_cgroup(&spec));
+        // Another sandbox of the same pod (a later attempt) keeps the cgroup.
+        let shared = self
+            .lock()
+            .values()
+            .any(|other| other.sandbox.id != *id && self.pod_cgroup(&other.sandbox.spec) == cgroup);
+        let failures =
+            blocking(move || take_down(&*cgroups, &dir, (!shared).then_some(cgroup.as_str())))
+                .await?;
+        if !failures.is_empty() {
+            return Err(Error::Several(failures));
+        }
+        self.lock().remove(id);
+        Ok(())
+    }
+
+    pub(crate) async fn sandbox_stats(&self, id: &SandboxId) -> Result<Stats> {
+        let spec = self
+            .lock()
+            .get(id)
+            .map(|entry| entry.sandbox.spec.clone())
+            .ok_or_else(|| Error::SandboxNotFound(id.to_string()))?;
+        self.cgroup_stats(&self.pod_cgroup(&spec))
+    }
+}
+
+/// Takes away what a sandbox has on this node, trying everything; answers what
+/// failed. The folder goes last, and only when nothing failed, so that a later
+/// try finds the rest.
+pub(crate) fn take_down(
+    cgroups: &dyn linux::cgroup::Hierarchy,
+    dir: &SandboxDir,
+    cgroup: Option<&str>,
+) -> Vec<String> {
+    let mut failures = Vec::new();
+    let mut note = |what: &str, result: io::Result<()>| {
+        if let Err(error) = result {
+            failures.push(format!("{what}: {error}"));
+        }
+    };
+    if let Some(cgroup) = cgroup {
+        note("kill the pod's processes", cgroups.kill(cgroup));
+        note("remove the pod's cgroup", cgroups.remove(cgroup));
+    }
+    for kind in ["net", "ipc", "uts"] {
+        note("unpin a namespace", linux::mount::unmount(&dir.namespace(kind)));
+    }
+    note("unmount /dev/shm", linux::mount::unmount(&dir.shm()));
+    if failures.is_empty() {
+        match fs::remove_dir_all(dir.path()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                failures.push(format!("remove {}: {error}", dir.path().display()));
+            }
+            _ => {}
+        }
+    }
+    failures
+}
+
+fn check(spec: &SandboxSpec) -> Result<()> {
+    if spec.share_pid {
+        return Err(Error::Unsupported("shareProcessNamespace"));
+    }
+    let plain = |text: &str| {
+        !text.is_empty()
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+            && text != "."
+            && text != ".."
+    };
+    if !plain(&spec.pod_uid) {
+        return Err(Error::InvalidSpec(format!("pod UID {:?}", spec.pod_uid)));
+    }
+    if !spec.cgroup_parent.split('/').filter(|c| !c.is_empty()).all(plain) {
+        return Err(Error::InvalidSpec(format!("cgroup parent {:?}", spec.cgroup_parent)));
+    }
+    if spec.hostname.len() > 64 {
+        return Err(Error::InvalidSpec(format!("host name {:?} is too long", spec.hostname)));
+    }
+    let allowed = |name: &str| {
+        (name.starts_with("net.") && spec.network == Namespace::Own)
+            || ((name.starts_with("kernel.shm")
+                || name.starts_with("kernel.msg")
+                || name == "kernel.sem"
+                || name.starts_with("fs.mqueue."))
+                && spec.ipc == Namespace::Own)
+    };
+    match spec
+        .sysctls
+        .keys()
+        .find(|name| !allowed(name) || name.contains("..") || name.contains('/'))
+    {
+        Some(name) => Err(Error::InvalidSpec(format!("sysctl {name:?} is not of this pod alone"))),
+        None => Ok(()),
+    }
+}
+
+fn make_dirs(dir: &SandboxDir) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    for path in [dir.path().to_owned(), dir.path().join("ns"), dir.shm(), dir.containers()] {
+        fs::DirBuilder::new()
+            .mode(0o700)
+            .recursive(true)
+            .create(&path)
+            .map_err(Error::io(format!("make {}", path.display())))?;
+    }
+    Ok(())
+}
+
+fn pin(dir: &SandboxDir, spec: &SandboxSpec) -> io::Result<()> {
+    let mut pins = linux::namespace::Pins::default();
+    for kind in namespaces(spec) {
+        pins.namespaces.push((kind, dir.namespace(kind)));
+        if kind == "uts" {
+            pins.hostname = Some(spec.hostname.clone());
+        }
+    }
+    pins.sysctls =
+        spec.sysctls.iter().map(|(name, value)| (name.replace('.', "/"), value.clone())).collect();
+    if pins.namespaces.is_empty() { Ok(()) } else { linux::namespace::pin(pins) }
+}
+
+/// The namespaces that a sandbox pins. With the node's network comes the
+/// node's host name.
+pub(crate) fn namespaces(spec: &SandboxSpec) -> Vec<&'static str> {
+    let mut kinds = Vec::new();
+    if spec.network == Namespace::Own {
+        kinds.extend(["net", "uts"]);
+    }
+    if spec.ipc == Namespace::Own {
+        kinds.push("ipc");
+    }
+    kinds
+}
+
+pub(crate) fn limits(resources: &Resources) -> Limits {
+    Limits {
+        cpu_shares: resources.cpu_shares,
+        cpu_quota_us: resources.cpu_quota_us,
+        cpu_period_us: resources.cpu_period_us.or(resources.cpu_quota_us.map(|_| 100_000)),
+        memory_limit: resources.memory_limit,
+        pids_limit: resources.pids_limit,
+    }
+}
+
+/// 64 random hexadecimal digits.
+pub(crate) fn new_id() -> Result<String> {
+    use std::fmt::Write;
+    let mut bytes = [0u8; 32];
+    io::Read::read_exact(
+        &mut fs::File::open("/dev/urandom").map_err(Error::io("open /dev/urandom"))?,
+        &mut bytes,
+    )
+    .map_err(Error::io("read /dev/urandom"))?;
+    Ok(bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("a string takes everything");
+        text
+    }))
+}
+
+pub(crate) fn ns(time: SystemTime) -> u64 {
+    // A clock before 1970 counts as 1970.
+    time.duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64)
+}
+
+fn container_records(dir: &SandboxDir, sandbox: &SandboxId) -> Vec<Container> {
+    let mut containers = Vec::new();
+    let entries = match fs::read_dir(dir.containers()) {
+        Ok(entries) => entries,
+        Err(error) => {
+            tracing::error!(%sandbox, %error, "its containers cannot be listed");
+            return containers;
+        }
+    };
+    for path in entries.flatten().map(|e| e.path()) {
+        let place = ContainerDir::at(path);
+        match record::read::<ContainerRecord>(&place.record()) {
+            Ok(record) => containers.push(record.container(sandbox)),
+            // Removed halfway, or killed before its record: nothing runs in it.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                if let Err(error) = fs::remove_dir_all(place.path()) {
+                    tracing::warn!(path = %place.path().display(), %error, "unfinished container");
+                }
+            }
+            Err(error) => {
+                tracing::error!(path = %place.path().display(), %error, "container not adopted");
+            }
+        }
+    }
+    containers.sort_by_key(|c| c.created_at);
+    containers
+}
+
+fn recorded_exit(dir: &SandboxDir, id: &ContainerId) -> Option<crate::state::ExitStatus> {
+    let text = fs::read_to_string(dir.container(id).exit()).ok()?;
+    Exit::from_record(&text).map(|exit| status(&exit))
+}
+
+/// What a living shim says of a container, or what its record says.
+fn adopted_state(dir: &SandboxDir, container: &Container, info: Option<&Info>) -> ContainerState {
+    match info {
+        Some(Info { exit: Some(exit), .. }) => ContainerState::Exited(status(exit)),
+        Some(Info { started_ns: 0, .. }) => ContainerState::Created,
+        Some(Info { pid, started_ns, .. }) => {
+            ContainerState::Running { pid: *pid, started_at: time(*started_ns) }
+        }
+        None => recorded_exit(dir, &container.id)
+            .map_or(ContainerState::Created, ContainerState::Exited),
+    }
+}
+
+/// Paths of the pins, by `CLONE_NEW*`.
+pub(crate) fn pins(dir: &SandboxDir, spec: &SandboxSpec) -> Vec<(u32, PathBuf)> {
+    namespaces(spec)
+        .into_iter()
+        .map(|kind| (linux::namespace::kind(kind), dir.namespace(kind)))
+        .collect()
+}
+
+/// An unexpected answer.
+pub(crate) fn unexpected(reply: &Reply) -> Error {
+    match reply {
+        Reply::Failed(failed) => failure(failed),
+        other => Error::Io {
+            what: "talk to the shim".into(),
+            source: io::Error::other(format!("it answered {other:?}")),
+        },
+    }
+}
