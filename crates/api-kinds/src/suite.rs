@@ -229,3 +229,54 @@ fn the_table_is_what_the_facts_say() {
         }
     }
 }
+
+/// Upstream's own samples of every field: nothing is unknown, nothing changes.
+#[test]
+fn samples_keep_every_field() {
+    use std::io::Read;
+    let Ok(file) = std::fs::File::open("../../../shared/kubernetes-api/roundtrip.tar.zst") else {
+        println!("skipped: no ../shared/kubernetes-api beside the checkout");
+        return;
+    };
+    let stream = ruzstd::decoding::StreamingDecoder::new(file).expect("zstd");
+    let mut tried = 0;
+    for entry in tar::Archive::new(stream).entries().expect("tar") {
+        let mut entry = entry.expect("an entry");
+        let path = entry.path().expect("a path").to_string_lossy().into_owned();
+        if !path.ends_with(".json") {
+            continue;
+        }
+        let mut bytes = Vec::new();
+        entry.read_to_end(&mut bytes).expect("bytes");
+        let sample: Value = serde_json::from_slice(&bytes).expect("JSON");
+        let Some(api_version) = sample["apiVersion"].as_str() else { continue };
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        let kind = sample["kind"].as_str().expect("text");
+        let Some(spec) = catalogue().by_kind(group, version, kind) else { continue };
+        let (decoded, warnings) = spec.decode(&bytes, FieldValidation::Strict).expect(&path);
+        assert_eq!(warnings, Vec::<String>::new(), "{path}");
+        let mut differences = Vec::new();
+        compare(&sample, &decoded, "", &mut differences);
+        assert_eq!(differences, Vec::<String>::new(), "{path}");
+        tried += 1;
+    }
+    assert!(tried >= 20, "only {tried} kinds were found");
+}
+
+fn compare(sample: &Value, decoded: &Value, path: &str, out: &mut Vec<String>) {
+    match (sample, decoded) {
+        (Value::Object(a), Value::Object(b)) => {
+            for key in a.keys().chain(b.keys().filter(|key| !a.contains_key(*key))) {
+                let (a, b) = (&sample[key], &decoded[key]);
+                compare(a, b, &format!("{path}.{key}"), out);
+            }
+        }
+        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
+            for (index, (a, b)) in a.iter().zip(b).enumerate() {
+                compare(a, b, &format!("{path}[{index}]"), out);
+            }
+        }
+        (a, b) if a == b => {}
+        (a, b) => out.push(format!("{path}: {a} became {b}")),
+    }
+}
