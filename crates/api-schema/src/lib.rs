@@ -18,6 +18,8 @@ pub mod fault;
 mod hooks;
 mod lifecycle;
 pub mod meta;
+pub mod openapi;
+mod protobuf;
 mod resource;
 mod scale;
 mod shape;

@@ -113,17 +113,29 @@ pub(crate) fn content_type(headers: &HeaderMap) -> String {
     media_type.trim().to_ascii_lowercase()
 }
 
+/// How a request's body is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Written {
+    /// `application/json`.
+    Json,
+    /// `application/yaml`.
+    Yaml,
+    /// `application/vnd.kubernetes.protobuf`; read, but not written.
+    Protobuf,
+}
+
 /// How an object in a request's body is written; JSON where nothing is said.
 ///
 /// # Errors
 /// 415 for media types that are not read.
-pub(crate) fn body_format(headers: &HeaderMap) -> Result<Format, Status> {
+pub(crate) fn body_format(headers: &HeaderMap) -> Result<Written, Status> {
     match content_type(headers).as_str() {
-        "" | "application/json" | "*/*" => Ok(Format::Json),
-        "application/yaml" => Ok(Format::Yaml),
+        "" | "application/json" | "*/*" => Ok(Written::Json),
+        "application/yaml" => Ok(Written::Yaml),
+        "application/vnd.kubernetes.protobuf" => Ok(Written::Protobuf),
         _ => Err(Status::failure(
             Reason::UnsupportedMediaType,
-            "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml",
+            "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml, application/vnd.kubernetes.protobuf",
         )),
     }
 }

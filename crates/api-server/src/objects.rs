@@ -6,7 +6,7 @@ use api_object::Status;
 use api_registry::{
     Body as Sent, DeleteOptions, ListOptions, Patch, Request, Watch, WriteOptions, Written,
 };
-use api_schema::ResourceSpec;
+use api_schema::{ResourceSpec, ShapeRef};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use serde_json::Value;
@@ -16,7 +16,7 @@ use crate::{
     body::{Body, RequestBody},
     chain::{Asked, method_not_allowed},
     counts::Label,
-    negotiate::{self, Accept, Format, Offer},
+    negotiate::{self, Accept, Offer, Written as Format},
     path::ResourcePath,
     respond::{self, Reply},
     view::{IncludeObject, Shown},
@@ -83,13 +83,13 @@ pub(crate) async fn serve(
         }
         "create" => {
             let options = WriteOptions::from_pairs("CreateOptions", &asked.query)?;
-            let (body, warnings) = sent(&mut asked).await?;
+            let (body, warnings) = sent(&mut asked, &request).await?;
             let written = registry.create(&request, body, options).await?;
             written_reply(&asked, accept, &shown, written, warnings)
         }
         "update" => {
             let options = WriteOptions::from_pairs("UpdateOptions", &asked.query)?;
-            let (body, warnings) = sent(&mut asked).await?;
+            let (body, warnings) = sent(&mut asked, &request).await?;
             let written = registry.update(&request, body, options).await?;
             written_reply(&asked, accept, &shown, written, warnings)
         }
@@ -102,7 +102,7 @@ pub(crate) async fn serve(
             written_reply(&asked, accept, &shown, written, Vec::new())
         }
         "delete" => {
-            let options = delete_options(&mut asked).await?;
+            let options = delete_options(&mut asked, &spec).await?;
             let deleted = registry.delete(&request, &options).await?;
             let accepted = !deleted.gone && options.orphan_dependents == Some(false);
             let code = if accepted { 202 } else { 200 };
@@ -113,7 +113,7 @@ pub(crate) async fn serve(
         }
         "deletecollection" => {
             let list = ListOptions::from_pairs(&asked.query)?;
-            let options = delete_options(&mut asked).await?;
+            let options = delete_options(&mut asked, &spec).await?;
             let listed = registry.delete_collection(&request, &list, &options).await?;
             Ok(respond::object(accept, asked.pretty(), 200, shown.list(&listed)?))
         }
@@ -133,13 +133,23 @@ async fn read(asked: &mut Asked) -> Result<Bytes, Status> {
 }
 
 /// The object in the request's body, and what is odd about how it is written.
-async fn sent(asked: &mut Asked) -> Result<(Sent, Vec<String>), Status> {
+async fn sent(asked: &mut Asked, request: &Request) -> Result<(Sent, Vec<String>), Status> {
     let format = negotiate::body_format(&asked.head.headers)?;
     let bytes = read(asked).await?;
-    match format {
-        Format::Json => Ok((Sent::Json(bytes), Vec::new())),
-        Format::Yaml => Ok((Sent::Tree(yaml(&bytes)?), Vec::new())),
-    }
+    let body = match format {
+        Format::Json => Sent::Json(bytes),
+        Format::Yaml => Sent::Tree(yaml(&bytes)?),
+        Format::Protobuf => {
+            let sub = request.spec.subresource(&request.subresource);
+            let shape = sub.and_then(|sub| sub.shape.as_ref()).unwrap_or(&request.spec.shape);
+            Sent::Tree(protobuf(shape, &bytes)?)
+        }
+    };
+    Ok((body, Vec::new()))
+}
+
+fn protobuf(shape: &ShapeRef, bytes: &[u8]) -> Result<Value, Status> {
+    shape.decode_protobuf(bytes).map_err(Status::bad_request)
 }
 
 fn yaml(bytes: &[u8]) -> Result<Value, Status> {
@@ -147,12 +157,17 @@ fn yaml(bytes: &[u8]) -> Result<Value, Status> {
         .map_err(|error| Status::bad_request(format!("error converting YAML to JSON: {error}")))
 }
 
-async fn delete_options(asked: &mut Asked) -> Result<DeleteOptions, Status> {
+async fn delete_options(asked: &mut Asked, spec: &ResourceSpec) -> Result<DeleteOptions, Status> {
     let format = negotiate::body_format(&asked.head.headers)?;
     let bytes = read(asked).await?;
     let body: Option<Value> = match format {
         _ if bytes.iter().all(u8::is_ascii_whitespace) => None,
         Format::Yaml => Some(yaml(&bytes)?),
+        Format::Protobuf => {
+            let shape = ShapeRef::find(&spec.shape.schema, "meta/v1.DeleteOptions")
+                .ok_or_else(|| Status::internal("the schema has no DeleteOptions"))?;
+            Some(protobuf(&shape, &bytes)?)
+        }
         Format::Json => Some(serde_json::from_slice(&bytes).map_err(|error| {
             Status::bad_request(format!("couldn't get version/kind; json parse error: {error}"))
         })?),
