@@ -1,0 +1,238 @@
+//! Shapes as JSON schemas.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value, json};
+
+use super::{Dialect, gvk};
+use crate::{Field, Holds, ListType, ResourceSpec, Schema, ShapeId, Type};
+
+const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
+const QUANTITY: &str = "io.k8s.apimachinery.pkg.api.resource.Quantity";
+const INT_OR_STRING: &str = "io.k8s.apimachinery.pkg.util.intstr.IntOrString";
+const RAW: &str = "io.k8s.apimachinery.pkg.runtime.RawExtension";
+
+/// Shapes that every document has, since requests and answers of all kinds do.
+pub(super) const SHARED: [&str; 3] =
+    ["meta/v1.DeleteOptions", "meta/v1.ListMeta", "meta/v1.Status"];
+
+/// `core/v1.Pod` → `io.k8s.api.core.v1.Pod`.
+pub(super) fn name(shape: &str) -> String {
+    match shape.split_once('/') {
+        Some(("meta", rest)) => {
+            format!("{META}.{}", rest.strip_prefix("v1.").unwrap_or(rest))
+        }
+        Some((package, rest)) => format!("io.k8s.api.{package}.{rest}"),
+        None => shape.to_owned(),
+    }
+}
+
+/// The name of the list of a kind.
+pub(super) fn list_name(row: &ResourceSpec) -> String {
+    format!("{}List", name(row.shape.schema.name(row.shape.id)))
+}
+
+/// Every schema that the rows need.
+pub(super) fn all(rows: &[&ResourceSpec], dialect: Dialect) -> Value {
+    let mut out = Map::new();
+    let mut kinds: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    let mut seen = BTreeSet::new();
+    for row in rows {
+        let schema = &row.shape.schema;
+        let of_row = name(schema.name(row.shape.id));
+        kinds.entry(of_row.clone()).or_default().push(gvk(&row.group, &row.version, &row.kind));
+        let mut writer = Writer { schema, dialect, out: &mut out, seen: &mut seen };
+        writer.add(row.shape.id);
+        SHARED.into_iter().filter_map(|name| schema.find(name)).for_each(|id| writer.add(id));
+        for sub in &row.subresources {
+            let Some(shape) = &sub.shape else { continue };
+            writer.add(shape.id);
+            let of_sub = kinds.entry(name(shape.schema.name(shape.id))).or_default();
+            let kind = gvk(&sub.kind.group, &sub.kind.version, &sub.kind.kind);
+            if !of_sub.contains(&kind) {
+                of_sub.push(kind);
+            }
+        }
+        if !row.list_kind.is_empty() {
+            let list = list_of(row, &of_row, dialect);
+            out.insert(list_name(row), list);
+        }
+    }
+    kinds.insert(format!("{META}.Status"), vec![gvk("", "v1", "Status")]);
+    kinds.insert(format!("{META}.DeleteOptions"), vec![gvk("", "v1", "DeleteOptions")]);
+    for (name, kinds) in kinds {
+        if let Some(Value::Object(schema)) = out.get_mut(&name) {
+            schema.insert("x-kubernetes-group-version-kind".into(), kinds.into());
+        }
+    }
+    for (name, schema) in primitives(dialect) {
+        out.insert(name, schema);
+    }
+    Value::Object(out)
+}
+
+fn list_of(row: &ResourceSpec, element: &str, dialect: Dialect) -> Value {
+    json!({
+        "type": "object",
+        "required": ["items"],
+        "properties": {
+            "apiVersion": { "type": "string" },
+            "kind": { "type": "string" },
+            "metadata": dialect.reference(&format!("{META}.ListMeta")),
+            "items": { "type": "array", "items": dialect.reference(element) },
+        },
+        "x-kubernetes-group-version-kind": [gvk(&row.group, &row.version, &row.list_kind)],
+    })
+}
+
+fn primitives(dialect: Dialect) -> [(String, Value); 6] {
+    let (quantity, int_or_string) = match dialect {
+        Dialect::V2 => {
+            (json!({ "type": "string" }), json!({ "type": "string", "format": "int-or-string" }))
+        }
+        Dialect::V3 => (
+            json!({ "oneOf": [{ "type": "string" }, { "type": "number" }] }),
+            json!({
+                "format": "int-or-string",
+                "oneOf": [{ "type": "integer" }, { "type": "string" }],
+            }),
+        ),
+    };
+    [
+        (QUANTITY.into(), quantity),
+        (INT_OR_STRING.into(), int_or_string),
+        (RAW.into(), json!({ "type": "object" })),
+        (format!("{META}.Time"), json!({ "type": "string", "format": "date-time" })),
+        (format!("{META}.MicroTime"), json!({ "type": "string", "format": "date-time" })),
+        (format!("{META}.Duration"), json!({ "type": "string" })),
+    ]
+}
+
+struct Writer<'a> {
+    schema: &'a Schema,
+    dialect: Dialect,
+    out: &'a mut Map<String, Value>,
+    seen: &'a mut BTreeSet<String>,
+}
+
+impl Writer<'_> {
+    /// Writes a shape and all that it refers to.
+    fn add(&mut self, id: ShapeId) {
+        let mut open = vec![id];
+        while let Some(id) = open.pop() {
+            let name = name(self.schema.name(id));
+            if !self.seen.insert(name.clone()) {
+                continue;
+            }
+            let mut properties = Map::new();
+            let mut required = Vec::new();
+            for field in self.schema.fields(id) {
+                let field_name = self.schema.field_name(field);
+                properties.insert(field_name.into(), self.property(field));
+                if field.required {
+                    required.push(Value::from(field_name));
+                }
+                if let Type::Struct(inner) = field.ty {
+                    open.push(inner);
+                }
+            }
+            let mut schema = Map::new();
+            schema.insert("type".into(), "object".into());
+            if !properties.is_empty() {
+                schema.insert("properties".into(), properties.into());
+            }
+            if !required.is_empty() {
+                schema.insert("required".into(), required.into());
+            }
+            if self.schema.shape(id).atomic {
+                schema.insert("x-kubernetes-map-type".into(), "atomic".into());
+            }
+            if self.schema.shape(id).preserve_unknown {
+                schema.insert("x-kubernetes-preserve-unknown-fields".into(), true.into());
+            }
+            self.out.insert(name, schema.into());
+        }
+    }
+
+    fn property(&self, field: &Field) -> Value {
+        let element = self.element(field);
+        let mut property = match field.holds {
+            Holds::List => json!({ "type": "array", "items": element }),
+            Holds::Map => json!({ "type": "object", "additionalProperties": element }),
+            Holds::One | Holds::Pointer => element,
+        };
+        let Value::Object(map) = &mut property else { return property };
+        let mut extra = Map::new();
+        let description = self.schema.description(field);
+        if !description.is_empty() {
+            extra.insert("description".into(), description.into());
+        }
+        if let Ok(default) = serde_json::from_str::<Value>(self.schema.default_text(field)) {
+            extra.insert("default".into(), default);
+        }
+        if field.holds == Holds::List {
+            let list_type = match field.list_type {
+                ListType::Unset => None,
+                ListType::Atomic => Some("atomic"),
+                ListType::Set => Some("set"),
+                ListType::Map => Some("map"),
+            };
+            if let Some(list_type) = list_type {
+                extra.insert("x-kubernetes-list-type".into(), list_type.into());
+            }
+            let keys: Vec<&str> = self.schema.keys(field).collect();
+            if !keys.is_empty() {
+                extra.insert("x-kubernetes-list-map-keys".into(), keys.into());
+            }
+        } else if field.list_type == ListType::Atomic {
+            extra.insert("x-kubernetes-map-type".into(), "atomic".into());
+        }
+        let strategy = match (field.patch_merge, field.patch_retain_keys) {
+            (true, true) => "merge,retainKeys",
+            (true, false) => "merge",
+            (false, true) => "retainKeys",
+            (false, false) => "",
+        };
+        if !strategy.is_empty() {
+            extra.insert("x-kubernetes-patch-strategy".into(), strategy.into());
+        }
+        let key = self.schema.merge_key(field);
+        if !key.is_empty() {
+            extra.insert("x-kubernetes-patch-merge-key".into(), key.into());
+        }
+        // Beside a reference nothing else counts in version 3.
+        if self.dialect == Dialect::V3 && map.contains_key("$ref") && !extra.is_empty() {
+            let reference = std::mem::take(map);
+            map.insert("allOf".into(), vec![Value::Object(reference)].into());
+        }
+        map.append(&mut extra);
+        property
+    }
+
+    fn element(&self, field: &Field) -> Value {
+        let reference = |name: &str| self.dialect.reference(name);
+        match field.ty {
+            Type::String => {
+                let values: Vec<&str> = self.schema.values(field).collect();
+                match values.is_empty() || self.dialect == Dialect::V2 {
+                    true => json!({ "type": "string" }),
+                    false => json!({ "type": "string", "enum": values }),
+                }
+            }
+            Type::Bool => json!({ "type": "boolean" }),
+            Type::Int32 => json!({ "type": "integer", "format": "int32" }),
+            Type::Int64 => json!({ "type": "integer", "format": "int64" }),
+            Type::Float64 => json!({ "type": "number", "format": "double" }),
+            Type::Strings => json!({ "type": "array", "items": { "type": "string" } }),
+            Type::Bytes => json!({ "type": "string", "format": "byte" }),
+            Type::Any => json!({}),
+            Type::Object => reference(RAW),
+            Type::Quantity => reference(QUANTITY),
+            Type::IntOrString => reference(INT_OR_STRING),
+            Type::Time => reference(&format!("{META}.Time")),
+            Type::MicroTime => reference(&format!("{META}.MicroTime")),
+            Type::Duration => reference(&format!("{META}.Duration")),
+            Type::Struct(id) => reference(&name(self.schema.name(id))),
+        }
+    }
+}
