@@ -16,6 +16,7 @@ mod listen;
 mod negotiate;
 mod objects;
 mod openapi;
+mod openapi_v2;
 mod path;
 mod respond;
 mod server;
