@@ -172,6 +172,11 @@ impl Cluster {
         self.server = Some(server);
     }
 
+    /// The server's process: `nsenter` becomes it.
+    pub fn server_pid(&self) -> u32 {
+        self.server.as_ref().expect("the server runs").id()
+    }
+
     /// What the server wrote.
     pub fn log(&self) -> String {
         fs::read_to_string(self.path("server.log")).unwrap_or_default()

@@ -68,7 +68,12 @@ fn new_identity() -> io::Result<([u8; 16], u64)> {
     Ok((cluster, (u64::from_le_bytes(node) >> 12).max(1)))
 }
 
-fn lock(dir: &Path) -> Result<File, OpenError> {
+/// Takes the lock of a store's directory, as long as the file is open: for those who
+/// must know that no server runs.
+///
+/// # Errors
+/// [`OpenError::InUse`] where one does.
+pub fn lock(dir: &Path) -> Result<File, OpenError> {
     let path = dir.join("lock");
     let opened = OpenOptions::new()
         .read(true)

@@ -50,7 +50,7 @@ use crate::{
     log::{Log, LogOptions, writer::Writer},
     proposer::Proposer,
 };
-pub use crate::{log::writer::LogStats, stats::Stats};
+pub use crate::{dir::lock, log::writer::LogStats, stats::Stats};
 
 /// What entries this version may write; see `FeatureLevel` in `store.proto`.
 const FEATURE_LEVEL: u32 = 1;

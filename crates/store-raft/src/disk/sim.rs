@@ -42,7 +42,8 @@ struct State {
     files: BTreeMap<u64, Vec<u8>>,
     next: u64,
     steps: Vec<Step>,
-    initial: Option<(BTreeMap<String, u64>, BTreeMap<u64, Vec<u8>>)>,
+    /// What was there before the first step.
+    initial: (BTreeMap<String, u64>, BTreeMap<u64, Vec<u8>>),
     /// Writes and syncs fail once so many more steps were made.
     fail_after: Option<usize>,
 }
@@ -92,7 +93,7 @@ impl SimDisk {
     /// after the last directory sync as well.
     pub fn crash_at(&self, steps: usize, bytes: usize, keep_unsynced: bool) -> Self {
         let state = self.lock();
-        let (mut names, mut files) = state.initial.clone().unwrap_or_default();
+        let (mut names, mut files) = state.initial.clone();
         let happened = &state.steps[..steps.min(state.steps.len())];
         let last_sync = |id: u64| {
             happened.iter().rposition(|step| matches!(step, Step::Sync(other) if *other == id))
@@ -107,10 +108,10 @@ impl SimDisk {
                         names.insert(name.clone(), *id);
                     }
                 }
-                Step::Write { file, offset, bytes } => {
-                    if keep_unsynced || last_sync(*file).is_some_and(|sync| at < sync) {
-                        write(files.entry(*file).or_default(), *offset, bytes);
-                    }
+                Step::Write { file, offset, bytes }
+                    if keep_unsynced || last_sync(*file).is_some_and(|sync| at < sync) =>
+                {
+                    write(files.entry(*file).or_default(), *offset, bytes);
                 }
                 Step::Rename(from, to) if name_lasts => {
                     if let Some(id) = names.remove(from) {
@@ -130,7 +131,7 @@ impl SimDisk {
             }
         }
         let next = state.next;
-        let initial = Some((names.clone(), files.clone()));
+        let initial = (names.clone(), files.clone());
         let state = State { names, files, next, initial, ..State::default() };
         Self { state: Arc::new(Mutex::new(state)) }
     }

@@ -1,0 +1,71 @@
+//! What the kernel says of a process.
+
+use std::{fs, path::Path, time::Duration};
+
+/// A process by its number.
+pub struct Process(u32);
+
+/// What it has used since it began.
+pub struct Usage {
+    pub cpu: Duration,
+    pub written_bytes: u64,
+}
+
+impl Process {
+    pub fn new(pid: u32) -> Self {
+        Self(pid)
+    }
+
+    pub fn usage(&self) -> Usage {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.0)).expect("the process runs");
+        // The name in parentheses may hold spaces; utime and stime are fields
+        // 14 and 15, in ticks of 10 ms (proc(5)).
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
+        let ticks: u64 =
+            [11, 12].iter().filter_map(|at| fields.get(*at)?.parse::<u64>().ok()).sum();
+        let io = fs::read_to_string(format!("/proc/{}/io", self.0)).expect("the process runs");
+        let written = io.lines().find_map(|line| line.strip_prefix("write_bytes: ")?.parse().ok());
+        Usage { cpu: Duration::from_millis(ticks * 10), written_bytes: written.unwrap_or(0) }
+    }
+
+    pub fn resident_mb(&self) -> f64 {
+        kib(&format!("/proc/{}/status", self.0), "VmRSS:") / 1000.0 * 1.024
+    }
+}
+
+fn kib(file: &str, key: &str) -> f64 {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    text.lines()
+        .find_map(|line| line.strip_prefix(key)?.split_whitespace().next()?.parse().ok())
+        .unwrap_or(0.0)
+}
+
+/// The mean proportional set size of the shims of a server's pods: processes
+/// named as shims are whose files are in the server's data directory.
+pub fn children_pss_mb(_server: u32, data_dir: &Path) -> f64 {
+    let data_dir = data_dir.to_string_lossy().into_owned();
+    let mut sizes = Vec::new();
+    for entry in fs::read_dir("/proc").expect("procfs").flatten() {
+        let path = entry.path();
+        let name = fs::read_to_string(path.join("comm")).unwrap_or_default();
+        let line = fs::read(path.join("cmdline")).unwrap_or_default();
+        if name.contains("shim") && String::from_utf8_lossy(&line).contains(&data_dir) {
+            sizes.push(kib(&path.join("smaps_rollup").to_string_lossy(), "Pss:") / 1000.0 * 1.024);
+        }
+    }
+    sizes.iter().sum::<f64>() / sizes.len().max(1) as f64
+}
+
+/// Which machine this is.
+pub fn machine() -> String {
+    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or(": unknown");
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let memory = kib("/proc/meminfo", "MemTotal:") / 1e6 * 1.024;
+    format!(
+        "{cores} × {}, {memory:.0} GB, Linux {}",
+        model.trim_start_matches([' ', '\t', ':']),
+        kernel.trim()
+    )
+}
