@@ -39,7 +39,7 @@ struct Merge<'s> {
 
 /// How a field merges; for fields that no shape names, like plain JSON.
 #[derive(Clone, Copy, Default)]
-struct Strategy<'s> {
+struct FieldRule<'s> {
     inner: Option<ShapeId>,
     merge_list: bool,
     key: &'s str,
@@ -48,16 +48,16 @@ struct Strategy<'s> {
 type Tree = Map<String, Value>;
 
 impl<'s> Merge<'s> {
-    fn strategy(&self, shape: Option<ShapeId>, name: &str) -> Strategy<'s> {
+    fn strategy(&self, shape: Option<ShapeId>, name: &str) -> FieldRule<'s> {
         let Some(field) = shape.and_then(|id| self.schema.field(id, name)) else {
-            return Strategy::default();
+            return FieldRule::default();
         };
         let inner = match field.ty {
             Type::Struct(id) if field.holds != Holds::Map => Some(id),
             _ => None,
         };
         let key = self.schema.merge_key(field);
-        Strategy { inner, merge_list: merges(field), key }
+        FieldRule { inner, merge_list: merges(field), key }
     }
 
     fn map(&self, mut into: Tree, mut patch: Tree, shape: Option<ShapeId>) -> Result<Tree, String> {
@@ -128,7 +128,7 @@ impl<'s> Merge<'s> {
         &self,
         before: Vec<Value>,
         mut patch: Vec<Value>,
-        strategy: Strategy<'_>,
+        strategy: FieldRule<'_>,
         order: Option<&Vec<Value>>,
     ) -> Result<Vec<Value>, String> {
         let key = strategy.key;
@@ -262,3 +262,6 @@ fn in_order(merged: Vec<Value>, order: &[Value], server: &[Value], key: &str) ->
         out.extend(if take_rest { rest.next() } else { ordered.next() });
     }
 }
+
+#[cfg(test)]
+mod tests;
