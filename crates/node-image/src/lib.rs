@@ -1,1 +1,34 @@
 //! Images: pull, import, verify, unpack, collect garbage.
+//!
+//! This crate knows no pods and no containers: it turns a name, a tarball or
+//! bytes into directories that an overlay mount takes as its lower layers. It
+//! keeps what was unpacked and the small JSON documents, not the compressed
+//! layers, so an image is on the disk once.
+//!
+//! Reading starts at [`ImageStore`]. `unpack` is the only code that writes what
+//! strangers wrote, `registry` the only code that talks to the network, `gc`
+//! decides what may go.
+
+#![warn(missing_docs)]
+
+mod builtin;
+mod compression;
+mod digest;
+mod error;
+pub mod gc;
+mod import;
+mod layers;
+mod oci;
+mod pull;
+mod reference;
+mod registry;
+mod store;
+mod unpack;
+
+pub use builtin::BuiltinFile;
+pub use digest::Digest;
+pub use error::ImageError;
+pub use oci::ImageConfig;
+pub use pull::{Auth, PullOptions};
+pub use reference::{InvalidReference, Reference};
+pub use store::{Image, ImageStore};

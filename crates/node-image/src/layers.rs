@@ -1,0 +1,188 @@
+//! Unpacked layers, one directory each: `layers/<chain ID>/fs`.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read},
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Digest, ImageError, compression::decompress, digest::HashingReader, unpack::unpack};
+
+/// The folder of unpacked layers, and one beside it for unfinished work.
+pub(crate) struct Layers {
+    dir: PathBuf,
+    tmp: PathBuf,
+    counter: AtomicU64,
+}
+
+/// What is known of an unpacked layer; `layers/<chain ID>/layer.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct LayerInfo {
+    version: u32,
+    pub(crate) diff_id: Digest,
+    /// Bytes of its regular files.
+    pub(crate) size_bytes: u64,
+}
+
+/// What a layer must turn out to be.
+pub(crate) struct Expected<'a> {
+    /// How errors call it.
+    pub(crate) what: &'a str,
+    pub(crate) chain: Digest,
+    pub(crate) diff_id: Digest,
+    /// Of the bytes as they come in, where that is known.
+    pub(crate) compressed: Option<Digest>,
+}
+
+impl Layers {
+    /// Opens the folder and removes what a crash left unfinished.
+    pub(crate) fn open(root: &Path) -> Result<Self, ImageError> {
+        let (dir, tmp) = (root.join("layers"), root.join("tmp"));
+        match fs::remove_dir_all(&tmp) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(ImageError::io(&tmp)(error));
+            }
+            _ => {}
+        }
+        for dir in [&dir, &tmp] {
+            fs::create_dir_all(dir).map_err(ImageError::io(dir))?;
+        }
+        Ok(Self { dir, tmp, counter: AtomicU64::new(0) })
+    }
+
+    /// Where the files of a layer are, once it is there.
+    pub(crate) fn path(&self, chain: &Digest) -> PathBuf {
+        self.dir.join(chain.hex()).join("fs")
+    }
+
+    /// The layer's size and digest; `None` where it is not there.
+    pub(crate) fn info(&self, chain: &Digest) -> Option<LayerInfo> {
+        let text = fs::read(self.dir.join(chain.hex()).join("layer.json")).ok()?;
+        serde_json::from_slice(&text).ok()
+    }
+
+    /// A path for unfinished work, unique in this process.
+    pub(crate) fn scratch(&self, what: &str) -> PathBuf {
+        let count = self.counter.fetch_add(1, Ordering::Relaxed);
+        self.tmp.join(format!("{what}-{count}"))
+    }
+
+    /// Unpacks a layer, checks it, and only then gives it its place.
+    pub(crate) fn add(
+        &self,
+        source: impl Read,
+        expected: &Expected<'_>,
+    ) -> Result<LayerInfo, ImageError> {
+        let scratch = self.scratch("layer");
+        let fs_dir = scratch.join("fs");
+        fs::create_dir_all(&fs_dir).map_err(ImageError::io(&fs_dir))?;
+        let added = self.add_in(source, expected, &scratch, &fs_dir);
+        if added.is_err()
+            && let Err(error) = fs::remove_dir_all(&scratch)
+        {
+            tracing::warn!("{}: {error}", scratch.display());
+        }
+        added
+    }
+
+    fn add_in(
+        &self,
+        source: impl Read,
+        expected: &Expected<'_>,
+        scratch: &Path,
+        fs_dir: &Path,
+    ) -> Result<LayerInfo, ImageError> {
+        let archive = |text: String| ImageError::Archive { layer: expected.what.into(), text };
+        let broken = |error: io::Error| archive(format!("it is damaged or cut short: {error}"));
+        let mut compressed = HashingReader::new(source);
+        let (unpacked, diff_id) = {
+            let plain = decompress(&mut compressed).map_err(broken)?;
+            let mut plain = HashingReader::new(plain);
+            let unpacked = unpack(&mut plain, fs_dir).map_err(archive)?;
+            (unpacked, plain.finish().map_err(broken)?)
+        };
+        let digest = compressed.finish().map_err(broken)?;
+        let check = |what: &str, expected: Digest, found: Digest| match expected == found {
+            true => Ok(()),
+            false => Err(ImageError::DigestMismatch { what: what.into(), expected, found }),
+        };
+        if let Some(promised) = expected.compressed {
+            check(expected.what, promised, digest)?;
+        }
+        check(&format!("{} (unpacked)", expected.what), expected.diff_id, diff_id)?;
+        let info = LayerInfo { version: 1, diff_id, size_bytes: unpacked.bytes };
+        write_json(&scratch.join("layer.json"), &info)?;
+        // Before the name says that the layer is there, all of it is.
+        sync_fs(scratch)?;
+        let place = self.dir.join(expected.chain.hex());
+        match fs::rename(scratch, &place) {
+            Ok(()) => sync_dir(&self.dir)?,
+            // Another image brought the same layer in the meantime.
+            Err(_) if place.join("layer.json").exists() => {
+                fs::remove_dir_all(scratch).map_err(ImageError::io(scratch))?;
+            }
+            Err(error) => return Err(ImageError::io(place)(error)),
+        }
+        Ok(info)
+    }
+
+    /// All layers on the disk.
+    pub(crate) fn list(&self) -> Result<Vec<Digest>, ImageError> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.dir).map_err(ImageError::io(&self.dir))? {
+            let name = entry.map_err(ImageError::io(&self.dir))?.file_name();
+            found.extend(name.to_str().and_then(Digest::from_hex));
+        }
+        Ok(found)
+    }
+
+    /// Removes a layer; half of one is never seen under its name.
+    pub(crate) fn remove(&self, chain: &Digest) -> Result<(), ImageError> {
+        let place = self.dir.join(chain.hex());
+        let scratch = self.scratch("removed");
+        match fs::rename(&place, &scratch) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            renamed => renamed.map_err(ImageError::io(&place))?,
+        }
+        fs::remove_dir_all(&scratch).map_err(ImageError::io(&scratch))
+    }
+}
+
+/// Writes a small document so that it is there whole or not at all.
+pub(crate) fn replace_json(path: &Path, value: &impl Serialize) -> Result<(), ImageError> {
+    let partial = path.with_extension("partial");
+    write_json(&partial, value)?;
+    fs::rename(&partial, path).map_err(ImageError::io(path))?;
+    sync_dir(path.parent().unwrap_or(path))
+}
+
+fn write_json(path: &Path, value: &impl Serialize) -> Result<(), ImageError> {
+    let bytes = serde_json::to_vec(value).expect("plain data");
+    write_synced(path, &bytes)
+}
+
+pub(crate) fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), ImageError> {
+    let write = || {
+        let mut file = File::create(path)?;
+        io::Write::write_all(&mut file, bytes)?;
+        file.sync_all()
+    };
+    write().map_err(ImageError::io(path))
+}
+
+pub(crate) fn sync_dir(dir: &Path) -> Result<(), ImageError> {
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(ImageError::io(dir))
+}
+
+/// One call for thousands of small files.
+fn sync_fs(dir: &Path) -> Result<(), ImageError> {
+    let sync = || {
+        let dir = File::open(dir)?;
+        rustix::fs::syncfs(dir).map_err(io::Error::from)
+    };
+    sync().map_err(ImageError::io(dir))
+}

@@ -1,0 +1,383 @@
+//! The images of a node: their names, their configuration, their layers.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Digest, ImageConfig, ImageError, Reference, gc,
+    layers::{Layers, replace_json},
+    oci::{ConfigFile, parse_json},
+};
+
+/// An image that can be run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// The digest of its configuration.
+    pub id: Digest,
+    /// Complete names with a tag: `docker.io/library/nginx:latest`.
+    pub repo_tags: Vec<String>,
+    /// Names with the digest that they were pulled by.
+    pub repo_digests: Vec<String>,
+    /// Bytes of all files of all layers; layers shared with other images count.
+    pub size_bytes: u64,
+    /// What to run, and how.
+    pub config: ImageConfig,
+    /// The directories of its layers, the top-most first: overlayfs' `lowerdir`.
+    pub layer_dirs: Vec<PathBuf>,
+    /// Never collected: it came with the program.
+    pub pinned: bool,
+    /// Seconds since 1970 when it came to this node.
+    pub added_at: u64,
+    chains: Vec<Digest>,
+}
+
+impl Image {
+    /// `sha256:…`, as a container's `imageID` has it where there is no digest.
+    pub fn id_string(&self) -> String {
+        self.id.to_string()
+    }
+}
+
+/// An image on disk: `images/<ID>.json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Stored {
+    version: u32,
+    id: Digest,
+    repo_tags: Vec<String>,
+    repo_digests: Vec<String>,
+    size_bytes: u64,
+    config: ImageConfig,
+    /// Chain IDs, the lowest first.
+    layers: Vec<Digest>,
+    pinned: bool,
+    added_at: u64,
+}
+
+/// The newest version of [`Stored`].
+const STORED_VERSION: u32 = 1;
+
+/// All images under one directory, which belongs to one process.
+pub struct ImageStore {
+    root: PathBuf,
+    pub(crate) layers: Layers,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    images: BTreeMap<Digest, Arc<Image>>,
+    /// Layers of images that are being added, which no image names yet.
+    adding: BTreeMap<Digest, usize>,
+}
+
+/// Keeps layers from being collected before their image is there.
+pub(crate) struct Adding<'a> {
+    store: &'a ImageStore,
+    chains: Vec<Digest>,
+}
+
+impl Drop for Adding<'_> {
+    fn drop(&mut self) {
+        let mut state = self.store.lock();
+        for chain in &self.chains {
+            if let Some(count) = state.adding.get_mut(chain) {
+                *count -= 1;
+                if *count == 0 {
+                    state.adding.remove(chain);
+                }
+            }
+        }
+    }
+}
+
+/// An image that was unpacked and now gets its names.
+pub(crate) struct NewImage<'a> {
+    pub(crate) id: Digest,
+    pub(crate) config: &'a ConfigFile,
+    pub(crate) config_bytes: &'a [u8],
+    pub(crate) tags: Vec<String>,
+    pub(crate) digests: Vec<String>,
+    pub(crate) pinned: bool,
+}
+
+impl ImageStore {
+    /// Opens the images under a directory, which is made if it is missing.
+    /// What a crash left half done is removed.
+    ///
+    /// # Errors
+    /// Where the directory cannot be used, or an image's record does not parse.
+    pub fn open(root: impl Into<PathBuf>) -> Result<Self, ImageError> {
+        let root = root.into();
+        for dir in [root.join("images"), root.join("content/blobs/sha256")] {
+            fs::create_dir_all(&dir).map_err(ImageError::io(&dir))?;
+        }
+        let layers = Layers::open(&root)?;
+        let store = Self { root, layers, state: Mutex::default() };
+        let dir = store.root.join("images");
+        let mut images = BTreeMap::new();
+        for entry in fs::read_dir(&dir).map_err(ImageError::io(&dir))? {
+            let path = entry.map_err(ImageError::io(&dir))?.path();
+            match path.extension().and_then(|extension| extension.to_str()) {
+                Some("json") => {}
+                // Written, but not yet renamed, when the process ended.
+                _ => {
+                    fs::remove_file(&path).map_err(ImageError::io(&path))?;
+                    continue;
+                }
+            }
+            let stored = read_stored(&path)?;
+            images.insert(stored.id, Arc::new(store.image(stored)));
+        }
+        store.lock().images = images;
+        Ok(store)
+    }
+
+    /// All images, in the order of their IDs.
+    pub fn list(&self) -> Vec<Arc<Image>> {
+        self.lock().images.values().cloned().collect()
+    }
+
+    /// The image that a pod's `image` field names: a name, with or without
+    /// registry, tag and digest, or an ID. `None` where it is not here.
+    ///
+    /// # Errors
+    /// [`ImageError::InvalidName`].
+    pub fn resolve(&self, name: &str) -> Result<Option<Arc<Image>>, ImageError> {
+        let state = self.lock();
+        let id = name.parse().ok().or_else(|| Digest::from_hex(name));
+        if let Some(id) = id {
+            return Ok(state.images.get(&id).cloned());
+        }
+        let reference = Reference::parse(name)?;
+        let found = match &reference.digest {
+            Some(digest) => {
+                let name = format!("{}@{digest}", reference.name());
+                state.images.values().find(|image| image.repo_digests.contains(&name))
+            }
+            None => {
+                let name = reference.to_string();
+                state.images.values().find(|image| image.repo_tags.contains(&name))
+            }
+        };
+        Ok(found.cloned())
+    }
+
+    /// Takes a name away; the image goes with its last name, or at once where
+    /// it is named by ID. Images in `in_use` stay unless `force` is set: then
+    /// their files go from under the containers.
+    ///
+    /// # Errors
+    /// [`ImageError::NoSuchImage`], [`ImageError::InUse`], or the disk's.
+    pub fn remove(
+        &self,
+        name: &str,
+        in_use: &BTreeSet<Digest>,
+        force: bool,
+    ) -> Result<(), ImageError> {
+        let image = self.resolve(name)?;
+        let image = image.ok_or_else(|| ImageError::NoSuchImage { name: name.into() })?;
+        let by_id = name.parse::<Digest>().is_ok() || Digest::from_hex(name).is_some();
+        let mut left = Image::clone(&image);
+        if by_id {
+            left.repo_tags.clear();
+            left.repo_digests.clear();
+        } else {
+            let reference = Reference::parse(name)?;
+            left.repo_tags.retain(|tag| *tag != reference.to_string());
+            match &reference.digest {
+                Some(digest) => {
+                    let name = format!("{}@{digest}", reference.name());
+                    left.repo_digests.retain(|other| *other != name);
+                }
+                // A digest is no name by itself: it goes with its last tag.
+                None if left.repo_tags.is_empty() => left.repo_digests.clear(),
+                None => {}
+            }
+        }
+        if !left.repo_tags.is_empty() || !left.repo_digests.is_empty() {
+            return self.put(left);
+        }
+        if in_use.contains(&image.id) && !force {
+            return Err(ImageError::InUse { name: name.into() });
+        }
+        self.forget(&image.id)?;
+        self.sweep()
+    }
+
+    fn forget(&self, id: &Digest) -> Result<(), ImageError> {
+        let path = self.record_path(id);
+        fs::remove_file(&path).map_err(ImageError::io(&path))?;
+        self.lock().images.remove(id);
+        Ok(())
+    }
+
+    /// Removes images as [`gc::plan`] decides, and what no image needs.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn collect(&self, request: &gc::Request) -> Result<Vec<Arc<Image>>, ImageError> {
+        let images = self.list();
+        let chosen = gc::plan(&gc::view(&images), request);
+        let mut removed = Vec::new();
+        for image in images.into_iter().filter(|image| chosen.contains(&image.id)) {
+            self.forget(&image.id)?;
+            removed.push(image);
+        }
+        self.sweep()?;
+        Ok(removed)
+    }
+
+    /// Removes layers and documents that no image names.
+    fn sweep(&self) -> Result<(), ImageError> {
+        let on_disk = self.layers.list()?;
+        let unused = {
+            let state = self.lock();
+            let images = state.images.values().flat_map(|image| &image.chains);
+            let needed: BTreeSet<Digest> = images.chain(state.adding.keys()).copied().collect();
+            gc::unused(&on_disk, &needed)
+        };
+        for chain in unused {
+            self.layers.remove(&chain)?;
+        }
+        let blobs = self.root.join("content/blobs/sha256");
+        for entry in fs::read_dir(&blobs).map_err(ImageError::io(&blobs))? {
+            let path = entry.map_err(ImageError::io(&blobs))?.path();
+            let id = path.file_name().and_then(|name| name.to_str()).and_then(Digest::from_hex);
+            if id.is_none_or(|id| !self.lock().images.contains_key(&id)) {
+                match fs::remove_file(&path) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        return Err(ImageError::io(&path)(error));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Protects the layers of an image that is about to be added.
+    pub(crate) fn adding(&self, chains: &[Digest]) -> Adding<'_> {
+        let mut state = self.lock();
+        for chain in chains {
+            *state.adding.entry(*chain).or_insert(0) += 1;
+        }
+        Adding { store: self, chains: chains.to_vec() }
+    }
+
+    /// Records an image whose layers are all there. Its tags move here from
+    /// other images, which stay without them.
+    pub(crate) fn add(&self, new: NewImage<'_>) -> Result<Arc<Image>, ImageError> {
+        let blob = self.root.join("content/blobs/sha256").join(new.id.hex());
+        if !blob.exists() {
+            let scratch = self.layers.scratch("blob");
+            crate::layers::write_synced(&scratch, new.config_bytes)?;
+            fs::rename(&scratch, &blob).map_err(ImageError::io(&blob))?;
+        }
+        let chains = chains(&new.config.rootfs.diff_ids);
+        let infos = chains.iter().filter_map(|chain| self.layers.info(chain));
+        let size_bytes = infos.map(|info| info.size_bytes).sum();
+        for other in self.list() {
+            if other.id != new.id && other.repo_tags.iter().any(|tag| new.tags.contains(tag)) {
+                let mut left = Image::clone(&other);
+                left.repo_tags.retain(|tag| !new.tags.contains(tag));
+                // What came with an older program may go.
+                left.pinned &= !left.repo_tags.is_empty();
+                self.put(left)?;
+            }
+        }
+        let known = self.lock().images.get(&new.id).cloned();
+        let merge = |old: Option<&Vec<String>>, new: Vec<String>| {
+            let all: BTreeSet<String> = old.into_iter().flatten().cloned().chain(new).collect();
+            all.into_iter().collect::<Vec<_>>()
+        };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
+        let stored = Stored {
+            version: STORED_VERSION,
+            id: new.id,
+            repo_tags: merge(known.as_ref().map(|image| &image.repo_tags), new.tags),
+            repo_digests: merge(known.as_ref().map(|image| &image.repo_digests), new.digests),
+            size_bytes,
+            config: new.config.config.clone().unwrap_or_default(),
+            layers: chains,
+            pinned: new.pinned || known.as_ref().is_some_and(|image| image.pinned),
+            added_at: known.as_ref().map_or(now, |image| image.added_at),
+        };
+        let image = self.image(stored);
+        self.put(image.clone())?;
+        Ok(Arc::new(image))
+    }
+
+    /// Writes an image's record, unless it is as it should be already.
+    fn put(&self, image: Image) -> Result<(), ImageError> {
+        if self.lock().images.get(&image.id).is_some_and(|old| **old == image) {
+            return Ok(());
+        }
+        let stored = Stored {
+            version: STORED_VERSION,
+            id: image.id,
+            repo_tags: image.repo_tags.clone(),
+            repo_digests: image.repo_digests.clone(),
+            size_bytes: image.size_bytes,
+            config: image.config.clone(),
+            layers: image.chains.clone(),
+            pinned: image.pinned,
+            added_at: image.added_at,
+        };
+        replace_json(&self.record_path(&image.id), &stored)?;
+        self.lock().images.insert(image.id, Arc::new(image));
+        Ok(())
+    }
+
+    fn image(&self, stored: Stored) -> Image {
+        let layer_dirs = stored.layers.iter().rev().map(|chain| self.layers.path(chain)).collect();
+        Image {
+            id: stored.id,
+            repo_tags: stored.repo_tags,
+            repo_digests: stored.repo_digests,
+            size_bytes: stored.size_bytes,
+            config: stored.config,
+            layer_dirs,
+            pinned: stored.pinned,
+            added_at: stored.added_at,
+            chains: stored.layers,
+        }
+    }
+
+    fn record_path(&self, id: &Digest) -> PathBuf {
+        self.root.join("images").join(format!("{}.json", id.hex()))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The chain IDs of a stack of layers, the lowest first.
+pub(crate) fn chains(diff_ids: &[Digest]) -> Vec<Digest> {
+    let mut parent = None;
+    let chain = |diff: &Digest| {
+        parent = Some(Digest::chain(parent, *diff));
+        parent
+    };
+    diff_ids.iter().filter_map(chain).collect()
+}
+
+fn read_stored(path: &Path) -> Result<Stored, ImageError> {
+    let bytes = fs::read(path).map_err(ImageError::io(path))?;
+    let stored: Stored = parse_json(&bytes, &path.display().to_string())?;
+    if stored.version != STORED_VERSION {
+        return Err(ImageError::Malformed {
+            what: path.display().to_string(),
+            text: format!("its version {} is not known: a newer skiff wrote it", stored.version),
+        });
+    }
+    Ok(stored)
+}

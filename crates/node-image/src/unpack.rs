@@ -1,0 +1,599 @@
+//! Unpacks one layer: what a stranger's tar says becomes files under one
+//! directory, and nothing anywhere else.
+//!
+//! Every entry's parent is opened with `openat2` so that the kernel refuses to
+//! leave the directory or to follow a symbolic link, whatever stands there;
+//! the entry itself is then made by its last name. Whiteouts become what
+//! overlayfs understands (the kernel's `filesystems/overlayfs.rst`).
+
+use std::{
+    ffi::{OsStr, OsString},
+    io::{self, Read},
+    os::{
+        fd::{AsFd, AsRawFd, OwnedFd},
+        unix::ffi::{OsStrExt, OsStringExt},
+    },
+    path::Path,
+};
+
+use rustix::{
+    fs::{
+        AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid,
+        XattrFlags, chmodat, chownat, fchmod, fchown, fsetxattr, futimens, linkat, makedev,
+        mkdirat, mknodat, openat, openat2, statat, symlinkat, unlinkat, utimensat,
+    },
+    io::Errno,
+};
+use tar::{Archive, Entry, EntryType};
+
+/// What was made of a layer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Unpacked {
+    /// Bytes of all regular files.
+    pub(crate) bytes: u64,
+    /// Entries, whiteouts included.
+    pub(crate) entries: u64,
+}
+
+/// Unpacks a tar stream into an existing, empty directory. The error names the
+/// entry; what was made so far stays behind for the caller to remove.
+pub(crate) fn unpack(tar: impl Read, dir: &Path) -> Result<Unpacked, String> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = openat(CWD, dir, flags, Mode::empty())
+        .map_err(|error| format!("{}: {error}", dir.display()))?;
+    let mut unpacker = Unpacker { root, parent: None, dirs: Vec::new(), done: Unpacked::default() };
+    let mut archive = Archive::new(tar);
+    let damaged = |error: io::Error| format!("the archive is damaged or cut short: {error}");
+    for entry in archive.entries().map_err(damaged)? {
+        let mut entry = entry.map_err(damaged)?;
+        unpacker.entry(&mut entry).map_err(|text| {
+            format!("entry {:?}: {text}", OsStr::from_bytes(&entry.path_bytes()))
+        })?;
+        unpacker.done.entries += 1;
+    }
+    unpacker.finish_dirs()?;
+    Ok(unpacker.done)
+}
+
+/// Where an entry goes, from the root of the layer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    /// Without slashes at either end; empty for the root.
+    pub(crate) parent: OsString,
+    /// `None` for the root itself.
+    pub(crate) name: Option<OsString>,
+}
+
+/// Reads an entry's path. A leading slash means the layer's root, as for other
+/// tools; a `..` is refused wherever it stands, since no honest tool writes it.
+pub(crate) fn target(path: &[u8]) -> Result<Target, String> {
+    if path.contains(&0) {
+        return Err("the path holds a zero byte".into());
+    }
+    let mut parts: Vec<&[u8]> = Vec::new();
+    for part in path.split(|byte| *byte == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." => return Err("the path leaves the layer (it holds \"..\")".into()),
+            part if part.len() > 255 => return Err("the path has a part of over 255 bytes".into()),
+            part => parts.push(part),
+        }
+    }
+    let name = parts.pop().map(|name| OsString::from_vec(name.to_vec()));
+    Ok(Target { parent: OsString::from_vec(parts.join(&b'/')), name })
+}
+
+/// What a name starting with `.wh.` asks for (OCI image-spec, `layer.md`).
+#[derive(Debug, PartialEq, Eq)]
+enum Whiteout<'a> {
+    /// Nothing of the lower layers shows in this directory.
+    Opaque,
+    /// One name of the lower layers does not show.
+    Name(&'a OsStr),
+    /// AUFS' own book-keeping.
+    Ignored,
+    /// The directory itself or its parent.
+    Invalid,
+}
+
+fn whiteout(name: &OsStr) -> Option<Whiteout<'_>> {
+    match name.as_bytes().strip_prefix(b".wh.")? {
+        b".wh..opq" => Some(Whiteout::Opaque),
+        // What is hidden must be a name in this directory.
+        b"." | b".." => Some(Whiteout::Invalid),
+        rest if rest.starts_with(b".wh.") || rest.is_empty() => Some(Whiteout::Ignored),
+        rest => Some(Whiteout::Name(OsStr::from_bytes(rest))),
+    }
+}
+
+struct Unpacker {
+    root: OwnedFd,
+    /// The parent of the last entry: the next one mostly has the same.
+    parent: Option<(OsString, OwnedFd)>,
+    /// Directories and the times they get once everything is in them.
+    dirs: Vec<(OsString, Timestamps)>,
+    done: Unpacked,
+}
+
+/// What the archive says about an entry beside its content.
+struct Attributes {
+    mode: Mode,
+    uid: Uid,
+    gid: Gid,
+    times: Timestamps,
+    xattrs: Vec<(String, Vec<u8>)>,
+}
+
+impl Unpacker {
+    fn entry(&mut self, entry: &mut Entry<'_, impl Read>) -> Result<(), String> {
+        let kind = entry.header().entry_type();
+        if matches!(kind, EntryType::XGlobalHeader) {
+            return Ok(());
+        }
+        let target = target(&entry.path_bytes())?;
+        let attributes = attributes(entry)?;
+        let Some(name) = target.name else {
+            return match kind {
+                EntryType::Directory => self.finish_dir(&self.root, OsStr::new(""), &attributes),
+                _ => Err("only a directory can be the root".into()),
+            };
+        };
+        let parent = self.open_parent(&target.parent)?;
+        match whiteout(&name) {
+            Some(Whiteout::Invalid) => return Err("a whiteout of the directory itself".into()),
+            Some(Whiteout::Ignored) => return self.keep_parent(target.parent, parent),
+            Some(Whiteout::Opaque) => {
+                fsetxattr(&parent, "trusted.overlay.opaque", b"y", XattrFlags::empty())
+                    .map_err(|error| format!("the directory cannot be made opaque: {error}"))?;
+                return self.keep_parent(target.parent, parent);
+            }
+            Some(Whiteout::Name(hidden)) => {
+                self.clear(&parent, hidden, false)?;
+                mknodat(&parent, hidden, FileType::CharacterDevice, Mode::empty(), 0)
+                    .map_err(|error| format!("a whiteout cannot be made: {error}"))?;
+                return self.keep_parent(target.parent, parent);
+            }
+            None => {}
+        }
+        let exists = self.clear(&parent, &name, kind == EntryType::Directory)?;
+        match kind {
+            EntryType::Directory => {
+                if !exists {
+                    mkdirat(&parent, &name, Mode::RWXU).map_err(failed)?;
+                }
+                let mut path = target.parent.clone();
+                if !path.is_empty() {
+                    path.push("/");
+                }
+                path.push(&name);
+                let dir = openat(&parent, &name, DIR_FLAGS, Mode::empty()).map_err(failed)?;
+                self.finish_dir(&dir, &path, &attributes)?;
+                self.dirs.push((path, attributes.times));
+            }
+            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
+                self.file(&parent, &name, entry, &attributes)?;
+            }
+            EntryType::Symlink => {
+                let to = entry.link_name_bytes().ok_or("a symbolic link without a target")?;
+                symlinkat(OsStr::from_bytes(&to), &parent, &name).map_err(failed)?;
+                own(&parent, &name, &attributes)?;
+                set_times(&parent, &name, &attributes)?;
+            }
+            EntryType::Link => self.hard_link(&parent, &name, entry)?,
+            EntryType::Char | EntryType::Block | EntryType::Fifo => {
+                let header = entry.header();
+                let number = |number: io::Result<Option<u32>>| number.ok().flatten().unwrap_or(0);
+                let device = makedev(number(header.device_major()), number(header.device_minor()));
+                let file_type = match kind {
+                    EntryType::Char => FileType::CharacterDevice,
+                    EntryType::Block => FileType::BlockDevice,
+                    _ => FileType::Fifo,
+                };
+                mknodat(&parent, &name, file_type, attributes.mode, device)
+                    .map_err(|error| format!("a device cannot be made: {error}"))?;
+                own(&parent, &name, &attributes)?;
+                chmodat(&parent, &name, attributes.mode, AtFlags::empty()).map_err(failed)?;
+                set_times(&parent, &name, &attributes)?;
+            }
+            other => return Err(format!("entries of type {:?} are not known", other.as_byte())),
+        }
+        self.keep_parent(target.parent, parent)
+    }
+
+    fn keep_parent(&mut self, path: OsString, fd: OwnedFd) -> Result<(), String> {
+        self.parent = Some((path, fd));
+        Ok(())
+    }
+
+    /// Opens a directory of the layer, making those that the archive left out.
+    fn open_parent(&mut self, path: &OsStr) -> Result<OwnedFd, String> {
+        if let Some((last, fd)) = self.parent.take()
+            && last == path
+        {
+            return Ok(fd);
+        }
+        match self.open_dir(path) {
+            Err(Errno::NOENT) => {}
+            Err(Errno::LOOP) => return Err("the path goes through a symbolic link".into()),
+            Err(Errno::NOTDIR) => return Err("the path goes through what is no directory".into()),
+            opened => return opened.map_err(failed),
+        }
+        let mut made = OsString::new();
+        for part in path.as_bytes().split(|byte| *byte == b'/') {
+            let parent = self.open_dir(&made).map_err(failed)?;
+            let part = OsStr::from_bytes(part);
+            match mkdirat(&parent, part, Mode::from_raw_mode(0o755)) {
+                Ok(()) => {
+                    // The process's umask had its say in `mkdirat`.
+                    chmodat(&parent, part, Mode::from_raw_mode(0o755), AtFlags::empty())
+                        .map_err(failed)?;
+                }
+                Err(Errno::EXIST) => {}
+                Err(error) => return Err(failed(error)),
+            }
+            if !made.is_empty() {
+                made.push("/");
+            }
+            made.push(part);
+        }
+        self.open_dir(path).map_err(failed)
+    }
+
+    fn open_dir(&self, path: &OsStr) -> Result<OwnedFd, Errno> {
+        let path = if path.is_empty() { OsStr::new(".") } else { path };
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        let flags = DIR_FLAGS.difference(OFlags::NOFOLLOW);
+        openat2(&self.root, path, flags, Mode::empty(), resolve)
+    }
+
+    /// Removes what stands at a name, unless a directory takes the place of a
+    /// directory. Returns whether that is so.
+    fn clear(&mut self, parent: &OwnedFd, name: &OsStr, for_dir: bool) -> Result<bool, String> {
+        let stat = match statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => return Ok(false),
+            stat => stat.map_err(failed)?,
+        };
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+            unlinkat(parent, name, AtFlags::empty()).map_err(failed)?;
+            return Ok(false);
+        }
+        if for_dir {
+            return Ok(true);
+        }
+        // Does not follow symbolic links, and the parent is held open.
+        let path = Path::new("/proc/self/fd").join(parent.as_raw_fd().to_string()).join(name);
+        std::fs::remove_dir_all(path).map_err(|error| error.to_string())?;
+        Ok(false)
+    }
+
+    fn file(
+        &mut self,
+        parent: &OwnedFd,
+        name: &OsStr,
+        entry: &mut Entry<'_, impl Read>,
+        attributes: &Attributes,
+    ) -> Result<(), String> {
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = openat(parent, name, flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
+        let mut file = std::fs::File::from(fd);
+        let expected = entry.size();
+        let copied = io::copy(entry, &mut file)
+            .map_err(|error| format!("the archive is damaged or cut short: {error}"))?;
+        if copied != expected {
+            return Err(format!(
+                "the archive is cut short: {copied} of {expected} bytes are there"
+            ));
+        }
+        self.done.bytes += copied;
+        fchown(&file, Some(attributes.uid), Some(attributes.gid)).map_err(failed)?;
+        set_xattrs(&file, attributes)?;
+        // After the owner: a change of owner clears the set-user-ID bit.
+        fchmod(&file, attributes.mode).map_err(failed)?;
+        futimens(&file, &attributes.times).map_err(failed)
+    }
+
+    fn hard_link(
+        &self,
+        parent: &OwnedFd,
+        name: &OsStr,
+        entry: &Entry<'_, impl Read>,
+    ) -> Result<(), String> {
+        let to = entry.link_name_bytes().ok_or("a hard link without a target")?;
+        let shown = OsStr::from_bytes(&to).to_owned();
+        let to = target(&to).map_err(|text| format!("hard link to {shown:?}: {text}"))?;
+        let missing = |error: Errno| match error {
+            Errno::NOENT => format!("hard link to {shown:?}, which is not in the layer"),
+            error => format!("hard link to {shown:?}: {error}"),
+        };
+        let to_name = to.name.ok_or("a hard link to the root")?;
+        let to_parent = self.open_dir(&to.parent).map_err(missing)?;
+        linkat(&to_parent, &to_name, parent, name, AtFlags::empty()).map_err(missing)
+    }
+
+    fn finish_dir(
+        &self,
+        dir: &OwnedFd,
+        path: &OsStr,
+        attributes: &Attributes,
+    ) -> Result<(), String> {
+        let shown = || path.display().to_string();
+        let failed = |error: Errno| format!("{}: {error}", shown());
+        fchown(dir, Some(attributes.uid), Some(attributes.gid)).map_err(failed)?;
+        set_xattrs(dir, attributes)?;
+        fchmod(dir, attributes.mode).map_err(failed)
+    }
+
+    fn finish_dirs(&self) -> Result<(), String> {
+        for (path, times) in &self.dirs {
+            match self.open_dir(path) {
+                Ok(dir) => {
+                    futimens(&dir, times).map_err(|error| format!("{}: {error}", path.display()))?
+                }
+                // A later entry took its place.
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
+                Err(error) => return Err(format!("{}: {error}", path.display())),
+            }
+        }
+        Ok(())
+    }
+}
+
+const DIR_FLAGS: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+fn attributes(entry: &mut Entry<'_, impl Read>) -> Result<Attributes, String> {
+    let mut xattrs = Vec::new();
+    let mut pax_mtime = None;
+    let pax = entry.pax_extensions().map_err(|error| format!("its PAX header: {error}"))?;
+    for extension in pax.into_iter().flatten() {
+        let extension = extension.map_err(|error| format!("its PAX header: {error}"))?;
+        let Ok(key) = extension.key() else { continue };
+        if let Some(name) = key.strip_prefix("SCHILY.xattr.") {
+            xattrs.push((name.to_owned(), extension.value_bytes().to_vec()));
+        } else if key == "mtime" {
+            pax_mtime = extension.value().ok().and_then(parse_time);
+        }
+    }
+    let header = entry.header();
+    let broken = |error: io::Error| format!("its header: {error}");
+    let seconds = i64::try_from(header.mtime().map_err(broken)?).unwrap_or(0);
+    let mtime = pax_mtime.unwrap_or(Timespec { tv_sec: seconds, tv_nsec: 0 });
+    let id = |id: u64| u32::try_from(id).map_err(|_| format!("user or group {id} is too large"));
+    Ok(Attributes {
+        mode: Mode::from_raw_mode(header.mode().map_err(broken)? & 0o7777),
+        uid: Uid::from_raw(id(header.uid().map_err(broken)?)?),
+        gid: Gid::from_raw(id(header.gid().map_err(broken)?)?),
+        times: Timestamps { last_access: mtime, last_modification: mtime },
+        xattrs,
+    })
+}
+
+/// Seconds with a fraction, as PAX has them.
+fn parse_time(text: &str) -> Option<Timespec> {
+    let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let digits: String = fraction.chars().chain("000000000".chars()).take(9).collect();
+    Some(Timespec { tv_sec: seconds.parse().ok()?, tv_nsec: digits.parse().ok()? })
+}
+
+fn set_xattrs(fd: impl AsFd, attributes: &Attributes) -> Result<(), String> {
+    for (name, value) in &attributes.xattrs {
+        match fsetxattr(&fd, name.as_str(), value, XattrFlags::empty()) {
+            // A file system without them; containerd goes on as well.
+            Ok(()) | Err(Errno::NOTSUP) => {}
+            Err(error) => return Err(format!("its attribute {name}: {error}")),
+        }
+    }
+    Ok(())
+}
+
+fn own(parent: &OwnedFd, name: &OsStr, attributes: &Attributes) -> Result<(), String> {
+    let (uid, gid) = (Some(attributes.uid), Some(attributes.gid));
+    chownat(parent, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)
+}
+
+fn set_times(parent: &OwnedFd, name: &OsStr, attributes: &Attributes) -> Result<(), String> {
+    utimensat(parent, name, &attributes.times, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)
+}
+
+fn failed(error: Errno) -> String {
+    error.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+
+    use proptest::prelude::*;
+    use tar::{Builder, Header};
+
+    use super::*;
+
+    fn header(kind: EntryType, mode: u32, size: u64) -> Header {
+        let mut header = Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(mode);
+        header.set_size(size);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(1_700_000_000);
+        header
+    }
+
+    /// An entry under any name, also those that the tar crate refuses to write.
+    fn raw(builder: &mut Builder<Vec<u8>>, path: &str, mut header: Header, data: &[u8]) {
+        header.as_mut_bytes()[..100].fill(0);
+        header.as_mut_bytes()[..path.len()].copy_from_slice(path.as_bytes());
+        header.set_cksum();
+        builder.append(&header, data).expect("in memory");
+    }
+
+    fn link(builder: &mut Builder<Vec<u8>>, path: &str, kind: EntryType, to: &str) {
+        let mut header = header(kind, 0o777, 0);
+        header.set_link_name_literal(to).expect("short");
+        raw(builder, path, header, b"");
+    }
+
+    fn check(build: impl FnOnce(&mut Builder<Vec<u8>>)) -> Result<tempfile::TempDir, String> {
+        let mut builder = Builder::new(Vec::new());
+        build(&mut builder);
+        let bytes = builder.into_inner().expect("in memory");
+        let dir = tempfile::tempdir().expect("a directory for the test");
+        unpack(&bytes[..], dir.path()).map(|_| dir)
+    }
+
+    fn is_root() -> bool {
+        let root = rustix::process::geteuid().is_root();
+        if !root {
+            eprintln!("skipped: only root can give files away and make devices");
+        }
+        root
+    }
+
+    #[test]
+    fn files_links_modes_owners_and_times_are_as_written() {
+        if !is_root() {
+            return;
+        }
+        let dir = check(|tar| {
+            let mut owned = header(EntryType::Regular, 0o4755, 5);
+            owned.set_uid(12);
+            owned.set_gid(34);
+            raw(tar, "./usr/bin/tool", owned, b"hello");
+            let mut late = header(EntryType::Directory, 0o700, 0);
+            late.set_uid(7);
+            raw(tar, "usr/", late, b"");
+            link(tar, "usr/bin/same", EntryType::Link, "/usr/bin/tool");
+            link(tar, "bin", EntryType::Symlink, "/usr/bin");
+            raw(tar, "fifo", header(EntryType::Fifo, 0o600, 0), b"");
+            raw(tar, "usr/bin/twice", header(EntryType::Regular, 0o644, 1), b"1");
+            raw(tar, "usr/bin/twice", header(EntryType::Regular, 0o644, 1), b"2");
+        })
+        .expect("an honest layer");
+        let meta = |path: &str| dir.path().join(path).symlink_metadata().expect(path);
+        let tool = meta("usr/bin/tool");
+        assert_eq!((tool.mode() & 0o7777, tool.uid(), tool.gid()), (0o4755, 12, 34));
+        assert_eq!((tool.mtime(), tool.nlink()), (1_700_000_000, 2));
+        let usr = meta("usr");
+        assert_eq!((usr.mode() & 0o7777, usr.uid(), usr.mtime()), (0o700, 7, 1_700_000_000));
+        assert_eq!(
+            std::fs::read_link(dir.path().join("bin")).expect("a link").as_os_str(),
+            "/usr/bin"
+        );
+        assert!(meta("fifo").file_type().is_fifo());
+        assert_eq!(std::fs::read(dir.path().join("usr/bin/twice")).expect("there"), b"2");
+    }
+
+    #[test]
+    fn whiteouts_become_overlays_own() {
+        if !is_root() {
+            return;
+        }
+        let dir = check(|tar| {
+            raw(tar, "etc/.wh.passwd", header(EntryType::Regular, 0o644, 0), b"");
+            raw(tar, "var/.wh..wh..opq", header(EntryType::Regular, 0o644, 0), b"");
+            raw(tar, "var/.wh..wh.plnk", header(EntryType::Directory, 0o700, 0), b"");
+        })
+        .expect("an honest layer");
+        let hidden = dir.path().join("etc/passwd").symlink_metadata().expect("there");
+        assert!(hidden.file_type().is_char_device());
+        assert_eq!(hidden.rdev(), 0);
+        let mut value = [0; 8];
+        let var = dir.path().join("var");
+        match rustix::fs::getxattr(&var, "trusted.overlay.opaque", &mut value) {
+            Ok(length) => assert_eq!(&value[..length], b"y"),
+            Err(error) => panic!("{error}"),
+        }
+        assert_eq!(var.read_dir().expect("readable").count(), 0);
+    }
+
+    #[test]
+    fn what_would_leave_the_layer_is_refused_by_name() {
+        let file = |size| header(EntryType::Regular, 0o644, size);
+        for (path, text) in [
+            ("../evil", "entry \"../evil\": the path leaves the layer"),
+            ("a/../../evil", "leaves the layer"),
+            ("a/..", "leaves the layer"),
+            ("a/.wh..", "a whiteout of the directory itself"),
+            (".wh...", "a whiteout of the directory itself"),
+        ] {
+            let error = check(|tar| raw(tar, path, file(1), b"x")).expect_err(path);
+            assert!(error.contains(text), "{error}");
+        }
+        let error = check(|tar| {
+            link(tar, "out", EntryType::Symlink, "/tmp");
+            raw(tar, "out/evil", file(1), b"x");
+        });
+        assert_eq!(
+            error.err().as_deref(),
+            Some("entry \"out/evil\": the path goes through a symbolic link")
+        );
+        let error = check(|tar| link(tar, "shadow", EntryType::Link, "../../etc/shadow"));
+        assert!(error.expect_err("refused").contains("leaves the layer"));
+        let error = check(|tar| link(tar, "shadow", EntryType::Link, "/etc/shadow"));
+        assert!(error.expect_err("refused").contains("which is not in the layer"));
+        let error = check(|tar| {
+            link(tar, "etc", EntryType::Symlink, "/etc");
+            link(tar, "shadow", EntryType::Link, "etc/shadow");
+        });
+        assert!(error.is_err());
+        // A link is replaced, not written through.
+        if is_root() {
+            let dir = check(|tar| {
+                link(tar, "file", EntryType::Symlink, "/tmp/node-image-test-evil");
+                raw(tar, "file", file(1), b"x");
+            });
+            let meta = dir.expect("fine").path().join("file").symlink_metadata().expect("there");
+            assert!(meta.is_file());
+        }
+        assert!(!Path::new("/tmp/node-image-test-evil").exists());
+    }
+
+    #[test]
+    fn an_archive_cut_short_is_noticed() {
+        if !is_root() {
+            return;
+        }
+        let mut builder = Builder::new(Vec::new());
+        raw(&mut builder, "a", header(EntryType::Regular, 0o644, 3000), &[7; 3000]);
+        raw(&mut builder, "b", header(EntryType::Regular, 0o644, 1), b"x");
+        let bytes = builder.into_inner().expect("in memory");
+        for cut in [1, 100, 511, 513, 1000, 3000, 3600, 4000] {
+            let dir = tempfile::tempdir().expect("a directory for the test");
+            let error = unpack(&bytes[..cut], dir.path()).expect_err("cut");
+            assert!(error.contains("cut short"), "cut at {cut}: {error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_target_never_climbs(path in prop::collection::vec(any::<u8>(), 0..60)) {
+            if let Ok(found) = target(&path) {
+                let mut parts: Vec<_> =
+                    found.parent.as_bytes().split(|byte| *byte == b'/').collect();
+                parts.extend(found.name.as_ref().map(|name| name.as_bytes()));
+                prop_assert!(!parts.contains(&&b".."[..]));
+                prop_assert!(!found.parent.as_bytes().starts_with(b"/"));
+            }
+        }
+
+        #[test]
+        fn foreign_archives_never_panic_and_stay_inside(
+            blocks in prop::collection::vec(prop::collection::vec(any::<u8>(), 512), 0..4),
+            name in "(\\.\\./|/|a|\\.wh\\.|\\./){0,6}",
+            kind in any::<u8>(),
+        ) {
+            let mut bytes = Vec::new();
+            let mut first = header(EntryType::new(kind), 0o644, 0);
+            first.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
+            first.set_cksum();
+            bytes.extend_from_slice(first.as_bytes());
+            bytes.extend(blocks.concat());
+            let outer = tempfile::tempdir().expect("a directory for the test");
+            let dir = outer.path().join("layer");
+            std::fs::create_dir(&dir).expect("writable");
+            let _ = unpack(&bytes[..], &dir);
+            prop_assert_eq!(outer.path().read_dir().expect("readable").count(), 1);
+        }
+    }
+}
