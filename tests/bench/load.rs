@@ -13,6 +13,7 @@ use client::{
 use serde_json::{Value, json};
 
 const CONFIG_MAPS: Resource = Resource::namespaced("", "v1", "configmaps");
+const PODS: Resource = Resource::namespaced("", "v1", "pods");
 const NAMESPACES: Resource = Resource::cluster("", "v1", "namespaces");
 const NAMESPACE: &str = "bench";
 
@@ -63,6 +64,7 @@ async fn load(kubeconfig: &str, verb: &str, connections: usize, count: usize) ->
     }
     match verb {
         "list" => list(&first, count).await,
+        "pods" => pods(&first, count).await,
         "watch" => watch(&first, kubeconfig, connections, count).await,
         _ => each(kubeconfig, verb, connections, count).await,
     }
@@ -167,16 +169,41 @@ async fn watch(api: &Api, kubeconfig: &str, watchers: usize, count: usize) -> Va
     json!({"p50_ms": p50(times)})
 }
 
+/// From the request that creates a pod to the event that says it is Running.
+async fn pods(api: &Api, count: usize) -> Value {
+    let list = api.list(PODS, "default", &ListOptions::default()).await.expect("a list");
+    let options = ListOptions { resource_version: list.resource_version, ..Default::default() };
+    let mut watch = api.watch(PODS, "default", &options).await.expect("a watch");
+    let mut times = Vec::new();
+    for n in 0..count {
+        let name = format!("bench-{}-{n}", std::process::id());
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {
+            "terminationGracePeriodSeconds": 0,
+            "containers": [{"name": "c", "image": "skiff.local/toolbox", "args": ["sleep", "infinity"]}],
+        }});
+        let began = Instant::now();
+        api.create(PODS, "default", &pod).await.expect("created");
+        loop {
+            let event = watch.next().await.expect("the watch goes on").expect("an event");
+            let WatchEvent::Modified(object) = event else { continue };
+            let status: Value = serde_json::from_slice(&object.bytes).expect("JSON");
+            if object.meta.name == name && status["status"]["phase"] == "Running" {
+                break;
+            }
+        }
+        times.push(began.elapsed());
+        api.delete(PODS, "default", &name, &DeleteOptions::default()).await.expect("deleted");
+        loop {
+            let event = watch.next().await.expect("the watch goes on").expect("an event");
+            if matches!(&event, WatchEvent::Deleted(object) if object.meta.name == name) {
+                break;
+            }
+        }
+    }
+    json!({"p50_ms": p50(times)})
+}
+
 fn p50(mut times: Vec<Duration>) -> f64 {
     times.sort();
     times[times.len() / 2].as_secs_f64() * 1000.0
-}
-
-/// Between two times of the API; infinite where one is absent.
-pub fn seconds_between(from: Option<&str>, to: Option<&str>) -> f64 {
-    let parse = |text: Option<&str>| text.and_then(api_object::time::parse);
-    match (parse(from), parse(to)) {
-        (Some(from), Some(to)) => to.duration_since(from).as_secs_f64(),
-        _ => f64::INFINITY,
-    }
 }
