@@ -18,6 +18,8 @@ mod owner;
 mod replicaset;
 mod run;
 mod status;
+#[cfg(test)]
+mod stories;
 mod table;
 
 pub use run::{Context, KubernetesService, Settings, run};

@@ -1,1 +1,13 @@
-//! Object builders and check helpers for tests.
+//! What tests are written with: builders, so that a test reads like a
+//! sentence, and [`FakeCluster`], an API in memory that keeps just those
+//! rules of the real one that clients build upon. For tests only; nothing of
+//! the product may depend on this crate but for its tests.
+
+#![warn(missing_docs)]
+
+mod build;
+mod fake;
+mod store;
+
+pub use build::{Build, deployment, namespace, node, pod, replica_set, service};
+pub use fake::FakeCluster;

@@ -15,9 +15,7 @@ use super::{
 };
 use crate::{
     Context,
-    cached::{
-        self, DEPLOYMENTS, Deployment, DeploymentStatus, Pod, REPLICA_SETS, ReplicaSet,
-    },
+    cached::{self, DEPLOYMENTS, Deployment, DeploymentStatus, Pod, REPLICA_SETS, ReplicaSet},
     owner,
     status::{conditions_json, count},
 };

@@ -72,9 +72,7 @@ pub(super) fn status(state: &State<'_>) -> DeploymentStatus {
     let mut conditions = state.conditions.clone();
     let enough = i64::from(available) >= state.wanted - state.unavailable;
     let (now, reason, message) = match enough {
-        true => {
-            ("True", "MinimumReplicasAvailable", "Deployment has minimum availability.")
-        }
+        true => ("True", "MinimumReplicasAvailable", "Deployment has minimum availability."),
         false => (
             "False",
             "MinimumReplicasUnavailable",
@@ -124,9 +122,7 @@ pub(super) fn rollout_status(state: &mut State<'_>) -> DeploymentStatus {
     // A failure of the new ReplicaSet is told first.
     let sets = state.new.into_iter().chain(state.old());
     let failure = sets
-        .filter_map(|i| {
-            condition(&state.sets[i].seen.set.view.status.conditions, "ReplicaFailure")
-        })
+        .filter_map(|i| condition(&state.sets[i].seen.set.view.status.conditions, "ReplicaFailure"))
         .next();
     match failure {
         Some(failure) => {

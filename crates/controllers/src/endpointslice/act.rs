@@ -72,8 +72,9 @@ impl EndpointSlices {
             }
             for service in services.list_namespace(&change.object().meta.namespace) {
                 let selector = &service.view.spec.selector;
-                let matches =
-                    |pod: &Arc<Cached<Pod>>| LabelSelector::from_map(selector).matches(&pod.meta.labels);
+                let matches = |pod: &Arc<Cached<Pod>>| {
+                    LabelSelector::from_map(selector).matches(&pod.meta.labels)
+                };
                 if !selector.is_empty() && change.sides().any(matches) {
                     keys.add(service.key());
                 }
@@ -91,9 +92,8 @@ impl EndpointSlices {
             Err(error) if owner::namespace_terminates(&error) => Ok(None),
             Err(error) => {
                 if !error.is_conflict() {
-                    let message = format!(
-                        "Error updating Endpoint Slices for Service {key}: {error}"
-                    );
+                    let message =
+                        format!("Error updating Endpoint Slices for Service {key}: {error}");
                     let about = Reference::new("v1", "Service", &service.meta);
                     self.recorder.warning(&about, "FailedToUpdateEndpointSlices", message);
                 }

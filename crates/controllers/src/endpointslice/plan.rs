@@ -129,8 +129,7 @@ fn fill(plan: &mut Plan, group: &Group, endpoints: Vec<Endpoint>, slices: Vec<Ar
 fn keep_one(plan: &mut Plan, view: &View, families: &[&'static str]) {
     for family in families {
         let created = plan.create.iter().any(|slice| slice.address_type == *family);
-        let going: Vec<&str> =
-            plan.delete.iter().map(|slice| slice.meta.name.as_str()).collect();
+        let going: Vec<&str> = plan.delete.iter().map(|slice| slice.meta.name.as_str()).collect();
         let stays = view.slices.iter().any(|slice| {
             slice.view.address_type == *family && !going.contains(&slice.meta.name.as_str())
         });

@@ -8,7 +8,7 @@ use std::{
 use api_object::time;
 use api_types::core::Condition;
 use client::{
-    Api, Cached, DeleteOptions, Error, Informer, OwnWrites, Outcome, PatchKind, Recorder,
+    Api, Cached, DeleteOptions, Error, Informer, Outcome, OwnWrites, PatchKind, Recorder,
     Reference, WorkQueue, reconcile_loop,
 };
 use futures_util::future::join_all;

@@ -52,9 +52,8 @@ pub(super) fn plan(view: &View) -> Plan {
         }
     }
     own.retain(|pod| !pod.view.is_terminal());
-    let (active, terminating): (Vec<_>, Vec<_>) = own
-        .into_iter()
-        .partition(|pod| is_active(pod) && !view.deleted.contains(&pod.meta.uid));
+    let (active, terminating): (Vec<_>, Vec<_>) =
+        own.into_iter().partition(|pod| is_active(pod) && !view.deleted.contains(&pod.meta.uid));
     let wanted = usize::try_from(set.view.spec.replicas.unwrap_or(1)).unwrap_or(0);
     if set.meta.deletion_timestamp.is_none() {
         plan.create = wanted.saturating_sub(active.len()).min(BURST_MAX);
@@ -73,9 +72,10 @@ fn status(view: &View, active: &[Arc<Cached<Pod>>], terminating: usize) -> Repli
     };
     let template_labels = view.template["metadata"]["labels"].as_object();
     let labeled = |pod: &Cached<Pod>| {
-        template_labels.into_iter().flatten().all(|(key, value)| {
-            pod.meta.labels.get(key).map(String::as_str) == value.as_str()
-        })
+        template_labels
+            .into_iter()
+            .flatten()
+            .all(|(key, value)| pod.meta.labels.get(key).map(String::as_str) == value.as_str())
     };
     let min_ready = set.spec.min_ready_seconds;
     ReplicaSetStatus {
@@ -109,9 +109,8 @@ fn first_to_go(
         return Vec::new();
     }
     let mut ranked: Vec<Arc<Cached<Pod>>> = active.to_vec();
-    let crowd = |pod: &Cached<Pod>| {
-        related_on_node.get(&pod.view.spec.node_name).copied().unwrap_or(0)
-    };
+    let crowd =
+        |pod: &Cached<Pod>| related_on_node.get(&pod.view.spec.node_name).copied().unwrap_or(0);
     ranked.sort_by(|a, b| {
         let bound = |pod: &Cached<Pod>| !pod.view.spec.node_name.is_empty();
         bound(a)
