@@ -37,7 +37,7 @@ fn validate(_: &ResourceSpec, object: &Value, faults: &mut Faults) {
             let path = Path::new(field);
             check_key(&path.key(key), key, faults);
             if field == "data" && tree::get(object, "binaryData").get(key).is_some() {
-                let detail = format!("duplicate of key present in binaryData");
+                let detail = "duplicate of key present in binaryData";
                 faults.invalid(&path.key(key), key.as_str(), detail);
             }
             bytes += size(field, value);

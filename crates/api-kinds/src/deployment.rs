@@ -122,14 +122,16 @@ pub(crate) fn selector_and_template(path: &Path<'_>, spec: &Value, faults: &mut 
 
 fn strategy(path: &Path<'_>, strategy: &Value, faults: &mut Faults) {
     let rolling = tree::get(strategy, "rollingUpdate");
-    if tree::text(strategy, "type") == "Recreate" {
-        if !rolling.is_null() {
+    match tree::text(strategy, "type") {
+        "RollingUpdate" => {}
+        "Recreate" if !rolling.is_null() => {
             faults.forbidden(
                 &path.child("rollingUpdate"),
                 "may not be specified when strategy `type` is 'Recreate'",
             );
+            return;
         }
-        return;
+        _ => return,
     }
     let path = path.child("rollingUpdate");
     let mut zero = 0;

@@ -78,4 +78,6 @@ pub fn catalogue() -> Catalogue {
 pub use pod::{Summary as PodSummary, qos_class};
 
 #[cfg(test)]
+mod refusals;
+#[cfg(test)]
 mod suite;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::catalogue;
 
 /// The least that each kind accepts, beyond name and namespace.
-fn minimal(spec: &ResourceSpec) -> Value {
+pub(crate) fn minimal(spec: &ResourceSpec) -> Value {
     let template = json!({
         "metadata": { "labels": { "app": "a" } },
         "spec": { "containers": [{ "name": "c", "image": "i" }] },
@@ -50,7 +50,7 @@ fn minimal(spec: &ResourceSpec) -> Value {
 }
 
 /// Decoded, defaulted and prepared as for a create.
-fn created(spec: &ResourceSpec, object: &Value) -> Value {
+pub(crate) fn created(spec: &ResourceSpec, object: &Value) -> Value {
     let bytes = serde_json::to_vec(object).expect("a tree");
     let (mut object, warnings) =
         spec.decode(&bytes, FieldValidation::Strict).expect("a valid sample");

@@ -121,7 +121,8 @@ mod tests {
 
     #[test]
     fn names() {
-        let table: [(fn(&str) -> Vec<String>, &[&str], &[&str]); 5] = [
+        type Rule = fn(&str) -> Vec<String>;
+        let table: [(Rule, &[&str], &[&str]); 5] = [
             (dns1123_label, &["a", "0a-b"], &["", "A", "a.", "-a", "a-", "a.b"]),
             (dns1123_subdomain, &["a", "a.b-c.d"], &["", "a..b", ".a", "a_b"]),
             (dns1035_label, &["a", "a-0"], &["0a", "", "a.b"]),

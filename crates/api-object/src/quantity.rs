@@ -170,18 +170,18 @@ impl fmt::Display for Quantity {
         let sign = if self.nanos < 0 { "-" } else { "" };
         let unit = NANO.unsigned_abs();
         // Binary suffixes only express whole numbers of at least 1024 units.
-        if self.format == Format::BinarySi && magnitude % unit == 0 && magnitude / unit >= 1024 {
+        if self.format == Format::BinarySi && magnitude.is_multiple_of(unit) && magnitude / unit >= 1024 {
             let units = magnitude / unit;
             let (suffix, shift) = BINARY
                 .iter()
                 .rev()
-                .find(|(_, shift)| units % (1u128 << shift) == 0)
+                .find(|(_, shift)| units.is_multiple_of(1u128 << shift))
                 .map_or(("", 0), |(suffix, shift)| (*suffix, *shift));
             return write!(f, "{sign}{}{suffix}", units >> shift);
         }
         for (suffix, exponent) in DECIMAL.iter().rev() {
             let scale = 10u128.pow(u32::try_from(exponent + 9).unwrap_or(0));
-            if magnitude % scale == 0 {
+            if magnitude.is_multiple_of(scale) {
                 let number = magnitude / scale;
                 return match (self.format, exponent) {
                     (Format::DecimalExponent, e) if *e != 0 => write!(f, "{sign}{number}e{e}"),

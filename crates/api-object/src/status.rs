@@ -19,9 +19,10 @@ pub struct Status {
     /// Always `v1`.
     #[serde(default)]
     pub api_version: String,
-    /// Empty for a Status; upstream writes it.
+    /// Empty for a Status; upstream writes it. Boxed, as are the details, since
+    /// this is an error type and results should stay small.
     #[serde(default)]
-    pub metadata: serde_json::Map<String, serde_json::Value>,
+    pub metadata: Box<serde_json::Map<String, serde_json::Value>>,
     /// `Success` or `Failure`.
     #[serde(default)]
     pub status: String,
@@ -135,7 +136,7 @@ impl Status {
         Self {
             kind: "Status".into(),
             api_version: "v1".into(),
-            metadata: serde_json::Map::new(),
+            metadata: Box::default(),
             status: "Failure".into(),
             message: message.into(),
             reason,

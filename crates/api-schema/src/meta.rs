@@ -101,8 +101,7 @@ pub fn labels(path: &Path<'_>, labels: &Value, faults: &mut Faults) {
     for (key, value) in labels.as_object().into_iter().flatten() {
         faults.invalid_all(path, key, name::qualified_name(key));
         let value = value.as_str().unwrap_or_default();
-        // Upstream names the entry by its key for values.
-        faults.invalid_all(&path.child(key), value, name::label_value(value));
+        faults.invalid_all(path, value, name::label_value(value));
     }
 }
 

@@ -268,7 +268,7 @@ pub(super) fn resources(path: &Path<'_>, resources: &Value, faults: &mut Faults)
             None if resource.contains('/') => {
                 faults.required(
                     &path.child("limits"),
-                    &format!("Limit must be set for non overcommitable resources"),
+                    "Limit must be set for non overcommitable resources",
                 );
             }
             _ => {}

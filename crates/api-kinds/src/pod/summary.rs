@@ -190,3 +190,66 @@ pub(crate) fn template_columns() -> [Column; 3] {
         .wide(),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn line(pod: Value) -> String {
+        let now = "2024-01-01T01:00:00Z".parse().expect("a time");
+        let summary = Summary::of(&pod);
+        let restarts = summary.restarts_shown(now);
+        format!("{}/{} {} {restarts}", summary.ready, summary.total, summary.status)
+    }
+
+    #[test]
+    fn pods_in_a_line() {
+        let spec = json!({ "containers": [{ "name": "a" }], "initContainers": [{ "name": "i" }] });
+        let running = json!({ "name": "a", "ready": true, "state": { "running": {} } });
+        for (status, expect) in [
+            (json!({ "phase": "Pending" }), "0/1 Pending 0"),
+            (json!({ "phase": "Running", "containerStatuses": [running] }), "1/1 Running 0"),
+            (
+                json!({ "phase": "Pending", "initContainerStatuses": [{ "name": "i", "state": { "running": {} } }] }),
+                "0/1 Init:0/1 0",
+            ),
+            (
+                json!({ "phase": "Pending", "initContainerStatuses": [{
+                    "name": "i", "restartCount": 2,
+                    "state": { "waiting": { "reason": "CrashLoopBackOff" } },
+                }] }),
+                "0/1 Init:CrashLoopBackOff 2",
+            ),
+            (
+                json!({ "phase": "Running", "containerStatuses": [{
+                    "name": "a", "restartCount": 3,
+                    "state": { "waiting": { "reason": "CrashLoopBackOff" } },
+                    "lastState": { "terminated": { "finishedAt": "2024-01-01T00:55:00Z" } },
+                }] }),
+                "0/1 CrashLoopBackOff 3 (5m ago)",
+            ),
+            (
+                json!({ "phase": "Succeeded", "containerStatuses": [{
+                    "name": "a", "state": { "terminated": { "exitCode": 0, "reason": "Completed" } },
+                }] }),
+                "0/1 Completed 0",
+            ),
+            (
+                json!({ "phase": "Failed", "containerStatuses": [{
+                    "name": "a", "state": { "terminated": { "exitCode": 137, "signal": 9 } },
+                }] }),
+                "0/1 Signal:9 0",
+            ),
+            (json!({ "phase": "Failed", "reason": "Evicted" }), "0/1 Evicted 0"),
+        ] {
+            assert_eq!(line(json!({ "spec": spec, "status": status })), expect);
+        }
+        let going = json!({
+            "metadata": { "deletionTimestamp": "2024-01-01T00:00:00Z" },
+            "spec": spec, "status": { "phase": "Running" },
+        });
+        assert_eq!(line(going), "0/1 Terminating 0");
+    }
+}

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use api_object::name;
-use api_schema::{Faults, Path, tree};
+use api_schema::{Faults, NameRule, Path, tree};
 use serde_json::Value;
 
 use super::{
@@ -56,7 +56,7 @@ fn spec(path: &Path<'_>, spec: &Value, faults: &mut Faults) {
             "must be between 1 and 2147483647, inclusive",
         );
     }
-    let names: [(&str, fn(&str) -> Vec<String>); 5] = [
+    let names: [(&str, NameRule); 5] = [
         ("serviceAccountName", name::dns1123_subdomain),
         ("nodeName", name::dns1123_subdomain),
         ("hostname", name::dns1123_label),
