@@ -1,0 +1,178 @@
+//! The value that the API server asks, and its life.
+
+use std::{
+    net::IpAddr,
+    sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard},
+};
+
+use api_object::Status;
+use api_registry::{
+    Admission, Attributes, Authenticator, Authorizer, BoxFuture, Credentials, Decision,
+    RequestAttributes, UserInfo,
+};
+use client::Api;
+use jiff::Timestamp;
+use pki::service_account::KeySet;
+use ring::rand::SecureRandom;
+use tokio::sync::watch;
+
+use crate::{
+    admission,
+    authentication::TokenCache,
+    authorization, follow,
+    service::{Allocators, Range},
+    state::{SOURCES, State},
+};
+
+/// What the operator's settings and the start-up code decide.
+pub struct Settings {
+    /// Verifies ServiceAccount tokens, and signs those that are asked for.
+    pub keys: Arc<KeySet>,
+    /// `https://kubernetes.default.svc.cluster.local`; also the audience of
+    /// the API server.
+    pub issuer: String,
+    /// `--service-cidr`, the primary family first.
+    pub service_ranges: Vec<Range>,
+    /// The address of the `kubernetes` Service and of DNS, kept free for them.
+    pub reserved_addresses: Vec<IpAddr>,
+    /// First and last port for Services of type NodePort: 30000 to 32767.
+    pub node_ports: (u16, u16),
+    /// What time it is.
+    pub clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    /// For names, addresses and token IDs.
+    pub random: Arc<dyn SecureRandom + Send + Sync>,
+}
+
+impl std::fmt::Debug for Settings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Settings").field("issuer", &self.issuer).finish_non_exhaustive()
+    }
+}
+
+/// Answers who, whether and how for every request. Share it in an `Arc`.
+pub struct Access {
+    pub(crate) settings: Settings,
+    pub(crate) api: OnceLock<Api>,
+    state: RwLock<State>,
+    /// How many of [`SOURCES`] have told their first state.
+    synced: watch::Sender<usize>,
+    /// Rises with every change of a ServiceAccount, for those who wait for one.
+    pub(crate) accounts_changed: watch::Sender<u64>,
+    /// Rises with every change of a ClusterRole, for the aggregation.
+    pub(crate) roles_changed: watch::Sender<u64>,
+    pub(crate) tokens: TokenCache,
+    pub(crate) allocators: Allocators,
+}
+
+impl std::fmt::Debug for Access {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Access").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl Access {
+    /// Knows nothing of the cluster yet; see [`Self::run`].
+    pub fn new(settings: Settings) -> Arc<Self> {
+        let allocators = Allocators::new(
+            &settings.service_ranges,
+            &settings.reserved_addresses,
+            settings.node_ports,
+        );
+        Arc::new(Self {
+            settings,
+            api: OnceLock::new(),
+            state: RwLock::default(),
+            synced: watch::Sender::new(0),
+            accounts_changed: watch::Sender::new(0),
+            roles_changed: watch::Sender::new(0),
+            tokens: TokenCache::default(),
+            allocators,
+        })
+    }
+
+    /// Follows the cluster until it is dropped: spawn it once. `api` must act
+    /// as a member of `system:masters` (the only ones who are let in before
+    /// the first state is known) and read from this server. The bootstrap
+    /// policy is ensured first.
+    pub async fn run(self: Arc<Self>, api: Api) {
+        if self.api.set(api).is_err() {
+            tracing::error!("access control was started twice; the second start is ignored");
+            return;
+        }
+        follow::run(self).await;
+    }
+
+    /// Waits until every source has told its first state; part of `/readyz`.
+    pub async fn synced(&self) {
+        // The sender lives in `self`, so waiting cannot fail.
+        let _ = self.synced.subscribe().wait_for(|count| *count >= SOURCES.len()).await;
+    }
+
+    /// Whether every source has told its first state.
+    pub fn is_synced(&self) -> bool {
+        *self.synced.borrow() >= SOURCES.len()
+    }
+
+    pub(crate) fn source_synced(&self) {
+        self.synced.send_modify(|count| *count += 1);
+    }
+
+    /// What is known of the cluster. Held for plain look-ups only, never
+    /// across an await.
+    pub(crate) fn state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn change_state<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        change(&mut self.state.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        (self.settings.clock)()
+    }
+
+    /// A uniform number.
+    pub(crate) fn random(&self) -> Result<u64, Status> {
+        let mut bytes = [0; 8];
+        self.settings
+            .random
+            .fill(&mut bytes)
+            .map_err(|_| Status::internal("the system's random source failed"))?;
+        Ok(u64::from_le_bytes(bytes))
+    }
+}
+
+impl Authenticator for Access {
+    fn authenticate<'a>(
+        &'a self,
+        credentials: Credentials<'a>,
+    ) -> BoxFuture<'a, Result<Option<Arc<UserInfo>>, Status>> {
+        Box::pin(self.identify(credentials))
+    }
+}
+
+impl Authorizer for Access {
+    fn authorize<'a>(&'a self, attributes: &'a RequestAttributes) -> BoxFuture<'a, Decision> {
+        Box::pin(async move {
+            if authorization::is_master(&attributes.user) {
+                return Decision::Allow;
+            }
+            self.synced().await;
+            authorization::judge(&self.state(), attributes)
+        })
+    }
+}
+
+impl Admission for Access {
+    fn mutate<'a>(&'a self, attributes: &'a mut Attributes) -> BoxFuture<'a, Result<(), Status>> {
+        Box::pin(admission::run(self, attributes, admission::Stage::Mutate))
+    }
+
+    fn validate<'a>(&'a self, attributes: &'a mut Attributes) -> BoxFuture<'a, Result<(), Status>> {
+        Box::pin(admission::run(self, attributes, admission::Stage::Validate))
+    }
+
+    fn settled(&self, attributes: &Attributes, stored: bool) {
+        self.allocators.settled(attributes, stored);
+    }
+}

@@ -1,0 +1,139 @@
+//! What is filled in or refused before a write: one table, in upstream's order
+//! (`pkg/kubeapiserver/options/plugins.go`). The rows after Priority do what
+//! upstream's registries do beside the plugins.
+
+mod namespace;
+mod node_restriction;
+mod pod_defaults;
+mod role_grants;
+mod service_account;
+
+use api_object::Status;
+use api_registry::{Attributes, BoxFuture, Operation};
+use serde_json::Value;
+
+use crate::{Access, service};
+
+/// Which of its two chances a plugin has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Before defaults are completed and the object is validated.
+    Mutate,
+    /// Right before the object is stored.
+    Validate,
+}
+
+/// A plugin's work.
+type Act = for<'a> fn(&'a Access, &'a mut Attributes) -> BoxFuture<'a, Result<(), Status>>;
+
+/// One plugin.
+pub struct Row {
+    /// As upstream calls it.
+    pub name: &'static str,
+    /// `pods`, `pods/status`, `roles.rbac.authorization.k8s.io`; `*` for all.
+    pub looks_at: &'static [&'static str],
+    /// When it is asked.
+    pub operations: &'static [Operation],
+    mutate: Option<Act>,
+    validate: Option<Act>,
+}
+
+impl std::fmt::Debug for Row {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+use Operation::{Create, Delete, Update};
+
+/// Every plugin, in the order in which they are asked.
+#[rustfmt::skip]
+pub const ADMISSION: &[Row] = &[
+    Row { name: "NamespaceLifecycle", looks_at: &["*"], operations: &[Create, Update, Delete],
+          mutate: Some(|access, attributes| Box::pin(namespace::lifecycle(access, attributes))), validate: None },
+    Row { name: "ServiceAccount", looks_at: &["pods"], operations: &[Create],
+          mutate: Some(|access, attributes| Box::pin(service_account::mount(access, attributes))), validate: None },
+    Row { name: "NodeRestriction", looks_at: node_restriction::LOOKS_AT, operations: &[Create, Update, Delete],
+          mutate: None, validate: Some(|access, attributes| Box::pin(node_restriction::check(access, attributes))) },
+    Row { name: "TaintNodesByCondition", looks_at: &["nodes"], operations: &[Create],
+          mutate: Some(|_, attributes| now(pod_defaults::taint_new_node(attributes))), validate: None },
+    Row { name: "Priority", looks_at: &["pods"], operations: &[Create, Update],
+          mutate: Some(|_, attributes| now(pod_defaults::priority(attributes))), validate: None },
+    Row { name: "DefaultTolerationSeconds", looks_at: &["pods"], operations: &[Create, Update],
+          mutate: Some(|_, attributes| now(pod_defaults::tolerations(attributes))), validate: None },
+    Row { name: "RoleGrants", looks_at: role_grants::LOOKS_AT, operations: &[Create, Update],
+          mutate: None, validate: Some(|access, attributes| Box::pin(role_grants::check(access, attributes))) },
+    // Last, so that nothing is reserved for a write that another plugin refuses.
+    Row { name: "ServiceAllocation", looks_at: &["services"], operations: &[Create, Update],
+          mutate: Some(|access, attributes| Box::pin(service::allocate(access, attributes))), validate: None },
+];
+
+fn now<'a>(result: Result<(), Status>) -> BoxFuture<'a, Result<(), Status>> {
+    Box::pin(std::future::ready(result))
+}
+
+impl Row {
+    fn concerns(&self, attributes: &Attributes) -> bool {
+        self.operations.contains(&attributes.operation)
+            && self.looks_at.iter().any(|what| *what == "*" || is(attributes, what))
+    }
+}
+
+/// Whether a write is about `pods`, `pods/status`, `roles.rbac.authorization.k8s.io`.
+fn is(attributes: &Attributes, what: &str) -> bool {
+    let (what, group) = what.split_once('.').unwrap_or((what, ""));
+    let (resource, subresource) = what.split_once('/').unwrap_or((what, ""));
+    attributes.resource.resource == resource
+        && attributes.subresource == subresource
+        && attributes.resource.group == group
+}
+
+pub(crate) async fn run(
+    access: &Access,
+    attributes: &mut Attributes,
+    stage: Stage,
+) -> Result<(), Status> {
+    access.synced().await;
+    for row in ADMISSION {
+        let act = match stage {
+            Stage::Mutate => row.mutate,
+            Stage::Validate => row.validate,
+        };
+        if let Some(act) = act
+            && row.concerns(attributes)
+        {
+            act(access, attributes).await?;
+        }
+    }
+    Ok(())
+}
+
+/// `pods "a" is forbidden: <why>`, also where the object has no name yet.
+fn denied(attributes: &Attributes, why: &str) -> Status {
+    let object = attributes.object.as_ref();
+    let text = |path| object.map_or("", |object| api_schema::tree::text(object, path));
+    let name =
+        [attributes.name.as_str(), text("metadata.name"), text("metadata.generateName"), "Unknown"];
+    let name = name.into_iter().find(|name| !name.is_empty()).unwrap_or_default();
+    Status::forbidden(&attributes.resource, name, why)
+}
+
+/// Five characters that cannot spell a word, as upstream's generated names end.
+fn suffix(mut random: u64) -> String {
+    const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
+    let mut text = String::with_capacity(5);
+    for _ in 0..5 {
+        text.push(char::from(ALPHABET[(random % 27) as usize]));
+        random /= 27;
+    }
+    text
+}
+
+/// The list at a path, made where there is none.
+fn list_slot<'a>(object: &'a mut Value, path: &str) -> &'a mut Vec<Value> {
+    let slot = api_schema::tree::slot(object, path);
+    if !slot.is_array() {
+        *slot = Value::Array(Vec::new());
+    }
+    slot.as_array_mut().expect("made a list above")
+}

@@ -1,0 +1,67 @@
+//! Nothing is written into a namespace that does not exist, nothing new into
+//! one that ends, and three namespaces never end.
+
+use api_object::{
+    Reason, Status,
+    status::{Cause, Details},
+};
+use api_registry::{Attributes, Operation};
+use api_schema::tree;
+
+use crate::{Access, state::NAMESPACES};
+
+const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
+
+pub(super) async fn lifecycle(access: &Access, attributes: &mut Attributes) -> Result<(), Status> {
+    let core = attributes.resource.group.is_empty();
+    if core && attributes.resource.resource == "namespaces" {
+        if attributes.operation == Operation::Delete && IMMORTAL.contains(&attributes.name.as_str())
+        {
+            return Err(super::denied(attributes, "this namespace may not be deleted"));
+        }
+        return Ok(());
+    }
+    let namespace = attributes.namespace.as_str();
+    if namespace.is_empty()
+        || attributes.operation == Operation::Delete
+        // Asking is always allowed, also about what does not exist.
+        || attributes.resource.resource == "localsubjectaccessreviews"
+    {
+        return Ok(());
+    }
+    let known = access.state().namespaces.get(namespace).map(|namespace| namespace.terminating);
+    let terminating = match known {
+        Some(terminating) => terminating,
+        // The memory may lag behind a namespace that was just made.
+        None => ask(access, namespace).await?,
+    };
+    if !terminating || attributes.operation != Operation::Create {
+        return Ok(());
+    }
+    let why = format!(
+        "unable to create new content in namespace {namespace} because it is being terminated"
+    );
+    let mut status = super::denied(attributes, &why);
+    let details = status.details.get_or_insert_with(|| Box::new(Details::default()));
+    details.causes.push(Cause {
+        reason: "NamespaceTerminating".into(),
+        message: format!("namespace {namespace} is being terminated"),
+        field: "metadata.namespace".into(),
+    });
+    Err(status)
+}
+
+async fn ask(access: &Access, namespace: &str) -> Result<bool, Status> {
+    let api =
+        access.api.get().ok_or_else(|| Status::internal("access control is not running yet"))?;
+    match api.get(NAMESPACES, "", namespace).await {
+        Ok(object) => {
+            let value = serde_json::from_slice(&object.bytes).map_err(Status::internal)?;
+            Ok(tree::text(&value, "status.phase") == "Terminating")
+        }
+        Err(error) if error.is_not_found() => Err(Status::not_found(&NAMESPACES.gvr(), namespace)),
+        Err(error) => {
+            Err(Status::failure(Reason::InternalError, format!("Internal error occurred: {error}")))
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Kinds that are asked and not stored.

@@ -1,0 +1,220 @@
+//! Numbers that have one owner each.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// Who has a number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Holder {
+    /// A write under way.
+    Pending,
+    /// A write that was stored and not yet seen.
+    Stored,
+    /// The object with this uid.
+    Owned(String),
+}
+
+/// Numbers from 0 to `size`. What nobody asked for by number is taken from the
+/// upper band first, so that the lower one stays free for those who do
+/// (KEP-3070).
+#[derive(Debug)]
+pub(super) struct Pool {
+    size: u64,
+    lower: u64,
+    /// Taken only by those who ask for it by number.
+    kept: BTreeSet<u64>,
+    used: BTreeMap<u64, Holder>,
+    by_owner: HashMap<String, BTreeSet<u64>>,
+}
+
+impl Pool {
+    pub(super) fn new(size: u64, lower: u64, kept: BTreeSet<u64>) -> Self {
+        Self { size, lower: lower.min(size), kept, used: BTreeMap::new(), by_owner: HashMap::new() }
+    }
+
+    /// Takes one number.
+    pub(super) fn take(&mut self, number: u64) -> Result<(), Holder> {
+        match self.used.get(&number) {
+            Some(holder) => Err(holder.clone()),
+            None => {
+                self.used.insert(number, Holder::Pending);
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes any free number; `None` where there is none.
+    pub(super) fn pick(&mut self, random: u64) -> Option<u64> {
+        let start = self.lower + random % (self.size - self.lower).max(1);
+        let number = self
+            .free(start, self.size)
+            .or_else(|| self.free(self.lower, start))
+            .or_else(|| self.free(0, self.lower))?;
+        self.used.insert(number, Holder::Pending);
+        Some(number)
+    }
+
+    /// The first free number from `from` to before `to`.
+    fn free(&self, from: u64, to: u64) -> Option<u64> {
+        let mut candidate = from;
+        for used in self.used.range(from..to).map(|(number, _)| *number).chain([to]) {
+            while candidate < used {
+                if !self.kept.contains(&candidate) {
+                    return Some(candidate);
+                }
+                candidate += 1;
+            }
+            candidate = used + 1;
+        }
+        None
+    }
+
+    /// A write that took the number is over.
+    pub(super) fn settle(&mut self, number: u64, stored: bool) {
+        if self.used.get(&number) == Some(&Holder::Pending) {
+            match stored {
+                true => self.used.insert(number, Holder::Stored),
+                false => self.used.remove(&number),
+            };
+        }
+    }
+
+    /// The object with this uid has exactly these numbers now.
+    pub(super) fn own(&mut self, uid: &str, numbers: BTreeSet<u64>) {
+        let before = self.by_owner.remove(uid).unwrap_or_default();
+        for gone in before.difference(&numbers) {
+            self.free_owned(*gone, uid);
+        }
+        for number in &numbers {
+            self.used.insert(*number, Holder::Owned(uid.to_owned()));
+        }
+        if !numbers.is_empty() {
+            self.by_owner.insert(uid.to_owned(), numbers);
+        }
+    }
+
+    /// The object with this uid is gone.
+    pub(super) fn disown(&mut self, uid: &str) {
+        for number in self.by_owner.remove(uid).unwrap_or_default() {
+            self.free_owned(number, uid);
+        }
+    }
+
+    fn free_owned(&mut self, number: u64, uid: &str) {
+        if matches!(self.used.get(&number), Some(Holder::Owned(owner)) if owner == uid) {
+            self.used.remove(&number);
+        }
+    }
+
+    /// Forgets every owner, but no write that is under way.
+    pub(super) fn forget_owners(&mut self) {
+        self.by_owner.clear();
+        self.used.retain(|_, holder| !matches!(holder, Holder::Owned(_)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_upper_band_goes_first_and_kept_numbers_only_by_name() {
+        let mut pool = Pool::new(10, 4, BTreeSet::from([0]));
+        let mut picked: Vec<u64> = (0..9).map(|n| pool.pick(n * 7).expect("free")).collect();
+        picked[..6].sort();
+        assert_eq!(picked[..6], [4, 5, 6, 7, 8, 9]);
+        assert_eq!(picked[6..], [1, 2, 3]);
+        assert_eq!(pool.pick(1), None, "full");
+        assert_eq!(pool.take(0), Ok(()));
+        assert_eq!(pool.take(0), Err(Holder::Pending));
+    }
+
+    #[test]
+    fn an_old_object_of_the_same_name_frees_nothing_of_the_new_one() {
+        let mut pool = Pool::new(10, 0, BTreeSet::new());
+        pool.take(3).expect("free");
+        pool.settle(3, true);
+        pool.own("old", BTreeSet::from([3]));
+        // Deleted and made again with the same number, told late.
+        pool.disown("old");
+        pool.take(3).expect("free again");
+        pool.settle(3, true);
+        pool.disown("old");
+        assert_eq!(pool.take(3), Err(Holder::Stored));
+        pool.own("new", BTreeSet::from([3]));
+        pool.disown("old");
+        assert_eq!(pool.take(3), Err(Holder::Owned("new".into())));
+        pool.own("new", BTreeSet::new());
+        assert_eq!(pool.take(3), Ok(()));
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Pick(u64),
+        Take(u64),
+        /// Settle the oldest write.
+        Settle(bool),
+        /// Tell of the oldest stored write.
+        See,
+        /// Delete the oldest object.
+        Delete,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            any::<u64>().prop_map(Step::Pick),
+            (0u64..12).prop_map(Step::Take),
+            any::<bool>().prop_map(Step::Settle),
+            Just(Step::See),
+            Just(Step::Delete),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn never_two_owners(steps in proptest::collection::vec(step(), 0..80)) {
+            let mut pool = Pool::new(12, 4, BTreeSet::from([0]));
+            let (mut writes, mut stored, mut objects) = (Vec::new(), Vec::new(), Vec::new());
+            for (n, step) in steps.into_iter().enumerate() {
+                let busy = |number: &u64, writes: &[u64], stored: &[u64], objects: &[(String, u64)]| {
+                    writes.contains(number) || stored.contains(number) || objects.iter().any(|(_, of)| of == number)
+                };
+                match step {
+                    Step::Pick(random) => match pool.pick(random) {
+                        Some(number) => {
+                            prop_assert!(!busy(&number, &writes, &stored, &objects) && number != 0);
+                            writes.push(number);
+                        }
+                        None => prop_assert!((1..12).all(|number| busy(&number, &writes, &stored, &objects))),
+                    },
+                    Step::Take(number) => {
+                        let free = !busy(&number, &writes, &stored, &objects);
+                        prop_assert_eq!(pool.take(number).is_ok(), free);
+                        if free {
+                            writes.push(number);
+                        }
+                    }
+                    Step::Settle(kept) if !writes.is_empty() => {
+                        let number = writes.remove(0);
+                        pool.settle(number, kept);
+                        if kept {
+                            stored.push(number);
+                        }
+                    }
+                    Step::See if !stored.is_empty() => {
+                        let number = stored.remove(0);
+                        let uid = n.to_string();
+                        pool.own(&uid, BTreeSet::from([number]));
+                        objects.push((uid, number));
+                    }
+                    Step::Delete if !objects.is_empty() => {
+                        let (uid, _) = objects.remove(0);
+                        pool.disown(&uid);
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,207 @@
+use api_registry::Operation;
+use serde_json::json;
+
+use super::*;
+use crate::testing::{World, admin, write};
+
+fn service(name: &str, spec: Value) -> Value {
+    json!({ "metadata": { "name": name, "namespace": "default", "uid": format!("uid-{name}") }, "spec": spec })
+}
+
+fn world() -> World {
+    let world = World::new(&["10.43.0.0/16"]);
+    world.add(crate::state::NAMESPACES, json!({ "metadata": { "name": "default" } }));
+    world
+}
+
+/// Admits a create; the object as it would be stored, or the message.
+async fn create(world: &World, object: Value) -> Result<Value, String> {
+    let mut attributes =
+        write(admin(), Operation::Create, "services", "default", Some(object), None);
+    world.admit(&mut attributes).await.map_err(|status| status.message)?;
+    Ok(attributes.object.expect("kept"))
+}
+
+async fn update(world: &World, object: Value, old: Value) -> Result<Value, String> {
+    let mut attributes =
+        write(admin(), Operation::Update, "services", "default", Some(object), Some(old));
+    world.admit(&mut attributes).await.map_err(|status| status.message)?;
+    Ok(attributes.object.expect("kept"))
+}
+
+#[tokio::test]
+async fn a_service_gets_an_address_of_the_upper_band() {
+    let world = world();
+    let made =
+        create(&world, service("a", json!({ "ports": [{ "port": 80 }] }))).await.expect("room");
+    let address: std::net::Ipv4Addr = tree::text(&made, "spec.clusterIP").parse().expect("address");
+    assert_eq!(address.octets()[..2], [10, 43]);
+    assert!(u32::from(address) - u32::from(std::net::Ipv4Addr::new(10, 43, 0, 1)) >= 256);
+    assert_eq!(tree::get(&made, "spec.clusterIPs"), &json!([address.to_string()]));
+    assert_eq!(tree::get(&made, "spec.ipFamilies"), &json!(["IPv4"]));
+    assert_eq!(tree::text(&made, "spec.ipFamilyPolicy"), "SingleStack");
+    assert_eq!(tree::get(&made, "spec.ports.0.nodePort"), &Value::Null);
+}
+
+#[tokio::test]
+async fn fixed_addresses_are_had_once_and_errors_are_upstreams() {
+    let world = world();
+    let fixed = |name: &str, ip: &str| service(name, json!({ "clusterIP": ip }));
+    let made = create(&world, fixed("dns", "10.43.0.10")).await.expect("free");
+    assert_eq!(tree::get(&made, "spec.clusterIPs"), &json!(["10.43.0.10"]));
+    create(&world, fixed("kubernetes", "10.43.0.1")).await.expect("kept for those who ask");
+    for (ip, why) in [
+        ("10.43.0.10", "failed to allocate IP 10.43.0.10: provided IP is already allocated"),
+        (
+            "1.2.3.4",
+            "failed to allocate IP 1.2.3.4: the provided network does not match the current range",
+        ),
+        (
+            "10.43.255.255",
+            "failed to allocate IP 10.43.255.255: the provided network does not match the current range",
+        ),
+    ] {
+        let message = create(&world, fixed("x", ip)).await.expect_err(ip);
+        assert_eq!(
+            message,
+            format!("Service \"x\" is invalid: spec.clusterIPs: Invalid value: [\"{ip}\"]: {why}")
+        );
+    }
+    let message = create(&world, fixed("x", "fd00::1")).await.expect_err("one family");
+    assert!(
+        message.contains(
+            "spec.ipFamilies[0]: Invalid value: \"IPv6\": not configured on this cluster"
+        ),
+        "{message}"
+    );
+}
+
+#[tokio::test]
+async fn node_ports_are_had_once_and_shared_between_protocols_of_one_service() {
+    let world = world();
+    let both = json!({ "type": "NodePort", "ports": [
+        { "port": 53, "protocol": "UDP", "nodePort": 30053 }, { "port": 53, "protocol": "TCP", "nodePort": 30053 },
+        { "port": 80, "protocol": "TCP" },
+    ] });
+    let made = create(&world, service("dns", both)).await.expect("free");
+    let ports = tree::list(&made, "spec.ports");
+    assert_eq!(tree::int(&ports[1], "nodePort"), Some(30053));
+    assert!((30_086..=32_767).contains(&tree::int(&ports[2], "nodePort").expect("picked")));
+    for (port, why) in [
+        (30_053, "provided port is already allocated"),
+        (80, "provided port is not in the valid range. The range of valid ports is 30000-32767"),
+    ] {
+        let spec = json!({ "type": "NodePort", "ports": [{ "port": 1 }, { "port": 2, "nodePort": port }] });
+        let message = create(&world, service("x", spec)).await.expect_err("taken");
+        assert_eq!(
+            message,
+            format!(
+                "Service \"x\" is invalid: spec.ports[1].nodePort: Invalid value: {port}: {why}"
+            )
+        );
+    }
+    // What failed gave back what it had taken: every other port is still free.
+    let wants: Vec<Want> = (30_000..=32_767u16)
+        .filter(|port| {
+            *port != 30_053 && Some(i64::from(*port)) != tree::int(&ports[2], "nodePort")
+        })
+        .map(|port| Want::NodePort { index: 0, value: Some(port) })
+        .collect();
+    world.access.allocators.take(&wants, &mut || 0).expect("all free");
+    let spec = json!({ "type": "NodePort", "ports": [{ "port": 1 }] });
+    let message = create(&world, service("x", spec)).await.expect_err("full");
+    assert!(message.contains("range is full"), "{message}");
+}
+
+#[tokio::test]
+async fn the_range_can_be_used_up() {
+    let world = World::new(&["10.43.0.0/28"]);
+    world.add(crate::state::NAMESPACES, json!({ "metadata": { "name": "default" } }));
+    let mut addresses = std::collections::BTreeSet::new();
+    for n in 0..13 {
+        let made =
+            create(&world, service(&format!("s{n}"), json!({}))).await.expect("13 of 14 are free");
+        assert!(addresses.insert(tree::text(&made, "spec.clusterIP").to_owned()), "twice");
+    }
+    assert!(!addresses.contains("10.43.0.1"), "kept");
+    let message = create(&world, service("x", json!({}))).await.expect_err("full");
+    assert!(message.contains("failed to allocate a serviceIP: range is full"), "{message}");
+}
+
+#[tokio::test]
+async fn headless_external_and_back() {
+    let world = world();
+    let none = json!({ "clusterIP": "None", "selector": { "a": "b" } });
+    let made = create(&world, service("h", none)).await.expect("nothing to take");
+    assert_eq!(tree::get(&made, "spec.clusterIPs"), &json!(["None"]));
+    assert_eq!(tree::get(&made, "spec.ipFamilies"), &json!(["IPv4"]));
+    let made = create(&world, service("hs", json!({ "clusterIP": "None" })))
+        .await
+        .expect("nothing to take");
+    assert_eq!(tree::text(&made, "spec.ipFamilyPolicy"), "RequireDualStack");
+    assert_eq!(tree::get(&made, "spec.ipFamilies"), &json!(["IPv4", "IPv6"]));
+
+    let external = json!({ "type": "ExternalName", "externalName": "example.org" });
+    let made = create(&world, service("e", external)).await.expect("nothing to take");
+    assert_eq!(tree::get(&made, "spec.clusterIPs"), &Value::Null);
+    assert_eq!(tree::get(&made, "spec.ipFamilies"), &Value::Null);
+
+    // ClusterIP, then NodePort with the same address, then ExternalName.
+    let old = create(&world, service("a", json!({ "ports": [{ "port": 80, "protocol": "TCP" }] })))
+        .await
+        .expect("room");
+    let spec = json!({ "type": "NodePort", "ports": [{ "port": 80, "protocol": "TCP" }] });
+    let node_port = update(&world, service("a", spec.clone()), old.clone()).await.expect("room");
+    assert_eq!(tree::text(&node_port, "spec.clusterIP"), tree::text(&old, "spec.clusterIP"));
+    let number = tree::int(&tree::list(&node_port, "spec.ports")[0], "nodePort").expect("picked");
+    let again = update(&world, service("a", spec), node_port.clone()).await.expect("kept");
+    assert_eq!(again, node_port);
+    let mut external = node_port.clone();
+    tree::set(&mut external, "spec.type", "ExternalName");
+    let external = update(&world, external, node_port.clone()).await.expect("dropped");
+    for path in ["spec.clusterIP", "spec.clusterIPs", "spec.ipFamilies"] {
+        assert_eq!(tree::get(&external, path), &Value::Null, "{path}");
+    }
+    assert_eq!(tree::get(&tree::list(&external, "spec.ports")[0], "nodePort"), &Value::Null);
+    // Once that is seen, address and port are free again.
+    world.add(crate::state::SERVICES, node_port.clone());
+    world.add(crate::state::SERVICES, external);
+    let spec = json!({
+        "type": "NodePort", "clusterIP": tree::text(&old, "spec.clusterIP"),
+        "ports": [{ "port": 80, "nodePort": number }],
+    });
+    create(&world, service("b", spec)).await.expect("free");
+}
+
+#[tokio::test]
+async fn an_address_of_a_service_that_is_gone_is_free_before_the_watch_tells() {
+    let world = world();
+    let a = create(&world, service("a", json!({ "clusterIP": "10.43.0.77" }))).await.expect("free");
+    world.add(crate::state::SERVICES, a);
+    let fixed = || service("b", json!({ "clusterIP": "10.43.0.77" }));
+    create(&world, fixed()).await.expect_err("taken");
+    world.delete_unseen(crate::state::SERVICES, "default", "a");
+    create(&world, fixed()).await.expect("free");
+    create(&world, fixed()).await.expect_err("taken by b");
+}
+
+#[tokio::test]
+async fn two_families() {
+    let world = World::new(&["10.43.0.0/16", "fd00:43::/112"]);
+    world.add(crate::state::NAMESPACES, json!({ "metadata": { "name": "default" } }));
+    let made = create(&world, service("a", json!({ "ipFamilyPolicy": "PreferDualStack" })))
+        .await
+        .expect("room");
+    assert_eq!(tree::get(&made, "spec.ipFamilies"), &json!(["IPv4", "IPv6"]));
+    let addresses = tree::list(&made, "spec.clusterIPs");
+    assert!(addresses[0].as_str().expect("text").starts_with("10.43."));
+    assert!(addresses[1].as_str().expect("text").starts_with("fd00:43::"));
+    let mut single = made.clone();
+    tree::set(&mut single, "spec.ipFamilyPolicy", "SingleStack");
+    let single = update(&world, single, made.clone()).await.expect("fewer");
+    assert_eq!(tree::list(&single, "spec.clusterIPs"), &addresses[..1]);
+    let message = create(&world, service("x", json!({ "ipFamilies": ["IPv6", "IPv4"] })))
+        .await
+        .expect_err("policy");
+    assert!(message.contains("spec.ipFamilyPolicy: Required value"), "{message}");
+}

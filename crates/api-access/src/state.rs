@@ -1,0 +1,228 @@
+//! What decisions need to know of the cluster, and no more: narrow views in
+//! memory, changed by one object at a time. No I/O here; `follow` feeds it.
+
+mod pods;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use api_object::{LabelSelector, Meta, Object, time};
+use api_schema::tree;
+use client::Resource;
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::authorization::rbac::{Binding, ClusterRole, Policy, Rule, SubjectName};
+pub(crate) use pods::{Pod, Pods};
+
+const RBAC: &str = "rbac.authorization.k8s.io";
+pub(crate) const NAMESPACES: Resource = Resource::cluster("", "v1", "namespaces");
+pub(crate) const NODES: Resource = Resource::cluster("", "v1", "nodes");
+pub(crate) const PODS: Resource = Resource::namespaced("", "v1", "pods");
+pub(crate) const SECRETS: Resource = Resource::namespaced("", "v1", "secrets");
+pub(crate) const SERVICES: Resource = Resource::namespaced("", "v1", "services");
+pub(crate) const SERVICE_ACCOUNTS: Resource = Resource::namespaced("", "v1", "serviceaccounts");
+pub(crate) const CLUSTER_ROLES: Resource = Resource::cluster(RBAC, "v1", "clusterroles");
+pub(crate) const CLUSTER_ROLE_BINDINGS: Resource =
+    Resource::cluster(RBAC, "v1", "clusterrolebindings");
+pub(crate) const ROLES: Resource = Resource::namespaced(RBAC, "v1", "roles");
+pub(crate) const ROLE_BINDINGS: Resource = Resource::namespaced(RBAC, "v1", "rolebindings");
+
+/// One row a resource that is followed.
+pub(crate) struct Source {
+    pub(crate) resource: Resource,
+    pub(crate) set: fn(&mut State, &Object, &Value),
+    pub(crate) remove: fn(&mut State, &str, &str),
+    pub(crate) clear: fn(&mut State),
+}
+
+/// Everything that is followed. Services go to the allocators beside this
+/// state, which have a lock of their own.
+pub(crate) const SOURCES: &[Source] = &[
+    Source {
+        resource: NAMESPACES,
+        set: |state, object, value| {
+            let namespace = Namespace {
+                terminating: tree::text(value, "status.phase") == "Terminating"
+                    || object.meta.deletion_timestamp.is_some(),
+                labels: object.meta.labels.clone(),
+            };
+            state.namespaces.insert(object.meta.name.clone(), namespace);
+        },
+        remove: |state, _, name| drop(state.namespaces.remove(name)),
+        clear: |state| state.namespaces.clear(),
+    },
+    Source {
+        resource: NODES,
+        set: |state, object, _| {
+            state.nodes.insert(object.meta.name.clone(), Seen::of(&object.meta));
+        },
+        remove: |state, _, name| drop(state.nodes.remove(name)),
+        clear: |state| state.nodes.clear(),
+    },
+    Source {
+        resource: PODS,
+        set: |state, object, value| state.pods.set(&object.meta, value),
+        remove: |state, namespace, name| state.pods.remove(namespace, name),
+        clear: |state| state.pods = Pods::default(),
+    },
+    Source {
+        resource: SERVICE_ACCOUNTS,
+        set: |state, object, value| {
+            let accounts = state.accounts.entry(object.meta.namespace.clone()).or_default();
+            accounts.insert(object.meta.name.clone(), Arc::new(Account::of(&object.meta, value)));
+        },
+        remove: |state, namespace, name| {
+            if let Some(accounts) = state.accounts.get_mut(namespace) {
+                accounts.remove(name);
+                if accounts.is_empty() {
+                    state.accounts.remove(namespace);
+                }
+            }
+        },
+        clear: |state| state.accounts.clear(),
+    },
+    Source {
+        resource: CLUSTER_ROLES,
+        set: |state, object, value| {
+            let aggregates =
+                value.get("aggregationRule").filter(|rule| rule.is_object()).map(|rule| {
+                    let selectors = tree::list(rule, "clusterRoleSelectors").iter();
+                    selectors
+                        .filter_map(|selector| LabelSelector::from_object(selector).ok())
+                        .collect()
+                });
+            let role = ClusterRole {
+                rules: Rule::all(value),
+                labels: object.meta.labels.clone(),
+                aggregates,
+            };
+            state.policy.cluster_roles.insert(object.meta.name.clone(), role);
+        },
+        remove: |state, _, name| drop(state.policy.cluster_roles.remove(name)),
+        clear: |state| state.policy.cluster_roles.clear(),
+    },
+    Source {
+        resource: CLUSTER_ROLE_BINDINGS,
+        set: |state, object, value| state.policy.bind("", &object.meta.name, binding("", value)),
+        remove: |state, _, name| state.policy.unbind("", name),
+        clear: |state| state.policy.clear_bindings(true),
+    },
+    Source {
+        resource: ROLES,
+        set: |state, object, value| {
+            let roles = state.policy.roles.entry(object.meta.namespace.clone()).or_default();
+            roles.insert(object.meta.name.clone(), Rule::all(value));
+        },
+        remove: |state, namespace, name| {
+            if let Some(roles) = state.policy.roles.get_mut(namespace) {
+                roles.remove(name);
+            }
+        },
+        clear: |state| state.policy.roles.clear(),
+    },
+    Source {
+        resource: ROLE_BINDINGS,
+        set: |state, object, value| {
+            let namespace = object.meta.namespace.as_str();
+            state.policy.bind(namespace, &object.meta.name, binding(namespace, value));
+        },
+        remove: |state, namespace, name| state.policy.unbind(namespace, name),
+        clear: |state| state.policy.clear_bindings(false),
+    },
+    Source { resource: SERVICES, set: |_, _, _| {}, remove: |_, _, _| {}, clear: |_| {} },
+];
+
+/// What is known of the cluster.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    pub(crate) policy: Policy,
+    pub(crate) namespaces: HashMap<String, Namespace>,
+    pub(crate) nodes: HashMap<String, Seen>,
+    pub(crate) pods: Pods,
+    /// By namespace and name.
+    accounts: HashMap<String, BTreeMap<String, Arc<Account>>>,
+}
+
+/// That an object exists, and which one of its name it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) uid: String,
+    pub(crate) deleted: Option<Timestamp>,
+}
+
+impl Seen {
+    pub(crate) fn of(meta: &Meta) -> Self {
+        let deleted = meta.deletion_timestamp.as_deref().and_then(time::parse);
+        Self { uid: meta.uid.clone(), deleted }
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Namespace {
+    pub(crate) terminating: bool,
+    pub(crate) labels: BTreeMap<String, String>,
+}
+
+/// A ServiceAccount, as far as pods take something from it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Account {
+    pub(crate) seen: Seen,
+    pub(crate) automount: Option<bool>,
+    /// As in the object.
+    pub(crate) image_pull_secrets: Vec<Value>,
+}
+
+impl Account {
+    pub(crate) fn of(meta: &Meta, value: &Value) -> Self {
+        Self {
+            seen: Seen::of(meta),
+            automount: value.get("automountServiceAccountToken").and_then(Value::as_bool),
+            image_pull_secrets: tree::list(value, "imagePullSecrets").to_vec(),
+        }
+    }
+}
+
+impl State {
+    pub(crate) fn account(&self, namespace: &str, name: &str) -> Option<&Arc<Account>> {
+        self.accounts.get(namespace)?.get(name)
+    }
+}
+
+/// `namespace` is the binding's, for subjects that leave theirs out.
+pub(crate) fn binding(namespace: &str, value: &Value) -> Binding {
+    let subjects = tree::list(value, "subjects").iter().filter_map(|subject| {
+        let name = tree::text(subject, "name");
+        match tree::text(subject, "kind") {
+            "User" => Some(SubjectName::User(name.into())),
+            "Group" => Some(SubjectName::Group(name.into())),
+            "ServiceAccount" => {
+                let own = tree::text(subject, "namespace");
+                let namespace = if own.is_empty() { namespace } else { own };
+                (!namespace.is_empty())
+                    .then(|| SubjectName::User(format!("system:serviceaccount:{namespace}:{name}")))
+            }
+            _ => None,
+        }
+    });
+    Binding {
+        subjects: subjects.collect(),
+        cluster_role: tree::text(value, "roleRef.kind") == "ClusterRole",
+        role: tree::text(value, "roleRef.name").into(),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// Puts an object of a followed resource into a state.
+    pub(crate) fn put(state: &mut State, resource: Resource, object: &Value) {
+        let bytes = serde_json::to_vec(object).expect("JSON").into();
+        let parsed = Object::parse(bytes).expect("an object");
+        let source = SOURCES.iter().find(|source| source.resource == resource).expect("followed");
+        (source.set)(state, &parsed, object);
+    }
+}
