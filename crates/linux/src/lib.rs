@@ -17,4 +17,5 @@ pub mod memfd;
 pub mod mount;
 pub mod namespace;
 pub mod process;
+pub mod seccomp;
 pub mod steps;

@@ -17,6 +17,7 @@ use crate::{
     plan::{self, Place},
     record,
     sandbox::{limits, new_id, ns, pins, unexpected},
+    seccomp,
     shim_runtime::{ShimRuntime, blocking, time},
     spec::{ContainerSpec, Namespace, Resources},
     state::{Container, ContainerId, ContainerState, Event, ExitStatus, Sandbox, SandboxId, Stats},
@@ -200,7 +201,7 @@ impl ShimRuntime {
                 .collect(),
             controllers: self.cgroups.controllers(&cgroup),
             home: passwd::home(&spec.layers, spec.user.uid),
-            filter: filter(spec)?,
+            filter: seccomp::filter(&spec.security)?,
             devices: device_nodes(spec)?,
         })
     }
@@ -387,10 +388,6 @@ fn device_nodes(spec: &ContainerSpec) -> Result<Vec<(String, u32, u32, u32)>> {
             Ok((device.container_path.clone(), metadata.mode(), major, minor))
         })
         .collect()
-}
-
-fn filter(_spec: &ContainerSpec) -> Result<Vec<u8>> {
-    Ok(Vec::new())
 }
 
 fn log_path(sandbox: &Sandbox, spec: &ContainerSpec) -> PathBuf {

@@ -10,7 +10,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// The program is not in the container. Reported as `StartError`, 127.
-    #[error("exec: {program:?}: executable file not found in $PATH")]
+    #[error("{}", not_found(.program))]
     CommandNotFound {
         /// As the user wrote it.
         program: String,
@@ -67,6 +67,15 @@ pub enum Error {
     /// Several things failed; everything else was done.
     #[error("{}", .0.join("; "))]
     Several(Vec<String>),
+}
+
+/// In the words of runc, which people and scripts know.
+fn not_found(program: &str) -> String {
+    if program.contains('/') {
+        format!("exec: {program:?}: stat {program}: no such file or directory")
+    } else {
+        format!("exec: {program:?}: executable file not found in $PATH")
+    }
 }
 
 impl Error {

@@ -20,6 +20,7 @@ mod plan;
 mod record;
 mod runtime;
 mod sandbox;
+mod seccomp;
 mod session;
 mod shim_runtime;
 pub mod spec;

@@ -13,7 +13,7 @@ use linux::{
 
 use crate::{
     error::{Error, Result},
-    spec::{ContainerSpec, ExecSpec, MountSource, Namespace, Propagation, SandboxSpec},
+    spec::{ContainerSpec, ExecSpec, MountSource, Namespace, Propagation, SandboxSpec, Security},
 };
 
 /// Where a container of a sandbox finds things on the node.
@@ -298,7 +298,7 @@ fn become_program(
         None => Step::NewSession,
     });
     steps.push(Step::Chdir { path: c(cwd(spec))? });
-    let capabilities = capabilities(spec)?;
+    let capabilities = capabilities(security)?;
     steps.push(Step::BoundingSet { keep: capabilities });
     let filter =
         (!place.filter.is_empty()).then(|| Step::Seccomp { program: place.filter.clone() });
@@ -327,8 +327,8 @@ fn become_program(
     Ok(())
 }
 
-fn capabilities(spec: &ContainerSpec) -> Result<u64> {
-    let security = &spec.security;
+/// The bounding set of a container.
+pub(crate) fn capabilities(security: &Security) -> Result<u64> {
     if security.privileged {
         return Ok(linux::capability::all());
     }

@@ -84,8 +84,7 @@ impl Bed {
     }
 
     async fn open(&self) -> Arc<ShimRuntime> {
-        let config =
-            Config { state_dir: self.path("state"), cgroup_prefix: self.prefix.clone() };
+        let config = Config { state_dir: self.path("state"), cgroup_prefix: self.prefix.clone() };
         ShimRuntime::open(config).await.expect("a runtime")
     }
 
@@ -225,12 +224,14 @@ async fn containers_outlive_the_runtime_and_are_adopted() {
     let (container, ended, pid) = {
         let runtime = bed.open().await;
         let sandbox = runtime.run_sandbox(bed.sandbox()).await.expect("a sandbox");
-        let mut spec =
-            bed.shell("echo before; while ! test -e /gate/open; do sleep 0.02; done; echo after; exit 3");
+        let mut spec = bed.shell(
+            "echo before; while ! test -e /gate/open; do sleep 0.02; done; echo after; exit 3",
+        );
         spec.mounts.push(mount);
         let container = runtime.start_container(&sandbox.id, spec).await.expect("a start");
         let ended = bed.shell("exit 5");
-        let ended = runtime.start_container(&sandbox.id, ContainerSpec { name: "b".into(), ..ended });
+        let ended =
+            runtime.start_container(&sandbox.id, ContainerSpec { name: "b".into(), ..ended });
         let ended = ended.await.expect("a start");
         let ContainerState::Running { pid, .. } = container.state else { panic!("runs") };
         (container, ended, pid)
@@ -251,4 +252,448 @@ async fn containers_outlive_the_runtime_and_are_adopted() {
     for (id, code) in [(&container.id, 3), (&ended.id, 5)] {
         assert_eq!(runtime.wait_exit(id).await.expect("an exit").code, code);
     }
+}
+
+#[tokio::test]
+async fn what_the_container_sees() {
+    let Some(bed) = Bed::new() else { return };
+    let script = "id -u; id -g; pwd; echo $HOME $HOSTNAME $A; ls /dev; ls /sys/fs/cgroup | grep memory; \
+         readlink /proc/self/ns/net; test -w /proc/sys/kernel/hostname && echo writable; \
+         wc -c < /proc/kcore; echo x > /dev/null && echo null; ls /proc/scsi | wc -l; \
+         grep -E '^(CapEff|CapBnd|NoNewPrivs|Seccomp):' /proc/self/status; \
+         grep ' / / ' /proc/self/mountinfo | head -n 1 | cut -d' ' -f 9; echo $$; ls /proc | grep -c '^[0-9]'; \
+         echo out > /dev/stdout; touch /file && echo root writable; touch /sys/x; true";
+    let (exit, log) = run(
+        &bed,
+        |_, spec| {
+            spec.cwd = "/made/here".into();
+            spec.env = vec![("A".into(), "b".into())];
+        },
+        script,
+    )
+    .await;
+    assert_eq!(exit.code, 0, "{log}");
+    let host = fs::read_link("/proc/self/ns/net").expect("a link");
+    assert!(!log.contains(host.to_str().expect("text")), "{log}");
+    assert!(log.starts_with("0\n0\n/made/here\n/root web b\n"), "{log}");
+    let devices = "core\nfd\nfull\nmqueue\nnull\nptmx\npts\nrandom\nshm\nstderr\nstdin\nstdout\ntty\nurandom\nzero\n";
+    assert!(log.contains(devices), "{log}");
+    assert!(!log.contains("writable\n0\nnull\nx"), "{log}");
+    assert!(log.contains("\nnull\n0\n"), "masked and usable: {log}");
+    assert!(log.contains("NoNewPrivs:\t0\nSeccomp:\t2\n"), "{log}");
+    assert!(log.contains("CapEff:\t00000000a80425fb\nCapBnd:\t00000000a80425fb\n"), "{log}");
+    assert!(log.contains("\nout\nroot writable\n"), "{log}");
+    assert!(log.contains("/sys/x: Read-only file system"), "{log}");
+}
+
+#[tokio::test]
+async fn a_user_without_privileges() {
+    let Some(bed) = Bed::new() else { return };
+    let (exit, log) = run(&bed, |_, spec| {
+        spec.user = User { uid: 33, gid: 34, groups: vec![50] };
+        spec.security.no_new_privs = true;
+        spec.security.read_only_root = true;
+        spec.security.capabilities_drop = vec!["ALL".into()];
+    }, "id; echo $HOME; grep -E '^(CapEff|CapBnd|NoNewPrivs|Seccomp):' /proc/self/status; touch /x; echo e > /dev/stderr; exit 4").await;
+    assert_eq!(exit.code, 4, "{log}");
+    assert!(log.contains("uid=33(www) gid=34 groups=34,50"), "{log}");
+    assert!(log.contains("/srv\nCapEff:\t0000000000000000\nCapBnd:\t0000000000000000\nNoNewPrivs:\t1\nSeccomp:\t2\n"), "{log}");
+    assert!(log.contains("/x: Read-only file system"), "{log}");
+    assert!(log.contains("\ne\n") || log.starts_with("e\n"), "{log}");
+}
+
+#[tokio::test]
+async fn starts_that_fail_say_why() {
+    let Some(bed) = Bed::new() else { return };
+    let runtime = bed.open().await;
+    let sandbox = runtime.run_sandbox(bed.sandbox()).await.expect("a sandbox");
+    let start = async |change: &dyn Fn(&mut ContainerSpec)| {
+        let mut spec = bed.shell("true");
+        change(&mut spec);
+        runtime.start_container(&sandbox.id, spec).await.expect_err("a failure")
+    };
+    let error = start(&|spec| spec.args = vec!["foo".into()]).await;
+    assert_eq!(error.exit_code(), Some(127));
+    assert!(
+        error.to_string().contains(r#"exec: "foo": executable file not found in $PATH"#),
+        "{error}"
+    );
+    let error = start(&|spec| spec.args = vec!["/foo".into()]).await;
+    assert!(
+        error.to_string().contains(r#"exec: "/foo": stat /foo: no such file or directory"#),
+        "{error}"
+    );
+    let error = start(&|spec| spec.args = vec!["/etc/no-exec".into()]).await;
+    assert_eq!(error.exit_code(), Some(126));
+    assert!(error.to_string().contains("permission denied"), "{error}");
+    let error = start(&|spec| spec.args = Vec::new()).await;
+    assert!(matches!(error, Error::InvalidSpec(_)), "{error}");
+    let error = start(&|spec| spec.layers = vec!["/does/not/exist".into()]).await;
+    assert!(matches!(error, Error::LayerMissing(_)), "{error}");
+    let error = start(&|spec| {
+        spec.mounts = vec![bind("/does/not/exist".into(), None, "/x")];
+    })
+    .await;
+    assert!(error.to_string().contains("mount /does/not/exist on /x"), "{error}");
+    let error = start(&|spec| spec.security.capabilities_add = vec!["NOPE".into()]).await;
+    assert!(error.to_string().contains("NOPE"), "{error}");
+    assert!(only(&runtime).await.containers.is_empty());
+    let left =
+        fs::read_dir(bed.path("state/sandboxes").join(sandbox.id.as_str()).join("containers"));
+    assert_eq!(left.expect("a folder").count(), 0);
+}
+
+fn bind(path: PathBuf, sub_path: Option<&str>, destination: &str) -> Mount {
+    Mount {
+        destination: destination.into(),
+        source: MountSource::Bind { path, sub_path: sub_path.map(Into::into) },
+        read_only: false,
+        propagation: Propagation::Private,
+    }
+}
+
+#[tokio::test]
+async fn mounts_stay_inside() {
+    let Some(bed) = Bed::new() else { return };
+    let volume = bed.path("volume");
+    fs::create_dir_all(volume.join("sub")).expect("made");
+    fs::write(volume.join("sub/file"), "sub\n").expect("written");
+    fs::write(bed.path("secret"), "secret\n").expect("written");
+    std::os::unix::fs::symlink("..", volume.join("out")).expect("linked");
+    // An image whose links point out of it, to where mounts go.
+    let image = bed.path("image");
+    std::os::unix::fs::symlink("/../../../../../../tmp", image.join("link")).expect("linked");
+    let (exit, log) = run(&bed, |_, spec| {
+        spec.mounts = vec![
+            bind(volume.clone(), None, "/data"),
+            bind(volume.clone(), Some("sub/file"), "/made/file"),
+            bind(volume.clone(), None, "/link/inside"),
+            Mount {
+                destination: "/tmpfs".into(),
+                source: MountSource::Tmpfs { size: Some(1 << 20), mode: 0o1777 },
+                read_only: false,
+                propagation: Propagation::Private,
+            },
+        ];
+        let mut read_only = bind(volume.clone(), None, "/ro");
+        read_only.read_only = true;
+        spec.mounts.push(read_only);
+    }, "cat /data/sub/file /made/file /tmp/inside/sub/file; touch /data/new; touch /ro/x; touch /tmpfs/x; \
+        dd if=/dev/zero of=/tmpfs/x bs=1M count=2 2>&1 | grep -c 'No space'; true").await;
+    assert_eq!(exit.code, 0, "{log}");
+    assert_eq!(log.matches("sub\n").count(), 3, "{log}");
+    assert!(log.contains("/ro/x: Read-only file system"), "{log}");
+    assert!(log.contains("1\n"), "{log}");
+    assert!(volume.join("new").exists());
+    assert!(!Path::new("/tmp/inside").exists());
+
+    let runtime = bed.open().await;
+    let sandbox = runtime.run_sandbox(bed.sandbox()).await.expect("a sandbox");
+    for sub in ["out/secret", "../secret", "out"] {
+        let mut spec = bed.shell("cat /stolen");
+        spec.mounts = vec![bind(volume.clone(), Some(sub), "/stolen")];
+        let error = runtime.start_container(&sandbox.id, spec).await.expect_err("a refusal");
+        assert!(matches!(error, Error::Start { .. }), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn the_filter_and_devices_hold() {
+    let Some(bed) = Bed::new() else { return };
+    // `unshare` and `mount` are filtered; a block device can be made, not read.
+    let disk = fs::read_to_string("/proc/partitions").expect("a list");
+    let disk = disk
+        .lines()
+        .nth(2)
+        .expect("a disk")
+        .split_whitespace()
+        .take(2)
+        .collect::<Vec<_>>()
+        .join(" ");
+    let script = format!(
+        "mknod /disk b {disk} && head -c 1 /disk; busybox unshare -U true; mount -t tmpfs x /etc; chroot / true && echo chroot"
+    );
+    let (exit, log) = run(&bed, |_, _| {}, &script).await;
+    assert_eq!(exit.code, 0, "{log}");
+    assert!(log.contains("head: /disk: Operation not permitted"), "{log}");
+    assert!(log.contains("unshare: unshare(0x10000000): Operation not permitted"), "{log}");
+    assert!(
+        log.contains("mount: permission denied")
+            || log.contains("mounting x on /etc failed: Operation not permitted"),
+        "{log}"
+    );
+    assert!(log.contains("chroot\n"), "{log}");
+
+    let profile = r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+        {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 28}]}"#;
+    let (_, log) = run(
+        &bed,
+        |_, spec| {
+            spec.security.seccomp = Seccomp::Localhost(profile.into());
+        },
+        "mkdir /x; mkdir /y",
+    )
+    .await;
+    assert!(log.contains("mkdir: can't create directory '/x': No space left on device"), "{log}");
+
+    let (_, log) = run(&bed, |_, spec| spec.security = Security { privileged: true, ..Security::default() },
+        "mount -t tmpfs x /etc && echo mounted; test -w /proc/sys/kernel && echo unmasked; grep Seccomp: /proc/self/status").await;
+    assert!(log.contains("mounted\nunmasked\nSeccomp:\t0\n"), "{log}");
+}
+
+#[tokio::test]
+async fn limits_hold() {
+    let Some(bed) = Bed::new() else { return };
+    let runtime = bed.open().await;
+    let sandbox = runtime.run_sandbox(bed.sandbox()).await.expect("a sandbox");
+    let mut spec = bed.shell("echo in; dd if=/dev/zero of=/dev/null bs=200M count=1; echo alive");
+    spec.resources = Resources {
+        memory_limit: Some(32 << 20),
+        cpu_shares: Some(512),
+        cpu_quota_us: Some(50_000),
+        pids_limit: Some(20),
+        ..Resources::default()
+    };
+    spec.args =
+        ["dd", "if=/dev/zero", "of=/dev/null", "bs=200M", "count=1"].map(String::from).into();
+    let container = runtime.start_container(&sandbox.id, spec.clone()).await.expect("a start");
+    let exit = within(runtime.wait_exit(&container.id)).await.expect("an exit");
+    assert_eq!((exit.code, exit.signal, exit.oom_killed), (137, Some(9), true));
+
+    spec.args = ["sh", "-c", "(while true; do true; done) & echo ready; for i in $(seq 30); do sleep 60 & done; sleep 60"].map(String::from).into();
+    spec.name = "pids".into();
+    let container = runtime.start_container(&sandbox.id, spec).await.expect("a start");
+    logged(&container, "fork").await;
+    let stats = runtime.container_stats(&container.id).await.expect("statistics");
+    assert!(stats.pids <= 20, "{stats:?}");
+    assert_eq!(stats.memory_limit, Some(32 << 20));
+    assert!(stats.memory_usage > 0 && stats.memory_working_set <= stats.memory_usage);
+    let pod = runtime.sandbox_stats(&sandbox.id).await.expect("statistics");
+    assert!(pod.cpu_ns >= stats.cpu_ns && pod.pids >= stats.pids, "{pod:?} {stats:?}");
+    let more = Resources { memory_limit: Some(64 << 20), ..Resources::default() };
+    runtime.update_container(&container.id, more).await.expect("an update");
+    let stats = runtime.container_stats(&container.id).await.expect("statistics");
+    assert_eq!(stats.memory_limit, Some(64 << 20));
+    let exit = runtime.stop_container(&container.id, None, Duration::from_millis(50)).await;
+    assert_eq!(exit.expect("an exit").code, 137, "a shell as first process ignores SIGTERM");
+}
+
+#[tokio::test]
+async fn stopping_waits_for_the_grace() {
+    let Some(bed) = Bed::new() else { return };
+    let runtime = bed.open().await;
+    let sandbox = runtime.run_sandbox(bed.sandbox()).await.expect("a sandbox");
+    let spec =
+        bed.shell("trap 'echo bye; exit 9' TERM; echo ready; while true; do sleep 0.05; done");
+    let container = runtime.start_container(&sandbox.id, spec).await.expect("a start");
+    logged(&container, "ready").await;
+    let exit = runtime
+        .stop_container(&container.id, None, Duration::from_secs(30))
+        .await
+        .expect("an exit");
+    assert_eq!((exit.code, exit.signal), (9, None));
+    assert_eq!(contents(&container.log_path), "ready\nbye\n");
+    let again = runtime.stop_container(&container.id, None, Duration::from_secs(30)).await;
+    assert_eq!(again.expect("the same exit"), exit);
+    assert!(matches!(runtime.signal(&container.id, 15).await, Err(Error::NotRunning(_))));
+}
+
+#[tokio::test]
+async fn exec_in_a_container() {
+    let Some(bed) = Bed::new() else { return };
+    let runtime = bed.open().await;
+    let sandbox = runtime.run_sandbox(bed.sandbox()).await.expect("a sandbox");
+    let mut spec = bed.shell("trap 'exit 0' TERM; echo ready; while true; do sleep 0.05; done");
+    spec.env = vec![("A".into(), "b".into())];
+    let container = runtime.start_container(&sandbox.id, spec).await.expect("a start");
+    logged(&container, "ready").await;
+    let sync = async |script: &str, timeout| {
+        let args = ["sh", "-c", script].map(String::from).into();
+        runtime.exec_sync(&container.id, args, Duration::from_millis(timeout)).await
+    };
+    let script = "echo $A; hostname; echo err >&2; cat /proc/1/comm; grep Seccomp: /proc/self/status; exit 3";
+    let out = sync(script, 30_000).await.expect("output");
+    assert_eq!(out.code, 3);
+    assert_eq!(String::from_utf8_lossy(&out.stdout), "b\nweb\nsh\nSeccomp:\t2\n");
+    assert_eq!(out.stderr, b"err\n");
+    assert!(matches!(sync("sleep 60", 50).await, Err(Error::Timeout(_))));
+    let args = vec!["nothing".to_owned()];
+    let error = runtime.exec_sync(&container.id, args, Duration::from_secs(9)).await;
+    assert!(matches!(error, Err(Error::CommandNotFound { .. })), "{error:?}");
+
+    let spec =
+        ExecSpec { args: vec!["cat".into()], stdin: true, stdout: true, ..ExecSpec::default() };
+    let mut session = runtime.exec(&container.id, spec).await.expect("a session");
+    let mut stdin = session.stdin.take().expect("asked for");
+    let sent = vec![b'x'; 300_000];
+    let writer = async {
+        stdin.write_all(&sent).await.expect("taken");
+        drop(stdin);
+    };
+    let mut stdout = session.stdout.take().expect("asked for");
+    let mut got = Vec::new();
+    let (read, ()) = within(async { tokio::join!(stdout.read_to_end(&mut got), writer) }).await;
+    read.expect("read");
+    assert_eq!(got.len(), sent.len());
+    assert_eq!(within(session.exit).await.expect("an exit").code, 0);
+
+    let spec = ExecSpec {
+        args: ["sh", "-c", "tty; stty size; read x; stty size; echo got $x; exit 5"]
+            .map(String::from)
+            .into(),
+        tty: true,
+        window: Some((40, 100)),
+        stdin: true,
+        stdout: true,
+        stderr: true,
+    };
+    let mut session = runtime.exec(&container.id, spec).await.expect("a session");
+    let mut stdout = session.stdout.take().expect("asked for");
+    let mut text = String::new();
+    let mut buffer = [0; 256];
+    while !text.contains("40 100") {
+        let len = within(stdout.read(&mut buffer)).await.expect("read");
+        text.push_str(&String::from_utf8_lossy(&buffer[..len]));
+    }
+    session.control.resize(50, 120);
+    // Resizing and typing go different ways; the size is asked for after both.
+    let mut stdin = session.stdin.take().expect("asked for");
+    tokio::task::yield_now().await;
+    stdin.write_all(b"typed\n").await.expect("taken");
+    within(stdout.read_to_end(&mut Vec::new())).await.map(drop).unwrap_or(());
+    assert!(text.starts_with("/dev/pts/"), "{text}");
+    assert_eq!(within(session.exit).await.expect("an exit").code, 5);
+
+    runtime.stop_container(&container.id, None, Duration::from_secs(30)).await.expect("an exit");
+    let error = sync("true", 1000).await;
+    assert!(matches!(error, Err(Error::NotRunning(_))), "{error:?}");
+}
+
+#[tokio::test]
+async fn attach_to_a_terminal_and_a_pipe() {
+    let Some(bed) = Bed::new() else { return };
+    let runtime = bed.open().await;
+    let sandbox = runtime.run_sandbox(bed.sandbox()).await.expect("a sandbox");
+    for tty in [false, true] {
+        let mut spec = bed.shell("echo ready; while read x; do echo got $x; test $x = end && exit 6; done; echo eof; exit 8");
+        spec.name = format!("tty-{tty}");
+        (spec.tty, spec.stdin, spec.stdin_once) = (tty, true, true);
+        let container = runtime.start_container(&sandbox.id, spec).await.expect("a start");
+        logged(&container, "ready").await;
+        let want = AttachStreams { stdin: true, stdout: true, stderr: true };
+        let mut session = runtime.attach(&container.id, want).await.expect("a session");
+        assert_eq!(session.stderr.is_some(), !tty);
+        let mut stdin = session.stdin.take().expect("asked for");
+        session.control.resize(10, 20);
+        stdin.write_all(b"one\nend\n").await.expect("taken");
+        let mut text = String::new();
+        let mut stdout = session.stdout.take().expect("asked for");
+        within(stdout.read_to_string(&mut text)).await.expect("read");
+        assert!(text.contains("got one"), "{text}");
+        assert_eq!(within(session.exit).await.expect("an exit").code, 6);
+        assert!(contents(&container.log_path).contains("got one"));
+    }
+    let mut spec = bed.shell("echo ready; cat; exit 8");
+    (spec.stdin, spec.stdin_once) = (true, true);
+    let container = runtime.start_container(&sandbox.id, spec).await.expect("a start");
+    logged(&container, "ready").await;
+    let want = AttachStreams { stdin: true, stdout: false, stderr: false };
+    drop(runtime.attach(&container.id, want).await.expect("a session"));
+    let exit = within(runtime.wait_exit(&container.id)).await.expect("an exit");
+    assert_eq!(exit.code, 8, "standard input ends with its only client");
+}
+
+#[tokio::test]
+async fn a_dead_shim_is_noticed() {
+    let Some(bed) = Bed::new() else { return };
+    let runtime = bed.open().await;
+    let sandbox = runtime.run_sandbox(bed.sandbox()).await.expect("a sandbox");
+    let mut events = runtime.subscribe();
+    let container =
+        runtime.start_container(&sandbox.id, bed.shell("sleep 600")).await.expect("a start");
+    let ended = runtime
+        .start_container(&sandbox.id, ContainerSpec { name: "b".into(), ..bed.shell("exit 5") })
+        .await
+        .expect("a start");
+    within(runtime.wait_exit(&ended.id)).await.expect("an exit");
+    let ContainerState::Running { pid, .. } = container.state else { panic!("runs") };
+    linux::process::kill(sandbox.shim_pid).expect("killed");
+    let exit = within(runtime.wait_exit(&container.id)).await.expect("an exit");
+    assert_eq!((exit.code, exit.unknown), (137, true));
+    assert_eq!(runtime.wait_exit(&ended.id).await.expect("an exit").code, 5);
+    while within(events.recv()).await.expect("an event")
+        != (Event::ShimDied { sandbox: sandbox.id.clone() })
+    {}
+    assert!(
+        !Path::new(&format!("/proc/{pid}/ns/net")).exists()
+            || fs::read_link(format!("/proc/{pid}/exe")).is_err()
+    );
+    assert_eq!(only(&runtime).await.state, SandboxState::NotReady);
+    let error = runtime.start_container(&sandbox.id, bed.shell("true")).await;
+    assert!(matches!(error, Err(Error::ShimGone(_))), "{error:?}");
+    drop(runtime);
+    // And by one that comes later.
+    let runtime = bed.open().await;
+    assert_eq!(only(&runtime).await.state, SandboxState::NotReady);
+    assert_eq!(runtime.wait_exit(&ended.id).await.expect("an exit").code, 5);
+    assert!(runtime.wait_exit(&container.id).await.expect("an exit").unknown);
+    runtime.remove_sandbox(&sandbox.id).await.expect("a removal");
+}
+
+#[tokio::test]
+async fn killall_leaves_nothing() {
+    let Some(bed) = Bed::new() else { return };
+    let runtime = bed.open().await;
+    let sandbox = runtime.run_sandbox(bed.sandbox()).await.expect("a sandbox");
+    runtime.start_container(&sandbox.id, bed.shell("sleep 600")).await.expect("a start");
+    drop(runtime);
+    fs::write(bed.path("state/sandboxes").join(sandbox.id.as_str()).join("sandbox"), "damaged")
+        .expect("written");
+    killall(&bed.path("state")).expect("everything ended");
+    killall(&bed.path("state")).expect("nothing to end");
+    let mounts = linux::mount::mounts().expect("mounts");
+    assert!(!mounts.iter().any(|m| m.mount_point.starts_with(bed.directory.path())));
+    let cgroups = linux::cgroup::detect().expect("cgroups");
+    assert!(cgroups.directories(&bed.prefix).iter().all(|d| !d.exists()));
+    assert!(!Path::new(&format!("/proc/{}", sandbox.shim_pid)).exists());
+    assert!(!bed.path("state/sandboxes").exists());
+}
+
+#[tokio::test]
+async fn the_node_s_own_namespaces() {
+    let Some(bed) = Bed::new() else { return };
+    let (exit, log) = run(
+        &bed,
+        |sandbox, _| {
+            sandbox.network = Namespace::Host;
+            sandbox.ipc = Namespace::Host;
+            sandbox.pid = Namespace::Host;
+        },
+        "readlink /proc/self/ns/net /proc/self/ns/ipc /proc/self/ns/pid; sleep 600 & exit 2",
+    )
+    .await;
+    assert_eq!(exit.code, 2, "{log}");
+    for kind in ["net", "ipc", "pid"] {
+        let host = fs::read_link(format!("/proc/self/ns/{kind}")).expect("a link");
+        assert!(log.contains(host.to_str().expect("text")), "{log}");
+    }
+    let runtime = bed.open().await;
+    let refused = |change: fn(&mut SandboxSpec)| {
+        let mut spec = bed.sandbox();
+        change(&mut spec);
+        let runtime = runtime.clone();
+        async move { runtime.run_sandbox(spec).await.expect_err("a refusal") }
+    };
+    assert!(matches!(refused(|s| s.share_pid = true).await, Error::Unsupported(_)));
+    for change in [
+        (|s| s.pod_uid = "../x".into()) as fn(&mut SandboxSpec),
+        |s| s.cgroup_parent = "a/../../b".into(),
+        |s| drop(s.sysctls.insert("vm.swappiness".into(), "1".into())),
+        |s| drop(s.sysctls.insert("net.ipv4.ip_unprivileged_port_start".into(), "x".into())),
+    ] {
+        let error = refused(change).await;
+        assert!(!error.to_string().is_empty());
+    }
+    assert!(runtime.list().await.expect("a list").is_empty());
+    assert_eq!(fs::read_dir(bed.path("state/sandboxes")).expect("a folder").count(), 0);
 }
