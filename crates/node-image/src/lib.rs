@@ -16,6 +16,8 @@ mod compression;
 mod digest;
 mod error;
 pub mod gc;
+#[cfg(test)]
+mod image_test;
 mod import;
 mod layers;
 mod oci;

@@ -356,17 +356,28 @@ fn attributes(entry: &mut Entry<'_, impl Read>) -> Result<Attributes, String> {
         }
     }
     let header = entry.header();
-    let broken = |error: io::Error| format!("its header: {error}");
-    let seconds = i64::try_from(header.mtime().map_err(broken)?).unwrap_or(0);
+    let old = header.as_old();
+    let uid = number(&old.uid, header.uid())?;
+    let gid = number(&old.gid, header.gid())?;
+    let mode = number(&old.mode, header.mode().map(u64::from))?;
+    let seconds = i64::try_from(number(&old.mtime, header.mtime())?).unwrap_or(0);
     let mtime = pax_mtime.unwrap_or(Timespec { tv_sec: seconds, tv_nsec: 0 });
     let id = |id: u64| u32::try_from(id).map_err(|_| format!("user or group {id} is too large"));
     Ok(Attributes {
-        mode: Mode::from_raw_mode(header.mode().map_err(broken)? & 0o7777),
-        uid: Uid::from_raw(id(header.uid().map_err(broken)?)?),
-        gid: Gid::from_raw(id(header.gid().map_err(broken)?)?),
+        mode: Mode::from_raw_mode(u32::try_from(mode & 0o7777).unwrap_or(0)),
+        uid: Uid::from_raw(id(uid)?),
+        gid: Gid::from_raw(id(gid)?),
         times: Timestamps { last_access: mtime, last_modification: mtime },
         xattrs,
     })
+}
+
+/// A number of the header; a blank field is 0, as for other tools.
+fn number(field: &[u8], parsed: io::Result<u64>) -> Result<u64, String> {
+    match field.iter().all(|byte| matches!(byte, 0 | b' ')) {
+        true => Ok(0),
+        false => parsed.map_err(|error| format!("its header: {error}")),
+    }
 }
 
 /// Seconds with a fraction, as PAX has them.
