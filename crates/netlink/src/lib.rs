@@ -14,6 +14,7 @@
 
 pub mod host;
 pub mod netns;
+pub mod nft;
 pub mod pod_link;
 
 mod error;

@@ -73,7 +73,13 @@ impl Message {
         self.bytes.extend(&other.bytes);
     }
 
-    fn set_sequence(&mut self, sequence: u32) {
+    pub(crate) fn set_flag(&mut self, flag: u16) {
+        let at = self.start + 6;
+        let flags = u16::from_ne_bytes([self.bytes[at], self.bytes[at + 1]]) | flag;
+        self.bytes[at..at + 2].copy_from_slice(&flags.to_ne_bytes());
+    }
+
+    pub(crate) fn set_sequence(&mut self, sequence: u32) {
         self.bytes[self.start + 8..self.start + 12].copy_from_slice(&sequence.to_ne_bytes());
     }
 
@@ -171,10 +177,9 @@ impl<'a> Attrs<'a> {
     }
 }
 
-/// A received message: its type, and what follows the netlink header.
+/// A received message: what follows the netlink header.
 #[derive(Debug)]
 pub(crate) struct Received {
-    pub(crate) kind: u16,
     pub(crate) payload: Vec<u8>,
 }
 
@@ -190,7 +195,7 @@ pub(crate) struct Ack {
 enum Part<'a> {
     Ack(Ack),
     Done { sequence: u32, errno: i32 },
-    Data { sequence: u32, kind: u16, flags: u16, payload: &'a [u8] },
+    Data { sequence: u32, flags: u16, payload: &'a [u8] },
 }
 
 /// Splits a datagram; stops at the first malformed message.
@@ -210,7 +215,7 @@ fn parts(mut bytes: &[u8]) -> Vec<Part<'_>> {
                 Part::Ack(Ack { sequence, errno: errno(), message: ack_text(flags, payload) })
             }
             NLMSG_DONE => Part::Done { sequence, errno: errno() },
-            _ => Part::Data { sequence, kind, flags, payload },
+            _ => Part::Data { sequence, flags, payload },
         });
         bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or(&[]);
     }
@@ -295,19 +300,19 @@ impl Socket {
             .map_err(|e| Error::io("enlarge a netlink socket", e))
     }
 
-    fn receive(&self) -> Result<Vec<u8>, Errno> {
+    fn receive(&self, flags: RecvFlags) -> Result<Vec<u8>, Errno> {
         // Dumps come in pieces of at most 32 KiB.
         let mut buffer = vec![0; 64 << 10];
-        let (length, _) = rustix::io::retry_on_intr(|| {
-            rustix::net::recv(&self.fd, &mut buffer[..], RecvFlags::empty())
-        })?;
+        let (length, _) =
+            rustix::io::retry_on_intr(|| rustix::net::recv(&self.fd, &mut buffer[..], flags))?;
         buffer.truncate(length);
         Ok(buffer)
     }
 
-    /// The acknowledgements that have arrived.
+    /// The next acknowledgements. The kernel answers inside `send`, so there is
+    /// nothing to wait for: `EAGAIN` means that there are no more.
     pub(crate) fn receive_acks(&self) -> Result<Vec<Ack>, Errno> {
-        let datagram = self.receive()?;
+        let datagram = self.receive(RecvFlags::DONTWAIT)?;
         Ok(parts(&datagram)
             .into_iter()
             .filter_map(|p| if let Part::Ack(ack) = p { Some(ack) } else { None })
@@ -360,12 +365,12 @@ impl Socket {
         self.send(message.bytes())?;
         let (mut answers, mut interrupted) = (Vec::new(), false);
         loop {
-            let datagram = self.receive().map_err(|e| Error::io(what(), e))?;
+            let datagram = self.receive(RecvFlags::empty()).map_err(|e| Error::io(what(), e))?;
             for part in parts(&datagram) {
                 let (sequence, errno, message) = match part {
-                    Part::Data { sequence, kind, flags, payload } if sequence == wanted => {
+                    Part::Data { sequence, flags, payload } if sequence == wanted => {
                         interrupted |= flags & NLM_F_DUMP_INTR != 0;
-                        answers.push(Received { kind, payload: payload.to_vec() });
+                        answers.push(Received { payload: payload.to_vec() });
                         continue;
                     }
                     Part::Data { .. } => continue,
