@@ -38,6 +38,7 @@ pub(crate) fn row(schema: &Arc<Schema>) -> ResourceSpec {
         generation: Generation::SpecAndAnnotations,
         hooks: Hooks {
             default,
+            prepare_status: |_, new, old| tree::copy(old, new, "metadata.labels"),
             validate,
             validate_update: selector_is_immutable,
             ..Hooks::default()

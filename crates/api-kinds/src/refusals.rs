@@ -428,3 +428,63 @@ fn both_events_are_one() {
     assert_eq!(warnings, Vec::<String>::new());
     assert_eq!((stored_as.from_stored)(stored), event);
 }
+
+#[test]
+fn ephemeral_containers_are_added_at_their_own_path() {
+    use api_schema::Role;
+    let spec = catalogue().find("", "v1", "pods").expect("a row");
+    let old = created(&spec, &minimal(&spec));
+    let mut new = old.clone();
+    put(&mut new, "spec.ephemeralContainers", json!([{ "name": "d", "image": "i" }]));
+    put(&mut new, "spec.nodeName", json!("elsewhere"));
+    spec.default(&mut new);
+    assert_eq!(spec.validate_update(&new, &old).len(), 1, "not by an update");
+    let Some(Role::Part { prepare, validate }) =
+        spec.subresource("ephemeralcontainers").map(|sub| &sub.role)
+    else {
+        panic!("a part of the pod");
+    };
+    prepare(&spec, &mut new, &old);
+    assert_eq!(shown(spec.validate_part(&new, &old, *validate)), Vec::<String>::new());
+    assert!(new["spec"].get("nodeName").is_none());
+    assert_eq!(new["metadata"]["generation"], 2);
+    let mut fewer = new.clone();
+    put(&mut fewer, "spec.ephemeralContainers", json!([]));
+    prepare(&spec, &mut fewer, &new);
+    assert_eq!(
+        shown(spec.validate_part(&fewer, &new, *validate)),
+        [
+            "spec.ephemeralContainers: Forbidden: existing ephemeral containers \"d\" may not be removed\n"
+        ]
+    );
+}
+
+#[test]
+fn a_binding_names_the_node_once() {
+    use api_schema::Role;
+    let spec = catalogue().find("", "v1", "pods").expect("a row");
+    let Some(Role::Post(bind)) = spec.subresource("binding").map(|sub| &sub.role) else {
+        panic!("a POST");
+    };
+    let now = jiff::Timestamp::UNIX_EPOCH;
+    let mut pod = created(&spec, &minimal(&spec));
+    let refused = bind(&mut pod, &json!({}), now).expect_err("no node");
+    assert_eq!(refused.message, "Binding \"a\" is invalid: target.name: Required value");
+    let binding = json!({ "target": { "kind": "Node", "name": "n" } });
+    bind(&mut pod, &binding, now).expect("a free pod");
+    assert_eq!(pod["spec"]["nodeName"], "n");
+    assert_eq!(
+        pod["status"]["conditions"],
+        json!([
+            { "type": "PodScheduled", "status": "True", "lastTransitionTime": "1970-01-01T00:00:00Z" }
+        ])
+    );
+    let refused = bind(&mut pod, &binding, now).expect_err("taken");
+    assert_eq!(
+        (refused.code, &*refused.message),
+        (
+            409,
+            "Operation cannot be fulfilled on pods/binding \"a\": pod a is already assigned to node \"n\"",
+        )
+    );
+}

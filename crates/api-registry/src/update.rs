@@ -214,11 +214,7 @@ impl Registry {
             }
             Some(Role::Part { prepare, validate }) => {
                 prepare(spec, &mut new, old);
-                let mut faults = api_schema::Faults::default();
-                validate(spec, &new, old, &mut faults);
-                let mut causes = spec.validate_update(&new, old);
-                causes.extend(faults.into_causes());
-                causes
+                spec.validate_part(&new, old, *validate)
             }
             _ => {
                 spec.prepare_update(&mut new, old);
@@ -286,8 +282,8 @@ impl Registry {
             let item = item.ok_or_else(|| request.not_found())?;
             let old = stored::decode(spec, &item, self.epoch)?;
             let mut new = old.clone();
+            // Such a POST says where to run, not what: generation stays.
             change(&mut new)?;
-            spec.bump_generation(&mut new, &old);
             if new == old || options.dry_run {
                 return Ok(());
             }

@@ -36,7 +36,7 @@ impl ResourceSpec {
     /// Before an update of `status`: everything else stays as it was.
     pub fn prepare_status(&self, new: &mut Value, old: &Value) {
         keep_all_but(new, old, &["status", "metadata"]);
-        for path in ["labels", "generation", "deletionTimestamp", "deletionGracePeriodSeconds"] {
+        for path in ["generation", "deletionTimestamp", "deletionGracePeriodSeconds"] {
             tree::copy(old, new, &format!("metadata.{path}"));
         }
         (self.hooks.prepare_status)(self, new, old);
@@ -81,6 +81,21 @@ impl ResourceSpec {
         meta::validate_update(self, new, old, &mut faults);
         self.shape.schema.validate(self.shape.id, new, &Path::ROOT, &mut faults);
         (self.hooks.validate_status)(self, new, old, &mut faults);
+        faults.into_causes()
+    }
+
+    /// Faults of an update through a subresource that changes a part of the
+    /// object: the rules of updates do not hold there, the part's own do.
+    pub fn validate_part(
+        &self,
+        new: &Value,
+        old: &Value,
+        validate: fn(&Self, &Value, &Value, &mut Faults),
+    ) -> Vec<Cause> {
+        let mut faults = Faults::default();
+        meta::validate_update(self, new, old, &mut faults);
+        self.validate_content(new, &mut faults);
+        validate(self, new, old, &mut faults);
         faults.into_causes()
     }
 

@@ -3,7 +3,6 @@
 use api_schema::{Faults, Path, ResourceSpec, tree};
 use serde_json::Value;
 
-use super::{container, validate};
 use crate::rules;
 
 const SPEC: Path<'static> = Path::new("spec");
@@ -137,15 +136,15 @@ pub(super) fn validate_status(new: &Value, old: &Value, faults: &mut Faults) {
 }
 
 /// `ephemeralcontainers`: only that list, and metadata as it was.
-pub(super) fn prepare_ephemeral(_: &ResourceSpec, new: &mut Value, old: &Value) {
+pub(super) fn prepare_ephemeral(spec: &ResourceSpec, new: &mut Value, old: &Value) {
     let list = tree::get(new, "spec.ephemeralContainers").clone();
     *new = old.clone();
     tree::set(new, "spec.ephemeralContainers", list);
+    spec.bump_generation(new, old);
 }
 
 /// Ephemeral containers are added, never changed or removed.
 pub(super) fn validate_ephemeral(_: &ResourceSpec, new: &Value, old: &Value, faults: &mut Faults) {
-    validate::pod(new, faults);
     let path = Path::new("spec.ephemeralContainers");
     let after = tree::list(new, "spec.ephemeralContainers");
     for before in tree::list(old, "spec.ephemeralContainers") {
@@ -165,7 +164,7 @@ pub(super) fn validate_ephemeral(_: &ResourceSpec, new: &Value, old: &Value, fau
 }
 
 /// `resize`: only the containers' resources.
-pub(super) fn prepare_resize(_: &ResourceSpec, new: &mut Value, old: &Value) {
+pub(super) fn prepare_resize(spec: &ResourceSpec, new: &mut Value, old: &Value) {
     let wanted = tree::list(new, "spec.containers").to_vec();
     *new = old.clone();
     for container in tree::list_mut(new, "spec.containers") {
@@ -174,15 +173,11 @@ pub(super) fn prepare_resize(_: &ResourceSpec, new: &mut Value, old: &Value) {
             tree::copy(wanted, container, "resources");
         }
     }
+    spec.bump_generation(new, old);
 }
 
 /// Resources may change, the class of service may not.
 pub(super) fn validate_resize(_: &ResourceSpec, new: &Value, old: &Value, faults: &mut Faults) {
-    let list = Path::new("spec.containers");
-    for (index, container) in tree::list(new, "spec.containers").iter().enumerate() {
-        let path = list.index(index);
-        container::resources(&path.child("resources"), tree::get(container, "resources"), faults);
-    }
     if super::qos::class(new) != super::qos::class(old) {
         faults.invalid(
             &SPEC,
