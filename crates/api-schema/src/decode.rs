@@ -542,3 +542,6 @@ impl<'de> Slot<'_, '_, '_> {
         Ok(map.into())
     }
 }
+
+#[cfg(test)]
+mod tests;
