@@ -25,6 +25,9 @@ type Result<T> = rustix::io::Result<T>;
 const PROC_SUPER_MAGIC: i64 = 0x9fa0;
 const SYSFS_MAGIC: i64 = 0x6265_6572;
 
+/// Dangling links followed while something is made.
+const LINKS_MAX: u32 = 8;
+
 /// What the mount steps of one child share.
 pub(crate) struct Mounts {
     root: Option<OwnedFd>,
@@ -92,25 +95,70 @@ impl Mounts {
     /// `mkdir -p` inside the root: each missing component is made in the
     /// directory that was resolved before it.
     fn make_directory(&self, dest: &[u8], mode: u32, resolve: ResolveFlags) -> Result<OwnedFd> {
+        self.make_directory_through(dest, mode, resolve, LINKS_MAX)
+    }
+
+    fn make_directory_through(
+        &self,
+        dest: &[u8],
+        mode: u32,
+        resolve: ResolveFlags,
+        links: u32,
+    ) -> Result<OwnedFd> {
         let mut here = self.open(c".", ResolveFlags::empty())?;
         let mut path = PathBuffer::default();
-        for component in dest.split(|b| *b == b'/').filter(|c| !c.is_empty() && *c != b".") {
+        let mut components = components(dest);
+        while let Some(component) = components.next() {
+            let parent_len = path.len;
             path.push(component)?;
             here = match self.open(path.as_c_str()?, resolve) {
                 Ok(fd) => fd,
                 Err(Errno::NOENT) => {
                     let mut name = PathBuffer::default();
                     name.push(component)?;
-                    match rustix::fs::mkdirat(&here, name.as_c_str()?, Mode::from_raw_mode(mode)) {
+                    let name = name.as_c_str()?;
+                    match rustix::fs::mkdirat(&here, name, Mode::from_raw_mode(mode)) {
                         Ok(()) | Err(Errno::EXIST) => {}
                         Err(error) => return Err(error),
                     }
-                    self.open(path.as_c_str()?, resolve)?
+                    match self.open(path.as_c_str()?, resolve) {
+                        // A link to what is not there: go where it leads.
+                        Err(Errno::NOENT) => {
+                            let mut next = path.follow(here.as_fd(), name, parent_len)?;
+                            for component in components {
+                                next.push(component)?;
+                            }
+                            let links = links.checked_sub(1).ok_or(Errno::LOOP)?;
+                            let next = next.as_c_str()?.to_bytes();
+                            return self.make_directory_through(next, mode, resolve, links);
+                        }
+                        other => other?,
+                    }
                 }
                 Err(error) => return Err(error),
             };
         }
         Ok(here)
+    }
+
+    /// Makes an empty file and the directories it lies in, at the end of every
+    /// link on the way (`/etc/resolv.conf` of many images is one to nowhere).
+    fn make_file(&self, dest: &CStr, links: u32) -> Result<OwnedFd> {
+        let (parent, name) = self.parent(dest)?;
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+        let made = rustix::fs::openat(&parent, name.as_c_str()?, flags, Mode::from_raw_mode(0o644));
+        match (made, self.open(dest, ResolveFlags::empty())) {
+            (Ok(_), opened) => opened,
+            (Err(Errno::EXIST), Err(Errno::NOENT)) => {
+                let mut path = PathBuffer::default();
+                path.append(dest.to_bytes())?;
+                let parent_len = dest.to_bytes().iter().rposition(|b| *b == b'/').unwrap_or(0);
+                let next = path.follow(parent.as_fd(), name.as_c_str()?, parent_len)?;
+                self.make_file(next.as_c_str()?, links.checked_sub(1).ok_or(Errno::LOOP)?)
+            }
+            (Err(Errno::EXIST), opened) => opened,
+            (Err(error), _) => Err(error),
+        }
     }
 
     /// The directory that holds `dest`, made where missing, and the last name.
@@ -175,12 +223,7 @@ impl Mounts {
             Err(Errno::NOENT) if is_directory => {
                 self.make_directory(dest.to_bytes(), 0o755, ResolveFlags::empty())?
             }
-            Err(Errno::NOENT) => {
-                let (parent, name) = self.parent(dest)?;
-                let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                rustix::fs::openat(&parent, name.as_c_str()?, flags, Mode::from_raw_mode(0o755))?;
-                self.open(dest, ResolveFlags::empty())?
-            }
+            Err(Errno::NOENT) => self.make_file(dest, LINKS_MAX)?,
             Err(error) => return Err(error),
         };
         attach(tree.as_fd(), at.as_fd())
@@ -266,6 +309,10 @@ impl Mounts {
         rustix::mount::unmount(c".", UnmountFlags::DETACH)?;
         rustix::process::chdir(c"/")
     }
+}
+
+fn components(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    path.split(|b| *b == b'/').filter(|c| !c.is_empty() && *c != b".")
 }
 
 fn file_type(fd: BorrowedFd<'_>) -> Result<FileType> {
@@ -402,6 +449,22 @@ impl PathBuffer {
             self.append(b"/")?;
         }
         self.append(component)
+    }
+
+    /// This path with its last component, a link in `parent`, replaced by what
+    /// the link says; `parent_len` is the length without that component.
+    fn follow(&self, parent: BorrowedFd<'_>, name: &CStr, parent_len: usize) -> Result<Self> {
+        let mut target = [0u8; 4096];
+        let len = rustix::fs::readlinkat_raw(parent, name, &mut target[..])?;
+        let target = &target[..len];
+        let mut next = Self::default();
+        if !target.starts_with(b"/") {
+            next.append(&self.bytes[..parent_len])?;
+        }
+        for component in components(target) {
+            next.push(component)?;
+        }
+        Ok(next)
     }
 
     fn append(&mut self, text: &[u8]) -> Result<()> {

@@ -13,6 +13,7 @@ pub mod capability;
 pub mod cgroup;
 pub mod child;
 mod child_mounts;
+pub mod detect;
 pub mod memfd;
 pub mod mount;
 pub mod namespace;

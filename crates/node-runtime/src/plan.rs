@@ -305,7 +305,10 @@ fn become_program(
     if !security.no_new_privs {
         steps.extend(filter.clone());
     }
-    let groups = user.groups.clone();
+    // The primary group among the others too, or a process could lose it and
+    // with it a refusal meant for the group (CVE-2022-36109).
+    let mut groups = vec![user.gid];
+    groups.extend(user.groups.iter().filter(|group| **group != user.gid));
     steps.push(Step::Identity { uid: user.uid, gid: user.gid, groups });
     if user.uid == 0 {
         steps.push(Step::Capabilities { set: capabilities });

@@ -46,6 +46,7 @@ pub(crate) struct SandboxRecord {
 impl ShimRuntime {
     pub(crate) async fn run_sandbox(&self, spec: SandboxSpec) -> Result<Sandbox> {
         check(&spec)?;
+        linux::detect::memory_cgroup().map_err(Error::MemoryCgroupMissing)?;
         let id = SandboxId::new(new_id()?);
         let created_at = SystemTime::now();
         let dir = self.sandbox_dir(&id);
