@@ -1,1 +1,34 @@
-//! The kubelet's job: pod plans, probes, volumes, status, node API.
+//! The kubelet's job: what the API binds to this node runs on it, and the API
+//! hears how it fares.
+//!
+//! One task a pod ([`pod`]) looks at what is there (`view`), decides without
+//! I/O (`plan`), and acts (`act`): start steps are ordered and may be repeated
+//! after a crash at any line. [`machine`] speaks for the node itself (Node
+//! object, Lease), [`streams`] answers logs, exec, attach and port-forward.
+//!
+//! This crate reaches the cluster through [`client::Api`] and nothing else: it
+//! must not know the store, the API registry or the rules of Services. It
+//! runs containers through [`node_runtime::Runtime`] and takes images from an
+//! [`Images`], so it knows neither namespaces nor registries.
+//!
+//! Not here yet: eviction, static pods, graceful node shutdown, ephemeral
+//! containers, in-place resize, host ports, and volume kinds beyond emptyDir,
+//! hostPath, configMap, secret, projected and downwardAPI (an event says so).
+//!
+//! Start reading at [`Node::start`], then `pod::plan`.
+
+mod config;
+mod container;
+mod images;
+mod machine;
+mod network;
+mod node;
+mod pod;
+mod probe;
+mod resources;
+mod streams;
+mod volume;
+
+pub use config::{Cidr, NodeConfig, PodCidrs, Reserved, Taint};
+pub use images::{BoxFuture, Image, ImageConfig, ImageError, ImageListing, Images};
+pub use node::{Node, NodeHandle, StartError};

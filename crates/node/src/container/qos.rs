@@ -1,0 +1,222 @@
+//! Quality of service, and the cgroup values that follow from requests and
+//! limits.
+
+use api_object::Quantity;
+use api_types::core::{Container, Pod};
+use node_runtime::spec::Resources;
+
+/// `status.qosClass`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Qos {
+    Guaranteed,
+    Burstable,
+    BestEffort,
+}
+
+impl Qos {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Guaranteed => "Guaranteed",
+            Self::Burstable => "Burstable",
+            Self::BestEffort => "BestEffort",
+        }
+    }
+
+    /// The cgroup below the runtime's prefix that holds pods of this class.
+    pub(crate) fn cgroup_parent(self) -> &'static str {
+        match self {
+            Self::Guaranteed => "pods",
+            Self::Burstable => "pods/burstable",
+            Self::BestEffort => "pods/besteffort",
+        }
+    }
+}
+
+const COUNTED: [&str; 2] = ["cpu", "memory"];
+
+fn all(pod: &Pod) -> impl Iterator<Item = &Container> {
+    pod.spec.init_containers.iter().chain(&pod.spec.containers)
+}
+
+fn set(list: &api_types::core::ResourceList, name: &str) -> Option<Quantity> {
+    list.get(name).copied().filter(|q| !q.is_zero())
+}
+
+/// The class of a pod, over its init containers too.
+pub(crate) fn class(pod: &Pod) -> Qos {
+    let pod_level = pod.spec.resources.iter();
+    let any = all(pod).map(|c| &c.resources).chain(pod_level).any(|r| {
+        COUNTED.iter().any(|name| set(&r.requests, name).or(set(&r.limits, name)).is_some())
+    });
+    if !any {
+        return Qos::BestEffort;
+    }
+    let equal = |r: &api_types::core::ResourceRequirements| {
+        COUNTED.iter().all(|name| {
+            let limit = set(&r.limits, name);
+            let request = set(&r.requests, name).or(limit);
+            limit.is_some() && request.map(Quantity::millis) == limit.map(Quantity::millis)
+        })
+    };
+    let guaranteed = match &pod.spec.resources {
+        Some(resources) => equal(resources),
+        None => all(pod).all(|c| equal(&c.resources)),
+    };
+    if guaranteed { Qos::Guaranteed } else { Qos::Burstable }
+}
+
+const PERIOD_US: u64 = 100_000;
+
+fn shares(request_millis: i64) -> u64 {
+    u64::try_from(request_millis)
+        .unwrap_or(0)
+        .saturating_mul(1024)
+        .div_euclid(1000)
+        .clamp(2, 262_144)
+}
+
+fn quota(limit_millis: i64) -> Option<u64> {
+    let millis = u64::try_from(limit_millis).ok().filter(|millis| *millis > 0)?;
+    Some((millis * PERIOD_US / 1000).max(1000))
+}
+
+/// What one container's cgroup gets.
+pub(crate) fn container(container: &Container) -> Resources {
+    let r = &container.resources;
+    let cpu_limit = set(&r.limits, "cpu").map(Quantity::millis);
+    let cpu_request = set(&r.requests, "cpu").map(Quantity::millis).or(cpu_limit);
+    Resources {
+        cpu_shares: Some(shares(cpu_request.unwrap_or(0))),
+        cpu_quota_us: cpu_limit.and_then(quota),
+        cpu_period_us: Some(PERIOD_US),
+        memory_limit: set(&r.limits, "memory").and_then(|q| u64::try_from(q.units()).ok()),
+        pids_limit: None,
+    }
+}
+
+/// What the pod's own cgroup gets: sums, with a limit only where every
+/// container has one.
+pub(crate) fn pod(pod: &Pod, pids_max: Option<u64>) -> Resources {
+    let sum = |list: fn(&Container) -> Option<i64>| -> (i64, bool) {
+        let sidecar = |c: &&Container| c.restart_policy.as_deref() == Some("Always");
+        let mains = pod.spec.containers.iter();
+        let steady: Vec<_> =
+            mains.chain(pod.spec.init_containers.iter().filter(sidecar)).map(list).collect();
+        let total = steady.iter().flatten().sum::<i64>();
+        let once = pod.spec.init_containers.iter().filter(|c| !sidecar(c)).map(list);
+        let once: Vec<_> = once.collect();
+        let most = once.iter().flatten().copied().max().unwrap_or(0);
+        (total.max(most), steady.iter().chain(&once).all(Option::is_some))
+    };
+    let (cpu_request, _) = sum(|c| {
+        set(&c.resources.requests, "cpu").or(set(&c.resources.limits, "cpu")).map(Quantity::millis)
+    });
+    let (cpu_limit, cpu_limited) = sum(|c| set(&c.resources.limits, "cpu").map(Quantity::millis));
+    let (memory, memory_limited) = sum(|c| set(&c.resources.limits, "memory").map(Quantity::units));
+    let mut resources = Resources {
+        cpu_shares: Some(shares(cpu_request)),
+        cpu_quota_us: cpu_limited.then(|| quota(cpu_limit)).flatten(),
+        cpu_period_us: Some(PERIOD_US),
+        memory_limit: memory_limited.then(|| u64::try_from(memory).ok()).flatten(),
+        pids_limit: pids_max,
+    };
+    if let Some(own) = &pod.spec.resources {
+        if let Some(q) = set(&own.limits, "cpu") {
+            resources.cpu_quota_us = quota(q.millis());
+        }
+        if let Some(q) = set(&own.limits, "memory") {
+            resources.memory_limit = u64::try_from(q.units()).ok();
+        }
+        if let Some(q) = set(&own.requests, "cpu") {
+            resources.cpu_shares = Some(shares(q.millis()));
+        }
+    }
+    resources
+}
+
+/// Who dies first when memory runs out (upstream's `qos/policy.go`): nobody
+/// before best effort, guaranteed last, in between by the requested share.
+pub(crate) fn oom_score_adj(pod: &Pod, container: &Container, memory_capacity: u64) -> i32 {
+    const GUARANTEED: i64 = -997;
+    // system-node-critical and above.
+    if pod.spec.priority.is_some_and(|p| p >= 2_000_000_000) {
+        return GUARANTEED as i32;
+    }
+    match class(pod) {
+        Qos::Guaranteed => GUARANTEED as i32,
+        Qos::BestEffort => 1000,
+        Qos::Burstable => {
+            let r = &container.resources;
+            let request = set(&r.requests, "memory").or(set(&r.limits, "memory"));
+            let request = request.map_or(0, Quantity::units);
+            let capacity = i64::try_from(memory_capacity).unwrap_or(i64::MAX).max(1);
+            let score = 1000 - (1000i128 * i128::from(request) / i128::from(capacity)) as i64;
+            score.clamp(1000 + GUARANTEED, 999) as i32
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn pod_of(resources: &[Value]) -> Pod {
+        let containers: Vec<Value> =
+            resources.iter().map(|r| json!({"name": "c", "resources": r})).collect();
+        serde_json::from_value(json!({"spec": {"containers": containers}})).expect("a pod")
+    }
+
+    #[test]
+    fn classes() {
+        let full = json!({"limits": {"cpu": "1", "memory": "1Gi"}});
+        let partial = json!({"requests": {"cpu": "100m"}});
+        for (resources, expected) in [
+            (vec![json!({})], Qos::BestEffort),
+            (vec![full.clone()], Qos::Guaranteed),
+            (vec![full.clone(), json!({})], Qos::Burstable),
+            (vec![partial.clone()], Qos::Burstable),
+            (
+                vec![json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "500m"}})],
+                Qos::Burstable,
+            ),
+        ] {
+            assert_eq!(class(&pod_of(&resources)), expected, "{resources:?}");
+        }
+    }
+
+    #[test]
+    fn cgroup_values() {
+        let p = pod_of(&[
+            json!({"limits": {"cpu": "500m", "memory": "64Mi"}, "requests": {"cpu": "250m"}}),
+        ]);
+        let r = container(&p.spec.containers[0]);
+        assert_eq!(r.cpu_shares, Some(256));
+        assert_eq!(r.cpu_quota_us, Some(50_000));
+        assert_eq!(r.memory_limit, Some(64 << 20));
+        assert_eq!(container(&pod_of(&[json!({})]).spec.containers[0]).cpu_shares, Some(2));
+        let two = pod_of(&[
+            json!({"limits": {"cpu": "500m", "memory": "64Mi"}}),
+            json!({"limits": {"cpu": "1"}}),
+        ]);
+        let r = pod(&two, Some(100));
+        assert_eq!(
+            (r.cpu_quota_us, r.memory_limit, r.pids_limit),
+            (Some(150_000), None, Some(100))
+        );
+        assert_eq!(r.cpu_shares, Some(1536));
+    }
+
+    #[test]
+    fn oom_scores() {
+        let score = |r: Value| {
+            let p = pod_of(&[r]);
+            oom_score_adj(&p, &p.spec.containers[0], 4 << 30)
+        };
+        assert_eq!(score(json!({})), 1000);
+        assert_eq!(score(json!({"limits": {"cpu": "1", "memory": "1Gi"}})), -997);
+        assert_eq!(score(json!({"requests": {"memory": "1Gi"}})), 750);
+        assert_eq!(score(json!({"requests": {"cpu": "1"}})), 999);
+        assert_eq!(score(json!({"requests": {"memory": "4Gi"}})), 3);
+    }
+}

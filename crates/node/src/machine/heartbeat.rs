@@ -1,0 +1,246 @@
+//! Registers the node, renews its Lease, and tells its status when that
+//! changes: one timer and one watch for the whole node.
+
+use std::{sync::Arc, time::Duration};
+
+use api_object::{Object, time::format_micros};
+use api_types::core::Node;
+use client::{Backoff, Error, ListOptions, PatchKind, Reflected, reflect};
+use serde_json::{Map, Value, json};
+use tokio::{
+    sync::mpsc,
+    time::{MissedTickBehavior, interval},
+};
+
+use super::{
+    facts,
+    object::{self, Health},
+};
+use crate::{
+    config::{Cidr, PodCidrs},
+    images::ImageListing,
+    node::Deps,
+    resources::{LEASES, NODES},
+};
+
+/// Upstream's numbers: the Lease lasts 40 s and is renewed at a quarter of it.
+const LEASE_SECONDS: u32 = 40;
+const RENEW_EVERY: Duration = Duration::from_secs(10);
+const LEASE_NAMESPACE: &str = "kube-node-lease";
+/// Renewals between looks at what images there are, beside those after pulls:
+/// the operator's imports tell nobody.
+const IMAGES_EVERY: u32 = 30;
+
+/// Speaks for the node. Never returns.
+pub(crate) async fn run(deps: Arc<Deps>) {
+    let mut speaker = Speaker {
+        deps: deps.clone(),
+        told: Map::new(),
+        health: Health::default(),
+        images: Vec::new(),
+        node: None,
+        has_lease: false,
+    };
+    if let PodCidrs::Fixed(cidrs) = &deps.config.pod_cidrs {
+        deps.addresses.set_cidrs(cidrs.clone());
+    }
+    let mut failures = 0;
+    while let Err(error) = speaker.register().await {
+        failures += 1;
+        tracing::warn!(%error, "the node is not registered yet");
+        tokio::time::sleep(deps.ambient.jittered(Backoff::CONNECT.delay(failures))).await;
+    }
+    let (sender, mut nodes) = mpsc::unbounded_channel();
+    let follow = async {
+        let options = ListOptions {
+            field_selector: format!("metadata.name={}", deps.config.name),
+            ..ListOptions::default()
+        };
+        reflect(&deps.api, NODES, "", &options, &deps.ambient, |event| {
+            // The receiver lives as long as this future.
+            let _ = sender.send(event);
+        })
+        .await;
+    };
+    tokio::pin!(follow);
+    let mut ticks = interval(RENEW_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut tick = 0u32;
+    loop {
+        tokio::select! {
+            () = &mut follow => {}
+            Some(event) = nodes.recv() => speaker.hear(event).await,
+            () = deps.images_changed.notified() => speaker.look(true).await,
+            _ = ticks.tick() => {
+                speaker.renew().await;
+                speaker.look(tick % IMAGES_EVERY == 0).await;
+                tick = tick.wrapping_add(1);
+            }
+        }
+    }
+}
+
+struct Speaker {
+    deps: Arc<Deps>,
+    /// The status as the API has it from us.
+    told: Map<String, Value>,
+    health: Health,
+    images: Vec<ImageListing>,
+    node: Option<Node>,
+    has_lease: bool,
+}
+
+impl Speaker {
+    /// Creates the Node, or lays labels and annotations over the one there is.
+    async fn register(&mut self) -> Result<(), Error> {
+        let config = &self.deps.config;
+        let mut labels = object::labels(config);
+        loop {
+            let body = object::node(config, &labels);
+            let result = match self.deps.api.create(NODES, "", &body).await {
+                Err(error) if error.is_conflict() => {
+                    let patch =
+                        json!({"metadata": {"labels": labels, "annotations": config.annotations}});
+                    self.deps.api.patch(NODES, "", &config.name, "", PatchKind::Merge, &patch).await
+                }
+                result => result,
+            };
+            match result {
+                // NodeRestriction leaves roles to the administrator.
+                Err(error) if error.code() == Some(403) && labels.keys().any(is_role) => {
+                    tracing::warn!(%error, "registering without node-role labels");
+                    labels.retain(|key, _| !is_role(key));
+                }
+                Err(error) => return Err(error),
+                Ok(node) => {
+                    self.take(&node);
+                    break;
+                }
+            }
+        }
+        self.look(true).await;
+        Ok(())
+    }
+
+    async fn hear(&mut self, event: Reflected) {
+        match event {
+            Reflected::Upsert(object) => {
+                let had_network = self.deps.addresses.is_ready();
+                self.take(&object);
+                if self.deps.addresses.is_ready() != had_network {
+                    self.look(false).await;
+                }
+            }
+            Reflected::Delete(_) => {
+                tracing::warn!("the Node object was deleted: registering again");
+                self.told.clear();
+                self.has_lease = false;
+                if let Err(error) = self.register().await {
+                    tracing::warn!(%error, "the node is not registered");
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn take(&mut self, object: &Object) {
+        match serde_json::from_slice::<Node>(&object.bytes) {
+            Ok(node) => {
+                if self.deps.config.pod_cidrs == PodCidrs::FromNode {
+                    let texts = match node.spec.pod_cidrs.is_empty() {
+                        true => std::slice::from_ref(&node.spec.pod_cidr),
+                        false => &node.spec.pod_cidrs[..],
+                    };
+                    let cidrs: Vec<Cidr> =
+                        texts.iter().filter_map(|text| text.parse().ok()).collect();
+                    if !cidrs.is_empty() {
+                        self.deps.addresses.set_cidrs(cidrs);
+                    }
+                }
+                self.node = Some(node);
+            }
+            Err(error) => tracing::error!(%error, "a Node of a shape that is not understood"),
+        }
+        if self.told.is_empty() {
+            let whole: Result<Value, _> = serde_json::from_slice(&object.bytes);
+            if let Ok(Value::Object(mut whole)) = whole
+                && let Some(Value::Object(status)) = whole.remove("status")
+            {
+                self.told = status;
+            }
+        }
+    }
+
+    /// Looks at the machine, and tells what has changed.
+    async fn look(&mut self, images: bool) {
+        let deps = self.deps.clone();
+        let now = deps.ambient.now();
+        match facts::pressure(&deps.config.kubelet_dir) {
+            Ok(pressure) => self.health.see(pressure, now),
+            Err(error) => tracing::warn!(%error, "the machine's state cannot be read"),
+        }
+        self.health.has_network = deps.addresses.is_ready();
+        if images {
+            match deps.images.list().await {
+                Ok(list) => self.images = list,
+                Err(error) => tracing::warn!(%error, "images cannot be listed"),
+            }
+        }
+        let known = self.told.get("conditions").and_then(Value::as_array).cloned();
+        let known = known.unwrap_or_default();
+        let status =
+            object::status(&deps.config, &deps.machine, &self.health, &self.images, &known, now);
+        let Some(patch) = object::patch(&self.told, &status) else { return };
+        let kind = PatchKind::Strategic;
+        match deps.api.patch(NODES, "", &deps.config.name, "status", kind, &patch).await {
+            Ok(_) => self.told = status,
+            Err(error) => tracing::warn!(%error, "the node's status is not told yet"),
+        }
+    }
+
+    async fn renew(&mut self) {
+        let deps = &self.deps;
+        let name = &deps.config.name;
+        let renewed = format_micros(deps.ambient.now());
+        if self.has_lease {
+            let patch = json!({"spec": {"renewTime": renewed}});
+            match deps.api.patch(LEASES, LEASE_NAMESPACE, name, "", PatchKind::Merge, &patch).await
+            {
+                Ok(_) => return,
+                Err(error) if error.is_not_found() => self.has_lease = false,
+                Err(error) => return tracing::warn!(%error, "the Lease is not renewed"),
+            }
+        }
+        let mut lease = json!({
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": {"name": name, "namespace": LEASE_NAMESPACE},
+            "spec": {
+                "holderIdentity": name,
+                "leaseDurationSeconds": LEASE_SECONDS,
+                "renewTime": renewed,
+            },
+        });
+        if let Some(node) = &self.node {
+            lease["metadata"]["ownerReferences"] = json!([
+                {"apiVersion": "v1", "kind": "Node", "name": name, "uid": node.metadata.uid}
+            ]);
+        }
+        match deps.api.create(LEASES, LEASE_NAMESPACE, &lease).await {
+            Ok(_) => self.has_lease = true,
+            Err(error) if error.is_conflict() => {
+                let patch = json!({"spec": lease["spec"]});
+                let kind = PatchKind::Merge;
+                match deps.api.patch(LEASES, LEASE_NAMESPACE, name, "", kind, &patch).await {
+                    Ok(_) => self.has_lease = true,
+                    Err(error) => tracing::warn!(%error, "the Lease is not taken"),
+                }
+            }
+            Err(error) => tracing::warn!(%error, "the Lease is not made"),
+        }
+    }
+}
+
+fn is_role(label: &String) -> bool {
+    label.starts_with("node-role.kubernetes.io/")
+}

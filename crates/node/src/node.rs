@@ -1,0 +1,129 @@
+//! A running node: what it is made of, its start and its end.
+
+use std::{fmt, fs, io, sync::Arc};
+
+use client::{Ambient, Api, Recorder};
+use node_runtime::Runtime;
+use tokio::{sync::Notify, task::JoinHandle};
+use tunnel::{NodeStreams, Open, OpenError, ServerEnd};
+
+use crate::{
+    config::NodeConfig,
+    images::Images,
+    machine::{self, Machine},
+    network::addresses::Addresses,
+    pod::{lookup::Lookup, manager},
+    streams,
+    volume::objects::Objects,
+};
+
+/// What every part of the node works with.
+pub(crate) struct Deps {
+    pub(crate) config: NodeConfig,
+    pub(crate) api: Api,
+    pub(crate) runtime: Arc<dyn Runtime>,
+    pub(crate) images: Arc<dyn Images>,
+    pub(crate) recorder: Recorder,
+    pub(crate) ambient: Ambient,
+    pub(crate) machine: Machine,
+    pub(crate) addresses: Addresses,
+    pub(crate) objects: Objects,
+    pub(crate) lookup: Lookup,
+    /// A pull has brought something new.
+    pub(crate) images_changed: Notify,
+}
+
+/// Why a node does not start.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}: {source}")]
+pub struct StartError {
+    what: String,
+    source: io::Error,
+}
+
+/// The kubelet's job on one machine.
+pub struct Node;
+
+impl Node {
+    /// Starts a node: registers it, adopts what runs, and runs what the API
+    /// binds to it. Needs a tokio runtime; the API need not be in reach yet.
+    ///
+    /// # Errors
+    /// Where the machine cannot be read or the kubelet directory not be made.
+    pub fn start(
+        config: NodeConfig,
+        api: Api,
+        runtime: Arc<dyn Runtime>,
+        images: Arc<dyn Images>,
+        ambient: Ambient,
+    ) -> Result<NodeHandle, StartError> {
+        let pods = config.kubelet_dir.join("pods");
+        fs::create_dir_all(&pods)
+            .map_err(|source| StartError { what: pods.display().to_string(), source })?;
+        let machine = Machine::read(&config)
+            .map_err(|source| StartError { what: "reading the machine".into(), source })?;
+        let api = api.named(&format!("skiff/kubelet/{}", config.name));
+        let deps = Arc::new(Deps {
+            recorder: Recorder::new(api.clone(), "kubelet", &config.name, ambient.clone()),
+            objects: Objects::new(api.clone(), ambient.clone()),
+            addresses: Addresses::default(),
+            lookup: Lookup::default(),
+            images_changed: Notify::new(),
+            config,
+            api,
+            runtime,
+            images,
+            ambient,
+            machine,
+        });
+        let tasks = vec![
+            tokio::spawn(machine::heartbeat::run(deps.clone())),
+            tokio::spawn(manager::run(deps.clone())),
+        ];
+        Ok(NodeHandle { inner: Arc::new(Inner { deps, tasks }) })
+    }
+}
+
+struct Inner {
+    deps: Arc<Deps>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// A running node. Cheap to clone; the node ends with the last clone or at
+/// [`NodeHandle::shutdown`].
+#[derive(Clone)]
+pub struct NodeHandle {
+    inner: Arc<Inner>,
+}
+
+impl fmt::Debug for NodeHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "NodeHandle({})", self.inner.deps.config.name)
+    }
+}
+
+impl NodeHandle {
+    /// Ends the node and leaves its pods running: the next start adopts them.
+    /// Safe at any moment, since every step can be repeated.
+    pub fn shutdown(&self) {
+        self.inner.tasks.iter().for_each(JoinHandle::abort);
+    }
+
+    /// How many pods are on the node.
+    pub fn pods(&self) -> usize {
+        self.inner.deps.lookup.len()
+    }
+}
+
+impl NodeStreams for NodeHandle {
+    fn open(&self, open: Open) -> tunnel::BoxFuture<Result<ServerEnd, OpenError>> {
+        let deps = self.inner.deps.clone();
+        Box::pin(async move { streams::open(deps, open).await })
+    }
+}

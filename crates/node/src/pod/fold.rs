@@ -1,0 +1,371 @@
+//! What came of the actions, and what is told of it: failures with their next
+//! attempts, probes' verdicts, the status in the API.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use client::{Backoff, PatchKind};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Map, Value};
+use tokio::task::{JoinError, JoinHandle};
+
+use super::{
+    setup,
+    start::{StartFailure, reference},
+    status,
+    view::{Condemned, Exit, Run, RunState, Step, Waiting},
+    worker::{Done, Message, Worker},
+};
+use crate::{
+    probe::{self, Report, Verdict},
+    resources::PODS,
+    volume,
+    volume::refresh,
+};
+
+/// Between pulls of an image that failed (kubelet's `imageBackOff`).
+const PULL: Backoff = Backoff { base: Duration::from_secs(10), cap: Duration::from_secs(300) };
+/// Between looks at configuration that was missing.
+const CONFIG: Backoff = Backoff { base: Duration::from_secs(2), cap: Duration::from_secs(20) };
+const PUBLISH: Backoff = Backoff { base: Duration::from_millis(500), cap: Duration::from_secs(10) };
+
+impl Worker {
+    pub(super) async fn fold(&mut self, done: Result<Done, JoinError>) {
+        let now = self.deps.ambient.now();
+        let done = match done {
+            Ok(done) => done,
+            Err(error) => {
+                // Nobody knows how far it came: forget that it was under way,
+                // and what the next look shows decides.
+                tracing::error!(pod = self.state.full_name(), %error, "a step of the pod broke off");
+                self.state.memory.values_mut().for_each(|memory| memory.op = None);
+                let state = &mut self.state;
+                for step in
+                    [&mut state.setup, &mut state.stop_sandbox, &mut state.clean, &mut state.finish]
+                {
+                    if step.is_in_flight() {
+                        *step = step.failed(now);
+                    }
+                }
+                self.publishing = false;
+                return;
+            }
+        };
+        let about = reference(&self.state.pod, None);
+        match done {
+            Done::Setup(Ok(ips)) => {
+                self.state.pod_ips = ips;
+                self.state.setup = Step::Done;
+                self.keep_volumes(false);
+            }
+            Done::Setup(Err(error)) => {
+                self.deps.recorder.warning(&about, error.reason, error.message);
+                self.state.setup = self.state.setup.failed(now);
+            }
+            Done::Start { container, attempt, backoff, result } => {
+                self.starts.remove(&container);
+                self.observe().await;
+                self.started(&container, attempt, backoff, result, now);
+            }
+            Done::Stop { container } => {
+                self.starts.remove(&container);
+                self.state.remember(&container).op = None;
+            }
+            Done::StopSandbox(result) => {
+                self.state.stop_sandbox = self.stepped(self.state.stop_sandbox, result, now);
+            }
+            Done::Clean(result) => self.state.clean = self.stepped(self.state.clean, result, now),
+            Done::Finish(Ok(())) => self.state.finish = Step::Done,
+            Done::Finish(Err(error)) => {
+                tracing::warn!(pod = self.state.full_name(), %error, "not deleted in the API yet");
+                self.state.finish = self.state.finish.failed(now);
+            }
+            Done::Publish { sent, result } => self.published(sent, result, now),
+            Done::Removed(id) => drop(self.removing.remove(&id)),
+        }
+    }
+
+    /// A step of the pod's end.
+    fn stepped(&self, step: Step, result: Result<(), String>, now: Timestamp) -> Step {
+        match result {
+            Ok(()) => Step::Done,
+            Err(error) => {
+                let about = reference(&self.state.pod, None);
+                let text = format!("error killing pod: {error}");
+                self.deps.recorder.warning(&about, "FailedKillPod", text);
+                step.failed(now)
+            }
+        }
+    }
+
+    fn started(
+        &mut self,
+        name: &str,
+        attempt: u32,
+        backoff: Duration,
+        result: Result<(), StartFailure>,
+        now: Timestamp,
+    ) {
+        let running = self.state.last_run(name).filter(|run| run.attempt == attempt);
+        let running = running.and_then(|run| run.id.clone());
+        let image = self.image_of(name);
+        let memory = self.state.remember(name);
+        memory.op = None;
+        let failure = match result {
+            Ok(()) => {
+                memory.waiting = None;
+                memory.start_failures = 0;
+                memory.backoff = backoff;
+                return;
+            }
+            Err(failure) => failure,
+        };
+        let waiting = Waiting { reason: failure.reason.into(), message: failure.message.clone() };
+        let about = reference(&self.state.pod, Some(name));
+        if failure.reason == "PostStartHookError" {
+            // It runs, and must not: the restart policy decides afterwards.
+            let memory = self.state.remember(name);
+            memory.waiting = Some(waiting);
+            memory.backoff = backoff;
+            let message = "FailedPostStartHook".into();
+            memory.condemned = running.map(|id| Condemned { id, message, grace: None });
+        } else if let Some(code) = failure.exit_code {
+            let sandbox = self.state.ready_sandbox().map(|sandbox| sandbox.id.clone());
+            let memory = self.state.remember(name);
+            memory.waiting = Some(waiting);
+            memory.backoff = backoff;
+            memory.start_failures = 0;
+            let exit = Exit {
+                code,
+                signal: 0,
+                reason: "StartError",
+                message: failure.message,
+                started_at: Timestamp::UNIX_EPOCH,
+                finished_at: now,
+            };
+            memory.failed.retain(|run| run.attempt + 1 >= attempt);
+            memory.failed.push(Run {
+                id: None,
+                sandbox,
+                name: name.to_owned(),
+                attempt,
+                state: RunState::Exited(exit),
+                image,
+                image_id: String::new(),
+                log_path: Default::default(),
+                termination_log: Default::default(),
+                stop_signal: None,
+            });
+        } else {
+            if !failure.is_pull() && failure.reason != "CreateContainerError" {
+                self.deps.recorder.warning(&about, "Failed", format!("Error: {}", failure.message));
+            }
+            let memory = self.state.remember(name);
+            memory.start_failures = memory.start_failures.saturating_add(1);
+            let delays = if failure.is_pull() { PULL } else { CONFIG };
+            memory.retry_at = Some(now + delays.delay(memory.start_failures));
+            memory.waiting = Some(waiting);
+        }
+    }
+
+    fn image_of(&self, container: &str) -> String {
+        let spec = &self.state.pod.spec;
+        let mut all = spec.init_containers.iter().chain(&spec.containers);
+        all.find(|c| c.name == container).map(|c| c.image.clone()).unwrap_or_default()
+    }
+
+    /// Keeps the volumes' content current from now on; `now` where the pod
+    /// itself has changed and the downward API with it.
+    pub(super) fn keep_volumes(&mut self, now: bool) {
+        self.refresh.take().iter().for_each(JoinHandle::abort);
+        let payload = |v: &_| matches!(volume::kind(v), volume::Kind::Payload { .. });
+        if !self.state.pod.spec.volumes.iter().any(payload) {
+            return;
+        }
+        let (deps, pod) = (self.deps.clone(), self.state.pod.clone());
+        let holdings = self.holdings.clone();
+        let ips = self.state.pod_ips.clone();
+        self.refresh = Some(tokio::spawn(async move {
+            let around = setup::surroundings(&deps, &ips);
+            let pod_dir = volume::pod_dir(&deps.config.kubelet_dir, &pod.metadata.uid);
+            let sources = refresh::Sources {
+                api: &deps.api,
+                objects: &deps.objects,
+                ambient: &deps.ambient,
+                around: &around,
+                pod_dir: &pod_dir,
+            };
+            let mut due = now;
+            let mut failures = 0;
+            loop {
+                if !due {
+                    let stale = holdings.lock().await.stale(deps.ambient.now());
+                    stale.await;
+                }
+                let filled = refresh::fill(&sources, &pod, &mut *holdings.lock().await).await;
+                match filled {
+                    Ok(()) => (due, failures) = (false, 0),
+                    Err((name, error)) => {
+                        // The old content stays; upstream says it in an event too.
+                        let text =
+                            format!("MountVolume.SetUp failed for volume \"{name}\" : {error}");
+                        deps.recorder.warning(&reference(&pod, None), "FailedMount", text);
+                        failures += 1;
+                        tokio::time::sleep(PULL.delay(failures)).await;
+                        due = true;
+                    }
+                }
+            }
+        }));
+    }
+
+    /// Keeps one prober for each running container that wants one.
+    pub(super) fn probe(&mut self) {
+        let mut wanted = BTreeSet::new();
+        let pod = self.state.pod.clone();
+        let ending = self.state.is_ending();
+        for container in pod.spec.init_containers.iter().chain(&pod.spec.containers) {
+            let probes =
+                [&container.startup_probe, &container.readiness_probe, &container.liveness_probe];
+            let run = self.state.last_run(&container.name);
+            let (Some(Run { id: Some(id), state: RunState::Running { started_at }, .. }), true) =
+                (run, probes.iter().any(|probe| probe.is_some()))
+            else {
+                continue;
+            };
+            let (id, started_at) = (id.clone(), *started_at);
+            wanted.insert(container.name.clone());
+            if self.probes.get(&container.name).is_some_and(|(probed, _)| *probed == id) || ending {
+                continue;
+            }
+            let memory = self.state.remember(&container.name);
+            if memory.probed.as_ref() != Some(&id) {
+                memory.probed = Some(id.clone());
+                memory.startup_ok = false;
+                memory.readiness_ok = false;
+            }
+            let prober = probe::Prober {
+                deps: self.deps.clone(),
+                pod: pod.clone(),
+                container: container.clone(),
+                id: id.clone(),
+                started_at,
+                startup_ok: memory.startup_ok,
+                readiness_ok: memory.readiness_ok,
+                ips: self.state.pod_ips.clone(),
+            };
+            let own = self.own.clone();
+            let task = tokio::spawn(prober.run(move |report| {
+                // A worker that has ended needs no reports.
+                let _ = own.send(Message::Probe(report));
+            }));
+            if let Some((_, old)) = self.probes.insert(container.name.clone(), (id, task)) {
+                old.abort();
+            }
+        }
+        self.probes.retain(|name, (_, task)| {
+            let keep = wanted.contains(name);
+            if !keep {
+                task.abort();
+            }
+            keep
+        });
+    }
+
+    pub(super) fn judge(&mut self, report: Report) {
+        let memory = self.state.remember(&report.container);
+        if memory.probed.as_ref() != Some(&report.id) {
+            return;
+        }
+        let condemn = |kind: &str, grace: Option<Duration>| {
+            let message =
+                format!("Container {} failed {kind} probe, will be restarted", report.container);
+            Some(Condemned { id: report.id.clone(), message, grace })
+        };
+        match report.verdict {
+            Verdict::Started => memory.startup_ok = true,
+            Verdict::Ready(ready) => memory.readiness_ok = ready,
+            Verdict::NotStarted(grace) => memory.condemned = condemn("startup", grace),
+            Verdict::NotAlive(grace) => memory.condemned = condemn("liveness", grace),
+        }
+    }
+
+    /// Tells the API where something changed. One write is under way at a
+    /// time; what changes meanwhile goes with the next. Answers with when to
+    /// try again after a failure.
+    pub(super) fn publish(&mut self, now: Timestamp) -> Option<Timestamp> {
+        if self.state.gone || self.publishing || self.state.finish != Step::Todo {
+            return None;
+        }
+        if let Some(at) = self.publish_at.filter(|at| now < *at) {
+            return Some(at);
+        }
+        let new = status::status(&self.state, &self.conditions, now);
+        let patch = status::patch(&self.state.pod.metadata.uid, &self.told, &new)?;
+        self.publishing = true;
+        let (deps, pod) = (self.deps.clone(), self.state.pod.clone());
+        self.ops.spawn(async move {
+            let (namespace, name) = (&pod.metadata.namespace, &pod.metadata.name);
+            let kind = PatchKind::Strategic;
+            let result = deps.api.patch(PODS, namespace, name, "status", kind, &patch).await;
+            Done::Publish { sent: new, result: result.map(drop) }
+        });
+        None
+    }
+
+    fn published(
+        &mut self,
+        sent: Map<String, Value>,
+        result: Result<(), client::Error>,
+        now: Timestamp,
+    ) {
+        self.publishing = false;
+        match result {
+            Ok(()) => {
+                self.publish_failures = 0;
+                self.publish_at = None;
+                self.conditions = sent
+                    .get("conditions")
+                    .and_then(|list| serde_json::from_value(list.clone()).ok())
+                    .unwrap_or_default();
+                self.pulls_back_off(&sent);
+                self.told = sent;
+            }
+            Err(error) => {
+                tracing::debug!(pod = self.state.full_name(), %error, "status not told yet");
+                self.publish_failures = self.publish_failures.saturating_add(1);
+                let delay = match error.is_not_found() {
+                    // The watch will tell that it is gone.
+                    true => SignedDuration::from_secs(10),
+                    false => PUBLISH
+                        .delay(self.publish_failures)
+                        .try_into()
+                        .unwrap_or(SignedDuration::ZERO),
+                };
+                self.publish_at = Some(now + delay);
+            }
+        }
+    }
+
+    /// Once the API has heard of a failed pull, the wait for the next is
+    /// called by its own name.
+    fn pulls_back_off(&mut self, sent: &Map<String, Value>) {
+        for field in ["initContainerStatuses", "containerStatuses"] {
+            for status in sent.get(field).and_then(Value::as_array).into_iter().flatten() {
+                let Some(name) = status["name"].as_str() else { continue };
+                if status["state"]["waiting"]["reason"] != "ErrImagePull" {
+                    continue;
+                }
+                let image = self.image_of(name);
+                let memory = self.state.remember(name);
+                let failed = memory.waiting.as_ref().filter(|w| w.reason == "ErrImagePull");
+                let (Some(failed), None) = (failed, &memory.op) else { continue };
+                let text = format!("Back-off pulling image \"{image}\"");
+                let message = format!("{text}: ErrImagePull: {}", failed.message);
+                memory.waiting = Some(Waiting { reason: "ImagePullBackOff".into(), message });
+                let about = reference(&self.state.pod, Some(name));
+                self.deps.recorder.normal(&about, "BackOff", text);
+                self.deps.recorder.warning(&about, "Failed", "Error: ImagePullBackOff");
+            }
+        }
+    }
+}

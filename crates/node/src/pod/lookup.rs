@@ -1,0 +1,80 @@
+//! The pods of this node, for those who ask from outside: streams.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use super::view::{PodState, Run};
+
+/// What streams need to know of one pod; replaced as a whole.
+#[derive(Debug, Clone)]
+pub(crate) struct PodFacts {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) uid: String,
+    pub(crate) containers: Vec<ContainerFacts>,
+    /// Where ports are: the pod's own network namespace, or the node's.
+    pub(crate) netns: Option<PathBuf>,
+    pub(crate) host_network: bool,
+    pub(crate) is_running: bool,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct ContainerFacts {
+    pub(crate) name: String,
+    pub(crate) last: Option<Run>,
+    pub(crate) previous: Option<Run>,
+    /// Why it has not run yet.
+    pub(crate) waiting: String,
+}
+
+/// All of them, by uid.
+#[derive(Debug, Default)]
+pub(crate) struct Lookup(RwLock<BTreeMap<String, Arc<PodFacts>>>);
+
+impl Lookup {
+    pub(crate) fn put(&self, state: &PodState) {
+        let pod = &state.pod;
+        let specs = pod.spec.init_containers.iter().chain(&pod.spec.containers);
+        let containers = specs
+            .map(|spec| ContainerFacts {
+                name: spec.name.clone(),
+                last: state.last_run(&spec.name).cloned(),
+                previous: state.previous_run(&spec.name).cloned(),
+                waiting: match state.memory.get(&spec.name).and_then(|m| m.waiting.as_ref()) {
+                    Some(waiting) => waiting.reason.clone(),
+                    None if pod.spec.init_containers.is_empty() => "ContainerCreating".into(),
+                    None => "PodInitializing".into(),
+                },
+            })
+            .collect();
+        let facts = PodFacts {
+            namespace: pod.metadata.namespace.clone(),
+            name: pod.metadata.name.clone(),
+            uid: pod.metadata.uid.clone(),
+            containers,
+            netns: state.ready_sandbox().and_then(|sandbox| sandbox.netns.clone()),
+            host_network: pod.spec.host_network,
+            is_running: state.ready_sandbox().is_some(),
+        };
+        self.write().insert(facts.uid.clone(), Arc::new(facts));
+    }
+
+    pub(crate) fn remove(&self, uid: &str) {
+        self.write().remove(uid);
+    }
+
+    pub(crate) fn get(&self, uid: &str) -> Option<Arc<PodFacts>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(uid).cloned()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, BTreeMap<String, Arc<PodFacts>>> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}

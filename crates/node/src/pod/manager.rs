@@ -1,0 +1,224 @@
+//! One worker a pod: follows the API's pods of this node and the runtime's
+//! events, and hands each to the worker it concerns.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use api_object::Object;
+use api_types::core::{Container, Pod};
+use client::{ListOptions, Reflected, reflect};
+use node_runtime::{Event, Sandbox, SandboxId};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use tokio::{
+    sync::{broadcast::error::RecvError, mpsc},
+    task::JoinSet,
+};
+
+use super::{
+    setup::ips_of,
+    worker::{Message, Worker},
+};
+use crate::{container::spec::label, node::Deps, resources::PODS};
+
+/// Runs the pods of this node. Never returns; dropping it ends the workers
+/// and leaves the pods running.
+pub(crate) async fn run(deps: Arc<Deps>) {
+    let mut events = deps.runtime.subscribe();
+    let mut manager = Manager {
+        deps: deps.clone(),
+        inboxes: BTreeMap::new(),
+        workers: JoinSet::new(),
+        uids: BTreeMap::new(),
+        listed: None,
+    };
+    manager.adopt_addresses().await;
+    let (sender, mut pods) = mpsc::unbounded_channel();
+    let follow = async {
+        let options = ListOptions {
+            field_selector: format!("spec.nodeName={}", deps.config.name),
+            ..ListOptions::default()
+        };
+        reflect(&deps.api, PODS, "", &options, &deps.ambient, |event| {
+            // The receiver lives as long as this future.
+            let _ = sender.send(event);
+        })
+        .await;
+    };
+    tokio::pin!(follow);
+    loop {
+        tokio::select! {
+            () = &mut follow => {}
+            Some(event) = pods.recv() => manager.api(event).await,
+            event = events.recv() => match event {
+                Ok(event) => manager.runtime(event).await,
+                Err(RecvError::Lagged(_)) => manager.tell_all(),
+                Err(RecvError::Closed) => std::future::pending().await,
+            },
+            Some(ended) = manager.workers.join_next() => match ended {
+                Ok(uid) => drop(manager.inboxes.remove(&uid)),
+                Err(error) => tracing::error!(%error, "a pod worker broke off"),
+            },
+        }
+    }
+}
+
+struct Manager {
+    deps: Arc<Deps>,
+    inboxes: BTreeMap<String, mpsc::UnboundedSender<Message>>,
+    /// Each answers with its pod's uid.
+    workers: JoinSet<String>,
+    /// Whose sandbox it is.
+    uids: BTreeMap<SandboxId, String>,
+    /// The uids told since a restart of the watch; the others are gone.
+    listed: Option<BTreeSet<String>>,
+}
+
+impl Manager {
+    /// What runs keeps its addresses, before anybody gets new ones.
+    async fn adopt_addresses(&mut self) {
+        for sandbox in self.list().await {
+            let ips = ips_of(&sandbox);
+            if !ips.is_empty() {
+                self.deps.addresses.adopt(&sandbox.spec.pod_uid, ips);
+            }
+        }
+    }
+
+    async fn list(&mut self) -> Vec<Sandbox> {
+        match self.deps.runtime.list().await {
+            Ok(sandboxes) => {
+                self.uids =
+                    sandboxes.iter().map(|s| (s.id.clone(), s.spec.pod_uid.clone())).collect();
+                sandboxes
+            }
+            Err(error) => {
+                tracing::error!(%error, "the runtime does not list");
+                Vec::new()
+            }
+        }
+    }
+
+    async fn api(&mut self, event: Reflected) {
+        match event {
+            Reflected::Restart => self.listed = Some(BTreeSet::new()),
+            Reflected::Upsert(object) => {
+                if let Some(listed) = &mut self.listed {
+                    listed.insert(object.meta.uid.clone());
+                }
+                self.upsert(&object);
+            }
+            Reflected::Delete(object) => {
+                let last = serde_json::from_slice(&object.bytes).ok().map(Arc::new);
+                self.tell(&object.meta.uid, Message::Gone(last));
+            }
+            Reflected::Synced(_) => {
+                let Some(listed) = self.listed.take() else { return };
+                for (uid, inbox) in &self.inboxes {
+                    if !listed.contains(uid) {
+                        // A worker that has just ended needs no news.
+                        let _ = inbox.send(Message::Gone(None));
+                    }
+                }
+                self.end_orphans(&listed).await;
+            }
+            Reflected::Progress(_) => {}
+        }
+    }
+
+    fn upsert(&mut self, object: &Object) {
+        let pod: Pod = match serde_json::from_slice(&object.bytes) {
+            Ok(pod) => pod,
+            Err(error) => {
+                tracing::error!(pod = object.meta.key(), %error, "a pod of a shape that is not understood");
+                return;
+            }
+        };
+        let pod = Arc::new(pod);
+        if self.tell(&object.meta.uid, Message::Pod(pod.clone())) {
+            return;
+        }
+        #[derive(Deserialize)]
+        struct Told {
+            #[serde(default)]
+            status: Map<String, Value>,
+        }
+        let told: Result<Told, _> = serde_json::from_slice(&object.bytes);
+        self.start(pod, told.map(|told| told.status).unwrap_or_default());
+    }
+
+    fn start(&mut self, pod: Arc<Pod>, told: Map<String, Value>) {
+        let uid = pod.metadata.uid.clone();
+        let (sender, inbox) = mpsc::unbounded_channel();
+        let worker = Worker::new(self.deps.clone(), pod, told, sender.clone(), inbox);
+        self.inboxes.insert(uid.clone(), sender);
+        self.workers.spawn(async move {
+            worker.run().await;
+            uid
+        });
+    }
+
+    /// Whether there was somebody to tell.
+    fn tell(&self, uid: &str, message: Message) -> bool {
+        self.inboxes.get(uid).is_some_and(|inbox| inbox.send(message).is_ok())
+    }
+
+    fn tell_all(&self) {
+        for inbox in self.inboxes.values() {
+            let _ = inbox.send(Message::Runtime);
+        }
+    }
+
+    async fn runtime(&mut self, event: Event) {
+        let sandbox = match &event {
+            Event::ContainerStarted { sandbox, .. }
+            | Event::ContainerExited { sandbox, .. }
+            | Event::ShimDied { sandbox } => sandbox,
+        };
+        if !self.uids.contains_key(sandbox) {
+            self.list().await;
+        }
+        match self.uids.get(sandbox) {
+            Some(uid) => drop(self.tell(uid, Message::Runtime)),
+            None => self.tell_all(),
+        }
+    }
+
+    /// Ends what runs and has no pod in the API any more.
+    async fn end_orphans(&mut self, listed: &BTreeSet<String>) {
+        let mut orphans: BTreeMap<String, Vec<Sandbox>> = BTreeMap::new();
+        for sandbox in self.list().await {
+            let uid = &sandbox.spec.pod_uid;
+            if !listed.contains(uid) && !self.inboxes.contains_key(uid) {
+                orphans.entry(uid.clone()).or_default().push(sandbox);
+            }
+        }
+        for (uid, sandboxes) in orphans {
+            tracing::info!(uid, "a pod was deleted while nobody watched: ending it");
+            self.start(Arc::new(pod_of(&sandboxes)), Map::new());
+            self.tell(&uid, Message::Gone(None));
+        }
+    }
+}
+
+/// A pod as far as the runtime remembers it: enough to end it.
+fn pod_of(sandboxes: &[Sandbox]) -> Pod {
+    let mut pod = Pod::default();
+    for sandbox in sandboxes {
+        pod.metadata.name = sandbox.spec.pod_name.clone();
+        pod.metadata.namespace = sandbox.spec.pod_namespace.clone();
+        pod.metadata.uid = sandbox.spec.pod_uid.clone();
+        pod.spec.host_network = sandbox.spec.network == node_runtime::spec::Namespace::Host;
+        let grace = sandbox.spec.labels.get(label::GRACE);
+        pod.spec.termination_grace_period_seconds = grace.and_then(|s| s.parse().ok());
+        for container in &sandbox.containers {
+            if !pod.spec.containers.iter().any(|c| c.name == container.spec.name) {
+                let name = container.spec.name.clone();
+                pod.spec.containers.push(Container { name, ..Container::default() });
+            }
+        }
+    }
+    pod
+}

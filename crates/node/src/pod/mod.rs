@@ -1,0 +1,24 @@
+//! One pod on this node, from the first start step to the last trace removed.
+//!
+//! [`view`] is what was seen and remembered, [`plan`] decides from it without
+//! I/O, [`status`] tells it in the API's words; [`worker`] is the task that
+//! acts, through [`setup`], [`start`] and [`stop`]. [`manager`] follows the
+//! API and keeps one worker a pod.
+
+mod act;
+mod fold;
+pub(crate) mod lookup;
+pub(crate) mod manager;
+mod message;
+pub(crate) mod plan;
+pub(crate) mod setup;
+pub(crate) mod start;
+pub(crate) mod status;
+pub(crate) mod stop;
+pub(crate) mod view;
+pub(crate) mod worker;
+
+#[cfg(test)]
+mod plan_tests;
+#[cfg(test)]
+mod status_tests;

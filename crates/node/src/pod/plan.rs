@@ -1,0 +1,356 @@
+//! What to do next about a pod. Pure: the same state and time give the same
+//! plan, and a plan that was carried out halfway is found again by looking.
+
+use std::time::Duration;
+
+use api_types::core::Container;
+use jiff::{SignedDuration, Timestamp};
+use node_runtime::ContainerId;
+
+use super::view::{Exit, Op, PodState, Run, RunState, Step, Terminal, Waiting, is_sidecar};
+
+/// Upstream's back-off between restarts (kubelet `MaxContainerBackOff`).
+const BACKOFF_BASE: Duration = Duration::from_secs(10);
+const BACKOFF_MAX: Duration = Duration::from_secs(300);
+/// A container that ran this long has forgotten its earlier ends.
+const BACKOFF_RESET: SignedDuration = SignedDuration::from_secs(600);
+/// Dead runs kept beside the current one: what `logs --previous` reads.
+const KEPT_RUNS: usize = 2;
+
+/// One thing to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Directories, volumes, a sandbox with this number, network.
+    Setup { attempt: u32 },
+    /// Image, configuration and a run with this number.
+    Start { container: String, attempt: u32 },
+    /// Say that a container waits for its back-off.
+    Wait { container: String, waiting: Waiting },
+    /// Hook, signal, and kill after the grace.
+    Stop { container: String, id: ContainerId, grace: Duration, message: String },
+    /// Give up a start that may take long (a pull).
+    Abort { container: String },
+    /// Forget a dead run and its log.
+    Remove { id: ContainerId },
+    /// Stop every sandbox and release the network.
+    StopSandbox,
+    /// Remove volumes; logs and the runtime's records too where `all`.
+    Clean { all: bool },
+    /// Tell the API that nothing is left.
+    Finish,
+}
+
+/// What to do now, and when to look again if nothing happens.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Plan {
+    pub(crate) actions: Vec<Action>,
+    pub(crate) wake_at: Option<Timestamp>,
+}
+
+impl Plan {
+    fn wake(&mut self, at: Timestamp) {
+        self.wake_at = Some(self.wake_at.map_or(at, |before| before.min(at)));
+    }
+
+    /// Whether the step is over; starts it where it is due.
+    fn step(&mut self, step: Step, now: Timestamp, action: Action) -> bool {
+        match step {
+            Step::Done => return true,
+            Step::InFlight(_) => {}
+            Step::Failed { retry_at, .. } if now < retry_at => self.wake(retry_at),
+            Step::Todo | Step::Failed { .. } => self.actions.push(action),
+        }
+        false
+    }
+}
+
+/// Decides.
+pub(crate) fn plan(state: &PodState, now: Timestamp) -> Plan {
+    let mut plan = Plan::default();
+    if state.is_ending() {
+        teardown(state, now, &mut plan);
+        return plan;
+    }
+    if let Some(deadline) = deadline(state) {
+        plan.wake(deadline);
+    }
+    let attempt = match state.ready_sandbox() {
+        Some(sandbox) => sandbox.attempt,
+        None => state.sandboxes.last().map_or(0, |sandbox| sandbox.attempt + 1),
+    };
+    let is_set_up = plan.step(state.setup, now, Action::Setup { attempt });
+    restarts(state, &mut plan);
+    if is_set_up && state.ready_sandbox().is_some() {
+        starts(state, now, &mut plan);
+    }
+    old_runs(state, &mut plan);
+    plan
+}
+
+/// Stops running containers that probes, hooks or a new image condemn.
+fn restarts(state: &PodState, plan: &mut Plan) {
+    for container in all_containers(state) {
+        let Some(run) = state.last_run(&container.name) else { continue };
+        let (Some(id), RunState::Running { .. }) = (&run.id, &run.state) else { continue };
+        let memory = state.memory.get(&container.name);
+        if memory.is_some_and(|memory| matches!(memory.op, Some(Op::Stopping { .. }))) {
+            continue;
+        }
+        let condemned = memory.and_then(|m| m.condemned.as_ref()).filter(|c| &c.id == id);
+        let (message, grace) = if let Some(condemned) = condemned {
+            (condemned.message.clone(), condemned.grace)
+        } else if run.image != container.image {
+            (format!("Container {} definition changed, will be restarted", container.name), None)
+        } else {
+            continue;
+        };
+        plan.actions.push(Action::Stop {
+            container: container.name.clone(),
+            id: id.clone(),
+            grace: grace.unwrap_or_else(|| spec_grace(state)),
+            message,
+        });
+    }
+}
+
+/// Starts what should run: init containers one after the other, then the rest.
+fn starts(state: &PodState, now: Timestamp, plan: &mut Plan) {
+    let sandbox = state.ready_sandbox().map(|sandbox| &sandbox.id);
+    let in_sandbox = |run: &&Run| run.sandbox.as_ref() == sandbox;
+    // Init containers do not run again once one of the others has.
+    let initialized = state.pod.spec.containers.iter().any(|container| {
+        state.runs.iter().filter(in_sandbox).any(|run| run.name == container.name)
+    });
+    for container in &state.pod.spec.init_containers {
+        let last = state.last_run(&container.name).filter(in_sandbox);
+        let completed = match last.map(|run| &run.state) {
+            _ if is_sidecar(container) => {
+                let started = state.is_started(container);
+                if !started {
+                    start(state, container, now, plan);
+                }
+                started
+            }
+            _ if initialized => true,
+            Some(RunState::Exited(exit)) if exit.code == 0 => true,
+            _ => {
+                start(state, container, now, plan);
+                false
+            }
+        };
+        if !completed && !initialized {
+            return;
+        }
+    }
+    for container in &state.pod.spec.containers {
+        start(state, container, now, plan);
+    }
+}
+
+/// One container: start it now, later, or leave it. Starts are made one at a
+/// time, in the order of the specification, because a `postStart` hook holds
+/// back the containers after its own.
+fn start(state: &PodState, container: &Container, now: Timestamp, plan: &mut Plan) {
+    let memory = state.memory.get(&container.name);
+    if memory.is_some_and(|memory| memory.op.is_some()) {
+        return;
+    }
+    if let Some(retry_at) = memory.and_then(|memory| memory.retry_at).filter(|at| now < *at) {
+        return plan.wake(retry_at);
+    }
+    let attempt = match state.last_run(&container.name) {
+        Some(Run { state: RunState::Running { .. }, .. }) => return,
+        Some(Run { state: RunState::Created, id: Some(id), .. }) => {
+            // Its number is free once it is gone.
+            return plan.actions.push(Action::Remove { id: id.clone() });
+        }
+        Some(Run { state: RunState::Exited(exit), .. }) => {
+            if !restarts_after(state, container, exit) {
+                return;
+            }
+            let backoff = memory.map_or(Duration::ZERO, |memory| memory.backoff);
+            let until = exit.finished_at + backoff_now(backoff, exit);
+            if now < until {
+                let text = format!(
+                    "back-off {} restarting failed container={} pod={}",
+                    go_duration(backoff),
+                    container.name,
+                    state.full_name()
+                );
+                let waiting = Waiting { reason: "CrashLoopBackOff".into(), message: text };
+                if memory.and_then(|memory| memory.waiting.as_ref()) != Some(&waiting) {
+                    let container = container.name.clone();
+                    plan.actions.push(Action::Wait { container, waiting });
+                }
+                return plan.wake(until);
+            }
+            state.next_attempt(&container.name)
+        }
+        _ => state.next_attempt(&container.name),
+    };
+    let planned = plan.actions.iter().any(|action| matches!(action, Action::Start { .. }));
+    let in_flight = state.memory.values().any(|memory| memory.op == Some(Op::Starting));
+    if !planned && !in_flight {
+        plan.actions.push(Action::Start { container: container.name.clone(), attempt });
+    }
+}
+
+/// The delay that is in force after an exit.
+fn backoff_now(backoff: Duration, exit: &Exit) -> Duration {
+    match exit.finished_at.duration_since(exit.started_at) >= BACKOFF_RESET {
+        // A start that failed has no start time.
+        true if exit.started_at != Timestamp::UNIX_EPOCH => Duration::ZERO,
+        _ => backoff,
+    }
+}
+
+/// The delay after the next exit, once a container is started again.
+pub(crate) fn backoff_next(backoff: Duration, last: Option<&Exit>) -> Duration {
+    let Some(last) = last else { return Duration::ZERO };
+    match backoff_now(backoff, last) {
+        Duration::ZERO => BACKOFF_BASE,
+        delay => (delay * 2).min(BACKOFF_MAX),
+    }
+}
+
+/// Whether the restart policy wants the container again.
+pub(crate) fn restarts_after(state: &PodState, container: &Container, exit: &Exit) -> bool {
+    let is_init = state.pod.spec.init_containers.iter().any(|c| c.name == container.name);
+    let policy = container.restart_policy.as_deref().unwrap_or(&state.pod.spec.restart_policy);
+    match policy {
+        "Never" => false,
+        "OnFailure" => exit.code != 0,
+        // An init container that has done its work is not started again.
+        _ if is_init && !is_sidecar(container) => exit.code != 0,
+        _ => true,
+    }
+}
+
+/// How the pod has ended, if it has: nothing in it will run again.
+pub(crate) fn outcome(state: &PodState, now: Timestamp) -> Option<Terminal> {
+    if state.terminal.is_some() {
+        return state.terminal.clone();
+    }
+    if deadline(state).is_some_and(|deadline| now >= deadline) {
+        return Some(Terminal {
+            phase: "Failed",
+            reason: "DeadlineExceeded".into(),
+            message: "Pod was active on the node longer than the specified deadline".into(),
+        });
+    }
+    let ended = |container: &Container| match state.last_run(&container.name).map(|run| &run.state)
+    {
+        Some(RunState::Exited(exit)) if !restarts_after(state, container, exit) => Some(exit.code),
+        _ => None,
+    };
+    let phase = |phase| Some(Terminal { phase, reason: String::new(), message: String::new() });
+    let init = state.pod.spec.init_containers.iter().filter(|c| !is_sidecar(c));
+    if init.filter_map(ended).any(|code| code != 0) {
+        return phase("Failed");
+    }
+    let codes: Option<Vec<i32>> = state.pod.spec.containers.iter().map(ended).collect();
+    match codes?.iter().all(|code| *code == 0) {
+        true => phase("Succeeded"),
+        false => phase("Failed"),
+    }
+}
+
+fn deadline(state: &PodState) -> Option<Timestamp> {
+    let seconds = state.pod.spec.active_deadline_seconds?;
+    state.started_at.checked_add(SignedDuration::from_secs(seconds)).ok()
+}
+
+/// Ends everything: containers (sidecars last), sandbox and network, volumes,
+/// and the object itself where it is being deleted.
+fn teardown(state: &PodState, now: Timestamp, plan: &mut Plan) {
+    let mut busy = state.setup.is_in_flight();
+    for (name, memory) in &state.memory {
+        match memory.op {
+            Some(Op::Starting) => {
+                plan.actions.push(Action::Abort { container: name.clone() });
+                busy = true;
+            }
+            Some(Op::Stopping { .. }) => busy = true,
+            None => {}
+        }
+    }
+    let (deadline, grace) = match state.deletion {
+        Some(deletion) => (Some(deletion.seen_at + deletion.grace), deletion.grace),
+        None => (None, spec_grace(state)),
+    };
+    let is_running = |run: &&Run| matches!(run.state, RunState::Running { .. });
+    let sidecar = |run: &Run| {
+        state.pod.spec.init_containers.iter().any(|c| c.name == run.name && is_sidecar(c))
+    };
+    let running: Vec<&Run> = state.runs.iter().filter(is_running).collect();
+    let mains_running = running.iter().any(|run| !sidecar(run));
+    let last_sidecar = |run: &Run| {
+        let position =
+            |name: &str| state.pod.spec.init_containers.iter().position(|c| c.name == name);
+        running.iter().all(|other| position(&other.name) <= position(&run.name))
+    };
+    for run in &running {
+        busy = true;
+        // Sidecars serve the others until those are gone, and each other in
+        // the order of their start.
+        if sidecar(run) && (mains_running || !last_sidecar(run)) {
+            continue;
+        }
+        let Some(id) = &run.id else { continue };
+        let left = match deadline {
+            Some(deadline) => Duration::try_from(deadline - now).unwrap_or(Duration::ZERO),
+            None => grace,
+        };
+        let grace = left.max(Duration::from_secs(1));
+        let stopping = state.memory.get(&run.name).and_then(|memory| memory.op.as_ref());
+        // A later request may only shorten what was granted.
+        let granted = match stopping {
+            Some(Op::Stopping { id: stopping, deadline }) if stopping == id => Some(*deadline),
+            _ => None,
+        };
+        if granted.is_none_or(|granted| granted > now + grace + Duration::from_secs(1)) {
+            plan.actions.push(Action::Stop {
+                container: run.name.clone(),
+                id: id.clone(),
+                grace,
+                message: format!("Stopping container {}", run.name),
+            });
+        }
+    }
+    if busy || !plan.step(state.stop_sandbox, now, Action::StopSandbox) {
+        return;
+    }
+    let all = state.gone || state.deletion.is_some();
+    if plan.step(state.clean, now, Action::Clean { all }) && all {
+        plan.step(state.finish, now, Action::Finish);
+    }
+}
+
+fn spec_grace(state: &PodState) -> Duration {
+    let seconds = state.pod.spec.termination_grace_period_seconds.unwrap_or(30);
+    Duration::from_secs(u64::try_from(seconds).unwrap_or(1).max(1))
+}
+
+/// Forgets runs that nobody can ask for any more.
+fn old_runs(state: &PodState, plan: &mut Plan) {
+    for container in all_containers(state) {
+        let ids = state.runs.iter().rev().filter(|run| run.name == container.name);
+        for run in ids.skip(KEPT_RUNS) {
+            if let (Some(id), RunState::Exited(_)) = (&run.id, &run.state) {
+                plan.actions.push(Action::Remove { id: id.clone() });
+            }
+        }
+    }
+}
+
+pub(crate) fn all_containers(state: &PodState) -> impl Iterator<Item = &Container> {
+    state.pod.spec.init_containers.iter().chain(&state.pod.spec.containers)
+}
+
+/// `10s`, `1m20s`, `5m0s`: how Go prints a duration of whole seconds.
+pub(crate) fn go_duration(duration: Duration) -> String {
+    match duration.as_secs() {
+        s if s < 60 => format!("{s}s"),
+        s => format!("{}m{}s", s / 60, s % 60),
+    }
+}

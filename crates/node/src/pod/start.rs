@@ -1,0 +1,345 @@
+//! One start of one container: image, configuration, run, hook.
+
+use std::{
+    fs,
+    net::IpAddr,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::Path,
+    time::Instant,
+};
+
+use api_types::core::{ConfigMap, Container, Pod, Secret, Service};
+use client::{ListOptions, Reference};
+use node_runtime::SandboxId;
+use serde::de::DeserializeOwned;
+
+use super::{
+    setup,
+    stop::{self, Hook},
+};
+use crate::{
+    container::{
+        ConfigError,
+        env::{self, Sources},
+        security,
+        spec::{Inputs, container_spec},
+    },
+    images::{Image, ImageError},
+    node::Deps,
+    resources::{CONFIG_MAPS, SECRETS, SERVICES},
+    volume,
+};
+
+/// Why a start failed: `state.waiting.reason`, and its message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct StartFailure {
+    pub(crate) reason: &'static str,
+    pub(crate) message: String,
+    /// The program itself could not be run: this counts as a run that ended.
+    pub(crate) exit_code: Option<i32>,
+}
+
+impl StartFailure {
+    fn new(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into(), exit_code: None }
+    }
+
+    /// Whether what failed was getting the image, whose next wait is called
+    /// `ImagePullBackOff`.
+    pub(crate) fn is_pull(&self) -> bool {
+        self.reason == "ErrImagePull"
+    }
+}
+
+/// What events are about: the pod, or one of its containers.
+pub(crate) fn reference(pod: &Pod, container: Option<&str>) -> Reference {
+    let reference = Reference::new("v1", "Pod", &pod.metadata);
+    let Some(name) = container else { return reference };
+    let list = match pod.spec.init_containers.iter().any(|c| c.name == name) {
+        true => "initContainers",
+        false => "containers",
+    };
+    reference.field(&format!("spec.{list}{{{name}}}"))
+}
+
+/// All steps of a start.
+pub(crate) async fn start(
+    deps: &Deps,
+    pod: &Pod,
+    container: &Container,
+    sandbox: &SandboxId,
+    attempt: u32,
+    pod_ips: &[IpAddr],
+) -> Result<(), StartFailure> {
+    let about = reference(pod, Some(&container.name));
+    let image = image(deps, pod, container, &about).await?;
+    let config = |error: ConfigError| StartFailure::new("CreateContainerConfigError", error.0);
+    let dir = volume::pod_dir(&deps.config.kubelet_dir, &pod.metadata.uid);
+    let termination_log = dir.join("containers").join(&container.name).join(attempt.to_string());
+    make_termination_log(&termination_log)
+        .map_err(|e| StartFailure::new("CreateContainerError", e.to_string()))?;
+
+    security::verify_non_root(pod, container, &image.config.user).map_err(config)?;
+    let user = security::user_text(pod, container, &image.config.user);
+    let user = deps.images.user(&image, &user).await;
+    let user = user.map_err(|e| StartFailure::new("CreateContainerError", e.to_string()))?;
+    let profiles = deps.config.kubelet_dir.join("seccomp");
+    let security = security::security(pod, container, |name| {
+        let path = profiles.join(name);
+        let inside = !Path::new(name).components().any(|c| c.as_os_str() == "..");
+        match fs::read_to_string(&path) {
+            Ok(text) if inside && !name.starts_with('/') => Ok(text),
+            Ok(_) => Err(ConfigError(format!("seccomp profile {name} must be a relative path"))),
+            Err(e) => {
+                Err(ConfigError(format!("failed to load seccomp profile {}: {e}", path.display())))
+            }
+        }
+    });
+    let sources = sources(deps, pod, container).await.map_err(config)?;
+    let around = setup::surroundings(deps, pod_ips);
+    let env = env::variables(pod, container, &around, &sources).map_err(config)?;
+    let volumes = setup::ready_volumes(deps, pod).map_err(|(name, e)| {
+        StartFailure::new("CreateContainerError", format!("volume {name}: {e}"))
+    })?;
+    let spec = container_spec(Inputs {
+        pod,
+        container,
+        attempt,
+        image: &image,
+        user: security::user(pod, container, user).map_err(config)?,
+        security: security.map_err(config)?,
+        env,
+        volumes: &volumes,
+        files: &setup::files(deps, pod),
+        termination_log,
+        memory_capacity: deps.machine.memory_bytes,
+    })
+    .map_err(config)?;
+    make_sub_paths(&spec).map_err(|e| StartFailure::new("CreateContainerConfigError", e))?;
+
+    let started = match deps.runtime.start_container(sandbox, spec).await {
+        Ok(started) => started,
+        Err(error) => {
+            let exit_code = error.exit_code();
+            let message = match exit_code {
+                Some(_) => format!("failed to start container \"{}\": {error}", container.name),
+                None => error.to_string(),
+            };
+            let reason =
+                if exit_code.is_some() { "RunContainerError" } else { "CreateContainerError" };
+            deps.recorder.warning(&about, "Failed", format!("Error: {message}"));
+            return Err(StartFailure { reason, message, exit_code });
+        }
+    };
+    deps.recorder.normal(&about, "Created", "Container created");
+    deps.recorder.normal(&about, "Started", "Container started");
+    for warning in &started.warnings {
+        tracing::warn!(
+            pod = pod.metadata.name,
+            container = container.name,
+            warning,
+            "started with less"
+        );
+    }
+    link_log(deps, pod, container, started.id.as_str(), &started.log_path);
+    if let Some(handler) = &container.lifecycle.post_start {
+        let hook = Hook { deps, container, id: &started.id, pod_ips };
+        if let Err(error) = stop::run_hook(&hook, handler).await {
+            let message = format!("PostStartHook failed: {error}");
+            deps.recorder.warning(&about, "FailedPostStartHook", &message);
+            return Err(StartFailure::new("PostStartHookError", message));
+        }
+    }
+    Ok(())
+}
+
+/// The image by the pull policy.
+async fn image(
+    deps: &Deps,
+    pod: &Pod,
+    container: &Container,
+    about: &Reference,
+) -> Result<Image, StartFailure> {
+    let name = container.image.as_str();
+    let failed = |error: ImageError| match error {
+        ImageError::InvalidName { .. } => {
+            let message = format!("Failed to apply default image tag \"{name}\": {error}");
+            deps.recorder.warning(about, "InspectFailed", &message);
+            StartFailure::new("InvalidImageName", message)
+        }
+        ImageError::Failed(_) => StartFailure::new("ErrImagePull", error.to_string()),
+    };
+    let found = deps.images.find(name).await.map_err(failed)?;
+    match (container.image_pull_policy.as_str(), found) {
+        ("Always", _) => {}
+        (_, Some(image)) => {
+            let message = format!("Container image \"{name}\" already present on machine");
+            deps.recorder.normal(about, "Pulled", message);
+            return Ok(image);
+        }
+        ("Never", None) => {
+            let message =
+                format!("Container image \"{name}\" is not present with pull policy of Never");
+            deps.recorder.warning(about, "ErrImageNeverPull", &message);
+            return Err(StartFailure::new("ErrImageNeverPull", message));
+        }
+        (_, None) => {}
+    }
+    deps.recorder.normal(about, "Pulling", format!("Pulling image \"{name}\""));
+    let begun = Instant::now();
+    let secrets = pull_secrets(deps, pod, about).await;
+    match deps.images.pull(name, &secrets).await {
+        Ok(image) => {
+            let took = go_seconds(begun.elapsed());
+            let message = format!(
+                "Successfully pulled image \"{name}\" in {took} ({took} including waiting). Image size: {} bytes.",
+                image.size_bytes
+            );
+            deps.recorder.normal(about, "Pulled", message);
+            deps.images_changed.notify_one();
+            Ok(image)
+        }
+        Err(error) => {
+            let message = format!("Failed to pull image \"{name}\": {error}");
+            deps.recorder.warning(about, "Failed", message);
+            deps.recorder.warning(about, "Failed", "Error: ErrImagePull");
+            Err(failed(error))
+        }
+    }
+}
+
+/// `1.234s` or `56ms`, as Go rounds to milliseconds.
+fn go_seconds(took: std::time::Duration) -> String {
+    match took.as_millis() {
+        ms if ms < 1000 => format!("{ms}ms"),
+        ms => {
+            let text = format!("{}.{:03}", ms / 1000, ms % 1000);
+            format!("{}s", text.trim_end_matches('0').trim_end_matches('.'))
+        }
+    }
+}
+
+async fn pull_secrets(deps: &Deps, pod: &Pod, about: &Reference) -> Vec<Vec<u8>> {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    let mut configs = Vec::new();
+    for secret in &pod.spec.image_pull_secrets {
+        let found: Result<Option<Secret>, _> =
+            get(deps, SECRETS, &pod.metadata.namespace, &secret.name).await;
+        let data = match &found {
+            Ok(Some(secret)) => secret.data.get(".dockerconfigjson"),
+            _ => None,
+        };
+        match data.map(|text| STANDARD.decode(text)) {
+            Some(Ok(config)) => configs.push(config),
+            _ => {
+                let message = format!(
+                    "Unable to retrieve some image pull secrets ({}); attempting to pull the image may not succeed.",
+                    secret.name
+                );
+                deps.recorder.warning(about, "FailedToRetrieveImagePullSecret", message);
+            }
+        }
+    }
+    configs
+}
+
+/// What the container's environment refers to.
+async fn sources(deps: &Deps, pod: &Pod, container: &Container) -> Result<Sources, ConfigError> {
+    let mut sources = Sources::default();
+    let namespace = &pod.metadata.namespace;
+    let (config_maps, secrets) = env::references(container);
+    for name in config_maps {
+        let map: Option<ConfigMap> = get(deps, CONFIG_MAPS, namespace, name).await?;
+        sources.config_maps.insert(name.to_owned(), map);
+    }
+    for name in secrets {
+        let secret: Option<Secret> = get(deps, SECRETS, namespace, name).await?;
+        sources.secrets.insert(name.to_owned(), secret);
+    }
+    // The API server's own address is always told.
+    let kubernetes: Option<Service> = get(deps, SERVICES, "default", "kubernetes").await?;
+    sources.services.extend(kubernetes);
+    if pod.spec.enable_service_links != Some(false) {
+        let options = ListOptions { resource_version: "0".into(), ..ListOptions::default() };
+        let list = deps.api.list(SERVICES, namespace, &options).await;
+        let list = list.map_err(|error| ConfigError(format!("services: {error}")))?;
+        for item in list.items {
+            let service: Service = serde_json::from_slice(&item)
+                .map_err(|error| ConfigError(format!("services: {error}")))?;
+            if !(namespace == "default" && service.metadata.name == "kubernetes") {
+                sources.services.push(service);
+            }
+        }
+    }
+    Ok(sources)
+}
+
+async fn get<T: DeserializeOwned>(
+    deps: &Deps,
+    resource: client::Resource,
+    namespace: &str,
+    name: &str,
+) -> Result<Option<T>, ConfigError> {
+    match deps.api.get(resource, namespace, name).await {
+        Ok(object) => serde_json::from_slice(&object.bytes)
+            .map(Some)
+            .map_err(|error| ConfigError(format!("{} {name}: {error}", resource.plural))),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(ConfigError(format!("{} {name}: {error}", resource.plural))),
+    }
+}
+
+/// The file behind the termination message path, which any user may write.
+fn make_termination_log(path: &Path) -> std::io::Result<()> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    fs::write(path, "")?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o666))
+}
+
+/// Makes the directories that `subPath`s name and that are not there yet. The
+/// way is walked by descriptor, so that links a container left lead nowhere.
+fn make_sub_paths(spec: &node_runtime::ContainerSpec) -> Result<(), String> {
+    use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2};
+    for mount in &spec.mounts {
+        let node_runtime::spec::MountSource::Bind { path, sub_path: Some(sub) } = &mount.source
+        else {
+            continue;
+        };
+        let failed = |error: rustix::io::Errno| {
+            format!("failed to prepare subPath for volumeMount \"{}\": {error}", mount.destination)
+        };
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let mut dir =
+            openat(CWD, path, flags | OFlags::DIRECTORY, Mode::empty()).map_err(failed)?;
+        let inside = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        if openat2(&dir, sub, flags, Mode::empty(), inside).is_ok() {
+            continue;
+        }
+        for part in sub.split('/').filter(|part| !part.is_empty() && *part != ".") {
+            match mkdirat(&dir, part, Mode::from(0o755)) {
+                Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+                Err(error) => return Err(failed(error)),
+            }
+            dir = openat2(&dir, part, flags | OFlags::DIRECTORY, Mode::empty(), inside)
+                .map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
+/// `/var/log/containers/<pod>_<namespace>_<container>-<id>.log`, which log
+/// collectors read.
+fn link_log(deps: &Deps, pod: &Pod, container: &Container, id: &str, log: &Path) {
+    let dir = deps.config.log_dir.join("containers");
+    let meta = &pod.metadata;
+    let name = format!("{}_{}_{}-{id}.log", meta.name, meta.namespace, container.name);
+    let made = fs::create_dir_all(&dir).and_then(|()| symlink(log, dir.join(name)));
+    match made {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            tracing::warn!(pod = meta.name, container = container.name, %error, "no log link");
+        }
+        _ => {}
+    }
+}

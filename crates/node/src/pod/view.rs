@@ -1,0 +1,358 @@
+//! What is known of one pod: the API's object, what the runtime runs, and
+//! what the worker remembers of its own attempts.
+
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use api_types::core::{Container, Pod};
+use client::Backoff;
+use jiff::Timestamp;
+use node_runtime::{ContainerId, ContainerState, Sandbox, SandboxId, SandboxState};
+
+use crate::container::spec::label;
+
+/// Everything that plans and statuses are made from.
+#[derive(Debug, Clone)]
+pub(crate) struct PodState {
+    pub(crate) pod: Arc<Pod>,
+    /// The API has no such object any more.
+    pub(crate) gone: bool,
+    /// Oldest first.
+    pub(crate) sandboxes: Vec<SandboxView>,
+    /// Oldest first within each container.
+    pub(crate) runs: Vec<Run>,
+    pub(crate) memory: BTreeMap<String, Memory>,
+    /// Directories, volumes, sandbox, network.
+    pub(crate) setup: Step,
+    /// Sandbox stopped, network and addresses released.
+    pub(crate) stop_sandbox: Step,
+    /// Volumes, logs and the runtime's records removed.
+    pub(crate) clean: Step,
+    /// The API was told that nothing is left.
+    pub(crate) finish: Step,
+    pub(crate) pod_ips: Vec<IpAddr>,
+    pub(crate) host_ips: Vec<IpAddr>,
+    /// Once set it stays: a pod that has ended never runs again.
+    pub(crate) terminal: Option<Terminal>,
+    pub(crate) deletion: Option<Deletion>,
+    /// When this node first saw the pod.
+    pub(crate) started_at: Timestamp,
+}
+
+/// How the pod ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Terminal {
+    /// `Succeeded` or `Failed`.
+    pub(crate) phase: &'static str,
+    pub(crate) reason: String,
+    pub(crate) message: String,
+}
+
+/// Somebody asked for the pod's deletion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Deletion {
+    pub(crate) seen_at: Timestamp,
+    pub(crate) grace: Duration,
+}
+
+/// A step that is done once and tried again with a growing delay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Step {
+    #[default]
+    Todo,
+    /// Under way, after so many failures.
+    InFlight(u32),
+    Done,
+    Failed {
+        failures: u32,
+        retry_at: Timestamp,
+    },
+}
+
+impl Step {
+    const RETRY: Backoff = Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(60) };
+
+    pub(crate) fn is_in_flight(self) -> bool {
+        matches!(self, Self::InFlight(_))
+    }
+
+    pub(crate) fn begun(self) -> Self {
+        match self {
+            Self::Failed { failures, .. } | Self::InFlight(failures) => Self::InFlight(failures),
+            Self::Todo | Self::Done => Self::InFlight(0),
+        }
+    }
+
+    pub(crate) fn failed(self, now: Timestamp) -> Self {
+        let failures = match self {
+            Self::Failed { failures, .. } | Self::InFlight(failures) => failures.saturating_add(1),
+            Self::Todo | Self::Done => 1,
+        };
+        Self::Failed { failures, retry_at: now + Self::RETRY.delay(failures) }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SandboxView {
+    pub(crate) id: SandboxId,
+    pub(crate) attempt: u32,
+    pub(crate) ready: bool,
+    pub(crate) netns: Option<PathBuf>,
+}
+
+/// One run of a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Run {
+    /// `None` for a start that failed before there was a container.
+    pub(crate) id: Option<ContainerId>,
+    pub(crate) sandbox: Option<SandboxId>,
+    pub(crate) name: String,
+    pub(crate) attempt: u32,
+    pub(crate) state: RunState,
+    /// As the pod wrote it when this run was started.
+    pub(crate) image: String,
+    pub(crate) image_id: String,
+    pub(crate) log_path: PathBuf,
+    pub(crate) termination_log: PathBuf,
+    pub(crate) stop_signal: Option<i32>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum RunState {
+    Created,
+    Running { started_at: Timestamp },
+    Exited(Exit),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Exit {
+    pub(crate) code: i32,
+    pub(crate) signal: i32,
+    pub(crate) reason: &'static str,
+    pub(crate) message: String,
+    pub(crate) started_at: Timestamp,
+    pub(crate) finished_at: Timestamp,
+}
+
+/// What the worker remembers of one container.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Memory {
+    pub(crate) op: Option<Op>,
+    /// Shown while it does not run; kept until it does.
+    pub(crate) waiting: Option<Waiting>,
+    /// When a start that failed for its image or configuration is tried again.
+    pub(crate) retry_at: Option<Timestamp>,
+    pub(crate) start_failures: u32,
+    /// How long after its last end it is started again.
+    pub(crate) backoff: Duration,
+    /// Runs that failed to become a container of the runtime.
+    pub(crate) failed: Vec<Run>,
+    /// The run that the probes speak of.
+    pub(crate) probed: Option<ContainerId>,
+    pub(crate) startup_ok: bool,
+    pub(crate) readiness_ok: bool,
+    /// A probe or hook says that this run must end.
+    pub(crate) condemned: Option<Condemned>,
+    /// Runs before those that the runtime knows.
+    pub(crate) base_attempt: u32,
+    /// Termination messages, by run.
+    pub(crate) messages: BTreeMap<ContainerId, String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Op {
+    Starting,
+    Stopping { id: ContainerId, deadline: Timestamp },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Waiting {
+    pub(crate) reason: String,
+    pub(crate) message: String,
+}
+
+/// Why a running container must be stopped, with the grace that goes with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Condemned {
+    pub(crate) id: ContainerId,
+    pub(crate) message: String,
+    pub(crate) grace: Option<Duration>,
+}
+
+impl PodState {
+    pub(crate) fn new(pod: Arc<Pod>, host_ips: Vec<IpAddr>, now: Timestamp) -> Self {
+        let started_at = pod.status.start_time.as_deref().and_then(api_object::time::parse);
+        let terminal = match pod.status.phase.as_str() {
+            phase @ ("Succeeded" | "Failed") => Some(Terminal {
+                phase: if phase == "Failed" { "Failed" } else { "Succeeded" },
+                reason: pod.status.reason.clone(),
+                message: pod.status.message.clone(),
+            }),
+            _ => None,
+        };
+        let mut state = Self {
+            pod,
+            gone: false,
+            sandboxes: Vec::new(),
+            runs: Vec::new(),
+            memory: BTreeMap::new(),
+            setup: Step::Todo,
+            stop_sandbox: Step::Todo,
+            clean: Step::Todo,
+            finish: Step::Todo,
+            pod_ips: Vec::new(),
+            host_ips,
+            terminal,
+            deletion: None,
+            started_at: started_at.unwrap_or(now),
+        };
+        let pod = state.pod.clone();
+        let statuses =
+            pod.status.init_container_statuses.iter().chain(&pod.status.container_statuses);
+        for status in statuses {
+            // What the API saw run counts, also where the runtime lost it.
+            let ran = status.state.waiting.is_none() || status.last_state.terminated.is_some();
+            let count = u32::try_from(status.restart_count).unwrap_or(0);
+            state.remember(&status.name).base_attempt = count + u32::from(ran);
+        }
+        state
+    }
+
+    pub(crate) fn remember(&mut self, container: &str) -> &mut Memory {
+        if !self.memory.contains_key(container) {
+            self.memory.insert(container.to_owned(), Memory::default());
+        }
+        self.memory.get_mut(container).expect("just inserted")
+    }
+
+    /// Takes in what the runtime lists for this pod.
+    pub(crate) fn observe(&mut self, mut sandboxes: Vec<Sandbox>) {
+        sandboxes.sort_by_key(|sandbox| (sandbox.spec.attempt, sandbox.created_at));
+        self.runs.clear();
+        self.sandboxes.clear();
+        for sandbox in sandboxes {
+            self.runs.extend(sandbox.containers.iter().map(run));
+            self.sandboxes.push(SandboxView {
+                id: sandbox.id,
+                attempt: sandbox.spec.attempt,
+                ready: sandbox.state == SandboxState::Ready,
+                netns: sandbox.netns_path,
+            });
+        }
+        for (name, memory) in &self.memory {
+            let known =
+                |run: &Run| self.runs.iter().any(|r| &r.name == name && r.attempt == run.attempt);
+            let failed: Vec<Run> =
+                memory.failed.iter().filter(|run| !known(run)).cloned().collect();
+            self.runs.extend(failed);
+        }
+        self.runs.sort_by(|a, b| (&a.name, a.attempt).cmp(&(&b.name, b.attempt)));
+        for run in &mut self.runs {
+            let message =
+                run.id.as_ref().and_then(|id| self.memory.get(&run.name)?.messages.get(id));
+            if let (Some(message), RunState::Exited(exit)) = (message, &mut run.state) {
+                exit.message = message.clone();
+            }
+        }
+    }
+
+    pub(crate) fn last_run(&self, container: &str) -> Option<&Run> {
+        self.runs.iter().rfind(|run| run.name == container)
+    }
+
+    pub(crate) fn previous_run(&self, container: &str) -> Option<&Run> {
+        self.runs.iter().rev().filter(|run| run.name == container).nth(1)
+    }
+
+    /// The newest sandbox, if containers can be started in it.
+    pub(crate) fn ready_sandbox(&self) -> Option<&SandboxView> {
+        self.sandboxes.last().filter(|sandbox| sandbox.ready)
+    }
+
+    /// What the next run of a container is numbered.
+    pub(crate) fn next_attempt(&self, container: &str) -> u32 {
+        let seen = self.last_run(container).map_or(0, |run| run.attempt + 1);
+        seen.max(self.memory.get(container).map_or(0, |memory| memory.base_attempt))
+    }
+
+    pub(crate) fn is_running(&self, container: &str) -> bool {
+        self.last_run(container).is_some_and(|run| matches!(run.state, RunState::Running { .. }))
+    }
+
+    /// Running, and its startup probe (if any) has succeeded.
+    pub(crate) fn is_started(&self, container: &Container) -> bool {
+        self.is_running(&container.name)
+            && (container.startup_probe.is_none()
+                || self.probe_memory(&container.name).is_some_and(|memory| memory.startup_ok))
+    }
+
+    /// Started, and its readiness probe (if any) says so.
+    pub(crate) fn is_ready(&self, container: &Container) -> bool {
+        self.is_started(container)
+            && (container.readiness_probe.is_none()
+                || self.probe_memory(&container.name).is_some_and(|memory| memory.readiness_ok))
+    }
+
+    /// What probes found out, if they spoke of the current run.
+    fn probe_memory(&self, container: &str) -> Option<&Memory> {
+        let run = self.last_run(container)?;
+        self.memory.get(container).filter(|memory| memory.probed == run.id && run.id.is_some())
+    }
+
+    pub(crate) fn is_ending(&self) -> bool {
+        self.gone || self.deletion.is_some() || self.terminal.is_some()
+    }
+
+    /// `web_default(uid)`, as upstream's messages name a pod.
+    pub(crate) fn full_name(&self) -> String {
+        let meta = &self.pod.metadata;
+        format!("{}_{}({})", meta.name, meta.namespace, meta.uid)
+    }
+}
+
+/// Whether an init container keeps running beside the others.
+pub(crate) fn is_sidecar(container: &Container) -> bool {
+    container.restart_policy.as_deref() == Some("Always")
+}
+
+fn run(container: &node_runtime::Container) -> Run {
+    let labels = &container.spec.labels;
+    let text = |key: &str| labels.get(key).cloned().unwrap_or_default();
+    let state = match &container.state {
+        ContainerState::Created => RunState::Created,
+        ContainerState::Running { started_at, .. } => {
+            RunState::Running { started_at: timestamp(*started_at) }
+        }
+        ContainerState::Exited(exit) => RunState::Exited(Exit {
+            code: exit.code,
+            signal: exit.signal.unwrap_or(0),
+            reason: match exit {
+                e if e.unknown => "ContainerStatusUnknown",
+                e if e.oom_killed => "OOMKilled",
+                e if e.code == 0 => "Completed",
+                _ => "Error",
+            },
+            message: match exit.unknown {
+                true => "The container could not be located when the pod was terminated".into(),
+                false => String::new(),
+            },
+            started_at: timestamp(exit.started_at),
+            finished_at: timestamp(exit.finished_at),
+        }),
+    };
+    Run {
+        id: Some(container.id.clone()),
+        sandbox: Some(container.sandbox.clone()),
+        name: container.spec.name.clone(),
+        attempt: container.spec.attempt,
+        state,
+        image: text(label::IMAGE),
+        image_id: text(label::IMAGE_ID),
+        log_path: container.log_path.clone(),
+        termination_log: text(label::TERMINATION_LOG).into(),
+        stop_signal: labels.get(label::STOP_SIGNAL).and_then(|signal| signal.parse().ok()),
+    }
+}
+
+fn timestamp(time: std::time::SystemTime) -> Timestamp {
+    Timestamp::try_from(time).unwrap_or(Timestamp::UNIX_EPOCH)
+}

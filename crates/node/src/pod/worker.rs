@@ -1,0 +1,309 @@
+//! The task of one pod: look, decide, act, tell; then wait for something to
+//! happen. Whatever takes time runs beside it and reports back, so that a
+//! shorter grace period or a crashed neighbour is seen at once.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use api_types::core::{Condition, Pod};
+use jiff::{SignedDuration, Timestamp};
+use node_runtime::ContainerId;
+use serde_json::{Map, Value};
+use tokio::{
+    sync::{Mutex, mpsc, oneshot},
+    task::{JoinHandle, JoinSet},
+};
+
+use super::{
+    message,
+    plan::{outcome, plan},
+    setup::{self, SetupError},
+    start::{StartFailure, reference},
+    view::{Deletion, PodState, RunState, Step},
+};
+use crate::{node::Deps, probe::Report, volume::refresh::Holdings};
+
+/// What a worker hears from outside.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// The API's object is new or changed.
+    Pod(Arc<Pod>),
+    /// The API has no such object any more; its last state, where it was seen.
+    Gone(Option<Arc<Pod>>),
+    /// The runtime has news of this pod.
+    Runtime,
+    /// A probe has come to a verdict.
+    Probe(Report),
+}
+
+/// What was done beside the worker.
+pub(super) enum Done {
+    Setup(Result<Vec<std::net::IpAddr>, SetupError>),
+    Start { container: String, attempt: u32, backoff: Duration, result: Result<(), StartFailure> },
+    Stop { container: String },
+    StopSandbox(Result<(), String>),
+    Clean(Result<(), String>),
+    Finish(Result<(), client::Error>),
+    Publish { sent: Map<String, Value>, result: Result<(), client::Error> },
+    Removed(ContainerId),
+}
+
+/// One pod's task.
+pub(crate) struct Worker {
+    pub(super) deps: Arc<Deps>,
+    pub(super) state: PodState,
+    pub(super) inbox: mpsc::UnboundedReceiver<Message>,
+    /// For the probes.
+    pub(super) own: mpsc::UnboundedSender<Message>,
+    pub(super) ops: JoinSet<Done>,
+    /// Dropping one gives up that start.
+    pub(super) starts: BTreeMap<String, oneshot::Sender<()>>,
+    pub(super) removing: BTreeSet<ContainerId>,
+    pub(super) holdings: Arc<Mutex<Holdings>>,
+    pub(super) refresh: Option<JoinHandle<()>>,
+    pub(super) probes: BTreeMap<String, (ContainerId, JoinHandle<()>)>,
+    /// The status as the API has it from us.
+    pub(super) told: Map<String, Value>,
+    pub(super) conditions: Vec<Condition>,
+    pub(super) publishing: bool,
+    pub(super) publish_failures: u32,
+    pub(super) publish_at: Option<Timestamp>,
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.refresh.iter().for_each(JoinHandle::abort);
+        self.probes.values().for_each(|(_, task)| task.abort());
+        self.deps.lookup.remove(&self.state.pod.metadata.uid);
+    }
+}
+
+impl Worker {
+    /// `told` is the status on the API's object, as it stands.
+    pub(crate) fn new(
+        deps: Arc<Deps>,
+        pod: Arc<Pod>,
+        told: Map<String, Value>,
+        own: mpsc::UnboundedSender<Message>,
+        inbox: mpsc::UnboundedReceiver<Message>,
+    ) -> Self {
+        let state = PodState::new(pod.clone(), deps.config.ips.clone(), deps.ambient.now());
+        Self {
+            deps,
+            state,
+            inbox,
+            own,
+            ops: JoinSet::new(),
+            starts: BTreeMap::new(),
+            removing: BTreeSet::new(),
+            holdings: Arc::default(),
+            refresh: None,
+            probes: BTreeMap::new(),
+            conditions: pod.status.conditions.clone(),
+            told,
+            publishing: false,
+            publish_failures: 0,
+            publish_at: None,
+        }
+    }
+
+    /// Until nothing is left of the pod, here and in the API.
+    pub(crate) async fn run(mut self) {
+        self.note_deletion();
+        self.adopt().await;
+        self.refuse_loudly();
+        loop {
+            self.observe().await;
+            let now = self.deps.ambient.now();
+            self.note_outcome(now);
+            let plan = plan(&self.state, now);
+            for action in plan.actions {
+                self.act(action, now);
+            }
+            self.probe();
+            self.deps.lookup.put(&self.state);
+            if self.state.gone && self.state.finish == Step::Done {
+                return;
+            }
+            let publish_at = self.publish(now);
+            let wake_at = [plan.wake_at, publish_at].into_iter().flatten().min();
+            if !self.wait(wake_at, now).await {
+                return;
+            }
+        }
+    }
+
+    /// Waits for the next thing and takes in all that has come. `false` when
+    /// nobody is left to tell anything.
+    async fn wait(&mut self, wake_at: Option<Timestamp>, now: Timestamp) -> bool {
+        let timer = async {
+            match wake_at {
+                Some(at) => {
+                    let left = at.duration_since(now).max(SignedDuration::from_millis(1));
+                    tokio::time::sleep(left.unsigned_abs()).await;
+                }
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            message = self.inbox.recv() => match message {
+                Some(message) => self.hear(message),
+                None => return false,
+            },
+            Some(done) = self.ops.join_next() => self.fold(done).await,
+            () = timer => {}
+        }
+        while let Ok(message) = self.inbox.try_recv() {
+            self.hear(message);
+        }
+        while let Some(done) = self.ops.try_join_next() {
+            self.fold(done).await;
+        }
+        true
+    }
+
+    /// Takes over what an earlier process left: addresses and probes' verdicts.
+    async fn adopt(&mut self) {
+        self.observe().await;
+        let Ok(sandboxes) = setup::of_pod(&self.deps, &self.state.pod.metadata.uid).await else {
+            return;
+        };
+        if let Some(sandbox) = sandboxes.last() {
+            self.state.pod_ips = match self.state.pod.spec.host_network {
+                true => self.deps.config.ips.clone(),
+                false => setup::ips_of(sandbox),
+            };
+        }
+        let pod = self.state.pod.clone();
+        let told = pod.status.init_container_statuses.iter().chain(&pod.status.container_statuses);
+        for status in told {
+            let id = self.state.last_run(&status.name).and_then(|run| run.id.clone());
+            let Some(id) = id.filter(|id| status.container_id == format!("skiff://{id}")) else {
+                continue;
+            };
+            let memory = self.state.remember(&status.name);
+            memory.probed = Some(id);
+            memory.startup_ok = status.started == Some(true);
+            memory.readiness_ok = status.ready;
+        }
+    }
+
+    /// Says once what this node does not do for the pod.
+    fn refuse_loudly(&self) {
+        let pod = &self.state.pod;
+        let asked = pod.spec.containers.iter().flat_map(|c| &c.ports).any(|p| p.host_port != 0);
+        if asked && !pod.spec.host_network && !self.state.is_ending() {
+            let text = "host ports are not supported yet by skiff: use a Service or hostNetwork";
+            self.deps.recorder.warning(&reference(pod, None), "HostPortNotSupported", text);
+        }
+    }
+
+    fn hear(&mut self, message: Message) {
+        match message {
+            Message::Pod(pod) => {
+                let relabelled = pod.metadata.labels != self.state.pod.metadata.labels
+                    || pod.metadata.annotations != self.state.pod.metadata.annotations;
+                self.state.pod = pod;
+                self.note_deletion();
+                if relabelled && self.state.setup == Step::Done && !self.state.is_ending() {
+                    self.keep_volumes(true);
+                }
+            }
+            Message::Gone(last) => {
+                if let Some(last) = last {
+                    self.state.pod = last;
+                    self.note_deletion();
+                }
+                self.state.gone = true;
+            }
+            Message::Runtime => {}
+            Message::Probe(report) => self.judge(report),
+        }
+    }
+
+    fn note_deletion(&mut self) {
+        let meta = &self.state.pod.metadata;
+        if meta.deletion_timestamp.is_none() && !self.state.gone {
+            return;
+        }
+        let now = self.deps.ambient.now();
+        let seconds = meta
+            .deletion_grace_period_seconds
+            .or(self.state.pod.spec.termination_grace_period_seconds)
+            .unwrap_or(30);
+        let grace = Duration::from_secs(u64::try_from(seconds).unwrap_or(0).max(1));
+        // A later request may only bring the end nearer.
+        match self.state.deletion {
+            Some(old) if old.grace <= grace => {}
+            _ => self.state.deletion = Some(Deletion { seen_at: now, grace }),
+        }
+    }
+
+    fn note_outcome(&mut self, now: Timestamp) {
+        if self.state.is_ending() {
+            return;
+        }
+        self.state.terminal = outcome(&self.state, now);
+        if let Some(terminal) =
+            self.state.terminal.as_ref().filter(|t| t.reason == "DeadlineExceeded")
+        {
+            let about = reference(&self.state.pod, None);
+            self.deps.recorder.normal(&about, "DeadlineExceeded", &terminal.message);
+        }
+    }
+
+    /// Reads what the runtime runs for this pod.
+    pub(super) async fn observe(&mut self) {
+        let uid = self.state.pod.metadata.uid.clone();
+        match setup::of_pod(&self.deps, &uid).await {
+            Ok(sandboxes) => self.state.observe(sandboxes),
+            Err(error) => {
+                tracing::error!(pod = self.state.full_name(), %error, "the runtime does not list");
+            }
+        }
+        let had_sandbox = !self.state.sandboxes.is_empty();
+        if self.state.setup == Step::Done
+            && self.state.ready_sandbox().is_none()
+            && !self.state.is_ending()
+        {
+            self.state.setup = Step::Todo;
+            if had_sandbox {
+                let text = "Pod sandbox changed, it will be killed and re-created.";
+                let about = reference(&self.state.pod, None);
+                self.deps.recorder.normal(&about, "SandboxChanged", text);
+            }
+        }
+        self.read_messages();
+    }
+
+    /// Termination messages of runs that have just ended.
+    fn read_messages(&mut self) {
+        let pod = self.state.pod.clone();
+        for i in 0..self.state.runs.len() {
+            let run = &self.state.runs[i];
+            let (Some(id), RunState::Exited(exit)) = (run.id.clone(), &run.state) else { continue };
+            let known =
+                self.state.memory.get(&run.name).is_some_and(|m| m.messages.contains_key(&id));
+            if known || exit.reason == "ContainerStatusUnknown" {
+                continue;
+            }
+            let mut containers = pod.spec.init_containers.iter().chain(&pod.spec.containers);
+            let policy = containers.find(|c| c.name == run.name);
+            let policy = policy.map_or("", |c| c.termination_message_policy.as_str());
+            let text = message::read(run, exit.code, policy);
+            let name = run.name.clone();
+            if let RunState::Exited(exit) = &mut self.state.runs[i].state {
+                exit.message = text.clone();
+            }
+            let alive: BTreeSet<ContainerId> =
+                self.state.runs.iter().filter_map(|run| run.id.clone()).collect();
+            let memory = self.state.remember(&name);
+            memory.messages.retain(|id, _| alive.contains(id));
+            memory.messages.insert(id, text);
+        }
+    }
+}

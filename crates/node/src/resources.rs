@@ -1,0 +1,11 @@
+//! The resources of the API that a node reads and writes.
+
+use client::Resource;
+
+pub(crate) const NODES: Resource = Resource::cluster("", "v1", "nodes");
+pub(crate) const PODS: Resource = Resource::namespaced("", "v1", "pods");
+pub(crate) const CONFIG_MAPS: Resource = Resource::namespaced("", "v1", "configmaps");
+pub(crate) const SECRETS: Resource = Resource::namespaced("", "v1", "secrets");
+pub(crate) const SERVICES: Resource = Resource::namespaced("", "v1", "services");
+pub(crate) const SERVICE_ACCOUNTS: Resource = Resource::namespaced("", "v1", "serviceaccounts");
+pub(crate) const LEASES: Resource = Resource::namespaced("coordination.k8s.io", "v1", "leases");

@@ -1,0 +1,44 @@
+//! Waits for a directory's files to change, by inotify.
+
+use std::{io, os::fd::OwnedFd, path::Path};
+
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use tokio::io::unix::AsyncFd;
+
+/// A watch on one directory: files written, made or moved in it.
+pub(super) struct Changes {
+    fd: AsyncFd<OwnedFd>,
+}
+
+impl Changes {
+    pub(super) fn of(dir: &Path) -> io::Result<Self> {
+        let fd = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+        let events = WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO;
+        inotify::add_watch(&fd, dir, events)?;
+        #[expect(
+            deprecated,
+            reason = "its successor is unsafe; an OwnedFd stays open and the same"
+        )]
+        let fd = AsyncFd::new(fd)?;
+        Ok(Self { fd })
+    }
+
+    /// Waits for a change since the last call; several count as one.
+    pub(super) async fn next(&self) -> io::Result<()> {
+        let mut buffer = [0u8; 4096];
+        let mut seen = false;
+        loop {
+            let mut ready = self.fd.readable().await?;
+            loop {
+                match ready.try_io(|fd| Ok(rustix::io::read(fd, &mut buffer)?)) {
+                    Ok(Ok(_)) => seen = true,
+                    Ok(Err(error)) => return Err(error),
+                    Err(_would_block) => break,
+                }
+            }
+            if seen {
+                return Ok(());
+            }
+        }
+    }
+}

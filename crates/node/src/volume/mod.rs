@@ -1,0 +1,195 @@
+//! Volumes: directories of the node that containers see.
+//!
+//! Each kind makes `<kubelet dir>/pods/<uid>/volumes/kubernetes.io~<plugin>/<name>`
+//! (hostPath names a path of the node instead), may be made again at any time,
+//! and is removed with everything mounted below it.
+
+pub(crate) mod atomic;
+pub(crate) mod host_path;
+pub(crate) mod mounts;
+pub(crate) mod objects;
+pub(crate) mod payload;
+pub(crate) mod refresh;
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    os::unix::fs::{PermissionsExt, chown},
+    path::{Path, PathBuf},
+};
+
+use api_types::core::{Pod, Volume};
+
+use crate::container::spec::ReadyVolume;
+
+/// Why a volume is not there, without its name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct VolumeError(pub(crate) String);
+
+impl VolumeError {
+    pub(crate) fn io(what: impl std::fmt::Display) -> impl FnOnce(io::Error) -> Self {
+        move |error| Self(format!("{what}: {error}"))
+    }
+}
+
+/// `<kubelet dir>/pods/<uid>`.
+pub(crate) fn pod_dir(kubelet_dir: &Path, uid: &str) -> PathBuf {
+    kubelet_dir.join("pods").join(uid)
+}
+
+/// Where a volume of a plugin (`configmap`) is.
+pub(crate) fn volume_dir(pod_dir: &Path, plugin: &str, name: &str) -> PathBuf {
+    pod_dir.join("volumes").join(format!("kubernetes.io~{plugin}")).join(name)
+}
+
+/// What kind of volume it is.
+pub(crate) enum Kind<'a> {
+    EmptyDir(&'a api_types::core::EmptyDirVolumeSource),
+    HostPath(&'a api_types::core::HostPathVolumeSource),
+    /// Files that the node writes from objects of the API.
+    Payload {
+        plugin: &'static str,
+        memory: bool,
+    },
+    Unsupported(&'a str),
+}
+
+/// Tells kinds apart.
+pub(crate) fn kind(volume: &Volume) -> Kind<'_> {
+    if let Some(source) = &volume.empty_dir {
+        Kind::EmptyDir(source)
+    } else if let Some(source) = &volume.host_path {
+        Kind::HostPath(source)
+    } else if volume.config_map.is_some() {
+        Kind::Payload { plugin: "configmap", memory: false }
+    } else if volume.secret.is_some() {
+        Kind::Payload { plugin: "secret", memory: true }
+    } else if volume.projected.is_some() {
+        Kind::Payload { plugin: "projected", memory: true }
+    } else if volume.downward_api.is_some() {
+        Kind::Payload { plugin: "downward-api", memory: true }
+    } else {
+        Kind::Unsupported(volume.other.keys().next().map_or("(none)", String::as_str))
+    }
+}
+
+/// Makes a volume's place; payload volumes are filled by their writer.
+/// `bytes_max` caps a memory-backed emptyDir without a limit of its own.
+pub(crate) fn make(
+    pod: &Pod,
+    volume: &Volume,
+    pod_dir: &Path,
+    bytes_max: u64,
+) -> Result<ReadyVolume, VolumeError> {
+    match kind(volume) {
+        Kind::HostPath(source) => {
+            host_path::check(source)?;
+            Ok(ReadyVolume { path: source.path.clone().into(), read_only: false })
+        }
+        Kind::EmptyDir(source) => {
+            let path = volume_dir(pod_dir, "empty-dir", &volume.name);
+            make_dir(&path, 0o777)?;
+            match source.medium.as_str() {
+                "Memory" => {
+                    let limit = source.size_limit.filter(|q| !q.is_zero());
+                    let limit = limit.and_then(|q| u64::try_from(q.units()).ok());
+                    mounts::ensure_tmpfs(&path, limit.unwrap_or(bytes_max).min(bytes_max), 0o777)?;
+                }
+                "" => {}
+                medium => return Err(VolumeError(format!("unknown storage medium \"{medium}\""))),
+            }
+            if let Some(gid) = fs_group(pod) {
+                own_by_group(&path, gid)?;
+            }
+            Ok(ReadyVolume { path, read_only: false })
+        }
+        Kind::Payload { plugin, memory } => {
+            let path = volume_dir(pod_dir, plugin, &volume.name);
+            make_dir(&path, 0o755)?;
+            if memory {
+                // Secrets must not reach the disk.
+                mounts::ensure_tmpfs(&path, bytes_max, 0o755)?;
+            }
+            Ok(ReadyVolume { path, read_only: true })
+        }
+        Kind::Unsupported(kind) => {
+            Err(VolumeError(format!("volumes of type {kind} are not supported yet by skiff")))
+        }
+    }
+}
+
+/// The group that owns a pod's volumes.
+pub(crate) fn fs_group(pod: &Pod) -> Option<u32> {
+    u32::try_from(pod.spec.security_context.fs_group?).ok()
+}
+
+fn make_dir(path: &Path, mode: u32) -> Result<(), VolumeError> {
+    fs::create_dir_all(path).map_err(VolumeError::io(path.display()))?;
+    let now = fs::metadata(path).map_err(VolumeError::io(path.display()))?.permissions();
+    // A set-group bit that fsGroup added stays.
+    if now.mode() & 0o777 != mode {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))
+            .map_err(VolumeError::io(path.display()))?;
+    }
+    Ok(())
+}
+
+/// New files of the volume belong to the group, and it may write.
+fn own_by_group(path: &Path, gid: u32) -> Result<(), VolumeError> {
+    chown(path, None, Some(gid)).map_err(VolumeError::io(path.display()))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o2777))
+        .map_err(VolumeError::io(path.display()))
+}
+
+/// Removes the volumes and, where `all`, everything else of the pod.
+pub(crate) fn remove(pod_dir: &Path, all: bool) -> Result<(), VolumeError> {
+    let target = if all { pod_dir.to_owned() } else { pod_dir.join("volumes") };
+    mounts::unmount_below(&target)?;
+    match fs::remove_dir_all(&target) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(VolumeError(format!("{}: {error}", target.display())))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// All volumes of a pod by name, as containers get them.
+pub(crate) type ReadyVolumes = BTreeMap<String, ReadyVolume>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn check(volume: Value) -> Result<ReadyVolume, VolumeError> {
+        let dir = tempfile::tempdir().expect("a directory");
+        let volume = serde_json::from_value(volume).expect("a volume");
+        make(&Pod::default(), &volume, &dir.path().join("pods/u"), 1 << 20)
+    }
+
+    #[test]
+    fn an_empty_dir_is_writable_for_all_and_made_twice() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let volume =
+            serde_json::from_value(json!({"name": "v", "emptyDir": {}})).expect("a volume");
+        for _ in 0..2 {
+            let ready = make(&Pod::default(), &volume, dir.path(), 0).expect("made");
+            assert!(ready.path.ends_with("volumes/kubernetes.io~empty-dir/v"));
+            let mode = fs::metadata(&ready.path).expect("there").permissions().mode();
+            assert_eq!(mode & 0o7777, 0o777);
+        }
+        remove(dir.path(), true).expect("removed");
+        assert!(!dir.path().exists());
+        remove(dir.path(), true).expect("removing what is gone");
+    }
+
+    #[test]
+    fn other_kinds_are_refused_by_name() {
+        let error = check(json!({"name": "v", "nfs": {"server": "x", "path": "/"}}));
+        assert_eq!(
+            error.expect_err("refused").0,
+            "volumes of type nfs are not supported yet by skiff"
+        );
+    }
+}

@@ -1,0 +1,124 @@
+//! ConfigMaps and Secrets that volumes are made of: one watch for each object
+//! that is in use, shared by all pods that use it, none for the others.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
+
+use api_object::Object;
+use client::{Ambient, Api, ListOptions, Reflected, Resource, reflect};
+use tokio::{sync::watch, task::JoinHandle};
+
+use super::VolumeError;
+
+/// How long a first answer is waited for before the volume is reported.
+const FIRST_ANSWER_MAX: Duration = Duration::from_secs(15);
+
+/// What the API has under a name.
+#[derive(Debug, Clone)]
+pub(crate) enum Known {
+    /// No answer yet.
+    Unknown,
+    Absent,
+    Present(Object),
+}
+
+/// One object that is being followed, for as long as somebody holds this.
+#[derive(Debug)]
+pub(crate) struct Followed {
+    name: String,
+    known: watch::Receiver<Known>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Followed {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Followed {
+    /// The object as of now, `None` where there is none.
+    pub(crate) async fn current(&self) -> Result<Option<Object>, VolumeError> {
+        let mut known = self.known.clone();
+        let wait = known.wait_for(|known| !matches!(known, Known::Unknown));
+        match tokio::time::timeout(FIRST_ANSWER_MAX, wait).await {
+            Ok(Ok(known)) => Ok(match &*known {
+                Known::Present(object) => Some(object.clone()),
+                _ => None,
+            }),
+            Ok(Err(_)) | Err(_) => Err(VolumeError(format!(
+                "timed out waiting for \"{}\" from the API server",
+                self.name
+            ))),
+        }
+    }
+
+    /// A receiver whose `changed` fires from now on.
+    pub(crate) fn changes(&self) -> watch::Receiver<Known> {
+        self.known.clone()
+    }
+}
+
+type Key = (Resource, String, String);
+
+/// All objects that this node's pods use.
+pub(crate) struct Objects {
+    api: Api,
+    ambient: Ambient,
+    followed: Mutex<BTreeMap<Key, Weak<Followed>>>,
+}
+
+impl Objects {
+    pub(crate) fn new(api: Api, ambient: Ambient) -> Self {
+        Self { api, ambient, followed: Mutex::default() }
+    }
+
+    /// Starts following, or joins who does.
+    pub(crate) fn follow(&self, resource: Resource, namespace: &str, name: &str) -> Arc<Followed> {
+        let key = (resource, namespace.to_owned(), name.to_owned());
+        let mut all = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(followed) = all.get(&key).and_then(Weak::upgrade) {
+            return followed;
+        }
+        all.retain(|_, followed| followed.strong_count() > 0);
+        let (sender, known) = watch::channel(Known::Unknown);
+        let (api, ambient) = (self.api.clone(), self.ambient.clone());
+        let (space, own) = (namespace.to_owned(), name.to_owned());
+        let task = tokio::spawn(async move {
+            let options = ListOptions {
+                field_selector: format!("metadata.name={own}"),
+                ..ListOptions::default()
+            };
+            let mut seen = false;
+            reflect(&api, resource, &space, &options, &ambient, |event| match event {
+                Reflected::Restart => seen = false,
+                Reflected::Upsert(object) if object.meta.name == own => {
+                    seen = true;
+                    sender.send_if_modified(|known| {
+                        let old = match known {
+                            Known::Present(old) => old.meta.resource_version.as_str(),
+                            _ => "",
+                        };
+                        let changed = old != object.meta.resource_version || old.is_empty();
+                        *known = Known::Present(object);
+                        changed
+                    });
+                }
+                Reflected::Delete(object) if object.meta.name == own => {
+                    sender.send_replace(Known::Absent);
+                }
+                Reflected::Synced(_) if !seen => {
+                    sender.send_replace(Known::Absent);
+                }
+                _ => {}
+            })
+            .await;
+        });
+        let followed = Arc::new(Followed { name: name.to_owned(), known, task });
+        all.insert(key, Arc::downgrade(&followed));
+        followed
+    }
+}

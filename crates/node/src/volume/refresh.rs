@@ -1,0 +1,208 @@
+//! Fills payload volumes, and keeps them filled: objects change, tokens age.
+
+use std::{collections::BTreeMap, path::Path, sync::Arc};
+
+use api_types::core::{Pod, Volume};
+use client::{Ambient, Api};
+use futures_util::future::select_all;
+use jiff::{SignedDuration, Timestamp};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::{
+    Kind, VolumeError, atomic, fs_group, kind,
+    objects::{Followed, Objects},
+    payload::{self, Contents, TokenKey},
+    volume_dir,
+};
+use crate::{
+    container::fields::Surroundings,
+    resources::{CONFIG_MAPS, SECRETS, SERVICE_ACCOUNTS},
+};
+
+/// No token is kept longer, however long it is valid.
+const TOKEN_AGE_MAX: SignedDuration = SignedDuration::from_hours(24);
+
+/// What one pod's volumes hold on to.
+#[derive(Debug, Default)]
+pub(crate) struct Holdings {
+    config_maps: BTreeMap<String, Arc<Followed>>,
+    secrets: BTreeMap<String, Arc<Followed>>,
+    tokens: BTreeMap<TokenKey, Token>,
+}
+
+#[derive(Debug)]
+struct Token {
+    text: String,
+    refresh_at: Timestamp,
+}
+
+/// What filling needs besides the pod.
+pub(crate) struct Sources<'a> {
+    pub(crate) api: &'a Api,
+    pub(crate) objects: &'a Objects,
+    pub(crate) ambient: &'a Ambient,
+    pub(crate) around: &'a Surroundings,
+    pub(crate) pod_dir: &'a Path,
+}
+
+/// Writes every payload volume of the pod whose content has changed. The error
+/// names the volume.
+pub(crate) async fn fill(
+    sources: &Sources<'_>,
+    pod: &Pod,
+    holdings: &mut Holdings,
+) -> Result<(), (String, VolumeError)> {
+    let payloads: Vec<&Volume> =
+        pod.spec.volumes.iter().filter(|v| matches!(kind(v), Kind::Payload { .. })).collect();
+    let Some(first) = payloads.first() else { return Ok(()) };
+    let contents = contents(sources, pod, holdings).await.map_err(|e| (first.name.clone(), e))?;
+    for volume in payloads {
+        let failed = |error| (volume.name.clone(), error);
+        let Kind::Payload { plugin, .. } = kind(volume) else { continue };
+        let files = payload::files(pod, volume, sources.around, &contents).map_err(failed)?;
+        let dir = volume_dir(sources.pod_dir, plugin, &volume.name);
+        let gid = fs_group(pod);
+        let written = tokio::task::spawn_blocking(move || atomic::write(&dir, &files, gid)).await;
+        written.unwrap_or_else(|e| Err(VolumeError(e.to_string()))).map_err(failed)?;
+    }
+    Ok(())
+}
+
+async fn contents(
+    sources: &Sources<'_>,
+    pod: &Pod,
+    holdings: &mut Holdings,
+) -> Result<Contents, VolumeError> {
+    let references = payload::references(pod);
+    let namespace = &pod.metadata.namespace;
+    let mut contents = Contents::default();
+    for name in &references.config_maps {
+        let follow = || sources.objects.follow(CONFIG_MAPS, namespace, name);
+        let followed = holdings.config_maps.entry(name.clone()).or_insert_with(follow);
+        contents.config_maps.insert(name.clone(), parse(followed.current().await?)?);
+    }
+    for name in &references.secrets {
+        let follow = || sources.objects.follow(SECRETS, namespace, name);
+        let followed = holdings.secrets.entry(name.clone()).or_insert_with(follow);
+        contents.secrets.insert(name.clone(), parse(followed.current().await?)?);
+    }
+    for key in references.tokens {
+        let now = sources.ambient.now();
+        let text = match holdings.tokens.get(&key) {
+            Some(token) if now < token.refresh_at => token.text.clone(),
+            _ => {
+                let token = request_token(sources.api, pod, &key, now).await?;
+                let text = token.text.clone();
+                holdings.tokens.insert(key.clone(), token);
+                text
+            }
+        };
+        contents.tokens.insert(key, text);
+    }
+    Ok(contents)
+}
+
+fn parse<T: DeserializeOwned>(
+    object: Option<api_object::Object>,
+) -> Result<Option<T>, VolumeError> {
+    object
+        .map(|object| {
+            serde_json::from_slice(&object.bytes)
+                .map_err(|error| VolumeError(format!("{}: {error}", object.meta.name)))
+        })
+        .transpose()
+}
+
+/// A token of the pod's ServiceAccount that is valid only while the pod is.
+async fn request_token(
+    api: &Api,
+    pod: &Pod,
+    key: &TokenKey,
+    now: Timestamp,
+) -> Result<Token, VolumeError> {
+    let meta = &pod.metadata;
+    let account = match pod.spec.service_account_name.as_str() {
+        "" => "default",
+        name => name,
+    };
+    let audiences: Vec<&str> =
+        Some(key.audience.as_str()).filter(|a| !a.is_empty()).into_iter().collect();
+    let request = json!({
+        "apiVersion": "authentication.k8s.io/v1",
+        "kind": "TokenRequest",
+        "spec": {
+            "audiences": audiences,
+            "expirationSeconds": key.expiration_seconds,
+            "boundObjectRef":
+                {"apiVersion": "v1", "kind": "Pod", "name": meta.name, "uid": meta.uid},
+        },
+    });
+    let answer = api
+        .create_sub(SERVICE_ACCOUNTS, &meta.namespace, account, "token", &request)
+        .await
+        .map_err(|error| VolumeError(format!("failed to fetch token: {error}")))?;
+    let answer: Value = serde_json::from_slice(&answer.bytes)
+        .map_err(|error| VolumeError(format!("failed to fetch token: {error}")))?;
+    let text = answer["status"]["token"].as_str().unwrap_or_default().to_owned();
+    if text.is_empty() {
+        return Err(VolumeError("failed to fetch token: the answer holds none".into()));
+    }
+    let expires =
+        answer["status"]["expirationTimestamp"].as_str().and_then(api_object::time::parse);
+    let life = match expires {
+        Some(expires) => expires.duration_since(now),
+        None => SignedDuration::from_secs(key.expiration_seconds),
+    };
+    // Renewed with a fifth of its life left, so that a server that is away for
+    // a while does not leave the pod without one.
+    let refresh_at = now + (life * 4 / 5).min(TOKEN_AGE_MAX);
+    Ok(Token { text, refresh_at })
+}
+
+impl Holdings {
+    /// Waits until a volume may need other content: an object changed or a
+    /// token is due. Never returns for a pod that uses neither.
+    pub(crate) fn stale(&self, now: Timestamp) -> impl Future<Output = ()> + Send + 'static {
+        let receivers: Vec<_> = self
+            .config_maps
+            .values()
+            .chain(self.secrets.values())
+            .map(|followed| {
+                let mut changes = followed.changes();
+                // What is there now was written already.
+                changes.mark_unchanged();
+                changes
+            })
+            .collect();
+        let due = self.tokens.values().map(|token| token.refresh_at).min();
+        async move {
+            let changed = async {
+                if receivers.is_empty() {
+                    std::future::pending::<()>().await;
+                }
+                let waits = receivers.into_iter().map(|mut receiver| {
+                    Box::pin(async move {
+                        if receiver.changed().await.is_err() {
+                            std::future::pending::<()>().await;
+                        }
+                    })
+                });
+                select_all(waits).await;
+            };
+            let aged = async {
+                match due {
+                    Some(due) => {
+                        let wait = due.duration_since(now).max(SignedDuration::from_secs(1));
+                        tokio::time::sleep(wait.unsigned_abs()).await;
+                    }
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = changed => {}
+                () = aged => {}
+            }
+        }
+    }
+}
