@@ -185,22 +185,27 @@ impl Config {
         instance(&self.data_dir)
     }
 
-    /// `/var/lib/kubelet`, or below the data directory where that is not the
-    /// machine's own.
+    /// See [`kubelet_dir`].
     pub fn kubelet_dir(&self) -> PathBuf {
-        self.upstream_path("/var/lib/kubelet", "kubelet")
+        kubelet_dir(&self.data_dir)
     }
 
-    /// `/var/log`, by the same rule.
+    /// `/var/log`, by the rule of [`kubelet_dir`].
     pub fn log_dir(&self) -> PathBuf {
-        self.upstream_path("/var/log", "log")
+        upstream_path(&self.data_dir, "/var/log", "log")
     }
+}
 
-    fn upstream_path(&self, upstream: &str, below: &str) -> PathBuf {
-        match self.data_dir == Path::new(DEFAULT_DATA_DIR) {
-            true => PathBuf::from(upstream),
-            false => self.data_dir.join(below),
-        }
+/// `/var/lib/kubelet`, or below the data directory where that is not the
+/// machine's own.
+pub fn kubelet_dir(data_dir: &Path) -> PathBuf {
+    upstream_path(data_dir, "/var/lib/kubelet", "kubelet")
+}
+
+fn upstream_path(data_dir: &Path, upstream: &str, below: &str) -> PathBuf {
+    match data_dir == Path::new(DEFAULT_DATA_DIR) {
+        true => PathBuf::from(upstream),
+        false => data_dir.join(below),
     }
 }
 

@@ -184,10 +184,7 @@ impl Values {
             Some(values) => values.iter().flat_map(|value| value.split(',')).collect(),
             None => row(name).map(|flag| flag.default.split(',').collect()).unwrap_or_default(),
         };
-        given.into_iter()
-        .map(str::trim)
-        .filter(|value| !value.is_empty())
-        .collect()
+        given.into_iter().map(str::trim).filter(|value| !value.is_empty()).collect()
     }
 
     /// Fills what is unset here from a source of lower precedence.

@@ -10,5 +10,8 @@
 pub mod commands;
 pub mod config;
 pub mod flags;
+mod logging;
+mod notify;
+mod server;
 
 pub use commands::run;

@@ -1,5 +1,9 @@
 //! Every command is one row of [`COMMANDS`].
 
+mod image;
+mod killall;
+mod server;
+
 use std::{ffi::OsString, process::ExitCode};
 
 use crate::flags::{self, Commands, UsageError, Values};
@@ -22,7 +26,29 @@ pub struct Command {
 }
 
 /// All commands, in the order of the help.
-pub static COMMANDS: &[Command] = &[];
+pub static COMMANDS: &[Command] = &[
+    Command {
+        name: "server",
+        arguments: "",
+        help: "Run a Kubernetes server with a node of its own",
+        flags: Commands::SERVER,
+        run: server::run,
+    },
+    Command {
+        name: "image",
+        arguments: "import FILE… | ls | rm NAME…",
+        help: "Look after the container images of this node",
+        flags: Commands::IMAGE,
+        run: image::run,
+    },
+    Command {
+        name: "killall",
+        arguments: "",
+        help: "End everything that a stopped server left running: pods, mounts, links, rules, cgroups",
+        flags: Commands::KILLALL,
+        run: killall::run,
+    },
+];
 
 /// Runs a command line, without the program's name.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {

@@ -1,0 +1,26 @@
+//! The log: one line an event, on stderr, for journald or a terminal.
+
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::{
+    filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+};
+
+/// Libraries whose debug output tells nobody anything about skiff.
+const NOISY: &[&str] =
+    &["h2", "hyper", "hyper_util", "rustls", "tokio_rustls", "tungstenite", "openraft"];
+
+/// Starts logging; `verbosity` is the flag `-v`.
+pub fn start(verbosity: u8) {
+    let level = match verbosity {
+        0..=1 => LevelFilter::INFO,
+        2..=3 => LevelFilter::DEBUG,
+        _ => LevelFilter::TRACE,
+    };
+    let noisy = if verbosity < 6 { LevelFilter::WARN } else { level };
+    let targets = NOISY.iter().fold(Targets::new().with_default(level), |targets, name| {
+        targets.with_target(*name, noisy)
+    });
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
+    // A second call in one process (tests) keeps the first subscriber.
+    let _ = tracing_subscriber::registry().with(lines).with(targets).try_init();
+}

@@ -1,0 +1,123 @@
+//! Carries Services and EndpointSlices from the API into the DNS zone.
+
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use api_types::{core, discovery::EndpointSlice};
+use client::{Cached, Selection, SharedInformers};
+use net_dns::{Endpoint, Port, Protocol, Server, Service, ServiceName, Sockets, Zone, ZoneConfig};
+use tokio::task::JoinHandle;
+use tracing::warn;
+
+use super::{
+    StartError,
+    service_proxy::{BY_SERVICE, Changed, ENDPOINT_SLICES, SERVICES, service_of},
+};
+
+/// What the zone needs to know of a Service; `None` where it has no names yet.
+pub fn service(object: &core::Service, slices: &[Arc<Cached<EndpointSlice>>]) -> Option<Service> {
+    let spec = &object.spec;
+    if spec.r#type == "ExternalName" {
+        return Some(Service::External { name: spec.external_name.clone() });
+    }
+    if spec.cluster_ip == "None" {
+        return Some(Service::Headless {
+            endpoints: slices.iter().flat_map(|slice| endpoints(&slice.view)).collect(),
+            publish_not_ready: spec.publish_not_ready_addresses,
+        });
+    }
+    let mut ips: Vec<IpAddr> = spec.cluster_ips.iter().filter_map(|ip| ip.parse().ok()).collect();
+    if ips.is_empty() {
+        ips.extend(spec.cluster_ip.parse::<IpAddr>());
+    }
+    if ips.is_empty() {
+        return None;
+    }
+    let ports = spec.ports.iter().filter_map(|p| port(&p.name, &p.protocol, p.port)).collect();
+    Some(Service::Cluster { ips, ports })
+}
+
+/// One entry a pod, although a dual-stack pod is in a slice of each family.
+fn endpoints(slice: &EndpointSlice) -> Vec<Endpoint> {
+    let ports: Vec<Port> = slice
+        .ports
+        .iter()
+        .filter_map(|p| port(p.name.as_deref()?, p.protocol.as_deref().unwrap_or("TCP"), p.port?))
+        .collect();
+    let one = |endpoint: &api_types::discovery::Endpoint| {
+        let hostname = endpoint.hostname.clone().filter(|hostname| !hostname.is_empty());
+        let ready = endpoint.conditions.ready.unwrap_or(true);
+        let ips: BTreeMap<IpAddr, ()> =
+            endpoint.addresses.iter().filter_map(|ip| Some((ip.parse().ok()?, ()))).collect();
+        let ports = ports.clone();
+        ips.into_keys()
+            .map(move |ip| Endpoint { ip, hostname: hostname.clone(), ready, ports: ports.clone() })
+            .collect::<Vec<_>>()
+    };
+    slice.endpoints.iter().flat_map(one).collect()
+}
+
+/// Only named ports have records.
+fn port(name: &str, protocol: &str, number: i32) -> Option<Port> {
+    let protocol = match protocol {
+        "" | "TCP" => Protocol::Tcp,
+        "UDP" => Protocol::Udp,
+        "SCTP" => Protocol::Sctp,
+        _ => return None,
+    };
+    let port = u16::try_from(number).ok()?;
+    (!name.is_empty()).then(|| Port { name: name.to_owned(), protocol, port })
+}
+
+/// Answers on `addresses` from now on; the zone fills as the API tells.
+pub(super) async fn start(
+    informers: &SharedInformers,
+    config: ZoneConfig,
+    addresses: &[IpAddr],
+) -> Result<JoinHandle<()>, StartError> {
+    let zone = Arc::new(RwLock::new(Zone::new(config)));
+    let upstreams = || -> Result<_, StartError> {
+        let path = net_dns::resolv::host_path();
+        // A machine without the file resolves nothing outside, which pods then hear.
+        let host = match net_dns::resolv::host() {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.map_err(|error| format!("{}: {error}", path.display()))?,
+        };
+        Ok(host.upstreams(addresses))
+    };
+    let server = Server::new(zone.clone(), upstreams()?);
+    let sockets = Sockets::bind(addresses, 53).await.map_err(|error| {
+        format!("{error}; the cluster's DNS needs that port: end what uses it, or choose another --cluster-dns")
+    })?;
+    let (services, slices) = (
+        informers.get::<core::Service>(Selection::all(SERVICES)),
+        informers.get::<EndpointSlice>(Selection::all(ENDPOINT_SLICES)),
+    );
+    slices.add_index(BY_SERVICE, service_of);
+    let changed = Changed::follow(&services, &slices);
+    Ok(tokio::spawn(async move {
+        let follow = async {
+            loop {
+                for key in changed.take().await {
+                    let view = services.get(&key).and_then(|object| {
+                        service(&object.view, &slices.by_index(BY_SERVICE, &key))
+                    });
+                    if let Some((namespace, name)) = key.split_once('/') {
+                        let name = ServiceName { namespace: namespace.into(), name: name.into() };
+                        zone.write().unwrap_or_else(PoisonError::into_inner).apply(name, view);
+                    }
+                }
+            }
+        };
+        tokio::select! {
+            result = server.serve(sockets) => match result {
+                Ok(()) => warn!("the cluster's DNS ended"),
+                Err(error) => warn!(%error, "the cluster's DNS ended"),
+            },
+            () = follow => {}
+        }
+    }))
+}

@@ -1,0 +1,154 @@
+//! The image store as the node wants it.
+
+mod account;
+mod credentials;
+pub(crate) mod socket;
+
+use std::{io::Read as _, path::Path, sync::Arc};
+
+use ::node::{BoxFuture, Image, ImageConfig, ImageError, ImageListing, Images};
+use node_image::{BuiltinFile, ImageStore, PullOptions, Reference};
+use node_runtime::spec::User;
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+
+use super::StartError;
+
+/// Images under this registry name come with the binary and from nowhere else.
+const LOCAL_REGISTRY: &str = "skiff.local";
+/// The built-in image of demos and tests.
+const TOOLBOX: &str = "skiff.local/toolbox";
+/// Account files are small; more is not read.
+const ACCOUNTS_BYTES_MAX: u64 = 1 << 20;
+
+/// Images of an [`ImageStore`].
+pub(crate) struct StoreImages(pub(crate) Arc<ImageStore>);
+
+/// Opens the store and puts the built-in image into it.
+pub(crate) fn open(dir: &Path) -> Result<Arc<ImageStore>, StartError> {
+    let store = ImageStore::open(dir)?;
+    let links: Vec<String> =
+        toolbox_image::PROGRAMS.iter().map(|name| format!("bin/{name}")).collect();
+    let mut files = vec![BuiltinFile {
+        path: "bin/toolbox",
+        mode: 0o755,
+        bytes: toolbox_image::TOOLBOX,
+        link_to: None,
+    }];
+    files.extend(links.iter().map(|path| BuiltinFile {
+        path,
+        mode: 0o777,
+        bytes: &[],
+        link_to: Some("toolbox"),
+    }));
+    // `kubectl cp` and scratch files want a place.
+    files.push(BuiltinFile { path: "tmp/.keep", mode: 0o644, bytes: &[], link_to: None });
+    let config = node_image::ImageConfig {
+        entrypoint: vec!["/bin/toolbox".into()],
+        env: vec!["PATH=/bin".into()],
+        ..Default::default()
+    };
+    store.ensure_builtin(TOOLBOX, &files, config)?;
+    Ok(Arc::new(store))
+}
+
+impl Images for StoreImages {
+    fn find<'a>(&'a self, reference: &'a str) -> BoxFuture<'a, Result<Option<Image>, ImageError>> {
+        Box::pin(async move {
+            let found = self.0.resolve(reference).map_err(|error| told(reference, &error))?;
+            Ok(found.map(|image| view(&image)))
+        })
+    }
+
+    fn pull<'a>(
+        &'a self,
+        reference: &'a str,
+        docker_configs: &'a [Vec<u8>],
+    ) -> BoxFuture<'a, Result<Image, ImageError>> {
+        Box::pin(async move {
+            let parsed = Reference::parse(reference).map_err(|error| told(reference, &error))?;
+            if parsed.registry == LOCAL_REGISTRY {
+                let found = self.0.resolve(reference).map_err(|error| told(reference, &error))?;
+                return found.map(|image| view(&image)).ok_or_else(|| {
+                    ImageError::Failed(format!(
+                        "failed to resolve reference {reference:?}: not built into this version of skiff"
+                    ))
+                });
+            }
+            let auth = credentials::find(docker_configs, &parsed.registry);
+            let options = PullOptions { auth, ..PullOptions::default() };
+            let pulled = self.0.pull(reference, &options).await;
+            pulled.map(|image| view(&image)).map_err(|error| told(reference, &error))
+        })
+    }
+
+    fn list(&self) -> BoxFuture<'_, Result<Vec<ImageListing>, ImageError>> {
+        let listing = |image: &Arc<node_image::Image>| ImageListing {
+            names: image.repo_digests.iter().chain(&image.repo_tags).cloned().collect(),
+            size_bytes: image.size_bytes,
+        };
+        let all = self.0.list().iter().map(listing).collect();
+        Box::pin(async move { Ok(all) })
+    }
+
+    fn user<'a>(
+        &'a self,
+        image: &'a Image,
+        user: &'a str,
+    ) -> BoxFuture<'a, Result<User, ImageError>> {
+        let (layers, user) = (image.layers.clone(), user.to_owned());
+        Box::pin(async move {
+            let look = move || {
+                let read = |file: &str| {
+                    layers.iter().find_map(|layer| read_inside(layer, file)).unwrap_or_default()
+                };
+                account::resolve(&user, &read("etc/passwd"), &read("etc/group"))
+            };
+            let found = tokio::task::spawn_blocking(look).await;
+            found
+                .map_err(|error| ImageError::Failed(error.to_string()))?
+                .map_err(ImageError::Failed)
+        })
+    }
+}
+
+/// A file of a layer, whatever links the image has put in the way: they lead
+/// nowhere outside the layer.
+fn read_inside(layer: &Path, file: &str) -> Option<String> {
+    let root =
+        rustix::fs::openat(CWD, layer, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).ok()?;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let opened = rustix::fs::openat2(&root, file, flags, Mode::empty(), resolve).ok()?;
+    let opened = std::fs::File::from(opened);
+    // A whiteout is a character device; a pipe would never end.
+    opened.metadata().ok().filter(std::fs::Metadata::is_file)?;
+    let mut text = Vec::new();
+    opened.take(ACCOUNTS_BYTES_MAX).read_to_end(&mut text).ok()?;
+    Some(String::from_utf8_lossy(&text).into_owned())
+}
+
+fn view(image: &node_image::Image) -> Image {
+    let config = &image.config;
+    Image {
+        id: image.repo_digests.first().cloned().unwrap_or_else(|| image.id_string()),
+        layers: image.layer_dirs.clone(),
+        config: ImageConfig {
+            entrypoint: config.entrypoint.clone(),
+            cmd: config.cmd.clone(),
+            env: config.env.clone(),
+            working_dir: config.working_dir.clone(),
+            user: config.user.clone(),
+            stop_signal: (!config.stop_signal.is_empty()).then(|| config.stop_signal.clone()),
+        },
+        size_bytes: image.size_bytes,
+    }
+}
+
+fn told(reference: &str, error: &node_image::ImageError) -> ImageError {
+    match error {
+        node_image::ImageError::InvalidName { reason, .. } => {
+            ImageError::InvalidName { reference: reference.to_owned(), why: reason.to_string() }
+        }
+        other => ImageError::Failed(other.to_string()),
+    }
+}

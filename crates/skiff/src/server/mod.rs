@@ -1,0 +1,265 @@
+//! What a server is made of, in the order in which it comes up.
+//!
+//! [`start`] opens the store, makes the keys, listens, and starts everything
+//! that works through the API; [`Handle::stop`] takes it down in reverse and
+//! leaves pods running. Nothing here decides anything.
+
+mod clock;
+mod cluster_dns;
+pub(crate) mod images;
+mod kubeconfig;
+pub(crate) mod network;
+pub(crate) mod node;
+pub mod preflight;
+mod service_proxy;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use api_access::Access;
+use api_registry::{Registry, UserInfo};
+use api_server::{ApiServer, Parts, Probe, Version};
+use client::{Ambient, Api, Informer, Resource, Selection};
+use controllers::KubernetesService;
+use jiff::Timestamp;
+use pki::Pki;
+use store::Store;
+use store_raft::{OpenOptions, RaftStore};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+use tracing::{error, info};
+
+use crate::{
+    commands::VERSION,
+    config::{Cidr, Config},
+};
+
+/// The schema that objects are written under; raised when defaults change.
+const SCHEMA_EPOCH: u32 = 1;
+
+/// Why a server could not start.
+pub type StartError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A running server.
+pub struct Handle {
+    stop: watch::Sender<bool>,
+    serving: JoinHandle<()>,
+    controllers: JoinHandle<()>,
+    scheduler: JoinHandle<()>,
+    background: Vec<JoinHandle<()>>,
+    node: ::node::NodeHandle,
+    store: Arc<RaftStore>,
+}
+
+impl Handle {
+    /// Ends everything in order; pods go on running.
+    pub async fn stop(self) {
+        self.node.shutdown();
+        self.stop.send_replace(true);
+        for task in [self.controllers, self.scheduler, self.serving] {
+            if let Err(error) = task.await {
+                error!(%error, "a part of the server ended badly");
+            }
+        }
+        for task in self.background {
+            task.abort();
+        }
+        self.store.shutdown().await;
+    }
+}
+
+/// Completes when the server is to stop.
+fn stopped(stop: &watch::Sender<bool>) -> impl Future<Output = ()> + Send + use<> {
+    let mut stop = stop.subscribe();
+    async move {
+        // The sender going away means the end too.
+        let _ = stop.wait_for(|stop| *stop).await;
+    }
+}
+
+/// Brings a server up. Returns when the API is ready; the node follows.
+///
+/// # Errors
+/// The first thing that stands in the way, and what to do about it.
+pub async fn start(config: &Config) -> Result<Handle, StartError> {
+    preflight::data_dir(&config.data_dir)?;
+    preflight::machine(&config.data_dir)?;
+    let address = SocketAddr::new(config.bind_address, config.https_port);
+    let store = RaftStore::open(OpenOptions::new(config.data_dir.join("server/db"))).await?;
+    let listener = TcpListener::bind(address).await.map_err(|error| {
+        format!(
+            "cannot listen on {address}: {error}; end what uses the port, or choose another with \
+             --https-listen-port or --bind-address"
+        )
+    })?;
+    let node_ips = network::addresses(config)?;
+    let keys = Arc::new(open_keys(config, &node_ips)?);
+    let port = config.https_port;
+    kubeconfig::write(config, &keys)?;
+
+    let now: Arc<dyn Fn() -> Timestamp + Send + Sync> = {
+        let floor = clock::built();
+        Arc::new(move || Timestamp::now().max(floor))
+    };
+    let issuer = pki::service_account::issuer(&config.cluster_domain);
+    let service_ips: Vec<_> = config.service_cidrs.iter().filter_map(|cidr| cidr.nth(1)).collect();
+    let access = Access::new(api_access::Settings {
+        keys: keys.service_account_keys().clone(),
+        issuer,
+        service_ranges: config
+            .service_cidrs
+            .iter()
+            .map(|cidr| cidr.to_string().parse())
+            .collect::<Result<_, _>>()?,
+        reserved_addresses: service_ips.iter().chain(&config.cluster_dns).copied().collect(),
+        node_ports: (30_000, 32_767),
+        clock: now.clone(),
+        random: Arc::new(ring::rand::SystemRandom::new()),
+    });
+    let mut registry =
+        Registry::new(store.clone(), access.clone(), sources(now.clone()), SCHEMA_EPOCH);
+    api_access::review::register(&access, &mut registry);
+    let nodes = Arc::new(tunnel::Nodes::default());
+    let server = ApiServer::new(Parts {
+        catalogue: Arc::new(api_kinds::catalogue()),
+        registry: Arc::new(registry),
+        authenticator: access.clone(),
+        authorizer: access.clone(),
+        nodes: nodes.clone(),
+        metrics: metrics::Table::new(),
+        version: Version {
+            git_version: VERSION.into(),
+            git_commit: env!("SKIFF_COMMIT").into(),
+            build_date: api_object::time::format_seconds(clock::built()),
+        },
+        now,
+        address: format!("{}:{port}", node_ips[0]),
+    });
+
+    let stop = watch::Sender::new(false);
+    let ambient = Ambient::system();
+    let api = |user: UserInfo, agent: &str| Api::new(server.transport(user), agent);
+    let loopback = api(master("system:apiserver"), "skiff/apiserver");
+    let mut background = vec![tokio::spawn(access.clone().run(loopback.clone()))];
+    background.push(tokio::spawn(renew_keys(keys.clone())));
+    let tls = Arc::new(keys.server_config(&[b"h2", b"http/1.1"])?);
+    let serving = tokio::spawn(server.clone().serve(listener, Some(tls), stopped(&stop)));
+
+    let controllers = tokio::spawn(controllers::run(
+        api(master("system:kube-controller-manager"), "skiff/controllers"),
+        ambient.clone(),
+        controllers::Settings {
+            cluster_ca_pem: keys.authority(pki::Ca::Server).pem().to_owned(),
+            kubernetes_service: service_ips.first().map(|ip| KubernetesService {
+                cluster_ip: *ip,
+                addresses: node_ips.clone(),
+                port,
+            }),
+            cluster_dns: config.cluster_dns.first().copied(),
+        },
+        stopped(&stop),
+    ));
+    let scheduler = tokio::spawn(scheduler::run(
+        api(user("system:kube-scheduler", &[]), "skiff/scheduler"),
+        ambient.clone(),
+        stopped(&stop),
+    ));
+    let proxy_api = api(user("system:kube-proxy", &[]), "skiff/proxy");
+    background.extend(network::start(config, &node_ips, proxy_api, ambient.clone()).await?);
+    let node_user = user(&format!("system:node:{}", config.node_name), &["system:nodes"]);
+    let node =
+        node::start(config, &node_ips, api(node_user, "skiff/node"), ambient.clone()).await?;
+    nodes.insert(&config.node_name, Arc::new(node.clone()));
+
+    let health = server.health();
+    let synced = access.clone();
+    health.add("rbac", Probe::Ready, move || match synced.is_synced() {
+        true => Ok(()),
+        false => Err("roles and bindings are not read yet".into()),
+    });
+    let durable = store.clone();
+    health.add("store", Probe::Live, move || {
+        let _ = durable.revision();
+        Ok(())
+    });
+    access.synced().await;
+    wait_for_default_namespace(&loopback, &ambient).await;
+    info!(%address, data_dir = %config.data_dir.display(), "the Kubernetes API is ready");
+    Ok(Handle { stop, serving, controllers, scheduler, background, node, store })
+}
+
+/// What users do first needs a namespace to do it in.
+async fn wait_for_default_namespace(api: &Api, ambient: &Ambient) {
+    let namespaces = Resource::cluster("", "v1", "namespaces");
+    let informer = Informer::<client::MetaOnly>::new(
+        Selection::all(namespaces).fields("metadata.name=default"),
+    );
+    let seen = Arc::new(tokio::sync::Notify::new());
+    let told = seen.clone();
+    informer.on_change(move |_| told.notify_one());
+    tokio::select! {
+        () = informer.run(api, ambient) => {}
+        () = seen.notified() => {}
+    }
+}
+
+/// An identity inside this process.
+fn user(name: &str, groups: &[&str]) -> UserInfo {
+    let groups =
+        groups.iter().copied().chain(["system:authenticated"]).map(str::to_owned).collect();
+    UserInfo { name: name.to_owned(), groups, ..UserInfo::default() }
+}
+
+/// One that may do everything: what the server itself is.
+fn master(name: &str) -> UserInfo {
+    user(name, &["system:masters"])
+}
+
+fn sources(now: Arc<dyn Fn() -> Timestamp + Send + Sync>) -> api_registry::Sources {
+    let random = || {
+        let mut bytes = [0; 16];
+        // Two objects with one uid would be one object: better no server.
+        ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes)
+            .expect("the kernel's random source works once it is seeded");
+        u128::from_le_bytes(bytes)
+    };
+    api_registry::Sources { now, random: Arc::new(random) }
+}
+
+fn open_keys(config: &Config, node_ips: &[std::net::IpAddr]) -> Result<Pki, StartError> {
+    let db = config.data_dir.join("server/db");
+    let now = pki::clock::latest(Timestamp::now(), clock::last_seen(&db), clock::built());
+    let names = pki::Names {
+        node_name: config.node_name.clone(),
+        node_ips: node_ips.to_vec(),
+        cluster_domain: config.cluster_domain.clone(),
+        service_ips: config.service_cidrs.iter().filter_map(|cidr: &Cidr| cidr.nth(1)).collect(),
+        tls_sans: config.tls_sans.clone(),
+    };
+    let (keys, renewals) = Pki::open(&pki::directory(&config.data_dir), &names, now)?;
+    for renewal in renewals {
+        info!(certificate = renewal.file, why = renewal.why, "certificate issued");
+    }
+    Ok(keys)
+}
+
+/// Renews certificates while the server runs.
+async fn renew_keys(keys: Arc<Pki>) {
+    // A clock that is set right long after boot must be noticed too.
+    const LOOK_AGAIN: Duration = Duration::from_secs(24 * 3600);
+    loop {
+        let due = keys.next_renewal().duration_since(Timestamp::now());
+        let due = Duration::try_from(due).unwrap_or(Duration::ZERO);
+        tokio::time::sleep(due.clamp(Duration::from_secs(60), LOOK_AGAIN)).await;
+        let worker = keys.clone();
+        match tokio::task::spawn_blocking(move || worker.renew(Timestamp::now())).await {
+            Ok(Ok(renewals)) => {
+                for renewal in renewals {
+                    info!(certificate = renewal.file, why = renewal.why, "certificate renewed");
+                }
+            }
+            Ok(Err(error)) => {
+                error!(%error, "certificates cannot be renewed; trying again in a minute")
+            }
+            Err(error) => error!(%error, "certificates cannot be renewed"),
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! Carries Services and EndpointSlices from the API into the kernel's rules.
+//!
+//! [`service`] is the pure translation; [`run`] follows changes and applies
+//! them in one transaction for all that came meanwhile.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use api_types::{core, discovery::EndpointSlice};
+use client::{Backoff, Cached, Informer, Resource, Selection, SharedInformers};
+use net_rules::{Endpoint, Port, Protocol, Proxy, Service, ServiceName, TrafficPolicy};
+use tokio::sync::Notify;
+use tracing::{info, warn};
+
+/// Services of all namespaces.
+pub const SERVICES: Resource = Resource::namespaced("", "v1", "services");
+/// EndpointSlices of all namespaces.
+pub const ENDPOINT_SLICES: Resource =
+    Resource::namespaced("discovery.k8s.io", "v1", "endpointslices");
+/// The index of slices by the key of their Service.
+pub const BY_SERVICE: &str = "service";
+
+/// `namespace/name` of the Service that a slice belongs to.
+pub fn service_of(slice: &Cached<EndpointSlice>) -> Vec<String> {
+    slice
+        .meta
+        .labels
+        .get("kubernetes.io/service-name")
+        .map(|name| format!("{}/{name}", slice.meta.namespace))
+        .into_iter()
+        .collect()
+}
+
+/// The keys whose Service or slices changed since they were last taken.
+#[derive(Default)]
+pub struct Changed {
+    keys: Mutex<BTreeSet<String>>,
+    notify: Notify,
+}
+
+impl Changed {
+    /// Collects changes of both informers from now on.
+    pub fn follow(
+        services: &Informer<core::Service>,
+        slices: &Informer<EndpointSlice>,
+    ) -> Arc<Self> {
+        let changed = Arc::new(Self::default());
+        let told = changed.clone();
+        services.on_change(move |change| told.add([change.object().key()]));
+        let told = changed.clone();
+        slices
+            .on_change(move |change| told.add(change.sides().flat_map(|slice| service_of(slice))));
+        changed
+    }
+
+    fn add(&self, keys: impl IntoIterator<Item = String>) {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner).extend(keys);
+        self.notify.notify_one();
+    }
+
+    /// Waits for a change and takes all keys there are.
+    pub async fn take(&self) -> BTreeSet<String> {
+        loop {
+            let keys =
+                std::mem::take(&mut *self.keys.lock().unwrap_or_else(PoisonError::into_inner));
+            if !keys.is_empty() {
+                return keys;
+            }
+            self.notify.notified().await;
+        }
+    }
+}
+
+/// What the rules need to know of a Service; `None` where it has no address of
+/// its own (headless, ExternalName, not yet allocated).
+pub fn service(
+    object: &core::Service,
+    slices: &[Arc<Cached<EndpointSlice>>],
+    node_name: &str,
+) -> Option<Service> {
+    let spec = &object.spec;
+    let addresses = |texts: &[String]| {
+        texts.iter().filter_map(|text| text.parse().ok()).collect::<Vec<IpAddr>>()
+    };
+    let mut cluster_ips = addresses(&spec.cluster_ips);
+    if cluster_ips.is_empty() {
+        cluster_ips = addresses(std::slice::from_ref(&spec.cluster_ip));
+    }
+    if spec.r#type == "ExternalName" || cluster_ips.is_empty() {
+        return None;
+    }
+    let policy = |text: Option<&str>| match text {
+        Some("Local") => TrafficPolicy::Local,
+        _ => TrafficPolicy::Cluster,
+    };
+    let affinity_s = spec
+        .session_affinity_config
+        .as_ref()
+        .and_then(|config| config.client_ip.as_ref())
+        .and_then(|client_ip| client_ip.timeout_seconds)
+        .and_then(|seconds| u64::try_from(seconds).ok())
+        .unwrap_or(10_800);
+    Some(Service {
+        cluster_ips,
+        external_ips: addresses(&spec.external_ips),
+        ports: spec.ports.iter().filter_map(|port| self::port(port, slices, node_name)).collect(),
+        affinity: (spec.session_affinity == "ClientIP").then(|| Duration::from_secs(affinity_s)),
+        internal_policy: policy(spec.internal_traffic_policy.as_deref()),
+        external_policy: policy(Some(&spec.external_traffic_policy)),
+    })
+}
+
+fn port(
+    port: &core::ServicePort,
+    slices: &[Arc<Cached<EndpointSlice>>],
+    node_name: &str,
+) -> Option<Port> {
+    let mut endpoints = Vec::new();
+    for slice in slices {
+        let named = slice.view.ports.iter().find(|candidate| {
+            candidate.name.as_deref().unwrap_or_default() == port.name
+                && candidate.protocol.as_deref().unwrap_or("TCP") == protocol_name(&port.protocol)
+        });
+        let Some(number) =
+            named.and_then(|port| port.port).and_then(|port| u16::try_from(port).ok())
+        else {
+            continue;
+        };
+        for endpoint in &slice.view.endpoints {
+            let conditions = &endpoint.conditions;
+            let local = endpoint.node_name.as_deref() == Some(node_name);
+            // An endpoint's addresses are the same pod; proxies use the first.
+            let Some(ip) = endpoint.addresses.first().and_then(|text| text.parse().ok()) else {
+                continue;
+            };
+            let ready = conditions.ready.unwrap_or(true);
+            endpoints.push(Endpoint {
+                ip,
+                port: number,
+                ready,
+                serving: conditions.serving.unwrap_or(ready),
+                terminating: conditions.terminating.unwrap_or(false),
+                local,
+            });
+        }
+    }
+    Some(Port {
+        protocol: match protocol_name(&port.protocol) {
+            "TCP" => Protocol::Tcp,
+            "UDP" => Protocol::Udp,
+            "SCTP" => Protocol::Sctp,
+            _ => return None,
+        },
+        port: u16::try_from(port.port).ok()?,
+        node_port: u16::try_from(port.node_port).ok().filter(|port| *port != 0),
+        endpoints,
+    })
+}
+
+fn protocol_name(text: &str) -> &str {
+    if text.is_empty() { "TCP" } else { text }
+}
+
+/// Keeps the kernel's rules equal to the API's Services until dropped.
+pub async fn run(informers: SharedInformers, proxy: Proxy, node_name: String) {
+    let services = informers.get::<core::Service>(Selection::all(SERVICES));
+    let slices = informers.get::<EndpointSlice>(Selection::all(ENDPOINT_SLICES));
+    slices.add_index(BY_SERVICE, service_of);
+    let changed = Changed::follow(&services, &slices);
+    services.wait_synced().await;
+    slices.wait_synced().await;
+
+    let view = |key: &str| -> Option<Service> {
+        let object = services.get(key)?;
+        service(&object.view, &slices.by_index(BY_SERVICE, key), &node_name)
+    };
+    let proxy = Arc::new(Mutex::new(proxy));
+    let mut failures = 0;
+    let mut reconciled = false;
+    let mut keys = BTreeSet::new();
+    loop {
+        if reconciled {
+            keys.append(&mut changed.take().await);
+        }
+        let (whole, told) = (!reconciled, keys.clone());
+        let listed: Vec<String> = match whole {
+            true => services.list().iter().map(|object| object.key()).collect(),
+            false => told.into_iter().collect(),
+        };
+        let wanted: Vec<(ServiceName, Option<Service>)> =
+            listed.iter().filter_map(|key| Some((name(key)?, view(key)))).collect();
+        let worker = proxy.clone();
+        let done = tokio::task::spawn_blocking(move || {
+            let mut proxy = worker.lock().unwrap_or_else(PoisonError::into_inner);
+            match whole {
+                true => {
+                    let all = wanted.into_iter().filter_map(|(name, view)| Some((name, view?)));
+                    proxy.reconcile(all.collect::<BTreeMap<_, _>>())
+                }
+                false => proxy.apply(wanted),
+            }
+        })
+        .await;
+        match done {
+            Ok(Ok(summary)) => {
+                if whole {
+                    info!(
+                        added = summary.added,
+                        deleted = summary.deleted,
+                        "service rules are in place"
+                    );
+                }
+                (reconciled, failures) = (true, 0);
+                keys.clear();
+            }
+            Ok(Err(error)) => {
+                warn!(%error, "service rules could not be changed; trying again");
+                // What the kernel has is not known any more.
+                reconciled = false;
+                tokio::time::sleep(Backoff::CONNECT.delay(failures)).await;
+                failures += 1;
+            }
+            // The worker panicked or the runtime stops.
+            Err(error) => {
+                warn!(%error, "the service proxy ended");
+                return;
+            }
+        }
+    }
+}
+
+fn name(key: &str) -> Option<ServiceName> {
+    let (namespace, name) = key.split_once('/')?;
+    Some(ServiceName { namespace: namespace.to_owned(), name: name.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use api_object::Object;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn cached<V: client::View>(object: Value) -> Arc<Cached<V>> {
+        let object = Object::parse(object.to_string().into()).expect("an object");
+        Arc::new(Cached::read(object, false).expect("the view's shape"))
+    }
+
+    fn slice(port: Value, endpoints: Value) -> Arc<Cached<EndpointSlice>> {
+        cached(json!({
+            "metadata": {"namespace": "a", "name": "web-x", "labels": {"kubernetes.io/service-name": "web"}},
+            "ports": [port], "endpoints": endpoints,
+        }))
+    }
+
+    #[test]
+    fn ports_meet_endpoints_by_name() {
+        let object = cached::<core::Service>(json!({
+            "metadata": {"namespace": "a", "name": "web"},
+            "spec": {"clusterIP": "10.43.0.7", "clusterIPs": ["10.43.0.7"], "sessionAffinity": "ClientIP",
+                "ports": [{"name": "http", "port": 80, "protocol": "TCP"}, {"name": "dns", "port": 53, "protocol": "UDP"}]},
+        }));
+        let http = slice(
+            json!({"name": "http", "port": 8080, "protocol": "TCP"}),
+            json!([
+                {"addresses": ["10.42.0.2"], "nodeName": "n1", "conditions": {"ready": true}},
+                {"addresses": ["10.42.0.3"], "nodeName": "n2", "conditions": {"ready": false, "serving": true, "terminating": true}},
+            ]),
+        );
+        assert_eq!(service_of(&http), ["a/web"]);
+        let service = service(&object.view, &[http], "n1").expect("it has an address");
+        assert_eq!(service.affinity, Some(Duration::from_secs(10_800)));
+        let [http, dns] = service.ports.as_slice() else { panic!("two ports") };
+        assert_eq!((http.port, http.endpoints.len(), dns.endpoints.len()), (80, 2, 0));
+        let [first, second] = http.endpoints.as_slice() else { panic!("two endpoints") };
+        assert!(first.local && first.ready && first.serving && first.port == 8080);
+        assert!(!second.local && !second.ready && second.serving && second.terminating);
+    }
+
+    #[test]
+    fn what_has_no_address_has_no_rules() {
+        for spec in [
+            json!({"clusterIP": "None", "clusterIPs": ["None"]}),
+            json!({"type": "ExternalName"}),
+            json!({}),
+        ] {
+            let object = cached::<core::Service>(json!({"metadata": {"name": "a"}, "spec": spec}));
+            assert_eq!(service(&object.view, &[], "n1"), None);
+        }
+    }
+}
