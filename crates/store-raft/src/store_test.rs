@@ -3,7 +3,9 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use store::{CommitError, Key, Limits, Put, Range, Renewal, Revision, Store, Txn, Value};
+use store::{
+    BoxFuture, CommitError, Key, Limits, Put, Range, Renewal, Revision, Store, Txn, Value,
+};
 
 use crate::{
     OpenError, OpenOptions, RaftStore,
@@ -27,6 +29,20 @@ async fn create(store: &RaftStore, name: &str, data: &'static str) -> Revision {
 fn names(store: &RaftStore) -> Vec<String> {
     let page = store.range(&Range::all("")).expect("readable");
     page.items.iter().map(|item| item.key.name().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn it_keeps_the_promises_of_a_store() {
+    let make = |limits| -> BoxFuture<'static, Arc<dyn Store>> {
+        Box::pin(async move {
+            let dir = tempfile::tempdir().expect("a directory for the test");
+            let options = OpenOptions { limits, ..options(dir.path()) };
+            let disk: Arc<dyn crate::disk::Disk> = Arc::new(SimDisk::new());
+            let options = OpenOptions { disk: Some(disk), ..options };
+            RaftStore::open(options).await.expect("a new store") as Arc<dyn Store>
+        })
+    };
+    store::suite::run(&make).await;
 }
 
 #[tokio::test]

@@ -7,11 +7,12 @@
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     future::poll_fn,
+    pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    task::{Poll, Waker},
+    task::{Context, Poll, Waker},
 };
 
 use crate::{Item, Key, Revision, Value};
@@ -253,31 +254,19 @@ impl Hub {
         self.published.fetch_max(revision.0, Ordering::Release);
         wake.values().for_each(|shared| wake_one(shared));
         let mut waiting = lock(&self.waiting);
-        let later = waiting.wakers.split_off(&(Revision(revision.0 + 1), 0));
+        if waiting.wakers.is_empty() {
+            return;
+        }
+        let later = waiting.wakers.split_off(&(revision.next(), 0));
         let due = std::mem::replace(&mut waiting.wakers, later);
         drop(waiting);
         due.into_values().for_each(Waker::wake);
     }
 
-    /// Whether a revision has been published; if not, `waker` is woken when it
-    /// is. `id` is the caller's place among those waiting, kept between polls.
-    pub(crate) fn poll_published(
-        &self,
-        revision: Revision,
-        id: &mut Option<u64>,
-        waker: &Waker,
-    ) -> bool {
-        if self.published() >= revision {
-            return true;
-        }
-        let mut waiting = lock(&self.waiting);
-        let id = *id.get_or_insert_with(|| {
-            waiting.next_id += 1;
-            waiting.next_id
-        });
-        waiting.wakers.insert((revision, id), waker.clone());
-        // Published in between: `publish` may have looked before we were there.
-        self.published() >= revision
+    /// A future that ends once a revision has been published. Dropped before,
+    /// it leaves nothing behind.
+    pub(crate) fn reached(self: &Arc<Self>, revision: Revision) -> Reached {
+        Reached { hub: self.clone(), revision, id: None }
     }
 
     /// Ends every watch; new ones may start.
@@ -295,6 +284,47 @@ impl Hub {
 
     fn published(&self) -> Revision {
         Revision(self.published.load(Ordering::Acquire))
+    }
+}
+
+/// See [`Hub::reached`].
+pub(crate) struct Reached {
+    hub: Arc<Hub>,
+    revision: Revision,
+    /// Its place among those that wait, from the first poll on.
+    id: Option<u64>,
+}
+
+impl Future for Reached {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.hub.published() >= self.revision {
+            return Poll::Ready(());
+        }
+        let id = {
+            let mut waiting = lock(&self.hub.waiting);
+            let id = self.id.unwrap_or_else(|| {
+                waiting.next_id += 1;
+                waiting.next_id
+            });
+            waiting.wakers.insert((self.revision, id), cx.waker().clone());
+            id
+        };
+        self.id = Some(id);
+        // Published in between: `publish` may have looked before we were there.
+        match self.hub.published() >= self.revision {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for Reached {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            lock(&self.hub.waiting).wakers.remove(&(self.revision, id));
+        }
     }
 }
 

@@ -91,3 +91,18 @@ impl Store for MemoryStore {
         self.read().mvcc.watch(prefix, from)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn it_keeps_the_promises_of_a_store() {
+        let make = |limits| -> BoxFuture<'static, Arc<dyn Store>> {
+            Box::pin(async move { Arc::new(MemoryStore::new(limits)) as Arc<dyn Store> })
+        };
+        crate::suite::run(&make).await;
+    }
+}

@@ -8,10 +8,8 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     fmt::Write as _,
-    future::poll_fn,
     ops::Bound,
     sync::Arc,
-    task::Poll,
     time::Duration,
 };
 
@@ -387,12 +385,7 @@ impl Mvcc {
     /// A future that ends when `revision` has been applied. It does not borrow
     /// the state, so it can be awaited without the lock.
     pub fn applied(&self, revision: Revision) -> impl Future<Output = ()> + Send + use<> {
-        let hub = self.hub.clone();
-        let mut waiting = None;
-        poll_fn(move |cx| match hub.poll_published(revision, &mut waiting, cx.waker()) {
-            true => Poll::Ready(()),
-            false => Poll::Pending,
-        })
+        self.hub.reached(revision)
     }
 
     /// Ends all watches, for a shutdown.
