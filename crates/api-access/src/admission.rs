@@ -5,6 +5,7 @@
 mod namespace;
 mod node_restriction;
 mod pod_defaults;
+mod pod_security;
 mod role_grants;
 mod service_account;
 
@@ -57,6 +58,8 @@ pub const ADMISSION: &[Row] = &[
           mutate: None, validate: Some(|access, attributes| Box::pin(node_restriction::check(access, attributes))) },
     Row { name: "TaintNodesByCondition", looks_at: &["nodes"], operations: &[Create],
           mutate: Some(|_, attributes| now(pod_defaults::taint_new_node(attributes))), validate: None },
+    Row { name: "PodSecurity", looks_at: pod_security::LOOKS_AT, operations: &[Create, Update],
+          mutate: None, validate: Some(|access, attributes| now(pod_security::check(access, attributes))) },
     Row { name: "Priority", looks_at: &["pods"], operations: &[Create, Update],
           mutate: Some(|_, attributes| now(pod_defaults::priority(attributes))), validate: None },
     Row { name: "DefaultTolerationSeconds", looks_at: &["pods"], operations: &[Create, Update],
@@ -137,3 +140,6 @@ fn list_slot<'a>(object: &'a mut Value, path: &str) -> &'a mut Vec<Value> {
     }
     slot.as_array_mut().expect("made a list above")
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,109 @@
+//! Pod Security Standards by namespace label (KEP-2579): `enforce` refuses
+//! pods, `warn` warns about pods and about the templates that make them.
+//! `audit` waits for the audit log.
+
+mod checks;
+
+use api_object::Status;
+use api_registry::{Attributes, Operation};
+use api_schema::tree;
+use serde_json::Value;
+
+use super::denied;
+use crate::Access;
+use checks::{CHECKS, Level};
+
+pub(super) const LOOKS_AT: &[&str] = &[
+    "pods",
+    "pods/ephemeralcontainers",
+    "deployments.apps",
+    "replicasets.apps",
+    "statefulsets.apps",
+    "daemonsets.apps",
+    "jobs.batch",
+    "cronjobs.batch",
+    "replicationcontrollers",
+];
+
+/// What a namespace asks for in one mode.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Ask {
+    level: Level,
+    /// `restricted:latest`.
+    shown: String,
+}
+
+pub(super) fn check(access: &Access, attributes: &mut Attributes) -> Result<(), Status> {
+    let (enforce, warn) = {
+        let state = access.state();
+        let Some(namespace) = state.namespaces.get(&attributes.namespace) else { return Ok(()) };
+        let ask = |mode: &str| {
+            let label = |suffix: &str| {
+                let key = format!("pod-security.kubernetes.io/{mode}{suffix}");
+                namespace.labels.get(&key).cloned().unwrap_or_default()
+            };
+            ask(&label(""), &label("-version"))
+        };
+        (ask("enforce"), ask("warn"))
+    };
+    if enforce.is_none() && warn.is_none() {
+        return Ok(());
+    }
+    let Some(object) = &attributes.object else { return Ok(()) };
+    let is_pod = attributes.resource.resource == "pods";
+    if let (true, Operation::Update, Some(old)) =
+        (is_pod, attributes.operation, &attributes.old_object)
+        && tree::get(old, "spec") == tree::get(object, "spec")
+    {
+        return Ok(());
+    }
+    let pod = match attributes.resource.resource.as_str() {
+        "pods" => object,
+        "cronjobs" => tree::get(object, "spec.jobTemplate.spec.template"),
+        _ => tree::get(object, "spec.template"),
+    };
+    if let Some(enforce) = enforce.filter(|_| is_pod) {
+        let faults = evaluate(pod, enforce.level);
+        if !faults.is_empty() {
+            let why = format!("violates PodSecurity {:?}: {}", enforce.shown, faults.join(", "));
+            return Err(denied(attributes, &why));
+        }
+    }
+    if let Some(warn) = warn {
+        let faults = evaluate(pod, warn.level);
+        if !faults.is_empty() {
+            let text = format!("would violate PodSecurity {:?}: {}", warn.shown, faults.join(", "));
+            attributes.warnings.push(text);
+        }
+    }
+    Ok(())
+}
+
+/// A word that is no level asks for the strictest one, as upstream.
+fn ask(level: &str, version: &str) -> Option<Ask> {
+    let (level, word) = match level {
+        "" | "privileged" => return None,
+        "baseline" => (Level::Baseline, "baseline"),
+        _ => (Level::Restricted, "restricted"),
+    };
+    let version = if version.is_empty() { "latest" } else { version };
+    Some(Ask { level, shown: format!("{word}:{version}") })
+}
+
+/// Every fault of a pod (or template), `reason (detail)` each.
+fn evaluate(pod: &Value, level: Level) -> Vec<String> {
+    if tree::text(pod, "spec.os.name") == "windows" {
+        return Vec::new();
+    }
+    let applies =
+        |row: &&checks::Check| row.level <= level && !(row.replaced && level == Level::Restricted);
+    (CHECKS.iter().filter(applies))
+        .filter_map(|row| {
+            let detail = (row.detail)(tree::get(pod, "spec"))?;
+            Some(format!("{} ({detail})", row.reason))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;
