@@ -11,10 +11,17 @@
 
 #![warn(missing_docs)]
 
+mod bootstrap;
 mod cached;
 mod deployment;
+mod discovery;
 mod endpointslice;
+mod essentials;
+mod garbage;
+mod namespace;
+mod nodelifecycle;
 mod owner;
+mod podgc;
 mod replicaset;
 mod run;
 mod status;

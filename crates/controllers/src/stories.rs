@@ -52,7 +52,9 @@ impl Drop for Story {
 }
 
 fn one_node() -> FakeCluster {
-    FakeCluster::new().with_kubelet().with_node("n1")
+    let cluster = FakeCluster::new().with_kubelet().with_node("n1");
+    cluster.create(NODES, &testkit::node("n1"));
+    cluster
 }
 
 #[tokio::test(start_paused = true)]
@@ -91,6 +93,11 @@ async fn a_deployment_gets_its_pods_and_a_service_their_addresses() {
     assert!(events.contains(&scaled), "{events:?}");
     assert_eq!(events.iter().filter(|e| e.starts_with("SuccessfulCreate")).count(), 3);
 
+    let revision = story.cluster.revision();
+    story.settle().await;
+    assert_eq!(story.cluster.revision(), revision, "a settled cluster writes nothing");
+    // The node is silent, which is told once.
+    tokio::time::sleep(Duration::from_secs(60)).await;
     let revision = story.cluster.revision();
     tokio::time::sleep(Duration::from_secs(24 * 3600)).await;
     assert_eq!(story.cluster.revision(), revision, "a settled cluster writes nothing");
@@ -140,4 +147,136 @@ async fn controllers_survive_broken_and_expired_watches() {
     story.cluster.edit(DEPLOYMENTS, "default/web", |d| d["spec"]["replicas"] = json!(1));
     story.settle().await;
     assert_eq!(story.cluster.list(PODS).len(), 1);
+}
+
+fn settings() -> Settings {
+    Settings {
+        cluster_ca_pem: "PEM".into(),
+        kubernetes_service: Some(crate::KubernetesService {
+            cluster_ip: "10.43.0.1".parse().expect("an address"),
+            addresses: vec!["192.0.2.1".parse().expect("an address")],
+            port: 6443,
+        }),
+        cluster_dns: Some("10.43.0.10".parse().expect("an address")),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_cluster_gets_what_every_cluster_has() {
+    let story = Story::start_with(FakeCluster::new(), settings());
+    story.settle().await;
+    assert_eq!(
+        story.names(NAMESPACES),
+        ["default", "kube-node-lease", "kube-public", "kube-system"]
+    );
+    assert_eq!(story.cluster.list(SERVICE_ACCOUNTS).len(), 4);
+    let ca = story.cluster.get(CONFIG_MAPS, "kube-public/kube-root-ca.crt").expect("there");
+    assert_eq!(ca["data"]["ca.crt"], "PEM");
+    let kubernetes = story.cluster.get(SERVICES, "default/kubernetes").expect("there");
+    assert_eq!(kubernetes["spec"]["clusterIP"], "10.43.0.1");
+    let slice = story.cluster.get(ENDPOINT_SLICES, "default/kubernetes").expect("there");
+    assert_eq!(slice["endpoints"][0]["addresses"], json!(["192.0.2.1"]));
+    assert_eq!(slice["ports"][0]["port"], 6443);
+    assert!(story.cluster.get(SERVICES, "kube-system/kube-dns").is_some());
+    // What is lost comes back, what was changed is put right.
+    story.cluster.delete(SERVICE_ACCOUNTS, "default/default");
+    story.cluster.edit(CONFIG_MAPS, "default/kube-root-ca.crt", |map| {
+        map["data"] = json!({"ca.crt": "other", "more": "x"});
+    });
+    story.cluster.delete(ENDPOINT_SLICES, "default/kubernetes");
+    story.settle().await;
+    assert!(story.cluster.get(SERVICE_ACCOUNTS, "default/default").is_some());
+    let ca = story.cluster.get(CONFIG_MAPS, "default/kube-root-ca.crt").expect("there");
+    assert_eq!(ca["data"], json!({"ca.crt": "PEM"}));
+    assert!(story.cluster.get(ENDPOINT_SLICES, "default/kubernetes").is_some());
+    let revision = story.cluster.revision();
+    story.settle().await;
+    assert_eq!(story.cluster.revision(), revision);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deleted_namespace_is_emptied_and_goes() {
+    let story = Story::start_with(one_node(), settings());
+    story.cluster.create(NAMESPACES, &testkit::namespace("team"));
+    story.cluster.create(DEPLOYMENTS, &testkit::deployment("team/web", 2));
+    story.settle().await;
+    assert_eq!(story.cluster.list(PODS).len(), 2);
+    // Something that somebody else must let go.
+    let held = testkit::service("team/held").set("/metadata/finalizers", json!(["example.com/x"]));
+    story.cluster.create(SERVICES, &held);
+    story.cluster.delete(NAMESPACES, "team");
+    story.settle().await;
+    assert_eq!(story.cluster.list(PODS).len(), 0);
+    let conditions = story.conditions(NAMESPACES, "team");
+    assert!(conditions.contains(&"NamespaceContentRemaining=True SomeResourcesRemain".to_owned()));
+    let namespace = story.cluster.get(NAMESPACES, "team").expect("it waits");
+    let messages = namespace["status"]["conditions"].to_string();
+    assert!(messages.contains("services. has 1 resource instances"), "{messages}");
+    assert!(messages.contains("example.com/x in 1 resource instances"), "{messages}");
+    story.cluster.edit(SERVICES, "team/held", |s| s["metadata"]["finalizers"] = json!([]));
+    story.settle().await;
+    assert_eq!(story.cluster.get(NAMESPACES, "team"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn dependents_go_with_their_owner() {
+    let policies = [("Background", 0, 0), ("Foreground", 0, 0), ("Orphan", 1, 2)];
+    for (policy, sets, pods) in policies {
+        let story = Story::start(one_node());
+        story.cluster.create(DEPLOYMENTS, &testkit::deployment("default/web", 2));
+        story.settle().await;
+        let options = json!({"propagationPolicy": policy});
+        story.cluster.delete_with(DEPLOYMENTS, "default/web", options);
+        story.settle().await;
+        assert_eq!(story.cluster.list(DEPLOYMENTS).len(), 0, "{policy}");
+        assert_eq!(story.cluster.list(REPLICA_SETS).len(), sets, "{policy}");
+        assert_eq!(story.cluster.list(PODS).len(), pods, "{policy}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_whose_owner_never_was_goes() {
+    let story = Story::start(FakeCluster::new());
+    let owner = testkit::deployment("default/gone", 1);
+    let set = testkit::replica_set("default/left", 0).owned_by(&owner);
+    story.cluster.create(REPLICA_SETS, &set);
+    story.settle().await;
+    assert_eq!(story.cluster.list(REPLICA_SETS).len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_node_is_tainted_and_its_pods_leave_the_services() {
+    let story = Story::start(one_node());
+    story.cluster.create(SERVICES, &testkit::service("default/web"));
+    story.cluster.create(DEPLOYMENTS, &testkit::deployment("default/web", 1));
+    story.settle().await;
+    let endpoint = || story.cluster.list(ENDPOINT_SLICES)[0]["endpoints"][0].clone();
+    assert_eq!(endpoint()["conditions"]["ready"], true);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let node = story.cluster.get(NODES, "n1").expect("there");
+    let taints: Vec<_> =
+        node["spec"]["taints"].as_array().expect("tainted").iter().map(|t| &t["key"]).collect();
+    assert_eq!(taints, [&json!("node.kubernetes.io/unreachable"); 2]);
+    assert_eq!(endpoint()["conditions"]["ready"], false);
+    assert!(
+        story
+            .cluster
+            .events()
+            .contains(&"NodeNotReady: Node n1 status is now: NodeNotReady".into())
+    );
+    // It speaks again.
+    story.cluster.edit(NODES, "n1", |node| {
+        for condition in node["status"]["conditions"].as_array_mut().expect("a list") {
+            let ready = condition["type"] == "Ready";
+            condition["status"] = json!(if ready { "True" } else { "False" });
+        }
+    });
+    story.settle().await;
+    assert_eq!(story.cluster.get(NODES, "n1").expect("there")["spec"]["taints"], Value::Null);
+    // It goes for good: its pods cannot end by themselves.
+    story.cluster.delete(NODES, "n1");
+    let deployment = "default/web";
+    story.cluster.edit(DEPLOYMENTS, deployment, |d| d["spec"]["replicas"] = json!(0));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(story.cluster.list(PODS).len(), 0);
 }

@@ -2,7 +2,13 @@
 
 use client::{BoxFuture, Resource};
 
-use crate::{Context, cached::*, deployment, endpointslice, replicaset};
+use crate::{
+    Context, bootstrap, cached::*, deployment, endpointslice, essentials, garbage, namespace,
+    nodelifecycle, podgc, replicaset,
+};
+
+/// Whatever the server serves: known only to those who ask it.
+const EVERYTHING: &[Resource] = &[];
 
 /// A controller.
 #[derive(Debug)]
@@ -10,9 +16,9 @@ pub struct Controller {
     /// `deployment`: how it is called in logs, and as `skiff/deployment` in
     /// what it writes.
     pub name: &'static str,
-    /// What it watches.
+    /// What it watches; empty for whatever the server serves.
     pub inputs: &'static [Resource],
-    /// What it writes.
+    /// What it writes; empty for whatever the server serves.
     pub outputs: &'static [Resource],
     /// Its loop; never returns but by a fault.
     pub run: fn(Context) -> BoxFuture<()>,
@@ -37,5 +43,41 @@ pub static CONTROLLERS: &[Controller] = &[
         inputs: &[SERVICES, PODS, NODES, ENDPOINT_SLICES],
         outputs: &[ENDPOINT_SLICES, EVENTS],
         run: |context| Box::pin(endpointslice::run(context)),
+    },
+    Controller {
+        name: "namespace-controller",
+        inputs: &[NAMESPACES, PODS],
+        outputs: EVERYTHING,
+        run: |context| Box::pin(namespace::run(context)),
+    },
+    Controller {
+        name: "garbage-collector",
+        inputs: EVERYTHING,
+        outputs: EVERYTHING,
+        run: |context| Box::pin(garbage::run(context)),
+    },
+    Controller {
+        name: "pod-garbage-collector",
+        inputs: &[PODS, NODES],
+        outputs: &[PODS],
+        run: |context| Box::pin(podgc::run(context)),
+    },
+    Controller {
+        name: "namespace-essentials-controller",
+        inputs: &[NAMESPACES, SERVICE_ACCOUNTS, CONFIG_MAPS],
+        outputs: &[SERVICE_ACCOUNTS, CONFIG_MAPS],
+        run: |context| Box::pin(essentials::run(context)),
+    },
+    Controller {
+        name: "bootstrap-controller",
+        inputs: &[NAMESPACES, SERVICES, ENDPOINT_SLICES],
+        outputs: &[NAMESPACES, SERVICES, ENDPOINT_SLICES],
+        run: |context| Box::pin(bootstrap::run(context)),
+    },
+    Controller {
+        name: "node-lifecycle-controller",
+        inputs: &[NODES, LEASES, PODS],
+        outputs: &[NODES, PODS, EVENTS],
+        run: |context| Box::pin(nodelifecycle::run(context)),
     },
 ];

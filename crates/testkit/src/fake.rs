@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::{
-    Build,
+    Build, discovery,
     store::{Filter, Store, merge},
 };
 
@@ -189,6 +189,9 @@ impl FakeCluster {
         {
             let mut requests = self.0.requests.lock().unwrap_or_else(PoisonError::into_inner);
             *requests.entry(method.to_string()).or_default() += 1;
+        }
+        if let Some(answer) = discovery::answer(request.uri().path()) {
+            return Ok(Body::Full(answer.to_string().into()));
         }
         let query = query(request.uri().query().unwrap_or_default());
         let target = Target::parse(request.uri().path())?;

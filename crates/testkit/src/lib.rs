@@ -6,6 +6,7 @@
 #![warn(missing_docs)]
 
 mod build;
+mod discovery;
 mod fake;
 mod store;
 

@@ -63,7 +63,7 @@ mod tests {
     fn hashes_are_stable() {
         // A change of these strings would restart every Deployment's pods.
         let template = json!({"spec": {"containers": [{"name": "a", "image": "b"}]}});
-        assert_eq!(template_hash(&template, 0), template_hash(&template.clone(), 0));
+        assert_eq!(template_hash(&template, 0), "58f58444db");
         assert_ne!(template_hash(&template, 0), template_hash(&template, 1));
         let other = json!({"spec": {"containers": [{"name": "ab", "image": ""}]}});
         assert_ne!(template_hash(&template, 0), template_hash(&other, 0));

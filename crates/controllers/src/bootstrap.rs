@@ -1,0 +1,241 @@
+//! What a cluster has from its first second: the system namespaces, the
+//! `kubernetes` Service with the servers' addresses, and `kube-dns`.
+
+use std::{net::IpAddr, sync::Arc};
+
+use client::{
+    Api, Error, Informer, MetaOnly, Outcome, PatchKind, Resource, Selection, WorkQueue,
+    reconcile_loop,
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::{
+    Context, KubernetesService,
+    cached::{ENDPOINT_SLICES, NAMESPACES, SERVICES},
+};
+
+const ENDPOINTS: Resource = Resource::namespaced("", "v1", "endpoints");
+const SYSTEM_NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
+/// There is one thing to be brought about.
+const KEY: &str = "cluster";
+
+/// The part of an object that is kept as it should be.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Kept {
+    spec: Value,
+    endpoints: Value,
+    ports: Value,
+}
+
+struct Bootstrap {
+    api: Api,
+    namespaces: Informer<MetaOnly>,
+    services: Informer<Kept>,
+    slices: Informer<Kept>,
+    context: Context,
+}
+
+/// The controller. Never returns.
+pub(crate) async fn run(context: Context) {
+    let controller = Arc::new(Bootstrap {
+        api: context.api.clone(),
+        namespaces: context.informers.get(Selection::all(NAMESPACES)),
+        services: context
+            .informers
+            .get(Selection::all(SERVICES).namespace("default").fields("metadata.name=kubernetes")),
+        slices: context.informers.get(
+            Selection::all(ENDPOINT_SLICES).namespace("default").fields("metadata.name=kubernetes"),
+        ),
+        context,
+    });
+    let queue = Arc::new(WorkQueue::default());
+    queue.add(KEY.to_owned());
+    let keys = queue.clone();
+    controller.namespaces.on_change(move |change| {
+        let name = change.object().meta.name.as_str();
+        if change.new.is_none() && SYSTEM_NAMESPACES.contains(&name) {
+            keys.add(KEY.to_owned());
+        }
+    });
+    let keys = queue.clone();
+    controller.services.on_change(move |_| keys.add(KEY.to_owned()));
+    let keys = queue.clone();
+    controller.slices.on_change(move |_| keys.add(KEY.to_owned()));
+    controller.namespaces.wait_synced().await;
+    controller.services.wait_synced().await;
+    controller.slices.wait_synced().await;
+    reconcile_loop("bootstrap", queue, 1, move |_| {
+        let controller = controller.clone();
+        async move { controller.reconcile().await }
+    })
+    .await;
+}
+
+impl Bootstrap {
+    async fn reconcile(&self) -> Outcome {
+        for name in SYSTEM_NAMESPACES {
+            if self.namespaces.get(name).is_none() {
+                let namespace =
+                    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+                self.create(NAMESPACES, "", &namespace).await?;
+            }
+        }
+        if let Some(kubernetes) = &self.context.settings.kubernetes_service {
+            self.kubernetes(kubernetes).await?;
+        }
+        if let Some(address) = self.context.settings.cluster_dns {
+            self.create(SERVICES, "kube-system", &dns_service(address)).await?;
+        }
+        Ok(None)
+    }
+
+    async fn kubernetes(&self, service: &KubernetesService) -> Result<(), Error> {
+        let wanted = kubernetes_service(service);
+        match self.services.get("default/kubernetes") {
+            None => self.create(SERVICES, "default", &wanted).await?,
+            Some(known) if known.view.spec["ports"][0]["targetPort"] != json!(service.port) => {
+                let patch = json!({"spec": {"ports": wanted["spec"]["ports"]}});
+                self.patch(SERVICES, &patch).await?;
+            }
+            Some(_) => {}
+        }
+        // Slices have one kind of address; the Service's own kind it is.
+        let v6 = service.cluster_ip.is_ipv6();
+        let mut addresses: Vec<&IpAddr> =
+            service.addresses.iter().filter(|address| address.is_ipv6() == v6).collect();
+        addresses.sort();
+        let slice = kubernetes_slice(&addresses, v6, service.port);
+        match self.slices.get("default/kubernetes") {
+            None => self.create(ENDPOINT_SLICES, "default", &slice).await?,
+            Some(known) if !same_slice(&known.view, &slice) => {
+                let patch = json!({"endpoints": slice["endpoints"], "ports": slice["ports"]});
+                self.patch(ENDPOINT_SLICES, &patch).await?;
+            }
+            Some(_) => return Ok(()),
+        }
+        self.endpoints(&addresses, service.port).await
+    }
+
+    /// The older form of the same, where the server has that kind.
+    async fn endpoints(&self, addresses: &[&IpAddr], port: u16) -> Result<(), Error> {
+        let addresses: Vec<Value> = addresses.iter().map(|ip| json!({"ip": ip})).collect();
+        let subsets = json!([{
+            "addresses": addresses,
+            "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
+        }]);
+        let endpoints = json!({
+            "apiVersion": "v1",
+            "kind": "Endpoints",
+            "metadata": {
+                "name": "kubernetes",
+                "namespace": "default",
+                // The slice is written by us, not mirrored from this.
+                "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"},
+            },
+            "subsets": subsets,
+        });
+        match self.api.create(ENDPOINTS, "default", &endpoints).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.is_not_found() => Ok(()),
+            Err(error) if error.is_conflict() => {
+                self.patch(ENDPOINTS, &json!({"subsets": subsets})).await
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn patch(&self, resource: Resource, patch: &Value) -> Result<(), Error> {
+        let patched =
+            self.api.patch(resource, "default", "kubernetes", "", PatchKind::Merge, patch);
+        patched.await.map(drop)
+    }
+
+    async fn create(&self, resource: Resource, namespace: &str, body: &Value) -> Result<(), Error> {
+        match self.api.create(resource, namespace, body).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.is_conflict() => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn kubernetes_service(service: &KubernetesService) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {
+            "name": "kubernetes",
+            "namespace": "default",
+            "labels": {"component": "apiserver", "provider": "kubernetes"},
+        },
+        "spec": {
+            "type": "ClusterIP",
+            "clusterIP": service.cluster_ip,
+            "ports": [{
+                "name": "https",
+                "port": 443,
+                "protocol": "TCP",
+                "targetPort": service.port,
+            }],
+            "sessionAffinity": "None",
+        },
+    })
+}
+
+fn kubernetes_slice(addresses: &[&IpAddr], v6: bool, port: u16) -> Value {
+    let endpoints: Vec<Value> = addresses
+        .iter()
+        .map(|ip| json!({"addresses": [ip], "conditions": {"ready": true}}))
+        .collect();
+    json!({
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {
+            "name": "kubernetes",
+            "namespace": "default",
+            "labels": {"kubernetes.io/service-name": "kubernetes"},
+        },
+        "addressType": if v6 { "IPv6" } else { "IPv4" },
+        "endpoints": endpoints,
+        "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
+    })
+}
+
+/// Whether the slice has these addresses and this port, whatever defaults the
+/// server filled in.
+fn same_slice(known: &Kept, wanted: &Value) -> bool {
+    let addresses = |endpoints: &Value| {
+        let endpoints = endpoints.as_array().into_iter().flatten();
+        endpoints.map(|endpoint| endpoint["addresses"][0].clone()).collect::<Vec<_>>()
+    };
+    addresses(&known.endpoints) == addresses(&wanted["endpoints"])
+        && known.ports[0]["port"] == wanted["ports"][0]["port"]
+}
+
+/// Every node answers at this address itself, so the Service has neither
+/// selector nor endpoints: it holds the address, and tools find it by name.
+fn dns_service(address: IpAddr) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {
+            "name": "kube-dns",
+            "namespace": "kube-system",
+            "labels": {
+                "k8s-app": "kube-dns",
+                "kubernetes.io/cluster-service": "true",
+                "kubernetes.io/name": "CoreDNS",
+            },
+        },
+        "spec": {
+            "type": "ClusterIP",
+            "clusterIP": address,
+            "ports": [
+                {"name": "dns", "port": 53, "protocol": "UDP", "targetPort": 53},
+                {"name": "dns-tcp", "port": 53, "protocol": "TCP", "targetPort": 53},
+            ],
+        },
+    })
+}

@@ -1,0 +1,149 @@
+//! Who owns whom, of every object in the cluster. Only what the decisions
+//! need is kept: about 200 bytes an object.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use api_object::{Meta, OwnerReference};
+use client::Resource;
+
+pub(super) const FOREGROUND: &str = "foregroundDeletion";
+pub(super) const ORPHAN: &str = "orphan";
+
+/// An object.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Node {
+    pub(super) resource: Resource,
+    pub(super) namespace: Box<str>,
+    pub(super) name: Box<str>,
+    pub(super) owners: Box<[Owner]>,
+    /// Its deletion was asked for.
+    pub(super) deleting: bool,
+    /// It waits for its dependents to be deleted.
+    pub(super) foreground: bool,
+    /// It waits for its dependents to be set free.
+    pub(super) orphan: bool,
+}
+
+/// A reference to an owner.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Owner {
+    pub(super) uid: Box<str>,
+    pub(super) api_version: Box<str>,
+    pub(super) kind: Box<str>,
+    pub(super) name: Box<str>,
+    pub(super) blocks: bool,
+}
+
+impl Node {
+    pub(super) fn new(resource: Resource, meta: &Meta) -> Self {
+        let has = |finalizer: &str| meta.finalizers.iter().any(|known| known == finalizer);
+        let owner = |reference: &OwnerReference| Owner {
+            uid: reference.uid.as_str().into(),
+            api_version: reference.api_version.as_str().into(),
+            kind: reference.kind.as_str().into(),
+            name: reference.name.as_str().into(),
+            blocks: reference.block_owner_deletion == Some(true),
+        };
+        Self {
+            resource,
+            namespace: meta.namespace.as_str().into(),
+            name: meta.name.as_str().into(),
+            owners: meta.owner_references.iter().map(owner).collect(),
+            deleting: meta.deletion_timestamp.is_some(),
+            foreground: has(FOREGROUND),
+            orphan: has(ORPHAN),
+        }
+    }
+
+    /// It is being deleted, after its dependents.
+    pub(super) fn waits_for_dependents(&self) -> bool {
+        self.deleting && self.foreground
+    }
+}
+
+/// All objects, and whose dependents are whose.
+#[derive(Debug, Default)]
+pub(super) struct Graph {
+    nodes: BTreeMap<Box<str>, Node>,
+    dependents: BTreeMap<Box<str>, BTreeSet<Box<str>>>,
+}
+
+impl Graph {
+    pub(super) fn get(&self, uid: &str) -> Option<&Node> {
+        self.nodes.get(uid)
+    }
+
+    /// The uids of those that name this one as an owner.
+    pub(super) fn dependents(&self, uid: &str) -> impl Iterator<Item = (&str, &Node)> {
+        let uids = self.dependents.get(uid).into_iter().flatten();
+        uids.filter_map(|uid| Some((&**uid, self.nodes.get(uid)?)))
+    }
+
+    /// The uids of all objects of a resource.
+    pub(super) fn of(&self, resource: Resource) -> impl Iterator<Item = &str> {
+        let nodes = self.nodes.iter();
+        nodes.filter(move |(_, node)| node.resource == resource).map(|(uid, _)| &**uid)
+    }
+
+    /// The uids of all objects that name an owner.
+    pub(super) fn owned(&self) -> impl Iterator<Item = &str> {
+        self.nodes.iter().filter(|(_, node)| !node.owners.is_empty()).map(|(uid, _)| &**uid)
+    }
+
+    /// Puts an object in; returns the uids that are to be looked at.
+    pub(super) fn upsert(&mut self, uid: &str, node: Node) -> Vec<String> {
+        let old = self.nodes.get(uid);
+        if old == Some(&node) {
+            return Vec::new();
+        }
+        let owners_changed = old.is_none_or(|old| old.owners != node.owners);
+        let mut look = Vec::new();
+        if owners_changed {
+            if !node.owners.is_empty() {
+                look.push(uid.to_owned());
+            }
+            let before: Vec<Owner> = old.map(|old| old.owners.to_vec()).unwrap_or_default();
+            self.unlink(uid, &before);
+            for owner in &node.owners {
+                self.dependents.entry(owner.uid.clone()).or_default().insert(uid.into());
+            }
+            // An owner may have waited for a reference that is gone now.
+            look.extend(self.waiting_owners(&before));
+        }
+        let waits = |node: &Node| node.deleting && (node.foreground || node.orphan);
+        if waits(&node) && !self.nodes.get(uid).is_some_and(waits) {
+            look.push(uid.to_owned());
+            look.extend(self.dependents(uid).map(|(uid, _)| uid.to_owned()));
+        }
+        self.nodes.insert(uid.into(), node);
+        look
+    }
+
+    /// Takes an object out; returns the uids that are to be looked at.
+    pub(super) fn remove(&mut self, uid: &str) -> Vec<String> {
+        let Some(node) = self.nodes.remove(uid) else { return Vec::new() };
+        self.unlink(uid, &node.owners);
+        let mut look: Vec<String> = self.dependents(uid).map(|(uid, _)| uid.to_owned()).collect();
+        look.extend(self.waiting_owners(&node.owners));
+        look
+    }
+
+    fn unlink(&mut self, uid: &str, owners: &[Owner]) {
+        for owner in owners {
+            if let Some(dependents) = self.dependents.get_mut(&owner.uid) {
+                dependents.remove(uid);
+                if dependents.is_empty() {
+                    self.dependents.remove(&owner.uid);
+                }
+            }
+        }
+    }
+
+    fn waiting_owners(&self, owners: &[Owner]) -> Vec<String> {
+        let waits = |owner: &&Owner| {
+            self.get(&owner.uid)
+                .is_some_and(|node| node.deleting && (node.foreground || node.orphan))
+        };
+        owners.iter().filter(waits).map(|owner| owner.uid.to_string()).collect()
+    }
+}

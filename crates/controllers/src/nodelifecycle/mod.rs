@@ -1,0 +1,7 @@
+//! Node lifecycle: notices nodes that fell silent, and keeps the taints that
+//! say how a node is.
+
+mod act;
+mod plan;
+
+pub(crate) use act::run;
