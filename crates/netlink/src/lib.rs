@@ -9,9 +9,11 @@
 //! Must not know: Kubernetes, pods' objects, Services.
 //!
 //! Start with [`pod_link`] (a pod's way to the world) and [`host`] (what the
-//! node itself needs); [`nft`] speaks nf_tables; `wire` is the message format
+//! node itself needs); [`nft`] speaks nf_tables; [`conntrack`]
+//! forgets connections; `wire` is the message format
 //! under all of them.
 
+pub mod conntrack;
 pub mod host;
 pub mod netns;
 pub mod nft;
