@@ -18,10 +18,12 @@ mod pod;
 mod queue;
 mod requests;
 mod state;
+#[cfg(test)]
+mod stories;
 
 pub use act::run;
 pub use decide::{Decision, FitError, decide};
-pub use node::Node;
-pub use plugins::{Hint, PLUGINS, Plugin, Rejection};
-pub use pod::Pod;
+pub use node::{Node, Offer};
+pub use plugins::{Hint, PLUGINS, Plugin, Rejection, SCORE_MAX};
+pub use pod::{HostPort, Pod, Waiting};
 pub use requests::Requests;
