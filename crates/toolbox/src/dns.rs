@@ -164,7 +164,8 @@ fn lookup(config: &Config, name: &str, kind: Kind) -> Result<Vec<Answer>, String
     for candidate in config.candidates(name) {
         match ask_servers(config, &candidate, kind) {
             Ok(answers) if !answers.is_empty() => return Ok(answers),
-            Ok(_) => last = format!("no {kind} record"),
+            // The name is there: what follows in the list is another name.
+            Ok(_) => return Err(format!("no {kind} record")),
             Err(e) => last = e,
         }
     }

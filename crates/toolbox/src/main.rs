@@ -45,7 +45,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         name: "count",
-        usage: "[--every MS] [--count N] [--text T]",
+        usage: "[--every MS] [--count N] [--text T] [--exit CODE]",
         about: "print numbered lines",
         run: process::count,
     },

@@ -66,6 +66,7 @@ pub(crate) fn no(_: Args) -> Result<u8, String> {
 pub(crate) fn count(mut args: Args) -> Result<u8, String> {
     let every = Duration::from_millis(args.option("--every")?.unwrap_or(1000));
     let limit: u64 = args.option("--count")?.unwrap_or(u64::MAX);
+    let code: u8 = args.option("--exit")?.unwrap_or(0);
     let text: String = args.option("--text")?.map(|t: String| format!(" {t}")).unwrap_or_default();
     exit_on_termination()?;
     let start = Instant::now();
@@ -77,7 +78,7 @@ pub(crate) fn count(mut args: Args) -> Result<u8, String> {
         let due = every.saturating_mul(u32::try_from(n).unwrap_or(u32::MAX));
         std::thread::sleep(due.saturating_sub(start.elapsed()));
     }
-    Ok(0)
+    Ok(code)
 }
 
 pub(crate) fn stress(mut args: Args) -> Result<u8, String> {

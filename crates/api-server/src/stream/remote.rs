@@ -167,7 +167,7 @@ async fn finish(mut socket: Socket, status: &Value) {
         socket
             .send(Message::Binary(websocket::message(ERROR, status.to_string().as_bytes())))
             .await?;
-        socket.close(None).await?;
+        socket.close(Some(websocket::normal_end())).await?;
         // The client's own close frame, so that nothing it still sends resets
         // the connection before it has read the outcome.
         while let Some(Ok(message)) = socket.next().await {

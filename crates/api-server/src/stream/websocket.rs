@@ -10,7 +10,7 @@ use hyper_util::rt::TokioIo;
 use ring::digest;
 use tokio_tungstenite::{
     WebSocketStream,
-    tungstenite::protocol::{Role, WebSocketConfig},
+    tungstenite::protocol::{CloseFrame, Role, WebSocketConfig, frame::coding::CloseCode},
 };
 
 use crate::{
@@ -133,6 +133,12 @@ pub(super) async fn socket(
         .max_message_size(Some(MESSAGE_BYTES_MAX))
         .max_frame_size(Some(MESSAGE_BYTES_MAX));
     Ok(WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await)
+}
+
+/// The close frame of a stream that is over: kubectl takes one without a code
+/// for a broken connection.
+pub(super) fn normal_end() -> CloseFrame {
+    CloseFrame { code: CloseCode::Normal, reason: "".into() }
 }
 
 /// What a client's message means.
