@@ -13,11 +13,15 @@
 //!
 //! Start with [`Service`], then `layout` for the chains, then `plan`.
 
+mod frontend;
+mod layout;
+mod plan;
+mod proxy;
 mod service;
 
+pub use proxy::{Proxy, killall};
 pub use service::{Endpoint, Port, Protocol, Service, ServiceName, TrafficPolicy};
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// What the rules depend on beside Services.
@@ -60,53 +64,5 @@ pub struct Summary {
     pub replaced: bool,
 }
 
-/// The proxy of one network namespace (the one it is opened in).
-#[derive(Debug)]
-pub struct Proxy {
-    config: Config,
-}
-
-impl Proxy {
-    /// Opens the netlink sockets; changes nothing.
-    ///
-    /// # Errors
-    /// No nf_tables in the kernel, or not enough privileges.
-    pub fn open(config: Config) -> Result<Self, Error> {
-        Ok(Proxy { config })
-    }
-
-    /// Makes the rules be exactly those of `services`: what the kernel already
-    /// has is read and only the difference is written.
-    ///
-    /// # Errors
-    /// What the kernel refused; nothing was changed then.
-    pub fn reconcile(
-        &mut self,
-        services: BTreeMap<ServiceName, Service>,
-    ) -> Result<Summary, Error> {
-        let _ = services;
-        Err(netlink::Error::Invalid(format!("{}: not built yet", self.config.table)).into())
-    }
-
-    /// Services that changed or (`None`) went away, in one transaction. Call
-    /// [`Proxy::reconcile`] once before.
-    ///
-    /// # Errors
-    /// What the kernel refused. Nothing was changed in the kernel then, and
-    /// what was asked for is remembered: the next call brings it about.
-    pub fn apply(
-        &mut self,
-        changes: Vec<(ServiceName, Option<Service>)>,
-    ) -> Result<Summary, Error> {
-        let _ = changes;
-        Err(netlink::Error::Invalid(format!("{}: not built yet", self.config.table)).into())
-    }
-}
-
-/// Removes the table in this network namespace. Not an error if there is none.
-///
-/// # Errors
-/// What the kernel refused.
-pub fn killall(table: &str) -> Result<(), Error> {
-    Err(netlink::Error::Invalid(format!("{table}: not built yet")).into())
-}
+#[cfg(test)]
+mod tests;

@@ -37,6 +37,16 @@ impl Error {
         Error::Io { what: what.into(), source: source.into() }
     }
 
+    /// Somebody else changed nf_tables since the generation that was given.
+    pub fn is_outdated(&self) -> bool {
+        self.errno() == Some(rustix::io::Errno::RESTART)
+    }
+
+    /// What was named is not there.
+    pub fn is_missing(&self) -> bool {
+        self.errno() == Some(rustix::io::Errno::NOENT)
+    }
+
     /// The error number of a refusal, for callers that branch on one.
     pub fn errno(&self) -> Option<rustix::io::Errno> {
         match self {

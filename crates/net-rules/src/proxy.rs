@@ -1,0 +1,338 @@
+//! Acting: what was asked for is remembered, what the kernel has is kept equal
+//! to it.
+
+use crate::frontend::{Frontend, FrontendKey, frontends};
+use crate::layout::{self, Pick};
+use crate::plan::{self, Elements, family_of};
+use crate::service::{Protocol, Service, ServiceName};
+use crate::{Config, Error, Summary};
+use netlink::conntrack::Conntrack;
+use netlink::nft::{Batch, Data, Element, Family, Nftables, Table};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use tracing::{debug, warn};
+
+/// A full update is tried again when somebody else changes nf_tables meanwhile.
+const ATTEMPTS: usize = 8;
+
+/// The proxy of one network namespace (the one it is opened in).
+#[derive(Debug)]
+pub struct Proxy {
+    config: Config,
+    nft: Nftables,
+    conntrack: Conntrack,
+    services: BTreeMap<ServiceName, Service>,
+    /// Who wants an address and port. The first by name gets it; two happen
+    /// when an address passes from one Service to another.
+    owners: BTreeMap<FrontendKey, BTreeSet<ServiceName>>,
+    /// What the kernel has.
+    applied: BTreeMap<FrontendKey, Frontend>,
+    /// How many frontends need an address's hairpin pair.
+    hairpins: BTreeMap<IpAddr, usize>,
+    /// The chains that each family's table has. Those that pick are a few rules
+    /// each and stay until a reconcile finds them unused.
+    chains: BTreeMap<Family, BTreeSet<String>>,
+    /// What the kernel may not have yet.
+    dirty: BTreeSet<FrontendKey>,
+}
+
+impl Proxy {
+    /// Opens the netlink sockets; changes nothing.
+    ///
+    /// # Errors
+    /// No nf_tables in the kernel, or not enough privileges.
+    pub fn open(config: Config) -> Result<Self, Error> {
+        Ok(Proxy {
+            config,
+            nft: Nftables::open()?,
+            conntrack: Conntrack::open()?,
+            services: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            applied: BTreeMap::new(),
+            hairpins: BTreeMap::new(),
+            chains: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+        })
+    }
+
+    /// Makes the rules be exactly those of `services`: what the kernel already
+    /// has is read and only the difference is written, so that established
+    /// connections and remembered clients stay.
+    ///
+    /// # Errors
+    /// What the kernel refused; nothing was changed then.
+    pub fn reconcile(
+        &mut self,
+        services: BTreeMap<ServiceName, Service>,
+    ) -> Result<Summary, Error> {
+        self.owners.clear();
+        for (name, service) in &services {
+            for key in frontends(service, &self.config).into_keys() {
+                self.owners.entry(key).or_default().insert(name.clone());
+            }
+        }
+        self.services = services;
+        let wanted: BTreeMap<FrontendKey, Frontend> =
+            self.owners.keys().filter_map(|key| Some((*key, self.wanted(key)?))).collect();
+        for _ in 0..ATTEMPTS {
+            match self.try_reconcile(&wanted) {
+                // ERESTART: the listing was overtaken by somebody's change.
+                Err(Error::Netlink(e)) if e.is_outdated() => debug!("{e}: reading the rules again"),
+                result => return result,
+            }
+        }
+        self.try_reconcile(&wanted)
+    }
+
+    fn try_reconcile(
+        &mut self,
+        wanted: &BTreeMap<FrontendKey, Frontend>,
+    ) -> Result<Summary, Error> {
+        let generation = self.nft.generation()?;
+        let (mut batch, mut summary) = (Batch::new(), Summary::default());
+        let mut touched: BTreeSet<FrontendKey> = wanted.keys().copied().collect();
+        let mut all_chains = BTreeMap::new();
+        for family in self.families() {
+            let table = self.table(family);
+            let mut chains: BTreeSet<String> = self.nft.chains(&table)?.into_iter().collect();
+            let mut before = Elements::new();
+            if chains.contains(&layout::stamp(&self.config, family)) {
+                for set in layout::PLANNED {
+                    for element in self.nft.elements(&table, set)? {
+                        if set == layout::SERVICES {
+                            touched.extend(plan::key_from(&element.key));
+                        }
+                        before.insert((set, element.key), element.data);
+                    }
+                }
+            } else {
+                plan::rebuild(&mut batch, &table, &self.config);
+                chains.clear();
+                summary.replaced = true;
+            }
+            let (mut after, mut picks) = (Elements::new(), Vec::new());
+            for (key, frontend) in wanted.iter().filter(|(key, _)| family_of(key.ip) == family) {
+                let (elements, pick) = plan::elements(key, frontend);
+                after.extend(elements);
+                picks.extend(pick);
+                after.extend(frontend.local.iter().map(|ip| plan::hairpin(*ip)));
+            }
+            let change = plan::update(&mut batch, &table, &before, &after, &picks, &mut chains);
+            summary.added += change.added;
+            summary.deleted += change.deleted;
+            all_chains.insert(family, chains);
+        }
+        self.nft.commit(&batch, Some(generation))?;
+        self.chains = all_chains;
+        self.applied = wanted.clone();
+        self.hairpins.clear();
+        for frontend in wanted.values() {
+            frontend.local.iter().for_each(|ip| *self.hairpins.entry(*ip).or_default() += 1);
+        }
+        self.dirty.clear();
+        self.forget(&touched, &mut summary);
+        Ok(summary)
+    }
+
+    /// Services that changed or (`None`) went away, in one transaction. Call
+    /// [`Proxy::reconcile`] once before.
+    ///
+    /// # Errors
+    /// What the kernel refused. Nothing was changed in the kernel then, and
+    /// what was asked for is remembered: the next call brings it about.
+    pub fn apply(
+        &mut self,
+        changes: Vec<(ServiceName, Option<Service>)>,
+    ) -> Result<Summary, Error> {
+        for (name, service) in changes {
+            let listen = |service: &Service| frontends(service, &self.config).into_keys();
+            let old: Vec<FrontendKey> =
+                self.services.get(&name).into_iter().flat_map(listen).collect();
+            let new: Vec<FrontendKey> = service.iter().flat_map(listen).collect();
+            for key in &old {
+                if let Some(owners) = self.owners.get_mut(key) {
+                    owners.remove(&name);
+                    if owners.is_empty() {
+                        self.owners.remove(key);
+                    }
+                }
+            }
+            for key in &new {
+                let owners = self.owners.entry(*key).or_default();
+                owners.insert(name.clone());
+                if owners.len() > 1 {
+                    warn!("{}/{} port {} is claimed by {owners:?}", key.ip, key.protocol, key.port);
+                }
+            }
+            self.dirty.extend(old);
+            self.dirty.extend(new);
+            match service {
+                Some(service) => self.services.insert(name, service),
+                None => self.services.remove(&name),
+            };
+        }
+        self.flush()
+    }
+
+    fn wanted(&self, key: &FrontendKey) -> Option<Frontend> {
+        let owner = self.owners.get(key)?.first()?;
+        frontends(self.services.get(owner)?, &self.config).remove(key)
+    }
+
+    /// Brings the dirty frontends into the kernel.
+    fn flush(&mut self) -> Result<Summary, Error> {
+        let mut changed: Vec<(FrontendKey, Option<Frontend>)> =
+            self.dirty.iter().map(|key| (*key, self.wanted(key))).collect();
+        changed.retain(|(key, wanted)| wanted.as_ref() != self.applied.get(key));
+        let mut hairpins = self.hairpins.clone();
+        for (key, wanted) in &changed {
+            let locals = |f: Option<&Frontend>| f.map(|f| f.local.clone()).unwrap_or_default();
+            for ip in locals(wanted.as_ref()) {
+                *hairpins.entry(ip).or_default() += 1;
+            }
+            for ip in locals(self.applied.get(key)) {
+                *hairpins.entry(ip).or_default() -= 1;
+            }
+        }
+        hairpins.retain(|_, count| *count > 0);
+
+        let (mut batch, mut summary) = (Batch::new(), Summary::default());
+        let mut all_chains = self.chains.clone();
+        for family in self.families() {
+            let (mut before, mut after) = (Elements::new(), Elements::new());
+            let mut picks: Vec<Pick> = Vec::new();
+            for (key, wanted) in changed.iter().filter(|(key, _)| family_of(key.ip) == family) {
+                if let Some(frontend) = self.applied.get(key) {
+                    before.extend(plan::elements(key, frontend).0);
+                }
+                if let Some(frontend) = wanted {
+                    let (elements, pick) = plan::elements(key, frontend);
+                    after.extend(elements);
+                    picks.extend(pick);
+                }
+            }
+            let pairs = |all: &BTreeMap<IpAddr, usize>| -> Vec<_> {
+                all.keys()
+                    .filter(|ip| family_of(**ip) == family)
+                    .map(|ip| plan::hairpin(*ip))
+                    .collect()
+            };
+            before.extend(pairs(&self.hairpins));
+            after.extend(pairs(&hairpins));
+            let chains = all_chains.entry(family).or_default();
+            let table = self.table(family);
+            let change = plan::update(&mut batch, &table, &before, &after, &picks, chains);
+            summary.added += change.added;
+            summary.deleted += change.deleted;
+        }
+        self.nft.commit(&batch, None)?;
+        self.chains = all_chains;
+        self.hairpins = hairpins;
+        let touched = changed.iter().map(|(key, _)| *key).collect();
+        for (key, wanted) in changed {
+            match wanted {
+                Some(frontend) => self.applied.insert(key, frontend),
+                None => self.applied.remove(&key),
+            };
+        }
+        self.dirty.clear();
+        self.forget(&touched, &mut summary);
+        Ok(summary)
+    }
+
+    /// Forgets what leads to endpoints that are no longer there: UDP
+    /// connections, which live as long as their client sends, and remembered
+    /// clients. The rules are right already, so a failure is only reported.
+    fn forget(&self, touched: &BTreeSet<FrontendKey>, summary: &mut Summary) {
+        if touched.iter().any(|key| key.protocol == Protocol::Udp) {
+            match self.forget_connections(touched) {
+                Ok(count) => summary.conntrack_deleted = count,
+                Err(e) => warn!("UDP connections to endpoints that are gone: {e}"),
+            }
+        }
+        if let Err(e) = self.forget_clients(touched) {
+            warn!("session affinity to endpoints that are gone: {e}");
+        }
+    }
+
+    fn is_current(&self, key: &FrontendKey, endpoint: (IpAddr, u16)) -> bool {
+        self.applied.get(key).is_some_and(|frontend| frontend.endpoints.contains(&endpoint))
+    }
+
+    fn forget_connections(&self, touched: &BTreeSet<FrontendKey>) -> Result<usize, Error> {
+        let mut count = 0;
+        for family in self.families() {
+            for connection in self.conntrack.list(family, Protocol::Udp as u8)? {
+                let (ip, port) = connection.original.destination;
+                let key = FrontendKey { ip, protocol: Protocol::Udp, port };
+                let translated = connection.reply.source != connection.original.destination;
+                let any: IpAddr = if ip.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
+                let node_key = FrontendKey { ip: any, ..key };
+                // A node port's connection is known by being translated.
+                let key = if touched.contains(&key) {
+                    key
+                } else if touched.contains(&node_key) && translated {
+                    node_key
+                } else {
+                    continue;
+                };
+                let unused = !translated && !self.applied.contains_key(&key);
+                if !self.is_current(&key, connection.reply.source) && !unused {
+                    self.conntrack.delete(&connection)?;
+                    count += 1;
+                }
+            }
+        }
+        Ok(count)
+    }
+
+    fn forget_clients(&self, touched: &BTreeSet<FrontendKey>) -> Result<(), Error> {
+        let remembers = |chain: &String| chain.contains("affinity-");
+        for (family, _) in self.chains.iter().filter(|(_, chains)| chains.iter().any(remembers)) {
+            let table = self.table(*family);
+            let client_len = if *family == Family::Ip { 4 } else { 16 };
+            for Element { key, data, .. } in self.nft.elements(&table, layout::AFFINITY)? {
+                let frontend = key.get(client_len..).and_then(plan::key_from);
+                let Some(Data::Value(endpoint)) = data else { continue };
+                let endpoint = plan::endpoint_from(&endpoint);
+                let (Some(frontend), Some(endpoint)) = (frontend, endpoint) else { continue };
+                if !touched.contains(&frontend) || self.is_current(&frontend, endpoint) {
+                    continue;
+                }
+                let mut batch = Batch::new();
+                batch.delete_elements(&table, layout::AFFINITY, &[Element::key(key)]);
+                match self.nft.commit(&batch, None) {
+                    // It ran out meanwhile.
+                    Err(e) if e.is_missing() => {}
+                    result => result?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn families(&self) -> BTreeSet<Family> {
+        let networks = self.config.pod_networks.iter().chain(&self.config.service_networks);
+        networks.map(|(ip, _)| family_of(*ip)).collect()
+    }
+
+    fn table(&self, family: Family) -> Table {
+        Table { family, name: self.config.table.clone() }
+    }
+}
+
+/// Removes the tables of this name in this network namespace. Not an error if
+/// there are none.
+///
+/// # Errors
+/// What the kernel refused.
+pub fn killall(table: &str) -> Result<(), Error> {
+    let nft = Nftables::open()?;
+    let mut batch = Batch::new();
+    for family in [Family::Ip, Family::Ip6] {
+        if nft.tables(family)?.iter().any(|name| name == table) {
+            batch.delete_table(&Table { family, name: table.to_owned() });
+        }
+    }
+    Ok(nft.commit(&batch, None)?)
+}
