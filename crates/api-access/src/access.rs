@@ -56,6 +56,7 @@ pub struct Access {
     state: RwLock<State>,
     /// How many of [`SOURCES`] have told their first state.
     synced: watch::Sender<usize>,
+    pub(crate) policy_ensured: watch::Sender<bool>,
     /// Rises with every change of a ServiceAccount, for those who wait for one.
     pub(crate) accounts_changed: watch::Sender<u64>,
     /// Rises with every change of a ClusterRole, for the aggregation.
@@ -83,6 +84,7 @@ impl Access {
             api: OnceLock::new(),
             state: RwLock::default(),
             synced: watch::Sender::new(0),
+            policy_ensured: watch::Sender::new(false),
             accounts_changed: watch::Sender::new(0),
             roles_changed: watch::Sender::new(0),
             tokens: TokenCache::default(),
@@ -102,7 +104,8 @@ impl Access {
         follow::run(self).await;
     }
 
-    /// Waits until every source has told its first state; part of `/readyz`.
+    /// Waits until every source has told its first state. Until then, every
+    /// question but those of `system:masters` waits.
     pub async fn synced(&self) {
         // The sender lives in `self`, so waiting cannot fail.
         let _ = self.synced.subscribe().wait_for(|count| *count >= SOURCES.len()).await;
@@ -111,6 +114,18 @@ impl Access {
     /// Whether every source has told its first state.
     pub fn is_synced(&self) -> bool {
         *self.synced.borrow() >= SOURCES.len()
+    }
+
+    /// Waits until the bootstrap policy is in place as well: from then on,
+    /// `/readyz` may say ok.
+    pub async fn ready(&self) {
+        // The sender lives in `self`, so waiting cannot fail.
+        let _ = self.policy_ensured.subscribe().wait_for(|ensured| *ensured).await;
+    }
+
+    /// Whether [`Self::ready`] would return at once.
+    pub fn is_ready(&self) -> bool {
+        *self.policy_ensured.borrow()
     }
 
     pub(crate) fn source_synced(&self) {

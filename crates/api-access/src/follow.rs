@@ -1,9 +1,9 @@
 //! Keeps the state current: one watch a source, from the first state on.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
 use api_object::Object;
-use client::{Api, Error, ListOptions, WatchEvent};
+use client::{Ambient, Api, Backoff, ListOptions, Reflected, reflect};
 use serde_json::Value;
 use tokio::task::JoinSet;
 
@@ -14,23 +14,30 @@ use crate::{
     state::{CLUSTER_ROLES, PODS, SERVICE_ACCOUNTS, SERVICES, SOURCES, Source},
 };
 
-/// How long to wait after a failure; doubles up to the longest.
-const RETRY_SHORTEST: Duration = Duration::from_millis(50);
-const RETRY_LONGEST: Duration = Duration::from_secs(10);
-
 pub(crate) async fn run(access: Arc<Access>) {
     let Some(api) = access.api.get().cloned() else { return };
+    let (clock, random) = (access.settings.clock.clone(), access.settings.random.clone());
+    let ambient = Ambient::new(
+        move || clock(),
+        move || {
+            let mut bytes = [0; 8];
+            // Spreads retries only, so nothing depends on it.
+            let _ = random.fill(&mut bytes);
+            u64::from_le_bytes(bytes)
+        },
+    );
     let mut tasks = JoinSet::new();
     for source in SOURCES {
-        tasks.spawn(follow(access.clone(), api.named("skiff/access"), source));
+        tasks.spawn(follow(access.clone(), api.named("skiff/access"), source, ambient.clone()));
     }
     access.synced().await;
-    let mut wait = RETRY_SHORTEST;
+    let mut failures = 0;
     while let Err(error) = bootstrap::ensure(&access, &api).await {
         tracing::warn!(%error, "the bootstrap policy could not be written; trying again");
-        tokio::time::sleep(wait).await;
-        wait = (wait * 2).min(RETRY_LONGEST);
+        failures += 1;
+        tokio::time::sleep(ambient.jittered(Backoff::CONNECT.delay(failures))).await;
     }
+    access.policy_ensured.send_replace(true);
     tasks.spawn(aggregation::run(
         access.clone(),
         api.named("skiff/clusterrole-aggregation-controller"),
@@ -39,88 +46,34 @@ pub(crate) async fn run(access: Arc<Access>) {
     while tasks.join_next().await.is_some() {}
 }
 
-async fn follow(access: Arc<Access>, api: Api, source: &'static Source) {
-    let mut wait = RETRY_SHORTEST;
+/// Follows one source for ever.
+async fn follow(access: Arc<Access>, api: Api, source: &'static Source, ambient: Ambient) {
+    // Collects the initial state, to be put in place as a whole: a request in
+    // between is judged by the state before.
+    let mut initial: Option<BTreeMap<String, Object>> = None;
     let mut first = true;
-    // The last revision that the state reflects; empty asks for everything.
-    let mut version = String::new();
-    loop {
-        let result = follow_once(&access, &api, source, &mut version, &mut first).await;
-        match result {
-            Ok(()) => {
-                wait = RETRY_SHORTEST;
-                continue;
-            }
-            Err(error) if error.code() == Some(410) => {
-                version.clear();
-                continue;
-            }
-            Err(error) => {
-                let resource = source.resource.plural;
-                tracing::debug!(resource, %error, "watch failed; trying again");
+    let sink = |told| match (told, &mut initial) {
+        (Reflected::Restart, _) => initial = Some(BTreeMap::new()),
+        (Reflected::Upsert(object), Some(objects)) => {
+            objects.insert(object.meta.key(), object);
+        }
+        (Reflected::Upsert(object), None) => set(&access, source, &object),
+        (Reflected::Delete(object), Some(objects)) => {
+            objects.remove(&object.meta.key());
+        }
+        (Reflected::Delete(object), None) => remove(&access, source, &object),
+        (Reflected::Synced(_), _) => {
+            replace(&access, source, initial.take().unwrap_or_default().into_values().collect());
+            if std::mem::take(&mut first) {
+                access.source_synced();
             }
         }
-        tokio::time::sleep(wait).await;
-        wait = (wait * 2).min(RETRY_LONGEST);
-    }
+        (Reflected::Progress(_), _) => {}
+    };
+    reflect(&api, source.resource, "", &ListOptions::default(), &ambient, sink).await;
 }
 
-/// One watch until the server ends it.
-async fn follow_once(
-    access: &Access,
-    api: &Api,
-    source: &'static Source,
-    version: &mut String,
-    first: &mut bool,
-) -> Result<(), Error> {
-    let options = ListOptions { resource_version: version.clone(), ..ListOptions::default() };
-    let mut watch = api.watch(source.resource, "", &options).await?;
-    // Collects the initial state, to be put in place as a whole: what is not
-    // in it is gone.
-    let mut initial = version.is_empty().then(Vec::new);
-    let resumed = initial.is_none();
-    let mut told = false;
-    while let Some(event) = watch.next().await {
-        told = true;
-        match event? {
-            WatchEvent::Bookmark { resource_version, initial_end } => {
-                if initial_end && let Some(objects) = initial.take() {
-                    replace(access, source, &objects);
-                    if std::mem::take(first) {
-                        access.source_synced();
-                    }
-                }
-                if initial.is_none() {
-                    *version = resource_version;
-                }
-            }
-            WatchEvent::Added(object) | WatchEvent::Modified(object) => {
-                let seen = object.meta.resource_version.clone();
-                match &mut initial {
-                    Some(objects) => objects.push(object),
-                    None => {
-                        set(access, source, &object);
-                        *version = seen;
-                    }
-                }
-            }
-            WatchEvent::Deleted(object) => match &mut initial {
-                Some(objects) => objects.retain(|other: &Object| other.meta.uid != object.meta.uid),
-                None => {
-                    remove(access, source, &object);
-                    version.clone_from(&object.meta.resource_version);
-                }
-            },
-        }
-    }
-    // A server that ends a watch at once must not be asked in a circle.
-    match if resumed { told } else { initial.is_none() } {
-        true => Ok(()),
-        false => Err(Error::Malformed("the watch ended before it told anything".into())),
-    }
-}
-
-fn replace(access: &Access, source: &Source, objects: &[Object]) {
+fn replace(access: &Access, source: &Source, objects: Vec<Object>) {
     if source.resource == SERVICES {
         let services: Vec<_> =
             objects.iter().filter_map(|object| Some((object, parse(object)?))).collect();
@@ -128,7 +81,7 @@ fn replace(access: &Access, source: &Source, objects: &[Object]) {
     }
     access.change_state(|state| {
         (source.clear)(state);
-        for object in objects {
+        for object in &objects {
             if let Some(value) = parse(object) {
                 (source.set)(state, object, &value);
             }
@@ -170,3 +123,6 @@ fn parse(object: &Object) -> Option<Value> {
         .inspect_err(|error| tracing::error!(name = object.meta.key(), %error, "object unreadable"))
         .ok()
 }
+
+#[cfg(test)]
+mod tests;

@@ -56,24 +56,29 @@ pub(crate) fn now() -> Timestamp {
     Timestamp::from_second(1_800_000_000).expect("in range")
 }
 
-impl World {
-    /// With the bootstrap policy in place, and everything known.
-    pub(crate) fn new(ranges: &[&str]) -> Self {
-        let key = "-----BEGIN PRIVATE KEY-----
+/// Settings with a fixed clock and key.
+pub(crate) fn settings(ranges: &[&str]) -> Settings {
+    let key = "-----BEGIN PRIVATE KEY-----
 MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgFItBkY5sqirU/UWY
 VsZgPaGfomblM/yoX4DC58YWZoGhRANCAARJ0KKpUsJHvAc+l6eKYz8BGUETGL1c
 LFZlfW9IlBrbV+wtZ/1qtGZ8AHiMJzKr4Csjsz27Ub2AE59bjQNsovO2
 -----END PRIVATE KEY-----
 ";
-        let access = Access::new(Settings {
-            keys: Arc::new(KeySet::from_pem(key).expect("a key")),
-            issuer: ISSUER.into(),
-            service_ranges: ranges.iter().map(|range| range.parse().expect("range")).collect(),
-            reserved_addresses: vec!["10.43.0.1".parse().expect("address")],
-            node_ports: (30_000, 32_767),
-            clock: Arc::new(now),
-            random: Arc::new(ring::rand::SystemRandom::new()),
-        });
+    Settings {
+        keys: Arc::new(KeySet::from_pem(key).expect("a key")),
+        issuer: ISSUER.into(),
+        service_ranges: ranges.iter().map(|range| range.parse().expect("range")).collect(),
+        reserved_addresses: vec!["10.43.0.1".parse().expect("address")],
+        node_ports: (30_000, 32_767),
+        clock: Arc::new(now),
+        random: Arc::new(ring::rand::SystemRandom::new()),
+    }
+}
+
+impl World {
+    /// With the bootstrap policy in place, and everything known.
+    pub(crate) fn new(ranges: &[&str]) -> Self {
+        let access = Access::new(settings(ranges));
         let objects = Arc::new(Objects::default());
         access.api.set(Api::new(objects.clone(), "test")).expect("once");
         let world = Self { access, objects };

@@ -1,0 +1,99 @@
+use api_registry::{Admission, Authorizer, Decision, Operation, RequestAttributes};
+use serde_json::json;
+use testkit::FakeCluster;
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::{
+    state::{CLUSTER_ROLE_BINDINGS, NAMESPACES},
+    testing::{admin, settings, user, write},
+};
+
+/// Starts over a cluster and waits until policy and aggregation are in place.
+async fn start(cluster: &FakeCluster) -> (Arc<Access>, JoinHandle<()>) {
+    let access = Access::new(settings(&["10.43.0.0/16"]));
+    let running = tokio::spawn(access.clone().run(cluster.api()));
+    access.synced().await;
+    let mut changed = access.roles_changed.subscribe();
+    while !["admin", "edit", "view"].iter().all(|name| {
+        access.state().policy.role("", true, name).is_some_and(|rules| !rules.is_empty())
+    }) || !aggregation::plan(&access.state().policy).is_empty()
+    {
+        changed.changed().await.expect("the sender lives in access");
+    }
+    (access, running)
+}
+
+async fn may(access: &Access, who: &str, verb: &str, resource: &str) -> bool {
+    let asked = RequestAttributes {
+        user: user(who, &["system:authenticated"]),
+        verb: verb.into(),
+        resource_request: true,
+        resource: resource.into(),
+        namespace: "default".into(),
+        ..RequestAttributes::default()
+    };
+    access.authorize(&asked).await == Decision::Allow
+}
+
+async fn create(cluster: &FakeCluster, resource: client::Resource, object: Value) {
+    let namespace = object["metadata"]["namespace"].as_str().unwrap_or("").to_owned();
+    cluster.api().create(resource, &namespace, &object).await.expect("valid");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_start_writes_the_policy_and_the_second_nothing() {
+    let cluster = FakeCluster::new();
+    let (access, running) = start(&cluster).await;
+    let view = cluster.get(CLUSTER_ROLES, "view").expect("written");
+    assert_eq!(view["metadata"]["labels"]["rbac.authorization.k8s.io/aggregate-to-edit"], "true");
+    assert!(may(&access, "system:kube-scheduler", "watch", "pods").await);
+    running.abort();
+    let before = cluster.revision();
+    let (_, running) = start(&cluster).await;
+    assert_eq!(cluster.revision(), before);
+    running.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn changes_are_followed_through_broken_watches() {
+    let cluster = FakeCluster::new();
+    let (access, running) = start(&cluster).await;
+    let binding = json!({
+        "metadata": { "name": "ann" },
+        "roleRef": { "kind": "ClusterRole", "name": "view" },
+        "subjects": [{ "kind": "User", "name": "ann" }],
+    });
+    let until = async |wanted: bool| {
+        // The clock is paused: this only lets the others work.
+        while may(&access, "ann", "list", "pods").await != wanted {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    };
+    assert!(!may(&access, "ann", "list", "pods").await);
+    create(&cluster, CLUSTER_ROLE_BINDINGS, binding).await;
+    until(true).await;
+    cluster.cut_watches();
+    cluster.delete(CLUSTER_ROLE_BINDINGS, "ann");
+    cluster.forget_history();
+    until(false).await;
+    running.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_knows_the_addresses_that_are_taken() {
+    let cluster = FakeCluster::new();
+    create(&cluster, NAMESPACES, json!({ "metadata": { "name": "default" } })).await;
+    let service = json!({
+        "metadata": { "name": "a", "namespace": "default" },
+        "spec": { "clusterIP": "10.43.0.9", "clusterIPs": ["10.43.0.9"] },
+    });
+    create(&cluster, SERVICES, service).await;
+    let (access, running) = start(&cluster).await;
+    let service = json!({ "metadata": { "name": "b" }, "spec": { "clusterIP": "10.43.0.9" } });
+    let mut attributes =
+        write(admin(), Operation::Create, "services", "default", Some(service), None);
+    let status = access.mutate(&mut attributes).await.expect_err("taken");
+    assert!(status.message.contains("provided IP is already allocated"), "{}", status.message);
+    running.abort();
+}
