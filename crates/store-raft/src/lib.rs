@@ -21,6 +21,8 @@ mod kill_test;
 mod log;
 mod proposer;
 pub mod proto;
+#[cfg(test)]
+mod proto_test;
 mod seal;
 mod snapshot;
 mod stats;

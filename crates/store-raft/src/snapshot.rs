@@ -368,3 +368,89 @@ fn to_item(item: &Item) -> pb::Item {
         created: item.created.0,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use store::{Limits, Mvcc, Op, Put, Range, Txn};
+
+    use super::*;
+    use crate::{
+        disk::sim::SimDisk,
+        proto::raft_v1::{LeaderId, LogId},
+    };
+
+    fn state() -> Mvcc {
+        let mut mvcc = Mvcc::new(0, Limits { history_bytes: 9000, ..Limits::default() });
+        for index in 1..=60 {
+            let key = Key::new("", "pods", "default", &format!("p{}", index % 7));
+            let data = format!("value {index} {}", "x".repeat(index as usize)).into();
+            let put =
+                Put { key: key.clone(), value: Value { epoch: 2, data }, revision_at: Some(0) };
+            let op = if index % 11 == 0 { Op::Delete { key } } else { Op::Put(put) };
+            let applied = mvcc.apply(index, [Txn { conditions: Vec::new(), ops: vec![op] }]);
+            assert!(applied.iter().all(Result::is_ok));
+        }
+        mvcc
+    }
+
+    fn snapshot(mvcc: &Mvcc) -> Snapshot {
+        let leader = Some(LeaderId { term: 4, node_id: 5 });
+        let meta =
+            SnapshotMeta { last: Some(LogId { leader, index: 60 }), ..SnapshotMeta::default() };
+        Snapshot { meta, base: 0, feature_level: 1, image: mvcc.image() }
+    }
+
+    #[test]
+    fn state_and_history_read_back() {
+        let (disk, key) = (SimDisk::new(), NodeKey::new(1, &[2; 32]));
+        let mvcc = state();
+        let snapshot = snapshot(&mvcc);
+        assert!(snapshot.image.floor > Revision::ZERO && snapshot.image.history.len() > 10);
+        save(&disk, &key, &snapshot).expect("a healthy disk");
+        let read = load_newest(&disk, &key).expect("healthy").expect("there");
+        assert_eq!(read, snapshot);
+        let mut again = Mvcc::new(0, Limits::default());
+        again.restore(read.image);
+        let floor = snapshot.image.floor;
+        for at in snapshot.image.history.iter().map(|event| event.revision).chain([floor]) {
+            let range = Range { at: Some(at), ..Range::all("") };
+            assert_eq!(again.range(&range), mvcc.range(&range));
+        }
+        assert_eq!((again.state_bytes(), again.revision()), (mvcc.state_bytes(), mvcc.revision()));
+    }
+
+    #[test]
+    fn a_newer_snapshot_replaces_the_older_once_it_is_whole() {
+        let (disk, key) = (SimDisk::new(), NodeKey::new(1, &[2; 32]));
+        let first = snapshot(&state());
+        save(&disk, &key, &first).expect("a healthy disk");
+        let begin = disk.step_count();
+        let mut second = first.clone();
+        second.meta.last = second.meta.last.map(|id| LogId { index: 99, ..id });
+        save(&disk, &key, &second).expect("a healthy disk");
+        for cut in begin..=disk.step_count() {
+            for keep in [false, true] {
+                let after = disk.crash_at(cut, 100, keep);
+                let found = load_newest(&after, &key).expect("whole").expect("there");
+                assert!(found == first || found == second, "cut at step {cut}");
+            }
+        }
+        assert_eq!(disk.list().expect("in memory"), [name(99)]);
+    }
+
+    #[test]
+    fn damage_anywhere_is_noticed() {
+        let (disk, key) = (SimDisk::new(), NodeKey::new(1, &[2; 32]));
+        let bytes = save(&disk, &key, &snapshot(&state())).expect("a healthy disk");
+        let file = name(60);
+        for at in 0..usize::try_from(bytes).expect("small") {
+            let damaged = disk.crash_at(disk.step_count(), 0, true);
+            damaged.edit(&file, |bytes| bytes[at] ^= 1).expect("there");
+            assert!(load_newest(&damaged, &key).is_err(), "byte {at}");
+            let cut = disk.crash_at(disk.step_count(), 0, true);
+            cut.edit(&file, |bytes| bytes.truncate(at)).expect("there");
+            assert!(load_newest(&cut, &key).is_err(), "cut at {at}");
+        }
+        assert!(load_newest(&disk, &NodeKey::new(1, &[3; 32])).is_err());
+    }
+}

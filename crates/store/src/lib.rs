@@ -18,6 +18,8 @@ mod hub;
 mod key;
 mod memory;
 mod mvcc;
+#[cfg(test)]
+mod mvcc_test;
 mod read;
 mod revision;
 pub mod suite;

@@ -3,7 +3,8 @@
 //! ```text
 //! segment = header block, group, group, …            all of it 4 KiB-aligned
 //! header  = magic 8, format u32, key u32, cluster 16, node u64,
-//!           segment u64, first group u64, wrapped key 60, crc32
+//!           segment u64, first group u64, length of the file u64,
+//!           wrapped key 60, crc32
 //! group   = magic u32, crc32 of the rest, segment u64, sequence u64,
 //!           body length u32, record count u32, nonce 12, head crc32, zero 16,
 //!           body (sealed), zeros up to 4 KiB
@@ -28,7 +29,7 @@ pub(crate) const FORMAT: u32 = 1;
 pub(crate) const GROUP_HEAD_BYTES: usize = 64;
 const SEGMENT_MAGIC: &[u8; 8] = b"SKIFFLOG";
 const GROUP_MAGIC: &[u8; 4] = b"SKGR";
-const HEADER_BYTES: usize = 56 + WRAPPED_BYTES + 4;
+const HEADER_BYTES: usize = 64 + WRAPPED_BYTES + 4;
 const RECORD_HEAD_BYTES: usize = 12;
 
 /// What stands at the start of a segment.
@@ -39,6 +40,8 @@ pub(crate) struct Header {
     pub(crate) node: u64,
     pub(crate) segment: u64,
     pub(crate) first_sequence: u64,
+    /// Of the file, in bytes.
+    pub(crate) len: u64,
     pub(crate) wrapped: [u8; WRAPPED_BYTES],
 }
 
@@ -47,6 +50,8 @@ pub(crate) struct Header {
 pub(crate) enum FormatError {
     #[error("its header is damaged")]
     Header,
+    #[error("it has {found} bytes, and its header says {expected}")]
+    Length { expected: u64, found: u64 },
     #[error("it has format {0}, and this version reads up to {FORMAT}: a newer skiff wrote it")]
     Newer(u32),
     #[error("the group at byte {0} cannot be opened with this node's key")]
@@ -68,6 +73,7 @@ impl Header {
         block.extend_from_slice(&self.node.to_le_bytes());
         block.extend_from_slice(&self.segment.to_le_bytes());
         block.extend_from_slice(&self.first_sequence.to_le_bytes());
+        block.extend_from_slice(&self.len.to_le_bytes());
         block.extend_from_slice(&self.wrapped);
         block.extend_from_slice(&crc32fast::hash(&block).to_le_bytes());
         block.resize(BLOCK_BYTES as usize, 0);
@@ -96,6 +102,7 @@ impl Header {
             node: u64::from_le_bytes(reader.take()),
             segment: u64::from_le_bytes(reader.take()),
             first_sequence: u64::from_le_bytes(reader.take()),
+            len: u64::from_le_bytes(reader.take()),
             wrapped: reader.take(),
         })
     }
@@ -290,8 +297,9 @@ mod tests {
     #[test]
     fn a_header_reads_back_and_any_flipped_byte_is_noticed() {
         let (_, _, wrapped) = sealer();
+        let (cluster, len) = ([9; 16], 8192);
         let header =
-            Header { key: 1, cluster: [9; 16], node: 7, segment: 5, first_sequence: 8, wrapped };
+            Header { key: 1, cluster, node: 7, segment: 5, first_sequence: 8, len, wrapped };
         let block = header.encode();
         assert_eq!(Header::decode(&block), Ok(header));
         for at in 0..HEADER_BYTES {

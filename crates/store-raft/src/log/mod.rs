@@ -8,6 +8,8 @@
 //! it: then it is cut off. Anything else that does not read back is damage, and
 //! the log refuses to open rather than lose what was acknowledged.
 
+#[cfg(test)]
+mod crash_test;
 mod format;
 mod recover;
 mod segment;

@@ -152,8 +152,8 @@ fn open_segments(
     Ok(segments)
 }
 
-/// Takes in all groups of a segment. Returns where they end and whether an
-/// interrupted group stands there.
+/// Takes in all groups of a segment. Returns where they end, and whether the
+/// head of an interrupted group stands there.
 fn replay(
     segment: &Segment,
     last: bool,
@@ -180,7 +180,7 @@ fn replay(
             Found::Nothing if !last => return Ok((at, false)),
             found => {
                 check_tail(segment, at, *next_sequence)?;
-                return Ok((at, matches!(found, Found::Broken { .. }) || !is_blank(segment, at)?));
+                return Ok((at, matches!(found, Found::Broken { .. })));
             }
         }
     }
@@ -207,15 +207,6 @@ fn check_tail(segment: &Segment, end: u64, next_sequence: u64) -> Result<(), Ope
         at += BLOCK_BYTES;
     }
     Ok(())
-}
-
-fn is_blank(segment: &Segment, at: u64) -> io::Result<bool> {
-    if at + BLOCK_BYTES > segment.len {
-        return Ok(true);
-    }
-    let mut block = vec![0; BLOCK_BYTES as usize];
-    segment.file.read_at(&mut block, at)?;
-    Ok(block.iter().all(|byte| *byte == 0))
 }
 
 fn damage(segment: u64, what: impl Into<String>) -> OpenError {

@@ -42,17 +42,19 @@ impl Segment {
         first_sequence: u64,
     ) -> io::Result<Self> {
         let (sealer, wrapped) = key.new_file_key()?;
+        let len = file.len()?;
         let header = Header {
             key: key.id,
             cluster: options.cluster,
             node: options.node,
             segment: id,
             first_sequence,
+            len,
             wrapped,
         };
         file.write_at(&header.encode(), 0)?;
         file.sync()?;
-        Ok(Self { id, len: file.len()?, file, first_sequence, sealer })
+        Ok(Self { id, len, file, first_sequence, sealer })
     }
 
     /// Takes a file as the segment that its header says it is.
@@ -70,6 +72,10 @@ impl Segment {
             Ok(header) => header,
             Err(error) => return Ok(Err(error)),
         };
+        // No crash changes the length of a file that was synced whole.
+        if header.len != len {
+            return Ok(Err(FormatError::Length { expected: header.len, found: len }));
+        }
         let Some(sealer) = header.unwrap_key(key) else { return Ok(Err(FormatError::Sealed(0))) };
         let (id, first_sequence) = (header.segment, header.first_sequence);
         Ok(Ok((Self { id, len, file, first_sequence, sealer }, header)))
