@@ -32,3 +32,6 @@ mod volume;
 pub use config::{Cidr, NodeConfig, PodCidrs, Reserved, Taint};
 pub use images::{BoxFuture, Image, ImageConfig, ImageError, ImageListing, Images};
 pub use node::{Node, NodeHandle, StartError};
+
+#[cfg(test)]
+mod tests;

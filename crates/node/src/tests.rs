@@ -1,0 +1,568 @@
+//! Whole paths on a real kernel, with the real runtime and an API in memory:
+//! needs root, cgroups, a static busybox and `unshare`, and says which is
+//! missing where it skips. Each story runs in network and mount namespaces of
+//! its own, in a process of its own.
+
+use std::{
+    collections::BTreeMap, fs, os::unix::fs::symlink, path::PathBuf, process::Command, sync::Arc,
+    time::Duration,
+};
+
+use client::{Ambient, ListOptions, Resource};
+use node_runtime::{Config, ShimRuntime, killall, spec::User};
+use serde_json::{Value, json};
+use testkit::FakeCluster;
+use tunnel::{
+    End, Input, LogOptions, NodeStreams, Open, OpenError, Output, ServerEnd, Stdio, Target,
+};
+
+use crate::{
+    BoxFuture, Image, ImageError, ImageListing, Images, Node, NodeConfig, NodeHandle, PodCidrs,
+    resources::{CONFIG_MAPS, NODES, PODS, SECRETS},
+};
+
+const INSIDE: &str = "SKIFF_NODE_TEST_INSIDE";
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Runs a story in namespaces of its own. `false` in the outer process, where
+/// there is nothing more to do.
+fn inside(name: &str) -> bool {
+    if std::env::var_os(INSIDE).is_some() {
+        netlink::host::ensure_loopback().expect("a loopback");
+        return true;
+    }
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: needs root");
+        return false;
+    }
+    let is_static = fs::read("/usr/bin/busybox")
+        .is_ok_and(|bytes| !bytes.windows(7).any(|w| w == b"/ld-lin" || w == b"/ld-mus"));
+    if !is_static {
+        println!("skipped: needs a static /usr/bin/busybox (Debian: busybox-static)");
+        return false;
+    }
+    let exe = std::env::current_exe().expect("this program");
+    let status = Command::new("unshare")
+        .args(["--net", "--mount", "--propagation", "slave"])
+        .arg(exe)
+        .args(["--exact", &format!("tests::{name}"), "--nocapture", "--test-threads=1"])
+        .env(INSIDE, "1")
+        .status();
+    match status {
+        Ok(status) => assert!(status.success(), "the story failed inside: {status}"),
+        Err(error) => println!("skipped: unshare: {error}"),
+    }
+    false
+}
+
+struct Bed {
+    dir: tempfile::TempDir,
+    cluster: FakeCluster,
+    prefix: String,
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        if let Err(error) = killall(&self.dir.path().join("runtime")) {
+            eprintln!("cleaning up: {error}");
+        }
+        if let Err(error) = crate::volume::remove(&self.dir.path().join("kubelet"), true) {
+            eprintln!("cleaning up: {error}");
+        }
+    }
+}
+
+/// One image of busybox under every name but `missing`.
+struct Busybox(PathBuf);
+
+impl Images for Busybox {
+    fn find<'a>(&'a self, reference: &'a str) -> BoxFuture<'a, Result<Option<Image>, ImageError>> {
+        let image = Image {
+            id: "busybox@sha256:1".into(),
+            layers: vec![self.0.clone()],
+            config: crate::ImageConfig { cmd: vec!["sh".into()], ..Default::default() },
+            size_bytes: 1,
+        };
+        Box::pin(async move { Ok((reference != "missing").then_some(image)) })
+    }
+
+    fn pull<'a>(
+        &'a self,
+        reference: &'a str,
+        _: &'a [Vec<u8>],
+    ) -> BoxFuture<'a, Result<Image, ImageError>> {
+        Box::pin(async move { Err(ImageError::Failed(format!("{reference}: not found"))) })
+    }
+
+    fn list(&self) -> BoxFuture<'_, Result<Vec<ImageListing>, ImageError>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn user<'a>(&'a self, _: &'a Image, user: &'a str) -> BoxFuture<'a, Result<User, ImageError>> {
+        let uid = user.parse().unwrap_or(0);
+        Box::pin(async move { Ok(User { uid, gid: 0, groups: Vec::new() }) })
+    }
+}
+
+impl Bed {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let bin = dir.path().join("image/bin");
+        fs::create_dir_all(&bin).expect("made");
+        fs::copy("/usr/bin/busybox", bin.join("busybox")).expect("copied");
+        for name in "sh sleep cat echo ls id nc wget env kill touch test grep ip httpd true false"
+            .split(' ')
+        {
+            symlink("busybox", bin.join(name)).expect("linked");
+        }
+        let prefix = format!("skiff-node-test-{}", std::process::id());
+        Self { dir, cluster: FakeCluster::new(), prefix }
+    }
+
+    async fn start(&self) -> NodeHandle {
+        let path = |below: &str| self.dir.path().join(below);
+        let runtime = ShimRuntime::open(Config {
+            state_dir: path("runtime"),
+            cgroup_prefix: self.prefix.clone(),
+        });
+        let runtime = runtime.await.expect("a runtime");
+        let config = NodeConfig {
+            kubelet_dir: path("kubelet"),
+            log_dir: path("log"),
+            pod_cidrs: PodCidrs::Fixed(vec!["10.66.0.0/24".parse().expect("a network")]),
+            ..NodeConfig::new("n1", path("node"), vec!["127.0.0.1".parse().expect("ip")])
+        };
+        let images = Arc::new(Busybox(path("image")));
+        Node::start(config, self.cluster.api(), runtime, images, Ambient::system()).expect("a node")
+    }
+
+    /// Binds a pod of these containers to the node.
+    async fn bind(&self, name: &str, spec: Value) {
+        let mut spec = spec;
+        spec["nodeName"] = "n1".into();
+        for list in ["containers", "initContainers"] {
+            for container in spec[list].as_array_mut().into_iter().flatten() {
+                if container.get("image").is_none() {
+                    container["image"] = "busybox".into();
+                }
+                container["terminationMessagePath"] = "/dev/termination-log".into();
+            }
+        }
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "spec": spec,
+            "metadata": {"name": name, "namespace": "default", "labels": {"app": name}}});
+        self.create(PODS, pod).await;
+    }
+
+    async fn create(&self, resource: Resource, object: Value) {
+        self.cluster.api().create(resource, "default", &object).await.expect("created");
+    }
+
+    fn pod(&self, name: &str) -> Option<Value> {
+        self.cluster.get(PODS, &format!("default/{name}"))
+    }
+
+    /// Waits until a pod is as wanted; shows it where it never is.
+    async fn until(&self, name: &str, what: &str, wanted: impl Fn(Option<&Value>) -> bool) {
+        let mut watch =
+            self.cluster.api().watch(PODS, "", &ListOptions::default()).await.expect("a watch");
+        let wait = async {
+            while !wanted(self.pod(name).as_ref()) {
+                watch.next().await;
+            }
+        };
+        if tokio::time::timeout(PATIENCE, wait).await.is_err() {
+            let pod = self.pod(name).unwrap_or_default();
+            panic!("never {what}: {:#}\n{}", pod["status"], self.cluster.events().join("\n"));
+        }
+    }
+
+    async fn until_ready(&self, name: &str) {
+        self.until(name, "ready", |pod| {
+            pod.is_some_and(|pod| {
+                let conditions = pod["status"]["conditions"].as_array();
+                conditions.is_some_and(|c| {
+                    c.iter().any(|c| c["type"] == "Ready" && c["status"] == "True")
+                })
+            })
+        })
+        .await;
+    }
+
+    async fn until_waiting(&self, name: &str, reason: &str) {
+        self.until(name, reason, |pod| {
+            pod.is_some_and(|p| {
+                p["status"]["containerStatuses"][0]["state"]["waiting"]["reason"] == reason
+            })
+        })
+        .await;
+    }
+
+    fn target(&self, name: &str, container: &str) -> Target {
+        let uid = self.pod(name).and_then(|pod| pod["metadata"]["uid"].as_str().map(str::to_owned));
+        Target {
+            namespace: "default".into(),
+            pod: name.into(),
+            uid: uid.unwrap_or_default(),
+            container: container.into(),
+        }
+    }
+
+    async fn run(&self, node: &NodeHandle, name: &str, script: &str) -> (String, Option<End>) {
+        let command = ["sh", "-c", script].map(str::to_owned).to_vec();
+        let stdio = Stdio { stdout: true, stderr: true, ..Stdio::default() };
+        let open = Open::Exec(self.target(name, "main"), command, stdio);
+        read_all(node.open(open).await.expect("opened")).await
+    }
+
+    async fn logs(
+        &self,
+        node: &NodeHandle,
+        name: &str,
+        options: LogOptions,
+    ) -> Result<String, OpenError> {
+        let opened = node.open(Open::Logs(self.target(name, "main"), options)).await?;
+        Ok(read_all(opened).await.0)
+    }
+}
+
+async fn read_all(mut stream: ServerEnd) -> (String, Option<End>) {
+    let mut text = String::new();
+    let read = async {
+        while let Some(frame) = stream.output.recv().await {
+            match frame {
+                Output::Stdout(bytes) | Output::Stderr(bytes) => {
+                    text.push_str(&String::from_utf8_lossy(&bytes));
+                }
+                Output::End(end) => return Some(end),
+            }
+        }
+        None
+    };
+    let end = tokio::time::timeout(PATIENCE, read).await.expect("the stream ends");
+    (text, end)
+}
+
+fn container(script: &str) -> Value {
+    json!({"name": "main", "command": ["sh", "-c", script]})
+}
+
+/// Ends at once when asked to.
+const SERVE: &str = "echo hello; trap 'echo bye; exit 0' TERM; sleep 1000 & wait";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pod_lives_and_goes() {
+    if !inside("a_pod_lives_and_goes") {
+        return;
+    }
+    let bed = Bed::new();
+    bed.create(
+        CONFIG_MAPS,
+        json!({"apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": "cm", "namespace": "default"}, "data": {"k": "v1"}}),
+    )
+    .await;
+    bed.create(
+        SECRETS,
+        json!({"apiVersion": "v1", "kind": "Secret",
+        "metadata": {"name": "s", "namespace": "default"}, "data": {"pw": "aHVudGVyMg=="}}),
+    )
+    .await;
+    let node = bed.start().await;
+    let mut main = container(SERVE);
+    main["env"] = json!([{"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+        {"name": "K", "valueFrom": {"configMapKeyRef": {"name": "cm", "key": "k"}}}]);
+    main["volumeMounts"] = json!([{"name": "cm", "mountPath": "/cm"}, {"name": "s", "mountPath": "/s"},
+        {"name": "scratch", "mountPath": "/scratch"}, {"name": "mem", "mountPath": "/mem"}]);
+    main["readinessProbe"] = json!({"exec": {"command": ["test", "-e", "/scratch/ready"]},
+        "periodSeconds": 1});
+    bed.bind("web", json!({
+        "restartPolicy": "Always", "terminationGracePeriodSeconds": 20,
+        "initContainers": [{"name": "init", "command": ["touch", "/scratch/init"],
+            "volumeMounts": [{"name": "scratch", "mountPath": "/scratch"}]}],
+        "containers": [main],
+        "volumes": [{"name": "cm", "configMap": {"name": "cm"}},
+            {"name": "s", "secret": {"secretName": "s"}},
+            {"name": "scratch", "emptyDir": {}}, {"name": "mem", "emptyDir": {"medium": "Memory"}}],
+    })).await;
+    bed.until("web", "running", |pod| pod.is_some_and(|p| p["status"]["phase"] == "Running")).await;
+    let pod = bed.pod("web").expect("there");
+    assert_eq!(pod["status"]["podIP"], "10.66.0.1", "{pod:#}");
+    assert_eq!(pod["status"]["initContainerStatuses"][0]["state"]["terminated"]["exitCode"], 0);
+
+    let (text, end) = bed
+        .run(&node, "web", "ls /scratch; cat /cm/k /s/pw; echo; echo $POD_IP $K; grep web /etc/hosts; echo >/scratch/ready; exit 7")
+        .await;
+    assert_eq!(text, "init\nv1hunter2\n10.66.0.1 v1\n10.66.0.1\tweb\n");
+    assert_eq!(end, Some(End::Exited(7)));
+    bed.until_ready("web").await;
+
+    // A volume follows its object.
+    bed.cluster.edit(CONFIG_MAPS, "default/cm", |cm| cm["data"]["k"] = "v2".into());
+    let (_, end) = bed.run(&node, "web", "until grep -q v2 /cm/k; do sleep 0.1; done").await;
+    assert_eq!(end, Some(End::Exited(0)));
+
+    // Logs follow to the container's end.
+    let follow = LogOptions { follow: true, ..LogOptions::default() };
+    let opened = node.open(Open::Logs(bed.target("web", "main"), follow)).await.expect("opened");
+    bed.cluster.delete_with(PODS, "default/web", json!({"gracePeriodSeconds": 20}));
+    let (text, _) = read_all(opened).await;
+    assert_eq!(text, "hello\nbye\n");
+    bed.until("web", "gone", |pod| pod.is_none()).await;
+    let events = bed.cluster.events();
+    for wanted in [
+        "Pulled: Container image \"busybox\" already present on machine",
+        "Created: Container created",
+        "Started: Container started",
+        "Killing: Stopping container main",
+    ] {
+        assert!(events.iter().any(|event| event == wanted), "{wanted}: {events:#?}");
+    }
+    for left in ["kubelet/pods", "log/pods", "log/containers"] {
+        let left: Vec<_> = fs::read_dir(bed.dir.path().join(left)).expect("there").collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+    assert_eq!(netlink::pod_link::list().expect("listed"), []);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restarted_node_adopts_what_runs() {
+    if !inside("a_restarted_node_adopts_what_runs") {
+        return;
+    }
+    let bed = Bed::new();
+    let node = bed.start().await;
+    for name in ["stays", "ends", "goes"] {
+        let script = if name == "ends" {
+            "until test -e /v/end; do sleep 0.05; done; exit 3"
+        } else {
+            SERVE
+        };
+        let mut main = container(script);
+        main["volumeMounts"] = json!([{"name": "v", "mountPath": "/v"}]);
+        let policy = if name == "ends" { "Never" } else { "Always" };
+        bed.bind(
+            name,
+            json!({"restartPolicy": policy, "containers": [main],
+            "volumes": [{"name": "v", "emptyDir": {}}]}),
+        )
+        .await;
+        bed.until_ready(name).await;
+    }
+    let id = |bed: &Bed| {
+        bed.pod("stays").expect("there")["status"]["containerStatuses"][0]["containerID"].clone()
+    };
+    let before = id(&bed);
+    node.shutdown();
+    drop(node);
+    // While nobody looks, one ends and one is deleted by force.
+    let uid = bed.target("ends", "main").uid;
+    let scratch =
+        bed.dir.path().join("kubelet/pods").join(uid).join("volumes/kubernetes.io~empty-dir/v");
+    fs::write(scratch.join("end"), "").expect("written");
+    bed.cluster.delete_with(PODS, "default/goes", json!({"gracePeriodSeconds": 0}));
+    let revision = bed.cluster.revision();
+    let node = bed.start().await;
+    bed.until("ends", "failed", |pod| pod.is_some_and(|p| p["status"]["phase"] == "Failed")).await;
+    let ends = bed.pod("ends").expect("there");
+    assert_eq!(ends["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"], 3);
+    assert_eq!(id(&bed), before);
+    let (text, _) = bed.run(&node, "stays", "echo still here").await;
+    assert_eq!(text, "still here\n");
+    let stays = bed.pod("stays").expect("there");
+    let version: u64 = stays["metadata"]["resourceVersion"]
+        .as_str()
+        .and_then(|v| v.parse().ok())
+        .expect("a number");
+    assert!(version <= revision, "adoption of a pod that runs on tells nothing new");
+    assert_eq!(bed.logs(&node, "ends", LogOptions::default()).await, Ok(String::new()));
+    bed.cluster.delete_with(PODS, "default/stays", json!({"gracePeriodSeconds": 5}));
+    bed.until("stays", "gone", |pod| pod.is_none()).await;
+    // The orphan's link and addresses are gone too.
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while !netlink::pod_link::list().expect("listed").is_empty() {
+        assert!(tokio::time::Instant::now() < deadline, "an orphan stays");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn failures_are_told_in_upstreams_words() {
+    if !inside("failures_are_told_in_upstreams_words") {
+        return;
+    }
+    let bed = Bed::new();
+    let node = bed.start().await;
+    let one = |main: Value| json!({"restartPolicy": "Always", "containers": [main]});
+    bed.bind("no-image", one(json!({"name": "main", "image": "missing"}))).await;
+    let mut main = container(SERVE);
+    main["envFrom"] = json!([{"configMapRef": {"name": "nope"}}]);
+    bed.bind("no-config", one(main)).await;
+    bed.bind("no-command", one(json!({"name": "main", "command": ["/no/such"]}))).await;
+    bed.bind("crashes", one(container("echo oops >/dev/termination-log; exit 4"))).await;
+    let mut root = container(SERVE);
+    root["securityContext"] = json!({"runAsNonRoot": true});
+    bed.bind("root", one(root)).await;
+    bed.bind(
+        "no-volume",
+        json!({"restartPolicy": "Always", "containers": [container(SERVE)],
+        "volumes": [{"name": "v", "configMap": {"name": "nope"}}]}),
+    )
+    .await;
+    let mut hog = container("x=$(cat /dev/zero | tr '\\0' x); echo $x");
+    hog["command"] = json!(["sh", "-c", "a=x; while true; do a=$a$a; done"]);
+    hog["resources"] = json!({"limits": {"memory": "16Mi"}});
+    bed.bind("hog", json!({"restartPolicy": "Never", "containers": [hog]})).await;
+
+    bed.until_waiting("no-image", "ImagePullBackOff").await;
+    let error = bed.logs(&node, "no-image", LogOptions::default()).await;
+    assert_eq!(
+        error,
+        Err(OpenError::BadRequest(
+            "container \"main\" in pod \"no-image\" is waiting to start: ImagePullBackOff".into()
+        ))
+    );
+    bed.until_waiting("no-config", "CreateContainerConfigError").await;
+    let waiting =
+        &bed.pod("no-config").expect("there")["status"]["containerStatuses"][0]["state"]["waiting"];
+    assert_eq!(waiting["message"], "configmap \"nope\" not found");
+    bed.until_waiting("no-command", "CrashLoopBackOff").await;
+    let last = bed.pod("no-command").expect("there")["status"]["containerStatuses"][0]["lastState"]
+        ["terminated"]
+        .clone();
+    assert_eq!(
+        (&last["reason"], &last["exitCode"]),
+        (&json!("StartError"), &json!(127)),
+        "{last:#}"
+    );
+    bed.until_waiting("crashes", "CrashLoopBackOff").await;
+    let status = bed.pod("crashes").expect("there")["status"]["containerStatuses"][0].clone();
+    assert_eq!(status["restartCount"], 1, "{status:#}");
+    assert_eq!(status["lastState"]["terminated"]["message"], "oops\n", "{status:#}");
+    bed.until_waiting("root", "CreateContainerConfigError").await;
+    bed.until("hog", "killed", |pod| pod.is_some_and(|p| p["status"]["phase"] == "Failed")).await;
+    let ended =
+        bed.pod("hog").expect("there")["status"]["containerStatuses"][0]["state"]["terminated"]
+            .clone();
+    assert_eq!(
+        (&ended["reason"], &ended["exitCode"]),
+        (&json!("OOMKilled"), &json!(137)),
+        "{ended:#}"
+    );
+
+    // What was missing comes.
+    bed.create(
+        CONFIG_MAPS,
+        json!({"apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": "nope", "namespace": "default"}, "data": {"A": "1"}}),
+    )
+    .await;
+    bed.until_ready("no-config").await;
+    bed.until_ready("no-volume").await;
+    let events = bed.cluster.events();
+    for wanted in [
+        "Failed: Failed to pull image \"missing\": missing: not found",
+        "Failed: Error: ErrImagePull",
+        "BackOff: Back-off pulling image \"missing\"",
+        "FailedMount: MountVolume.SetUp failed for volume \"v\" : configmap \"nope\" not found",
+    ] {
+        assert!(events.iter().any(|event| event == wanted), "{wanted}: {events:#?}");
+    }
+    let error = node
+        .open(Open::Exec(bed.target("crashes", "main"), vec!["true".into()], Stdio::default()))
+        .await
+        .expect_err("it does not run");
+    assert_eq!(
+        error,
+        OpenError::NotFound("unable to upgrade connection: container not found (\"main\")".into())
+    );
+    let _ = BTreeMap::<(), ()>::new();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn probes_hooks_and_ports() {
+    if !inside("probes_hooks_and_ports") {
+        return;
+    }
+    let bed = Bed::new();
+    let node = bed.start().await;
+    let mut main = container(
+        "echo $$ >/v/pids; mkdir -p /www; echo ok >/www/healthz; httpd -p 8080 -h /www; trap 'exit 0' TERM; sleep 1000 & wait",
+    );
+    main["volumeMounts"] = json!([{"name": "v", "mountPath": "/v"}]);
+    main["ports"] = json!([{"name": "http", "containerPort": 8080}]);
+    main["command"] = json!([
+        "sh",
+        "-c",
+        "mkdir /www; echo ok >/www/healthz; httpd -p 8080 -h /www; echo started; trap 'exit 0' TERM; sleep 1000 & wait"
+    ]);
+    main["readinessProbe"] =
+        json!({"httpGet": {"path": "/healthz", "port": "http"}, "periodSeconds": 1});
+    main["livenessProbe"] = json!({"exec": {"command": ["test", "!", "-e", "/v/dead"]},
+        "periodSeconds": 1, "failureThreshold": 1});
+    main["startupProbe"] = json!({"tcpSocket": {"port": 8080}, "periodSeconds": 1});
+    main["lifecycle"] = json!({"postStart": {"exec": {"command": ["touch", "/v/post"]}},
+        "preStop": {"exec": {"command": ["touch", "/v/pre"]}}});
+    bed.bind(
+        "web",
+        json!({"restartPolicy": "Always", "containers": [main],
+        "volumes": [{"name": "v", "emptyDir": {}}]}),
+    )
+    .await;
+    bed.until_ready("web").await;
+    let (text, _) = bed.run(&node, "web", "ls /v").await;
+    assert_eq!(text, "post\n");
+
+    let mut port = node.open(Open::PortForward(bed.target("web", ""), 8080)).await.expect("opened");
+    port.input.send(Input::Data("GET /healthz HTTP/1.0\r\n\r\n".into())).await.expect("sent");
+    let mut answer = String::new();
+    while let Some(Output::Stdout(bytes)) = port.output.recv().await {
+        answer.push_str(&String::from_utf8_lossy(&bytes));
+    }
+    assert!(answer.ends_with("\r\n\r\nok\n"), "{answer}");
+    let closed = node.open(Open::PortForward(bed.target("web", ""), 9)).await.expect("opened");
+    assert!(
+        matches!(read_all(closed).await.1, Some(End::Failed(text)) if text.contains("refused"))
+    );
+
+    bed.run(&node, "web", "touch /v/dead").await;
+    bed.until("web", "restarted", |pod| {
+        pod.is_some_and(|p| p["status"]["containerStatuses"][0]["restartCount"] == 1)
+    })
+    .await;
+    let previous = LogOptions { previous: true, ..LogOptions::default() };
+    assert_eq!(bed.logs(&node, "web", previous).await, Ok("started\n".into()));
+    let events = bed.cluster.events();
+    assert!(
+        events
+            .iter()
+            .any(|e| e == "Killing: Container main failed liveness probe, will be restarted"),
+        "{events:#?}"
+    );
+    let uid = bed.target("web", "main").uid;
+    let pre =
+        bed.dir.path().join("kubelet/pods").join(uid).join("volumes/kubernetes.io~empty-dir/v/pre");
+    assert!(pre.exists(), "the preStop hook ran");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_node_tells_of_itself() {
+    if !inside("the_node_tells_of_itself") {
+        return;
+    }
+    let bed = Bed::new();
+    let _node = bed.start().await;
+    let mut watch =
+        bed.cluster.api().watch(NODES, "", &ListOptions::default()).await.expect("a watch");
+    let ready = |node: &Value| {
+        node["status"]["conditions"]
+            .as_array()
+            .is_some_and(|c| c.iter().any(|c| c["type"] == "Ready" && c["status"] == "True"))
+    };
+    while !bed.cluster.get(NODES, "n1").as_ref().is_some_and(ready) {
+        tokio::time::timeout(PATIENCE, watch.next()).await.expect("in time");
+    }
+    let node = bed.cluster.get(NODES, "n1").expect("there");
+    assert_eq!(node["metadata"]["labels"]["kubernetes.io/hostname"], "n1");
+    assert_eq!(node["status"]["nodeInfo"]["kubeletVersion"], "v1.37.0+skiff1");
+    assert_eq!(node["status"]["capacity"]["pods"], "110");
+}
