@@ -24,6 +24,6 @@ mod stories;
 pub use act::run;
 pub use decide::{Decision, FitError, decide};
 pub use node::{Node, Offer};
-pub use plugins::{Hint, PLUGINS, Plugin, Rejection, SCORE_MAX};
+pub use plugins::{Filter, Hint, PLUGINS, Plugin, Rejection, SCORE_MAX, Score};
 pub use pod::{HostPort, Pod, Waiting};
 pub use requests::Requests;

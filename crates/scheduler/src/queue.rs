@@ -119,7 +119,7 @@ impl Queue {
             .pods
             .iter()
             .filter(|(_, entry)| match &entry.place {
-                Place::Impossible(plugins) => plugins.iter().any(|name| helps(name)),
+                Place::Impossible(plugins) => plugins.iter().any(helps),
                 _ => false,
             })
             .map(|(key, _)| key.clone())

@@ -5,6 +5,8 @@ mod act;
 mod hash;
 mod plan;
 mod progress;
+#[cfg(test)]
+mod property;
 mod revision;
 mod rollout;
 mod view;

@@ -48,16 +48,20 @@ pub enum Hint {
 /// Best possible score of one plugin.
 pub const SCORE_MAX: i64 = 100;
 
+/// Whether a pod may go to a node.
+pub type Filter = fn(&Pod, &Node) -> Option<Rejection>;
+/// The scores of the possible nodes, 0 to [`SCORE_MAX`], in their order.
+pub type Score = fn(&Pod, &[&Node]) -> Vec<i64>;
+
 /// A plugin.
 #[derive(Debug)]
 pub struct Plugin {
     /// Upstream's name.
     pub name: &'static str,
-    /// Whether a pod may go to a node. The first that says no is asked no
-    /// further.
-    pub filter: Option<fn(&Pod, &Node) -> Option<Rejection>>,
-    /// The scores of the possible nodes, 0 to [`SCORE_MAX`], in their order.
-    pub score: Option<fn(&Pod, &[&Node]) -> Vec<i64>>,
+    /// The first plugin that says no is the last that is asked.
+    pub filter: Option<Filter>,
+    /// Which of the possible nodes is better.
+    pub score: Option<Score>,
     /// How much its score counts.
     pub weight: i64,
     /// What may make a pod possible that it rejected.
