@@ -59,8 +59,8 @@ pub struct Access {
     pub(crate) policy_ensured: watch::Sender<bool>,
     /// Rises with every change of a ServiceAccount, for those who wait for one.
     pub(crate) accounts_changed: watch::Sender<u64>,
-    /// Rises with every change of a ClusterRole, for the aggregation.
-    pub(crate) roles_changed: watch::Sender<u64>,
+    /// Rises with every change of a role or binding, for the aggregation.
+    pub(crate) policy_changed: watch::Sender<u64>,
     pub(crate) tokens: TokenCache,
     pub(crate) allocators: Allocators,
 }
@@ -86,7 +86,7 @@ impl Access {
             synced: watch::Sender::new(0),
             policy_ensured: watch::Sender::new(false),
             accounts_changed: watch::Sender::new(0),
-            roles_changed: watch::Sender::new(0),
+            policy_changed: watch::Sender::new(0),
             tokens: TokenCache::default(),
             allocators,
         })
@@ -105,7 +105,7 @@ impl Access {
     }
 
     /// Waits until every source has told its first state. Until then, every
-    /// question but those of `system:masters` waits.
+    /// write waits.
     pub async fn synced(&self) {
         // The sender lives in `self`, so waiting cannot fail.
         let _ = self.synced.subscribe().wait_for(|count| *count >= SOURCES.len()).await;
@@ -116,8 +116,9 @@ impl Access {
         *self.synced.borrow() >= SOURCES.len()
     }
 
-    /// Waits until the bootstrap policy is in place as well: from then on,
-    /// `/readyz` may say ok.
+    /// Waits until the bootstrap policy is in place as well. Until then, every
+    /// request waits but those of `system:masters`; from then on, `/readyz` may
+    /// say ok.
     pub async fn ready(&self) {
         // The sender lives in `self`, so waiting cannot fail.
         let _ = self.policy_ensured.subscribe().wait_for(|ensured| *ensured).await;
@@ -172,7 +173,8 @@ impl Authorizer for Access {
             if authorization::is_master(&attributes.user) {
                 return Decision::Allow;
             }
-            self.synced().await;
+            // Before the policy is in place, everybody would be refused.
+            self.ready().await;
             authorization::judge(&self.state(), attributes)
         })
     }

@@ -108,6 +108,11 @@ pub(crate) fn plan(policy: &'static Policy, known: &Known) -> Vec<Write> {
     writes
 }
 
+/// Whether an object of the policy does not exist.
+pub(crate) fn is_missing(known: &Known) -> bool {
+    plan(policy(), known).iter().any(|write| matches!(write, Write::Create { .. }))
+}
+
 fn union<'a>(binding: &'a Binding, row: &'a BindRow) -> impl Iterator<Item = &'a SubjectName> {
     let added = row.subjects.iter().filter(|subject| !binding.subjects.contains(subject));
     binding.subjects.iter().chain(added)

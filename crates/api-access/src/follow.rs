@@ -37,6 +37,12 @@ pub(crate) async fn run(access: Arc<Access>) {
         failures += 1;
         tokio::time::sleep(ambient.jittered(Backoff::CONNECT.delay(failures))).await;
     }
+    // The watches tell of the writes a little later.
+    let mut changed = access.policy_changed.subscribe();
+    while bootstrap::is_missing(&access.state().policy) {
+        // The sender lives in `access`, so waiting cannot fail.
+        let _ = changed.changed().await;
+    }
     access.policy_ensured.send_replace(true);
     tasks.spawn(aggregation::run(
         access.clone(),
@@ -113,8 +119,8 @@ fn remove(access: &Access, source: &Source, object: &Object) {
 fn announce(access: &Access, source: &Source) {
     if source.resource == SERVICE_ACCOUNTS {
         access.accounts_changed.send_modify(|count| *count += 1);
-    } else if source.resource == CLUSTER_ROLES {
-        access.roles_changed.send_modify(|count| *count += 1);
+    } else if source.resource.group == CLUSTER_ROLES.group {
+        access.policy_changed.send_modify(|count| *count += 1);
     }
 }
 

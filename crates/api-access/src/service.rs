@@ -55,6 +55,15 @@ pub(crate) async fn allocate(access: &Access, attributes: &mut Attributes) -> Re
             attributes.reserved.extend(values);
             Ok(())
         }
+        // Upstream calls the address taken; that it is taken by the very object
+        // is what the caller can act upon.
+        Err((_, Some(owner)))
+            if old.is_none()
+                && owner.namespace == attributes.namespace
+                && owner.name == tree::text(service, "metadata.name") =>
+        {
+            Err(Status::already_exists(&attributes.resource, &owner.name))
+        }
         Err((want, owner)) => {
             fault(service, &wants[want], owner.is_none(), access, &mut faults);
             invalid(service, faults)

@@ -85,6 +85,7 @@ impl World {
         for _ in SOURCES {
             world.access.source_synced();
         }
+        world.access.policy_ensured.send_replace(true);
         let writes = bootstrap::plan(bootstrap::policy(), &world.access.state().policy);
         for write in writes {
             let Write::Create { resource, object, .. } = write else { continue };

@@ -37,7 +37,7 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// Runs until it is dropped.
 pub(crate) async fn run(access: Arc<Access>, api: Api) {
-    let mut changed = access.roles_changed.subscribe();
+    let mut changed = access.policy_changed.subscribe();
     loop {
         changed.mark_unchanged();
         let changes = plan(&access.state().policy);

@@ -13,8 +13,8 @@ use crate::{
 async fn start(cluster: &FakeCluster) -> (Arc<Access>, JoinHandle<()>) {
     let access = Access::new(settings(&["10.43.0.0/16"]));
     let running = tokio::spawn(access.clone().run(cluster.api()));
-    access.synced().await;
-    let mut changed = access.roles_changed.subscribe();
+    access.ready().await;
+    let mut changed = access.policy_changed.subscribe();
     while !["admin", "edit", "view"].iter().all(|name| {
         access.state().policy.role("", true, name).is_some_and(|rules| !rules.is_empty())
     }) || !aggregation::plan(&access.state().policy).is_empty()

@@ -180,6 +180,8 @@ async fn an_address_of_a_service_that_is_gone_is_free_before_the_watch_tells() {
     world.add(crate::state::SERVICES, a);
     let fixed = || service("b", json!({ "clusterIP": "10.43.0.77" }));
     create(&world, fixed()).await.expect_err("taken");
+    let again = create(&world, service("a", json!({ "clusterIP": "10.43.0.77" }))).await;
+    assert_eq!(again.expect_err("it is there"), "services \"a\" already exists");
     world.delete_unseen(crate::state::SERVICES, "default", "a");
     create(&world, fixed()).await.expect("free");
     create(&world, fixed()).await.expect_err("taken by b");
