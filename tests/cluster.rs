@@ -15,7 +15,7 @@ use serde_json::Value;
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A cluster of one server, gone with all it made when dropped.
-pub struct Cluster {
+pub(crate) struct Cluster {
     namespaces: Namespaces,
     dir: tempfile::TempDir,
     server: Option<Child>,
@@ -88,19 +88,19 @@ fn obstacle() -> Option<String> {
 impl Cluster {
     /// A running cluster; `None`, with the reason printed, where this machine
     /// cannot have one.
-    pub fn start() -> Option<Self> {
+    pub(crate) fn start() -> Option<Self> {
         Self::start_with(&[])
     }
 
     /// The same with more flags.
-    pub fn start_with(flags: &[&str]) -> Option<Self> {
+    pub(crate) fn start_with(flags: &[&str]) -> Option<Self> {
         let mut cluster = Self::prepare(flags)?;
         cluster.start_server();
         Some(cluster)
     }
 
     /// Everything but the running server.
-    pub fn prepare(flags: &[&str]) -> Option<Self> {
+    pub(crate) fn prepare(flags: &[&str]) -> Option<Self> {
         if let Some(reason) = obstacle() {
             eprintln!("skipped: {reason}");
             return None;
@@ -114,12 +114,12 @@ impl Cluster {
     }
 
     /// A file or folder of this cluster's own.
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
     /// The command line of the server, in its namespaces.
-    pub fn server_command(&self) -> Command {
+    pub(crate) fn server_command(&self) -> Command {
         let mut command = self.namespaces.enter(env!("CARGO_BIN_EXE_skiff"));
         command
             .arg("server")
@@ -133,7 +133,7 @@ impl Cluster {
     }
 
     /// Starts the server and returns once it says that it is ready.
-    pub fn start_server(&mut self) {
+    pub(crate) fn start_server(&mut self) {
         assert!(self.server.is_none(), "the server runs already");
         let socket = self.path("notify");
         let _ = fs::remove_file(&socket);
@@ -173,24 +173,24 @@ impl Cluster {
     }
 
     /// The server's process: `nsenter` becomes it.
-    pub fn server_pid(&self) -> u32 {
+    pub(crate) fn server_pid(&self) -> u32 {
         self.server.as_ref().expect("the server runs").id()
     }
 
     /// What the server wrote.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.path("server.log")).unwrap_or_default()
     }
 
     /// `kill -9`.
-    pub fn kill_server(&mut self) {
+    pub(crate) fn kill_server(&mut self) {
         let mut server = self.server.take().expect("the server runs");
         server.kill().expect("our own child");
         server.wait().expect("our own child");
     }
 
     /// SIGTERM; returns the exit status.
-    pub fn stop_server(&mut self) -> std::process::ExitStatus {
+    pub(crate) fn stop_server(&mut self) -> std::process::ExitStatus {
         let mut server = self.server.take().expect("the server runs");
         let pid = server.id().to_string();
         let sent = Command::new("kill").args(["-TERM", &pid]).status().expect("kill of procps");
@@ -199,22 +199,22 @@ impl Cluster {
     }
 
     /// Any program, in the server's namespaces.
-    pub fn command(&self, program: &str) -> Command {
+    pub(crate) fn command(&self, program: &str) -> Command {
         self.namespaces.enter(program)
     }
 
     /// `skiff` with arguments, in the server's namespaces.
-    pub fn skiff(&self, args: &[&str]) -> Run {
+    pub(crate) fn skiff(&self, args: &[&str]) -> Run {
         run(self.namespaces.enter(env!("CARGO_BIN_EXE_skiff")).args(args), None)
     }
 
     /// The path of the data directory.
-    pub fn data_dir(&self) -> PathBuf {
+    pub(crate) fn data_dir(&self) -> PathBuf {
         self.path("data")
     }
 
     /// A kubectl command, not yet run.
-    pub fn kubectl_command(&self, args: &[&str]) -> Command {
+    pub(crate) fn kubectl_command(&self, args: &[&str]) -> Command {
         let mut command = self.namespaces.enter("kubectl");
         command
             .env("KUBECONFIG", self.path("admin.yaml"))
@@ -227,33 +227,33 @@ impl Cluster {
     }
 
     /// kubectl with arguments, split at spaces.
-    pub fn kubectl(&self, line: &str) -> Run {
+    pub(crate) fn kubectl(&self, line: &str) -> Run {
         self.kubectl_args(&line.split_whitespace().collect::<Vec<_>>())
     }
 
     /// kubectl with arguments that hold spaces.
-    pub fn kubectl_args(&self, args: &[&str]) -> Run {
+    pub(crate) fn kubectl_args(&self, args: &[&str]) -> Run {
         run(&mut self.kubectl_command(args), None)
     }
 
     /// `kubectl apply -f -`.
-    pub fn apply(&self, yaml: &str) -> Run {
+    pub(crate) fn apply(&self, yaml: &str) -> Run {
         run(&mut self.kubectl_command(&["apply", "-f", "-"]), Some(yaml))
     }
 
     /// kubectl with text on its stdin.
-    pub fn kubectl_with_input(&self, line: &str, input: &str) -> Run {
+    pub(crate) fn kubectl_with_input(&self, line: &str, input: &str) -> Run {
         run(&mut self.kubectl_command(&line.split_whitespace().collect::<Vec<_>>()), Some(input))
     }
 
     /// `kubectl get … -o json`.
-    pub fn get(&self, what: &str) -> Value {
+    pub(crate) fn get(&self, what: &str) -> Value {
         let run = self.kubectl(&format!("get {what} -o json")).ok();
         serde_json::from_str(&run.stdout).expect("kubectl prints JSON")
     }
 
     /// Waits until the node is Ready.
-    pub fn wait_node_ready(&self) {
+    pub(crate) fn wait_node_ready(&self) {
         self.kubectl("wait --for=condition=Ready node/node-1 --timeout=60s").ok();
     }
 }
@@ -283,18 +283,18 @@ fn tail(text: &str, lines: usize) -> String {
 
 /// What a command answered.
 #[derive(Debug)]
-pub struct Run {
-    pub command: String,
-    pub success: bool,
-    pub code: Option<i32>,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Run {
+    pub(crate) command: String,
+    pub(crate) success: bool,
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Run {
     /// It must have succeeded.
     #[track_caller]
-    pub fn ok(self) -> Self {
+    pub(crate) fn ok(self) -> Self {
         assert!(
             self.success,
             "{} failed ({:?}):\n{}{}",
@@ -305,7 +305,7 @@ impl Run {
 
     /// It must have failed, saying this.
     #[track_caller]
-    pub fn fails_with(self, text: &str) -> Self {
+    pub(crate) fn fails_with(self, text: &str) -> Self {
         assert!(!self.success, "{} succeeded:\n{}", self.command, self.stdout);
         let said = format!("{}{}", self.stdout, self.stderr);
         assert!(said.contains(text), "{} did not say {text:?}:\n{said}", self.command);
@@ -314,7 +314,7 @@ impl Run {
 
     /// It must have printed this.
     #[track_caller]
-    pub fn prints(self, text: &str) -> Self {
+    pub(crate) fn prints(self, text: &str) -> Self {
         let run = self.ok();
         assert!(
             run.stdout.contains(text),

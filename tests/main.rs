@@ -5,5 +5,6 @@
 //! tells what a user does and sees. They need root (namespaces, cgroups) and
 //! kubectl, and say so where they skip.
 
+#[allow(dead_code, reason = "the bench uses more of it")]
 mod cluster;
 mod stories;

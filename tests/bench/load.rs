@@ -17,7 +17,7 @@ const PODS: Resource = Resource::namespaced("", "v1", "pods");
 const NAMESPACES: Resource = Resource::cluster("", "v1", "namespaces");
 const NAMESPACE: &str = "bench";
 
-pub fn run(args: &[String]) {
+pub(crate) fn run(args: &[String]) {
     let runtime = tokio::runtime::Runtime::new().expect("threads");
     let [kubeconfig, verb, connections, count, ..] = args else {
         panic!("load KUBECONFIG VERB CONNECTIONS COUNT")

@@ -3,20 +3,20 @@
 use std::{fs, path::Path, time::Duration};
 
 /// A process by its number.
-pub struct Process(u32);
+pub(crate) struct Process(u32);
 
 /// What it has used since it began.
-pub struct Usage {
-    pub cpu: Duration,
-    pub written_bytes: u64,
+pub(crate) struct Usage {
+    pub(crate) cpu: Duration,
+    pub(crate) written_bytes: u64,
 }
 
 impl Process {
-    pub fn new(pid: u32) -> Self {
+    pub(crate) fn new(pid: u32) -> Self {
         Self(pid)
     }
 
-    pub fn usage(&self) -> Usage {
+    pub(crate) fn usage(&self) -> Usage {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.0)).expect("the process runs");
         // The name in parentheses may hold spaces; utime and stime are fields
         // 14 and 15, in ticks of 10 ms (proc(5)).
@@ -28,7 +28,7 @@ impl Process {
         Usage { cpu: Duration::from_millis(ticks * 10), written_bytes: written.unwrap_or(0) }
     }
 
-    pub fn resident_mb(&self) -> f64 {
+    pub(crate) fn resident_mb(&self) -> f64 {
         kib(&format!("/proc/{}/status", self.0), "VmRSS:") / 1000.0 * 1.024
     }
 }
@@ -42,7 +42,7 @@ fn kib(file: &str, key: &str) -> f64 {
 
 /// The mean proportional set size of the shims of a server's pods: processes
 /// named as shims are whose files are in the server's data directory.
-pub fn children_pss_mb(_server: u32, data_dir: &Path) -> f64 {
+pub(crate) fn children_pss_mb(_server: u32, data_dir: &Path) -> f64 {
     let data_dir = data_dir.to_string_lossy().into_owned();
     let mut sizes = Vec::new();
     for entry in fs::read_dir("/proc").expect("procfs").flatten() {
@@ -57,7 +57,7 @@ pub fn children_pss_mb(_server: u32, data_dir: &Path) -> f64 {
 }
 
 /// Which machine this is.
-pub fn machine() -> String {
+pub(crate) fn machine() -> String {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or(": unknown");
     let cores = std::thread::available_parallelism().map_or(1, usize::from);

@@ -10,7 +10,7 @@ const NOISY: &[&str] =
     &["h2", "hyper", "hyper_util", "rustls", "tokio_rustls", "tungstenite", "openraft"];
 
 /// Starts logging; `verbosity` is the flag `-v`.
-pub fn start(verbosity: u8) {
+pub(crate) fn start(verbosity: u8) {
     let level = match verbosity {
         0..=1 => LevelFilter::INFO,
         2..=3 => LevelFilter::DEBUG,

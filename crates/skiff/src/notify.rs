@@ -4,11 +4,11 @@ use std::{io, os::unix::net::UnixDatagram, path::PathBuf};
 
 /// Where the service manager listens, if there is one.
 #[derive(Debug)]
-pub struct Notify(Option<PathBuf>);
+pub(crate) struct Notify(Option<PathBuf>);
 
 impl Notify {
     /// From the value of `NOTIFY_SOCKET`.
-    pub fn new(socket: Option<std::ffi::OsString>) -> Self {
+    pub(crate) fn new(socket: Option<std::ffi::OsString>) -> Self {
         Self(socket.map(PathBuf::from))
     }
 
@@ -16,7 +16,7 @@ impl Notify {
     ///
     /// # Errors
     /// Where the socket is named but cannot be written.
-    pub fn send(&self, state: &str) -> io::Result<()> {
+    pub(crate) fn send(&self, state: &str) -> io::Result<()> {
         let Some(path) = &self.0 else { return Ok(()) };
         let socket = UnixDatagram::unbound()?;
         // A leading `@` is an abstract address.

@@ -11,6 +11,9 @@ use crate::flags::{self, Commands, UsageError, Values};
 /// The version in Kubernetes' form: API level, then our own.
 pub const VERSION: &str = "v1.37.0+skiff1";
 
+/// Takes flags and positional arguments.
+pub type Run = fn(Values, Vec<String>) -> Result<(), Box<dyn std::error::Error>>;
+
 /// One command.
 pub struct Command {
     /// `server`.
@@ -22,7 +25,7 @@ pub struct Command {
     /// Whose flags it takes.
     pub flags: Commands,
     /// Does it; an error is printed and makes the exit code 1.
-    pub run: fn(Values, Vec<String>) -> Result<(), Box<dyn std::error::Error>>,
+    pub run: Run,
 }
 
 /// All commands, in the order of the help.

@@ -5,7 +5,7 @@ use std::{path::Path, time::SystemTime};
 use jiff::Timestamp;
 
 /// When this binary's source was committed.
-pub fn built() -> Timestamp {
+pub(crate) fn built() -> Timestamp {
     env!("SKIFF_BUILD_EPOCH")
         .parse()
         .ok()
@@ -15,7 +15,7 @@ pub fn built() -> Timestamp {
 
 /// The newest file in a folder: a server that ran left it behind, so the time
 /// it saw costs no write of its own.
-pub fn last_seen(dir: &Path) -> Option<Timestamp> {
+pub(crate) fn last_seen(dir: &Path) -> Option<Timestamp> {
     let entries = std::fs::read_dir(dir).ok()?;
     let newest: SystemTime =
         entries.filter_map(|entry| entry.ok()?.metadata().ok()?.modified().ok()).max()?;

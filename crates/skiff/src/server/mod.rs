@@ -10,7 +10,7 @@ pub(crate) mod images;
 mod kubeconfig;
 pub(crate) mod network;
 pub(crate) mod node;
-pub mod preflight;
+mod preflight;
 mod service_proxy;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -36,10 +36,10 @@ use crate::{
 const SCHEMA_EPOCH: u32 = 1;
 
 /// Why a server could not start.
-pub type StartError = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type StartError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A running server.
-pub struct Handle {
+pub(crate) struct Handle {
     stop: watch::Sender<bool>,
     serving: JoinHandle<()>,
     controllers: JoinHandle<()>,
@@ -51,7 +51,7 @@ pub struct Handle {
 
 impl Handle {
     /// Ends everything in order; pods go on running.
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.node.shutdown();
         self.stop.send_replace(true);
         for task in [self.controllers, self.scheduler, self.serving] {
@@ -79,7 +79,8 @@ fn stopped(stop: &watch::Sender<bool>) -> impl Future<Output = ()> + Send + use<
 ///
 /// # Errors
 /// The first thing that stands in the way, and what to do about it.
-pub async fn start(config: &Config) -> Result<Handle, StartError> {
+pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
+    // Who is not root cannot make the data directory either.
     preflight::data_dir(&config.data_dir)?;
     preflight::machine(&config.data_dir)?;
     let address = SocketAddr::new(config.bind_address, config.https_port);
@@ -157,6 +158,8 @@ pub async fn start(config: &Config) -> Result<Handle, StartError> {
         },
         stopped(&stop),
     ));
+    // What comes now has no more rights than the policy gives.
+    access.ready().await;
     let scheduler = tokio::spawn(scheduler::run(
         api(user("system:kube-scheduler", &[]), "skiff/scheduler"),
         ambient.clone(),
@@ -171,7 +174,7 @@ pub async fn start(config: &Config) -> Result<Handle, StartError> {
 
     let health = server.health();
     let synced = access.clone();
-    health.add("rbac", Probe::Ready, move || match synced.is_synced() {
+    health.add("rbac", Probe::Ready, move || match synced.is_ready() {
         true => Ok(()),
         false => Err("roles and bindings are not read yet".into()),
     });
@@ -180,7 +183,6 @@ pub async fn start(config: &Config) -> Result<Handle, StartError> {
         let _ = durable.revision();
         Ok(())
     });
-    access.synced().await;
     wait_for_default_namespace(&loopback, &ambient).await;
     info!(%address, data_dir = %config.data_dir.display(), "the Kubernetes API is ready");
     Ok(Handle { stop, serving, controllers, scheduler, background, node, store })

@@ -17,15 +17,15 @@ use tokio::sync::Notify;
 use tracing::{info, warn};
 
 /// Services of all namespaces.
-pub const SERVICES: Resource = Resource::namespaced("", "v1", "services");
+pub(crate) const SERVICES: Resource = Resource::namespaced("", "v1", "services");
 /// EndpointSlices of all namespaces.
-pub const ENDPOINT_SLICES: Resource =
+pub(crate) const ENDPOINT_SLICES: Resource =
     Resource::namespaced("discovery.k8s.io", "v1", "endpointslices");
 /// The index of slices by the key of their Service.
-pub const BY_SERVICE: &str = "service";
+pub(crate) const BY_SERVICE: &str = "service";
 
 /// `namespace/name` of the Service that a slice belongs to.
-pub fn service_of(slice: &Cached<EndpointSlice>) -> Vec<String> {
+pub(crate) fn service_of(slice: &Cached<EndpointSlice>) -> Vec<String> {
     slice
         .meta
         .labels
@@ -37,14 +37,14 @@ pub fn service_of(slice: &Cached<EndpointSlice>) -> Vec<String> {
 
 /// The keys whose Service or slices changed since they were last taken.
 #[derive(Default)]
-pub struct Changed {
+pub(crate) struct Changed {
     keys: Mutex<BTreeSet<String>>,
     notify: Notify,
 }
 
 impl Changed {
     /// Collects changes of both informers from now on.
-    pub fn follow(
+    pub(crate) fn follow(
         services: &Informer<core::Service>,
         slices: &Informer<EndpointSlice>,
     ) -> Arc<Self> {
@@ -63,7 +63,7 @@ impl Changed {
     }
 
     /// Waits for a change and takes all keys there are.
-    pub async fn take(&self) -> BTreeSet<String> {
+    pub(crate) async fn take(&self) -> BTreeSet<String> {
         loop {
             let keys =
                 std::mem::take(&mut *self.keys.lock().unwrap_or_else(PoisonError::into_inner));
@@ -77,7 +77,7 @@ impl Changed {
 
 /// What the rules need to know of a Service; `None` where it has no address of
 /// its own (headless, ExternalName, not yet allocated).
-pub fn service(
+pub(crate) fn service(
     object: &core::Service,
     slices: &[Arc<Cached<EndpointSlice>>],
     node_name: &str,
@@ -166,7 +166,7 @@ fn protocol_name(text: &str) -> &str {
 }
 
 /// Keeps the kernel's rules equal to the API's Services until dropped.
-pub async fn run(informers: SharedInformers, proxy: Proxy, node_name: String) {
+pub(crate) async fn run(informers: SharedInformers, proxy: Proxy, node_name: String) {
     let services = informers.get::<core::Service>(Selection::all(SERVICES));
     let slices = informers.get::<EndpointSlice>(Selection::all(ENDPOINT_SLICES));
     slices.add_index(BY_SERVICE, service_of);
