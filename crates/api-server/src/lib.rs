@@ -21,6 +21,8 @@ mod path;
 mod respond;
 mod server;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod view;
 
 pub use body::Body;

@@ -43,7 +43,13 @@ pub(crate) async fn serve(
         None => spec.allows(verb),
     };
     let bare = spec.namespaced && path.namespace.is_empty();
-    if !served || (bare && !matches!(verb, "list" | "watch") && spec.stored) {
+    // One object is replaced and patched, a collection is created into.
+    let misplaced = match verb {
+        "update" | "patch" => path.name.is_empty(),
+        "create" => path.subresource.is_empty() && !path.name.is_empty(),
+        _ => false,
+    };
+    if !served || misplaced || (bare && !matches!(verb, "list" | "watch") && spec.stored) {
         return Err(method_not_allowed());
     }
     if !spec.namespaced && !path.namespace.is_empty() {

@@ -1,0 +1,200 @@
+//! A server in this process, and requests to it.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use api_registry::{
+    AdmitAll, Authenticator, Authorizer, BoxFuture, Credentials, Decision, Registry,
+    RequestAttributes, Sources, UserInfo,
+};
+use bytes::Bytes;
+use client::Transport;
+use futures_util::StreamExt;
+use http::{HeaderMap, Request};
+use serde_json::{Value, json};
+use store::MemoryStore;
+use tokio::sync::mpsc;
+
+use crate::{ApiServer, InProcess, Parts, Version};
+
+/// Everybody is who the token says; `admin` may do everything, others nothing
+/// but read `/version`.
+pub(super) struct Names;
+
+impl Authenticator for Names {
+    fn authenticate<'a>(
+        &'a self,
+        credentials: Credentials<'a>,
+    ) -> BoxFuture<'a, Result<Option<Arc<UserInfo>>, api_object::Status>> {
+        let user = credentials.bearer.map(|name| Arc::new(named(name)));
+        Box::pin(async move { Ok(user) })
+    }
+}
+
+impl Authorizer for Names {
+    fn authorize<'a>(&'a self, asked: &'a RequestAttributes) -> BoxFuture<'a, Decision> {
+        let public = asked.path == "/version" && !asked.resource_request;
+        let allowed = asked.user.name == "admin" || public;
+        let decision = match allowed {
+            true => Decision::Allow,
+            false => Decision::NoOpinion { reason: String::new() },
+        };
+        Box::pin(async move { decision })
+    }
+}
+
+pub(super) fn named(name: &str) -> UserInfo {
+    UserInfo { name: name.into(), ..UserInfo::default() }
+}
+
+/// An answer.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) code: u16,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Value,
+}
+
+impl Answer {
+    /// The texts of its `Warning` headers.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        self.headers
+            .get_all("warning")
+            .iter()
+            .map(|value| value.to_str().expect("text").to_owned())
+            .collect()
+    }
+
+    pub(super) fn at(&self, pointer: &str) -> &Value {
+        self.body.pointer(pointer).unwrap_or(&Value::Null)
+    }
+
+    pub(super) fn message(&self) -> &str {
+        self.body["message"].as_str().unwrap_or_default()
+    }
+}
+
+/// A server and who asks it.
+pub(super) struct Cluster {
+    pub(super) server: Arc<ApiServer>,
+    pub(super) transport: Arc<InProcess>,
+}
+
+pub(super) fn cluster() -> Cluster {
+    cluster_over(MemoryStore::default())
+}
+
+pub(super) fn cluster_over(store: MemoryStore) -> Cluster {
+    let now: Arc<dyn Fn() -> jiff::Timestamp + Send + Sync> =
+        Arc::new(|| "2026-01-01T00:00:00Z".parse().expect("a time"));
+    let count = AtomicU64::new(1);
+    let sources = Sources {
+        now: now.clone(),
+        random: Arc::new(move || u128::from(count.fetch_add(1, Ordering::Relaxed)) << 8),
+    };
+    let registry = Registry::new(Arc::new(store), Arc::new(AdmitAll), sources, 1);
+    let server = ApiServer::new(Parts {
+        catalogue: Arc::new(api_kinds::catalogue()),
+        registry: Arc::new(registry),
+        authenticator: Arc::new(Names),
+        authorizer: Arc::new(Names),
+        nodes: Arc::default(),
+        metrics: metrics::Table::new(),
+        version: Version::default(),
+        now,
+        address: "127.0.0.1:6443".into(),
+    });
+    let transport = server.transport(named("admin"));
+    Cluster { server, transport }
+}
+
+pub(super) const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
+pub(super) const PODS: &str = "/api/v1/namespaces/default/pods";
+
+pub(super) fn config_map(name: &str, data: Value) -> Value {
+    json!({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": name}, "data": data})
+}
+
+pub(super) fn pod(name: &str, node: &str) -> Value {
+    json!({
+        "kind": "Pod", "apiVersion": "v1", "metadata": {"name": name},
+        "spec": {"nodeName": node, "containers": [{"name": "c", "image": "i"}]},
+    })
+}
+
+impl Cluster {
+    pub(super) async fn send(&self, method: &str, path: &str, body: Value) -> Answer {
+        let media_type = match (method, &body) {
+            ("PATCH", Value::Array(_)) => "application/json-patch+json",
+            ("PATCH", _) => "application/merge-patch+json",
+            _ => "application/json",
+        };
+        self.send_as(method, path, &[("content-type", media_type)], body).await
+    }
+
+    pub(super) async fn send_as(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Value,
+    ) -> Answer {
+        let bytes = match body {
+            Value::Null => Bytes::new(),
+            body => Bytes::from(body.to_string()),
+        };
+        let mut request = Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(bytes).expect("a request");
+        let (head, body) = self.transport.send(request).await.expect("in process").into_parts();
+        let client::Body::Full(bytes) = body else { panic!("{path} is a stream") };
+        let body = serde_json::from_slice(&bytes)
+            .unwrap_or_else(|_| String::from_utf8_lossy(&bytes).into_owned().into());
+        Answer { code: head.status.as_u16(), headers: head.headers, body }
+    }
+
+    pub(super) async fn get(&self, path: &str) -> Answer {
+        self.send("GET", path, Value::Null).await
+    }
+
+    /// Creates, and expects that to work.
+    pub(super) async fn create(&self, path: &str, body: Value) -> Value {
+        let answer = self.send("POST", path, body).await;
+        assert_eq!(answer.code, 201, "{}", answer.body);
+        answer.body
+    }
+
+    /// The events of a watch as they come.
+    pub(super) async fn watch(&self, path: &str) -> mpsc::UnboundedReceiver<Value> {
+        let request = Request::get(path).body(Bytes::new()).expect("a request");
+        let response = self.transport.send(request).await.expect("in process");
+        let status = response.status();
+        let client::Body::Stream(mut chunks) = response.into_body() else {
+            panic!("{path} is no stream: {status}")
+        };
+        let (sender, receiver) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Some(chunk) = chunks.next().await {
+                let chunk = chunk.expect("in process");
+                for line in chunk.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+                    let event = serde_json::from_slice(line).expect("whole lines");
+                    if sender.send(event).is_err() {
+                        return;
+                    }
+                }
+            }
+        });
+        receiver
+    }
+}
+
+/// `ADDED a`, `BOOKMARK `, …
+pub(super) async fn told(events: &mut mpsc::UnboundedReceiver<Value>) -> String {
+    let event = events.recv().await.expect("an event");
+    let name = event.pointer("/object/metadata/name").and_then(Value::as_str).unwrap_or_default();
+    format!("{} {name}", event["type"].as_str().expect("a type"))
+}
