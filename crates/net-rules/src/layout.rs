@@ -330,6 +330,17 @@ pub(crate) fn items(config: &Config, family: Family) -> Vec<Item> {
     for network in services {
         rule("refuse", &[&l.in_network(l.daddr, network, false), &[jump(REJECT)]]);
     }
+    // A reset for TCP: the node's own packets are on their way to `lo`, by the
+    // service route, and the kernel sends no ICMP error back from there. The
+    // node's own UDP senders get EPERM from the drop instead.
+    rule(
+        REJECT,
+        &[&[
+            Expr::Meta { key: MetaKey::L4Proto, to: Reg(0) },
+            Expr::Compare { op: Cmp::Eq, from: Reg(0), data: vec![6] },
+            Expr::Reject(Reject::TcpReset),
+        ]],
+    );
     rule(REJECT, &[&[Expr::Reject(Reject::PortUnreachable(family))]]);
     items
 }

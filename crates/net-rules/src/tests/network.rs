@@ -1,1 +1,432 @@
+//! Stories with real packets, in namespaces that play a node, its pods, a router
+//! and a machine outside.
 
+use super::*;
+use netlink::netns::{self, Netns};
+use netlink::{host, pod_link};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+const NODE: &str = "192.0.2.1";
+const NODE_V6: &str = "2001:db8::1";
+const OUTSIDE: &str = "203.0.113.1";
+const PODS: [[&str; 2]; 3] =
+    [["10.42.0.5", "fd42::5"], ["10.42.0.6", "fd42::6"], ["10.42.0.7", "fd42::7"]];
+const WEB: &str = "10.43.0.5:80";
+
+/// Everything goes with this value: namespaces hold links and rules.
+struct World {
+    node: Netns,
+    /// Held for what is in it.
+    _router: Netns,
+    outside: Netns,
+    pods: [Netns; 3],
+}
+
+fn link(netns: &Netns, host_ifname: &str, addresses: &[&str]) -> pod_link::PodLink {
+    pod_link::PodLink {
+        netns_path: netns.path(),
+        host_ifname: host_ifname.into(),
+        pod_ifname: "eth0".into(),
+        addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
+        mtu: 1500,
+    }
+}
+
+impl World {
+    fn new() -> Option<Self> {
+        let made = Netns::new();
+        if made.is_err() && std::fs::metadata("/proc/1/ns/net").is_err() {
+            eprintln!("skipped: making network namespaces needs root");
+            return None;
+        }
+        let node = made.unwrap();
+        let new = || Netns::new().unwrap();
+        let (router, outside, pods) = (new(), new(), [new(), new(), new()]);
+        // The router sees the node and the machine outside as its "pods".
+        router
+            .within(|| {
+                host::enable_forwarding(false).unwrap();
+                pod_link::ensure(&link(&node, "node", &[NODE, NODE_V6])).unwrap();
+                pod_link::ensure(&link(&outside, "outside", &[OUTSIDE])).unwrap();
+            })
+            .unwrap();
+        node.within(|| {
+            host::ensure_loopback().unwrap();
+            host::enable_forwarding(true).unwrap();
+            for (n, (pod, addresses)) in pods.iter().zip(PODS).enumerate() {
+                let name = pod_link::host_ifname(&n.to_string());
+                pod_link::ensure(&link(pod, &name, &addresses)).unwrap();
+            }
+            let node_ip = host::node_addresses().unwrap();
+            assert_eq!(node_ip, [NODE, NODE_V6].map(|ip| ip.parse::<IpAddr>().unwrap()));
+            for (network, len) in config().service_networks {
+                let source = node_ip.iter().find(|ip| ip.is_ipv4() == network.is_ipv4());
+                host::ensure_service_route(network, len, source.copied()).unwrap();
+            }
+        })
+        .unwrap();
+        Some(World { node, _router: router, outside, pods })
+    }
+
+    fn proxy(&self, services: &[(&str, Service)]) -> Proxy {
+        let mut proxy = self.node.within(|| Proxy::open(config()).unwrap()).unwrap();
+        proxy.reconcile(table(services)).unwrap();
+        proxy
+    }
+
+    /// A server in each pod, and one outside.
+    fn servers(&self) -> Vec<TcpServer> {
+        let pods = self.pods.iter().zip(["a", "b", "c"]);
+        let mut servers: Vec<TcpServer> =
+            pods.map(|(pod, name)| TcpServer::start(pod, name)).collect();
+        servers.push(TcpServer::start(&self.outside, "outside"));
+        servers
+    }
+}
+
+fn name(name: &str) -> ServiceName {
+    ServiceName { namespace: "default".into(), name: name.into() }
+}
+
+fn table(services: &[(&str, Service)]) -> BTreeMap<ServiceName, Service> {
+    services.iter().map(|(n, s)| (name(n), s.clone())).collect()
+}
+
+fn set(proxy: &mut Proxy, service: Option<Service>) -> Summary {
+    proxy.apply(vec![(name("web"), service)]).unwrap()
+}
+
+/// Says its name and the client's address to everybody, until dropped.
+struct TcpServer {
+    netns: PathBuf,
+    ended: Arc<AtomicBool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl TcpServer {
+    fn start(netns: &Netns, name: &'static str) -> Self {
+        let listener = netns.within(|| {
+            host::ensure_loopback().unwrap();
+            TcpListener::bind("[::]:8080").unwrap()
+        });
+        let listener = listener.unwrap();
+        let ended = Arc::new(AtomicBool::new(false));
+        let flag = ended.clone();
+        let thread = std::thread::spawn(move || {
+            while let Ok((mut stream, peer)) = listener.accept() {
+                if flag.load(Ordering::SeqCst) {
+                    return;
+                }
+                let _ = write!(stream, "{name} {}", peer.ip().to_canonical());
+            }
+        });
+        TcpServer { netns: netns.path(), ended, thread: Some(thread) }
+    }
+}
+
+impl Drop for TcpServer {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::SeqCst);
+        let _ = netns::within(&self.netns, || TcpStream::connect("127.0.0.1:8080"));
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
+    }
+}
+
+fn ask_here(target: &str) -> io::Result<String> {
+    let target: SocketAddr = target.parse().unwrap();
+    let mut stream = TcpStream::connect_timeout(&target, Duration::from_secs(3))?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    Ok(text)
+}
+
+fn ask(from: &Netns, target: &str) -> io::Result<String> {
+    from.within(|| ask_here(target)).unwrap()
+}
+
+/// Who answers, over many connections.
+fn spread(from: &Netns, target: &str) -> BTreeSet<String> {
+    let answers = from.within(|| (0..60).map(|_| ask_here(target).unwrap()).collect::<Vec<_>>());
+    answers.unwrap().into_iter().map(|a| a.split(' ').next().unwrap().to_owned()).collect()
+}
+
+fn refused(from: &Netns, target: &str) {
+    let error = ask(from, target).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{target}: {error}");
+}
+
+#[test]
+fn a_cluster_ip_is_reached_from_pods_and_from_the_node() {
+    let Some(world) = World::new() else { return };
+    let _servers = world.servers();
+    let mut both = service(&[PODS[0][0], PODS[1][0], PODS[0][1], PODS[1][1]]);
+    both.cluster_ips.push("fd43::5".parse().unwrap());
+    let mut proxy = world.proxy(&[("web", both)]);
+    let two = BTreeSet::from(["a".to_owned(), "b".to_owned()]);
+    for target in [WEB, "[fd43::5]:80"] {
+        assert_eq!(spread(&world.pods[2], target), two, "{target}");
+        assert_eq!(spread(&world.pods[0], target), two, "{target}: also to itself");
+    }
+    assert_eq!(spread(&world.node, WEB), two);
+    // A pod sees the other pod's own address; its own it sees as the node's.
+    assert_eq!(ask(&world.pods[2], "10.42.0.5:8080").unwrap(), "a 10.42.0.7");
+    set(&mut proxy, Some(service(&[PODS[0][0]])));
+    assert_eq!(ask(&world.pods[2], WEB).unwrap(), "a 10.42.0.7");
+    assert_eq!(ask(&world.pods[0], WEB).unwrap(), format!("a {NODE}"));
+    assert_eq!(ask(&world.node, WEB).unwrap(), format!("a {NODE}"));
+
+    for from in [&world.pods[2], &world.node] {
+        refused(from, "10.43.0.5:81");
+        refused(from, "10.43.99.99:80");
+    }
+    set(&mut proxy, Some(service(&[])));
+    refused(&world.pods[2], WEB);
+    refused(&world.node, WEB);
+    set(&mut proxy, Some(service(&[PODS[1][0]])));
+    assert_eq!(ask(&world.pods[2], WEB).unwrap(), "b 10.42.0.7");
+    set(&mut proxy, None);
+    refused(&world.pods[2], WEB);
+}
+
+#[test]
+fn what_leaves_the_cluster_is_masqueraded_and_what_is_spoofed_is_dropped() {
+    let Some(world) = World::new() else { return };
+    let _servers = world.servers();
+    let _proxy = world.proxy(&[]);
+    let outside = format!("{OUTSIDE}:8080");
+    assert_eq!(ask(&world.pods[0], &outside).unwrap(), format!("outside {NODE}"));
+    assert_eq!(ask(&world.pods[0], "10.42.0.6:8080").unwrap(), "b 10.42.0.5");
+
+    let receiver = world.pods[1].within(|| UdpSocket::bind("10.42.0.6:9").unwrap()).unwrap();
+    receiver.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    world.pods[0]
+        .within(|| {
+            host::ensure_local_addresses(&["10.42.0.99".parse().unwrap()]).unwrap();
+            for (source, word) in [("10.42.0.99:0", b"false"), ("10.42.0.5:0", b"truth")] {
+                UdpSocket::bind(source).unwrap().send_to(word, "10.42.0.6:9").unwrap();
+            }
+        })
+        .unwrap();
+    let mut word = [0; 5];
+    let (_, from) = receiver.recv_from(&mut word).unwrap();
+    assert_eq!((&word, from.ip()), (b"truth", "10.42.0.5".parse().unwrap()));
+}
+
+#[test]
+fn endpoints_change_without_a_failed_connection() {
+    let Some(world) = World::new() else { return };
+    let _servers = world.servers();
+    let mut proxy = world.proxy(&[("web", service(&[PODS[0][0]]))]);
+    let done = AtomicBool::new(false);
+    let steps: [&[usize]; 6] = [&[0, 1], &[1], &[1, 2], &[0, 1, 2], &[2], &[0]];
+    std::thread::scope(|scope| {
+        let client = scope.spawn(|| {
+            world.pods[2].within(|| {
+                let mut count = 0;
+                while !done.load(Ordering::SeqCst) {
+                    ask_here(WEB).unwrap();
+                    count += 1;
+                }
+                count
+            })
+        });
+        for _ in 0..50 {
+            for step in steps {
+                let ips: Vec<&str> = step.iter().map(|n| PODS[*n][0]).collect();
+                set(&mut proxy, Some(service(&ips)));
+            }
+        }
+        done.store(true, Ordering::SeqCst);
+        let count: usize = client.join().unwrap().unwrap();
+        assert!(count > 50, "{count} connections");
+    });
+}
+
+#[test]
+fn clients_stay_with_their_endpoint_while_it_lives() {
+    let Some(world) = World::new() else { return };
+    let _servers = world.servers();
+    let with = |endpoints: &[&str]| Service {
+        affinity: Some(Duration::from_secs(10800)),
+        ..service(endpoints)
+    };
+    let all: Vec<&str> = PODS.iter().map(|p| p[0]).collect();
+    let mut proxy = world.proxy(&[("web", with(&all))]);
+    let first = spread(&world.node, WEB);
+    assert_eq!(first.len(), 1, "{first:?}");
+    // Another one comes and goes: nothing changes for the client. Its own goes:
+    // it is sent elsewhere, and stays there.
+    let mine = ["a", "b", "c"].iter().position(|n| first.contains(*n)).unwrap();
+    let others: Vec<&str> = all.iter().copied().filter(|ip| *ip != all[mine]).collect();
+    set(&mut proxy, Some(with(&[all[mine], others[0]])));
+    assert_eq!(spread(&world.node, WEB), first);
+    set(&mut proxy, Some(with(&others)));
+    let second = spread(&world.node, WEB);
+    assert!(second.len() == 1 && second != first, "{first:?} then {second:?}");
+    // The proxy's next life remembers them too.
+    drop(proxy);
+    let mut proxy = world.proxy(&[("web", with(&all))]);
+    assert_eq!(spread(&world.node, WEB), second);
+    set(&mut proxy, None);
+    refused(&world.node, WEB);
+}
+
+#[test]
+fn udp_clients_follow_their_service() {
+    let Some(world) = World::new() else { return };
+    let udp = |endpoints: &[&str]| {
+        let mut service = service(endpoints);
+        service.ports[0].protocol = Protocol::Udp;
+        service
+    };
+    let mut proxy = world.proxy(&[("web", udp(&[]))]);
+    // Nobody there: both are told at once.
+    for (from, kind) in
+        [(&world.pods[2], ErrorKind::ConnectionRefused), (&world.node, ErrorKind::PermissionDenied)]
+    {
+        let told = from.within(|| {
+            let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+            socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+            socket.connect(WEB).unwrap();
+            socket.send(b"hello").and_then(|_| socket.recv(&mut [0; 8])).unwrap_err().kind()
+        });
+        assert_eq!(told.unwrap(), kind);
+    }
+    set(&mut proxy, Some(udp(&[PODS[0][0]])));
+    let bind =
+        |n: usize| world.pods[n].within(|| UdpSocket::bind((PODS[n][0], 8080)).unwrap()).unwrap();
+    let servers = [bind(0), bind(1)];
+    let client = world.pods[2].within(|| UdpSocket::bind("10.42.0.7:5000").unwrap()).unwrap();
+    for socket in servers.iter().chain([&client]) {
+        socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    }
+    let arrives_at = |server: &UdpSocket| {
+        client.send_to(b"hello", WEB).unwrap();
+        let mut buffer = [0; 8];
+        let (n, from) = server.recv_from(&mut buffer).unwrap();
+        assert_eq!(&buffer[..n], b"hello");
+        server.send_to(b"yes", from).unwrap();
+        let (n, from) = client.recv_from(&mut buffer).unwrap();
+        assert_eq!((&buffer[..n], from.to_string().as_str()), (&b"yes"[..], WEB));
+    };
+    arrives_at(&servers[0]);
+    arrives_at(&servers[0]);
+    // The same socket and port: only forgetting the connection moves it.
+    assert_eq!(set(&mut proxy, Some(udp(&[PODS[1][0]]))).conntrack_deleted, 1);
+    arrives_at(&servers[1]);
+    assert_eq!(set(&mut proxy, Some(udp(&[PODS[1][0], PODS[0][0]]))).conntrack_deleted, 0);
+    arrives_at(&servers[1]);
+    drop(proxy);
+    let _proxy = world.proxy(&[("web", udp(&[PODS[0][0]]))]);
+    arrives_at(&servers[0]);
+}
+
+#[test]
+fn node_ports_are_reached_from_outside() {
+    let Some(world) = World::new() else { return };
+    let _servers = world.servers();
+    let port = format!("{NODE}:30080");
+    let mut service = service(&[PODS[0][0]]);
+    service.ports[0].node_port = Some(30080);
+    service.external_ips = vec!["198.51.100.7".parse().unwrap()];
+    let mut proxy = world.proxy(&[("web", service.clone())]);
+    assert_eq!(ask(&world.outside, &port).unwrap(), format!("a {NODE}"));
+    assert_eq!(ask(&world.node, &port).unwrap(), format!("a {NODE}"));
+    assert_eq!(ask(&world.pods[1], &port).unwrap(), format!("a {NODE}"));
+    assert_eq!(ask(&world.pods[1], "198.51.100.7:80").unwrap(), format!("a {NODE}"));
+    // Kept on the node, the client's address stays.
+    service.external_policy = TrafficPolicy::Local;
+    set(&mut proxy, Some(service.clone()));
+    assert_eq!(ask(&world.outside, &port).unwrap(), format!("a {OUTSIDE}"));
+    // The endpoint is elsewhere: silence. Nowhere: a word.
+    service.ports[0].endpoints[0].local = false;
+    set(&mut proxy, Some(service.clone()));
+    let silent = world.outside.within(|| {
+        TcpStream::connect_timeout(&port.parse().unwrap(), Duration::from_millis(300))
+            .unwrap_err()
+            .kind()
+    });
+    assert_eq!(silent.unwrap(), ErrorKind::TimedOut);
+    service.ports[0].endpoints.clear();
+    set(&mut proxy, Some(service));
+    refused(&world.outside, &port);
+}
+
+#[test]
+fn the_next_life_finds_what_is_there_and_changes_the_rest() {
+    let Some(world) = World::new() else { return };
+    let _servers = world.servers();
+    let services = [("web", service(&[PODS[0][0]]))];
+    let open = || world.node.within(|| Proxy::open(config()).unwrap()).unwrap();
+    let first = open().reconcile(table(&services)).unwrap();
+    assert!(first.replaced && first.added == 3);
+    assert_eq!(open().reconcile(table(&services)).unwrap(), Summary::default());
+    let changed = [("web", service(&[PODS[1][0]]))];
+    let second = open().reconcile(table(&changed)).unwrap();
+    assert_eq!((second.replaced, second.added, second.deleted), (false, 2, 2));
+    assert_eq!(ask(&world.pods[2], WEB).unwrap(), "b 10.42.0.7");
+    // Another configuration is another layout.
+    let other = Config { node_local: Vec::new(), ..config() };
+    let mut proxy = world.node.within(|| Proxy::open(other).unwrap()).unwrap();
+    assert!(proxy.reconcile(table(&changed)).unwrap().replaced);
+    assert_eq!(ask(&world.pods[2], WEB).unwrap(), "b 10.42.0.7");
+
+    world.node.within(|| killall("skiff").unwrap()).unwrap();
+    world.node.within(|| killall("skiff").unwrap()).unwrap();
+    assert!(ask(&world.pods[2], WEB).is_err());
+}
+
+#[test]
+fn two_services_that_claim_one_address_do_not_harm_each_other() {
+    let Some(world) = World::new() else { return };
+    let _servers = world.servers();
+    let mut proxy = world.proxy(&[("web", service(&[PODS[1][0]]))]);
+    proxy.apply(vec![(name("again"), Some(service(&[PODS[0][0]])))]).unwrap();
+    assert!(ask(&world.pods[2], WEB).is_ok());
+    proxy.apply(vec![(name("again"), None)]).unwrap();
+    assert_eq!(ask(&world.pods[2], WEB).unwrap(), "b 10.42.0.7");
+}
+
+/// Not a promise but a figure: `cargo test -p net-rules load -- --nocapture`.
+#[test]
+fn load_of_many_services() {
+    let Some(world) = World::new() else { return };
+    for count in [1000_u32, 10_000] {
+        world.node.within(|| killall("skiff").unwrap()).unwrap();
+        let services: BTreeMap<ServiceName, Service> = (0..count)
+            .map(|n| {
+                let ip = |base: u32| IpAddr::from((base + n).to_be_bytes());
+                let mut service = service(&[PODS[0][0], PODS[1][0], PODS[2][0]]);
+                service.cluster_ips = vec![ip(0x0a2b_0100)];
+                (name(&format!("s{n}")), service)
+            })
+            .collect();
+        let mut proxy = world.node.within(|| Proxy::open(config()).unwrap()).unwrap();
+        let start = std::time::Instant::now();
+        let summary = proxy.reconcile(services.clone()).unwrap();
+        let load = start.elapsed();
+        let mut again = world.node.within(|| Proxy::open(config()).unwrap()).unwrap();
+        let start = std::time::Instant::now();
+        assert_eq!(again.reconcile(services).unwrap(), Summary::default());
+        let adopt = start.elapsed();
+        let start = std::time::Instant::now();
+        let changes: Vec<_> =
+            (0..100).map(|n| (name(&format!("s{n}")), Some(service(&[])))).collect();
+        for change in changes {
+            again.apply(vec![change]).unwrap();
+        }
+        let one = start.elapsed() / 100;
+        println!(
+            "{count} services: {} elements in {load:?}, adopted in {adopt:?}, a change {one:?}",
+            summary.added
+        );
+    }
+}
