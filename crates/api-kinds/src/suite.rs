@@ -280,3 +280,44 @@ fn compare(sample: &Value, decoded: &Value, path: &str, out: &mut Vec<String>) {
         (a, b) => out.push(format!("{path}: {a} became {b}")),
     }
 }
+
+#[test]
+fn open_api_documents_refer_to_what_they_have() {
+    use api_schema::openapi;
+    fn references(value: &Value, out: &mut Vec<String>) {
+        match value {
+            Value::Object(map) => {
+                out.extend(map.get("$ref").and_then(Value::as_str).map(str::to_owned));
+                map.values().for_each(|value| references(value, out));
+            }
+            Value::Array(list) => list.iter().for_each(|value| references(value, out)),
+            _ => {}
+        }
+    }
+    let rows = catalogue().all();
+    let mut documents = vec![("v2".to_owned(), openapi::v2(&rows, "v1.37.0"), "/definitions/")];
+    for (path, group, version) in openapi::v3_paths(&rows) {
+        let document = openapi::v3(&rows, &group, &version, "v1.37.0").expect("served");
+        documents.push((path, document, "/components/schemas/"));
+    }
+    for (path, document, prefix) in documents {
+        let mut all = Vec::new();
+        references(&document, &mut all);
+        assert!(all.len() > 10, "{path}");
+        for reference in all {
+            let name = reference.strip_prefix('#').and_then(|rest| rest.strip_prefix(prefix));
+            let pointer = format!("{prefix}{}", name.expect("a schema of this document"));
+            assert!(document.pointer(&pointer).is_some(), "{path}: {reference}");
+        }
+    }
+    // What kubectl looks for before it leaves validation to the server.
+    let core = openapi::v3(&rows, "", "v1", "v1.37.0").expect("served");
+    let patch = &core["paths"]["/api/v1/namespaces/{namespace}/pods/{name}"]["patch"];
+    assert_eq!(patch["x-kubernetes-group-version-kind"]["kind"], "Pod");
+    let names = patch["parameters"].as_array().expect("a list");
+    assert!(names.iter().any(|parameter| parameter["name"] == "fieldValidation"));
+    // And for making a strategic merge patch itself.
+    let spec = &core["components"]["schemas"]["io.k8s.api.core.v1.PodSpec"]["properties"];
+    assert_eq!(spec["containers"]["x-kubernetes-patch-merge-key"], "name");
+    assert_eq!(spec["volumes"]["x-kubernetes-patch-strategy"], "merge,retainKeys");
+}
