@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 use crate::{
     admission,
-    authentication::TokenCache,
+    authentication::{CertificateCache, TokenCache},
     authorization, follow,
     service::{Allocators, Range},
     state::{SOURCES, State},
@@ -62,6 +62,7 @@ pub struct Access {
     /// Rises with every change of a role or binding, for the aggregation.
     pub(crate) policy_changed: watch::Sender<u64>,
     pub(crate) tokens: TokenCache,
+    pub(crate) certificates: CertificateCache,
     pub(crate) allocators: Allocators,
 }
 
@@ -88,6 +89,7 @@ impl Access {
             accounts_changed: watch::Sender::new(0),
             policy_changed: watch::Sender::new(0),
             tokens: TokenCache::default(),
+            certificates: CertificateCache::default(),
             allocators,
         })
     }

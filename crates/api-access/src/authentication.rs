@@ -24,10 +24,15 @@ use crate::{
 const DELETED_LEEWAY_SECONDS: i64 = 60;
 const CACHED_MAX: usize = 1024;
 
-/// Tokens whose signature was verified. What they are bound to is looked up at
-/// every use; the signature costs more than the rest of a small request.
+/// Tokens whose signature was verified, by their SHA-256. What they are bound
+/// to is looked up at every use; the signature costs more than the rest of a
+/// small request.
 #[derive(Default)]
 pub(crate) struct TokenCache(Mutex<HashMap<[u8; 32], Arc<Claims>>>);
+
+/// Certificates that were read: their user and their last second.
+#[derive(Default)]
+pub(crate) struct CertificateCache(Mutex<HashMap<Box<[u8]>, (Arc<UserInfo>, i64)>>);
 
 impl Access {
     pub(crate) async fn identify(
@@ -35,10 +40,13 @@ impl Access {
         credentials: Credentials<'_>,
     ) -> Result<Option<Arc<UserInfo>>, Status> {
         if let Some(der) = credentials.certificate {
-            let peer = PeerIdentity::from_der(der).map_err(unauthorized)?;
+            let (user, not_after) = self.certificate(der).map_err(unauthorized)?;
+            if self.now().as_second() > not_after {
+                return Err(unauthorized("the certificate has expired".into()));
+            }
             // A certificate without a name identifies nobody.
-            if !peer.common_name.is_empty() {
-                return Ok(Some(Arc::new(certificate_user(peer))));
+            if !user.name.is_empty() {
+                return Ok(Some(user));
             }
         }
         let Some(token) = credentials.bearer.map(str::trim).filter(|token| !token.is_empty())
@@ -49,6 +57,21 @@ impl Access {
         let audience = std::slice::from_ref(&self.settings.issuer);
         let (user, _) = self.token_user(token, audience).await.map_err(unauthorized)?;
         Ok(Some(Arc::new(user)))
+    }
+
+    fn certificate(&self, der: &[u8]) -> Result<(Arc<UserInfo>, i64), String> {
+        let mut cache = self.certificates.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = cache.get(der) {
+            return Ok(found.clone());
+        }
+        let peer = PeerIdentity::from_der(der)?;
+        let not_after = peer.not_after;
+        let found = (Arc::new(certificate_user(peer)), not_after);
+        if cache.len() >= CACHED_MAX {
+            cache.clear();
+        }
+        cache.insert(der.into(), found.clone());
+        Ok(found)
     }
 
     /// The user of a token and those of `audiences` it is for. The error is

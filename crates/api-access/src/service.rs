@@ -1,6 +1,8 @@
 //! What Services get: address families, cluster addresses, node ports. An
 //! address is handed out under one lock, reserved until the write is settled,
-//! and owned by the Service's uid once the Service is seen.
+//! and owned by the Service's uid once the Service is seen. The lock is this
+//! server's: before a second server may admit Services, reservations must go
+//! through the store.
 
 mod allocators;
 mod families;

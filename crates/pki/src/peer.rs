@@ -14,6 +14,9 @@ pub struct PeerIdentity {
     pub organizations: Vec<String>,
     /// SHA-256 of the certificate in lower-case hex.
     pub fingerprint: String,
+    /// The last second of validity, in Unix time. TLS looks at it during the
+    /// handshake only, and connections live long.
+    pub not_after: i64,
 }
 
 impl PeerIdentity {
@@ -36,6 +39,7 @@ impl PeerIdentity {
             common_name: subject.iter_common_name().find_map(text).unwrap_or_default(),
             organizations: subject.iter_organization().filter_map(text).collect(),
             fingerprint: hex(&sha256(der)),
+            not_after: parsed.validity().not_after.timestamp(),
         }
     }
 }

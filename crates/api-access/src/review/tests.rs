@@ -186,3 +186,40 @@ fn access_reviews() {
     assert_eq!(status["incomplete"], false);
     assert_eq!(access_review::rules(&state, &node_user("pi"), "default")["incomplete"], true);
 }
+
+#[tokio::test]
+async fn certificates_are_users_until_they_expire() {
+    let world = world();
+    let dir = tempfile::tempdir().expect("directory");
+    let names = pki::Names {
+        node_name: "pi".into(),
+        cluster_domain: "cluster.local".into(),
+        ..pki::Names::default()
+    };
+    let login = async |made: jiff::Timestamp, name| {
+        let keys = dir.path().join(made.to_string());
+        let (keys, _) = pki::Pki::open(&keys, &names, made).expect("keys");
+        let certificate = keys.leaf(name).current().certified.cert[0].to_vec();
+        let credentials = Credentials { bearer: None, certificate: Some(&certificate) };
+        for _ in 0..2 {
+            world.access.authenticate(credentials.clone()).await?;
+        }
+        world.access.authenticate(credentials).await
+    };
+    let now = crate::testing::now();
+    let admin = login(now, pki::CertificateName::Admin).await.expect("valid").expect("somebody");
+    assert_eq!(admin.name, "system:admin");
+    assert_eq!(admin.groups, ["system:masters", "system:authenticated"]);
+    assert!(
+        admin.extra["authentication.kubernetes.io/credential-id"][0].starts_with("X509SHA256=")
+    );
+    let node = login(now, pki::CertificateName::Node).await.expect("valid").expect("somebody");
+    assert_eq!(
+        (node.name.as_str(), &node.groups[..1]),
+        ("system:node:pi", &["system:nodes".to_owned()][..])
+    );
+    let old = now - std::time::Duration::from_secs(366 * 24 * 60 * 60);
+    assert_eq!(login(old, pki::CertificateName::Admin).await.expect_err("expired").code, 401);
+    let junk = Credentials { bearer: None, certificate: Some(b"junk") };
+    assert_eq!(world.access.authenticate(junk).await.expect_err("junk").code, 401);
+}
