@@ -11,6 +11,7 @@ mod kubeconfig;
 pub(crate) mod network;
 pub(crate) mod node;
 mod preflight;
+mod role;
 mod service_proxy;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -171,6 +172,9 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
     let node =
         node::start(config, &node_ips, api(node_user, "skiff/node"), ambient.clone()).await?;
     nodes.insert(&config.node_name, Arc::new(node.clone()));
+
+    let role = role::run(loopback.clone(), ambient.clone(), config.node_name.clone());
+    background.push(tokio::spawn(role));
 
     let health = server.health();
     let synced = access.clone();

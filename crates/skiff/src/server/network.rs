@@ -100,7 +100,14 @@ pub(super) fn addresses(config: &Config) -> Result<Vec<IpAddr>, StartError> {
     if !config.node_ips.is_empty() {
         return Ok(config.node_ips.clone());
     }
-    let found = netlink::host::node_addresses()?;
+    // Of the families that pods have, and in their order: the first address is
+    // the one that others are told.
+    let all = netlink::host::node_addresses()?;
+    let of_family = |cidr: &Cidr| {
+        let ipv4 = cidr.network.is_ipv4();
+        all.iter().copied().filter(move |ip| ip.is_ipv4() == ipv4).collect::<Vec<_>>()
+    };
+    let found: Vec<IpAddr> = config.cluster_cidrs.iter().flat_map(of_family).collect();
     if found.is_empty() {
         return Err(
             "this machine has no address yet: connect its network, or name one with --node-ip"
