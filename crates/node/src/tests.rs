@@ -29,6 +29,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 fn inside(name: &str) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         netlink::host::ensure_loopback().expect("a loopback");
+        // Connections to pods come from the node's address.
+        let added =
+            Command::new("ip").args(["address", "add", "10.99.0.1/32", "dev", "lo"]).status();
+        assert!(added.is_ok_and(|status| status.success()), "the story needs iproute2");
         return true;
     }
     if !rustix::process::geteuid().is_root() {
@@ -130,7 +134,7 @@ impl Bed {
             kubelet_dir: path("kubelet"),
             log_dir: path("log"),
             pod_cidrs: PodCidrs::Fixed(vec!["10.66.0.0/24".parse().expect("a network")]),
-            ..NodeConfig::new("n1", path("node"), vec!["127.0.0.1".parse().expect("ip")])
+            ..NodeConfig::new("n1", path("node"), vec!["10.99.0.1".parse().expect("ip")])
         };
         let images = Arc::new(Busybox(path("image")));
         Node::start(config, self.cluster.api(), runtime, images, Ambient::system()).expect("a node")
@@ -141,7 +145,8 @@ impl Bed {
         let mut spec = spec;
         spec["nodeName"] = "n1".into();
         for list in ["containers", "initContainers"] {
-            for container in spec[list].as_array_mut().into_iter().flatten() {
+            for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten()
+            {
                 if container.get("image").is_none() {
                     container["image"] = "busybox".into();
                 }
