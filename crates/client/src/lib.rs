@@ -21,6 +21,8 @@ mod queue;
 mod reconcile;
 mod reflect;
 mod shared;
+#[cfg(test)]
+mod story;
 mod transport;
 
 pub use ambient::{Ambient, Backoff};

@@ -33,6 +33,7 @@ struct Bootstrap {
     api: Api,
     namespaces: Informer<MetaOnly>,
     services: Informer<Kept>,
+    dns: Informer<MetaOnly>,
     slices: Informer<Kept>,
     context: Context,
 }
@@ -45,6 +46,9 @@ pub(crate) async fn run(context: Context) {
         services: context
             .informers
             .get(Selection::all(SERVICES).namespace("default").fields("metadata.name=kubernetes")),
+        dns: context.informers.get(
+            Selection::all(SERVICES).namespace("kube-system").fields("metadata.name=kube-dns"),
+        ),
         slices: context.informers.get(
             Selection::all(ENDPOINT_SLICES).namespace("default").fields("metadata.name=kubernetes"),
         ),
@@ -62,9 +66,12 @@ pub(crate) async fn run(context: Context) {
     let keys = queue.clone();
     controller.services.on_change(move |_| keys.add(KEY.to_owned()));
     let keys = queue.clone();
+    controller.dns.on_change(move |_| keys.add(KEY.to_owned()));
+    let keys = queue.clone();
     controller.slices.on_change(move |_| keys.add(KEY.to_owned()));
     controller.namespaces.wait_synced().await;
     controller.services.wait_synced().await;
+    controller.dns.wait_synced().await;
     controller.slices.wait_synced().await;
     reconcile_loop("bootstrap", queue, 1, move |_| {
         let controller = controller.clone();
@@ -85,7 +92,8 @@ impl Bootstrap {
         if let Some(kubernetes) = &self.context.settings.kubernetes_service {
             self.kubernetes(kubernetes).await?;
         }
-        if let Some(address) = self.context.settings.cluster_dns {
+        let dns = self.context.settings.cluster_dns;
+        if let Some(address) = dns.filter(|_| self.dns.is_empty()) {
             self.create(SERVICES, "kube-system", &dns_service(address)).await?;
         }
         Ok(None)
