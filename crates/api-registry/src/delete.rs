@@ -3,6 +3,7 @@
 use api_object::{Status, time};
 use api_schema::tree;
 use bytes::Bytes;
+use futures_util::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use store::{CommitError, Item, Txn};
@@ -19,6 +20,7 @@ use crate::{
 };
 
 const TRIES: usize = 32;
+const DELETIONS_AT_ONCE: usize = 32;
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
 
@@ -149,8 +151,7 @@ impl Registry {
     ) -> Result<Listed, Status> {
         Selection::new(&request.spec, list, "")?;
         let mut listed = self.list(request, list).await?;
-        let mut deleted = Vec::with_capacity(listed.items.len());
-        for bytes in std::mem::take(&mut listed.items) {
+        let deletions = std::mem::take(&mut listed.items).into_iter().map(|bytes| async move {
             let object = api_object::Object::parse(bytes.clone()).map_err(Status::internal)?;
             let one = Request {
                 namespace: object.meta.namespace,
@@ -158,12 +159,18 @@ impl Registry {
                 ..request.clone()
             };
             match self.delete(&one, options).await {
-                Ok(done) if done.gone => deleted.push(bytes),
-                Ok(done) => deleted.push(done.bytes),
+                Ok(done) if done.gone => Ok(Some(bytes)),
+                Ok(done) => Ok(Some(done.bytes)),
                 // Somebody else was faster, which is what was wanted.
-                Err(status) if status.code == 404 => {}
-                Err(status) => return Err(status),
+                Err(status) if status.code == 404 => Ok(None),
+                Err(status) => Err(status),
             }
+        });
+        // Several at once, so that their commits share a batch of the store.
+        let mut results = futures_util::stream::iter(deletions).buffered(DELETIONS_AT_ONCE);
+        let mut deleted = Vec::new();
+        while let Some(result) = results.next().await {
+            deleted.extend(result?);
         }
         Ok(Listed { items: deleted, ..listed })
     }

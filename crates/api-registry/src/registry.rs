@@ -8,6 +8,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::Value;
 use store::{CommitError, ReadError, Store};
+use tokio::time::Instant;
 
 use crate::{
     Admission, BoxFuture, UserInfo, WriteOptions,
@@ -36,6 +37,8 @@ pub struct Registry {
     pub(crate) sources: Sources,
     /// The schema epoch that this server writes.
     pub(crate) epoch: u32,
+    /// From where the moments of bookmarks are counted.
+    pub(crate) started: Instant,
     handlers: BTreeMap<(String, String, String), Arc<dyn SubresourceHandler>>,
 }
 
@@ -150,7 +153,8 @@ impl Registry {
         sources: Sources,
         epoch: u32,
     ) -> Self {
-        Self { store, admission, sources, epoch, handlers: BTreeMap::new() }
+        let started = Instant::now();
+        Self { store, admission, sources, epoch, started, handlers: BTreeMap::new() }
     }
 
     /// Has `handler` answer POSTs of a subresource, or of a resource that is

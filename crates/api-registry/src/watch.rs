@@ -79,7 +79,7 @@ impl Registry {
             watcher: None,
             ready: VecDeque::new(),
             bookmarks: options.allow_watch_bookmarks,
-            next_bookmark: now + BOOKMARKS_EVERY,
+            next_bookmark: self.next_bookmark(now),
             told: Revision(version),
             deadline: now + timeout.min(Duration::from_secs(u64::from(u32::MAX))),
         };
@@ -118,6 +118,14 @@ impl Registry {
             Err(error) => return Err(read_failed(error)),
         }
         Ok(watch)
+    }
+
+    /// All watches get their bookmarks at the same moments, so that an idle
+    /// server wakes up once for all of them.
+    fn next_bookmark(&self, now: Instant) -> Instant {
+        let every = BOOKMARKS_EVERY.as_secs();
+        let since = now.saturating_duration_since(self.started).as_secs();
+        self.started + Duration::from_secs((since / every + 1) * every)
     }
 }
 
@@ -162,7 +170,7 @@ impl Watch {
                         self.told = progress;
                     }
                     let now = Instant::now();
-                    self.next_bookmark = now + BOOKMARKS_EVERY;
+                    self.next_bookmark = self.registry.next_bookmark(now);
                     if now >= self.deadline {
                         self.watcher = None;
                     }

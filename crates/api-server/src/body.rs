@@ -27,7 +27,14 @@ pub(crate) enum RequestBody {
 impl RequestBody {
     /// All of it.
     pub(crate) async fn read(self) -> Result<Bytes, Status> {
+        let too_large = || {
+            Status::failure(
+                Reason::RequestEntityTooLarge,
+                format!("Request entity too large: limit is {REQUEST_BYTES_MAX}"),
+            )
+        };
         let mut incoming = match self {
+            Self::Full(bytes) if bytes.len() > REQUEST_BYTES_MAX => return Err(too_large()),
             Self::Full(bytes) => return Ok(bytes),
             Self::Incoming(incoming) => incoming,
         };
@@ -37,10 +44,7 @@ impl RequestBody {
                 .map_err(|error| Status::bad_request(format!("reading the request: {error}")))?;
             let Ok(data) = frame.into_data() else { continue };
             if all.len() + data.len() > REQUEST_BYTES_MAX {
-                return Err(Status::failure(
-                    Reason::RequestEntityTooLarge,
-                    format!("Request entity too large: limit is {REQUEST_BYTES_MAX}"),
-                ));
+                return Err(too_large());
             }
             all.extend_from_slice(&data);
         }

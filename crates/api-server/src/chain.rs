@@ -1,7 +1,7 @@
 //! The request chain, in the order of a request: what is it about, who asks,
 //! is there room, may they, do it, tell it.
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use api_object::{GroupVersionResource, Reason, Status, status::Details};
 use api_registry::{Credentials, Decision, RequestAttributes, UserInfo};
@@ -23,6 +23,9 @@ use crate::{
     server::Caller,
     stream,
 };
+
+/// Upstream's `--request-timeout`, for all that is no watch and no stream.
+const REQUEST_MAX: Duration = Duration::from_secs(60);
 
 /// A request as the chain knows it once its head is read.
 pub(crate) struct Asked {
@@ -68,8 +71,17 @@ impl ApiServer {
         let watch = path::flag(&query, "watch");
         let label = label(&target, &head.method, watch);
         let asked = Asked { head, query, user: Arc::default(), body, upgrade };
-        let work = AssertUnwindSafe(self.chain(&target, asked, caller, &label)).catch_unwind();
-        let reply = work.await.unwrap_or_else(|panic| {
+        let long = matches!(label.verb, "WATCH" | "CONNECT");
+        let work = AssertUnwindSafe(async {
+            let work = self.chain(&target, asked, caller, &label);
+            match long {
+                true => work.await,
+                false => tokio::time::timeout(REQUEST_MAX, work)
+                    .await
+                    .unwrap_or_else(|_| Err(timed_out())),
+            }
+        });
+        let reply = work.catch_unwind().await.unwrap_or_else(|panic| {
             let what = panic
                 .downcast_ref::<String>()
                 .map(String::as_str)
@@ -86,7 +98,6 @@ impl ApiServer {
             respond::failure(accept, &status)
         });
         let reply = respond::compress(&request_headers, reply);
-        let long = matches!(label.verb, "WATCH" | "CONNECT");
         let took = (!long).then(|| started.elapsed());
         self.counts.answered(&label, reply.status().as_u16(), took);
         reply
@@ -389,6 +400,14 @@ pub(crate) fn method_not_allowed() -> Status {
     Status::failure(
         Reason::MethodNotAllowed,
         "the server does not allow this method on the requested resource",
+    )
+}
+
+/// Upstream's 504; what was begun may still happen.
+fn timed_out() -> Status {
+    Status::failure(
+        Reason::Timeout,
+        "Timeout: request did not complete within requested timeout - context deadline exceeded",
     )
 }
 

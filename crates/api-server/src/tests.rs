@@ -2,6 +2,8 @@
 
 mod harness;
 mod lists;
+mod protobuf;
+mod shutdown;
 mod streams;
 mod watches;
 mod writes;

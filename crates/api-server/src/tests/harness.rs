@@ -87,6 +87,13 @@ pub(super) fn cluster() -> Cluster {
 }
 
 pub(super) fn cluster_over(store: MemoryStore) -> Cluster {
+    let server = ApiServer::new(parts(store));
+    let transport = server.transport(named("admin"));
+    Cluster { server, transport }
+}
+
+/// What a server for tests is made of.
+pub(super) fn parts(store: MemoryStore) -> Parts {
     let now: Arc<dyn Fn() -> jiff::Timestamp + Send + Sync> =
         Arc::new(|| "2026-01-01T00:00:00Z".parse().expect("a time"));
     let count = AtomicU64::new(1);
@@ -95,7 +102,7 @@ pub(super) fn cluster_over(store: MemoryStore) -> Cluster {
         random: Arc::new(move || u128::from(count.fetch_add(1, Ordering::Relaxed)) << 8),
     };
     let registry = Registry::new(Arc::new(store), Arc::new(AdmitAll), sources, 1);
-    let server = ApiServer::new(Parts {
+    Parts {
         catalogue: Arc::new(api_kinds::catalogue()),
         registry: Arc::new(registry),
         authenticator: Arc::new(Names),
@@ -105,9 +112,7 @@ pub(super) fn cluster_over(store: MemoryStore) -> Cluster {
         version: Version::default(),
         now,
         address: "127.0.0.1:6443".into(),
-    });
-    let transport = server.transport(named("admin"));
-    Cluster { server, transport }
+    }
 }
 
 pub(super) const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
