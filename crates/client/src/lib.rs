@@ -16,6 +16,8 @@ mod api;
 mod cache;
 mod event;
 mod https;
+#[cfg(test)]
+mod https_story;
 mod informer;
 mod queue;
 mod reconcile;

@@ -1,5 +1,4 @@
-//! Informers against a scripted server, and the HTTPS transport against one
-//! on a real socket.
+//! Informers against a scripted server.
 
 use std::{
     collections::VecDeque,

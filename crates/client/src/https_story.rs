@@ -1,0 +1,156 @@
+//! The HTTPS transport against servers on real sockets.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::{body::Incoming, server::conn::http2, service::service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::{
+    RootCertStore, ServerConfig,
+    pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
+    server::WebPkiClientVerifier,
+};
+use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_rustls::TlsAcceptor;
+
+use crate::{Api, Credentials, Error, Https, HttpsConfig, Resource};
+
+const PODS: Resource = Resource::namespaced("", "v1", "pods");
+
+struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).expect("no names");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("a key");
+        Self(CertifiedIssuer::self_signed(params, key).expect("a CA"))
+    }
+
+    fn leaf(&self, name: &str) -> (rcgen::Certificate, KeyPair) {
+        let key = KeyPair::generate().expect("a key");
+        let params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+        (params.signed_by(&key, &self.0).expect("a certificate"), key)
+    }
+}
+
+/// A server that answers with a Pod named after whom it saw.
+async fn serve(authority: &Authority) -> (String, JoinHandle<()>) {
+    let (cert, key) = authority.leaf("127.0.0.1");
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.0.der().clone()).expect("our CA");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+        .allow_unauthenticated()
+        .build()
+        .expect("our CA");
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("ring knows them")
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(vec![cert.der().clone()], key)
+        .expect("our certificate");
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("it listens").to_string();
+    let task = tokio::spawn(async move {
+        let mut connections = tokio::task::JoinSet::new();
+        loop {
+            let (tcp, _) = listener.accept().await.expect("a connection");
+            let acceptor = acceptor.clone();
+            connections.spawn(async move {
+                let Ok(stream) = acceptor.accept(tcp).await else { return };
+                let cert = stream.get_ref().1.peer_certificates().is_some();
+                let service = service_fn(move |request| async move { answer(&request, cert) });
+                let connection = http2::Builder::new(TokioExecutor::new());
+                drop(connection.serve_connection(TokioIo::new(stream), service).await);
+            });
+        }
+    });
+    (address, task)
+}
+
+fn answer(request: &Request<Incoming>, cert: bool) -> Result<Response<Full<Bytes>>, Infallible> {
+    let token = request.headers().get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
+    let who = match (cert, token) {
+        (true, _) => "certificate",
+        (_, Some(token)) => token,
+        (false, None) => {
+            let mut response = Response::new(Full::new(Bytes::from_static(b"who are you")));
+            *response.status_mut() = StatusCode::UNAUTHORIZED;
+            return Ok(response);
+        }
+    };
+    Ok(Response::new(Full::new(format!(r#"{{"metadata":{{"name":"{who}"}}}}"#).into())))
+}
+
+fn api(authority: &Authority, servers: &[&str], credentials: Credentials) -> Api {
+    let config = HttpsConfig {
+        servers: servers.iter().map(|server| (*server).to_owned()).collect(),
+        ca_pem: authority.0.pem().into_bytes(),
+        credentials,
+    };
+    Api::new(Arc::new(Https::new(config).expect("valid")), "test")
+}
+
+async fn who(api: &Api) -> String {
+    api.get(PODS, "ns", "x").await.expect("an answer").meta.name
+}
+
+#[tokio::test]
+async fn each_credential_is_shown() {
+    let authority = Authority::new();
+    let (server, _task) = serve(&authority).await;
+    let (cert, key) = authority.leaf("client");
+    let (cert, key) = (cert.pem().into_bytes(), key.serialize_pem().into_bytes());
+    let folder = std::env::temp_dir().join(format!("skiff-client-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let path = |name: &str| folder.join(name);
+    for (name, bytes) in [("cert", &cert), ("key", &key), ("token", &b"from-file\n".to_vec())] {
+        std::fs::write(path(name), bytes).expect("a file");
+    }
+    let table = [
+        (Credentials::Pem { cert, key }, "certificate"),
+        (Credentials::CertFiles { cert: path("cert"), key: path("key") }, "certificate"),
+        (Credentials::Token("abc".into()), "Bearer abc"),
+        (Credentials::TokenFile(path("token")), "Bearer from-file"),
+    ];
+    for (credentials, wanted) in table {
+        let shown = format!("{credentials:?}");
+        assert_eq!(who(&api(&authority, &[&server], credentials)).await, wanted, "{shown}");
+    }
+    std::fs::remove_dir_all(&folder).expect("it is ours");
+    let error = api(&authority, &[&server], Credentials::Anonymous).get(PODS, "ns", "x").await;
+    assert_eq!(error.expect_err("refused").code(), Some(401));
+}
+
+#[tokio::test]
+async fn a_server_that_is_away_is_passed_over() {
+    let authority = Authority::new();
+    let (first, first_task) = serve(&authority).await;
+    let (second, _task) = serve(&authority).await;
+    // Nobody listens on the discard port of this loopback address.
+    let api = api(&authority, &["127.0.0.9:9", &first, &second], Credentials::Token("t".into()));
+    assert_eq!(who(&api).await, "Bearer t");
+    first_task.abort();
+    drop(first_task.await);
+    assert_eq!(who(&api).await, "Bearer t", "the second took over");
+}
+
+#[tokio::test]
+async fn a_server_of_another_authority_is_not_trusted() {
+    let (ours, theirs) = (Authority::new(), Authority::new());
+    let (server, _task) = serve(&theirs).await;
+    let api = api(&ours, &[&server], Credentials::Token("secret".into()));
+    let asked = tokio::time::timeout(Duration::from_secs(10), api.get(PODS, "ns", "x"));
+    let error = asked.await.expect("refused at once").expect_err("not trusted");
+    assert!(
+        matches!(error, Error::Transport(ref error) if error.0.contains("certificate")),
+        "{error}"
+    );
+}
