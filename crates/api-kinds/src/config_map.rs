@@ -44,7 +44,8 @@ fn validate(_: &ResourceSpec, object: &Value, faults: &mut Faults) {
         }
     }
     if bytes > DATA_BYTES_MAX {
-        faults.too_long(&Path::ROOT, DATA_BYTES_MAX);
+        // The fault is of the whole: upstream writes `[]` there.
+        faults.too_long(&Path::ROOT.key(""), DATA_BYTES_MAX);
     }
 }
 

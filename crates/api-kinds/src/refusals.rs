@@ -68,7 +68,7 @@ fn names_and_labels() {
         config_maps,
         "data",
         json!({ "a": "x".repeat((1 << 20) + 1) }),
-        &[": Too long: may not be more than 1048576 bytes"],
+        &["[]: Too long: may not be more than 1048576 bytes"],
     );
 }
 

@@ -155,9 +155,10 @@ fn with_detail(message: &str, detail: &str) -> String {
     if detail.is_empty() { message.to_owned() } else { format!("{message}: {detail}") }
 }
 
-/// Text in quotes, numbers bare, objects as JSON.
+/// Text in quotes (nothing is the text `null`), numbers bare, objects as JSON.
 fn shown(value: &Value) -> String {
     match value {
+        Value::Null => "\"null\"".into(),
         Value::String(text) => format!("{text:?}"),
         value => value.to_string(),
     }
