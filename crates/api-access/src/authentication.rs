@@ -30,9 +30,12 @@ const CACHED_MAX: usize = 1024;
 #[derive(Default)]
 pub(crate) struct TokenCache(Mutex<HashMap<[u8; 32], Arc<Claims>>>);
 
-/// Certificates that were read: their user and their last second.
+/// Certificates that were read.
 #[derive(Default)]
-pub(crate) struct CertificateCache(Mutex<HashMap<Box<[u8]>, (Arc<UserInfo>, i64)>>);
+pub(crate) struct CertificateCache(Mutex<HashMap<Box<[u8]>, Known>>);
+
+/// A user, and the last Unix second of its certificate.
+type Known = (Arc<UserInfo>, i64);
 
 impl Access {
     pub(crate) async fn identify(
@@ -59,7 +62,7 @@ impl Access {
         Ok(Some(Arc::new(user)))
     }
 
-    fn certificate(&self, der: &[u8]) -> Result<(Arc<UserInfo>, i64), String> {
+    fn certificate(&self, der: &[u8]) -> Result<Known, String> {
         let mut cache = self.certificates.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(found) = cache.get(der) {
             return Ok(found.clone());

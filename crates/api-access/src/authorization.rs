@@ -6,7 +6,6 @@ pub(crate) mod escalation;
 pub(crate) mod node;
 pub(crate) mod rbac;
 
-use api_object::{GroupVersionResource, Status};
 use api_registry::{Decision, RequestAttributes, UserInfo};
 
 use crate::state::State;
@@ -45,37 +44,6 @@ pub(crate) fn grant(state: &State, attributes: &RequestAttributes) -> Result<Str
     }
     reasons.retain(|reason| !reason.is_empty());
     Err(reasons.join("\n"))
-}
-
-/// The 403 of a request that was not allowed, in upstream's words:
-/// `pods is forbidden: User "x" cannot list resource "pods" in API group "" in
-/// the namespace "default"`.
-pub fn forbidden(attributes: &RequestAttributes, reason: &str) -> Status {
-    let mut why = refusal(attributes);
-    if !reason.is_empty() {
-        why.push_str(": ");
-        why.push_str(reason);
-    }
-    let gvr =
-        GroupVersionResource::new(&attributes.group, &attributes.version, &attributes.resource);
-    Status::forbidden(&gvr, &attributes.name, &why)
-}
-
-fn refusal(attributes: &RequestAttributes) -> String {
-    let (user, verb) = (&attributes.user.name, &attributes.verb);
-    if !attributes.resource_request {
-        return format!("User {user:?} cannot {verb} path {:?}", attributes.path);
-    }
-    let resource = match attributes.subresource.as_str() {
-        "" => attributes.resource.clone(),
-        subresource => format!("{}/{subresource}", attributes.resource),
-    };
-    let group = &attributes.group;
-    let place = match attributes.namespace.as_str() {
-        "" => "at the cluster scope".to_owned(),
-        namespace => format!("in the namespace {namespace:?}"),
-    };
-    format!("User {user:?} cannot {verb} resource {resource:?} in API group {group:?} {place}")
 }
 
 #[cfg(test)]

@@ -12,7 +12,8 @@ use rustls_pki_types::{CertificateDer, pem::PemObject};
 use x509_parser::prelude::{ASN1Time, FromDer, X509Certificate};
 
 use crate::{
-    Error, file,
+    Error,
+    file::{self, Durable},
     layout::{BACKDATED, CA_LIFE, CERTIFICATE_LIFE, Usage},
 };
 
@@ -40,13 +41,13 @@ pub(crate) struct Request {
 }
 
 impl Authority {
-    /// Loads `<dir>/<name>.crt` and `.key`, or makes them where no certificate
-    /// is there. A key alone is what a crash in the middle of the first start
-    /// leaves; nobody has seen its certificate, so it is replaced.
-    pub(crate) fn open(dir: &Path, name: &str, now: Timestamp) -> Result<Self, Error> {
+    /// Loads `<dir>/<name>.crt` and `.key`. `None` where no certificate is
+    /// there: a key alone is what a crash in the middle of the first start
+    /// leaves, and nobody has seen its certificate.
+    pub(crate) fn open(dir: &Path, name: &str, now: Timestamp) -> Result<Option<Self>, Error> {
         let (crt, key) = (dir.join(format!("{name}.crt")), dir.join(format!("{name}.key")));
         let Some(pem) = file::read(&crt)? else {
-            return Self::create(&crt, &key, name, now);
+            return Ok(None);
         };
         let unusable = |path: &Path, fault: String, advice| Error::Unusable {
             path: path.into(),
@@ -86,10 +87,11 @@ impl Authority {
             ));
         }
         let issuer = Issuer::from_ca_cert_der(&certificate, key_pair)?;
-        Ok(Self { certificate, pem, issuer })
+        Ok(Some(Self { certificate, pem, issuer }))
     }
 
-    fn create(crt: &Path, key: &Path, name: &str, now: Timestamp) -> Result<Self, Error> {
+    /// A new CA, in memory.
+    pub(crate) fn create(name: &str, now: Timestamp) -> Result<Self, Error> {
         let key_pair = KeyPair::generate()?;
         // The time in the name tells apart the CAs of two clusters, since
         // clients pick a trust anchor by its name.
@@ -102,11 +104,20 @@ impl Authority {
         ];
         let certificate = params.self_signed(&key_pair)?;
         let pem = certificate.pem();
-        file::write(key, &key_pair.serialize_pem())?;
-        file::write(crt, &pem)?;
         let certificate = CertificateDer::from(certificate);
         let issuer = Issuer::from_ca_cert_der(&certificate, key_pair)?;
         Ok(Self { certificate, pem, issuer })
+    }
+
+    /// Writes the key, to be made durable before the certificate is there.
+    pub(crate) fn write_key(&self, dir: &Path, name: &str) -> Result<(), Error> {
+        let key = self.issuer.key().serialize_pem();
+        file::write(&dir.join(format!("{name}.key")), &key, Durable::Yes)
+    }
+
+    /// Writes the certificate.
+    pub(crate) fn write_certificate(&self, dir: &Path, name: &str) -> Result<(), Error> {
+        file::write(&dir.join(format!("{name}.crt")), &self.pem, Durable::Yes)
     }
 
     /// The certificate as PEM text: `certificate-authority-data`, `ca.crt`.

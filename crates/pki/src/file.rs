@@ -26,9 +26,20 @@ pub(crate) fn read(path: &Path) -> Result<Option<String>, Error> {
     }
 }
 
-/// Writes with mode 0600 so that after a crash the file has the old or the new
-/// content: temporary file, fsync, rename, fsync of the directory.
-pub(crate) fn write(path: &Path, content: &str) -> Result<(), Error> {
+/// Whether a file must survive a crash once it was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Durable {
+    /// Its content does; its name does once [`sync_dir`] has returned.
+    Yes,
+    /// It can be made again, so nobody waits for the disk.
+    No,
+}
+
+/// Writes with mode 0600 and under a temporary name first, so that after a
+/// crash a durable file has the old or the new content. On an SD card each wait
+/// for the disk takes tens of milliseconds, and a first start writes two dozen
+/// files: that is why the directory is synced apart.
+pub(crate) fn write(path: &Path, content: &str, durable: Durable) -> Result<(), Error> {
     let failed = |source| Error::File { action: "write", path: path.into(), source };
     let temporary = path.with_added_extension("tmp");
     // A file left by a crash is ours to replace; `create_new` after removing
@@ -37,14 +48,18 @@ pub(crate) fn write(path: &Path, content: &str) -> Result<(), Error> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
         _ => {}
     }
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&temporary)
-        .map_err(failed)?;
-    file.write_all(content.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
-    fs::rename(&temporary, path).map_err(failed)?;
-    let dir = path.parent().unwrap_or(Path::new("."));
+    let mut options = OpenOptions::new();
+    let mut file =
+        options.write(true).create_new(true).mode(0o600).open(&temporary).map_err(failed)?;
+    file.write_all(content.as_bytes()).map_err(failed)?;
+    if durable == Durable::Yes {
+        file.sync_all().map_err(failed)?;
+    }
+    fs::rename(&temporary, path).map_err(failed)
+}
+
+/// Makes the names of files that were written durable.
+pub(crate) fn sync_dir(dir: &Path) -> Result<(), Error> {
+    let failed = |source| Error::File { action: "sync", path: dir.into(), source };
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed)
 }

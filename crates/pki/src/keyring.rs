@@ -45,9 +45,10 @@ impl Pki {
     /// CA or signing key is damaged: those are never replaced silently.
     pub fn open(dir: &Path, names: &Names, now: Timestamp) -> Result<(Self, Vec<Renewal>), Error> {
         file::private_dir(dir)?;
-        let authorities = (CAS.iter())
-            .map(|(_, name)| Authority::open(dir, name, now))
-            .collect::<Result<Vec<_>, _>>()?;
+        let authorities = open_authorities(dir, now)?;
+        let service_account_keys = Arc::new(KeySet::open(&dir.join(SERVICE_ACCOUNT_KEYS))?);
+        // Nothing is signed before what signs it is safe.
+        file::sync_dir(dir)?;
         let mut leaves = Vec::new();
         let mut renewals = Vec::new();
         for row in CERTIFICATES {
@@ -59,7 +60,6 @@ impl Pki {
             leaves.push(Arc::new(leaf));
             renewals.extend(why.map(|why| Renewal { file: row.file, why }));
         }
-        let service_account_keys = Arc::new(KeySet::open(&dir.join(SERVICE_ACCOUNT_KEYS))?);
         let clock = Arc::new(FlooredClock::new(now));
         Ok((Self { authorities, leaves, service_account_keys, clock }, renewals))
     }
@@ -151,6 +151,31 @@ impl Pki {
         let ca = self.authority(Ca::Server).pem();
         kubeconfig::render(server_url, ca, &self.leaf(name).current())
     }
+}
+
+/// Loads the CAs and makes the missing ones: first all keys, then, once they are
+/// safe, the certificates.
+fn open_authorities(dir: &Path, now: Timestamp) -> Result<Vec<Authority>, Error> {
+    let mut authorities = Vec::new();
+    let mut made = Vec::new();
+    for (ca, name) in CAS {
+        authorities.push(match Authority::open(dir, name, now)? {
+            Some(authority) => authority,
+            None => {
+                let authority = Authority::create(name, now)?;
+                authority.write_key(dir, name)?;
+                made.push((*ca, *name));
+                authority
+            }
+        });
+    }
+    if !made.is_empty() {
+        file::sync_dir(dir)?;
+    }
+    for (ca, name) in made {
+        authorities[ca as usize].write_certificate(dir, name)?;
+    }
+    Ok(authorities)
 }
 
 /// Where the keys of a server live.

@@ -13,7 +13,13 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-use crate::{Authority, Error, authority::Request, file, peer::PeerIdentity, tls};
+use crate::{
+    Authority, Error,
+    authority::Request,
+    file::{self, Durable},
+    peer::PeerIdentity,
+    tls,
+};
 
 /// A certificate and its key as they stand now.
 #[derive(Clone, Debug)]
@@ -117,10 +123,10 @@ fn issue(
     now: Timestamp,
 ) -> Result<Issued, Error> {
     let (certificate_pem, key_pem) = authority.issue(request, now)?;
-    // A crash between the two leaves a pair that does not match, which the
-    // next start sees and issues anew.
-    file::write(key, &key_pem)?;
-    file::write(crt, &certificate_pem)?;
+    // A crash leaves a pair that does not match, or torn files, which the next
+    // start sees and issues anew.
+    file::write(key, &key_pem, Durable::No)?;
+    file::write(crt, &certificate_pem, Durable::No)?;
     parse(certificate_pem, key_pem).map_err(Error::Crypto)
 }
 

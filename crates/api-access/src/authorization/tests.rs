@@ -325,36 +325,26 @@ fn components() {
 }
 
 #[test]
-fn refusals_are_upstreams() {
+fn reasons_are_upstreams() {
     let world = world();
     let said = |who: &Arc<UserInfo>, text: &str| {
-        let asked = ask(who, text);
-        let Decision::NoOpinion { reason } = judge(&world.access.state(), &asked) else {
+        let Decision::NoOpinion { reason } = judge(&world.access.state(), &ask(who, text)) else {
             panic!("allowed: {text}")
         };
-        forbidden(&asked, &reason).message
+        reason
     };
-    let eve = user("eve", &[]);
-    assert_eq!(
-        said(&eve, "list pods default"),
-        "pods is forbidden: User \"eve\" cannot list resource \"pods\" in API group \"\" in the namespace \"default\""
-    );
-    assert_eq!(
-        said(&eve, "list pods"),
-        "pods is forbidden: User \"eve\" cannot list resource \"pods\" in API group \"\" at the cluster scope"
-    );
-    assert_eq!(
-        said(&eve, "get deployments/scale.apps default web"),
-        "deployments.apps \"web\" is forbidden: User \"eve\" cannot get resource \"deployments/scale\" in API group \"apps\" in the namespace \"default\""
-    );
-    assert_eq!(said(&eve, "get /metrics"), "forbidden: User \"eve\" cannot get path \"/metrics\"");
+    assert_eq!(said(&user("eve", &[]), "list pods default"), "");
     assert_eq!(
         said(&user("joe", &["devs"]), "list pods default"),
-        "pods is forbidden: User \"joe\" cannot list resource \"pods\" in API group \"\" in the namespace \"default\": RBAC: role.rbac.authorization.k8s.io \"gone\" not found"
+        "RBAC: role.rbac.authorization.k8s.io \"gone\" not found"
     );
     assert_eq!(
         said(&node_user("pi"), "get secrets default theirs"),
-        "secrets \"theirs\" is forbidden: User \"system:node:pi\" cannot get resource \"secrets\" in API group \"\" in the namespace \"default\": no relationship found between node 'pi' and this object"
+        "no relationship found between node 'pi' and this object"
+    );
+    assert_eq!(
+        said(&node_user("pi"), "list pods"),
+        "can only list/watch pods with spec.nodeName field selector"
     );
     let allowed = grant(&world.access.state(), &ask(&user("jane", &[]), "list pods default"));
     assert_eq!(

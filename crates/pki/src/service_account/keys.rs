@@ -16,7 +16,11 @@ use rustls_pki_types::{PrivatePkcs8KeyDer, pem::PemObject};
 use serde::Deserialize;
 
 use super::{Claims, claims::user_name};
-use crate::{Error, authority::sha256, file};
+use crate::{
+    Error,
+    authority::sha256,
+    file::{self, Durable},
+};
 
 /// Longer texts are no token of ours and are not parsed at all.
 const LENGTH_MAX: usize = 16 * 1024;
@@ -62,12 +66,12 @@ struct Header {
 }
 
 impl KeySet {
-    /// Loads the keys, or makes the first one.
+    /// Loads the keys, or makes the first one, whose name the caller syncs.
     ///
     /// # Errors
     /// Where the file is there and holds no usable key: making a new one would
     /// end every token in use.
-    pub fn open(path: &Path) -> Result<Self, Error> {
+    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         if let Some(pem) = file::read(path)? {
             return Self::from_pem(&pem).map_err(|fault| Error::Unusable {
                 path: path.into(),
@@ -76,7 +80,7 @@ impl KeySet {
             });
         }
         let pem = KeyPair::generate()?.serialize_pem();
-        file::write(path, &pem)?;
+        file::write(path, &pem, Durable::Yes)?;
         Self::from_pem(&pem).map_err(Error::Crypto)
     }
 
