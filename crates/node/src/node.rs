@@ -8,7 +8,7 @@ use tokio::{sync::Notify, task::JoinHandle};
 use tunnel::{NodeStreams, Open, OpenError, ServerEnd};
 
 use crate::{
-    config::NodeConfig,
+    config::{NodeConfig, PodCidrs},
     images::Images,
     machine::{self, Machine},
     network::addresses::Addresses,
@@ -76,6 +76,9 @@ impl Node {
             ambient,
             machine,
         });
+        if let PodCidrs::Fixed(cidrs) = &deps.config.pod_cidrs {
+            deps.addresses.set_cidrs(cidrs.clone());
+        }
         let tasks = vec![
             tokio::spawn(machine::heartbeat::run(deps.clone())),
             tokio::spawn(manager::run(deps.clone())),

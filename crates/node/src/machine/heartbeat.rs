@@ -26,6 +26,7 @@ use crate::{
 /// Upstream's numbers: the Lease lasts 40 s and is renewed at a quarter of it.
 const LEASE_SECONDS: u32 = 40;
 const RENEW_EVERY: Duration = Duration::from_secs(10);
+const LEASE_RETRY: Duration = Duration::from_secs(1);
 const LEASE_NAMESPACE: &str = "kube-node-lease";
 /// Renewals between looks at what images there are, beside those after pulls:
 /// the operator's imports tell nobody.
@@ -41,9 +42,6 @@ pub(crate) async fn run(deps: Arc<Deps>) {
         node: None,
         has_lease: false,
     };
-    if let PodCidrs::Fixed(cidrs) = &deps.config.pod_cidrs {
-        deps.addresses.set_cidrs(cidrs.clone());
-    }
     let mut failures = 0;
     while let Err(error) = speaker.register().await {
         failures += 1;
@@ -73,7 +71,11 @@ pub(crate) async fn run(deps: Arc<Deps>) {
             () = deps.images_changed.notified() => speaker.look(true).await,
             _ = ticks.tick() => {
                 speaker.renew().await;
-                speaker.look(tick % IMAGES_EVERY == 0).await;
+                if !speaker.has_lease {
+                    // The namespace of Leases may be a moment behind.
+                    ticks.reset_after(LEASE_RETRY);
+                }
+                speaker.look(tick.is_multiple_of(IMAGES_EVERY)).await;
                 tick = tick.wrapping_add(1);
             }
         }
@@ -107,7 +109,9 @@ impl Speaker {
             };
             match result {
                 // NodeRestriction leaves roles to the administrator.
-                Err(error) if error.code() == Some(403) && labels.keys().any(is_role) => {
+                Err(error)
+                    if error.code() == Some(403) && labels.keys().any(|key| is_role(key)) =>
+                {
                     tracing::warn!(%error, "registering without node-role labels");
                     labels.retain(|key, _| !is_role(key));
                 }
@@ -241,6 +245,6 @@ impl Speaker {
     }
 }
 
-fn is_role(label: &String) -> bool {
+fn is_role(label: &str) -> bool {
     label.starts_with("node-role.kubernetes.io/")
 }

@@ -153,6 +153,10 @@ async fn finish(deps: &Deps, pod: &Pod, patch: Option<Value>) -> Result<(), clie
         let kind = PatchKind::Strategic;
         match deps.api.patch(PODS, namespace, name, "status", kind, &patch).await {
             Err(error) if is_gone(&error) => return Ok(()),
+            // An answer that will not change must not keep the pod for ever.
+            Err(error @ client::Error::Status(_)) => {
+                tracing::warn!(pod = name, %error, "the last status was refused");
+            }
             result => result.map(drop)?,
         }
     }

@@ -48,14 +48,18 @@ pub(crate) async fn run(deps: Arc<Deps>) {
         .await;
     };
     tokio::pin!(follow);
+    let mut is_telling = true;
     loop {
         tokio::select! {
             () = &mut follow => {}
             Some(event) = pods.recv() => manager.api(event).await,
-            event = events.recv() => match event {
+            event = events.recv(), if is_telling => match event {
                 Ok(event) => manager.runtime(event).await,
                 Err(RecvError::Lagged(_)) => manager.tell_all(),
-                Err(RecvError::Closed) => std::future::pending().await,
+                Err(RecvError::Closed) => {
+                    tracing::error!("the runtime tells nothing any more");
+                    is_telling = false;
+                }
             },
             Some(ended) = manager.workers.join_next() => match ended {
                 Ok(uid) => drop(manager.inboxes.remove(&uid)),

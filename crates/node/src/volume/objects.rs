@@ -22,7 +22,7 @@ pub(crate) enum Known {
     /// No answer yet.
     Unknown,
     Absent,
-    Present(Object),
+    Present(Arc<Object>),
 }
 
 /// One object that is being followed, for as long as somebody holds this.
@@ -40,9 +40,12 @@ impl Drop for Followed {
 }
 
 impl Followed {
-    /// The object as of now, `None` where there is none.
-    pub(crate) async fn current(&self) -> Result<Option<Object>, VolumeError> {
-        let mut known = self.known.clone();
+    /// The object as of now, `None` where there is none. `known` comes from
+    /// [`Self::changes`] and will fire for what changes after this.
+    pub(crate) async fn current(
+        &self,
+        known: &mut watch::Receiver<Known>,
+    ) -> Result<Option<Arc<Object>>, VolumeError> {
         let wait = known.wait_for(|known| !matches!(known, Known::Unknown));
         match tokio::time::timeout(FIRST_ANSWER_MAX, wait).await {
             Ok(Ok(known)) => Ok(match &*known {
@@ -56,7 +59,7 @@ impl Followed {
         }
     }
 
-    /// A receiver whose `changed` fires from now on.
+    /// A receiver of its own place in the row of changes.
     pub(crate) fn changes(&self) -> watch::Receiver<Known> {
         self.known.clone()
     }
@@ -103,7 +106,7 @@ impl Objects {
                             _ => "",
                         };
                         let changed = old != object.meta.resource_version || old.is_empty();
-                        *known = Known::Present(object);
+                        *known = Known::Present(Arc::new(object));
                         changed
                     });
                 }

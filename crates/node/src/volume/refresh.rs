@@ -8,10 +8,11 @@ use futures_util::future::select_all;
 use jiff::{SignedDuration, Timestamp};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use super::{
     Kind, VolumeError, atomic, fs_group, kind,
-    objects::{Followed, Objects},
+    objects::{Followed, Known, Objects},
     payload::{self, Contents, TokenKey},
     volume_dir,
 };
@@ -26,9 +27,26 @@ const TOKEN_AGE_MAX: SignedDuration = SignedDuration::from_hours(24);
 /// What one pod's volumes hold on to.
 #[derive(Debug, Default)]
 pub(crate) struct Holdings {
-    config_maps: BTreeMap<String, Arc<Followed>>,
-    secrets: BTreeMap<String, Arc<Followed>>,
+    config_maps: BTreeMap<String, Held>,
+    secrets: BTreeMap<String, Held>,
     tokens: BTreeMap<TokenKey, Token>,
+}
+
+/// An object in use, and how far its changes have been written.
+#[derive(Debug)]
+struct Held {
+    followed: Arc<Followed>,
+    seen: watch::Receiver<Known>,
+}
+
+impl Held {
+    fn new(followed: Arc<Followed>) -> Self {
+        Self { seen: followed.changes(), followed }
+    }
+
+    async fn read<T: DeserializeOwned>(&mut self) -> Result<Option<T>, VolumeError> {
+        parse(self.followed.current(&mut self.seen).await?)
+    }
 }
 
 #[derive(Debug)]
@@ -78,14 +96,14 @@ async fn contents(
     let namespace = &pod.metadata.namespace;
     let mut contents = Contents::default();
     for name in &references.config_maps {
-        let follow = || sources.objects.follow(CONFIG_MAPS, namespace, name);
-        let followed = holdings.config_maps.entry(name.clone()).or_insert_with(follow);
-        contents.config_maps.insert(name.clone(), parse(followed.current().await?)?);
+        let follow = || Held::new(sources.objects.follow(CONFIG_MAPS, namespace, name));
+        let held = holdings.config_maps.entry(name.clone()).or_insert_with(follow);
+        contents.config_maps.insert(name.clone(), held.read().await?);
     }
     for name in &references.secrets {
-        let follow = || sources.objects.follow(SECRETS, namespace, name);
-        let followed = holdings.secrets.entry(name.clone()).or_insert_with(follow);
-        contents.secrets.insert(name.clone(), parse(followed.current().await?)?);
+        let follow = || Held::new(sources.objects.follow(SECRETS, namespace, name));
+        let held = holdings.secrets.entry(name.clone()).or_insert_with(follow);
+        contents.secrets.insert(name.clone(), held.read().await?);
     }
     for key in references.tokens {
         let now = sources.ambient.now();
@@ -104,7 +122,7 @@ async fn contents(
 }
 
 fn parse<T: DeserializeOwned>(
-    object: Option<api_object::Object>,
+    object: Option<Arc<api_object::Object>>,
 ) -> Result<Option<T>, VolumeError> {
     object
         .map(|object| {
@@ -164,17 +182,8 @@ impl Holdings {
     /// Waits until a volume may need other content: an object changed or a
     /// token is due. Never returns for a pod that uses neither.
     pub(crate) fn stale(&self, now: Timestamp) -> impl Future<Output = ()> + Send + 'static {
-        let receivers: Vec<_> = self
-            .config_maps
-            .values()
-            .chain(self.secrets.values())
-            .map(|followed| {
-                let mut changes = followed.changes();
-                // What is there now was written already.
-                changes.mark_unchanged();
-                changes
-            })
-            .collect();
+        let held = self.config_maps.values().chain(self.secrets.values());
+        let receivers: Vec<_> = held.map(|held| held.seen.clone()).collect();
         let due = self.tokens.values().map(|token| token.refresh_at).min();
         async move {
             let changed = async {
