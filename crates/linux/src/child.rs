@@ -179,11 +179,11 @@ pub fn receive_report(report: BorrowedFd<'_>) -> io::Result<Report> {
 /// Joins a namespace of the calling thread (or of its next child).
 pub(crate) fn setns(fd: BorrowedFd<'_>, kinds: u32) -> rustix::io::Result<()> {
     // SAFETY: takes a descriptor and a mask, touches no memory of ours.
-    check(unsafe { libc::setns(fd.as_raw_fd(), kinds as i32) } as i64)
+    check(unsafe { libc::setns(fd.as_raw_fd(), kinds as i32) })
 }
 
-pub(crate) fn check(answer: i64) -> rustix::io::Result<()> {
-    if answer < 0 {
+pub(crate) fn check(answer: impl Into<i64>) -> rustix::io::Result<()> {
+    if answer.into() < 0 {
         // SAFETY: errno of this thread, just set by the failing call.
         Err(Errno::from_raw_os_error(unsafe { *libc::__errno_location() }))
     } else {
@@ -241,7 +241,7 @@ impl Context<'_> {
         for (number, fd) in (0i32..).zip(spawn.stdio) {
             // SAFETY: duplicates a descriptor of ours onto a standard stream,
             // which nobody owns in this process after the clone.
-            check(unsafe { libc::dup2(fd.as_raw_fd(), number) } as i64)?;
+            check(unsafe { libc::dup2(fd.as_raw_fd(), number) })?;
         }
         Ok(())
     }
@@ -267,7 +267,7 @@ impl Context<'_> {
             }
             Step::EnterTarget { kinds } => setns(self.target.ok_or(Errno::BADF)?, *kinds),
             // SAFETY: takes a mask, touches no memory of ours.
-            Step::Unshare { kinds } => check(unsafe { libc::unshare(*kinds as i32) } as i64),
+            Step::Unshare { kinds } => check(unsafe { libc::unshare(*kinds as i32) }),
             Step::WriteFile { path, value, .. } => write_file(path, value),
             Step::HoldTree { source } => self.mounts.hold(source),
             Step::SlaveMounts => self.mounts.slave(),
@@ -357,7 +357,7 @@ impl Context<'_> {
         rustix::process::ioctl_tiocsctty(&slave)?;
         for number in 0..3 {
             // SAFETY: as in `standard_streams`.
-            check(unsafe { libc::dup2(slave.as_raw_fd(), number) } as i64)?;
+            check(unsafe { libc::dup2(slave.as_raw_fd(), number) })?;
         }
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
@@ -421,16 +421,11 @@ fn write_file(path: &CStr, value: &[u8]) -> rustix::io::Result<()> {
 }
 
 fn set_limit(resource: u32, soft: u64, hard: u64) -> rustix::io::Result<()> {
-    let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
-    // SAFETY: the kernel reads one `rlimit64` that lives across the call.
+    // `struct rlimit64`.
+    let limit = [soft, hard];
+    // SAFETY: the kernel reads two numbers that live across the call.
     check(unsafe {
-        libc::syscall(
-            libc::SYS_prlimit64,
-            0,
-            resource,
-            &raw const limit,
-            ptr::null_mut::<libc::rlimit64>(),
-        )
+        libc::syscall(libc::SYS_prlimit64, 0, resource, &raw const limit, ptr::null_mut::<u64>())
     })
 }
 
@@ -453,7 +448,7 @@ fn bounding_set(keep: u64) -> rustix::io::Result<()> {
         }
         if held == 1 && keep & (1 << capability) == 0 {
             // SAFETY: drops a number, touches no memory of ours.
-            check(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) } as i64)?;
+            check(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) })?;
         }
     }
     Ok(())

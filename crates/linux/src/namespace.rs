@@ -53,7 +53,7 @@ fn pin_here(pins: &Pins) -> io::Result<()> {
     let mask = pins.namespaces.iter().fold(0, |mask, (name, _)| mask | kind(name));
     // SAFETY: takes a mask without CLONE_FILES or CLONE_FS, so only namespaces
     // of this thread change; it ends right after.
-    check(unsafe { libc::unshare(mask as i32) } as i64).map_err(|e| said("unshare", e.into()))?;
+    check(unsafe { libc::unshare(mask as i32) }).map_err(|e| said("unshare", e.into()))?;
     if let Some(hostname) = &pins.hostname {
         rustix::system::sethostname(hostname.as_bytes())
             .map_err(|e| said("set the host name", e.into()))?;

@@ -101,7 +101,7 @@ pub fn reap() -> io::Result<Option<Ended>> {
 /// What prctl(2) says.
 pub fn become_subreaper() -> io::Result<()> {
     // SAFETY: sets a flag of this process.
-    Ok(check(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) } as i64)?)
+    Ok(check(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) })?)
 }
 
 /// Closes this process, and its children until they execute, to ptrace and to
@@ -112,7 +112,7 @@ pub fn become_subreaper() -> io::Result<()> {
 /// What prctl(2) says.
 pub fn become_undumpable() -> io::Result<()> {
     // SAFETY: clears a flag of this process.
-    Ok(check(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) } as i64)?)
+    Ok(check(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) })?)
 }
 
 /// The name in `ps` and `/proc/<pid>/comm`, at most 15 bytes.
@@ -170,19 +170,19 @@ impl SignalFile {
             for signal in signals {
                 libc::sigaddset(set.as_mut_ptr(), *signal);
             }
-            check(libc::sigprocmask(libc::SIG_BLOCK, set.as_ptr(), ptr::null_mut()) as i64)?;
+            check(libc::sigprocmask(libc::SIG_BLOCK, set.as_ptr(), ptr::null_mut()))?;
             let fd = libc::signalfd(-1, set.as_ptr(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
-            check(fd as i64)?;
+            check(fd)?;
             OwnedFd::from_raw_fd(fd)
         };
         Ok(Self(fd.into()))
     }
 
-    /// The next signal's number, if one is pending.
+    /// Takes the next signal's number, if one is pending.
     ///
     /// # Errors
     /// What read(2) says.
-    pub fn next(&mut self) -> io::Result<Option<i32>> {
+    pub fn take(&mut self) -> io::Result<Option<i32>> {
         let mut info = [0u8; size_of::<libc::signalfd_siginfo>()];
         match self.0.read(&mut info) {
             Ok(n) if n == info.len() => {

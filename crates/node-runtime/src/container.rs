@@ -2,7 +2,7 @@
 
 use std::{
     fs, io,
-    os::unix::fs::{FileTypeExt, MetadataExt},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -11,6 +11,7 @@ use node_shim::protocol::{Failure, FailureKind, Reply, Request, Start};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    device,
     error::{Error, Result},
     layout::ContainerDir,
     passwd,
@@ -131,6 +132,12 @@ impl ShimRuntime {
                     other => unexpected(other),
                 })
             }
+            // Never sent: longer than a shim takes.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                self.forget(sandbox_id, &id);
+                self.clear(&dir, &cgroup).await;
+                Err(Error::InvalidSpec(error.to_string()))
+            }
             // Unknown what became of it; burying the sandbox will tell.
             Err(_) => Err(Error::ShimGone(sandbox_id.to_string())),
         }
@@ -202,7 +209,7 @@ impl ShimRuntime {
             controllers: self.cgroups.controllers(&cgroup),
             home: passwd::home(&spec.layers, spec.user.uid),
             filter: seccomp::filter(&spec.security)?,
-            devices: device_nodes(spec)?,
+            devices: device::nodes(spec)?,
         })
     }
 
@@ -292,6 +299,21 @@ impl ShimRuntime {
         Ok(())
     }
 
+    /// Without a PID namespace of its own, what a container's first process
+    /// left running does not end with it.
+    pub(crate) async fn end_stragglers(&self, sandbox: &SandboxId, id: &ContainerId) {
+        let Ok(found) = self.find(id) else { return };
+        if found.sandbox.spec.pid == Namespace::Own {
+            return;
+        }
+        let (cgroups, cgroup) = (self.cgroups.clone(), self.container_cgroup(&found.sandbox, id));
+        match blocking(move || cgroups.kill(&cgroup)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%sandbox, container = %id, %error, "stragglers"),
+            Err(error) => tracing::warn!(%sandbox, container = %id, %error, "stragglers"),
+        }
+    }
+
     fn forget(&self, sandbox: &SandboxId, id: &ContainerId) {
         if let Some(entry) = self.lock().get_mut(sandbox) {
             entry.sandbox.containers.retain(|c| c.id != *id);
@@ -371,23 +393,6 @@ fn copy_root_attributes(spec: &ContainerSpec, dir: &ContainerDir) -> Result<()> 
     std::os::unix::fs::chown(dir.upper(), Some(metadata.uid()), Some(metadata.gid()))
         .and_then(|()| fs::set_permissions(dir.upper(), metadata.permissions()))
         .map_err(Error::io("prepare the writable layer"))
-}
-
-fn device_nodes(spec: &ContainerSpec) -> Result<Vec<(String, u32, u32, u32)>> {
-    spec.devices
-        .iter()
-        .map(|device| {
-            let what = format!("device {}", device.host_path.display());
-            let metadata = fs::metadata(&device.host_path).map_err(Error::io(&*what))?;
-            let kind = metadata.file_type();
-            if !kind.is_char_device() && !kind.is_block_device() {
-                return Err(Error::InvalidSpec(format!("{what} is not a device")));
-            }
-            let (major, minor) =
-                (rustix::fs::major(metadata.rdev()), rustix::fs::minor(metadata.rdev()));
-            Ok((device.container_path.clone(), metadata.mode(), major, minor))
-        })
-        .collect()
 }
 
 fn log_path(sandbox: &Sandbox, spec: &ContainerSpec) -> PathBuf {

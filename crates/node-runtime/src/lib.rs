@@ -12,6 +12,7 @@
 
 mod client;
 mod container;
+mod device;
 mod error;
 mod killall;
 mod layout;

@@ -177,14 +177,13 @@ fn enter_cgroup(spec: &ContainerSpec, place: &Place) -> Result<Vec<Step>> {
     for procs in &place.procs {
         steps.push(Step::JoinCgroup { procs: c(procs)? });
     }
-    if let Some(score) = spec.oom_score_adj {
-        steps.push(Step::WriteFile {
-            path: c("/proc/self/oom_score_adj")?,
-            value: score.to_string().into_bytes(),
-            // Lowering it takes CAP_SYS_RESOURCE, which the node may lack.
-            tolerate: true,
-        });
-    }
+    steps.push(Step::WriteFile {
+        path: c("/proc/self/oom_score_adj")?,
+        // The shim's own low score is not for its containers.
+        value: spec.oom_score_adj.unwrap_or(0).to_string().into_bytes(),
+        // Lowering it takes CAP_SYS_RESOURCE, which the node may lack.
+        tolerate: true,
+    });
     Ok(steps)
 }
 

@@ -30,6 +30,9 @@ use crate::{
 /// Size of a pod's `/dev/shm`, as upstream.
 const SHM_BYTES: u64 = 64 << 20;
 
+/// Kubelet's and containerd's own.
+const SHIM_OOM_SCORE: &str = "-998";
+
 /// How long a shim may take to serve its socket.
 const SHIM_START_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -122,7 +125,29 @@ impl ShimRuntime {
             fs::write(&procs, shim.0.pid.to_string())
                 .map_err(Error::io(format!("move the shim to {}", procs.display())))?;
         }
+        // The last to be killed for memory, where this process may say so.
+        let score = format!("/proc/{}/oom_score_adj", shim.0.pid);
+        if let Err(error) = fs::write(score, SHIM_OOM_SCORE) {
+            tracing::debug!(sandbox = %id, %error, "the shim keeps its OOM score");
+        }
         Ok(shim)
+    }
+
+    /// Limits a cgroup above the pods, such as `pods/besteffort`, made where
+    /// missing; the empty path is the one of all pods.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub async fn limit_parent(&self, parent: &str, resources: Resources) -> Result<()> {
+        let prefix = &self.config.cgroup_prefix;
+        let path = format!("{prefix}/{parent}").trim_end_matches('/').to_owned();
+        let cgroups = self.cgroups.clone();
+        blocking(move || {
+            cgroups.create(&path)?;
+            cgroups.limit(&path, &limits(&resources))
+        })
+        .await?
+        .map_err(Error::io("limit a cgroup of pods"))
     }
 
     async fn start_shim(&self, dir: &SandboxDir) -> Result<()> {

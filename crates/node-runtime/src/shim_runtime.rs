@@ -205,8 +205,22 @@ async fn follow(
 ) {
     while let Some(reply) = events.recv().await {
         let Some(runtime) = runtime.upgrade() else { return };
-        if let Reply::Exited { id: container, exit } = reply {
-            runtime.exited(&id, &ContainerId::new(container), status(&exit));
+        match reply {
+            Reply::Exited { id: container, exit } => {
+                let container = ContainerId::new(container);
+                runtime.exited(&id, &container, status(&exit));
+                runtime.end_stragglers(&id, &container).await;
+            }
+            Reply::Running { id: container, pid, started_ns } => {
+                let container = ContainerId::new(container);
+                runtime.update(&id, &container, |known| {
+                    if known.state == ContainerState::Created {
+                        known.state = ContainerState::Running { pid, started_at: time(started_ns) };
+                    }
+                });
+                runtime.tell(Event::ContainerStarted { sandbox: id.clone(), container });
+            }
+            _ => {}
         }
     }
     let Some(runtime) = runtime.upgrade() else { return };

@@ -262,7 +262,7 @@ async fn what_the_container_sees() {
          wc -c < /proc/interrupts; echo x > /dev/null && echo null; \
          grep -E '^(CapEff|CapBnd|NoNewPrivs|Seccomp):' /proc/self/status; \
          echo $$; \
-         echo out > /dev/stdout; touch /file && echo root writable; touch /sys/x; true";
+         grep -c /image /proc/self/mountinfo; grep -c . /proc/self/mountinfo; echo out > /dev/stdout; touch /file && echo root writable; touch /sys/x; true";
     let (exit, log) = run(
         &bed,
         |_, spec| {
@@ -281,6 +281,10 @@ async fn what_the_container_sees() {
     assert!(log.contains("\nRead-only file system\n0\nnull\n"), "{log}");
     assert!(log.contains("NoNewPrivs:\t0\nSeccomp:\t2\n"), "{log}");
     assert!(log.contains("CapEff:\t00000000a80425fb\nCapBnd:\t00000000a80425fb\n"), "{log}");
+    // The overlay, which names its layers, and no mount of the node.
+    let mounts = log.split_once("Seccomp:\t2\n1\n1\n").expect("one overlay").1;
+    let mounts: usize = mounts.lines().next().expect("a line").parse().expect("a number");
+    assert!(mounts < 35, "{log}");
     assert!(log.contains("\nout\nroot writable\n"), "{log}");
     assert!(log.contains("/sys/x: Read-only file system"), "{log}");
 }
@@ -700,4 +704,131 @@ async fn the_node_s_own_namespaces() {
     }
     assert!(runtime.list().await.expect("a list").is_empty());
     assert_eq!(fs::read_dir(bed.path("state/sandboxes")).expect("a folder").count(), 0);
+}
+
+#[tokio::test]
+async fn a_pod_shares_its_namespaces_and_sysctls() {
+    let Some(bed) = Bed::new() else { return };
+    let runtime = bed.open().await;
+    let mut spec = bed.sandbox();
+    spec.sysctls.insert("net.ipv4.ip_unprivileged_port_start".into(), "77".into());
+    let sandbox = runtime.run_sandbox(spec).await.expect("a sandbox");
+    let script = "cat /proc/sys/net/ipv4/ip_unprivileged_port_start; echo shared >> /dev/shm/x; \
+                  wc -l < /dev/shm/x; for n in net ipc uts pid mnt; do readlink /proc/self/ns/$n; done";
+    let mut logs = Vec::new();
+    for name in ["a", "b"] {
+        let spec = ContainerSpec { name: name.into(), ..bed.shell(script) };
+        let container = runtime.start_container(&sandbox.id, spec).await.expect("a start");
+        within(runtime.wait_exit(&container.id)).await.expect("an exit");
+        let log = contents(&container.log_path);
+        logs.push(log.lines().map(str::to_owned).collect::<Vec<_>>());
+    }
+    assert_eq!((&*logs[0][0], &*logs[0][1], &*logs[1][1]), ("77", "1", "2"));
+    // Numbers of namespaces that are gone may come again, so only what is
+    // shared can be told.
+    assert_eq!(logs[0][2..5], logs[1][2..5]);
+    use std::os::linux::fs::MetadataExt;
+    let pinned = fs::metadata(sandbox.netns_path.expect("its own network")).expect("pinned");
+    assert_eq!(logs[0][2], format!("net:[{}]", pinned.st_ino()));
+    runtime
+        .limit_parent("pods/burstable", Resources { cpu_shares: Some(100), ..Resources::default() })
+        .await
+        .expect("a limit");
+}
+
+#[tokio::test]
+async fn mounts_of_a_privileged_container_reach_the_node() {
+    let Some(bed) = Bed::new() else { return };
+    let shared = bed.path("shared");
+    fs::create_dir(&shared).expect("made");
+    rustix::mount::mount_bind(&shared, &shared).expect("mounted");
+    rustix::mount::mount_change(&shared, rustix::mount::MountPropagationFlags::SHARED)
+        .expect("shared");
+    let runtime = bed.open().await;
+    let sandbox = runtime.run_sandbox(bed.sandbox()).await.expect("a sandbox");
+    let mut spec = bed.shell(
+        "mkdir /shared/x && mount -t tmpfs y /shared/x && touch /shared/x/seen; cat /dev/null",
+    );
+    spec.security.privileged = true;
+    spec.mounts = vec![Mount {
+        propagation: Propagation::Bidirectional,
+        ..bind(shared.clone(), None, "/shared")
+    }];
+    let container = runtime.start_container(&sandbox.id, spec).await.expect("a start");
+    let exit = within(runtime.wait_exit(&container.id)).await.expect("an exit");
+    let seen = shared.join("x/seen").exists();
+    linux::mount::unmount(&shared.join("x")).expect("unmounted");
+    linux::mount::unmount(&shared).expect("unmounted");
+    assert_eq!(exit.code, 0, "{}", contents(&container.log_path));
+    assert!(seen);
+}
+
+#[tokio::test]
+async fn logs_are_rotated_and_reopened() {
+    let Some(bed) = Bed::new() else { return };
+    let runtime = bed.open().await;
+    let sandbox = runtime.run_sandbox(bed.sandbox()).await.expect("a sandbox");
+    // 70 bytes a line, records some 45 more: 18 MB.
+    let line = "x".repeat(69);
+    let spec = bed.shell(&format!("yes {line} | head -n 160000"));
+    let container = runtime.start_container(&sandbox.id, spec).await.expect("a start");
+    within(runtime.wait_exit(&container.id)).await.expect("an exit");
+    let mut lines = 0;
+    for entry in fs::read_dir(container.log_path.parent().expect("a folder")).expect("listed") {
+        let path = entry.expect("listed").path();
+        assert!(fs::metadata(&path).expect("there").len() <= 10 << 20);
+        let text = contents(&path);
+        assert!(text.lines().all(|l| l == line));
+        lines += text.lines().count();
+    }
+    assert_eq!(lines, 160_000);
+
+    let spec =
+        bed.shell("echo first; trap 'echo second; exit' TERM; while true; do sleep 0.02; done");
+    let spec = ContainerSpec { name: "b".into(), ..spec };
+    let container = runtime.start_container(&sandbox.id, spec).await.expect("a start");
+    logged(&container, "first").await;
+    let moved = container.log_path.with_extension("moved");
+    fs::rename(&container.log_path, &moved).expect("moved");
+    runtime.reopen_log(&container.id).await.expect("opened");
+    runtime.stop_container(&container.id, None, Duration::from_secs(30)).await.expect("an exit");
+    assert_eq!(
+        (contents(&moved), contents(&container.log_path)),
+        ("first\n".into(), "second\n".into())
+    );
+}
+
+/// Prints figures; run with `cargo test -p node-runtime -- --ignored --nocapture`.
+#[tokio::test]
+#[ignore = "a measurement"]
+async fn measure_pods() {
+    let Some(bed) = Bed::new() else { return };
+    let runtime = bed.open().await;
+    let (mut sandboxes, mut starts, mut shims) = (Vec::new(), Vec::new(), Vec::new());
+    for number in 0..20 {
+        let mut spec = bed.sandbox();
+        spec.pod_uid = format!("pod-{number}");
+        let begin = std::time::Instant::now();
+        let sandbox = runtime.run_sandbox(spec).await.expect("a sandbox");
+        sandboxes.push(begin.elapsed());
+        let begin = std::time::Instant::now();
+        let container = runtime.start_container(&sandbox.id, bed.shell("echo x; exec sleep 600"));
+        let container = container.await.expect("a start");
+        starts.push(begin.elapsed());
+        logged(&container, "x").await;
+        shims.push(sandbox.shim_pid);
+    }
+    let kib = |pid: &u32, key: &str| -> u64 {
+        let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).expect("readable");
+        let line = text.lines().find_map(|l| l.strip_prefix(key)).expect("a line");
+        line.trim_end_matches("kB").trim().parse().expect("a number")
+    };
+    sandboxes.sort();
+    starts.sort();
+    println!("sandbox p50 {:?} max {:?}", sandboxes[10], sandboxes[19]);
+    println!("container p50 {:?} max {:?}", starts[10], starts[19]);
+    for key in ["Pss:", "Rss:", "Private_Dirty:"] {
+        let sum: u64 = shims.iter().map(|pid| kib(pid, key)).sum();
+        println!("{key} {} KiB a shim of {}", sum / shims.len() as u64, shims.len());
+    }
 }

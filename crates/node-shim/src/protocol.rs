@@ -210,6 +210,15 @@ pub enum Reply {
         /// How.
         exit: Exit,
     },
+    /// A container's program runs; sent to every subscriber but who asked.
+    Running {
+        /// Which.
+        id: String,
+        /// Its first process.
+        pid: u32,
+        /// Nanoseconds since 1970.
+        started_ns: u64,
+    },
     /// Output of an attached container.
     Output {
         /// 1 standard output, 2 standard error.
@@ -227,6 +236,7 @@ wire_enum!(Reply {
     6 => ExecStarted,
     7 => ExecExited { exit },
     8 => Output { stream, data },
+    9 => Running { id, pid, started_ns },
 });
 
 /// Why a request failed.

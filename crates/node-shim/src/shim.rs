@@ -170,7 +170,7 @@ impl Shim {
             Event::Listener => self.accept(),
             Event::Signals => {
                 // Level-triggered: whatever came, look for ended children.
-                while let Ok(Some(_)) = self.signals.next() {}
+                while let Ok(Some(_)) = self.signals.take() {}
                 self.reap();
             }
             Event::Connection(key) => self.serve(key, flags),
@@ -355,6 +355,16 @@ impl Shim {
         None
     }
 
+    fn subscribers(&self) -> impl Iterator<Item = u32> + use<> {
+        let subscribers: Vec<u32> = self
+            .connections
+            .iter()
+            .filter(|(_, c)| matches!(c.role, Role::Control { subscribed: true }))
+            .map(|(key, _)| *key)
+            .collect();
+        subscribers.into_iter()
+    }
+
     fn container_report(&mut self, key: u32) {
         loop {
             let Some(container) = self.containers.get_mut(&key) else { return };
@@ -396,9 +406,25 @@ impl Shim {
                 }
             };
             let _ = epoll::delete(&self.epoll, &container.child.report);
+            let running = Reply::Running {
+                id: container.start.id.clone(),
+                pid: container.child.pid as u32,
+                started_ns: container.started_ns,
+            };
+            let started = container.is_running();
             if let Some(found) = self.connections.get_mut(&connection) {
                 found.send(request, &reply);
                 self.flush(connection);
+            }
+            // Who asked may have died in between, and another runtime have
+            // listed the container before it ran.
+            if started {
+                for other in self.subscribers().filter(|other| *other != connection) {
+                    if let Some(found) = self.connections.get_mut(&other) {
+                        found.send(EVENT, &running);
+                        self.flush(other);
+                    }
+                }
             }
             return;
         }

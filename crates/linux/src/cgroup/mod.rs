@@ -236,3 +236,6 @@ fn remove_tree(directory: &Path) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
