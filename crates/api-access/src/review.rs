@@ -7,7 +7,7 @@ mod token;
 use std::{collections::BTreeMap, sync::Arc};
 
 use api_object::Status;
-use api_registry::{BoxFuture, Posted, Registry, SubresourceHandler, UserInfo};
+use api_registry::{BoxFuture, Evict, Posted, Registry, SubresourceHandler, UserInfo};
 use api_schema::{Faults, tree};
 use serde_json::{Value, json};
 
@@ -44,6 +44,7 @@ pub fn register(access: &Arc<Access>, registry: &mut Registry) {
         let answers = Answers { access: access.clone(), question: *question };
         registry.handle(group, resource, subresource, Arc::new(answers));
     }
+    registry.handle("", "pods", "eviction", Arc::new(Evict));
 }
 
 struct Answers {

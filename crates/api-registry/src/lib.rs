@@ -11,6 +11,7 @@ pub mod access;
 pub mod admission;
 mod create;
 mod delete;
+mod evict;
 pub mod options;
 mod patch;
 mod read;
@@ -27,6 +28,7 @@ pub use access::{
 pub use admission::{Admission, AdmitAll, Attributes, Operation};
 pub use create::Body;
 pub use delete::Deleted;
+pub use evict::Evict;
 pub use options::{DeleteOptions, ListOptions, Propagation, VersionMatch, WriteOptions};
 pub use patch::Patch;
 pub use read::Listed;

@@ -32,8 +32,9 @@ pub(super) async fn serve(
     let containers = tree::list(object, "spec.containers");
     let container = containers.first().map_or("", |first| tree::text(first, "name"));
     let (node, target) = pod::target(object, container.to_owned())?;
-    let ports = ports(&asked.query)?;
+    // First, since clients that tunnel SPDY name their ports inside of it.
     let (reply, protocol) = websocket::handshake(&asked.head.headers, &CHANNELS)?;
+    let ports = ports(&asked.query)?;
     let (server, counted) = (server.clone(), server.counts.longrunning(label));
     tokio::spawn(async move {
         let _counted = counted;

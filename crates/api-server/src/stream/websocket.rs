@@ -93,6 +93,11 @@ pub(super) fn handshake(
         .flat_map(|value| value.split(','))
         .map(str::trim)
         .collect();
+    if offered.iter().any(|name| name.starts_with("SPDY/")) {
+        return Err(Status::bad_request(
+            "SPDY through a WebSocket, which kubectl port-forward speaks, is not served yet",
+        ));
+    }
     let agreed = known.iter().find(|protocol| offered.contains(&protocol.name)).ok_or_else(|| {
         let known: Vec<&str> = known.iter().map(|protocol| protocol.name).collect();
         Status::bad_request(format!(

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use api_registry::{
-    AdmitAll, Authenticator, Authorizer, BoxFuture, Credentials, Decision, Registry,
+    AdmitAll, Authenticator, Authorizer, BoxFuture, Credentials, Decision, Evict, Registry,
     RequestAttributes, Sources, UserInfo,
 };
 use bytes::Bytes;
@@ -101,7 +101,8 @@ pub(super) fn parts(store: MemoryStore) -> Parts {
         now: now.clone(),
         random: Arc::new(move || u128::from(count.fetch_add(1, Ordering::Relaxed)) << 8),
     };
-    let registry = Registry::new(Arc::new(store), Arc::new(AdmitAll), sources, 1);
+    let mut registry = Registry::new(Arc::new(store), Arc::new(AdmitAll), sources, 1);
+    registry.handle("", "pods", "eviction", Arc::new(Evict));
     Parts {
         catalogue: Arc::new(api_kinds::catalogue()),
         registry: Arc::new(registry),

@@ -151,11 +151,16 @@ async fn what_makes_no_sense_is_refused_before_the_stream() {
         ("p/exec?command=a&stdout=1&container=x", "container x is not valid for pod p"),
         ("pending/exec?command=a&stdout=1", "pod pending does not have a host assigned"),
         ("p/exec?command=a&stdout=1", "Upgrade request required"),
-        ("p/portforward", "query parameter \"ports\" is required"),
+        ("p/portforward", "Upgrade request required"),
         ("none/exec?command=a&stdout=1", "pods \"none\" not found"),
     ] {
         let answer = cluster.get(&format!("{PODS}/{path}")).await;
         assert_eq!(answer.message(), message, "{path}");
+    }
+    let forward = "/api/v1/namespaces/default/pods/p/portforward";
+    for protocol in ["v4.channel.k8s.io", "SPDY/3.1+portforward.k8s.io"] {
+        let (head, _) = ask(address, forward, protocol).await;
+        assert!(head.starts_with("HTTP/1.1 400"), "{head}");
     }
     let (head, _) = ask(address, EXEC, "chat").await;
     assert!(head.starts_with("HTTP/1.1 400"), "{head}");

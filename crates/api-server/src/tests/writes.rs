@@ -262,6 +262,28 @@ async fn a_pod_on_a_node_is_given_time() {
 }
 
 #[tokio::test]
+async fn an_eviction_is_a_deletion() {
+    let cluster = cluster();
+    cluster.create(PODS, pod("p", "n")).await;
+    let evict = |options: Value| {
+        json!({
+            "kind": "Eviction", "apiVersion": "policy/v1",
+            "metadata": {"name": "p"}, "deleteOptions": options,
+        })
+    };
+    let path = format!("{P}/eviction");
+    let dry = cluster.send("POST", &path, evict(json!({"dryRun": ["All"]}))).await;
+    assert_eq!((dry.code, dry.at("/status")), (201, &json!("Success")), "{}", dry.body);
+    assert_eq!(cluster.get(P).await.at("/metadata/deletionTimestamp"), &Value::Null);
+    cluster.send("POST", &path, evict(json!({"gracePeriodSeconds": 7}))).await;
+    assert_eq!(cluster.get(P).await.at("/metadata/deletionGracePeriodSeconds"), 7);
+    let gone = cluster
+        .send("POST", &format!("{PODS}/x/eviction"), json!({"metadata": {"name": "x"}}))
+        .await;
+    assert_eq!(gone.code, 404);
+}
+
+#[tokio::test]
 async fn preconditions_and_propagation() {
     let cluster = cluster();
     let made = cluster.create(CONFIG_MAPS, config_map("a", json!({}))).await;

@@ -1,0 +1,33 @@
+//! A deletion that is asked for by a POST, so that it can be refused by more
+//! than permissions: `pods/eviction`. Disruption budgets, which would refuse
+//! it, are not there yet.
+
+use api_object::{Reason, Status};
+use serde_json::Value;
+
+use crate::{
+    BoxFuture, DeleteOptions, Request,
+    registry::{Posted, SubresourceHandler},
+};
+
+/// Deletes the object under the body's `deleteOptions`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Evict;
+
+impl SubresourceHandler for Evict {
+    fn post<'a>(&'a self, posted: Posted<'a>) -> BoxFuture<'a, Result<Value, Status>> {
+        Box::pin(async move {
+            let given = posted.body.get("deleteOptions").filter(|given| !given.is_null());
+            let mut options = DeleteOptions::read(&[], given)?;
+            options.dry_run |= posted.options.dry_run;
+            let request = Request { subresource: String::new(), ..posted.request.clone() };
+            posted.registry.delete(&request, &options).await?;
+            let status = Status {
+                status: "Success".into(),
+                code: 201,
+                ..Status::failure(Reason::Unknown, "")
+            };
+            serde_json::to_value(status).map_err(Status::internal)
+        })
+    }
+}
