@@ -217,6 +217,9 @@ pub(crate) fn items(config: &Config, family: Family) -> Vec<Item> {
     for (name, chain) in [
         ("spoofed", base("filter", Hook::Prerouting, -300)),
         ("nat-prerouting", base("nat", Hook::Prerouting, -100)),
+        // Between translation and routing: what still has a service address here
+        // found no endpoint, and no route need lead anywhere for it.
+        ("filter-prerouting", base("filter", Hook::Prerouting, -90)),
         ("nat-output", base("nat", Hook::Output, -100)),
         ("nat-postrouting", base("nat", Hook::Postrouting, 100)),
         ("filter-input", base("filter", Hook::Input, 0)),
@@ -309,7 +312,7 @@ pub(crate) fn items(config: &Config, family: Family) -> Vec<Item> {
     // What conntrack cannot place would leave with the wrong addresses.
     let drop = || Expr::Verdict(Verdict::Drop);
     rule("filter-forward", &[&ct_state(CT_STATE_INVALID), &[Expr::Counter, drop()]]);
-    for chain in ["filter-forward", "filter-output"] {
+    for chain in ["filter-prerouting", "filter-output"] {
         rule(chain, &[&ct_state(CT_STATE_NEW), &[jump("refuse")]]);
     }
     let refused = || Expr::VerdictMap { map: REFUSED.into(), from: Reg(0) };

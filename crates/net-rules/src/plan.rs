@@ -18,7 +18,7 @@ pub(crate) fn family_of(ip: IpAddr) -> Family {
 }
 
 /// What a frontend puts into the sets, and the chain it needs. Hairpin pairs are
-/// shared between frontends and come from [`hairpin`].
+/// shared between frontends and come from [`hairpins`].
 pub(crate) fn elements(key: &FrontendKey, frontend: &Frontend) -> (Elements, Option<Pick>) {
     let mut elements = Elements::new();
     let bytes = key_bytes(key);
@@ -47,9 +47,12 @@ pub(crate) fn elements(key: &FrontendKey, frontend: &Frontend) -> (Elements, Opt
     (elements, Some(pick))
 }
 
-/// The pair by which an endpoint's connection to itself is known.
-pub(crate) fn hairpin(ip: IpAddr) -> ((&'static str, Vec<u8>), Option<Data>) {
-    ((layout::HAIRPIN, [layout::octets(ip), layout::octets(ip)].concat()), None)
+/// The pairs by which endpoints' connections to themselves are known.
+pub(crate) fn hairpins(ips: &BTreeSet<IpAddr>, family: Family) -> Elements {
+    let pair = |ip: &IpAddr| {
+        ((layout::HAIRPIN, [layout::octets(*ip), layout::octets(*ip)].concat()), None)
+    };
+    ips.iter().filter(|ip| family_of(**ip) == family).map(pair).collect()
 }
 
 /// Address, protocol and port, each padded to 32-bit words.

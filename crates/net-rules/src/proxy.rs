@@ -7,7 +7,7 @@ use crate::plan::{self, Elements, family_of};
 use crate::service::{Protocol, Service, ServiceName};
 use crate::{Config, Error, Summary};
 use netlink::conntrack::Conntrack;
-use netlink::nft::{Batch, Data, Element, Family, Nftables, Table};
+use netlink::nft::{Batch, Data, Element, Family, Hook, Nftables, Table};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use tracing::{debug, warn};
@@ -27,8 +27,10 @@ pub struct Proxy {
     owners: BTreeMap<FrontendKey, BTreeSet<ServiceName>>,
     /// What the kernel has.
     applied: BTreeMap<FrontendKey, Frontend>,
-    /// How many frontends need an address's hairpin pair.
-    hairpins: BTreeMap<IpAddr, usize>,
+    /// Addresses with a hairpin pair. A pair is never taken away: between its
+    /// translation and its masquerade a packet would notice. They are at most
+    /// as many as this node can have pods.
+    hairpins: BTreeSet<IpAddr>,
     /// The chains that each family's table has. Those that pick are a few rules
     /// each and stay until a reconcile finds them unused.
     chains: BTreeMap<Family, BTreeSet<String>>,
@@ -49,7 +51,7 @@ impl Proxy {
             services: BTreeMap::new(),
             owners: BTreeMap::new(),
             applied: BTreeMap::new(),
-            hairpins: BTreeMap::new(),
+            hairpins: BTreeSet::new(),
             chains: BTreeMap::new(),
             dirty: BTreeSet::new(),
         })
@@ -91,7 +93,7 @@ impl Proxy {
         let generation = self.nft.generation()?;
         let (mut batch, mut summary) = (Batch::new(), Summary::default());
         let mut touched: BTreeSet<FrontendKey> = wanted.keys().copied().collect();
-        let mut all_chains = BTreeMap::new();
+        let (mut all_chains, mut hairpins) = (BTreeMap::new(), BTreeSet::new());
         for family in self.families() {
             let table = self.table(family);
             let mut chains: BTreeSet<String> = self.nft.chains(&table)?.into_iter().collect();
@@ -101,6 +103,9 @@ impl Proxy {
                     for element in self.nft.elements(&table, set)? {
                         if set == layout::SERVICES {
                             touched.extend(plan::key_from(&element.key));
+                        }
+                        if set == layout::HAIRPIN {
+                            hairpins.extend(plan::ip_of(&element.key[..element.key.len() / 2]));
                         }
                         before.insert((set, element.key), element.data);
                     }
@@ -115,8 +120,9 @@ impl Proxy {
                 let (elements, pick) = plan::elements(key, frontend);
                 after.extend(elements);
                 picks.extend(pick);
-                after.extend(frontend.local.iter().map(|ip| plan::hairpin(*ip)));
+                hairpins.extend(&frontend.local);
             }
+            after.extend(plan::hairpins(&hairpins, family));
             let change = plan::update(&mut batch, &table, &before, &after, &picks, &mut chains);
             summary.added += change.added;
             summary.deleted += change.deleted;
@@ -125,10 +131,7 @@ impl Proxy {
         self.nft.commit(&batch, Some(generation))?;
         self.chains = all_chains;
         self.applied = wanted.clone();
-        self.hairpins.clear();
-        for frontend in wanted.values() {
-            frontend.local.iter().for_each(|ip| *self.hairpins.entry(*ip).or_default() += 1);
-        }
+        self.hairpins = hairpins;
         self.dirty.clear();
         self.forget(&touched, &mut summary);
         Ok(summary)
@@ -184,17 +187,8 @@ impl Proxy {
         let mut changed: Vec<(FrontendKey, Option<Frontend>)> =
             self.dirty.iter().map(|key| (*key, self.wanted(key))).collect();
         changed.retain(|(key, wanted)| wanted.as_ref() != self.applied.get(key));
-        let mut hairpins = self.hairpins.clone();
-        for (key, wanted) in &changed {
-            let locals = |f: Option<&Frontend>| f.map(|f| f.local.clone()).unwrap_or_default();
-            for ip in locals(wanted.as_ref()) {
-                *hairpins.entry(ip).or_default() += 1;
-            }
-            for ip in locals(self.applied.get(key)) {
-                *hairpins.entry(ip).or_default() -= 1;
-            }
-        }
-        hairpins.retain(|_, count| *count > 0);
+        let local = changed.iter().filter_map(|(_, wanted)| wanted.as_ref()).flat_map(|f| &f.local);
+        let hairpins: BTreeSet<IpAddr> = self.hairpins.iter().chain(local).copied().collect();
 
         let (mut batch, mut summary) = (Batch::new(), Summary::default());
         let mut all_chains = self.chains.clone();
@@ -211,14 +205,8 @@ impl Proxy {
                     picks.extend(pick);
                 }
             }
-            let pairs = |all: &BTreeMap<IpAddr, usize>| -> Vec<_> {
-                all.keys()
-                    .filter(|ip| family_of(**ip) == family)
-                    .map(|ip| plan::hairpin(*ip))
-                    .collect()
-            };
-            before.extend(pairs(&self.hairpins));
-            after.extend(pairs(&hairpins));
+            before.extend(plan::hairpins(&self.hairpins, family));
+            after.extend(plan::hairpins(&hairpins, family));
             let chains = all_chains.entry(family).or_default();
             let table = self.table(family);
             let change = plan::update(&mut batch, &table, &before, &after, &picks, chains);
@@ -309,6 +297,23 @@ impl Proxy {
             }
         }
         Ok(())
+    }
+
+    /// Chains of other programs (a firewall, Docker) that drop forwarded packets
+    /// by default, as `family table chain`. nf_tables has no verdict that
+    /// overrides those: pods are cut off until somebody allows their networks
+    /// there, and the operator should be told.
+    ///
+    /// # Errors
+    /// What the kernel refused to list.
+    pub fn foreign_drops(&self) -> Result<Vec<String>, Error> {
+        let mut found = Vec::new();
+        for (family, word) in [(Family::Inet, "inet"), (Family::Ip, "ip"), (Family::Ip6, "ip6")] {
+            for (table, chain) in self.nft.dropping_chains(family, Hook::Forward)? {
+                found.push(format!("{word} {table} {chain}"));
+            }
+        }
+        Ok(found)
     }
 
     fn families(&self) -> BTreeSet<Family> {

@@ -56,8 +56,7 @@ pub enum Hook {
 pub enum Chain {
     /// One that others jump to.
     Regular,
-    /// One that packets enter from a hook: its type (`filter`, `nat`, `route`)
-    /// and its priority, lowest first. What it does not decide is accepted.
+    /// One that packets enter from a hook.
     Base {
         /// `filter`, `nat` or `route`.
         kind: &'static str,
@@ -162,8 +161,18 @@ impl Batch {
         self.begin(table, NFT_MSG_DELTABLE, 0, format!("delete table {}", table.name));
     }
 
-    /// Makes a chain, unless it is there.
+    /// Makes a chain, unless it is there. A base chain accepts what it does not
+    /// decide.
     pub fn add_chain(&mut self, table: &Table, name: &str, chain: &Chain) {
+        self.chain(table, name, chain, 1);
+    }
+
+    /// Makes a base chain that drops what it does not decide.
+    pub fn add_dropping_chain(&mut self, table: &Table, name: &str, chain: &Chain) {
+        self.chain(table, name, chain, 0);
+    }
+
+    fn chain(&mut self, table: &Table, name: &str, chain: &Chain, policy: u32) {
         let message =
             self.begin(table, NFT_MSG_NEWCHAIN, NLM_F_CREATE, format!("add chain {name}"));
         message.text(3, name);
@@ -171,7 +180,7 @@ impl Batch {
             message.nest(4, |m| {
                 m.be32(1, *hook as u32).be32(2, *priority as u32);
             });
-            message.be32(5, 1).text(7, kind);
+            message.be32(5, policy).text(7, kind);
         }
     }
 

@@ -6,7 +6,7 @@ use super::batch::{
 };
 use super::expr::Verdict;
 use super::{
-    Batch, Data, Element, Family, NFTA_DATA_VALUE, NFTA_DATA_VERDICT, NFTA_VERDICT_CHAIN,
+    Batch, Data, Element, Family, Hook, NFTA_DATA_VALUE, NFTA_DATA_VERDICT, NFTA_VERDICT_CHAIN,
     NFTA_VERDICT_CODE, Table, kind,
 };
 use crate::Error;
@@ -22,6 +22,8 @@ const NFT_MSG_GETSETELEM: u16 = 13;
 const NFT_MSG_GETGEN: u16 = 16;
 const NFTA_GEN_ID: u16 = 1;
 const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
+/// A listing that was disturbed is taken again so often.
+const READINGS: usize = 64;
 /// Every message has `struct nfgenmsg` in front.
 const NFGENMSG: usize = 4;
 /// Element flags: the end of an interval, or "everything else". Neither has a key
@@ -115,6 +117,29 @@ impl Nftables {
         self.names(table, NFT_MSG_GETCHAIN, 3, "chains")
     }
 
+    /// The base chains on a hook, of all tables of a family, that drop what they
+    /// do not decide: `(table, chain)`.
+    pub fn dropping_chains(
+        &self,
+        family: Family,
+        hook: Hook,
+    ) -> Result<Vec<(String, String)>, Error> {
+        const NFTA_CHAIN_TABLE: u16 = 1;
+        const NFTA_CHAIN_NAME: u16 = 3;
+        const NFTA_CHAIN_HOOK: u16 = 4;
+        const NFTA_CHAIN_POLICY: u16 = 5;
+        const NFTA_HOOK_HOOKNUM: u16 = 1;
+        let message = Message::new(kind(NFT_MSG_GETCHAIN), NLM_F_DUMP, &[family as u8, 0, 0, 0]);
+        let answers = self.socket.query(message, || "list chains".into())?;
+        let drops = answers.iter().map(attrs).filter(|chain| {
+            chain.nested(NFTA_CHAIN_HOOK).find_be32(NFTA_HOOK_HOOKNUM) == Some(hook as u32)
+                && chain.find_be32(NFTA_CHAIN_POLICY) == Some(0)
+        });
+        Ok(drops
+            .filter_map(|c| Some((c.find_text(NFTA_CHAIN_TABLE)?, c.find_text(NFTA_CHAIN_NAME)?)))
+            .collect())
+    }
+
     /// The names of a table's sets and maps.
     pub fn sets(&self, table: &Table) -> Result<Vec<String>, Error> {
         self.names(table, NFT_MSG_GETSET, 2, "sets")
@@ -137,9 +162,23 @@ impl Nftables {
         Ok(answers.iter().filter(ours).filter_map(|r| attrs(r).find_text(name)).collect())
     }
 
-    /// The elements of a set or map, in no order. Timeouts are those given, not
-    /// what is left of them.
+    /// The elements of a set or map, sorted. Timeouts are those given, not what
+    /// is left of them.
     pub fn elements(&self, table: &Table, set: &str) -> Result<Vec<Element>, Error> {
+        // The kernel lists a hash table in pieces and finds its place again by
+        // counting. While the table is being resized that place moves: for each
+        // element that comes twice another one is left out.
+        for _ in 0..READINGS {
+            let mut elements = self.read_elements(table, set)?;
+            elements.sort();
+            if elements.windows(2).all(|pair| pair[0].key != pair[1].key) {
+                return Ok(elements);
+            }
+        }
+        Err(Error::Answer(format!("{set} changes faster than it can be listed")))
+    }
+
+    fn read_elements(&self, table: &Table, set: &str) -> Result<Vec<Element>, Error> {
         let header = [table.family as u8, 0, 0, 0];
         let mut message = Message::new(kind(NFT_MSG_GETSETELEM), NLM_F_DUMP, &header);
         message.text(1, &table.name).text(2, set);
