@@ -41,6 +41,7 @@ pub(crate) fn row(schema: &Arc<Schema>) -> ResourceSpec {
             prepare_status: |_, new, old| tree::copy(old, new, "metadata.labels"),
             validate,
             validate_update: selector_is_immutable,
+            warnings: |new, old| pod::warnings_of("spec.template.spec", new, old),
             ..Hooks::default()
         },
         ..new_row(schema, "apps", "v1", "deployments", "Deployment", "apps/v1.Deployment")

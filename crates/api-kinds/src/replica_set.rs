@@ -38,6 +38,7 @@ pub(crate) fn row(schema: &Arc<Schema>) -> ResourceSpec {
             default,
             validate,
             validate_update: selector_is_immutable,
+            warnings: |new, old| pod::warnings_of("spec.template.spec", new, old),
             ..Hooks::default()
         },
         ..new_row(schema, "apps", "v1", "replicasets", "ReplicaSet", "apps/v1.ReplicaSet")

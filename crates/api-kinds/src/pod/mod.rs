@@ -13,6 +13,7 @@ mod summary;
 mod update;
 mod validate;
 mod volume;
+mod warnings;
 
 use std::sync::Arc;
 
@@ -24,6 +25,7 @@ pub use qos::class as qos_class;
 pub use summary::Summary;
 pub(crate) use summary::template_columns;
 pub(crate) use validate::template as validate_template;
+pub(crate) use warnings::of as warnings_of;
 
 use crate::row::{Build, row as new_row};
 
@@ -50,6 +52,7 @@ pub(crate) fn row(schema: &Arc<Schema>) -> ResourceSpec {
             validate_update: |_, new, old, faults| update::validate(new, old, faults),
             validate_status: |_, new, old, faults| update::validate_status(new, old, faults),
             grace_seconds,
+            warnings: |new, old| warnings::of("spec", new, old),
             ..Hooks::default()
         },
         ..new_row(schema, "", "v1", "pods", "Pod", "core/v1.Pod")
