@@ -7,7 +7,7 @@ use api_object::time;
 use api_types::{IntOrString, core::Condition};
 use client::{Cached, Informer, Resource, Selection, SharedInformers};
 use jiff::{SignedDuration, Timestamp};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, value::RawValue};
 
 pub(crate) const CONFIG_MAPS: Resource = Resource::namespaced("", "v1", "configmaps");
@@ -33,7 +33,13 @@ macro_rules! views {
         $(
             #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
             #[serde(default, rename_all = "camelCase")]
-            pub(crate) struct $name { $($(#[$meta])* pub(crate) $field: $ty,)* }
+            pub(crate) struct $name {
+                $(
+                    $(#[$meta])*
+                    #[serde(deserialize_with = "null_is_default")]
+                    pub(crate) $field: $ty,
+                )*
+            }
         )*
     };
 }
@@ -125,6 +131,15 @@ views! {
     NodeSpec { taints: Vec<Taint>, }
     Taint { key: String, effect: String, }
     NodeStatus { conditions: Vec<Condition>, }
+}
+
+/// `null` means unset in Kubernetes' JSON.
+pub(crate) fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// A part of an object that is kept as its JSON: pod templates.

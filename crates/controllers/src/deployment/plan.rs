@@ -101,7 +101,8 @@ fn claim(view: &View, plan: &mut Plan) -> Vec<Seen> {
                 plan.release.push(set.clone());
             }
             (false, true)
-                if deployment.deletion_timestamp.is_none()
+                if set.meta.controller().is_none()
+                    && deployment.deletion_timestamp.is_none()
                     && set.meta.deletion_timestamp.is_none() =>
             {
                 plan.adopt.push(set.clone());

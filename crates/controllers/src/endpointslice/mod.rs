@@ -2,6 +2,8 @@
 
 mod act;
 mod plan;
+#[cfg(test)]
+mod tests;
 mod view;
 
 pub(crate) use act::run;

@@ -7,14 +7,16 @@ use api_types::discovery::{Endpoint, EndpointPort};
 use client::{Cached, Informer};
 use serde::Deserialize;
 
-use crate::cached::{Node, Pod, Service};
+use crate::cached::{Node, Pod, Service, null_is_default};
 
 /// A slice as the controller keeps it in mind.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct Slice {
     pub(super) address_type: String,
+    #[serde(deserialize_with = "null_is_default")]
     pub(super) endpoints: Vec<Endpoint>,
+    #[serde(deserialize_with = "null_is_default")]
     pub(super) ports: Vec<EndpointPort>,
 }
 

@@ -44,7 +44,11 @@ pub(super) fn plan(view: &View) -> Plan {
             (true, false) if pod.meta.deletion_timestamp.is_none() => {
                 plan.release.push(pod.clone());
             }
-            (false, true) if set.meta.deletion_timestamp.is_none() && is_active(pod) => {
+            (false, true)
+                if pod.meta.controller().is_none()
+                    && set.meta.deletion_timestamp.is_none()
+                    && is_active(pod) =>
+            {
                 plan.adopt.push(pod.clone());
                 own.push(pod.clone());
             }
