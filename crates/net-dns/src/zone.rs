@@ -1,7 +1,7 @@
 //! What is known: Services by their names and addresses, kept up to date a
 //! Service at a time.
 
-use crate::service::{Endpoint, Port, Protocol, Service, ServiceName};
+use crate::service::{Endpoint, Port, Service, ServiceName};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -259,6 +259,7 @@ fn contains(network: IpAddr, prefix_len: u8, ip: IpAddr) -> bool {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::service::Protocol;
 
     pub(crate) fn name(text: &str) -> ServiceName {
         let (namespace, name) = text.split_once('/').unwrap();

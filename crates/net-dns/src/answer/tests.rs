@@ -224,11 +224,11 @@ fn large_answers_are_cut_to_what_the_client_takes() {
 proptest! {
     #[test]
     fn any_bytes_are_survived(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-        if let Ok(message) = Message::from_vec(&bytes) {
-            if let Answer::Reply(reply) = answer(&zone(), &message) {
-                let limit = udp_limit(&message);
-                prop_assert!(encode(*reply, limit).len() <= usize::from(limit));
-            }
+        if let Ok(message) = Message::from_vec(&bytes)
+            && let Answer::Reply(reply) = answer(&zone(), &message)
+        {
+            let limit = udp_limit(&message);
+            prop_assert!(encode(*reply, limit).len() <= usize::from(limit));
         }
     }
 

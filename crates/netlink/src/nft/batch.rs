@@ -20,7 +20,6 @@ const NFT_MSG_DELSET: u16 = 11;
 const NFT_MSG_NEWSETELEM: u16 = 12;
 const NFT_MSG_DELSETELEM: u16 = 14;
 
-const NFTA_SET_ELEM_LIST_TABLE: u16 = 1;
 const NFTA_SET_ELEM_LIST_SET: u16 = 2;
 const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
 const NFTA_LIST_ELEM: u16 = 1;
@@ -143,8 +142,10 @@ impl Batch {
     /// Begins a message about something in a table; every one starts with the
     /// table's name.
     fn begin(&mut self, table: &Table, message: u16, flags: u16, what: String) -> &mut Message {
+        /// The same number in every kind of message.
+        const TABLE: u16 = 1;
         let mut new = Message::new(kind(message), flags, &[table.family as u8, 0, 0, 0]);
-        new.text(1, &table.name);
+        new.text(TABLE, &table.name);
         self.messages.push((new, what));
         &mut self.messages.last_mut().expect("just pushed").0
     }
@@ -267,7 +268,6 @@ impl Batch {
         while rest.peek().is_some() {
             let what = format!("{verb} elements of {set}");
             let message = self.begin(table, message, flags, what);
-            debug_assert!(NFTA_SET_ELEM_LIST_TABLE == 1, "written by `begin`");
             message.text(NFTA_SET_ELEM_LIST_SET, set);
             let start = message.len();
             message.nest(NFTA_SET_ELEM_LIST_ELEMENTS, |m| {
