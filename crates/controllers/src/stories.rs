@@ -280,3 +280,151 @@ async fn a_silent_node_is_tainted_and_its_pods_leave_the_services() {
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(story.cluster.list(PODS).len(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn recreate_ends_all_old_pods_first() {
+    // Pods end only when the test says so.
+    let story = Story::start(FakeCluster::new().with_node("n1"));
+    story.cluster.create(NODES, &testkit::node("n1"));
+    let recreate = json!({"type": "Recreate"});
+    let deployment = testkit::deployment("default/web", 2).set("/spec/strategy", recreate);
+    story.cluster.create(DEPLOYMENTS, &deployment);
+    story.settle().await;
+    let old = story.names(PODS);
+    story.cluster.edit(DEPLOYMENTS, "default/web", |d| {
+        d["spec"]["template"]["spec"]["containers"][0]["image"] = json!("web:2");
+    });
+    story.settle().await;
+    assert_eq!(story.names(PODS), old, "they are on their way out, and nobody else comes");
+    let end = |name: &String| story.cluster.remove(PODS, &format!("default/{name}"));
+    end(&old[0]);
+    story.settle().await;
+    assert_eq!(story.names(PODS), old[1..]);
+    end(&old[1]);
+    story.settle().await;
+    let new = story.names(PODS);
+    assert!(new.len() == 2 && !new.contains(&old[0]) && !new.contains(&old[1]), "{new:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rollout_that_hangs_is_told() {
+    // There is no kubelet: nothing ever gets ready.
+    let cluster = FakeCluster::new().with_node("n1").with_running_clock();
+    cluster.create(NODES, &testkit::node("n1"));
+    let story = Story::start(cluster);
+    let deployment =
+        testkit::deployment("default/web", 1).set("/spec/progressDeadlineSeconds", json!(60));
+    story.cluster.create(DEPLOYMENTS, &deployment);
+    story.settle().await;
+    assert_eq!(
+        story.conditions(DEPLOYMENTS, "default/web"),
+        ["Available=False MinimumReplicasUnavailable", "Progressing=True ReplicaSetUpdated"]
+    );
+    tokio::time::sleep(Duration::from_secs(70)).await;
+    assert_eq!(
+        story.conditions(DEPLOYMENTS, "default/web"),
+        [
+            "Available=False MinimumReplicasUnavailable",
+            "Progressing=False ProgressDeadlineExceeded"
+        ]
+    );
+    let requests = story.cluster.requests("PATCH");
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    assert_eq!(story.cluster.requests("PATCH"), requests, "told once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_count_as_available_after_a_while() {
+    let cluster = one_node().with_running_clock();
+    let story = Story::start(cluster);
+    let deployment = testkit::deployment("default/web", 1).set("/spec/minReadySeconds", json!(40));
+    story.cluster.create(DEPLOYMENTS, &deployment);
+    story.settle().await;
+    let available = || {
+        let deployment = story.cluster.get(DEPLOYMENTS, "default/web").expect("there");
+        (
+            deployment["status"]["readyReplicas"].clone(),
+            deployment["status"]["availableReplicas"].clone(),
+        )
+    };
+    assert_eq!(available(), (json!(1), Value::Null));
+    tokio::time::sleep(Duration::from_secs(25)).await;
+    assert_eq!(available(), (json!(1), json!(1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn history_is_kept_to_its_limit() {
+    let story = Story::start(one_node());
+    let deployment =
+        testkit::deployment("default/web", 1).set("/spec/revisionHistoryLimit", json!(2));
+    story.cluster.create(DEPLOYMENTS, &deployment);
+    for i in 0..5 {
+        story.settle().await;
+        story.cluster.edit(DEPLOYMENTS, "default/web", |d| {
+            d["spec"]["template"]["spec"]["containers"][0]["image"] = json!(format!("web:{i}"));
+        });
+    }
+    story.settle().await;
+    let mut revisions: Vec<Value> = story
+        .cluster
+        .list(REPLICA_SETS)
+        .iter()
+        .map(|set| set["metadata"]["annotations"]["deployment.kubernetes.io/revision"].clone())
+        .collect();
+    revisions.sort_by_key(ToString::to_string);
+    assert_eq!(revisions, ["4", "5", "6"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_that_is_taken_gives_another_hash() {
+    let story = Story::start(one_node());
+    story.cluster.create(DEPLOYMENTS, &testkit::deployment("default/web", 1));
+    story.settle().await;
+    let first = story.names(REPLICA_SETS).remove(0);
+    let other = Story::start(one_node());
+    // Somebody else's ReplicaSet has the name.
+    let taken = testkit::replica_set(&format!("default/{first}"), 0)
+        .label("app", "else")
+        .set("/spec/selector/matchLabels", json!({"app": "else"}));
+    other.cluster.create(REPLICA_SETS, &taken);
+    other.cluster.create(DEPLOYMENTS, &testkit::deployment("default/web", 1));
+    other.settle().await;
+    let deployment = other.cluster.get(DEPLOYMENTS, "default/web").expect("there");
+    assert_eq!(deployment["status"]["collisionCount"], 1);
+    assert_eq!(deployment["status"]["availableReplicas"], 1);
+    assert_eq!(other.names(REPLICA_SETS).len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scaled_rollout_shares_the_change() {
+    // Nothing gets ready, so the rollout stays in its middle.
+    let story = Story::start(FakeCluster::new().with_node("n1"));
+    story.cluster.create(NODES, &testkit::node("n1"));
+    story.cluster.create(DEPLOYMENTS, &testkit::deployment("default/web", 8));
+    story.settle().await;
+    let first = story.names(REPLICA_SETS).remove(0);
+    for pod in story.names(PODS) {
+        story.cluster.edit(PODS, &format!("default/{pod}"), |pod| {
+            let ready = json!({"type": "Ready", "status": "True", "lastTransitionTime": "2023-11-14T22:13:20Z"});
+            pod["status"] = json!({"phase": "Running", "conditions": [ready]});
+        });
+    }
+    story.settle().await;
+    story.cluster.edit(DEPLOYMENTS, "default/web", |d| {
+        d["spec"]["template"]["spec"]["containers"][0]["image"] = json!("web:2");
+    });
+    story.settle().await;
+    let sizes = || {
+        let sets = story.cluster.list(REPLICA_SETS);
+        let size = |old: bool| {
+            let set = sets.iter().find(|s| (s["metadata"]["name"] == json!(first)) == old);
+            set.expect("both are there")["spec"]["replicas"].as_i64().expect("a number")
+        };
+        (size(true), size(false))
+    };
+    // 8 wanted, 2 beyond that, 2 may be missing.
+    assert_eq!(sizes(), (6, 4));
+    story.cluster.edit(DEPLOYMENTS, "default/web", |d| d["spec"]["replicas"] = json!(16));
+    story.settle().await;
+    assert_eq!(sizes(), (12, 8), "twice as many of each");
+}

@@ -68,11 +68,12 @@ impl FakeCluster {
         Api::new(Arc::new(self.clone()), "test")
     }
 
-    /// A clock that stands where the fake's does, and counted randomness.
+    /// The fake's clock, and counted randomness.
     pub fn ambient(&self) -> Ambient {
         let counter = AtomicU64::new(1);
+        let cluster = self.clone();
         Ambient::new(
-            || jiff::Timestamp::from_second(1_700_000_000).expect("in range"),
+            move || cluster.store().now(),
             move || {
                 counter.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 11
             },
@@ -167,6 +168,21 @@ impl FakeCluster {
     /// From now on watches from before the present revision get 410.
     pub fn forget_history(&self) {
         self.0.oldest.store(self.revision(), Ordering::Relaxed);
+    }
+
+    /// From now on, the cluster's clock goes with tokio's, where it stood
+    /// still before.
+    pub fn with_running_clock(self) -> Self {
+        self.store().clock = Some(tokio::time::Instant::now());
+        self
+    }
+
+    /// Removes an object at once, whatever holds it: a kubelet whose pod has
+    /// ended.
+    pub fn remove(&self, resource: Resource, key: &str) {
+        let (namespace, name) = split(key);
+        self.store().remove(&resource.gvr(), namespace, name);
+        self.changed();
     }
 
     /// From now on, every new pod is bound to this node at once.

@@ -73,6 +73,8 @@ pub(crate) struct Store {
     pub(crate) kubelet: bool,
     /// Where pods are bound as soon as they are there.
     pub(crate) node: Option<String>,
+    /// When the clock was let go; it stands still without.
+    pub(crate) clock: Option<tokio::time::Instant>,
 }
 
 impl Store {
@@ -106,7 +108,6 @@ impl Store {
         }
         object["metadata"]["uid"] = json!(format!("uid-{}", self.revision + 1));
         object["metadata"]["generation"] = json!(1);
-        // Time in the fake is its revision, in seconds since the epoch.
         object["metadata"]["creationTimestamp"] = json!(self.time());
         if gvr.resource == "pods" && object["status"].is_null() {
             object["status"] = json!({"phase": "Pending"});
@@ -207,9 +208,15 @@ impl Store {
         Ok(self.put(gvr, namespace, name, object))
     }
 
+    /// The cluster's clock.
+    pub(crate) fn now(&self) -> jiff::Timestamp {
+        let start = jiff::Timestamp::from_second(1_700_000_000).expect("in range");
+        let passed = self.clock.map_or(std::time::Duration::ZERO, |since| since.elapsed());
+        start + jiff::SignedDuration::try_from(passed).expect("tests are short")
+    }
+
     fn time(&self) -> String {
-        let now = jiff::Timestamp::from_second(1_700_000_000).expect("in range");
-        api_object::time::format_seconds(now)
+        api_object::time::format_seconds(self.now())
     }
 
     fn put(
