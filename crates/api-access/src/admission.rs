@@ -59,7 +59,7 @@ pub const ADMISSION: &[Row] = &[
     Row { name: "TaintNodesByCondition", looks_at: &["nodes"], operations: &[Create],
           mutate: Some(|_, attributes| now(pod_defaults::taint_new_node(attributes))), validate: None },
     Row { name: "PodSecurity", looks_at: pod_security::LOOKS_AT, operations: &[Create, Update],
-          mutate: None, validate: Some(|access, attributes| now(pod_security::check(access, attributes))) },
+          mutate: None, validate: Some(|access, attributes| Box::pin(pod_security::check(access, attributes))) },
     Row { name: "Priority", looks_at: &["pods"], operations: &[Create, Update],
           mutate: Some(|_, attributes| now(pod_defaults::priority(attributes))), validate: None },
     Row { name: "DefaultTolerationSeconds", looks_at: &["pods"], operations: &[Create, Update],

@@ -44,11 +44,7 @@ pub(crate) const SOURCES: &[Source] = &[
     Source {
         resource: NAMESPACES,
         set: |state, object, value| {
-            let namespace = Namespace {
-                terminating: tree::text(value, "status.phase") == "Terminating"
-                    || object.meta.deletion_timestamp.is_some(),
-                labels: object.meta.labels.clone(),
-            };
+            let namespace = Namespace::of(&object.meta, value);
             state.namespaces.insert(object.meta.name.clone(), namespace);
         },
         remove: |state, _, name| drop(state.namespaces.remove(name)),
@@ -164,6 +160,16 @@ impl Seen {
 pub(crate) struct Namespace {
     pub(crate) terminating: bool,
     pub(crate) labels: BTreeMap<String, String>,
+}
+
+impl Namespace {
+    pub(crate) fn of(meta: &Meta, value: &Value) -> Self {
+        Self {
+            terminating: tree::text(value, "status.phase") == "Terminating"
+                || meta.deletion_timestamp.is_some(),
+            labels: meta.labels.clone(),
+        }
+    }
 }
 
 /// A ServiceAccount, as far as pods take something from it.

@@ -2,13 +2,15 @@
 //! one that ends, and three namespaces never end.
 
 use api_object::{
-    Reason, Status,
+    Status,
     status::{Cause, Details},
 };
 use api_registry::{Attributes, Operation};
-use api_schema::tree;
 
-use crate::{Access, state::NAMESPACES};
+use crate::{
+    Access,
+    state::{NAMESPACES, Namespace},
+};
 
 const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
 
@@ -29,12 +31,7 @@ pub(super) async fn lifecycle(access: &Access, attributes: &mut Attributes) -> R
     {
         return Ok(());
     }
-    let known = access.state().namespaces.get(namespace).map(|namespace| namespace.terminating);
-    let terminating = match known {
-        Some(terminating) => terminating,
-        // The memory may lag behind a namespace that was just made.
-        None => ask(access, namespace).await?,
-    };
+    let terminating = find(access, namespace).await?.terminating;
     if !terminating || attributes.operation != Operation::Create {
         return Ok(());
     }
@@ -51,17 +48,21 @@ pub(super) async fn lifecycle(access: &Access, attributes: &mut Attributes) -> R
     Err(status)
 }
 
-async fn ask(access: &Access, namespace: &str) -> Result<bool, Status> {
+/// A namespace as it is known; one that is not is asked for, since the memory
+/// may lag behind one that was just made.
+pub(super) async fn find(access: &Access, name: &str) -> Result<Namespace, Status> {
+    let known = access.state().namespaces.get(name).cloned();
+    if let Some(namespace) = known {
+        return Ok(namespace);
+    }
     let api =
         access.api.get().ok_or_else(|| Status::internal("access control is not running yet"))?;
-    match api.get(NAMESPACES, "", namespace).await {
+    match api.get(NAMESPACES, "", name).await {
         Ok(object) => {
             let value = serde_json::from_slice(&object.bytes).map_err(Status::internal)?;
-            Ok(tree::text(&value, "status.phase") == "Terminating")
+            Ok(Namespace::of(&object.meta, &value))
         }
-        Err(error) if error.is_not_found() => Err(Status::not_found(&NAMESPACES.gvr(), namespace)),
-        Err(error) => {
-            Err(Status::failure(Reason::InternalError, format!("Internal error occurred: {error}")))
-        }
+        Err(error) if error.is_not_found() => Err(Status::not_found(&NAMESPACES.gvr(), name)),
+        Err(error) => Err(Status::internal(error)),
     }
 }

@@ -9,7 +9,7 @@ use api_registry::{Attributes, Operation};
 use api_schema::tree;
 use serde_json::Value;
 
-use super::denied;
+use super::{denied, namespace};
 use crate::Access;
 use checks::{CHECKS, Level};
 
@@ -33,19 +33,16 @@ struct Ask {
     shown: String,
 }
 
-pub(super) fn check(access: &Access, attributes: &mut Attributes) -> Result<(), Status> {
-    let (enforce, warn) = {
-        let state = access.state();
-        let Some(namespace) = state.namespaces.get(&attributes.namespace) else { return Ok(()) };
-        let ask = |mode: &str| {
-            let label = |suffix: &str| {
-                let key = format!("pod-security.kubernetes.io/{mode}{suffix}");
-                namespace.labels.get(&key).cloned().unwrap_or_default()
-            };
-            ask(&label(""), &label("-version"))
+pub(super) async fn check(access: &Access, attributes: &mut Attributes) -> Result<(), Status> {
+    let namespace = namespace::find(access, &attributes.namespace).await?;
+    let ask = |mode: &str| {
+        let label = |suffix: &str| {
+            let key = format!("pod-security.kubernetes.io/{mode}{suffix}");
+            namespace.labels.get(&key).map_or("", String::as_str)
         };
-        (ask("enforce"), ask("warn"))
+        ask(label(""), label("-version"))
     };
+    let (enforce, warn) = (ask("enforce"), ask("warn"));
     if enforce.is_none() && warn.is_none() {
         return Ok(());
     }

@@ -235,8 +235,11 @@ impl Allocators {
         for (pool, number) in held(service).iter().filter_map(|value| self.place(value)) {
             numbers[pool].insert(number);
         }
-        for (pool, numbers) in inner.pools.iter_mut().zip(numbers) {
-            pool.own(&meta.uid, numbers);
+        for (index, numbers) in numbers.into_iter().enumerate() {
+            for number in inner.pools[index].own(&meta.uid, numbers) {
+                let (value, service) = (self.text(index, number), meta.key());
+                tracing::error!(value, service, "another Service has this too; delete one of them");
+            }
         }
         inner.owners.insert(meta.uid.clone(), (meta.namespace.clone(), meta.name.clone()));
     }

@@ -24,11 +24,20 @@ pub(super) struct Pool {
     kept: BTreeSet<u64>,
     used: BTreeMap<u64, Holder>,
     by_owner: HashMap<String, BTreeSet<u64>>,
+    /// Numbers that were seen to have two owners.
+    shared: BTreeSet<u64>,
 }
 
 impl Pool {
     pub(super) fn new(size: u64, lower: u64, kept: BTreeSet<u64>) -> Self {
-        Self { size, lower: lower.min(size), kept, used: BTreeMap::new(), by_owner: HashMap::new() }
+        Self {
+            size,
+            lower: lower.min(size),
+            kept,
+            used: BTreeMap::new(),
+            by_owner: HashMap::new(),
+            shared: BTreeSet::new(),
+        }
     }
 
     /// Takes one number.
@@ -78,18 +87,26 @@ impl Pool {
         }
     }
 
-    /// The object with this uid has exactly these numbers now.
-    pub(super) fn own(&mut self, uid: &str, numbers: BTreeSet<u64>) {
+    /// The object with this uid has exactly these numbers now. Gives those that
+    /// another object has too, which only a write whose outcome stayed unknown
+    /// can bring about.
+    pub(super) fn own(&mut self, uid: &str, numbers: BTreeSet<u64>) -> Vec<u64> {
         let before = self.by_owner.remove(uid).unwrap_or_default();
         for gone in before.difference(&numbers) {
             self.free_owned(*gone, uid);
         }
+        let mut twice = Vec::new();
         for number in &numbers {
-            self.used.insert(*number, Holder::Owned(uid.to_owned()));
+            let holder = self.used.insert(*number, Holder::Owned(uid.to_owned()));
+            if matches!(holder, Some(Holder::Owned(other)) if other != uid) {
+                twice.push(*number);
+                self.shared.insert(*number);
+            }
         }
         if !numbers.is_empty() {
             self.by_owner.insert(uid.to_owned(), numbers);
         }
+        twice
     }
 
     /// The object with this uid is gone.
@@ -100,14 +117,29 @@ impl Pool {
     }
 
     fn free_owned(&mut self, number: u64, uid: &str) {
-        if matches!(self.used.get(&number), Some(Holder::Owned(owner)) if owner == uid) {
-            self.used.remove(&number);
+        let owned = matches!(self.used.get(&number), Some(Holder::Owned(owner)) if owner == uid);
+        if !owned {
+            return;
+        }
+        let mut owners = self.by_owner.iter();
+        let other = (self.shared.contains(&number))
+            .then(|| owners.find(|(_, numbers)| numbers.contains(&number)))
+            .flatten();
+        match other {
+            Some((other, _)) => {
+                self.used.insert(number, Holder::Owned(other.clone()));
+            }
+            None => {
+                self.used.remove(&number);
+                self.shared.remove(&number);
+            }
         }
     }
 
     /// Forgets every owner, but no write that is under way.
     pub(super) fn forget_owners(&mut self) {
         self.by_owner.clear();
+        self.shared.clear();
         self.used.retain(|_, holder| !matches!(holder, Holder::Owned(_)));
     }
 }
@@ -142,7 +174,9 @@ mod tests {
         pool.settle(3, true);
         pool.disown("old");
         assert_eq!(pool.take(3), Err(Holder::Stored));
-        pool.own("new", BTreeSet::from([3]));
+        assert!(pool.own("new", BTreeSet::from([3])).is_empty());
+        assert_eq!(pool.own("other", BTreeSet::from([3])), [3]);
+        pool.disown("other");
         pool.disown("old");
         assert_eq!(pool.take(3), Err(Holder::Owned("new".into())));
         pool.own("new", BTreeSet::new());

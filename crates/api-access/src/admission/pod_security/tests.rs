@@ -132,21 +132,30 @@ async fn labels_decide() {
     };
     let mut pod = with("hostPID", json!(true));
     pod["metadata"] = json!({ "name": "p" });
-    let status = check(&world.access, &mut create("pods", pod.clone())).expect_err("hostPID");
+    let status = check(&world.access, &mut create("pods", pod.clone())).await.expect_err("hostPID");
     assert_eq!(
         status.message,
         "pods \"p\" is forbidden: violates PodSecurity \"baseline:latest\": host namespaces (hostPID=true)"
     );
     let mut plain = create("pods", json!({ "spec": { "containers": [{ "name": "c" }] } }));
-    check(&world.access, &mut plain).expect("baseline");
+    check(&world.access, &mut plain).await.expect("baseline");
     assert_eq!(
         plain.warnings,
         [
             "would violate PodSecurity \"restricted:v1.37\": allowPrivilegeEscalation != false (container \"c\" must set securityContext.allowPrivilegeEscalation=false), unrestricted capabilities (container \"c\" must set securityContext.capabilities.drop=[\"ALL\"]), runAsNonRoot != true (pod or container \"c\" must set securityContext.runAsNonRoot=true), seccompProfile (pod or container \"c\" must set securityContext.seccompProfile.type to \"RuntimeDefault\" or \"Localhost\")"
         ]
     );
+    // A namespace that was made a moment ago is asked for.
+    world.add_unseen(
+        NAMESPACES,
+        json!({ "metadata": { "name": "new", "labels": {
+        "pod-security.kubernetes.io/enforce": "restricted",
+    } } }),
+    );
+    let mut early = write(admin(), Operation::Create, "pods", "new", Some(pod.clone()), None);
+    check(&world.access, &mut early).await.expect_err("restricted");
     // A template is warned about, never refused.
     let mut deployment = create("deployments.apps", json!({ "spec": { "template": pod } }));
-    check(&world.access, &mut deployment).expect("templates pass");
+    check(&world.access, &mut deployment).await.expect("templates pass");
     assert_eq!(deployment.warnings.len(), 1);
 }
