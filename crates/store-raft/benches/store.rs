@@ -74,6 +74,30 @@ async fn load(store: &Arc<RaftStore>, writers: u64) {
     );
 }
 
+/// What the process does when nobody asks it for anything.
+async fn idle(time: Duration) {
+    // A snapshot may be under way.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let switches = || -> u64 {
+        let tasks = std::fs::read_dir("/proc/self/task").expect("Linux");
+        let statuses =
+            tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("status")).ok());
+        let count = |status: String| {
+            let line = status.lines().find(|line| line.starts_with("voluntary"))?.to_owned();
+            line.split_whitespace().nth(1)?.parse::<u64>().ok()
+        };
+        statuses.filter_map(count).sum()
+    };
+    let written = || std::fs::read_to_string("/proc/self/io").expect("Linux");
+    let (before, io) = (switches(), written());
+    tokio::time::sleep(time).await;
+    let quiet = written().lines().nth(5) == io.lines().nth(5);
+    let count = switches() - before;
+    println!(
+        "idle {time:?}: {count} wake-ups, the timer of this bench included; disk untouched: {quiet}"
+    );
+}
+
 fn main() {
     let dir = std::env::var_os("STORE_BENCH_DIR").map_or_else(
         || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target/store-bench"),
@@ -96,6 +120,7 @@ fn main() {
         for writers in [1, 8, WRITERS] {
             load(&store, writers).await;
         }
+        idle(Duration::from_secs(5)).await;
         let stats = store.stats();
         println!("{stats:?}");
         println!("{} KiB resident, {} at most", resident_kib("VmRSS"), resident_kib("VmHWM"));

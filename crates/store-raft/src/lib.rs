@@ -179,6 +179,15 @@ impl RaftStore {
         self.dir.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
+    /// Whether the store can still take writes. Once it cannot (its disk failed,
+    /// or it was shut down) only opening it again helps.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    pub fn health(&self) -> Result<(), CommitError> {
+        self.consensus.check().map_err(CommitError::Unavailable)
+    }
+
     /// Numbers about the store; cheap to read.
     pub fn stats(&self) -> Stats {
         stats::collect(&self.shared, &self.read(), &self.writer.stats)
@@ -219,6 +228,7 @@ impl RaftStore {
 
     async fn commit_txn(&self, mut txn: Txn) -> Result<Committed, CommitError> {
         txn.validate()?;
+        self.health()?;
         self.check_quota(&txn)?;
         let frozen = self.proposer.freeze(&txn);
         self.read().prepare(&mut txn)?;

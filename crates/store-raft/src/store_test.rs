@@ -177,8 +177,12 @@ async fn a_failing_disk_fails_writes_and_a_restart_has_what_was_acknowledged() {
     disk.fail_after(1);
     let failed = store.commit(Txn::create(put("b", "two"))).await;
     assert!(matches!(failed, Err(CommitError::Unknown(_))), "{failed:?}");
+    // Raft hears of it a moment later, and from then on nothing is taken in.
+    while store.health().is_ok() {
+        tokio::task::yield_now().await;
+    }
     let failed = store.commit(Txn::create(put("c", "three"))).await;
-    assert!(failed.is_err(), "{failed:?}");
+    assert!(matches!(failed, Err(CommitError::Unavailable(_))), "{failed:?}");
     // Reads go on.
     assert_eq!(names(&store), ["a"]);
     store.shutdown().await;
@@ -255,4 +259,23 @@ async fn a_directory_that_cannot_be_made_is_named() {
         error.to_string().contains("file/store: the store's directory cannot be made"),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn a_full_store_refuses_creations_and_lets_deletes_pass() {
+    let dir = tempfile::tempdir().expect("a directory for the test");
+    let limits = Limits { history_bytes: 0, ..Limits::default() };
+    let small = OpenOptions { quota_bytes: 1000, limits, ..options(dir.path()) };
+    let store = RaftStore::open(small).await.expect("a new store");
+    let first = create(&store, "a", "1").await;
+    store.commit(Txn::create(put("b", vec![0; 2000]))).await.expect("not yet full");
+    let refused = store.commit(Txn::create(put("c", "1"))).await;
+    assert!(matches!(refused, Err(CommitError::Full { .. })), "{refused:?}");
+    let second = store.commit(Txn::update(put("a", "2"), first)).await.expect("not a creation");
+    store.commit(Txn::delete(put("a", "").key, second.revision)).await.expect("a delete");
+    let key = put("b", "").key;
+    let at = store.get(&key, None).expect("readable").expect("there").revision;
+    store.commit(Txn::delete(key, at)).await.expect("a delete");
+    create(&store, "c", "1").await;
+    store.shutdown().await;
 }

@@ -104,6 +104,14 @@ impl Consensus {
         self.raft.trigger().snapshot().await.map_err(|error| error.to_string())
     }
 
+    /// Why the member has stopped for good; nothing while it runs.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        match &self.raft.metrics().borrow_watched().running_state {
+            Ok(()) => Ok(()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
     /// Whether this member is the leader.
     pub(crate) fn is_leader(&self) -> bool {
         self.raft.is_leader()
