@@ -9,6 +9,18 @@ fn busybox_tarball(cluster: &Cluster, name: &str) -> std::path::PathBuf {
     let root = cluster.path("image");
     fs::create_dir_all(root.join("layer/bin")).expect("our own folder");
     fs::copy(which("busybox"), root.join("layer/bin/busybox")).expect("busybox of Debian");
+    let config =
+        serde_json::json!({"Cmd": ["/bin/busybox", "sh"], "Env": ["PATH=/bin", "FROM_IMAGE=yes"]});
+    docker_save(&root, &root.join("layer"), name, &config)
+}
+
+/// What `docker save` would write for an image of one layer.
+fn docker_save(
+    root: &Path,
+    layer: &Path,
+    name: &str,
+    config: &serde_json::Value,
+) -> std::path::PathBuf {
     let tar = |archive: &str, from: &Path, what: &[&str]| {
         let done = Command::new("tar")
             .arg("-C")
@@ -16,11 +28,10 @@ fn busybox_tarball(cluster: &Cluster, name: &str) -> std::path::PathBuf {
             .arg("-cf")
             .arg(root.join(archive))
             .args(what)
-            .status()
-            .expect("tar");
-        assert!(done.success(), "tar {archive}");
+            .status();
+        assert!(done.expect("tar").success(), "tar {archive}");
     };
-    tar("layer.tar", &root.join("layer"), &["bin"]);
+    tar("layer.tar", layer, &["."]);
     let sum =
         Command::new("sha256sum").arg(root.join("layer.tar")).output().expect("sha256sum").stdout;
     let diff_id =
@@ -31,15 +42,14 @@ fn busybox_tarball(cluster: &Cluster, name: &str) -> std::path::PathBuf {
         other => other,
     };
     let config = serde_json::json!({
-        "architecture": arch, "os": "linux",
-        "config": {"Cmd": ["/bin/busybox", "sh"], "Env": ["PATH=/bin", "FROM_IMAGE=yes"]},
+        "architecture": arch, "os": "linux", "config": config,
         "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{diff_id}")]},
     });
     fs::write(root.join("config.json"), config.to_string()).expect("our own folder");
     let manifest =
         serde_json::json!([{"Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"]}]);
     fs::write(root.join("manifest.json"), manifest.to_string()).expect("our own folder");
-    tar("image.tar", &root, &["manifest.json", "config.json", "layer.tar"]);
+    tar("image.tar", root, &["manifest.json", "config.json", "layer.tar"]);
     root.join("image.tar")
 }
 
@@ -104,4 +114,113 @@ fn an_imported_image_runs_and_a_broken_one_is_refused() {
     let refused = image(&["import", &evil_path]);
     assert!(!refused.success && !refused.stderr.is_empty(), "{refused:?}");
     assert!(!image(&["ls"]).ok().stdout.contains("busybox"), "nothing half-imported is listed");
+}
+
+/// A registry process in the cluster's network namespace.
+struct Registry(std::process::Child);
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Debian's registry on a port of the cluster's loopback; `None` where it is
+/// not installed.
+fn registry(cluster: &Cluster, port: u16) -> Option<Registry> {
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/bin/docker-registry");
+    let program = if beside.exists() {
+        beside.to_string_lossy().into_owned()
+    } else {
+        which("docker-registry")
+    };
+    for (found, package) in [
+        (&program, "docker-registry"),
+        (&which("skopeo"), "skopeo"),
+        (&which("mmdebstrap"), "mmdebstrap"),
+    ] {
+        if found.is_empty() {
+            eprintln!("skipped: needs {package} of Debian; ./x test installs it");
+            return None;
+        }
+    }
+    let config = cluster.path("registry.yml");
+    let text = format!(
+        "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n",
+        cluster.path("registry").display()
+    );
+    fs::write(&config, text).expect("our own folder");
+    let log = fs::File::create(cluster.path("registry.log")).expect("our own folder");
+    let child = cluster
+        .command(&program)
+        .arg("serve")
+        .arg(&config)
+        .stdout(std::process::Stdio::null())
+        .stderr(log)
+        .spawn();
+    let registry = Registry(child.expect("the registry starts"));
+    // It listens before it says so; curl waits for the port.
+    let up = cluster
+        .command("curl")
+        .args(["-s", "--retry", "60", "--retry-connrefused", "--retry-delay", "1"])
+        .arg(format!("http://127.0.0.1:{port}/v2/"))
+        .output();
+    assert!(up.expect("curl").status.success(), "the registry answers");
+    Some(registry)
+}
+
+/// A docker-save tarball of Debian's nginx.
+fn nginx_tarball(cluster: &Cluster, name: &str) -> std::path::PathBuf {
+    let root = cluster.path("nginx");
+    fs::create_dir_all(&root).expect("our own folder");
+    let layer = root.join("root");
+    let made = Command::new("mmdebstrap")
+        .args([
+            "--quiet",
+            "--variant=extract",
+            "--include=nginx-light,base-files,libc-bin",
+            "bookworm",
+        ])
+        .arg(&layer)
+        .output()
+        .expect("mmdebstrap");
+    assert!(made.status.success(), "mmdebstrap: {}", String::from_utf8_lossy(&made.stderr));
+    // Maintainer scripts did not run: the accounts and folders they would make.
+    fs::write(
+        layer.join("etc/passwd"),
+        "root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n",
+    )
+    .expect("our own folder");
+    fs::write(layer.join("etc/group"), "root:x:0:\nnogroup:x:65534:\n").expect("our own folder");
+    let conf = "daemon off;\nerror_log stderr;\nevents {}\nhttp { access_log off; server { listen 80; location / { return 200 \"nginx of Debian\\n\"; } } }\n";
+    fs::write(layer.join("etc/nginx/nginx.conf"), conf).expect("our own folder");
+    docker_save(&root, &layer, name, &serde_json::json!({"Cmd": ["/usr/sbin/nginx"]}))
+}
+
+#[test]
+fn nginx_comes_from_a_registry_and_serves() {
+    let Some(cluster) = Cluster::start() else { return };
+    let Some(_registry) = registry(&cluster, 5000) else { return };
+    let tarball = nginx_tarball(&cluster, "127.0.0.1:5000/nginx:1");
+    let pushed = cluster
+        .command("skopeo")
+        .args(["copy", "--insecure-policy", "--dest-tls-verify=false"])
+        .arg(format!("docker-archive:{}", tarball.display()))
+        .arg("docker://127.0.0.1:5000/nginx:1")
+        .output()
+        .expect("skopeo");
+    assert!(pushed.status.success(), "{}", String::from_utf8_lossy(&pushed.stderr));
+    cluster.kubectl("create deployment nginx --image=127.0.0.1:5000/nginx:1 --replicas=2").ok();
+    cluster.kubectl("expose deployment nginx --port=80").ok();
+    cluster.kubectl("rollout status deployment/nginx --timeout=90s").ok();
+    let address = cluster.kubectl("get service nginx -o jsonpath={.spec.clusterIP}").ok().stdout;
+    let answer = cluster
+        .command("curl")
+        .args(["-s", "--max-time", "10"])
+        .arg(format!("http://{address}/"))
+        .output()
+        .expect("curl");
+    assert_eq!(String::from_utf8_lossy(&answer.stdout), "nginx of Debian\n");
+    cluster.kubectl("get events").prints("Successfully pulled image");
 }

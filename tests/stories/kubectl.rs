@@ -36,9 +36,7 @@ fn get_in_every_form_describe_edit_label_and_delete() {
     cluster.kubectl("label deployment web tier=front").prints("labeled");
     cluster.kubectl("annotate deployment web note=hello").prints("annotated");
     cluster.kubectl("scale deployment web --replicas=0").prints("scaled");
-    cluster
-        .kubectl("rollout status deployment/web --timeout=20s")
-        .ok();
+    cluster.kubectl("rollout status deployment/web --timeout=20s").ok();
     let mut edit = cluster.kubectl_command(&["edit", "deployment", "web"]);
     let done = edit.env("KUBE_EDITOR", "sed -i s/front/back/").output().expect("kubectl runs");
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
