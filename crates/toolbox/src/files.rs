@@ -68,6 +68,22 @@ pub(crate) fn write(args: Args) -> Result<u8, String> {
     Ok(0)
 }
 
+/// `kubectl cp` asks `test -d` before it copies.
+pub(crate) fn test(args: Args) -> Result<u8, String> {
+    let words = args.rest();
+    let [check, path] = words.as_slice() else {
+        return Err("expected -d, -e or -f and PATH".into());
+    };
+    let meta = fs::metadata(path);
+    let holds = match check.as_str() {
+        "-d" => meta.is_ok_and(|m| m.is_dir()),
+        "-e" => meta.is_ok(),
+        "-f" => meta.is_ok_and(|m| m.is_file()),
+        _ => return Err(format!("unknown check {check}")),
+    };
+    Ok(u8::from(!holds))
+}
+
 pub(crate) fn id(_: Args) -> Result<u8, String> {
     let groups = getgroups().map_err(|e| e.to_string())?;
     let groups: Vec<String> = groups.iter().map(ToString::to_string).collect();

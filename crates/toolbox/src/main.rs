@@ -99,6 +99,12 @@ pub(crate) const COMMANDS: &[Command] = &[
         about: "connect, send, print what comes",
         run: net::tcp,
     },
+    Command {
+        name: "test",
+        usage: "-d|-e|-f PATH",
+        about: "is it a directory, there, a file?",
+        run: files::test,
+    },
     Command { name: "true", usage: "", about: "exit with 0", run: process::yes },
     Command {
         name: "udp",

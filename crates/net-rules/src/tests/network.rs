@@ -411,6 +411,16 @@ fn an_address_that_the_node_answers_itself_is_left_alone() {
 }
 
 #[test]
+fn the_node_itself_can_be_an_endpoint() {
+    let Some(world) = World::new() else { return };
+    let _server = TcpServer::start(&world.node, "node");
+    // As the API server is, behind the Service `kubernetes`.
+    let _proxy = world.proxy(&[("kubernetes", service(&[NODE]))]);
+    assert_eq!(ask(&world.node, WEB).unwrap(), format!("node {NODE}"));
+    assert_eq!(ask(&world.pods[0], WEB).unwrap(), "node 10.42.0.5");
+}
+
+#[test]
 fn somebody_elses_drop_is_named() {
     let Some(world) = World::new() else { return };
     let proxy = world.proxy(&[]);
