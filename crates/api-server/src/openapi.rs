@@ -1,6 +1,8 @@
 //! `/openapi/v3`: one document a group and version, which `api_schema::openapi`
 //! computes from the catalogue's rows; here they get hashes and ETags.
 
+use std::sync::{Mutex, PoisonError};
+
 use api_object::Status;
 use api_schema::ResourceSpec;
 use bytes::Bytes;
@@ -29,11 +31,32 @@ fn hash(bytes: &[u8]) -> String {
     format!("{hash:016X}")
 }
 
+/// The list of documents with their hashes. Every kubectl command asks for it and
+/// it takes all documents to compute, so it is kept while the catalogue stays.
+#[derive(Default)]
+pub(crate) struct Index(Mutex<Option<(u64, Bytes)>>);
+
+impl Index {
+    fn get(&self, revision: u64, compute: impl FnOnce() -> Bytes) -> Bytes {
+        // The value is replaced as a whole, so a poisoned lock holds a good one.
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*kept {
+            Some((at, bytes)) if *at == revision => bytes.clone(),
+            _ => {
+                let bytes = compute();
+                *kept = Some((revision, bytes.clone()));
+                bytes
+            }
+        }
+    }
+}
+
 /// Serves what follows `/openapi/`.
 ///
 /// # Errors
 /// None today; the chain's form.
 pub(crate) fn serve(server: &ApiServer, path: &[&str], asked: &Asked) -> Result<Reply, Status> {
+    let revision = server.parts.catalogue.revision();
     let all = server.parts.catalogue.all();
     let release = server.parts.version.git_version.as_str();
     let of = |group: &str, version: &str| -> Option<Bytes> {
@@ -46,7 +69,7 @@ pub(crate) fn serve(server: &ApiServer, path: &[&str], asked: &Asked) -> Result<
         return Ok(respond::reply(200, openapi_v2::MEDIA_TYPE, bytes));
     }
     let bytes = match path {
-        ["v3"] => {
+        ["v3"] => Some(server.openapi.get(revision, || {
             let mut paths = Map::new();
             for (root, group, version) in api_schema::openapi::v3_paths(&all) {
                 if let Some(bytes) = of(&group, &version) {
@@ -54,8 +77,8 @@ pub(crate) fn serve(server: &ApiServer, path: &[&str], asked: &Asked) -> Result<
                     paths.insert(root, json!({"serverRelativeURL": url}));
                 }
             }
-            Some(json!({"paths": paths}).to_string().into())
-        }
+            json!({"paths": paths}).to_string().into()
+        })),
         ["v3", "api", version] => of("", version),
         ["v3", "apis", group, version] => of(group, version),
         _ => None,

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use tokio::sync::{Semaphore, watch};
 use tunnel::Nodes;
 
-use crate::{Health, counts::Counts, in_process::InProcess};
+use crate::{Health, counts::Counts, in_process::InProcess, openapi};
 
 /// Upstream's `--max-requests-inflight`.
 const READS_MAX: usize = 400;
@@ -64,6 +64,7 @@ pub struct ApiServer {
     pub(crate) parts: Parts,
     pub(crate) health: Health,
     pub(crate) counts: Counts,
+    pub(crate) openapi: openapi::Index,
     pub(crate) reads: Semaphore,
     pub(crate) writes: Semaphore,
     /// True once the server is to stop: ends watches and streams.
@@ -94,6 +95,7 @@ impl ApiServer {
             parts,
             health: Health::default(),
             counts,
+            openapi: openapi::Index::default(),
             reads: Semaphore::new(READS_MAX),
             writes: Semaphore::new(WRITES_MAX),
             closing: watch::Sender::new(false),
