@@ -15,11 +15,8 @@ use serde_json::Value;
 
 /// The types that are served, and those that subresources take or return.
 const ROOTS: &[&str] = &[
-    "apps/v1.ControllerRevision",
-    "apps/v1.DaemonSet",
     "apps/v1.Deployment",
     "apps/v1.ReplicaSet",
-    "apps/v1.StatefulSet",
     "authentication/v1.SelfSubjectReview",
     "authentication/v1.TokenRequest",
     "authentication/v1.TokenReview",
