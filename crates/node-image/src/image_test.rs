@@ -55,30 +55,46 @@ fn add(blobs: &mut BTreeMap<Digest, Vec<u8>>, bytes: Vec<u8>) -> Digest {
 }
 
 fn make() -> Made {
+    make_with(zstd)
+}
+
+fn make_with(pack: fn(&[u8]) -> Vec<u8>) -> Made {
     let mut blobs = BTreeMap::new();
     let plain =
         [layer(&[("etc/motd", "low"), ("etc/kept", "kept")]), layer(&[("etc/motd", "high")])];
-    let packed = [gzip(&plain[0]), zstd(&plain[1])];
+    let packed = [gzip(&plain[0]), pack(&plain[1])];
     let config = json!({
         "architecture": host_architecture(), "os": "linux",
         "config": {"Cmd": ["/bin/sh"], "Env": ["A=1"], "User": "7", "Entrypoint": null},
         "rootfs": {"type": "layers", "diff_ids": [Digest::of(&plain[0]), Digest::of(&plain[1])]},
     });
+    let config_bytes = config.to_string().len();
     let config = add(&mut blobs, config.to_string().into_bytes());
     let descriptor = |blobs: &mut BTreeMap<Digest, Vec<u8>>, bytes: &[u8]| {
         let digest = add(blobs, bytes.to_vec());
-        json!({"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": digest, "size": bytes.len()})
+        let media_type = match bytes.starts_with(&[0x1f, 0x8b]) {
+            true => "application/vnd.oci.image.layer.v1.tar+gzip",
+            false => "application/vnd.oci.image.layer.v1.tar+zstd",
+        };
+        json!({"mediaType": media_type, "digest": digest, "size": bytes.len()})
     };
     let layers = [descriptor(&mut blobs, &packed[0]), descriptor(&mut blobs, &packed[1])];
     let manifest = json!({
         "schemaVersion": 2,
-        "config": {"digest": config, "size": 1},
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": {
+            "mediaType": "application/vnd.oci.image.config.v1+json",
+            "digest": config,
+            "size": config_bytes,
+        },
         "layers": layers,
     });
+    let manifest_bytes = manifest.to_string().len();
     let manifest = add(&mut blobs, manifest.to_string().into_bytes());
     let index = json!({"schemaVersion": 2, "manifests": [
         {"digest": Digest::of(b"other"), "size": 1, "platform": {"os": "linux", "architecture": "s390x"}},
-        {"digest": manifest, "size": 1, "platform": {"os": "linux", "architecture": host_architecture()}},
+        {"mediaType": "application/vnd.oci.image.manifest.v1+json",
+         "digest": manifest, "size": manifest_bytes, "platform": {"os": "linux", "architecture": host_architecture()}},
     ]});
     let index = add(&mut blobs, index.to_string().into_bytes());
     Made { blobs, manifest, index, config }
@@ -190,6 +206,44 @@ fn docker_saves_are_imported_and_names_move() {
     store.remove("app:1", &none, false).expect("unused");
     let again = store.remove("app:1", &none, false);
     assert!(matches!(again, Err(ImageError::NoSuchImage { .. })), "{again:?}");
+}
+
+#[test]
+fn what_other_tools_write_is_imported() {
+    let Some((dir, store)) = new_store() else { return };
+    // Docker's own format knows no zstd.
+    let made = make_with(gzip);
+    let layout = dir.path().join("layout");
+    std::fs::create_dir_all(layout.join("blobs/sha256")).expect("writable");
+    for (digest, bytes) in &made.blobs {
+        std::fs::write(layout.join("blobs/sha256").join(digest.hex()), bytes).expect("writable");
+    }
+    let index = json!({"schemaVersion": 2, "manifests": [{
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "digest": made.manifest, "size": made.blobs[&made.manifest].len(),
+        "annotations": {"org.opencontainers.image.ref.name": "v1"},
+    }]});
+    std::fs::write(layout.join("index.json"), index.to_string()).expect("writable");
+    std::fs::write(layout.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#)
+        .expect("writable");
+    for (format, name) in [("docker-archive", None), ("oci-archive", Some("app:v1"))] {
+        let file = dir.path().join(format);
+        let copied = std::process::Command::new("skopeo")
+            .args(["--insecure-policy", "copy", "--quiet"])
+            .arg(format!("oci:{}:v1", layout.display()))
+            .arg(format!("{format}:{}:app:v1", file.display()))
+            .output();
+        let copied = match copied {
+            Ok(copied) => copied,
+            Err(error) => return eprintln!("skipped: skopeo cannot be started: {error}"),
+        };
+        assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
+        let image = store.import(&file, name).expect(format).remove(0);
+        assert_eq!(image.repo_tags, ["docker.io/library/app:v1"], "{format}");
+        let motd = std::fs::read_to_string(image.layer_dirs[0].join("etc/motd"));
+        assert_eq!(motd.expect(format), "high");
+        store.remove("app:v1", &BTreeSet::new(), false).expect("unused");
+    }
 }
 
 #[test]
@@ -381,7 +435,7 @@ async fn an_image_is_pulled_through_tokens_redirects_and_broken_connections() {
     let name = format!("{address}/team/app:v1");
     let image = store.pull(&name, &me()).await.expect("pulled");
     assert_eq!(image.id, made.config);
-    assert_eq!(image.repo_tags, [name.clone()]);
+    assert_eq!(image.repo_tags, std::slice::from_ref(&name));
     assert_eq!(image.repo_digests, [format!("{address}/team/app@{}", made.index)]);
     let motd = std::fs::read_to_string(image.layer_dirs[0].join("etc/motd"));
     assert_eq!(motd.expect("unpacked"), "high");

@@ -26,6 +26,8 @@ mod reference;
 mod registry;
 mod store;
 mod unpack;
+#[cfg(test)]
+mod unpack_test;
 
 pub use builtin::BuiltinFile;
 pub use digest::Digest;
