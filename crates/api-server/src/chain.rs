@@ -63,17 +63,24 @@ impl ApiServer {
         let upgrade = hyper::upgrade::on(&mut request);
         let (head, body) = request.into_parts();
         let request_headers = head.headers.clone();
+        let (method, uri) = (head.method.clone(), head.uri.clone());
         let query = path::parse_query(head.uri.query().unwrap_or_default());
         let Some(target) = Target::parse(head.uri.path()) else {
             let status = Status::bad_request("the path's escapes are no UTF-8");
             return respond::failure(Accept::default(), &status);
         };
         let watch = path::flag(&query, "watch");
-        let label = label(&target, &head.method, watch);
+        let spec = match &target {
+            Target::Resource(path) => {
+                self.parts.catalogue.find(&path.group, &path.version, &path.resource)
+            }
+            Target::Other(_) => None,
+        };
+        let label = label(&target, spec.as_deref(), &head.method, watch);
         let asked = Asked { head, query, user: Arc::default(), body, upgrade };
         let long = matches!(label.verb, "WATCH" | "CONNECT");
         let work = AssertUnwindSafe(async {
-            let work = self.chain(&target, asked, caller, &label);
+            let work = self.chain(&target, spec, asked, caller, &label);
             match long {
                 true => work.await,
                 false => tokio::time::timeout(REQUEST_MAX, work)
@@ -100,12 +107,16 @@ impl ApiServer {
         let reply = respond::compress(&request_headers, reply);
         let took = (!long).then(|| started.elapsed());
         self.counts.answered(&label, reply.status().as_u16(), took);
+        tracing::debug!(
+            %method, %uri, code = reply.status().as_u16(), took = ?started.elapsed(), "answered"
+        );
         reply
     }
 
     async fn chain(
         self: &Arc<Self>,
         target: &Target,
+        spec: Option<Arc<ResourceSpec>>,
         mut asked: Asked,
         caller: Caller,
         label: &Label,
@@ -113,12 +124,6 @@ impl ApiServer {
         let internal = matches!(caller, Caller::Known(_));
         asked.user = self.authenticate(&asked.head.headers, caller).await?;
         asked.user = impersonate::apply(self, &asked).await?;
-        let spec = match target {
-            Target::Resource(path) => {
-                self.parts.catalogue.find(&path.group, &path.version, &path.resource)
-            }
-            Target::Other(_) => None,
-        };
         // Streams and watches hold no place: they may last for days.
         let long = matches!(label.verb, "WATCH" | "CONNECT");
         let writes = !matches!(asked.head.method, Method::GET | Method::HEAD);
@@ -417,8 +422,9 @@ fn too_many_requests() -> Status {
         .with_details(details)
 }
 
-/// What the request is counted under.
-fn label(target: &Target, method: &Method, watch: bool) -> Label {
+/// What the request is counted under. Names come from the catalogue, never from
+/// the path alone: whoever asks for what is not there must not make counters.
+fn label(target: &Target, spec: Option<&ResourceSpec>, method: &Method, watch: bool) -> Label {
     let verb = match method.as_str() {
         "GET" | "HEAD" => "GET",
         "POST" => "POST",
@@ -427,28 +433,26 @@ fn label(target: &Target, method: &Method, watch: bool) -> Label {
         "DELETE" => "DELETE",
         _ => "OTHER",
     };
-    let Target::Resource(path) = target else { return Label { verb, ..Label::default() } };
+    let (Target::Resource(path), Some(spec)) = (target, spec) else {
+        return Label { verb, ..Label::default() };
+    };
+    let sub = spec.subresource(&path.subresource);
     Label {
         verb: match path.verb(method, watch) {
             "watch" => "WATCH",
             "list" => "LIST",
             "deletecollection" => "DELETECOLLECTION",
-            _ if is_stream(path) => "CONNECT",
+            _ if sub.is_some_and(|sub| matches!(sub.role, Role::Connect { .. })) => "CONNECT",
             _ => verb,
         },
-        group: path.group.clone(),
-        version: path.version.clone(),
-        resource: path.resource.clone(),
-        subresource: path.subresource.clone(),
+        group: spec.group.to_string(),
+        version: spec.version.to_string(),
+        resource: spec.plural.to_string(),
+        subresource: sub.map(|sub| sub.name.to_string()).unwrap_or_default(),
         scope: match (path.name.is_empty(), path.namespace.is_empty()) {
             (false, _) => "resource",
             (true, false) => "namespace",
             (true, true) => "cluster",
         },
     }
-}
-
-/// Upstream's list of subresources that may run for long.
-fn is_stream(path: &ResourcePath) -> bool {
-    matches!(path.subresource.as_str(), "log" | "exec" | "attach" | "portforward" | "proxy")
 }
