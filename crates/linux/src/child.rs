@@ -25,6 +25,7 @@ use rustix::{
 
 use crate::{
     child_mounts::Mounts,
+    child_overlay,
     steps::{HELD_MAX, Step},
 };
 
@@ -272,7 +273,7 @@ impl Context<'_> {
             Step::HoldTree { source } => self.mounts.hold(source),
             Step::SlaveMounts => self.mounts.slave(),
             Step::Overlay { lower, upper, work, target } => {
-                self.mounts.overlay(lower, upper, work, target)
+                child_overlay::mount(lower, upper, work, target)
             }
             Step::OpenRoot { path } => self.mounts.open_root(path),
             Step::Directory { dest, mode } => self.mounts.directory(dest, *mode),

@@ -3,7 +3,7 @@
 
 use std::{
     ffi::{CStr, CString},
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
 use rustix::{
@@ -17,6 +17,7 @@ use rustix::{
 
 use crate::{
     mount::{MountAttr, mount_setattr},
+    path_buffer::{PathBuffer, components},
     steps::{BindSource, HELD_MAX},
 };
 
@@ -61,20 +62,6 @@ impl Mounts {
     pub(crate) fn slave(&self) -> Result<()> {
         let flags = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
         rustix::mount::mount_change(c"/", flags)
-    }
-
-    pub(crate) fn overlay(
-        &self,
-        lower: &[CString],
-        upper: &CStr,
-        work: &CStr,
-        target: &CStr,
-    ) -> Result<()> {
-        match overlay_by_layer(lower, upper, work, target) {
-            // Linux before 6.5 has no `lowerdir+`.
-            Err(Errno::INVAL) => overlay_by_text(lower, upper, work, target),
-            other => other,
-        }
     }
 
     pub(crate) fn open_root(&mut self, path: &CStr) -> Result<()> {
@@ -310,10 +297,6 @@ impl Mounts {
     }
 }
 
-fn components(path: &[u8]) -> impl Iterator<Item = &[u8]> {
-    path.split(|b| *b == b'/').filter(|c| !c.is_empty() && *c != b".")
-}
-
 fn file_type(fd: BorrowedFd<'_>) -> Result<FileType> {
     // statx works on a detached tree's O_PATH descriptor on every kernel.
     let stat = rustix::fs::statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::TYPE)?;
@@ -366,7 +349,7 @@ fn new_mount(fstype: &CStr, options: &[(CString, CString)], attributes: u64) -> 
     )
 }
 
-fn attach(tree: BorrowedFd<'_>, at: BorrowedFd<'_>) -> Result<()> {
+pub(crate) fn attach(tree: BorrowedFd<'_>, at: BorrowedFd<'_>) -> Result<()> {
     rustix::mount::move_mount(
         tree,
         c"",
@@ -374,126 +357,4 @@ fn attach(tree: BorrowedFd<'_>, at: BorrowedFd<'_>) -> Result<()> {
         c"",
         MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH,
     )
-}
-
-fn overlay_by_layer(lower: &[CString], upper: &CStr, work: &CStr, target: &CStr) -> Result<()> {
-    let fs = rustix::mount::fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    for layer in lower {
-        set_directory(&fs, c"lowerdir+", layer)?;
-    }
-    set_directory(&fs, c"upperdir", upper)?;
-    set_directory(&fs, c"workdir", work)?;
-    rustix::mount::fsconfig_create(&fs)?;
-    let tree = rustix::mount::fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
-    let at = rustix::fs::open(target, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-    attach(tree.as_fd(), at.as_fd())
-}
-
-/// Sets a directory option; fsconfig(2) takes at most 255 characters, so longer
-/// paths go by descriptor number.
-fn set_directory(fs: &OwnedFd, key: &CStr, path: &CStr) -> Result<()> {
-    if path.to_bytes().len() <= 255 {
-        return rustix::mount::fsconfig_set_string(fs, key, path);
-    }
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let fd = rustix::fs::open(path, flags, Mode::empty())?;
-    let mut text = PathBuffer::default();
-    text.push_descriptor(fd.as_raw_fd())?;
-    rustix::mount::fsconfig_set_string(fs, key, text.as_c_str()?)
-}
-
-/// One option string as before Linux 6.5. It may hold a page at most and splits
-/// at colons, so every directory goes by descriptor number.
-fn overlay_by_text(lower: &[CString], upper: &CStr, work: &CStr, target: &CStr) -> Result<()> {
-    let mut text = PathBuffer::default();
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let mut add = |prefix: &[u8], path: &CStr| -> Result<()> {
-        text.append(prefix)?;
-        let fd = rustix::fs::open(path, flags, Mode::empty())?;
-        text.push_descriptor(fd.as_raw_fd())?;
-        // Open until the mount call; the child's exec closes it.
-        std::mem::forget(fd);
-        Ok(())
-    };
-    for (index, layer) in lower.iter().enumerate() {
-        add(if index == 0 { b"lowerdir=" } else { b":" }, layer)?;
-    }
-    add(b",upperdir=", upper)?;
-    add(b",workdir=", work)?;
-    rustix::mount::mount(
-        c"overlay",
-        target,
-        c"overlay",
-        rustix::mount::MountFlags::empty(),
-        text.as_c_str()?,
-    )
-}
-
-/// A path on the stack, since a child must not allocate.
-struct PathBuffer {
-    bytes: [u8; 4096],
-    len: usize,
-}
-
-impl Default for PathBuffer {
-    fn default() -> Self {
-        Self { bytes: [0; 4096], len: 0 }
-    }
-}
-
-impl PathBuffer {
-    /// Adds a component.
-    fn push(&mut self, component: &[u8]) -> Result<()> {
-        if self.len > 0 {
-            self.append(b"/")?;
-        }
-        self.append(component)
-    }
-
-    /// This path with its last component, a link in `parent`, replaced by what
-    /// the link says; `parent_len` is the length without that component.
-    fn follow(&self, parent: BorrowedFd<'_>, name: &CStr, parent_len: usize) -> Result<Self> {
-        let mut target = [0u8; 4096];
-        let len = rustix::fs::readlinkat_raw(parent, name, &mut target[..])?;
-        let target = &target[..len];
-        let mut next = Self::default();
-        if !target.starts_with(b"/") {
-            next.append(&self.bytes[..parent_len])?;
-        }
-        for component in components(target) {
-            next.push(component)?;
-        }
-        Ok(next)
-    }
-
-    fn append(&mut self, text: &[u8]) -> Result<()> {
-        let end = self.len + text.len();
-        if end >= self.bytes.len() {
-            return Err(Errno::NAMETOOLONG);
-        }
-        self.bytes[self.len..end].copy_from_slice(text);
-        self.len = end;
-        Ok(())
-    }
-
-    /// Adds `/proc/self/fd/<number>`.
-    fn push_descriptor(&mut self, number: i32) -> Result<()> {
-        self.append(b"/proc/self/fd/")?;
-        let mut digits = [0u8; 10];
-        let mut at = digits.len();
-        let mut rest = number;
-        loop {
-            at -= 1;
-            digits[at] = b'0' + (rest % 10) as u8;
-            rest /= 10;
-            if rest == 0 {
-                break;
-            }
-        }
-        self.append(&digits[at..])
-    }
-
-    fn as_c_str(&self) -> Result<&CStr> {
-        CStr::from_bytes_until_nul(&self.bytes).map_err(|_| Errno::INVAL)
-    }
 }

@@ -10,6 +10,7 @@
 //! specification into a list of steps (`plan`) and has the pod's shim
 //! (`node-shim`) run them.
 
+mod adopt;
 mod client;
 mod container;
 mod device;

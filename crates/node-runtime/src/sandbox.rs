@@ -11,20 +11,18 @@ use std::{
 };
 
 use linux::cgroup::Limits;
-use node_shim::protocol::{Exit, Info, Reply, Request};
+use node_shim::protocol::{Reply, Request};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     client::{self, Client},
-    container::{ContainerRecord, failure},
+    container::failure,
     error::{Error, Result},
-    layout::{self, ContainerDir, SandboxDir},
+    layout::{self, SandboxDir},
     record,
-    shim_runtime::{ShimRuntime, blocking, not_ready, status, time, unknown_exit},
+    shim_runtime::{ShimRuntime, blocking, not_ready},
     spec::{Namespace, Resources, SandboxSpec},
-    state::{
-        Container, ContainerId, ContainerState, Event, Sandbox, SandboxId, SandboxState, Stats,
-    },
+    state::{ContainerId, ContainerState, Sandbox, SandboxId, SandboxState, Stats},
 };
 
 /// Size of a pod's `/dev/shm`, as upstream.
@@ -178,7 +176,7 @@ impl ShimRuntime {
     }
 
     /// Connects to the shim of a directory and asks for its events.
-    async fn meet_shim(
+    pub(crate) async fn meet_shim(
         &self,
         dir: &SandboxDir,
     ) -> io::Result<(std::sync::Arc<Client>, tokio::sync::mpsc::UnboundedReceiver<Reply>)> {
@@ -186,109 +184,6 @@ impl ShimRuntime {
         match client.call(&Request::Subscribe).await? {
             Reply::Done => Ok((client, events)),
             other => Err(io::Error::other(format!("the shim answered {other:?}"))),
-        }
-    }
-
-    /// Brings back every sandbox that has a folder.
-    pub(crate) async fn adopt_all(&self) -> Result<()> {
-        let folder = layout::sandboxes(&self.config.state_dir);
-        let entries =
-            fs::read_dir(&folder).map_err(Error::io(format!("read {}", folder.display())))?;
-        for entry in entries {
-            let dir = SandboxDir::at(
-                entry.map_err(Error::io(format!("read {}", folder.display())))?.path(),
-            );
-            match record::read::<SandboxRecord>(&dir.record()) {
-                Ok(record) => self.adopt(dir, record).await,
-                // Killed before the record: nothing else was made yet. A
-                // damaged one is left for `killall`, which works without.
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                    if let Err(error) = fs::remove_dir_all(dir.path()) {
-                        tracing::warn!(path = %dir.path().display(), %error, "unfinished sandbox");
-                    }
-                }
-                Err(error) => {
-                    tracing::error!(path = %dir.path().display(), %error, "sandbox not adopted");
-                }
-            }
-        }
-        Ok(())
-    }
-
-    async fn adopt(&self, dir: SandboxDir, record: SandboxRecord) {
-        let id = SandboxId::new(record.id);
-        let own_network = record.spec.network == Namespace::Own;
-        let mut sandbox = Sandbox {
-            id: id.clone(),
-            netns_path: own_network.then(|| dir.namespace("net")),
-            spec: record.spec,
-            state: SandboxState::Ready,
-            shim_pid: 0,
-            created_at: time(record.created_ns),
-            containers: container_records(&dir, &id),
-        };
-        let met = self.meet_shim(&dir).await;
-        let known = match &met {
-            Ok((client, _)) => match client.call(&Request::List).await {
-                Ok(Reply::Containers(known)) => {
-                    sandbox.shim_pid = client.pid;
-                    Some(known)
-                }
-                _ => None,
-            },
-            Err(_) => None,
-        };
-        let Some(known) = known else {
-            tracing::warn!(sandbox = %id, "its shim is gone");
-            not_ready(&mut sandbox);
-            self.enter(sandbox, None);
-            self.bury(&id).await;
-            return;
-        };
-        for container in &mut sandbox.containers {
-            let info = known.iter().find(|info| info.id == container.id.as_str());
-            container.state = adopted_state(&dir, container, info);
-        }
-        self.enter(sandbox, met.ok());
-    }
-
-    /// The shim is gone: nobody holds the streams of what still runs, so that
-    /// is killed and every container without a recorded exit is unknown.
-    pub(crate) async fn shim_died(&self, id: &SandboxId) {
-        tracing::error!(sandbox = %id, "the shim died");
-        if let Some(entry) = self.lock().get_mut(id) {
-            not_ready(&mut entry.sandbox);
-            entry.client = None;
-        }
-        self.bury(id).await;
-        self.tell(Event::ShimDied { sandbox: id.clone() });
-    }
-
-    async fn bury(&self, id: &SandboxId) {
-        let Some((spec, containers)) = self
-            .lock()
-            .get(id)
-            .map(|entry| (entry.sandbox.spec.clone(), entry.sandbox.containers.clone()))
-        else {
-            return;
-        };
-        let (cgroups, cgroup) = (self.cgroups.clone(), self.pod_cgroup(&spec));
-        match blocking(move || cgroups.kill(&cgroup)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(sandbox = %id, %error, "kill what its shim held"),
-            Err(error) => tracing::error!(sandbox = %id, %error, "kill what its shim held"),
-        }
-        let dir = self.sandbox_dir(id);
-        for container in containers {
-            let exit = match &container.state {
-                ContainerState::Exited(_) => continue,
-                ContainerState::Running { started_at, .. } => {
-                    recorded_exit(&dir, &container.id).unwrap_or_else(|| unknown_exit(*started_at))
-                }
-                ContainerState::Created => recorded_exit(&dir, &container.id)
-                    .unwrap_or_else(|| unknown_exit(container.created_at)),
-            };
-            self.exited(id, &container.id, exit);
         }
     }
 
@@ -498,52 +393,6 @@ pub(crate) fn new_id() -> Result<String> {
 pub(crate) fn ns(time: SystemTime) -> u64 {
     // A clock before 1970 counts as 1970.
     time.duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64)
-}
-
-fn container_records(dir: &SandboxDir, sandbox: &SandboxId) -> Vec<Container> {
-    let mut containers = Vec::new();
-    let entries = match fs::read_dir(dir.containers()) {
-        Ok(entries) => entries,
-        Err(error) => {
-            tracing::error!(%sandbox, %error, "its containers cannot be listed");
-            return containers;
-        }
-    };
-    for path in entries.flatten().map(|e| e.path()) {
-        let place = ContainerDir::at(path);
-        match record::read::<ContainerRecord>(&place.record()) {
-            Ok(record) => containers.push(record.container(sandbox)),
-            // Removed halfway, or killed before its record: nothing runs in it.
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                if let Err(error) = fs::remove_dir_all(place.path()) {
-                    tracing::warn!(path = %place.path().display(), %error, "unfinished container");
-                }
-            }
-            Err(error) => {
-                tracing::error!(path = %place.path().display(), %error, "container not adopted");
-            }
-        }
-    }
-    containers.sort_by_key(|c| c.created_at);
-    containers
-}
-
-fn recorded_exit(dir: &SandboxDir, id: &ContainerId) -> Option<crate::state::ExitStatus> {
-    let text = fs::read_to_string(dir.container(id).exit()).ok()?;
-    Exit::from_record(&text).map(|exit| status(&exit))
-}
-
-/// What a living shim says of a container, or what its record says.
-fn adopted_state(dir: &SandboxDir, container: &Container, info: Option<&Info>) -> ContainerState {
-    match info {
-        Some(Info { exit: Some(exit), .. }) => ContainerState::Exited(status(exit)),
-        Some(Info { started_ns: 0, .. }) => ContainerState::Created,
-        Some(Info { pid, started_ns, .. }) => {
-            ContainerState::Running { pid: *pid, started_at: time(*started_ns) }
-        }
-        None => recorded_exit(dir, &container.id)
-            .map_or(ContainerState::Created, ContainerState::Exited),
-    }
 }
 
 /// Paths of the pins, by `CLONE_NEW*`.

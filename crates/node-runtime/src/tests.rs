@@ -798,6 +798,65 @@ async fn logs_are_rotated_and_reopened() {
     );
 }
 
+#[tokio::test]
+async fn nothing_is_lost_while_runtimes_come_and_go() {
+    let Some(bed) = Bed::new() else { return };
+    let (writer, ends) = {
+        let runtime = bed.open().await;
+        let mut spec = bed.sandbox();
+        spec.pod_uid = "writer".into();
+        let sandbox = runtime.run_sandbox(spec).await.expect("a sandbox");
+        let script = "for i in $(seq 20000); do echo $i; done; echo done; exit 4";
+        let writer =
+            runtime.start_container(&sandbox.id, bed.shell(script)).await.expect("a start");
+        // Containers that end while nobody looks.
+        let mut ends = Vec::new();
+        for code in 0..10 {
+            let spec = bed.shell(&format!("sleep 0.{code}; exit {code}"));
+            let spec = ContainerSpec { name: format!("end-{code}"), ..spec };
+            let container = runtime.start_container(&sandbox.id, spec).await.expect("a start");
+            ends.push((code, container));
+        }
+        (writer, ends)
+    };
+    for _ in 0..20 {
+        let runtime = bed.open().await;
+        assert_eq!(only(&runtime).await.containers.len(), 11);
+    }
+    let runtime = bed.open().await;
+    for (code, container) in &ends {
+        let exit = within(runtime.wait_exit(&container.id)).await.expect("an exit");
+        assert_eq!(exit.code, *code);
+    }
+    assert_eq!(within(runtime.wait_exit(&writer.id)).await.expect("an exit").code, 4);
+    let expect: String = (1..=20_000).map(|i| format!("{i}\n")).collect();
+    assert_eq!(contents(&writer.log_path), expect + "done\n");
+}
+
+#[tokio::test]
+async fn many_pods_at_once() {
+    let Some(bed) = Bed::new() else { return };
+    let runtime = bed.open().await;
+    let pods = (0..20).map(|number| {
+        let (mut sandbox, spec) = (bed.sandbox(), bed.shell("echo up; exit 3"));
+        sandbox.pod_uid = format!("pod-{number}");
+        sandbox.log_dir = bed.path(&format!("logs/{number}"));
+        let runtime = runtime.clone();
+        tokio::spawn(async move {
+            let sandbox = runtime.run_sandbox(sandbox).await.expect("a sandbox");
+            let container = runtime.start_container(&sandbox.id, spec).await.expect("a start");
+            let exit = within(runtime.wait_exit(&container.id)).await.expect("an exit");
+            assert_eq!(contents(&container.log_path), "up\n");
+            runtime.remove_sandbox(&sandbox.id).await.expect("a removal");
+            exit.code
+        })
+    });
+    for pod in pods.collect::<Vec<_>>() {
+        assert_eq!(pod.await.expect("no panic"), 3);
+    }
+    assert!(runtime.list().await.expect("a list").is_empty());
+}
+
 /// Prints figures; run with `cargo test -p node-runtime -- --ignored --nocapture`.
 #[tokio::test]
 #[ignore = "a measurement"]

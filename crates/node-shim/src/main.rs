@@ -13,6 +13,7 @@
 
 mod connection;
 mod container;
+mod exec;
 mod log_file;
 mod shim;
 

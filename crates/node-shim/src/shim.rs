@@ -11,23 +11,23 @@ use std::{
 };
 
 use linux::{
-    child::{Child, Report, Spawn, receive_report},
+    child::{Report, receive_report},
     process::SignalFile,
 };
 use node_shim::{
-    protocol::{EVENT, Exec, Exit, Failure, FailureKind, Reply, Request},
+    protocol::{EVENT, Failure, FailureKind, Reply, Request},
     wire::Bytes,
 };
 use rustix::{
     event::epoll::{self, CreateFlags, EventData, EventFlags},
-    fs::{Mode, OFlags},
     io::Errno,
     process::Signal,
 };
 
 use crate::{
     connection::{Connection, Role},
-    container::{Container, Phase, STDIN_QUEUE_MAX, Streams},
+    container::{Container, Phase, STDIN_QUEUE_MAX},
+    exec::ExecProcess,
     log_file::now_ns,
 };
 
@@ -37,7 +37,7 @@ const DRAIN_READS_MAX: usize = 128;
 
 /// What woke the shim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Event {
+pub(crate) enum Event {
     Listener,
     Signals,
     Connection(u32),
@@ -77,25 +77,14 @@ impl Event {
     }
 }
 
-/// A process that was started in a container.
-struct ExecProcess {
-    child: Child,
-    connection: u32,
-    request: u32,
-    /// What the client gets when the program runs.
-    fds: Vec<OwnedFd>,
-    started_ns: u64,
-    failed: bool,
-}
-
 /// Everything the shim holds.
 pub(crate) struct Shim {
-    epoll: OwnedFd,
+    pub(crate) epoll: OwnedFd,
     listener: UnixListener,
     signals: SignalFile,
-    connections: BTreeMap<u32, Connection>,
+    pub(crate) connections: BTreeMap<u32, Connection>,
     containers: BTreeMap<u32, Container>,
-    execs: BTreeMap<u32, ExecProcess>,
+    pub(crate) execs: BTreeMap<u32, ExecProcess>,
     next_key: u32,
     buffer: Box<[u8]>,
     done: bool,
@@ -151,12 +140,12 @@ impl Shim {
         Ok(())
     }
 
-    fn key(&mut self) -> u32 {
+    pub(crate) fn key(&mut self) -> u32 {
         self.next_key += 1;
         self.next_key
     }
 
-    fn watch(&self, fd: BorrowedFd<'_>, event: Event, flags: EventFlags) {
+    pub(crate) fn watch(&self, fd: BorrowedFd<'_>, event: Event, flags: EventFlags) {
         // Fails without memory only; what is not watched is seen at its end.
         if let Err(error) = epoll::add(&self.epoll, fd, event.data(), flags) {
             eprintln!("node-shim: epoll: {error}");
@@ -226,7 +215,7 @@ impl Shim {
     }
 
     /// Sends what can be sent and waits for room where it cannot.
-    fn flush(&mut self, key: u32) {
+    pub(crate) fn flush(&mut self, key: u32) {
         let Some(connection) = self.connections.get_mut(&key) else { return };
         if connection.flush().is_err() {
             return self.hang_up(key);
@@ -325,7 +314,7 @@ impl Shim {
         })
     }
 
-    fn find(&mut self, id: &str) -> Option<(u32, &mut Container)> {
+    pub(crate) fn find(&mut self, id: &str) -> Option<(u32, &mut Container)> {
         self.containers.iter_mut().find(|(_, c)| c.start.id == id).map(|(key, c)| (*key, c))
     }
 
@@ -533,64 +522,6 @@ impl Shim {
         None
     }
 
-    // ---- exec
-
-    fn exec(&mut self, connection: u32, request: u32, exec: Exec) -> Option<Reply> {
-        let Some((_, container)) = self.find(&exec.id) else { return Some(not_found(&exec.id)) };
-        if !container.is_running() {
-            return Some(not_found(&exec.id));
-        }
-        let (child, fds) = match spawn_exec(container, &exec) {
-            Ok(started) => started,
-            Err(error) => return Some(failed(FailureKind::Internal, "clone", &error)),
-        };
-        let key = self.key();
-        self.watch(child.report.as_fd(), Event::ExecReport(key), EventFlags::IN);
-        if let Some(found) = self.connections.get_mut(&connection) {
-            found.role = Role::Exec { exec: key };
-        }
-        let process = ExecProcess { child, connection, request, fds, started_ns: 0, failed: false };
-        self.execs.insert(key, process);
-        None
-    }
-
-    fn exec_report(&mut self, key: u32) {
-        loop {
-            let Some(exec) = self.execs.get_mut(&key) else { return };
-            if exec.started_ns != 0 || exec.failed {
-                return;
-            }
-            let reply = match receive_report(exec.child.report.as_fd()) {
-                Ok(Report::Warning { .. }) => continue,
-                Ok(Report::Terminal(master)) => {
-                    exec.fds = vec![master];
-                    continue;
-                }
-                Ok(Report::Executed) => {
-                    exec.started_ns = now_ns();
-                    Reply::ExecStarted
-                }
-                Ok(Report::Failed { step, error }) => {
-                    exec.failed = true;
-                    step_failed(step, &error)
-                }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) => {
-                    exec.failed = true;
-                    failed(FailureKind::Internal, "report", &error)
-                }
-            };
-            let _ = epoll::delete(&self.epoll, &exec.child.report);
-            let fds = if exec.failed { Vec::new() } else { std::mem::take(&mut exec.fds) };
-            let (connection, request) = (exec.connection, exec.request);
-            if let Some(found) = self.connections.get_mut(&connection) {
-                found.send_with(request, &reply, fds);
-                self.flush(connection);
-            }
-            return;
-        }
-    }
-
     // ---- ends
 
     fn reap(&mut self) {
@@ -600,27 +531,8 @@ impl Shim {
                 self.container_ended(key, ended);
                 continue;
             }
-            let exec = self.execs.iter().find(|(_, e)| e.child.pid == ended.pid);
-            if let Some(key) = exec.map(|(key, _)| *key) {
-                self.exec_report(key);
-                let Some(exec) = self.execs.remove(&key) else { continue };
-                if exec.failed {
-                    continue;
-                }
-                let exit = Exit {
-                    code: ended.code,
-                    signal: ended.signal,
-                    oom: false,
-                    started_ns: exec.started_ns,
-                    finished_ns: now_ns(),
-                };
-                if let Some(connection) = self.connections.get_mut(&exec.connection) {
-                    connection.send(EVENT, &Reply::ExecExited { exit });
-                    connection.closing = true;
-                    self.flush(exec.connection);
-                }
-            }
-            // Anything else was an orphan that came to the sub-reaper.
+            // What is neither was an orphan that came to the sub-reaper.
+            self.exec_ended(ended);
         }
     }
 
@@ -664,27 +576,8 @@ impl Shim {
     }
 }
 
-/// Clones a process into a container. Answers it and the client's ends of its
-/// streams; a terminal's come by report.
-fn spawn_exec(container: &Container, exec: &Exec) -> io::Result<(Child, Vec<OwnedFd>)> {
-    let piped = !exec.tty;
-    let streams = Streams::new(piped && exec.stdin, piped && exec.stdout, piped && exec.stderr)?;
-    let path = format!("/proc/{}/ns/pid", container.child.pid);
-    let namespace = rustix::fs::open(path, OFlags::CLOEXEC, Mode::empty())?;
-    let child = linux::child::spawn(&Spawn {
-        steps: &exec.steps,
-        new_namespaces: 0,
-        pid_namespace: Some(namespace.as_fd()),
-        target: Some(container.child.pidfd.as_fd()),
-        stdio: [streams.child[0].as_fd(), streams.child[1].as_fd(), streams.child[2].as_fd()],
-    })?;
-    rustix::io::ioctl_fionbio(&child.report, true)?;
-    let fds = [streams.stdin, streams.stdout, streams.stderr].into_iter().flatten().collect();
-    Ok((child, fds))
-}
-
 /// The runtime knows the steps by their number, in its own words.
-fn step_failed(step: usize, error: &io::Error) -> Reply {
+pub(crate) fn step_failed(step: usize, error: &io::Error) -> Reply {
     Reply::Failed(Failure {
         kind: FailureKind::Step,
         what: step.to_string(),
@@ -692,12 +585,12 @@ fn step_failed(step: usize, error: &io::Error) -> Reply {
     })
 }
 
-fn failed(kind: FailureKind, what: &str, error: &io::Error) -> Reply {
+pub(crate) fn failed(kind: FailureKind, what: &str, error: &io::Error) -> Reply {
     let errno = error.raw_os_error().unwrap_or(0);
     Reply::Failed(Failure { kind, what: what.to_owned(), errno })
 }
 
-fn not_found(id: &str) -> Reply {
+pub(crate) fn not_found(id: &str) -> Reply {
     let what = format!("container {id} does not run");
     Reply::Failed(Failure { kind: FailureKind::NotFound, what, errno: 0 })
 }

@@ -15,6 +15,10 @@ impl Drop for Group {
         if let Err(error) = cleaned {
             eprintln!("cleaning up: {error}");
         }
+        // The parent goes with the last test that uses it.
+        if let Some(parent) = self.cgroups.directories(&self.path)[0].parent() {
+            let _ = std::fs::remove_dir(parent);
+        }
     }
 }
 

@@ -1,0 +1,170 @@
+//! What a runtime does about pods that it did not start, or whose shim died:
+//! everything is read back from folders and from the shims that answer.
+
+use std::{fs, io};
+
+use node_shim::protocol::{Exit, Info, Reply, Request};
+
+use crate::{
+    container::ContainerRecord,
+    error::{Error, Result},
+    layout::{self, ContainerDir, SandboxDir},
+    record,
+    sandbox::SandboxRecord,
+    shim_runtime::{ShimRuntime, blocking, not_ready, status, time, unknown_exit},
+    spec::Namespace,
+    state::{
+        Container, ContainerId, ContainerState, Event, ExitStatus, Sandbox, SandboxId, SandboxState,
+    },
+};
+
+impl ShimRuntime {
+    /// Brings back every sandbox that has a folder.
+    pub(crate) async fn adopt_all(&self) -> Result<()> {
+        let folder = layout::sandboxes(&self.config.state_dir);
+        let entries =
+            fs::read_dir(&folder).map_err(Error::io(format!("read {}", folder.display())))?;
+        for entry in entries {
+            let dir = SandboxDir::at(
+                entry.map_err(Error::io(format!("read {}", folder.display())))?.path(),
+            );
+            match record::read::<SandboxRecord>(&dir.record()) {
+                Ok(record) => self.adopt(dir, record).await,
+                // Killed before the record: nothing else was made yet. A
+                // damaged one is left for `killall`, which works without.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                    if let Err(error) = fs::remove_dir_all(dir.path()) {
+                        tracing::warn!(path = %dir.path().display(), %error, "unfinished sandbox");
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(path = %dir.path().display(), %error, "sandbox not adopted");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn adopt(&self, dir: SandboxDir, record: SandboxRecord) {
+        let id = SandboxId::new(record.id);
+        let own_network = record.spec.network == Namespace::Own;
+        let mut sandbox = Sandbox {
+            id: id.clone(),
+            netns_path: own_network.then(|| dir.namespace("net")),
+            spec: record.spec,
+            state: SandboxState::Ready,
+            shim_pid: 0,
+            created_at: time(record.created_ns),
+            containers: container_records(&dir, &id),
+        };
+        let met = self.meet_shim(&dir).await;
+        let known = match &met {
+            Ok((client, _)) => match client.call(&Request::List).await {
+                Ok(Reply::Containers(known)) => {
+                    sandbox.shim_pid = client.pid;
+                    Some(known)
+                }
+                _ => None,
+            },
+            Err(_) => None,
+        };
+        let Some(known) = known else {
+            tracing::warn!(sandbox = %id, "its shim is gone");
+            not_ready(&mut sandbox);
+            self.enter(sandbox, None);
+            self.bury(&id).await;
+            return;
+        };
+        for container in &mut sandbox.containers {
+            let info = known.iter().find(|info| info.id == container.id.as_str());
+            container.state = adopted_state(&dir, container, info);
+        }
+        self.enter(sandbox, met.ok());
+    }
+
+    /// The shim is gone: nobody holds the streams of what still runs, so that
+    /// is killed and every container without a recorded exit is unknown.
+    pub(crate) async fn shim_died(&self, id: &SandboxId) {
+        tracing::error!(sandbox = %id, "the shim died");
+        if let Some(entry) = self.lock().get_mut(id) {
+            not_ready(&mut entry.sandbox);
+            entry.client = None;
+        }
+        self.bury(id).await;
+        self.tell(Event::ShimDied { sandbox: id.clone() });
+    }
+
+    async fn bury(&self, id: &SandboxId) {
+        let Some((spec, containers)) = self
+            .lock()
+            .get(id)
+            .map(|entry| (entry.sandbox.spec.clone(), entry.sandbox.containers.clone()))
+        else {
+            return;
+        };
+        let (cgroups, cgroup) = (self.cgroups.clone(), self.pod_cgroup(&spec));
+        match blocking(move || cgroups.kill(&cgroup)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(sandbox = %id, %error, "kill what its shim held"),
+            Err(error) => tracing::error!(sandbox = %id, %error, "kill what its shim held"),
+        }
+        let dir = self.sandbox_dir(id);
+        for container in containers {
+            let exit = match &container.state {
+                ContainerState::Exited(_) => continue,
+                ContainerState::Running { started_at, .. } => {
+                    recorded_exit(&dir, &container.id).unwrap_or_else(|| unknown_exit(*started_at))
+                }
+                ContainerState::Created => recorded_exit(&dir, &container.id)
+                    .unwrap_or_else(|| unknown_exit(container.created_at)),
+            };
+            self.exited(id, &container.id, exit);
+        }
+    }
+}
+
+fn container_records(dir: &SandboxDir, sandbox: &SandboxId) -> Vec<Container> {
+    let mut containers = Vec::new();
+    let entries = match fs::read_dir(dir.containers()) {
+        Ok(entries) => entries,
+        Err(error) => {
+            tracing::error!(%sandbox, %error, "its containers cannot be listed");
+            return containers;
+        }
+    };
+    for path in entries.flatten().map(|e| e.path()) {
+        let place = ContainerDir::at(path);
+        match record::read::<ContainerRecord>(&place.record()) {
+            Ok(record) => containers.push(record.container(sandbox)),
+            // Removed halfway, or killed before its record: nothing runs in it.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                if let Err(error) = fs::remove_dir_all(place.path()) {
+                    tracing::warn!(path = %place.path().display(), %error, "unfinished container");
+                }
+            }
+            Err(error) => {
+                tracing::error!(path = %place.path().display(), %error, "container not adopted");
+            }
+        }
+    }
+    containers.sort_by_key(|c| c.created_at);
+    containers
+}
+
+fn recorded_exit(dir: &SandboxDir, id: &ContainerId) -> Option<ExitStatus> {
+    let text = fs::read_to_string(dir.container(id).exit()).ok()?;
+    Exit::from_record(&text).map(|exit| status(&exit))
+}
+
+/// What a living shim says of a container, or what its record says.
+fn adopted_state(dir: &SandboxDir, container: &Container, info: Option<&Info>) -> ContainerState {
+    match info {
+        Some(Info { exit: Some(exit), .. }) => ContainerState::Exited(status(exit)),
+        Some(Info { started_ns: 0, .. }) => ContainerState::Created,
+        Some(Info { pid, started_ns, .. }) => {
+            ContainerState::Running { pid: *pid, started_at: time(*started_ns) }
+        }
+        None => recorded_exit(dir, &container.id)
+            .map_or(ContainerState::Created, ContainerState::Exited),
+    }
+}
