@@ -382,6 +382,11 @@ fn the_next_life_finds_what_is_there_and_changes_the_rest() {
     world.node.within(|| killall("skiff").unwrap()).unwrap();
     world.node.within(|| killall("skiff").unwrap()).unwrap();
     assert!(ask(&world.pods[2], WEB).is_err());
+    // Somebody flushed the rules: a change says so, and a reconcile mends it.
+    let error = proxy.apply(vec![(name("web"), Some(service(&[PODS[0][0]])))]).unwrap_err();
+    assert!(error.to_string().contains("elements of "), "{error}");
+    assert!(proxy.reconcile(table(&services)).unwrap().replaced);
+    assert_eq!(ask(&world.pods[2], WEB).unwrap(), "a 10.42.0.7");
 }
 
 #[test]
@@ -440,6 +445,54 @@ fn somebody_elses_drop_is_named() {
         .within(|| netlink::nft::Nftables::open().unwrap().commit(&batch, None).unwrap())
         .unwrap();
     assert_eq!(proxy.foreign_drops().unwrap(), ["inet firewall drops"]);
+}
+
+/// Step by step and all at once lead to the same rules, whatever the steps.
+#[test]
+fn many_small_changes_add_up() {
+    let Some(world) = World::new() else { return };
+    let mut seed = 7_u64;
+    let mut random = move |below: u64| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) % below
+    };
+    let mut services = BTreeMap::new();
+    let mut proxy = world.proxy(&[]);
+    for _ in 0..120 {
+        let changes: Vec<(ServiceName, Option<Service>)> = (0..random(3) + 1)
+            .map(|_| {
+                let service = name(&format!("s{}", random(5)));
+                if random(5) == 0 {
+                    return (service, None);
+                }
+                let ips: Vec<&str> =
+                    PODS.iter().flatten().copied().filter(|_| random(2) == 0).collect();
+                let mut changed = super::service(&ips);
+                // Few addresses, so that Services fight for them.
+                changed.cluster_ips = vec![IpAddr::from([10, 43, 0, 20 + random(4) as u8])];
+                if random(2) == 0 {
+                    changed.cluster_ips.push("fd43::5".parse().unwrap());
+                }
+                changed.ports[0].node_port = (random(3) == 0).then_some(30080);
+                changed.ports[0].endpoints.iter_mut().for_each(|e| e.ready = random(4) > 0);
+                changed.affinity = (random(3) == 0).then_some(Duration::from_secs(10));
+                if random(3) == 0 {
+                    changed.internal_policy = TrafficPolicy::Local;
+                    changed.ports[0].endpoints.iter_mut().for_each(|e| e.local = random(2) == 0);
+                }
+                (service, Some(changed))
+            })
+            .collect();
+        for (name, change) in &changes {
+            match change {
+                Some(service) => services.insert(name.clone(), service.clone()),
+                None => services.remove(name),
+            };
+        }
+        proxy.apply(changes).unwrap();
+        let mut next = world.node.within(|| Proxy::open(config()).unwrap()).unwrap();
+        assert_eq!(next.reconcile(services.clone()).unwrap(), Summary::default());
+    }
 }
 
 #[test]
