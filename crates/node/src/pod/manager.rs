@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fs,
     sync::Arc,
 };
 
@@ -18,10 +19,10 @@ use tokio::{
 };
 
 use super::{
-    setup::ips_of,
+    setup::{blocking, ips_of},
     worker::{Message, Worker},
 };
-use crate::{container::spec::label, node::Deps, resources::PODS};
+use crate::{container::spec::label, node::Deps, resources::PODS, volume};
 
 /// Runs the pods of this node. Never returns; dropping it ends the workers
 /// and leaves the pods running.
@@ -203,6 +204,29 @@ impl Manager {
             tracing::info!(uid, "a pod was deleted while nobody watched: ending it");
             self.start(Arc::new(pod_of(&sandboxes)), Map::new());
             self.tell(&uid, Message::Gone(None));
+        }
+        self.remove_strays().await;
+    }
+
+    /// Removes directories of pods that neither the API nor the runtime knows:
+    /// what a crash left between two steps.
+    async fn remove_strays(&self) {
+        let pods = self.deps.config.kubelet_dir.join("pods");
+        let entries = match fs::read_dir(&pods) {
+            Ok(entries) => entries,
+            Err(error) => {
+                return tracing::warn!(path = %pods.display(), %error, "pods cannot be listed");
+            }
+        };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            if name.to_str().is_some_and(|uid| self.inboxes.contains_key(uid)) {
+                continue;
+            }
+            let path = entry.path();
+            if let Err(error) = blocking(move || volume::remove(&path, true)).await {
+                tracing::warn!(error, "a stray pod directory stays");
+            }
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use api_types::{IntOrString, core::Probe};
 use tokio::{net::TcpStream, time::timeout};
 
-use super::{Prober, http};
+use super::{Prober, grpc, http};
 use crate::pod::stop::port;
 
 /// Most of a command's output that an event repeats, bytes.
@@ -80,11 +80,19 @@ pub(crate) async fn check(prober: &Prober, probe: &Probe, limit: Duration) -> Ou
     }
     if let Some(action) = &probe.grpc {
         let number = IntOrString::Int(action.port);
-        return match port(&prober.container, &number) {
-            Ok(_) => Outcome::Failure(
-                "gRPC probes are not supported yet by skiff: use httpGet, tcpSocket or exec".into(),
-            ),
-            Err(error) => Outcome::Unknown(error),
+        let port = match port(&prober.container, &number) {
+            Ok(port) => port,
+            Err(error) => return Outcome::Unknown(error),
+        };
+        let address = SocketAddr::new(ip, port);
+        let service = action.service.as_deref().unwrap_or("");
+        return match timeout(limit, grpc::check(address, service)).await {
+            Ok(Ok(())) => Outcome::Success,
+            Ok(Err(text)) => Outcome::Failure(text),
+            Err(_) => Outcome::Failure(format!(
+                "timeout: failed to connect service \"{address}\" within {}s: context deadline exceeded",
+                limit.as_secs()
+            )),
         };
     }
     Outcome::Unknown("the probe has no handler".into())

@@ -4,11 +4,11 @@ use std::net::{IpAddr, SocketAddr};
 
 use api_types::core::HttpGetAction;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
 };
 
-use super::check::words;
+use super::{check::words, tls};
 
 /// Most of an answer's head that is read, bytes.
 const HEAD_MAX: usize = 16 * 1024;
@@ -40,9 +40,6 @@ fn path(path: &str) -> String {
 
 /// The status of a GET; redirects to other hosts are answers in themselves.
 pub(crate) async fn get(action: &HttpGetAction, ip: IpAddr, port: u16) -> Result<u16, HttpError> {
-    if action.scheme == "HTTPS" {
-        return Err(HttpError("HTTPS probes are not supported yet by skiff".into()));
-    }
     let target = match action.host.as_str() {
         "" => ip,
         host => host
@@ -68,10 +65,24 @@ async fn once(
     path: &str,
 ) -> Result<(u16, Option<String>), HttpError> {
     let failed = |error: std::io::Error| HttpError(words(&error));
-    let mut stream = TcpStream::connect(address)
+    let stream = TcpStream::connect(address)
         .await
         .map_err(|error| HttpError(format!("dial tcp {address}: connect: {}", words(&error))))?;
-    stream.write_all(&request(action, address, path)).await.map_err(failed)?;
+    match action.scheme.as_str() {
+        "HTTPS" => {
+            let stream = tls::connect(stream, address.ip()).await.map_err(failed)?;
+            exchange(stream, &request(action, address, path)).await
+        }
+        _ => exchange(stream, &request(action, address, path)).await,
+    }
+}
+
+async fn exchange(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    request: &[u8],
+) -> Result<(u16, Option<String>), HttpError> {
+    let failed = |error: std::io::Error| HttpError(words(&error));
+    stream.write_all(request).await.map_err(failed)?;
     let mut head = Vec::new();
     let mut chunk = [0; 1024];
     while !head.windows(4).any(|w| w == b"\r\n\r\n") && head.len() < HEAD_MAX {

@@ -3,7 +3,9 @@
 //! change something are told.
 
 pub(crate) mod check;
+mod grpc;
 pub(crate) mod http;
+mod tls;
 mod verdict;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
