@@ -77,6 +77,9 @@ impl<K: Ord + Clone> WorkQueue<K> {
             return self.add(key);
         }
         let mut state = self.lock();
+        if state.closed {
+            return;
+        }
         let at = Instant::now() + delay;
         if let Some(known) = state.due.get(&key).copied() {
             if known.0 <= at {
@@ -157,9 +160,15 @@ impl<K: Ord + Clone> WorkQueue<K> {
         }
     }
 
-    /// Ends every `next`, now and later.
+    /// Ends every `next`, now and later, and drops what waits.
     pub fn close(&self) {
-        self.lock().closed = true;
+        let mut state = self.lock();
+        state.closed = true;
+        state.ready.clear();
+        state.dirty.clear();
+        state.delayed.clear();
+        state.due.clear();
+        drop(state);
         self.wake.notify_one();
     }
 

@@ -29,7 +29,8 @@ pub type Outcome = Result<Option<Duration>, ReconcileError>;
 /// Takes keys from the queue and reconciles them, `workers` at a time, never
 /// the same key twice at once. A failure or a panic is logged and tried again
 /// with the queue's back-off. Returns when the queue is closed; may be
-/// dropped at any time, which drops the reconciles that run.
+/// dropped at any time, which drops the reconciles that run and closes the
+/// queue.
 pub async fn reconcile_loop<F, Fut>(
     controller: &'static str,
     queue: Arc<WorkQueue<String>>,
@@ -40,6 +41,7 @@ pub async fn reconcile_loop<F, Fut>(
     Fut: Future<Output = Outcome> + Send + 'static,
 {
     let reconcile = Arc::new(reconcile);
+    let _close = CloseWhenDropped(queue.clone());
     let mut tasks = JoinSet::new();
     for _ in 0..workers {
         let (queue, reconcile) = (queue.clone(), reconcile.clone());
@@ -50,6 +52,16 @@ pub async fn reconcile_loop<F, Fut>(
         });
     }
     while tasks.join_next().await.is_some() {}
+}
+
+/// Nobody takes keys any more: those who still hear of changes need not add
+/// any.
+struct CloseWhenDropped(Arc<WorkQueue<String>>);
+
+impl Drop for CloseWhenDropped {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 async fn work<F, Fut>(

@@ -60,7 +60,7 @@ pub async fn reflect(
             Err(error)
                 if follower.watch_list
                     && follower.options.resource_version.is_empty()
-                    && matches!(error.code(), Some(400 | 403 | 422)) =>
+                    && matches!(error.code(), Some(400 | 422)) =>
             {
                 follower.watch_list = false;
                 continue;

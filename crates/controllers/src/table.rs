@@ -13,8 +13,8 @@ const EVERYTHING: &[Resource] = &[];
 /// A controller.
 #[derive(Debug)]
 pub struct Controller {
-    /// `deployment`: how it is called in logs, and as `skiff/deployment` in
-    /// what it writes.
+    /// Upstream's name, where there is one; in what it writes,
+    /// `skiff/deployment-controller`.
     pub name: &'static str,
     /// What it watches; empty for whatever the server serves.
     pub inputs: &'static [Resource],
@@ -81,3 +81,29 @@ pub static CONTROLLERS: &[Controller] = &[
         run: |context| Box::pin(nodelifecycle::run(context)),
     },
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_say_what_they_are() {
+        let names: BTreeSet<&str> = CONTROLLERS.iter().map(|c| c.name).collect();
+        assert_eq!(names.len(), CONTROLLERS.len());
+        for name in names {
+            assert!(name.ends_with("-controller") || name.ends_with("-collector"), "{name}");
+        }
+    }
+
+    #[test]
+    fn nobody_writes_unseen() {
+        // Whoever writes a resource watches it, or could not be level-triggered.
+        for controller in CONTROLLERS.iter().filter(|c| !c.inputs.is_empty()) {
+            let unseen = controller.outputs.iter().filter(|o| !controller.inputs.contains(o));
+            let unseen: Vec<&Resource> = unseen.filter(|o| **o != EVENTS).collect();
+            assert_eq!(unseen, [&EVENTS; 0], "{}", controller.name);
+        }
+    }
+}

@@ -181,6 +181,9 @@ fn a_large_service_changes_little_at_a_time() {
 }
 
 proptest! {
+    // Each case is of hundreds of pods.
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
     #[test]
     fn slices_hold_just_what_is(steps in prop::collection::vec(prop::collection::btree_set(0..300usize, 0..250), 1..5)) {
         let mut world = World::new(service("default/web"));

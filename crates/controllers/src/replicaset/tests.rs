@@ -49,7 +49,8 @@ fn the_number_is_kept() {
     let failed = own(&set(0), "f").set("/status/phase", json!("Failed"));
     let ending = own(&set(0), "e").running("10.0.0.3").deleting();
     // Wanted, what else is there, asked to be deleted → created, deleted.
-    let table: Vec<(i32, Vec<Build>, Vec<&str>, usize, usize)> = vec![
+    type Row<'a> = (i32, Vec<Build>, Vec<&'a str>, usize, usize);
+    let table: Vec<Row<'_>> = vec![
         (2, vec![], vec![], 0, 0),
         (5, vec![], vec![], 3, 0),
         (1, vec![], vec![], 0, 1),
