@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::{
     Digest, Image, ImageError, ImageStore, Reference,
@@ -102,43 +102,62 @@ impl ImageStore {
         chains: &[Digest],
     ) -> Result<(), ImageError> {
         let mut tasks = tokio::task::JoinSet::new();
+        // Once one layer has failed the others stop, and are waited for: no
+        // thread goes on unpacking what nobody will use.
+        let (stop, stopped) = watch::channel(false);
+        let mut failed = None;
+        let mut finished = |task: Option<Result<Result<(), ImageError>, _>>| {
+            let result = task.map_or(Ok(()), |task: Result<_, tokio::task::JoinError>| {
+                task.expect("pulling a layer does not panic")
+            });
+            if let Err(error) = result {
+                let _ = stop.send(true);
+                failed.get_or_insert(error);
+            }
+        };
         let layers = manifest.layers.iter().zip(&config.rootfs.diff_ids).zip(chains);
         for ((descriptor, diff_id), chain) in layers {
-            if self.layers.info(chain).is_some() {
+            if self.layers.info(chain).is_some() || *stopped.borrow() {
                 continue;
             }
             while tasks.len() >= LAYERS_AT_ONCE {
-                finished(tasks.join_next().await)?;
+                finished(tasks.join_next().await);
             }
-            let (store, registry) = (self.clone(), registry.clone());
-            let (digest, size) = (descriptor.digest, descriptor.size);
-            let (diff_id, chain) = (*diff_id, *chain);
-            tasks.spawn(
-                async move { store.pull_layer(&registry, digest, size, diff_id, chain).await },
-            );
+            let layer = Layer {
+                digest: descriptor.digest,
+                size: descriptor.size,
+                diff_id: *diff_id,
+                chain: *chain,
+            };
+            let (store, registry, stopped) = (self.clone(), registry.clone(), stopped.clone());
+            tasks.spawn(async move { store.pull_layer(&registry, layer, stopped).await });
         }
         while let Some(task) = tasks.join_next().await {
-            finished(Some(task))?;
+            finished(Some(task));
         }
-        Ok(())
+        failed.map_or(Ok(()), Err)
     }
 
     async fn pull_layer(
         self: Arc<Self>,
         registry: &Registry,
-        digest: Digest,
-        size: u64,
-        diff_id: Digest,
-        chain: Digest,
+        layer: Layer,
+        mut stopped: watch::Receiver<bool>,
     ) -> Result<(), ImageError> {
+        let Layer { digest, size, diff_id, chain } = layer;
+        let what = format!("layer {digest}");
+        let stop = ImageError::Archive { layer: what.clone(), text: "another layer failed".into() };
         let (sender, receiver) = mpsc::channel(CHUNKS_MAX);
         let unpacking = tokio::task::spawn_blocking(move || {
-            let what = format!("layer {digest}");
             let expected = Expected { what: &what, chain, diff_id, compressed: Some(digest) };
             let source = ChunkReader { receiver, chunk: Bytes::new(), done: false };
             self.layers.add(source, &expected).map(|_| ())
         });
-        let downloaded = registry.blob(&digest, size, &sender).await;
+        let downloaded = tokio::select! {
+            biased;
+            Ok(_) = stopped.wait_for(|stopped| *stopped) => Err(stop),
+            downloaded = registry.blob(&digest, size, &sender) => downloaded,
+        };
         if downloaded.is_ok() {
             // An unpacker that gave up says why itself.
             let _ = sender.send(None).await;
@@ -150,10 +169,12 @@ impl ImageStore {
     }
 }
 
-fn finished(
-    task: Option<Result<Result<(), ImageError>, tokio::task::JoinError>>,
-) -> Result<(), ImageError> {
-    task.map_or(Ok(()), |task| task.expect("pulling a layer does not panic"))
+/// One layer to pull.
+struct Layer {
+    digest: Digest,
+    size: u64,
+    diff_id: Digest,
+    chain: Digest,
 }
 
 async fn find_manifest(

@@ -1,7 +1,7 @@
 //! One request on one connection. Pulls are few and large: a pool would keep
 //! sockets open for nobody.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response, Uri, header};
@@ -16,7 +16,7 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use super::unavailable;
+use super::{resolve::Resolver, unavailable};
 use crate::ImageError;
 
 /// The authorities that registries are trusted by.
@@ -24,6 +24,9 @@ pub(super) struct Tls(TlsConnector);
 
 /// To connect and to shake hands. An answer may take longer than this.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// For each address but as long as the whole lasts: one that swallows packets
+/// must not keep the next from being tried.
+const ADDRESS_TIMEOUT: Duration = Duration::from_secs(10);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Tls {
@@ -50,10 +53,10 @@ pub(super) async fn get(
     let host = uri.host().unwrap_or("").trim_start_matches('[').trim_end_matches(']');
     let secure = uri.scheme_str() != Some("http");
     let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
-    let connecting = timeout(CONNECT_TIMEOUT, TcpStream::connect((host, port)));
+    let connecting = timeout(CONNECT_TIMEOUT, connect(host, port));
     let stream = connecting
         .await
-        .map_err(|_| failed(&"i/o timeout"))?
+        .map_err(|_| failed(&format_args!("dial tcp {host}:{port}: i/o timeout")))?
         .map_err(|error| failed(&format_args!("dial tcp {host}:{port}: {error}")))?;
     let request = request(uri, headers)
         .ok_or_else(|| ImageError::Registry { url: url.clone(), text: "it is no URL".into() })?;
@@ -71,6 +74,19 @@ pub(super) async fn get(
     response
         .map_err(|_| failed(&"net/http: timeout awaiting response headers"))?
         .map_err(|error| failed(&error))
+}
+
+/// Tries the addresses of a host one after the other.
+async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
+    let mut last = None;
+    for address in Resolver::from_system().resolve(host).await? {
+        match timeout(ADDRESS_TIMEOUT, TcpStream::connect((address, port))).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => last = Some(error),
+            Err(_) => last = Some(io::Error::new(io::ErrorKind::TimedOut, "i/o timeout")),
+        }
+    }
+    Err(last.unwrap_or_else(|| io::Error::other("the host has no address")))
 }
 
 fn request(uri: &Uri, headers: &[(header::HeaderName, String)]) -> Option<Request<Empty<Bytes>>> {

@@ -2,6 +2,7 @@
 
 mod auth;
 mod connection;
+mod resolve;
 
 use bytes::Bytes;
 use http::{Response, StatusCode, Uri, header};
