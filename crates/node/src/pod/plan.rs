@@ -164,6 +164,13 @@ fn start(state: &PodState, container: &Container, now: Timestamp, plan: &mut Pla
             // Its number is free once it is gone.
             return plan.actions.push(Action::Remove { id: id.clone() });
         }
+        // A new sandbox has forgotten what its init containers had prepared.
+        Some(Run { state: RunState::Exited(_), sandbox, .. })
+            if is_init(state, container)
+                && sandbox.as_ref() != state.ready_sandbox().map(|sandbox| &sandbox.id) =>
+        {
+            state.next_attempt(&container.name)
+        }
         Some(Run { state: RunState::Exited(exit), .. }) => {
             if !restarts_after(state, container, exit) {
                 return;
@@ -215,15 +222,18 @@ pub(crate) fn backoff_next(backoff: Duration, last: Option<&Exit>) -> Duration {
 
 /// Whether the restart policy wants the container again.
 pub(crate) fn restarts_after(state: &PodState, container: &Container, exit: &Exit) -> bool {
-    let is_init = state.pod.spec.init_containers.iter().any(|c| c.name == container.name);
     let policy = container.restart_policy.as_deref().unwrap_or(&state.pod.spec.restart_policy);
     match policy {
         "Never" => false,
         "OnFailure" => exit.code != 0,
         // An init container that has done its work is not started again.
-        _ if is_init && !is_sidecar(container) => exit.code != 0,
+        _ if is_init(state, container) && !is_sidecar(container) => exit.code != 0,
         _ => true,
     }
+}
+
+fn is_init(state: &PodState, container: &Container) -> bool {
+    state.pod.spec.init_containers.iter().any(|c| c.name == container.name)
 }
 
 /// How the pod has ended, if it has: nothing in it will run again.

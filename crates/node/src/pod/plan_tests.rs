@@ -249,6 +249,22 @@ fn a_lost_sandbox_is_replaced() {
 }
 
 #[test]
+fn init_containers_run_again_in_a_new_sandbox() {
+    let spec = json!({"restartPolicy": "Always", "initContainers": [{"name": "i", "image": "i"}],
+        "containers": [{"name": "a", "image": "i"}]});
+    let mut state = pod(spec);
+    add(&mut state, "i", 0, exited(0, 0, 1));
+    add(&mut state, "a", 0, exited(137, 1, 5));
+    state.sandboxes[0].ready = false;
+    let id = SandboxId::new("s1");
+    state.sandboxes.push(SandboxView { id, attempt: 1, ready: true, netns: None });
+    check(&state, 6, &["start i 1"]);
+    add(&mut state, "i", 1, exited(0, 6, 7));
+    state.runs.sort_by(|a, b| (&a.name, a.attempt).cmp(&(&b.name, b.attempt)));
+    check(&state, 7, &["start a 1"]);
+}
+
+#[test]
 fn deletion_goes_step_by_step() {
     let mut state = pod(containers("Always", &["a", "b"]));
     add(&mut state, "a", 0, running());

@@ -59,11 +59,7 @@ pub(crate) fn write(dir: &Path, files: &Files, gid: Option<u32>) -> Result<(), V
             let parent = path.parent().unwrap_or(&fresh);
             fs::create_dir_all(parent).map_err(failed(parent))?;
             fs::write(&path, &file.data).map_err(failed(&path))?;
-            let mode = if gid.is_some() {
-                file.mode | (file.mode >> 3 & 0o040) | 0o040
-            } else {
-                file.mode
-            };
+            let mode = file.mode | if gid.is_some() { 0o040 } else { 0 };
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).map_err(failed(&path))?;
             if file.uid.is_some() || gid.is_some() {
                 chown(&path, file.uid, gid).map_err(failed(&path))?;
