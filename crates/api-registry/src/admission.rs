@@ -81,8 +81,9 @@ pub trait Admission: Send + Sync {
     /// The request is refused.
     fn validate<'a>(&'a self, attributes: &'a mut Attributes) -> BoxFuture<'a, Result<(), Status>>;
 
-    /// Called once after each admitted attempt, with whether the store took it,
-    /// so that what `mutate` reserved (addresses, ports) is kept or given back.
+    /// Called once at the end of each attempt, one that `mutate` refused
+    /// included, with whether the store took it (or may have), so that what
+    /// `mutate` reserved (addresses, ports) is kept or given back.
     fn settled(&self, attributes: &Attributes, stored: bool) {
         let _ = (attributes, stored);
     }

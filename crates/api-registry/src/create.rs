@@ -8,7 +8,8 @@ use store::{CommitError, Txn};
 
 use crate::{
     Registry, Request, WriteOptions, Written,
-    admission::{Attributes, Operation},
+    admission::Operation,
+    admitted::Admitted,
     registry::{Posted, commit_failed, no_such_path},
     stored,
 };
@@ -91,11 +92,9 @@ impl Registry {
         let mut attributes = request.attributes(Operation::Create, options.dry_run);
         attributes.name = tree::text(&object, "metadata.name").to_owned();
         attributes.object = Some(object);
-        self.admission.mutate(&mut attributes).await?;
-        let written = self.create_admitted(request, &mut attributes, options).await;
-        self.admission.settled(&attributes, written.is_ok() && !options.dry_run);
-        warnings.append(&mut attributes.warnings);
-        let mut written = written?;
+        let mut admitted = Admitted::new(&*self.admission, attributes).await?;
+        let mut written = self.create_admitted(request, &mut admitted, options).await?;
+        warnings.append(&mut admitted.warnings);
         warnings.append(&mut written.warnings);
         Ok(Written { warnings, ..written })
     }
@@ -104,7 +103,7 @@ impl Registry {
     pub(crate) async fn create_admitted(
         &self,
         request: &Request,
-        attributes: &mut Attributes,
+        attributes: &mut Admitted<'_>,
         options: WriteOptions,
     ) -> Result<Written, Status> {
         let spec = &request.spec;
@@ -139,7 +138,7 @@ impl Registry {
             }
             attributes.name.clone_from(&name);
             attributes.object = Some(object);
-            self.admission.validate(attributes).await?;
+            attributes.validate().await?;
             object = attributes.object.take().unwrap_or_default();
             let warnings = spec.warnings(&object, None);
             let key = stored::key_of(spec, &request.namespace, &name);
@@ -148,20 +147,23 @@ impl Registry {
                 if there.is_some() {
                     return Err(Status::already_exists(&request.gvr(), &name));
                 }
-                let bytes = stored::encode(&object).0.into();
+                let bytes = stored::encode(&object);
                 attributes.object = Some(object);
                 return Ok(Written { bytes, created: true, warnings });
             }
-            let put = stored::put(spec, key, object.clone(), self.epoch);
+            let put = stored::put(spec, key, &object, self.epoch);
             tries -= 1;
-            match self.store.commit(Txn::create(put.clone())).await {
+            attributes.stored(true);
+            let committed = self.store.commit(Txn::create(put.clone())).await;
+            attributes.stored(matches!(committed, Ok(_) | Err(CommitError::Unknown(_))));
+            match committed {
                 Ok(committed) => {
                     let revision = committed.revision;
                     let bytes = if spec.stored_as.is_none() {
                         stored::filled(&put, revision)
                     } else {
                         tree::set(&mut object, "metadata.resourceVersion", revision.to_string());
-                        stored::encode(&object).0.into()
+                        stored::encode(&object)
                     };
                     attributes.object = Some(object);
                     return Ok(Written { bytes, created: true, warnings });
@@ -192,8 +194,8 @@ impl Registry {
         match_namespace(request, &mut body)?;
         let mut attributes = request.attributes(Operation::Create, options.dry_run);
         attributes.object = Some(body);
-        self.admission.mutate(&mut attributes).await?;
-        self.admission.validate(&mut attributes).await?;
+        let mut attributes = Admitted::new(&*self.admission, attributes).await?;
+        attributes.validate().await?;
         let body = attributes.object.take().unwrap_or_default();
         let now = self.now();
         self.replace(request, options, |object| apply(object, &body, now)).await?;
@@ -222,8 +224,8 @@ impl Registry {
         match_namespace(request, &mut body)?;
         let mut attributes = request.attributes(Operation::Create, options.dry_run);
         attributes.object = Some(body);
-        self.admission.mutate(&mut attributes).await?;
-        self.admission.validate(&mut attributes).await?;
+        let mut attributes = Admitted::new(&*self.admission, attributes).await?;
+        attributes.validate().await?;
         let body = attributes.object.take().unwrap_or_default();
         warnings.append(&mut attributes.warnings);
         let answer = handler.post(Posted { registry: self, request, body, options }).await?;

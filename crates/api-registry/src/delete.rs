@@ -11,6 +11,7 @@ use store::{CommitError, Item, Txn};
 use crate::{
     Registry, Request,
     admission::Operation,
+    admitted::Admitted,
     options::{DeleteOptions, ListOptions, Propagation},
     read::Listed,
     registry::{commit_failed, read_failed},
@@ -85,8 +86,8 @@ impl Registry {
         (spec.hooks.check_delete)(&old)?;
         let mut attributes = request.attributes(Operation::Delete, options.dry_run);
         attributes.old_object = Some(old.clone());
-        self.admission.mutate(&mut attributes).await?;
-        self.admission.validate(&mut attributes).await?;
+        let mut attributes = Admitted::new(&*self.admission, attributes).await?;
+        attributes.validate().await?;
         let warnings = std::mem::take(&mut attributes.warnings);
         let grace = spec.grace_seconds(&old, options.grace_period_seconds);
         let plan = plan(&old, options, grace, self.now());
@@ -104,12 +105,12 @@ impl Registry {
                 return Ok(Some(Deleted { bytes, gone: false, warnings }));
             }
             Plan::Mark(new) if options.dry_run => {
-                let bytes = stored::encode(&new).0.into();
+                let bytes = stored::encode(&new);
                 return Ok(Some(Deleted { bytes, gone: false, warnings }));
             }
             Plan::Remove if options.dry_run => return removed().map(Some),
             Plan::Mark(mut new) => {
-                let put = stored::put(spec, item.key.clone(), new.clone(), self.epoch);
+                let put = stored::put(spec, item.key.clone(), &new, self.epoch);
                 let committed = self.store.commit(Txn::update(put.clone(), item.revision)).await;
                 committed.map(|committed| {
                     let bytes = if spec.stored_as.is_none() {
@@ -117,7 +118,7 @@ impl Registry {
                     } else {
                         let revision = committed.revision.to_string();
                         tree::set(&mut new, "metadata.resourceVersion", revision);
-                        stored::encode(&new).0.into()
+                        stored::encode(&new)
                     };
                     Ok(Deleted { bytes, gone: false, warnings: warnings.clone() })
                 })
@@ -129,9 +130,8 @@ impl Registry {
         };
         match committed {
             Ok(deleted) => {
-                let deleted = deleted?;
-                self.admission.settled(&attributes, deleted.gone);
-                Ok(Some(deleted))
+                attributes.stored(true);
+                deleted.map(Some)
             }
             Err(CommitError::Conflict(_)) => Ok(None),
             Err(error) => Err(commit_failed(&error)),

@@ -9,6 +9,7 @@
 
 pub mod access;
 pub mod admission;
+mod admitted;
 mod create;
 mod delete;
 mod evict;

@@ -33,9 +33,15 @@ pub(crate) fn prefix_of(spec: &ResourceSpec, namespace: &str) -> String {
     Key::prefix(group, plural, (!namespace.is_empty()).then_some(namespace))
 }
 
-/// Writes an object as JSON, kind and name first; where its `resourceVersion`
-/// goes is the second part. The tree's own `resourceVersion` is kept.
-pub(crate) fn encode(object: &Value) -> (Vec<u8>, u32) {
+/// Writes an object as JSON, kind and name first.
+pub(crate) fn encode(object: &Value) -> Bytes {
+    let version = tree::text(object, "metadata.resourceVersion");
+    encode_at(object, version).0.into()
+}
+
+/// The same with another `resourceVersion` than the tree's; where it begins is
+/// the second part.
+fn encode_at(object: &Value, version: &str) -> (Vec<u8>, u32) {
     const PLAIN: &str = "a tree of JSON has text keys only";
     let mut out = Vec::with_capacity(1024);
     let mut revision_at = 0;
@@ -61,7 +67,6 @@ pub(crate) fn encode(object: &Value) -> (Vec<u8>, u32) {
             separate(&mut out, key, &mut inner);
             out.push(b'"');
             revision_at = u32::try_from(out.len()).expect("names are short");
-            let version = metadata.get(key).and_then(Value::as_str).unwrap_or_default();
             out.extend_from_slice(version.as_bytes());
             out.push(b'"');
         } else if let Some(value) = metadata.get(key) {
@@ -87,18 +92,21 @@ pub(crate) fn encode(object: &Value) -> (Vec<u8>, u32) {
 }
 
 /// The write that stores an object; the store fills in its `resourceVersion`.
-pub(crate) fn put(spec: &ResourceSpec, key: Key, mut object: Value, epoch: u32) -> Put {
-    if let Some(stored) = &spec.stored_as {
-        object = (stored.to_stored)(object);
-        let api_version = match stored.group {
-            "" => stored.version.to_owned(),
-            group => format!("{group}/{}", stored.version),
-        };
-        tree::set(&mut object, "apiVersion", api_version);
-    }
-    tree::set(&mut object, "metadata.resourceVersion", "");
-    let (data, revision_at) = encode(&object);
-    Put { key, value: store::Value { epoch, data: data.into() }, revision_at: Some(revision_at) }
+pub(crate) fn put(spec: &ResourceSpec, key: Key, object: &Value, epoch: u32) -> Put {
+    let (data, revision_at) = match &spec.stored_as {
+        None => encode_at(object, ""),
+        Some(stored) => {
+            let mut object = (stored.to_stored)(object.clone());
+            let api_version = match stored.group {
+                "" => stored.version.to_owned(),
+                group => format!("{group}/{}", stored.version),
+            };
+            tree::set(&mut object, "apiVersion", api_version);
+            encode_at(&object, "")
+        }
+    };
+    let value = store::Value { epoch, data: data.into() };
+    Put { key, value, revision_at: Some(revision_at) }
 }
 
 /// Stored bytes with the revision filled in: what a read gives back later.
@@ -151,7 +159,7 @@ pub(crate) fn wire(spec: &ResourceSpec, item: &Item, epoch: u32) -> Result<Bytes
     if item.value.epoch == epoch && spec.stored_as.is_none() {
         return Ok(item.value.data.clone());
     }
-    Ok(encode(&decode(spec, item, epoch)?).0.into())
+    Ok(encode(&decode(spec, item, epoch)?))
 }
 
 #[cfg(test)]
@@ -170,7 +178,7 @@ mod tests {
             },
             "involvedObject": {"resourceVersion": "5"},
         });
-        let (bytes, at) = encode(&object);
+        let (bytes, at) = encode_at(&object, "");
         let text = String::from_utf8(bytes.clone()).expect("JSON");
         assert_eq!(
             text,

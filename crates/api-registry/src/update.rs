@@ -9,7 +9,8 @@ use store::{CommitError, Item, Renewal, Txn};
 
 use crate::{
     Body, Registry, Request, WriteOptions, Written,
-    admission::{Attributes, Operation},
+    admission::Operation,
+    admitted::Admitted,
     patch::Patch,
     registry::{commit_failed, no_such_path, read_failed},
     stored,
@@ -131,11 +132,9 @@ impl Registry {
                 let mut object = object.clone();
                 tree::remove(&mut object, "metadata.resourceVersion");
                 attributes.object = Some(object);
-                self.admission.mutate(&mut attributes).await?;
-                let written = self.create_admitted(request, &mut attributes, options).await;
-                self.admission.settled(&attributes, written.is_ok() && !options.dry_run);
-                let mut written = written?;
-                written.warnings.append(&mut attributes.warnings);
+                let mut admitted = Admitted::new(&*self.admission, attributes).await?;
+                let mut written = self.create_admitted(request, &mut admitted, options).await?;
+                written.warnings.append(&mut admitted.warnings);
                 Ok(written)
             }
             _ => Err(request.not_found()),
@@ -168,17 +167,10 @@ impl Registry {
         let mut attributes = request.attributes(Operation::Update, options.dry_run);
         attributes.old_object = Some(old_view.unwrap_or_else(|| old.clone()));
         attributes.object = Some(view);
-        self.admission.mutate(&mut attributes).await?;
-        let done = self
-            .write(request, sub, &mut attributes, &old, item, options)
-            .await
-            .inspect_err(|_| self.admission.settled(&attributes, false))?;
-        let Some((bytes, was_stored)) = done else {
-            self.admission.settled(&attributes, false);
-            return Ok(Attempt::Overtaken);
-        };
-        self.admission.settled(&attributes, was_stored);
-        warnings.append(&mut attributes.warnings);
+        let mut admitted = Admitted::new(&*self.admission, attributes).await?;
+        let bytes = self.write(request, sub, &mut admitted, &old, item, options).await?;
+        let Some(bytes) = bytes else { return Ok(Attempt::Overtaken) };
+        warnings.append(&mut admitted.warnings);
         Ok(Attempt::Done(Written { bytes, created: false, warnings }))
     }
 
@@ -187,11 +179,11 @@ impl Registry {
         &self,
         request: &Request,
         sub: Option<&Subresource>,
-        attributes: &mut Attributes,
+        attributes: &mut Admitted<'_>,
         old: &Value,
         item: &Item,
         options: WriteOptions,
-    ) -> Result<Option<(Bytes, bool)>, Status> {
+    ) -> Result<Option<Bytes>, Status> {
         let spec = &request.spec;
         let view = attributes.object.take().unwrap_or_default();
         let mut new = match sub.map(|sub| &sub.role) {
@@ -233,23 +225,24 @@ impl Registry {
             Some(paths) => spec.scale_of(paths, &new),
             None => new.clone(),
         });
-        self.admission.validate(attributes).await?;
+        attributes.validate().await?;
         attributes.warnings.extend(spec.warnings(&new, Some(old)));
         let answer = |new: &Value, stored: Option<Bytes>| match (scale, stored) {
             (None, Some(stored)) if spec.stored_as.is_none() => stored,
-            (None, _) => stored::encode(new).0.into(),
-            (Some(paths), _) => stored::encode(&spec.scale_of(paths, new)).0.into(),
+            (None, _) => stored::encode(new),
+            (Some(paths), _) => stored::encode(&spec.scale_of(paths, new)),
         };
         let gone = ends_deletion(&new, old);
         if new == *old && !gone {
             let stored = (item.value.epoch == self.epoch).then(|| item.value.data.clone());
-            return Ok(Some((answer(&new, stored), false)));
+            return Ok(Some(answer(&new, stored)));
         }
         if options.dry_run {
-            return Ok(Some((answer(&new, None), false)));
+            return Ok(Some(answer(&new, None)));
         }
         let key = item.key.clone();
-        let put = stored::put(spec, key.clone(), new.clone(), self.epoch);
+        let put = stored::put(spec, key.clone(), &new, self.epoch);
+        attributes.stored(true);
         let committed = if gone {
             self.store.commit(Txn::delete(key, item.revision)).await
         } else if sub.is_none() && only_renews(&new, old) {
@@ -257,11 +250,12 @@ impl Registry {
         } else {
             self.store.commit(Txn::update(put.clone(), item.revision)).await
         };
+        attributes.stored(matches!(committed, Ok(_) | Err(CommitError::Unknown(_))));
         match committed {
             Ok(committed) => {
                 let bytes = stored::filled(&put, committed.revision);
                 tree::set(&mut new, "metadata.resourceVersion", committed.revision.to_string());
-                Ok(Some((answer(&new, Some(bytes)), true)))
+                Ok(Some(answer(&new, Some(bytes))))
             }
             Err(CommitError::Conflict(_)) => Ok(None),
             Err(error) => Err(commit_failed(&error)),
@@ -287,7 +281,7 @@ impl Registry {
             if new == old || options.dry_run {
                 return Ok(());
             }
-            let put = stored::put(spec, key.clone(), new, self.epoch);
+            let put = stored::put(spec, key.clone(), &new, self.epoch);
             match self.store.commit(Txn::update(put, item.revision)).await {
                 Ok(_) => return Ok(()),
                 Err(CommitError::Conflict(_)) => {

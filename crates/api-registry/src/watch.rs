@@ -246,6 +246,6 @@ impl Watch {
             "apiVersion": spec.api_version(),
             "metadata": metadata,
         });
-        self.ready.push_back(WatchEvent::Bookmark(stored::encode(&object).0.into()));
+        self.ready.push_back(WatchEvent::Bookmark(stored::encode(&object)));
     }
 }
