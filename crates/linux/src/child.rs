@@ -18,14 +18,15 @@ use rustix::{
     fs::{Mode, OFlags},
     io::Errno,
     net::{
-        AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-        SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+        AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags,
+        SocketFlags, SocketType,
     },
 };
 
 use crate::{
+    child_identity,
     child_mounts::Mounts,
-    child_overlay,
+    child_overlay, child_terminal,
     steps::{HELD_MAX, Step},
 };
 
@@ -79,7 +80,7 @@ pub enum Report {
 
 const WARNING: u8 = 1;
 const FAILED: u8 = 2;
-const TERMINAL: u8 = 3;
+pub(crate) const TERMINAL: u8 = 3;
 const REPORT_LEN: usize = 8;
 
 /// Clones a child. The caller must be single-threaded: the child lives on a
@@ -291,18 +292,20 @@ impl Context<'_> {
             Step::ReadOnlyPath { dest } => self.mounts.read_only_path(dest),
             Step::ReadOnlyMount { dest } => self.mounts.read_only_mount(dest),
             Step::Pivot => self.mounts.pivot(),
-            Step::Rlimit { resource, soft, hard } => set_limit(*resource, *soft, *hard),
+            Step::Rlimit { resource, soft, hard } => {
+                child_identity::set_limit(*resource, *soft, *hard)
+            }
             Step::Terminal { uid, rows, columns, console } => {
-                self.terminal(*uid, *rows, *columns, *console)
+                child_terminal::open(self.report, &self.mounts, *uid, (*rows, *columns), *console)
             }
             Step::NewSession => rustix::process::setsid().map(drop),
             Step::CloseFiles => self.close_files(),
-            Step::Chdir { path } => chdir_inside(path),
-            Step::BoundingSet { keep } => bounding_set(*keep),
-            Step::Identity { uid, gid, groups } => identity(*uid, *gid, groups),
-            Step::Capabilities { set } => capabilities(*set),
+            Step::Chdir { path } => child_identity::chdir_inside(path),
+            Step::BoundingSet { keep } => child_identity::bounding_set(*keep),
+            Step::Identity { uid, gid, groups } => child_identity::identity(*uid, *gid, groups),
+            Step::Capabilities { set } => child_identity::capabilities(*set),
             Step::NoNewPrivileges => rustix::thread::set_no_new_privs(true),
-            Step::Seccomp { program } => seccomp(program),
+            Step::Seccomp { program } => child_identity::seccomp(program),
             Step::Exec { programs, .. } => Err(self.exec(programs)),
         }
     }
@@ -319,59 +322,6 @@ impl Context<'_> {
             check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })?;
         }
         Ok(())
-    }
-
-    fn terminal(&self, uid: u32, rows: u16, columns: u16, console: bool) -> rustix::io::Result<()> {
-        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let master = rustix::fs::open(c"/dev/pts/ptmx", flags, Mode::empty())?;
-        // The path was the container's to arrange: make sure that it is a
-        // terminal multiplexer of a devpts and not something else.
-        let stat = rustix::fs::fstat(&master)?;
-        const DEVPTS_SUPER_MAGIC: i64 = 0x1cd1;
-        if rustix::fs::major(stat.st_rdev) != 5
-            || rustix::fs::minor(stat.st_rdev) != 2
-            || rustix::fs::fstatfs(&master)?.f_type as i64 != DEVPTS_SUPER_MAGIC
-        {
-            return Err(Errno::NOTTY);
-        }
-        rustix::pty::unlockpt(&master)?;
-        let slave = rustix::pty::ioctl_tiocgptpeer(
-            &master,
-            rustix::pty::OpenptFlags::RDWR
-                | rustix::pty::OpenptFlags::NOCTTY
-                | rustix::pty::OpenptFlags::CLOEXEC,
-        )?;
-        if rows > 0 && columns > 0 {
-            let size = rustix::termios::Winsize {
-                ws_row: rows,
-                ws_col: columns,
-                ws_xpixel: 0,
-                ws_ypixel: 0,
-            };
-            rustix::termios::tcsetwinsize(&slave, size)?;
-        }
-        rustix::fs::fchown(&slave, Some(rustix::fs::Uid::from_raw(uid)), None)?;
-        if console {
-            self.mounts.bind_console(slave.as_fd())?;
-        }
-        let _ = rustix::process::setsid();
-        rustix::process::ioctl_tiocsctty(&slave)?;
-        for number in 0..3 {
-            // SAFETY: as in `standard_streams`.
-            check(unsafe { libc::dup2(slave.as_raw_fd(), number) })?;
-        }
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        let fds = [master.as_fd()];
-        ancillary.push(SendAncillaryMessage::ScmRights(&fds));
-        let bytes = [TERMINAL, 0, 0, 0, 0, 0, 0, 0];
-        rustix::net::sendmsg(
-            self.report,
-            &[io::IoSlice::new(&bytes)],
-            &mut ancillary,
-            SendFlags::NOSIGNAL,
-        )
-        .map(drop)
     }
 
     /// Tries each path like `execvp`, and answers why none worked.
@@ -419,96 +369,6 @@ fn reset_signals() {
 fn write_file(path: &CStr, value: &[u8]) -> rustix::io::Result<()> {
     let fd = rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
     rustix::io::write(&fd, value).map(drop)
-}
-
-fn set_limit(resource: u32, soft: u64, hard: u64) -> rustix::io::Result<()> {
-    // `struct rlimit64`.
-    let limit = [soft, hard];
-    // SAFETY: the kernel reads two numbers that live across the call.
-    check(unsafe {
-        libc::syscall(libc::SYS_prlimit64, 0, resource, &raw const limit, ptr::null_mut::<u64>())
-    })
-}
-
-/// Changes the directory and refuses one outside of the root (CVE-2024-21626:
-/// a path such as `/proc/self/fd/7` that leads to the host).
-fn chdir_inside(path: &CStr) -> rustix::io::Result<()> {
-    rustix::process::chdir(path)?;
-    let mut buffer = [0u8; 4096];
-    // SAFETY: the kernel writes at most the length given into the buffer.
-    check(unsafe { libc::syscall(libc::SYS_getcwd, buffer.as_mut_ptr(), buffer.len()) })?;
-    if buffer[0] == b'/' { Ok(()) } else { Err(Errno::XDEV) }
-}
-
-fn bounding_set(keep: u64) -> rustix::io::Result<()> {
-    for capability in 0..64u64 {
-        // SAFETY: asks about a number, touches no memory of ours.
-        let held = unsafe { libc::prctl(libc::PR_CAPBSET_READ, capability, 0, 0, 0) };
-        if held < 0 {
-            break;
-        }
-        if held == 1 && keep & (1 << capability) == 0 {
-            // SAFETY: drops a number, touches no memory of ours.
-            check(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) })?;
-        }
-    }
-    Ok(())
-}
-
-fn identity(uid: u32, gid: u32, groups: &[u32]) -> rustix::io::Result<()> {
-    for number in 0..3 {
-        // SAFETY: standard streams are open: `standard_streams` put them there.
-        let fd = unsafe { BorrowedFd::borrow_raw(number) };
-        // Own pipes only: a stream may also be a device of the host.
-        if let Ok(stat) = rustix::fs::fstat(fd)
-            && rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Fifo
-        {
-            rustix::fs::fchown(fd, Some(rustix::fs::Uid::from_raw(uid)), None)?;
-        }
-    }
-    // SAFETY: plain numbers and a slice that outlives the call; the raw calls
-    // act on this thread, which is the only one.
-    unsafe {
-        check(libc::syscall(SYS_SETGROUPS, groups.len(), groups.as_ptr()))?;
-        check(libc::syscall(SYS_SETRESGID, gid, gid, gid))?;
-        check(libc::syscall(SYS_SETRESUID, uid, uid, uid))
-    }
-}
-
-// 32-bit ARM and x86 keep 16-bit IDs under the plain names.
-#[cfg(not(any(target_arch = "arm", target_arch = "x86")))]
-use libc::{
-    SYS_setgroups as SYS_SETGROUPS, SYS_setresgid as SYS_SETRESGID, SYS_setresuid as SYS_SETRESUID,
-};
-#[cfg(any(target_arch = "arm", target_arch = "x86"))]
-use libc::{
-    SYS_setgroups32 as SYS_SETGROUPS, SYS_setresgid32 as SYS_SETRESGID,
-    SYS_setresuid32 as SYS_SETRESUID,
-};
-
-fn capabilities(set: u64) -> rustix::io::Result<()> {
-    let set = rustix::thread::CapabilitySet::from_bits_retain(set);
-    rustix::thread::set_capabilities(
-        None,
-        rustix::thread::CapabilitySets {
-            effective: set,
-            permitted: set,
-            inheritable: rustix::thread::CapabilitySet::empty(),
-        },
-    )
-}
-
-fn seccomp(program: &[u8]) -> rustix::io::Result<()> {
-    let filter = libc::sock_fprog {
-        len: (program.len() / size_of::<libc::sock_filter>()) as u16,
-        filter: program.as_ptr().cast_mut().cast(),
-    };
-    const SECCOMP_SET_MODE_FILTER: libc::c_ulong = 1;
-    // SAFETY: the kernel copies `len` instructions from a slice that outlives
-    // the call, byte by byte, so alignment does not matter, and verifies them.
-    check(unsafe {
-        libc::syscall(libc::SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0u64, &raw const filter)
-    })
 }
 
 const _: () = assert!(HELD_MAX <= 256);

@@ -12,8 +12,10 @@
 pub mod capability;
 pub mod cgroup;
 pub mod child;
+mod child_identity;
 mod child_mounts;
 mod child_overlay;
+mod child_terminal;
 pub mod detect;
 pub mod memfd;
 pub mod mount;

@@ -1,11 +1,14 @@
 //! What a runtime does about pods that it did not start, or whose shim died:
 //! everything is read back from folders and from the shims that answer.
 
-use std::{fs, io};
+use std::{fs, io, sync::Arc, time::Duration};
 
 use node_shim::protocol::{Exit, Info, Reply, Request};
 
+use tokio::{sync::mpsc::UnboundedReceiver, time::timeout};
+
 use crate::{
+    client::Client,
     container::ContainerRecord,
     error::{Error, Result},
     layout::{self, ContainerDir, SandboxDir},
@@ -17,6 +20,11 @@ use crate::{
         Container, ContainerId, ContainerState, Event, ExitStatus, Sandbox, SandboxId, SandboxState,
     },
 };
+
+/// How often, how long and how far apart a shim is asked that should be there.
+const MEET_TRIES: u32 = 5;
+const MEET_TIMEOUT: Duration = Duration::from_secs(10);
+const MEET_PAUSE: Duration = Duration::from_millis(200);
 
 impl ShimRuntime {
     /// Brings back every sandbox that has a folder.
@@ -57,29 +65,58 @@ impl ShimRuntime {
             created_at: time(record.created_ns),
             containers: container_records(&dir, &id),
         };
-        let met = self.meet_shim(&dir).await;
-        let known = match &met {
-            Ok((client, _)) => match client.call(&Request::List).await {
-                Ok(Reply::Containers(known)) => {
-                    sandbox.shim_pid = client.pid;
-                    Some(known)
-                }
-                _ => None,
-            },
-            Err(_) => None,
+        let met = self.meet_again(&dir).await;
+        let (client, events, known) = match met {
+            Ok(met) => met,
+            Err(error) => {
+                tracing::warn!(sandbox = %id, %error, "its shim does not answer");
+                not_ready(&mut sandbox);
+                self.enter(sandbox, None);
+                self.bury(&id).await;
+                return;
+            }
         };
-        let Some(known) = known else {
-            tracing::warn!(sandbox = %id, "its shim is gone");
-            not_ready(&mut sandbox);
-            self.enter(sandbox, None);
-            self.bury(&id).await;
-            return;
-        };
+        sandbox.shim_pid = client.pid;
         for container in &mut sandbox.containers {
             let info = known.iter().find(|info| info.id == container.id.as_str());
             container.state = adopted_state(&dir, container, info);
         }
-        self.enter(sandbox, met.ok());
+        self.enter(sandbox, Some((client, events)));
+    }
+
+    /// Connects to a shim and lists its containers. A shim that does not exist
+    /// any more says so at once; anything else (too many open files here, a
+    /// machine that is just starting everything) may pass, and a healthy pod
+    /// should not die of it.
+    async fn meet_again(
+        &self,
+        dir: &SandboxDir,
+    ) -> io::Result<(Arc<Client>, UnboundedReceiver<Reply>, Vec<Info>)> {
+        let mut tries = 0;
+        loop {
+            let error = match timeout(MEET_TIMEOUT, self.meet(dir)).await {
+                Ok(Ok(met)) => return Ok(met),
+                Ok(Err(error)) => error,
+                Err(_) => io::ErrorKind::TimedOut.into(),
+            };
+            let gone = [io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused];
+            tries += 1;
+            if gone.contains(&error.kind()) || tries == MEET_TRIES {
+                return Err(error);
+            }
+            tokio::time::sleep(MEET_PAUSE).await;
+        }
+    }
+
+    async fn meet(
+        &self,
+        dir: &SandboxDir,
+    ) -> io::Result<(Arc<Client>, UnboundedReceiver<Reply>, Vec<Info>)> {
+        let (client, events) = self.meet_shim(dir).await?;
+        match client.call(&Request::List).await? {
+            Reply::Containers(known) => Ok((client, events, known)),
+            other => Err(io::Error::other(format!("the shim answered {other:?}"))),
+        }
     }
 
     /// The shim is gone: nobody holds the streams of what still runs, so that

@@ -13,6 +13,10 @@ use crate::mount::MountInfo;
 /// The controllers that are enabled below where the root offers them.
 const CONTROLLERS: &[&str] = &["cpu", "memory", "pids", "cpuset", "io"];
 
+/// Of those, the ones that may fail (a real-time process in the way, a parent
+/// without CPUs).
+const OPTIONAL: &[&str] = &["cpuset", "io"];
+
 /// The unified tree.
 #[derive(Debug, Clone)]
 pub struct V2 {
@@ -66,8 +70,14 @@ impl Hierarchy for V2 {
             for controller in CONTROLLERS {
                 let enabled = fs::read_to_string(here.join("cgroup.subtree_control"))
                     .is_ok_and(|text| text.split_whitespace().any(|c| c == *controller));
-                if !enabled && offers(&here, controller) {
-                    write(&here.join("cgroup.subtree_control"), &format!("+{controller}"))?;
+                if enabled || !offers(&here, controller) {
+                    continue;
+                }
+                let file = here.join("cgroup.subtree_control");
+                match write(&file, &format!("+{controller}")) {
+                    // Nothing here is limited by these two.
+                    Err(_) if OPTIONAL.contains(controller) => {}
+                    other => other?,
                 }
             }
             here.push(component);
