@@ -202,6 +202,17 @@ impl Bed {
         .await;
     }
 
+    /// No file of these pods, nor of anybody unknown.
+    fn nothing_is_left(&self, names: &[&str]) {
+        for left in ["kubelet/pods", "log/pods", "log/containers", "runtime/sandboxes"] {
+            let left: Vec<_> = fs::read_dir(self.dir.path().join(left))
+                .expect("there")
+                .map(|entry| entry.expect("read").path())
+                .collect();
+            assert!(left.is_empty(), "{names:?}: {left:?}");
+        }
+    }
+
     fn target(&self, name: &str, container: &str) -> Target {
         let uid = self.pod(name).and_then(|pod| pod["metadata"]["uid"].as_str().map(str::to_owned));
         Target {
@@ -322,10 +333,7 @@ async fn a_pod_lives_and_goes() {
     ] {
         assert!(events.iter().any(|event| event == wanted), "{wanted}: {events:#?}");
     }
-    for left in ["kubelet/pods", "log/pods", "log/containers"] {
-        let left: Vec<_> = fs::read_dir(bed.dir.path().join(left)).expect("there").collect();
-        assert!(left.is_empty(), "{left:?}");
-    }
+    bed.nothing_is_left(&["web"]);
     assert_eq!(netlink::pod_link::list().expect("listed"), []);
 }
 
@@ -380,14 +388,18 @@ async fn a_restarted_node_adopts_what_runs() {
         .expect("a number");
     assert!(version <= revision, "adoption of a pod that runs on tells nothing new");
     assert_eq!(bed.logs(&node, "ends", LogOptions::default()).await, Ok(String::new()));
-    bed.cluster.delete_with(PODS, "default/stays", json!({"gracePeriodSeconds": 5}));
-    bed.until("stays", "gone", |pod| pod.is_none()).await;
+    for name in ["stays", "ends"] {
+        let options = json!({"gracePeriodSeconds": 5});
+        bed.cluster.delete_with(PODS, &format!("default/{name}"), options);
+        bed.until(name, "gone", |pod| pod.is_none()).await;
+    }
     // The orphan's link and addresses are gone too.
     let deadline = tokio::time::Instant::now() + PATIENCE;
     while !netlink::pod_link::list().expect("listed").is_empty() {
         assert!(tokio::time::Instant::now() < deadline, "an orphan stays");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    bed.nothing_is_left(&["stays", "ends"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -126,9 +126,13 @@ impl Worker {
                     Done::StopSandbox(stop::stop_sandboxes(&deps, &pod).await)
                 });
             }
-            Action::Clean { all } => {
+            Action::Unmount => {
+                self.state.unmount = self.state.unmount.begun();
+                self.ops.spawn(async move { Done::Unmount(stop::unmount(&deps, &pod).await) });
+            }
+            Action::Clean => {
                 self.state.clean = self.state.clean.begun();
-                self.ops.spawn(async move { Done::Clean(stop::clean(&deps, &pod, all).await) });
+                self.ops.spawn(async move { Done::Clean(stop::clean(&deps, &pod).await) });
             }
             Action::Finish => {
                 if self.state.gone {

@@ -39,9 +39,13 @@ impl Worker {
                 tracing::error!(pod = self.state.full_name(), %error, "a step of the pod broke off");
                 self.state.memory.values_mut().for_each(|memory| memory.op = None);
                 let state = &mut self.state;
-                for step in
-                    [&mut state.setup, &mut state.stop_sandbox, &mut state.clean, &mut state.finish]
-                {
+                for step in [
+                    &mut state.setup,
+                    &mut state.stop_sandbox,
+                    &mut state.unmount,
+                    &mut state.clean,
+                    &mut state.finish,
+                ] {
                     if step.is_in_flight() {
                         *step = step.failed(now);
                     }
@@ -72,6 +76,9 @@ impl Worker {
             }
             Done::StopSandbox(result) => {
                 self.state.stop_sandbox = self.stepped(self.state.stop_sandbox, result, now);
+            }
+            Done::Unmount(result) => {
+                self.state.unmount = self.stepped(self.state.unmount, result, now);
             }
             Done::Clean(result) => self.state.clean = self.stepped(self.state.clean, result, now),
             Done::Finish(Ok(())) => self.state.finish = Step::Done,
@@ -136,7 +143,6 @@ impl Worker {
             memory.start_failures = 0;
             let exit = Exit {
                 code,
-                signal: 0,
                 reason: "StartError",
                 message: failure.message,
                 started_at: Timestamp::UNIX_EPOCH,

@@ -34,8 +34,10 @@ pub(crate) enum Action {
     Remove { id: ContainerId },
     /// Stop every sandbox and release the network.
     StopSandbox,
-    /// Remove volumes; logs and the runtime's records too where `all`.
-    Clean { all: bool },
+    /// Remove volumes, keep what tells how it ended.
+    Unmount,
+    /// Remove volumes, logs and the runtime's records.
+    Clean,
     /// Tell the API that nothing is left.
     Finish,
 }
@@ -330,8 +332,9 @@ fn teardown(state: &PodState, now: Timestamp, plan: &mut Plan) {
     if busy || !plan.step(state.stop_sandbox, now, Action::StopSandbox) {
         return;
     }
-    let all = state.gone || state.deletion.is_some();
-    if plan.step(state.clean, now, Action::Clean { all }) && all {
+    if !(state.gone || state.deletion.is_some()) {
+        plan.step(state.unmount, now, Action::Unmount);
+    } else if !state.unmount.is_in_flight() && plan.step(state.clean, now, Action::Clean) {
         plan.step(state.finish, now, Action::Finish);
     }
 }

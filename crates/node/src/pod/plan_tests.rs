@@ -63,7 +63,6 @@ pub(super) fn running() -> RunState {
 pub(super) fn exited(code: i32, started: i64, finished: i64) -> RunState {
     RunState::Exited(Exit {
         code,
-        signal: 0,
         reason: if code == 0 { "Completed" } else { "Error" },
         message: String::new(),
         started_at: at(started),
@@ -87,7 +86,8 @@ fn told(state: &PodState, second: i64) -> String {
             Action::Abort { container } => format!("abort {container}"),
             Action::Remove { id } => format!("remove {id}"),
             Action::StopSandbox => "stop sandbox".into(),
-            Action::Clean { all } => format!("clean all={all}"),
+            Action::Unmount => "unmount".into(),
+            Action::Clean => "clean".into(),
             Action::Finish => "finish".into(),
         })
         .collect();
@@ -281,7 +281,7 @@ fn deletion_goes_step_by_step() {
     state.runs[0].state = exited(143, 0, 16);
     check(&state, 16, &["stop sandbox"]);
     state.stop_sandbox = Step::Done;
-    check(&state, 16, &["clean all=true"]);
+    check(&state, 16, &["clean"]);
     state.clean = Step::Done;
     check(&state, 16, &["finish"]);
     state.finish = Step::Done;
@@ -307,14 +307,19 @@ fn sidecars_end_last_and_backwards() {
 }
 
 #[test]
-fn a_pod_that_has_ended_keeps_its_logs() {
+fn a_pod_that_has_ended_keeps_its_logs_until_it_is_deleted() {
     let mut state = pod(containers("Never", &["a"]));
     add(&mut state, "a", 0, exited(0, 0, 1));
     state.terminal = outcome(&state, at(1));
     check(&state, 1, &["stop sandbox"]);
     state.stop_sandbox = Step::Done;
-    check(&state, 1, &["clean all=false"]);
-    state.clean = Step::Done;
+    check(&state, 1, &["unmount"]);
+    state.unmount = Step::InFlight(0);
+    state.deletion = Some(Deletion { seen_at: at(1), grace: Duration::from_secs(30) });
+    check(&state, 1, &[]);
+    state.unmount = Step::Done;
+    check(&state, 1, &["clean"]);
+    state.deletion = None;
     check(&state, 1, &[]);
 }
 

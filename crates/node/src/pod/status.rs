@@ -154,9 +154,6 @@ fn terminated(run: &Run, exit: &Exit) -> Value {
         "startedAt": format_seconds(exit.started_at),
         "finishedAt": format_seconds(exit.finished_at),
     });
-    if exit.signal != 0 {
-        state["signal"] = exit.signal.into();
-    }
     if !exit.message.is_empty() {
         state["message"] = exit.message.as_str().into();
     }

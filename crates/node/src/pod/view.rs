@@ -25,6 +25,8 @@ pub(crate) struct PodState {
     pub(crate) setup: Step,
     /// Sandbox stopped, network and addresses released.
     pub(crate) stop_sandbox: Step,
+    /// Volumes removed from a pod that has ended and stays in the API.
+    pub(crate) unmount: Step,
     /// Volumes, logs and the runtime's records removed.
     pub(crate) clean: Step,
     /// The API was told that nothing is left.
@@ -126,7 +128,6 @@ pub(crate) enum RunState {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Exit {
     pub(crate) code: i32,
-    pub(crate) signal: i32,
     pub(crate) reason: &'static str,
     pub(crate) message: String,
     pub(crate) started_at: Timestamp,
@@ -197,6 +198,7 @@ impl PodState {
             memory: BTreeMap::new(),
             setup: Step::Todo,
             stop_sandbox: Step::Todo,
+            unmount: Step::Todo,
             clean: Step::Todo,
             finish: Step::Todo,
             pod_ips: Vec::new(),
@@ -324,7 +326,6 @@ fn run(container: &node_runtime::Container) -> Run {
         }
         ContainerState::Exited(exit) => RunState::Exited(Exit {
             code: exit.code,
-            signal: exit.signal.unwrap_or(0),
             reason: match exit {
                 e if e.unknown => "ContainerStatusUnknown",
                 e if e.oom_killed => "OOMKilled",

@@ -45,6 +45,7 @@ pub(super) enum Done {
     Start { container: String, attempt: u32, backoff: Duration, result: Result<(), StartFailure> },
     Stop { container: String },
     StopSandbox(Result<(), String>),
+    Unmount(Result<(), String>),
     Clean(Result<(), String>),
     Finish(Result<(), client::Error>),
     Publish { sent: Map<String, Value>, result: Result<(), client::Error> },
