@@ -76,3 +76,48 @@ fn overlay_by_text(lower: &[CString], upper: &CStr, work: &CStr, target: &CStr) 
         text.as_c_str()?,
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::ffi::OsStrExt};
+
+    use super::*;
+    use crate::child_mounts::Mounts;
+
+    /// Both interfaces, each on a thread with a mount namespace of its own.
+    #[test]
+    fn both_ways_give_the_same() {
+        if !crate::detect::is_root() {
+            eprintln!("skipped: needs root");
+            return;
+        }
+        for way in [overlay_by_layer, overlay_by_text] {
+            let directory = tempfile::tempdir().expect("a directory");
+            let path = |name: &str| {
+                let path = directory.path().join(name);
+                fs::create_dir(&path).expect("made");
+                path
+            };
+            let text = |path: &std::path::Path| {
+                CString::new(path.as_os_str().as_bytes()).expect("no NUL byte")
+            };
+            let paths = ["a", "b:c,d", "upper", "work", "target"].map(path);
+            fs::write(paths[0].join("both"), "a").expect("written");
+            fs::write(paths[1].join("both"), "b").expect("written");
+            fs::write(paths[1].join("b"), "b").expect("written");
+            let [a, b, upper, work, target] = paths.each_ref().map(|p| text(p));
+            // Colons are `overlay_by_text`'s reason to use descriptors; the
+            // newer interface takes one directory at a time.
+            let seen = std::thread::spawn(move || {
+                let kinds = libc::CLONE_NEWNS;
+                // SAFETY: takes a mask; only this thread's mounts change.
+                crate::child::check(unsafe { libc::unshare(kinds) })?;
+                Mounts::new().slave()?;
+                way(&[a, b], &upper, &work, &target)?;
+                let read = |name| fs::read_to_string(paths[4].join(name)).unwrap_or_default();
+                Ok::<_, Errno>(read("both") + &read("b"))
+            });
+            assert_eq!(seen.join().expect("no panic").as_deref(), Ok("ab"));
+        }
+    }
+}

@@ -857,6 +857,34 @@ async fn many_pods_at_once() {
     assert!(runtime.list().await.expect("a list").is_empty());
 }
 
+#[tokio::test]
+async fn layers_lie_on_each_other() {
+    let Some(bed) = Bed::new() else { return };
+    // Longer than the 255 characters that fsconfig takes.
+    let long = bed.path(&["d".repeat(200), "e".repeat(200)].join("/"));
+    let top = bed.path("top");
+    for (layer, text) in [(&long, "middle"), (&top, "top")] {
+        fs::create_dir_all(layer.join("etc")).expect("made");
+        fs::write(layer.join("etc/both"), text).expect("written");
+    }
+    fs::write(long.join("etc/middle"), "only").expect("written");
+    let whiteout = top.join("etc/no-exec");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &whiteout,
+        rustix::fs::FileType::CharacterDevice,
+        rustix::fs::Mode::empty(),
+        0,
+    )
+    .expect("made");
+    let script =
+        "cat /etc/both /etc/middle; test -e /etc/no-exec || echo gone; echo new > /etc/both";
+    let layers = vec![top.clone(), long, bed.path("image")];
+    let (exit, log) = run(&bed, |_, spec| spec.layers = layers, script).await;
+    assert_eq!((exit.code, &*log), (0, "toponlygone\n"));
+    assert_eq!(fs::read_to_string(top.join("etc/both")).expect("there"), "top");
+}
+
 /// Prints figures; run with `cargo test -p node-runtime -- --ignored --nocapture`.
 #[tokio::test]
 #[ignore = "a measurement"]
