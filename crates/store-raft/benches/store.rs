@@ -74,6 +74,40 @@ async fn load(store: &Arc<RaftStore>, writers: u64) {
     );
 }
 
+/// From a write's acknowledgement to the last of many watchers having it.
+async fn fan_out(store: &Arc<RaftStore>) {
+    const WATCHERS: usize = 1000;
+    const WRITES: usize = 50;
+    let (seen, mut all_seen) = tokio::sync::mpsc::channel::<Instant>(WATCHERS);
+    for _ in 0..WATCHERS {
+        let mut watcher = store.watch("/configmaps/", store.revision()).expect("the present");
+        let seen = seen.clone();
+        tokio::spawn(async move {
+            while watcher.next().await.is_ok() {
+                if seen.send(Instant::now()).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    let mut times = Vec::new();
+    for count in 0..WRITES {
+        store.commit(put(&format!("fan-{count}"), b'f')).await.expect("committed");
+        let acknowledged = Instant::now();
+        let mut last = acknowledged;
+        for _ in 0..WATCHERS {
+            last = last.max(all_seen.recv().await.expect("the watchers run"));
+        }
+        times.push(last - acknowledged);
+    }
+    times.sort();
+    println!(
+        "{WATCHERS} watchers, from the answer to the last: p50 {:?}, p99 {:?}",
+        times[WRITES / 2],
+        times[WRITES * 99 / 100]
+    );
+}
+
 /// What the process does when nobody asks it for anything.
 async fn idle(time: Duration) {
     // A snapshot may be under way.
@@ -120,6 +154,7 @@ fn main() {
         for writers in [1, 8, WRITERS] {
             load(&store, writers).await;
         }
+        fan_out(&store).await;
         idle(Duration::from_secs(5)).await;
         let stats = store.stats();
         println!("{stats:?}");

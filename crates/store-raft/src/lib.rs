@@ -236,6 +236,13 @@ impl RaftStore {
     }
 }
 
+impl Drop for RaftStore {
+    fn drop(&mut self) {
+        // Without `shutdown` the log ends as after a crash, but it does end.
+        self.snapshots.abort();
+    }
+}
+
 struct Opened {
     dir: StoreDir,
     shared: Arc<Shared>,

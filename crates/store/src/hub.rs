@@ -233,26 +233,22 @@ impl Hub {
     /// Hands out the events of one applied entry, then says that the state has
     /// come to `revision`. A watcher is woken once, however many are for it.
     pub(crate) fn publish(&self, events: &[Arc<Event>], revision: Revision) {
-        let mut wake: BTreeMap<u64, Arc<Shared>> = BTreeMap::new();
+        let mut wakers = Vec::new();
         if !events.is_empty() {
             let watchers = lock(&self.watchers);
             for event in events {
                 let key = event.key.as_str();
                 let lengths = watchers.lengths.keys().take_while(|length| **length <= key.len());
                 for prefix in lengths.filter_map(|length| key.get(..*length)) {
-                    for (id, shared) in watchers.by_prefix.get(prefix).into_iter().flatten() {
-                        push(shared, event);
-                        if events.len() > 1 {
-                            wake.insert(*id, shared.clone());
-                        } else {
-                            wake_one(shared);
-                        }
-                    }
+                    let group = watchers.by_prefix.get(prefix).into_iter();
+                    wakers.extend(group.flatten().filter_map(|(_, shared)| push(shared, event)));
                 }
             }
         }
         self.published.fetch_max(revision.0, Ordering::Release);
-        wake.values().for_each(|shared| wake_one(shared));
+        // Whoever sleeps gave its waker away with the first event that it was
+        // handed, and now has all of them.
+        wakers.into_iter().for_each(Waker::wake);
         let mut waiting = lock(&self.waiting);
         if waiting.wakers.is_empty() {
             return;
@@ -273,8 +269,11 @@ impl Hub {
     pub(crate) fn close(&self) {
         let watchers = lock(&self.watchers);
         for shared in watchers.by_prefix.values().flat_map(BTreeMap::values) {
-            lock(&shared.queue).ended.get_or_insert(WatchError::Closed);
-            wake_one(shared);
+            let mut queue = lock(&shared.queue);
+            queue.ended.get_or_insert(WatchError::Closed);
+            if let Some(waker) = queue.waker.take() {
+                waker.wake();
+            }
         }
     }
 
@@ -328,10 +327,11 @@ impl Drop for Reached {
     }
 }
 
-fn push(shared: &Shared, event: &Arc<Event>) {
+/// Queues an event. Returns the waker of a watcher that sleeps.
+fn push(shared: &Shared, event: &Arc<Event>) -> Option<Waker> {
     let mut queue = lock(&shared.queue);
     if queue.ended.is_some() {
-        return;
+        return None;
     }
     queue.bytes += event.size_bytes();
     if queue.events.len() >= BACKLOG_EVENTS_MAX || queue.bytes > BACKLOG_BYTES_MAX {
@@ -339,16 +339,10 @@ fn push(shared: &Shared, event: &Arc<Event>) {
         // and a client that comes back resumes before it.
         queue.events = VecDeque::new();
         queue.ended = Some(WatchError::Slow);
-        return;
+    } else {
+        queue.events.push_back(event.clone());
     }
-    queue.events.push_back(event.clone());
-}
-
-fn wake_one(shared: &Shared) {
-    let waker = lock(&shared.queue).waker.take();
-    if let Some(waker) = waker {
-        waker.wake();
-    }
+    queue.waker.take()
 }
 
 /// A panic of another thread while it held one of these locks leaves no state
