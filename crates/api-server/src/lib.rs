@@ -18,6 +18,7 @@ mod objects;
 mod openapi;
 mod openapi_v2;
 mod path;
+mod plain;
 mod respond;
 mod server;
 mod stream;

@@ -42,12 +42,12 @@ impl ApiServer {
         let mut connections = JoinSet::new();
         tokio::pin!(stop);
         loop {
-            let stream = tokio::select! {
+            let (stream, near) = tokio::select! {
                 biased;
                 () = &mut stop => break,
                 Some(_) = connections.join_next() => continue,
                 accepted = listener.accept() => match accepted {
-                    Ok((stream, _)) => stream,
+                    Ok((stream, peer)) => (stream, peer.ip().is_loopback()),
                     Err(error) => {
                         // Out of descriptors, most likely: others must end first.
                         tracing::warn!("accepting a connection: {error}");
@@ -61,13 +61,15 @@ impl ApiServer {
             let draining = draining.subscribe();
             connections.spawn(async move {
                 let Some(acceptor) = acceptor else {
-                    return server.connection(stream, Caller::Connection(None), draining).await;
+                    let caller = Caller::Connection { certificate: None, near };
+                    return server.connection(stream, caller, draining).await;
                 };
                 let handshake = tokio::time::timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await;
                 match handshake.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
                     Ok(stream) => {
                         let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-                        let caller = Caller::Connection(leaf.map(|leaf| Arc::from(leaf.as_ref())));
+                        let certificate = leaf.map(|leaf| Arc::from(leaf.as_ref()));
+                        let caller = Caller::Connection { certificate, near };
                         server.connection(stream, caller, draining).await;
                     }
                     Err(error) => tracing::debug!("TLS handshake: {error}"),

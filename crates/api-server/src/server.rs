@@ -82,8 +82,22 @@ impl fmt::Debug for ApiServer {
 pub(crate) enum Caller {
     /// Code in this process, under an identity it was given.
     Known(Arc<UserInfo>),
-    /// A connection; the leaf certificate that TLS has verified.
-    Connection(Option<Arc<[u8]>>),
+    /// A connection.
+    Connection {
+        /// The leaf certificate that TLS has verified.
+        certificate: Option<Arc<[u8]>>,
+        /// From this machine, where compressing costs more than it saves.
+        near: bool,
+    },
+}
+
+impl Caller {
+    pub(crate) fn is_near(&self) -> bool {
+        match self {
+            Self::Known(_) => true,
+            Self::Connection { near, .. } => *near,
+        }
+    }
 }
 
 impl ApiServer {

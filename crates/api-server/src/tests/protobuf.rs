@@ -5,6 +5,9 @@ use std::{collections::BTreeMap, io::Read};
 use api_schema::FieldValidation;
 use serde_json::Value;
 
+/// Groups whose kinds are kept without a shape, so that only JSON can be read.
+const UNDESCRIBED: [&str; 1] = ["apiextensions.k8s.io"];
+
 /// Upstream's samples of every field, in both encodings.
 #[test]
 fn samples_are_the_same_in_both_encodings() {
@@ -29,6 +32,10 @@ fn samples_are_the_same_in_both_encodings() {
         let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
         let kind = sample["kind"].as_str().expect("text");
         let Some(spec) = catalogue.by_kind(group, version, kind) else { continue };
+        if UNDESCRIBED.contains(&group) {
+            println!("skipped: {path}, whose shape is free JSON");
+            continue;
+        }
         let protobuf = &files[&path.replace(".json", ".pb")];
         let tree = spec.shape.decode_protobuf(protobuf).expect(path);
         let (from_protobuf, warnings) =

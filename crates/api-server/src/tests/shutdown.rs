@@ -66,7 +66,7 @@ async fn a_panic_is_an_answer() {
     parts.authorizer = std::sync::Arc::new(Panics);
     let server = crate::ApiServer::new(parts);
     let request = Request::get("/version").body(RequestBody::Full(Vec::new().into()));
-    let caller = crate::server::Caller::Connection(None);
+    let caller = crate::server::Caller::Connection { certificate: None, near: false };
     let reply = server.handle(request.expect("a request"), caller).await;
     assert_eq!(reply.status(), 500);
     let crate::Body::Full(bytes) = reply.into_body() else { panic!("a Status is whole") };
