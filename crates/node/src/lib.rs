@@ -11,8 +11,10 @@
 //! runs containers through [`node_runtime::Runtime`] and takes images from an
 //! [`Images`], so it knows neither namespaces nor registries.
 //!
-//! Not here yet: eviction, static pods, graceful node shutdown, ephemeral
-//! containers, in-place resize, host ports, and volume kinds beyond emptyDir,
+//! Not here yet: eviction (so the sizes of emptyDirs on disk are not enforced),
+//! refusal of pods that do not fit (`OutOfcpu`), static pods, graceful node
+//! shutdown, ephemeral containers, in-place resize, start from checkpoints
+//! with no server in reach; host ports and volume kinds beyond emptyDir,
 //! hostPath, configMap, secret, projected and downwardAPI (an event says so).
 //!
 //! Start reading at [`Node::start`], then `pod::plan`.
