@@ -16,7 +16,7 @@ use tunnel::{Input, Open, Output};
 
 use super::{
     pod,
-    websocket::{self, CHANNELS, Said},
+    websocket::{self, CHANNELS, Said, Wish},
 };
 use crate::{ApiServer, chain::Asked, counts::Label, respond::Reply};
 
@@ -32,6 +32,11 @@ pub(super) async fn serve(
     let containers = tree::list(object, "spec.containers");
     let container = containers.first().map_or("", |first| tree::text(first, "name"));
     let (node, target) = pod::target(object, container.to_owned())?;
+    if websocket::wish(&asked.head.headers) == Wish::Spdy {
+        return Err(Status::bad_request(
+            "kubectl port-forward speaks SPDY, which is not served yet",
+        ));
+    }
     // First, since clients that tunnel SPDY name their ports inside of it.
     let (reply, protocol) = websocket::handshake(&asked.head.headers, &CHANNELS)?;
     let ports = ports(&asked.query)?;
