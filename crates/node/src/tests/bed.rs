@@ -107,8 +107,9 @@ impl Bed {
         let bin = dir.path().join("image/bin");
         fs::create_dir_all(&bin).expect("made");
         fs::copy("/usr/bin/busybox", bin.join("busybox")).expect("copied");
-        for name in "sh sleep cat echo ls id nc wget env kill touch test grep ip httpd true false"
-            .split(' ')
+        for name in
+            "sh sleep cat echo ls id nc wget env kill touch test grep ip httpd stty true false"
+                .split(' ')
         {
             symlink("busybox", bin.join(name)).expect("linked");
         }

@@ -332,3 +332,37 @@ async fn the_node_tells_of_itself() {
     assert_eq!(node["status"]["nodeInfo"]["kubeletVersion"], "v1.37.0+skiff1");
     assert_eq!(node["status"]["capacity"]["pods"], "110");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn terminals_and_attached_clients() {
+    if !inside("terminals_and_attached_clients") {
+        return;
+    }
+    let bed = Bed::new();
+    let node = bed.start().await;
+    let mut main = container("while read line; do echo got $line; done; echo end");
+    main["stdin"] = true.into();
+    main["stdinOnce"] = true.into();
+    bed.bind("web", json!({"restartPolicy": "Never", "containers": [main]})).await;
+    bed.until_ready("web").await;
+
+    let stdio = Stdio { stdin: true, stdout: true, stderr: false, tty: true };
+    let shell = Open::Exec(bed.target("web", "main"), vec!["sh".into()], stdio);
+    let shell = node.open(shell).await.expect("opened");
+    shell.input.send(Input::Resize { width: 77, height: 11 }).await.expect("sent");
+    let typed = "echo $((40 + 2)); stty size; exit 3\n";
+    shell.input.send(Input::Data(typed.into())).await.expect("sent");
+    let (text, end) = read_all(shell).await;
+    assert!(text.contains("\r\n42\r\n11 77\r\n"), "{text:?}");
+    assert_eq!(end, Some(End::Exited(3)));
+
+    let stdio = Stdio { stdin: true, stdout: true, stderr: true, tty: false };
+    let attached = node.open(Open::Attach(bed.target("web", "main"), stdio)).await.expect("opened");
+    attached.input.send(Input::Data("one\ntwo\n".into())).await.expect("sent");
+    attached.input.send(Input::Close).await.expect("sent");
+    let (text, end) = read_all(attached).await;
+    assert_eq!((text.as_str(), end), ("got one\ngot two\nend\n", Some(End::Exited(0))));
+    bed.until("web", "done", |pod| pod.is_some_and(|p| p["status"]["phase"] == "Succeeded")).await;
+    let logs = bed.logs(&node, "web", LogOptions { tail_lines: Some(1), ..LogOptions::default() });
+    assert_eq!(logs.await, Ok("end\n".into()));
+}
