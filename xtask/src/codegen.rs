@@ -15,6 +15,7 @@ use serde_json::Value;
 
 /// The types that are served, and those that subresources take or return.
 const ROOTS: &[&str] = &[
+    "apiextensions/v1.CustomResourceDefinition",
     "apps/v1.Deployment",
     "apps/v1.ReplicaSet",
     "authentication/v1.SelfSubjectReview",

@@ -57,7 +57,11 @@ const CRATES: &[(&str, u8, Side)] = &[
 ];
 
 /// Edges inside a line, each with its reason.
-const SAME_LINE: &[(&str, &str, &str)] = &[];
+const SAME_LINE: &[(&str, &str, &str)] = &[(
+    "node-runtime",
+    "node-shim",
+    "the library half of the shim is the protocol that both ends speak",
+)];
 
 /// Edges that the lines would allow and the house does not: the crate, what it
 /// must not use, and why.
@@ -109,7 +113,10 @@ const EMPTY_NAMES: &[&str] = &["common", "util", "utils", "helpers", "misc"];
 const LINES_MAX: usize = 900;
 
 /// Files that may be longer, each with its reason.
-const LONG_FILES: &[(&str, &str)] = &[];
+const LONG_FILES: &[(&str, &str)] = &[(
+    "crates/node-runtime/src/tests.rs",
+    "stories of one real runtime, which share their set-up",
+)];
 
 /// Runs every check and reports all faults.
 pub(crate) fn run(_: &[String]) -> Result<(), String> {

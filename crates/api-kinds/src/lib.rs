@@ -10,6 +10,7 @@
 
 mod binding;
 mod config_map;
+mod custom_resource_definition;
 mod deployment;
 mod endpoint_slice;
 mod endpoints;
@@ -67,6 +68,7 @@ pub const KINDS: &[fn(&Arc<Schema>) -> ResourceSpec] = &[
     rbac::role,
     lease::row,
     endpoint_slice::row,
+    custom_resource_definition::row,
 ];
 
 /// A catalogue of the built-in kinds, for a server to add to.

@@ -199,7 +199,9 @@ fn the_table_is_what_the_facts_say() {
     };
     let facts: Value = serde_json::from_slice(&bytes).expect("JSON");
     let all = facts["resources"].as_array().expect("a list");
-    for spec in catalogue().all() {
+    // Until custom resources are served, their definitions can only be read.
+    for spec in catalogue().all().into_iter().filter(|spec| spec.kind != "CustomResourceDefinition")
+    {
         let fact = all
             .iter()
             .find(|fact| {

@@ -51,11 +51,7 @@ fn import(data_dir: &Path, file: &str) -> Result<(), Box<dyn Error>> {
 }
 
 /// Through the running server, to which the images belong; directly where none runs.
-fn ask(
-    data_dir: &Path,
-    ask: Ask,
-    tarball: &mut dyn Read,
-) -> Result<Vec<Row>, Box<dyn Error>> {
+fn ask(data_dir: &Path, ask: Ask, tarball: &mut dyn Read) -> Result<Vec<Row>, Box<dyn Error>> {
     let told = socket::ask(data_dir, &ask, tarball)
         .map_err(|error| format!("{}: {error}", socket::path(data_dir).display()))?;
     let answer = match told {

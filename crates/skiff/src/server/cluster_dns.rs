@@ -18,7 +18,10 @@ use super::{
 };
 
 /// What the zone needs to know of a Service; `None` where it has no names yet.
-pub(crate) fn service(object: &core::Service, slices: &[Arc<Cached<EndpointSlice>>]) -> Option<Service> {
+pub(crate) fn service(
+    object: &core::Service,
+    slices: &[Arc<Cached<EndpointSlice>>],
+) -> Option<Service> {
     let spec = &object.spec;
     if spec.r#type == "ExternalName" {
         return Some(Service::External { name: spec.external_name.clone() });

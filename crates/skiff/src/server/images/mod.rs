@@ -1,15 +1,13 @@
 //! The image store as the node wants it.
 
-mod account;
 mod credentials;
 pub(crate) mod socket;
 
-use std::{io::Read as _, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use ::node::{BoxFuture, Image, ImageConfig, ImageError, ImageListing, Images};
 use node_image::{BuiltinFile, ImageStore, PullOptions, Reference};
 use node_runtime::spec::User;
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 
 use super::StartError;
 
@@ -17,8 +15,6 @@ use super::StartError;
 const LOCAL_REGISTRY: &str = "skiff.local";
 /// The built-in image of demos and tests.
 const TOOLBOX: &str = "skiff.local/toolbox";
-/// Account files are small; more is not read.
-const ACCOUNTS_BYTES_MAX: u64 = 1 << 20;
 
 /// Images of an [`ImageStore`].
 pub(crate) struct StoreImages(pub(crate) Arc<ImageStore>);
@@ -97,34 +93,13 @@ impl Images for StoreImages {
     ) -> BoxFuture<'a, Result<User, ImageError>> {
         let (layers, user) = (image.layers.clone(), user.to_owned());
         Box::pin(async move {
-            let look = move || {
-                let read = |file: &str| {
-                    layers.iter().find_map(|layer| read_inside(layer, file)).unwrap_or_default()
-                };
-                account::resolve(&user, &read("etc/passwd"), &read("etc/group"))
-            };
+            let look = move || node_runtime::passwd::resolve(&layers, &user);
             let found = tokio::task::spawn_blocking(look).await;
             found
                 .map_err(|error| ImageError::Failed(error.to_string()))?
-                .map_err(ImageError::Failed)
+                .map_err(|error| ImageError::Failed(error.to_string()))
         })
     }
-}
-
-/// A file of a layer, whatever links the image has put in the way: they lead
-/// nowhere outside the layer.
-fn read_inside(layer: &Path, file: &str) -> Option<String> {
-    let root =
-        rustix::fs::openat(CWD, layer, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).ok()?;
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let opened = rustix::fs::openat2(&root, file, flags, Mode::empty(), resolve).ok()?;
-    let opened = std::fs::File::from(opened);
-    // A whiteout is a character device; a pipe would never end.
-    opened.metadata().ok().filter(std::fs::Metadata::is_file)?;
-    let mut text = Vec::new();
-    opened.take(ACCOUNTS_BYTES_MAX).read_to_end(&mut text).ok()?;
-    Some(String::from_utf8_lossy(&text).into_owned())
 }
 
 fn view(image: &node_image::Image) -> Image {
