@@ -4,7 +4,10 @@
 use std::collections::BTreeMap;
 
 use api_object::time;
-use api_types::{IntOrString, core::Condition};
+use api_types::{
+    IntOrString,
+    core::{Condition, Taint, Toleration},
+};
 use client::{Cached, Informer, Resource, Selection, SharedInformers};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Deserializer};
@@ -52,6 +55,7 @@ views! {
         subdomain: String,
         containers: Vec<Container>,
         init_containers: Vec<Container>,
+        tolerations: Vec<Toleration>,
     }
     Container { restart_policy: String, ports: Vec<ContainerPort>, }
     ContainerPort { name: String, container_port: i32, protocol: String, }
@@ -129,7 +133,6 @@ views! {
     }
     Node { spec: NodeSpec, status: NodeStatus, }
     NodeSpec { taints: Vec<Taint>, }
-    Taint { key: String, effect: String, }
     NodeStatus { conditions: Vec<Condition>, }
 }
 

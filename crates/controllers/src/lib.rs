@@ -28,6 +28,7 @@ mod status;
 #[cfg(test)]
 mod stories;
 mod table;
+mod tainteviction;
 
 pub use run::{Context, KubernetesService, Settings, run};
 pub use table::{CONTROLLERS, Controller};

@@ -329,7 +329,7 @@ async fn a_rollout_that_hangs_is_told() {
         ]
     );
     let requests = story.cluster.requests("PATCH");
-    tokio::time::sleep(Duration::from_secs(3600)).await;
+    tokio::time::sleep(Duration::from_secs(120)).await;
     assert_eq!(story.cluster.requests("PATCH"), requests, "told once");
 }
 
@@ -427,4 +427,38 @@ async fn a_scaled_rollout_shares_the_change() {
     story.cluster.edit(DEPLOYMENTS, "default/web", |d| d["spec"]["replicas"] = json!(16));
     story.settle().await;
     assert_eq!(sizes(), (12, 8), "twice as many of each");
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_leave_a_silent_node_when_their_patience_ends() {
+    let story = Story::start(FakeCluster::new().with_running_clock());
+    story.cluster.create(NODES, &testkit::node("n1"));
+    let patient = |key: &str, seconds: Value| {
+        let unreachable = "node.kubernetes.io/unreachable";
+        let toleration =
+            json!({"key": unreachable, "operator": "Exists", "tolerationSeconds": seconds});
+        testkit::pod(key).on("n1").set("/spec/tolerations", json!([toleration]))
+    };
+    story.cluster.create(PODS, &patient("default/five-minutes", json!(300)));
+    story.cluster.create(PODS, &patient("default/for-ever", Value::Null));
+    story.cluster.create(
+        PODS,
+        &testkit::pod("default/not-at-all").on("n1").set("/spec/tolerations", json!([])),
+    );
+    let going = || {
+        let pods = story.cluster.list(PODS);
+        let going = pods.iter().filter(|pod| !pod["metadata"]["deletionTimestamp"].is_null());
+        going.map(|pod| pod["metadata"]["name"].clone()).collect::<Vec<_>>()
+    };
+    tokio::time::sleep(Duration::from_secs(40)).await;
+    assert_eq!(going(), [""; 0]);
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!(going(), ["not-at-all"]);
+    tokio::time::sleep(Duration::from_secs(280)).await;
+    assert_eq!(going(), ["not-at-all"]);
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    assert_eq!(going(), ["five-minutes", "not-at-all"]);
+    let events = story.cluster.events();
+    let told = "TaintManagerEviction: Marking for deletion Pod default/five-minutes";
+    assert!(events.contains(&told.to_owned()), "{events:?}");
 }

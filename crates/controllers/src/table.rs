@@ -4,7 +4,7 @@ use client::{BoxFuture, Resource};
 
 use crate::{
     Context, bootstrap, cached::*, deployment, endpointslice, essentials, garbage, namespace,
-    nodelifecycle, podgc, replicaset,
+    nodelifecycle, podgc, replicaset, tainteviction,
 };
 
 /// Whatever the server serves: known only to those who ask it.
@@ -79,6 +79,12 @@ pub static CONTROLLERS: &[Controller] = &[
         inputs: &[NODES, LEASES, PODS],
         outputs: &[NODES, PODS, EVENTS],
         run: |context| Box::pin(nodelifecycle::run(context)),
+    },
+    Controller {
+        name: "taint-eviction-controller",
+        inputs: &[NODES, PODS],
+        outputs: &[PODS, EVENTS],
+        run: |context| Box::pin(tainteviction::run(context)),
     },
 ];
 

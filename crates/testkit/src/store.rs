@@ -112,6 +112,14 @@ impl Store {
         if gvr.resource == "pods" && object["status"].is_null() {
             object["status"] = json!({"phase": "Pending"});
         }
+        // As admission does: pods bear with a silent node for five minutes.
+        if gvr.resource == "pods" && object["spec"]["tolerations"].is_null() {
+            let bears = |key: &str| {
+                let key = format!("node.kubernetes.io/{key}");
+                json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300})
+            };
+            object["spec"]["tolerations"] = json!([bears("not-ready"), bears("unreachable")]);
+        }
         Ok(self.put(gvr, namespace, &name, object))
     }
 

@@ -1,0 +1,152 @@
+//! Evicts pods when they have to leave.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use api_object::time;
+use api_types::core::Taint;
+use client::{
+    Api, Cached, DeleteOptions, Error, Informer, Outcome, PatchKind, Recorder, Reference,
+    Selection, WorkQueue, reconcile_loop,
+};
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::plan::leaves_at;
+use crate::{
+    Context,
+    cached::{self, BY_NODE, NODES, Node, PODS, Pod},
+};
+
+struct Evictions {
+    api: Api,
+    pods: Informer<Pod>,
+    nodes: Informer<Node>,
+    recorder: Recorder,
+    context: Context,
+    /// When taints that do not say when they came were first seen, by node
+    /// and key.
+    seen: Mutex<BTreeMap<(String, String), Timestamp>>,
+}
+
+/// The controller. Never returns. Its keys are those of pods.
+pub(crate) async fn run(context: Context) {
+    let controller = Arc::new(Evictions {
+        api: context.api.clone(),
+        pods: cached::pods(&context.informers),
+        nodes: context.informers.get(Selection::all(NODES)),
+        recorder: context.recorder("taint-eviction-controller"),
+        context,
+        seen: Mutex::default(),
+    });
+    let queue = Arc::new(WorkQueue::default());
+    let (keys, weak) = (queue.clone(), Arc::downgrade(&controller));
+    controller.nodes.on_change(move |change| {
+        let Some(controller) = weak.upgrade() else { return };
+        let taints = |side: &Option<Arc<Cached<Node>>>| {
+            side.as_ref().map(|node| node.view.spec.taints.clone()).unwrap_or_default()
+        };
+        let (old, new) = (taints(&change.old), taints(&change.new));
+        if old == new {
+            return;
+        }
+        let name = &change.object().meta.name;
+        controller.note(name, &new);
+        for pod in controller.pods.by_index(BY_NODE, name) {
+            keys.add(pod.key());
+        }
+    });
+    let (keys, nodes) = (queue.clone(), controller.nodes.clone());
+    controller.pods.on_change(move |change| {
+        let Some(pod) = &change.new else { return };
+        let node = nodes.get(&pod.view.spec.node_name);
+        let executes = |taint: &Taint| taint.effect == "NoExecute";
+        if node.is_some_and(|node| node.view.spec.taints.iter().any(executes)) {
+            keys.add(pod.key());
+        }
+    });
+    controller.nodes.wait_synced().await;
+    controller.pods.wait_synced().await;
+    reconcile_loop("taint-eviction", queue, 1, move |key| {
+        let controller = controller.clone();
+        async move { controller.reconcile(&key).await }
+    })
+    .await;
+}
+
+impl Evictions {
+    /// Remembers when taints came, and forgets those that went.
+    fn note(&self, node: &str, taints: &[Taint]) {
+        let now = self.context.ambient.now();
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.retain(|(of, key), _| of != node || taints.iter().any(|taint| taint.key == *key));
+        for taint in taints.iter().filter(|taint| taint.effect == "NoExecute") {
+            seen.entry((node.to_owned(), taint.key.clone())).or_insert(now);
+        }
+    }
+
+    fn since(&self, node: &str, taint: &Taint) -> Timestamp {
+        let told = taint.time_added.as_deref().and_then(time::parse);
+        let seen = || {
+            let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            seen.get(&(node.to_owned(), taint.key.clone())).copied()
+        };
+        told.or_else(seen).unwrap_or_else(|| self.context.ambient.now())
+    }
+
+    async fn reconcile(&self, key: &str) -> Outcome {
+        let Some(pod) = self.pods.get(key) else { return Ok(None) };
+        let name = &pod.view.spec.node_name;
+        let Some(node) = self.nodes.get(name) else { return Ok(None) };
+        if pod.meta.deletion_timestamp.is_some() || pod.view.is_terminal() {
+            return Ok(None);
+        }
+        // A pod that came after the taint has its whole patience before it.
+        let created = pod.meta.creation_timestamp.as_deref().and_then(time::parse);
+        let created = created.unwrap_or(Timestamp::MIN);
+        let since = |taint: &Taint| self.since(name, taint).max(created);
+        let due = leaves_at(&node.view.spec.taints, &pod.view.spec.tolerations, since);
+        let Some(due) = due else { return Ok(None) };
+        let left = due.duration_since(self.context.ambient.now());
+        match Duration::try_from(left) {
+            Ok(left) if !left.is_zero() => Ok(Some(left)),
+            _ => {
+                self.evict(&pod).await?;
+                Ok(None)
+            }
+        }
+    }
+
+    async fn evict(&self, pod: &Cached<Pod>) -> Result<(), Error> {
+        let about = Reference::new("v1", "Pod", &pod.meta);
+        let message = format!("Marking for deletion Pod {}", pod.key());
+        self.recorder.normal(&about, "TaintManagerEviction", message);
+        let patch = json!({
+            "metadata": {"uid": pod.meta.uid},
+            "status": {"conditions": [{
+                "type": "DisruptionTarget",
+                "status": "True",
+                "reason": "DeletionByTaintManager",
+                "message": "Taint manager: deleting due to NoExecute taint",
+                "lastTransitionTime": time::format_seconds(self.context.ambient.now()),
+            }]},
+        });
+        let (namespace, name) = (&pod.meta.namespace, &pod.meta.name);
+        let patched =
+            self.api.patch(PODS, namespace, name, "status", PatchKind::Strategic, &patch).await;
+        ignore_gone(patched.map(drop))?;
+        let options = DeleteOptions::uid(&pod.meta.uid);
+        ignore_gone(self.api.delete(PODS, namespace, name, &options).await)
+    }
+}
+
+/// Gone, or another pod by now.
+fn ignore_gone(result: Result<(), Error>) -> Result<(), Error> {
+    match result {
+        Err(error) if error.is_not_found() || error.is_conflict() => Ok(()),
+        result => result,
+    }
+}
