@@ -6,8 +6,7 @@ use tracing_subscriber::{
 };
 
 /// Libraries whose debug output tells nobody anything about skiff.
-const NOISY: &[&str] =
-    &["h2", "hyper", "hyper_util", "rustls", "tokio_rustls", "tungstenite", "openraft"];
+const NOISY: &[&str] = &["h2", "hyper", "hyper_util", "rustls", "tokio_rustls", "tungstenite"];
 
 /// Starts logging; `verbosity` is the flag `-v`.
 pub(crate) fn start(verbosity: u8) {
@@ -17,9 +16,12 @@ pub(crate) fn start(verbosity: u8) {
         _ => LevelFilter::TRACE,
     };
     let noisy = if verbosity < 6 { LevelFilter::WARN } else { level };
+    // It warns of every election, and a server alone holds one at each start.
+    let raft = if verbosity < 6 { LevelFilter::ERROR } else { level };
     let targets = NOISY.iter().fold(Targets::new().with_default(level), |targets, name| {
         targets.with_target(*name, noisy)
     });
+    let targets = targets.with_target("openraft", raft);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
     // A second call in one process (tests) keeps the first subscriber.
     let _ = tracing_subscriber::registry().with(lines).with(targets).try_init();

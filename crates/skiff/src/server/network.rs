@@ -6,6 +6,7 @@ use std::{net::IpAddr, path::Path};
 use client::{Ambient, Api, SharedInformers};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
+use tracing::warn;
 
 use super::{StartError, cluster_dns, service_proxy};
 use crate::config::{Cidr, Config};
@@ -140,6 +141,13 @@ pub(super) async fn start(
         node_local: config.cluster_dns.clone(),
         pod_ifname_prefix: netlink::pod_link::HOST_PREFIX.into(),
     })?;
+    for chain in proxy.foreign_drops()? {
+        warn!(
+            %chain,
+            "a firewall on this machine drops forwarded packets: pods cannot talk until it lets {} through",
+            config.cluster_cidrs.iter().map(Cidr::to_string).collect::<Vec<_>>().join(", ")
+        );
+    }
     let informers = SharedInformers::new(api, ambient);
     let zone = net_dns::ZoneConfig {
         domain: config.cluster_domain.clone(),
