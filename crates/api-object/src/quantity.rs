@@ -170,7 +170,10 @@ impl fmt::Display for Quantity {
         let sign = if self.nanos < 0 { "-" } else { "" };
         let unit = NANO.unsigned_abs();
         // Binary suffixes only express whole numbers of at least 1024 units.
-        if self.format == Format::BinarySi && magnitude.is_multiple_of(unit) && magnitude / unit >= 1024 {
+        if self.format == Format::BinarySi
+            && magnitude.is_multiple_of(unit)
+            && magnitude / unit >= 1024
+        {
             let units = magnitude / unit;
             let (suffix, shift) = BINARY
                 .iter()
