@@ -9,6 +9,8 @@
 //! clone and exec, then [`child`], which runs it. [`cgroup`] is one trait with
 //! a v1 and a v2 backend.
 
+#[cfg(feature = "allocator")]
+pub mod allocator;
 pub mod capability;
 pub mod cgroup;
 pub mod child;

@@ -53,6 +53,8 @@ fn run(directory: &std::path::Path) -> std::io::Result<ExitCode> {
     linux::process::set_name(c"skiff-shim")?;
     linux::process::become_subreaper()?;
     linux::process::become_undumpable()?;
+    // The node keeps itself out of huge pages; what runs in pods may have them.
+    rustix::thread::disable_transparent_huge_pages(false)?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let mut shim = shim::Shim::new(directory)?;
     ready.write_all(&[1])?;

@@ -23,6 +23,9 @@ pub(super) fn run(values: Values, positional: Vec<String>) -> Result<(), Box<dyn
     let host_name = rustix::system::uname();
     let config = Config::new(&values, &host_name.nodename().to_string_lossy())?;
     logging::start(config.verbosity);
+    if let Err(error) = linux::allocator::keep_small() {
+        warn!(%error, "huge pages stay on; the server takes more memory than it needs");
+    }
     let workers = std::thread::available_parallelism().map_or(1, usize::from).min(WORKERS_MAX);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
