@@ -26,7 +26,7 @@ use pki::Pki;
 use store::Store;
 use store_raft::{OpenOptions, RaftStore};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::{
     commands::VERSION,
@@ -84,6 +84,9 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
     // Who is not root cannot make the data directory either.
     preflight::data_dir(&config.data_dir)?;
     preflight::machine(&config.data_dir)?;
+    if config.token.is_some() {
+        warn!("--token: no node can join this server in this version; the token is not used yet");
+    }
     let address = SocketAddr::new(config.bind_address, config.https_port);
     let store = RaftStore::open(OpenOptions::new(config.data_dir.join("server/db"))).await?;
     let listener = TcpListener::bind(address).await.map_err(|error| {
