@@ -14,6 +14,8 @@ use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
+use crate::spliced::Spliced;
+
 /// Upstream's limit for one request.
 pub(crate) const REQUEST_BYTES_MAX: usize = 3 * 1024 * 1024;
 
@@ -56,6 +58,8 @@ impl RequestBody {
 pub enum Body {
     /// All of it.
     Full(Bytes),
+    /// A long list.
+    Spliced(Spliced),
     /// A watch or a log.
     Chunks(Pin<Box<dyn Stream<Item = Bytes> + Send>>),
 }
@@ -64,6 +68,7 @@ impl fmt::Debug for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Full(bytes) => write!(f, "Full({} bytes)", bytes.len()),
+            Self::Spliced(list) => write!(f, "Spliced({} bytes)", list.len()),
             Self::Chunks(_) => f.write_str("Chunks"),
         }
     }
@@ -80,6 +85,7 @@ impl http_body::Body for Body {
         match self.get_mut() {
             Self::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
             Self::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Self::Spliced(list) => Poll::Ready(list.chunk().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Chunks(chunks) => {
                 chunks.as_mut().poll_next(cx).map(|chunk| chunk.map(|bytes| Ok(Frame::data(bytes))))
             }
@@ -87,12 +93,17 @@ impl http_body::Body for Body {
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self, Self::Full(bytes) if bytes.is_empty())
+        match self {
+            Self::Full(bytes) => bytes.is_empty(),
+            Self::Spliced(list) => list.len() == 0,
+            Self::Chunks(_) => false,
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Spliced(list) => SizeHint::with_exact(list.len() as u64),
             Self::Chunks(_) => SizeHint::default(),
         }
     }

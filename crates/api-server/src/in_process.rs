@@ -37,6 +37,7 @@ impl client::Transport for InProcess {
             let response = server.handle(request.map(RequestBody::Full), Caller::Known(user)).await;
             Ok(response.map(|body| match body {
                 Body::Full(bytes) => client::Body::Full(bytes),
+                Body::Spliced(list) => client::Body::Full(list.whole()),
                 Body::Chunks(chunks) => client::Body::Stream(Box::pin(chunks.map(Ok))),
             }))
         })

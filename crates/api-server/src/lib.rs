@@ -21,6 +21,7 @@ mod path;
 mod plain;
 mod respond;
 mod server;
+mod spliced;
 mod stream;
 #[cfg(test)]
 mod tests;

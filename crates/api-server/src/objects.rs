@@ -78,7 +78,7 @@ pub(crate) async fn serve(
         }
         "list" => {
             let listed = registry.list(&request, &ListOptions::from_pairs(&asked.query)?).await?;
-            Ok(respond::object(accept, asked.pretty(), 200, shown.list(&listed)?))
+            Ok(respond::list(accept, asked.pretty(), shown.list(listed)?))
         }
         "watch" => {
             let mut options = ListOptions::from_pairs(&asked.query)?;
@@ -121,7 +121,7 @@ pub(crate) async fn serve(
             let list = ListOptions::from_pairs(&asked.query)?;
             let options = delete_options(&mut asked, &spec).await?;
             let listed = registry.delete_collection(&request, &list, &options).await?;
-            Ok(respond::object(accept, asked.pretty(), 200, shown.list(&listed)?))
+            Ok(respond::list(accept, asked.pretty(), shown.list(listed)?))
         }
         _ => Err(method_not_allowed()),
     }

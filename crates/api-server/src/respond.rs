@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::{
     body::Body,
     negotiate::{Accept, Format},
+    spliced::Spliced,
 };
 
 /// Smaller answers are not worth compressing (upstream's threshold).
@@ -67,6 +68,16 @@ pub(crate) fn object(accept: Accept, pretty: bool, code: u16, bytes: Bytes) -> R
     }
 }
 
+/// The same for a list, which is sent piece by piece where it is long.
+pub(crate) fn list(accept: Accept, pretty: bool, list: Spliced) -> Reply {
+    if pretty || accept.format != Format::Json || list.len() < GZIP_BYTES_MIN {
+        return object(accept, pretty, 200, list.whole());
+    }
+    let mut response = reply(200, "application/json", Bytes::new());
+    *response.body_mut() = Body::Spliced(list);
+    response
+}
+
 /// A failed request's `Status`.
 pub(crate) fn failure(accept: Accept, status: &Status) -> Reply {
     let bytes = serde_json::to_vec(status).unwrap_or_default();
@@ -118,19 +129,23 @@ pub(crate) async fn compress(request: &HeaderMap, mut response: Reply) -> Reply 
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .any(|coding| coding.split(';').next().unwrap_or_default().trim() == "gzip");
-    let Body::Full(bytes) = response.body() else { return response };
+    let text = match response.body() {
+        Body::Full(bytes) => Spliced::from(bytes.clone()),
+        Body::Spliced(list) => list.clone(),
+        Body::Chunks(_) => return response,
+    };
     if !wanted
-        || bytes.len() < GZIP_BYTES_MIN
+        || text.len() < GZIP_BYTES_MIN
         || response.headers().contains_key(header::CONTENT_ENCODING)
     {
         return response;
     }
-    let bytes = bytes.clone();
     // Megabytes take tens of milliseconds, which other requests need not wait for.
     let compressed = tokio::task::spawn_blocking(move || {
-        let capacity = Vec::with_capacity(bytes.len() / 4);
+        let capacity = Vec::with_capacity(text.len() / 4);
         let mut encoder = GzEncoder::new(capacity, Compression::fast());
-        encoder.write_all(&bytes).and_then(|()| encoder.finish())
+        text.pieces().iter().try_for_each(|piece| encoder.write_all(piece))?;
+        encoder.finish()
     })
     .await;
     if let Ok(Ok(compressed)) = compressed {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::negotiate::View;
+use crate::{negotiate::View, spliced::Spliced};
 
 /// `includeObject`: what a table's rows carry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,7 +63,7 @@ impl Shown<'_> {
     ///
     /// # Errors
     /// 500 where an item's bytes are no JSON.
-    pub(crate) fn list(&self, listed: &Listed) -> Result<Bytes, Status> {
+    pub(crate) fn list(&self, listed: Listed) -> Result<Spliced, Status> {
         let mut meta = json!({"resourceVersion": listed.revision.to_string()});
         if !listed.continue_token.is_empty() {
             meta["continue"] = listed.continue_token.as_str().into();
@@ -74,7 +74,7 @@ impl Shown<'_> {
         let (kind, api_version, items) = match self.view {
             View::Table => {
                 let items: Result<Vec<_>, _> = listed.items.iter().map(parse).collect();
-                return self.table(&items?, meta);
+                return Ok(self.table(&items?, meta)?.into());
             }
             View::Metadata => {
                 let items: Result<Vec<_>, Status> =
@@ -82,7 +82,7 @@ impl Shown<'_> {
                 ("PartialObjectMetadataList", "meta.k8s.io/v1".to_owned(), items?)
             }
             View::Whole | View::Discovery(_) => {
-                (&*self.spec.list_kind, self.spec.api_version(), listed.items.clone())
+                (&*self.spec.list_kind, self.spec.api_version(), listed.items)
             }
         };
         let head = format!(
@@ -90,17 +90,7 @@ impl Shown<'_> {
             Value::from(kind),
             Value::from(api_version)
         );
-        let size = head.len() + 2 + items.iter().map(|item| item.len() + 1).sum::<usize>();
-        let mut out = Vec::with_capacity(size);
-        out.extend_from_slice(head.as_bytes());
-        for (index, item) in items.iter().enumerate() {
-            if index > 0 {
-                out.push(b',');
-            }
-            out.extend_from_slice(item);
-        }
-        out.extend_from_slice(b"]}");
-        Ok(out.into())
+        Ok(Spliced::list(head, items, "]}"))
     }
 
     /// One line of a watch.
