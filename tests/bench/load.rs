@@ -73,23 +73,27 @@ async fn load(kubeconfig: &str, verb: &str, connections: usize, count: usize) ->
 async fn each(kubeconfig: &str, verb: &str, connections: usize, count: usize) -> Value {
     let run = std::process::id();
     let prefix = if verb == "fill" { "fill".to_owned() } else { format!("{verb}-{run}") };
+    // Each connection has one of its own, since writers of one object conflict.
+    let target = |connection: usize| format!("target-{connection}");
     if verb == "get" || verb == "patch" {
         let api = connect(kubeconfig);
-        // May be there from a run before.
-        let _ = api.create(CONFIG_MAPS, NAMESPACE, &config_map("target")).await;
+        for connection in 0..connections {
+            // May be there from a run before.
+            let _ = api.create(CONFIG_MAPS, NAMESPACE, &config_map(&target(connection))).await;
+        }
     }
     let began = Instant::now();
     let mut tasks = Vec::new();
     for connection in 0..connections {
         let api = connect(kubeconfig);
-        let (verb, prefix) = (verb.to_owned(), prefix.clone());
+        let (verb, prefix, target) = (verb.to_owned(), prefix.clone(), target(connection));
         tasks.push(tokio::spawn(async move {
             for n in (connection..count).step_by(connections) {
                 let done = match verb.as_str() {
-                    "get" => api.get(CONFIG_MAPS, NAMESPACE, "target").await,
+                    "get" => api.get(CONFIG_MAPS, NAMESPACE, &target).await,
                     "patch" => {
                         let patch = json!({"metadata": {"annotations": {"n": n.to_string()}}});
-                        api.patch(CONFIG_MAPS, NAMESPACE, "target", "", PatchKind::Merge, &patch)
+                        api.patch(CONFIG_MAPS, NAMESPACE, &target, "", PatchKind::Merge, &patch)
                             .await
                     }
                     _ => {
