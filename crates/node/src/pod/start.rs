@@ -298,10 +298,12 @@ fn make_termination_log(path: &Path) -> std::io::Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o666))
 }
 
-/// Makes the directories that `subPath`s name and that are not there yet. The
-/// way is walked by descriptor, so that links a container left lead nowhere.
+/// Makes the directories that `subPath`s name and that are not there yet, with
+/// the volume's mode: whoever may write the volume may write them, by `fsGroup`
+/// too. The way is walked by descriptor, so that links a container left lead
+/// nowhere.
 fn make_sub_paths(spec: &node_runtime::ContainerSpec) -> Result<(), String> {
-    use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2};
+    use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, fchmod, fstat, mkdirat, openat, openat2};
     for mount in &spec.mounts {
         let node_runtime::spec::MountSource::Bind { path, sub_path: Some(sub) } = &mount.source
         else {
@@ -313,17 +315,23 @@ fn make_sub_paths(spec: &node_runtime::ContainerSpec) -> Result<(), String> {
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         let mut dir =
             openat(CWD, path, flags | OFlags::DIRECTORY, Mode::empty()).map_err(failed)?;
+        let mode = Mode::from_raw_mode(fstat(&dir).map_err(failed)?.st_mode);
         let inside = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
         if openat2(&dir, sub, flags, Mode::empty(), inside).is_ok() {
             continue;
         }
         for part in sub.split('/').filter(|part| !part.is_empty() && *part != ".") {
-            match mkdirat(&dir, part, Mode::from(0o755)) {
-                Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+            let made = match mkdirat(&dir, part, Mode::from(0o755)) {
+                Ok(()) => true,
+                Err(rustix::io::Errno::EXIST) => false,
                 Err(error) => return Err(failed(error)),
+            };
+            // A mode cannot be set through a descriptor that is only a path.
+            let flags = if made { OFlags::CLOEXEC } else { flags } | OFlags::DIRECTORY;
+            dir = openat2(&dir, part, flags, Mode::empty(), inside).map_err(failed)?;
+            if made {
+                fchmod(&dir, mode).map_err(failed)?;
             }
-            dir = openat2(&dir, part, flags | OFlags::DIRECTORY, Mode::empty(), inside)
-                .map_err(failed)?;
         }
     }
     Ok(())

@@ -77,7 +77,7 @@ fn container(state: &PodState, spec: &Container, is_init: bool) -> Value {
     let last = state.last_run(&spec.name);
     let told = state.pod.status.init_container_statuses.iter();
     let told = told.chain(&state.pod.status.container_statuses).find(|s| s.name == spec.name);
-    if let (None, Some(told), true) = (last, told, state.terminal.is_some()) {
+    if let (None, Some(told), true) = (last, told, state.is_ending()) {
         // The runtime has forgotten a pod that had ended; the API has not.
         if let Some(kept) = keep(told) {
             return kept;

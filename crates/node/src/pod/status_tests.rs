@@ -7,7 +7,7 @@ use super::{
     plan::outcome,
     plan_tests::{add, at, containers, exited, pod, running},
     status::{patch, status},
-    view::{Deletion, Op, PodState, Waiting},
+    view::{Deletion, Op, PodState, Step, Waiting},
 };
 
 /// `phase | container=state(reason) ready restarts, … | conditions that hold`.
@@ -125,6 +125,26 @@ fn ends() {
     assert!(told(&state).starts_with("Failed | a=terminated(Error) 0 |"), "{}", told(&state));
     state.remember("a").op = Some(Op::Starting);
     assert!(told(&state).starts_with("Running |"), "{}", told(&state));
+}
+
+#[test]
+fn the_last_status_tells_of_runs_whose_records_are_gone() {
+    let mut state = pod(containers("Always", &["a"]));
+    add(&mut state, "a", 2, exited(0, 0, 1));
+    state.deletion = Some(Deletion { seen_at: at(0), grace: std::time::Duration::from_secs(1) });
+    let ended = told(&state);
+    assert!(ended.starts_with("Succeeded | a=terminated(Completed) 2 |"), "{ended}");
+    state.clean = Step::Done;
+    state.observe(Vec::new());
+    assert_eq!(told(&state), ended);
+    // The next process has only what the API was told.
+    let mut pod = (*state.pod).clone();
+    let known = status(&state, &[], at(2));
+    pod.status = serde_json::from_value(known.into()).expect("a status");
+    state.pod = std::sync::Arc::new(pod);
+    (state.clean, state.runs) = (Step::Todo, Vec::new());
+    let ended = told(&state);
+    assert!(ended.starts_with("Succeeded | a=terminated(Completed) 2 |"), "{ended}");
 }
 
 #[test]

@@ -226,8 +226,12 @@ impl PodState {
         self.memory.get_mut(container).expect("just inserted")
     }
 
-    /// Takes in what the runtime lists for this pod.
+    /// Takes in what the runtime lists for this pod. Once its records are being
+    /// removed they say nothing any more; the last status tells of what was.
     pub(crate) fn observe(&mut self, mut sandboxes: Vec<Sandbox>) {
+        if self.clean != Step::Todo {
+            return;
+        }
         sandboxes.sort_by_key(|sandbox| (sandbox.spec.attempt, sandbox.created_at));
         self.runs.clear();
         self.sandboxes.clear();
