@@ -123,7 +123,7 @@ fn unsupported(message: &str) -> Status {
 
 /// Upstream's words are bare; which operation failed stands in the causes.
 fn rejected(error: &json_patch::PatchError) -> Status {
-    let cause = Cause { message: error.to_string(), ..Cause::default() };
+    let cause = Cause { field: "patch".into(), message: error.to_string(), ..Cause::default() };
     let details = Details { causes: vec![cause], ..Details::default() };
     Status::failure(
         Reason::Invalid,
