@@ -12,6 +12,10 @@ fn every_mistake_is_named() {
         ("a: [", "error"),
         ("apiVersion: v1\nkind: Nope\nmetadata: {name: a}", "no matches for kind \"Nope\""),
         (
+            "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {name: a}",
+            "no matches for kind \"StatefulSet\" in version \"apps/v1\"",
+        ),
+        (
             "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: A_b}",
             "a lowercase RFC 1123 subdomain",
         ),

@@ -84,6 +84,33 @@ fn get_in_every_form_describe_edit_label_and_delete() {
 }
 
 #[test]
+fn a_node_is_drained_and_taken_back() {
+    let Some(cluster) = Cluster::start() else { return };
+    let web = WEB.replace("replicas: 0", "replicas: 1");
+    cluster
+        .apply(
+            &web.replace(
+                "spec: {containers",
+                "spec: {terminationGracePeriodSeconds: 1, containers",
+            ),
+        )
+        .ok();
+    cluster.kubectl("rollout status deployment/web --timeout=60s").ok();
+    cluster.kubectl("run alone --image=skiff.local/toolbox -- sleep infinity").ok();
+    cluster.kubectl("wait --for=condition=Ready pod/alone --timeout=60s").ok();
+    cluster.kubectl("drain node-1").fails_with("Pods that declare no controller");
+    cluster.kubectl("drain node-1 --force --grace-period=1 --timeout=60s").ok();
+    cluster.kubectl("get pod alone").fails_with("NotFound");
+    cluster.kubectl("get nodes").prints("SchedulingDisabled");
+    cluster
+        .kubectl("wait --for=condition=PodScheduled=false pod -l app=web --timeout=60s")
+        .prints("condition met");
+    cluster.kubectl("describe pod -l app=web").prints("1 node(s) were unschedulable");
+    cluster.kubectl("uncordon node-1").ok();
+    cluster.kubectl("wait --for=condition=Available deployment/web --timeout=60s").ok();
+}
+
+#[test]
 fn namespaces_take_their_contents_with_them() {
     let Some(cluster) = Cluster::start() else { return };
     cluster.kubectl("create namespace team").ok();

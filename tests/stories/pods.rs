@@ -1,5 +1,10 @@
 //! Containers and what can happen to them, with the words upstream uses.
 
+use std::{
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
 use crate::cluster::Cluster;
 
 fn pod(name: &str, container: &str, rest: &str) -> String {
@@ -132,4 +137,53 @@ fn volumes_and_environment_reach_the_container() {
         .prints("token");
     cluster.kubectl("exec full -- toolbox dns kubernetes.default").prints("10.43.0.1");
     cluster.kubectl("exec full -- toolbox dns nope.default").fails_with("nope.default");
+
+    let container = "args: [sleep, infinity], volumeMounts: [{name: v, mountPath: /v, subPath: a/b}, {name: c, mountPath: /c}]";
+    let rest = "  securityContext: {runAsUser: 1000, fsGroup: 3000}\n  volumes: [{name: v, emptyDir: {}}, {name: c, configMap: {name: conf}}]\n";
+    cluster.apply(&pod("group", container, rest)).ok();
+    cluster.kubectl("wait --for=condition=Ready pod/group --timeout=60s").ok();
+    cluster.kubectl("exec group -- toolbox write /v/mine x").ok();
+    // A changed ConfigMap reaches the pod that runs.
+    cluster.kubectl_args(&["patch", "configmap", "conf", "-p", r#"{"data":{"key":"anew"}}"#]).ok();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while cluster.kubectl("exec group -- toolbox cat /c/key").ok().stdout.trim() != "anew" {
+        assert!(Instant::now() < deadline, "the volume is still as it was");
+    }
+}
+
+#[test]
+fn clients_that_vanish_leave_nothing_behind() {
+    let Some(cluster) = Cluster::start() else { return };
+    cluster.apply(&pod("talk", "args: [http-echo, --port, '8080']", "")).ok();
+    cluster.kubectl("wait --for=condition=Ready pod/talk --timeout=60s").ok();
+    let descriptors = || {
+        let dir = format!("/proc/{}/fd", cluster.server_pid());
+        std::fs::read_dir(dir).expect("the server runs").count()
+    };
+    let before = descriptors();
+    let lines = ["logs -f talk", "get pods -w", "exec -i talk -- toolbox cat", "get events -w"];
+    let mut clients: Vec<_> = lines
+        .iter()
+        .cycle()
+        .take(20)
+        .map(|line| {
+            let mut client = cluster.kubectl_command(&line.split(' ').collect::<Vec<_>>());
+            let quiet = client.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+            quiet.spawn().expect("kubectl runs")
+        })
+        .collect();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while descriptors() < before + clients.len() {
+        assert!(Instant::now() < deadline, "not all clients came");
+        std::thread::yield_now();
+    }
+    for client in &mut clients {
+        client.kill().expect("our own child");
+        client.wait().expect("our own child");
+    }
+    // Connections of other parts come and go; those of the clients are 20.
+    while descriptors() > before + 5 {
+        assert!(Instant::now() < deadline, "{} were {before}", descriptors());
+        std::thread::yield_now();
+    }
 }
