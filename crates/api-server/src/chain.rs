@@ -150,9 +150,6 @@ impl ApiServer {
                     _ => objects::serve(self, spec, path, asked, label).await,
                 }
             }
-            (Target::Resource(path), None) if lists_custom_kinds(path, label) => {
-                Ok(no_custom_kinds())
-            }
             (Target::Resource(_), None) => Ok(respond::no_such_path()),
             (Target::Other(path), _) => self.plain(path, &asked),
         }
@@ -291,24 +288,6 @@ pub(crate) fn method_not_allowed() -> Status {
         Reason::MethodNotAllowed,
         "the server does not allow this method on the requested resource",
     )
-}
-
-/// kubectl asks for the custom kinds before it says that it does not know a
-/// kind; without an answer it speaks of this question instead.
-fn lists_custom_kinds(path: &ResourcePath, label: &Label) -> bool {
-    (&*path.group, &*path.version, &*path.resource)
-        == ("apiextensions.k8s.io", "v1", "customresourcedefinitions")
-        && path.name.is_empty()
-        && label.verb == "GET"
-}
-
-/// There are none, as nobody can make one yet.
-fn no_custom_kinds() -> Reply {
-    let list = serde_json::json!({
-        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinitionList",
-        "metadata": {}, "items": [],
-    });
-    respond::reply(200, "application/json", list.to_string())
 }
 
 /// Upstream's 504; what was begun may still happen.

@@ -143,7 +143,8 @@ pub(super) fn prepare_ephemeral(spec: &ResourceSpec, new: &mut Value, old: &Valu
     spec.bump_generation(new, old);
 }
 
-/// Ephemeral containers are added, never changed or removed.
+/// Ephemeral containers are added, never changed or removed. No node runs them
+/// yet: who adds one is told so, since `kubectl debug` would wait for ever.
 pub(super) fn validate_ephemeral(_: &ResourceSpec, new: &Value, old: &Value, faults: &mut Faults) {
     let path = Path::new("spec.ephemeralContainers");
     let after = tree::list(new, "spec.ephemeralContainers");
@@ -160,6 +161,10 @@ pub(super) fn validate_ephemeral(_: &ResourceSpec, new: &Value, old: &Value, fau
             ),
             Some(_) => {}
         }
+    }
+    let before = tree::list(old, "spec.ephemeralContainers").len();
+    for at in before..after.len() {
+        faults.forbidden(&path.index(at), "ephemeral containers are not run by nodes yet");
     }
 }
 
