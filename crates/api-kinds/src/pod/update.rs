@@ -190,4 +190,15 @@ pub(super) fn validate_resize(_: &ResourceSpec, new: &Value, old: &Value, faults
             "Pod QOS Class may not change as a result of resizing",
         );
     }
+    // A limit that is written and not enforced is worse than a refusal.
+    let before = tree::list(old, "spec.containers");
+    for (at, container) in tree::list(new, "spec.containers").iter().enumerate() {
+        let was = before.get(at).map(|container| tree::get(container, "resources"));
+        if was.is_some_and(|was| was != tree::get(container, "resources")) {
+            faults.forbidden(
+                &Path::new("spec.containers").index(at).child("resources"),
+                "containers are not resized in place by nodes yet",
+            );
+        }
+    }
 }
