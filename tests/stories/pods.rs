@@ -26,6 +26,9 @@ fn logs_exec_copy_and_exit_codes() {
     );
     cluster.kubectl("exec talk -- nope").fails_with("executable file not found");
     cluster
+        .kubectl("debug talk --image=skiff.local/toolbox -- toolbox true")
+        .fails_with("ephemeral containers are not run by nodes yet");
+    cluster
         .kubectl_with_input("exec -i talk -- toolbox cat", "through stdin")
         .prints("through stdin");
     std::fs::write(cluster.path("file"), "copied").expect("our own folder");
