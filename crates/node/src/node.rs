@@ -1,6 +1,10 @@
 //! A running node: what it is made of, its start and its end.
 
-use std::{fmt, fs, io, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    fmt, fs, io,
+    sync::{Arc, Mutex},
+};
 
 use client::{Ambient, Api, Recorder};
 use node_runtime::Runtime;
@@ -31,6 +35,8 @@ pub(crate) struct Deps {
     pub(crate) lookup: Lookup,
     /// A pull has brought something new.
     pub(crate) images_changed: Notify,
+    /// What the log has been told that containers do without.
+    pub(crate) warned: Mutex<BTreeSet<String>>,
 }
 
 /// Why a node does not start.
@@ -69,6 +75,7 @@ impl Node {
             addresses: Addresses::default(),
             lookup: Lookup::default(),
             images_changed: Notify::new(),
+            warned: Mutex::default(),
             config,
             api,
             runtime,

@@ -5,6 +5,7 @@ use std::{
     net::IpAddr,
     os::unix::fs::{PermissionsExt, symlink},
     path::Path,
+    sync::PoisonError,
     time::Instant,
 };
 
@@ -133,13 +134,13 @@ pub(crate) async fn start(
     };
     deps.recorder.normal(&about, "Created", "Container created");
     deps.recorder.normal(&about, "Started", "Container started");
-    for warning in &started.warnings {
-        tracing::warn!(
-            pod = pod.metadata.name,
-            container = container.name,
-            warning,
-            "started with less"
-        );
+    for warning in started.warnings {
+        // What the machine lacks it lacks for every container: said once.
+        let mut warned = deps.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        if !warned.contains(&warning) {
+            tracing::warn!(warning, "containers start with less on this machine");
+            warned.insert(warning);
+        }
     }
     link_log(deps, pod, container, started.id.as_str(), &started.log_path);
     if let Some(handler) = &container.lifecycle.post_start {
