@@ -11,17 +11,27 @@ use rustix::{
     mount::{FsMountFlags, FsOpenFlags, MountAttrFlags},
 };
 
-use crate::{child_mounts::attach, path_buffer::PathBuffer};
+use crate::{child_mounts::attach, detect::parse_release, path_buffer::PathBuffer};
 
 type Result<T> = rustix::io::Result<T>;
 
 /// Mounts an overlay on a directory of the host.
 pub(crate) fn mount(lower: &[CString], upper: &CStr, work: &CStr, target: &CStr) -> Result<()> {
+    // Asking an older kernel would put a line into its log for every container.
+    if !has_layer_option() {
+        return overlay_by_text(lower, upper, work, target);
+    }
     match overlay_by_layer(lower, upper, work, target) {
-        // Linux before 6.5 has no `lowerdir+`.
         Err(Errno::INVAL) => overlay_by_text(lower, upper, work, target),
         other => other,
     }
+}
+
+/// Whether the kernel is one with `lowerdir+`, new in Linux 6.5.
+fn has_layer_option() -> bool {
+    // No allocation: this runs between fork and exec.
+    let name = rustix::system::uname();
+    name.release().to_str().is_ok_and(|release| parse_release(release) >= (6, 5))
 }
 
 fn overlay_by_layer(lower: &[CString], upper: &CStr, work: &CStr, target: &CStr) -> Result<()> {
@@ -84,14 +94,17 @@ mod tests {
     use super::*;
     use crate::child_mounts::Mounts;
 
-    /// Both interfaces, each on a thread with a mount namespace of its own.
+    type Way = fn(&[CString], &CStr, &CStr, &CStr) -> Result<()>;
+
+    /// Both interfaces where the kernel has both, and the choice of one, each on a thread with a mount namespace of its own.
     #[test]
     fn both_ways_give_the_same() {
         if !crate::detect::is_root() {
             eprintln!("skipped: needs root");
             return;
         }
-        for way in [overlay_by_layer, overlay_by_text] {
+        let by_layer = has_layer_option().then_some(overlay_by_layer as Way);
+        for way in by_layer.into_iter().chain([overlay_by_text as Way, mount]) {
             let directory = tempfile::tempdir().expect("a directory");
             let path = |name: &str| {
                 let path = directory.path().join(name);

@@ -22,7 +22,8 @@ pub fn kernel_release() -> (u32, u32, String) {
     (major, minor, release)
 }
 
-fn parse_release(release: &str) -> (u32, u32) {
+/// Major and minor of `uname -r`; zeros where it has none. Allocates nothing.
+pub(crate) fn parse_release(release: &str) -> (u32, u32) {
     let mut numbers =
         release.split(|c: char| !c.is_ascii_digit()).map_while(|digits| digits.parse::<u32>().ok());
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
