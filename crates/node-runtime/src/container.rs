@@ -17,7 +17,7 @@ use crate::{
     passwd,
     plan::{self, Place},
     record,
-    sandbox::{limits, new_id, ns, pins, unexpected},
+    sandbox::{container_limits, new_id, ns, pins, unexpected},
     seccomp,
     shim_runtime::{ShimRuntime, blocking, time},
     spec::{ContainerSpec, Namespace, Resources},
@@ -172,7 +172,7 @@ impl ShimRuntime {
             record::write(&dir.record(), &record).map_err(Error::io("write the record"))?;
             cgroups.create(&cgroup).map_err(Error::io("make the container's cgroup"))?;
             cgroups
-                .limit(&cgroup, &limits(&record.spec.resources))
+                .limit(&cgroup, &container_limits(&record.spec.resources))
                 .map_err(Error::io("limit the container"))?;
             cgroups
                 .allow_devices(&cgroup, &rules)
@@ -342,7 +342,7 @@ impl ShimRuntime {
     ) -> Result<()> {
         let found = self.find(id)?;
         let (cgroups, cgroup) = (self.cgroups.clone(), self.container_cgroup(&found.sandbox, id));
-        blocking(move || cgroups.limit(&cgroup, &limits(&resources)))
+        blocking(move || cgroups.limit(&cgroup, &container_limits(&resources)))
             .await?
             .map_err(Error::io("limit the container"))
     }

@@ -372,7 +372,14 @@ pub(crate) fn limits(resources: &Resources) -> Limits {
         cpu_period_us: resources.cpu_period_us.or(resources.cpu_quota_us.map(|_| 100_000)),
         memory_limit: resources.memory_limit,
         pids_limit: resources.pids_limit,
+        oom_group: false,
     }
+}
+
+/// A container dies of memory as a whole, where the kernel can do that; a pod's
+/// other containers and its shim live on.
+pub(crate) fn container_limits(resources: &Resources) -> Limits {
+    Limits { oom_group: true, ..limits(resources) }
 }
 
 /// 64 random hexadecimal digits.

@@ -34,6 +34,9 @@ pub struct Limits {
     pub memory_limit: Option<u64>,
     /// Processes and threads.
     pub pids_limit: Option<u64>,
+    /// Whether running out of memory ends all of its processes, not one of
+    /// them. Only v2 can; kubelets set it on containers since Kubernetes 1.28.
+    pub oom_group: bool,
 }
 
 /// What a cgroup and those below it use.

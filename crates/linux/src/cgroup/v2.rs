@@ -108,6 +108,10 @@ impl Hierarchy for V2 {
                 write(&swap, "0")?;
             }
         }
+        let group = self.root.join(path).join("memory.oom.group");
+        if limits.oom_group && group.exists() {
+            write(&group, "1")?;
+        }
         if let Some(pids) = limits.pids_limit {
             self.set(path, "pids.max", &pids.to_string())?;
         }
@@ -174,11 +178,42 @@ impl Hierarchy for V2 {
 
 #[cfg(test)]
 mod tests {
-    use super::weight;
+    use std::fs;
+
+    use super::{Hierarchy, Limits, V2, weight};
 
     #[test]
     fn weights() {
         assert_eq!([2, 1024, 262_144].map(weight), [1, 100, 10_000]);
         assert_eq!(weight(0), 1);
+    }
+
+    /// A directory stands in for the kernel's tree.
+    #[test]
+    fn limits_are_written() {
+        let root = tempfile::tempdir().expect("a directory");
+        for kernel in ["pod/memory.oom.group", "pod/c/memory.oom.group", "pod/c/memory.swap.max"] {
+            let file = root.path().join(kernel);
+            fs::create_dir_all(file.parent().expect("a directory")).expect("made");
+            fs::write(file, "0").expect("written");
+        }
+        let tree = V2 { root: root.path().to_owned() };
+        let pod = Limits {
+            cpu_shares: Some(1024),
+            cpu_quota_us: Some(10_000),
+            cpu_period_us: Some(100_000),
+            memory_limit: Some(32 << 20),
+            pids_limit: Some(20),
+            oom_group: false,
+        };
+        tree.limit("pod", &pod).expect("limited");
+        tree.limit("pod/c", &Limits { cpu_quota_us: None, oom_group: true, ..pod })
+            .expect("limited");
+        let read = |file: &str| fs::read_to_string(root.path().join(file)).expect("a file");
+        assert_eq!(["pod/cpu.max", "pod/c/cpu.max"].map(read), ["10000 100000", "max 100000"]);
+        assert_eq!(["pod/memory.oom.group", "pod/c/memory.oom.group"].map(read), ["0", "1"]);
+        let files = ["cpu.weight", "memory.max", "memory.swap.max", "pids.max"];
+        let values = ["100", "33554432", "0", "20"];
+        assert_eq!(files.map(|file| read(&format!("pod/c/{file}"))), values);
     }
 }
