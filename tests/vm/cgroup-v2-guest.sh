@@ -1,0 +1,176 @@
+#!/bin/busybox sh
+# shellcheck shell=dash disable=SC2009
+# PID 1 of the machine that cgroup-v2.sh boots: looks at everything, prints
+# PASS and FAIL lines on the console, and switches off.
+export PATH=/usr/bin:/bin HOME=/root KUBECONFIG=/etc/skiff/skiff.yaml
+cgroup=/sys/fs/cgroup
+
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev 2>/dev/null
+mkdir -p /dev/pts && mount -t devpts devpts /dev/pts
+mount -t cgroup2 cgroup2 $cgroup
+mount -t tmpfs run /run
+mkdir -p /dev/shm && mount -t tmpfs shm /dev/shm
+exec </dev/null >/dev/console 2>&1
+modprobe virtio_net
+hostname vm
+ip link set lo up
+ip link set eth0 up
+ip addr add 10.0.2.15/24 dev eth0
+ip route add default via 10.0.2.2
+
+seconds() { cut -d. -f1 /proc/uptime; }
+failed() {
+    echo "FAIL: $* (at $(seconds) s)"
+    bad=yes
+}
+# check WHAT COMMAND…: passes where the command does.
+check() {
+    what=$1
+    shift
+    if "$@" >/tmp/out 2>&1; then echo "PASS: $what (at $(seconds) s)"; else
+        failed "$what"
+        tail -n 20 /tmp/out | sed 's/^/    /'
+    fi
+}
+# same WHAT GOT WANTED
+same() {
+    if [ "$2" = "$3" ]; then echo "PASS: $1: $2 (at $(seconds) s)"; else failed "$1: $2, not $3"; fi
+}
+# eventually SECONDS COMMAND…
+eventually() {
+    left=$1
+    shift
+    until "$@"; do
+        left=$((left - 1))
+        [ $left -gt 0 ] || return 1
+        sleep 1
+    done
+}
+serve() {
+    skiff server >>/root/server.log 2>&1 &
+    server=$!
+}
+ready() { kubectl get --raw /readyz; }
+# field OBJECT PATH
+field() { kubectl get "$1" -o "jsonpath={$2}"; }
+# pod NAME 'YAML of its container' 'YAML of its resources'
+pod() {
+    kubectl apply -f - <<YAML
+apiVersion: v1
+kind: Pod
+metadata: {name: $1}
+spec:
+  restartPolicy: Never
+  terminationGracePeriodSeconds: 1
+  containers:
+  - {name: c, image: skiff.local/toolbox, args: $2, resources: $3}
+YAML
+}
+# The cgroup of a pod; of its container: the one below that is not the shim's.
+pod_cgroup() { find $cgroup -type d -name "*$(field "pod/$1" .metadata.uid)*" | head -n1; }
+container_cgroup() { find "$(pod_cgroup "$1")" -mindepth 1 -type d -name "$(field "pod/$1" '.status.containerStatuses[0].containerID' | sed 's,.*//,,')" | head -n1; }
+after() { sed -n "s/^$2 //p" "$1"; }
+# With the program of the pods: Debian's static busybox resolves nothing here.
+answers() { "$(find /var/lib/skiff -path '*/layers/*' -name toolbox -type f | head -n1)" get --timeout 5 "http://$1/" | grep "Hello from skiff"; }
+gone() { [ -z "$(find $cgroup -path "*skiff*" -name "pod*-*" -type d)" ]; }
+
+echo "controllers: $(cat $cgroup/cgroup.controllers)"
+for test in /tests/*; do
+    [ -e "$test" ] || continue
+    check "$test" timeout 240 "$test" --test-threads 2 --nocapture
+    grep -E "^test result|skipped|panicked" /tmp/out | sed "s/^/    /"
+done
+
+serve
+check "server ready" eventually 120 ready
+registered() { kubectl get nodes -o name | grep node/; }
+check "node registered" eventually 60 registered
+check "node ready" kubectl wait --for=condition=Ready node --all --timeout=120s
+check "apply hello" kubectl apply -f /root/hello.yaml
+check "hello runs" kubectl rollout status deployment/hello --timeout=180s
+kubectl get pods -o wide
+address=$(field service/hello .spec.clusterIP)
+check "Service answers the node" eventually 20 answers "$address"
+hello=$(kubectl get pods -l app=hello -o 'jsonpath={.items[0].metadata.name}')
+kubectl exec "$hello" -- toolbox get http://hello.default.svc.cluster.local/ >/tmp/got 2>&1
+check "exec, and Service by DNS from a pod" grep "Hello from skiff" /tmp/got
+echo "    got: $(cat /tmp/got)"
+kubectl exec "$hello" -- ls /sys/fs/cgroup >/tmp/got 2>&1
+check "a container sees its own cgroup" grep memory.max /tmp/got
+same "hello's memory.max" "$(cat "$(container_cgroup "$hello")/memory.max")" 33554432
+same "hello's pod's memory.max" "$(cat "$(pod_cgroup "$hello")/memory.max")" 33554432
+same "skiff's controllers" "$(cat $cgroup/skiff/cgroup.subtree_control)" "cpuset cpu io memory pids"
+
+pod busy "[stress, --cpu, '1', --time, '600']" "{limits: {cpu: 100m, memory: 64Mi}}"
+check "busy runs" kubectl wait --for=condition=Ready pod/busy --timeout=90s
+busy=$(container_cgroup busy)
+same "cpu.max" "$(cat "$busy/cpu.max")" "10000 100000"
+same "cpu.weight" "$(cat "$busy/cpu.weight")" 17
+before=$(after "$busy/cpu.stat" usage_usec)
+from=$(cut -d' ' -f1 /proc/uptime)
+sleep 10
+used=$(($(after "$busy/cpu.stat" usage_usec) - before))
+echo "    CPU from $from s to $(cut -d' ' -f1 /proc/uptime) s: $used us; $(grep throttled "$busy/cpu.stat" | tr '\n' ' ')"
+check "CPU quota holds" [ $used -gt 100000 -a $used -lt 2000000 ]
+check "CPU throttled" [ "$(after "$busy/cpu.stat" nr_throttled)" -gt 10 ]
+same "a shim keeps out of the container's cgroup" "$(wc -l <"$busy/cgroup.procs" | tr -d ' ')" 1
+# skiff sets no limit of processes by itself; the controller is there for one.
+same "pids.max" "$(cat "$busy/pids.max")" max
+cat "$busy/pids.current" >"$busy/pids.max"
+kubectl exec busy -- toolbox stress --cpu 4 --time 1 >/tmp/got 2>&1
+check "no process beyond pids.max" [ $? -ne 0 -a "$(after "$busy/pids.events" max)" -gt 0 ]
+sed 's/^/    /' /tmp/got
+echo max >"$busy/pids.max"
+check "exec with pids.max raised again" kubectl exec busy -- toolbox true
+check "freeze" sh -c "echo 1 > $busy/cgroup.freeze; echo 0 > $busy/cgroup.freeze"
+
+pod hungry "[stress, --mem, '64']" "{limits: {memory: 16Mi}}"
+check "hungry is OOMKilled" kubectl wait --timeout=90s pod/hungry \
+    "--for=jsonpath={.status.containerStatuses[0].state.terminated.reason}=OOMKilled"
+same "hungry's exit code" "$(field pod/hungry '.status.containerStatuses[0].state.terminated.exitCode')" 137
+
+pod group "[sleep, infinity]" "{limits: {memory: 16Mi}}"
+check "group runs" kubectl wait --for=condition=Ready pod/group --timeout=90s
+kubectl exec group -- toolbox stress --mem 64 >/tmp/got 2>&1
+check "a container dies of memory as a whole" kubectl wait --timeout=30s pod/group \
+    "--for=jsonpath={.status.containerStatuses[0].state.terminated.reason}=OOMKilled"
+
+identity='{range .items[*]}{.metadata.uid} {.status.containerStatuses[0].containerID} {.status.containerStatuses[0].restartCount}{"\n"}{end}'
+was=$(kubectl get pods -l app=hello -o "jsonpath=$identity")
+kill -9 $server
+wait $server
+check "Service answers without the server" answers "$address"
+serve
+check "server ready again" eventually 120 ready
+check "hello available again" kubectl rollout status deployment/hello --timeout=90s
+check "exec in an adopted pod" eventually 20 kubectl exec "$hello" -- toolbox true
+same "adopted pods" "$(kubectl get pods -l app=hello -o "jsonpath=$identity")" "$was"
+check "Service answers" eventually 20 answers "$address"
+check "logs of an adopted pod" kubectl logs "$hello"
+
+check "delete" kubectl delete -f /root/hello.yaml --timeout=60s
+check "delete pods" kubectl delete pod busy hungry group --timeout=60s
+check "pods gone" kubectl wait --for=delete pod -l app=hello --timeout=60s
+check "no cgroup of a pod is left" eventually 20 gone
+find $cgroup/skiff -type d | sed 's/^/    /'
+
+pod left "[sleep, infinity]" "{}"
+check "one more runs" kubectl wait --for=condition=Ready pod/left --timeout=90s
+kill $server
+wait $server
+same "server ends" $? 0
+check "its pod runs on" [ -n "$(cat "$(find $cgroup/skiff -type d -path '*pod*-*' | tail -n1)/cgroup.procs")" ]
+check "killall" skiff killall
+same "cgroups left" "$(find $cgroup -name '*skiff*')" ""
+same "mounts left" "$(grep -c skiff /proc/mounts)" 0
+same "processes left" "$(ps | grep "[s]kiff server\|[s]kiff.*shim")" ""
+if [ -n "$bad" ]; then
+    echo "--- the server's log"
+    grep -v '^$' /root/server.log | tail -n 60
+    dmesg | grep -iE "oom|cgroup|bpf" | tail -n 10
+fi
+echo "PASS: everything was looked at (at $(seconds) s)"
+sync
+poweroff -f
