@@ -252,9 +252,17 @@ impl Cluster {
         serde_json::from_str(&run.stdout).expect("kubectl prints JSON")
     }
 
-    /// Waits until the node is Ready.
+    /// Waits until the node is Ready. It registers a moment after the API is
+    /// ready, so kubectl is asked again while it knows of none.
     pub(crate) fn wait_node_ready(&self) {
-        self.kubectl("wait --for=condition=Ready node/node-1 --timeout=60s").ok();
+        let began = std::time::Instant::now();
+        loop {
+            let run = self.kubectl("wait --for=condition=Ready node/node-1 --timeout=60s");
+            if !run.stderr.contains("not found") || began.elapsed() > READY_TIMEOUT {
+                run.ok();
+                return;
+            }
+        }
     }
 }
 
