@@ -192,9 +192,9 @@ impl Cluster {
     /// SIGTERM; returns the exit status.
     pub(crate) fn stop_server(&mut self) -> std::process::ExitStatus {
         let mut server = self.server.take().expect("the server runs");
-        let pid = server.id().to_string();
-        let sent = Command::new("kill").args(["-TERM", &pid]).status().expect("kill of procps");
-        assert!(sent.success(), "the server was there to be signalled");
+        let pid = rustix::process::Pid::from_child(&server);
+        let sent = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        sent.expect("the server was there to be signalled");
         server.wait().expect("our own child")
     }
 
