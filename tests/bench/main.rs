@@ -185,7 +185,7 @@ fn pods(cluster: &Cluster, row: &mut Print<'_>) {
     cluster.apply(deployment).ok();
     cluster.kubectl("rollout status deployment/many --timeout=120s").ok();
     row("50-pod Deployment all ready", "3 s", format!("{:.1} s", began.elapsed().as_secs_f64()));
-    let shims = process::children_pss_mb(cluster.server_pid(), &cluster.data_dir());
+    let shims = process::children_pss_mb(&cluster.data_dir());
     row("per running pod, its shim (PSS)", "0.5 MB", format!("{shims:.2} MB"));
     idle(cluster, "50 pods", Duration::from_secs(60), row);
 }

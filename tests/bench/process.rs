@@ -42,7 +42,7 @@ fn kib(file: &str, key: &str) -> f64 {
 
 /// The mean proportional set size of the shims of a server's pods: processes
 /// named as shims are whose files are in the server's data directory.
-pub(crate) fn children_pss_mb(_server: u32, data_dir: &Path) -> f64 {
+pub(crate) fn children_pss_mb(data_dir: &Path) -> f64 {
     let data_dir = data_dir.to_string_lossy().into_owned();
     let mut sizes = Vec::new();
     for entry in fs::read_dir("/proc").expect("procfs").flatten() {

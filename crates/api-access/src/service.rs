@@ -39,6 +39,7 @@ pub(crate) async fn allocate(access: &Access, attributes: &mut Attributes) -> Re
     if !faults.is_empty() || wants.is_empty() {
         return invalid(service, faults);
     }
+    // Only says where the search begins; what is free is decided under the lock.
     let mut random = || access.random().unwrap_or_default();
     let taken = match access.allocators.take(&wants, &mut random) {
         Err((want, Some(owner))) if !still_owned(access, &owner, &wants[want]).await => {
@@ -130,8 +131,10 @@ async fn still_owned(access: &Access, owner: &allocators::Owner, want: &Want) ->
     let Some(api) = access.api.get().filter(|_| !owner.uid.is_empty()) else { return true };
     match api.get(SERVICES, &owner.namespace, &owner.name).await {
         Ok(object) if object.meta.uid == owner.uid => {
-            let value: Value = serde_json::from_slice(&object.bytes).unwrap_or_default();
-            want.value().is_none_or(|value_wanted| allocators::held(&value).contains(&value_wanted))
+            // One that cannot be read keeps what it has: nothing is given twice.
+            serde_json::from_slice::<Value>(&object.bytes).map_or(true, |value| {
+                want.value().is_none_or(|wanted| allocators::held(&value).contains(&wanted))
+            })
         }
         Ok(_) => false,
         Err(error) => !error.is_not_found(),

@@ -23,7 +23,6 @@ use client::{Ambient, Api, Informer, Resource, Selection};
 use controllers::KubernetesService;
 use jiff::Timestamp;
 use pki::Pki;
-use store::Store;
 use store_raft::{OpenOptions, RaftStore};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use tracing::{error, info, warn};
@@ -186,10 +185,7 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
         false => Err("roles and bindings are not read yet".into()),
     });
     let durable = store.clone();
-    health.add("store", Probe::Live, move || {
-        let _ = durable.revision();
-        Ok(())
-    });
+    health.add("store", Probe::Live, move || durable.health().map_err(|error| error.to_string()));
     wait_for_default_namespace(&loopback, &ambient).await;
     info!(%address, data_dir = %config.data_dir.display(), "the Kubernetes API is ready");
     Ok(Handle { stop, serving, controllers, scheduler, background, node, store })
