@@ -1,52 +1,35 @@
-//! `xtask codegen PATH`: the table of shapes, from the facts about the API.
+//! `xtask codegen FOLDER`: the table of shapes, from the facts about the API.
 //!
-//! PATH is `types.json`; the result is `crates/api-kinds/src/shapes.txt`, in the
-//! form that `api_schema`'s `text` module reads. Only what is reachable from
-//! [`ROOTS`] is written, so serving one more kind is one more line there.
+//! FOLDER has `types.json` and `resources.json`; the result is
+//! `crates/api-kinds/src/shapes.txt`, in the form that `api_schema`'s `text`
+//! module reads. Written is what can be reached from the resources that are
+//! served, their subresources, and [`ROOTS`].
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     error::Error,
     fmt::Write,
     fs,
+    path::Path,
 };
 
 use serde_json::Value;
 
-/// The types that are served, and those that subresources take or return.
+/// Types that no resource leads to: what requests and answers carry beside
+/// objects, and what webhooks are sent.
 const ROOTS: &[&str] = &[
-    "apiextensions/v1.CustomResourceDefinition",
-    "apps/v1.Deployment",
-    "apps/v1.ReplicaSet",
-    "authentication/v1.SelfSubjectReview",
-    "authentication/v1.TokenRequest",
-    "authentication/v1.TokenReview",
-    "authorization/v1.LocalSubjectAccessReview",
-    "authorization/v1.SelfSubjectAccessReview",
-    "authorization/v1.SelfSubjectRulesReview",
-    "authorization/v1.SubjectAccessReview",
-    "autoscaling/v1.Scale",
-    "coordination/v1.Lease",
-    "core/v1.Binding",
-    "core/v1.ConfigMap",
-    "core/v1.Endpoints",
-    "core/v1.Event",
-    "core/v1.Namespace",
-    "core/v1.Node",
-    "core/v1.Pod",
-    "core/v1.Secret",
-    "core/v1.Service",
-    "core/v1.ServiceAccount",
-    "discovery/v1.EndpointSlice",
-    "events/v1.Event",
+    "admission/v1.AdmissionReview",
+    "apiextensions/v1.ConversionReview",
+    "meta/v1.APIGroupList",
+    "meta/v1.APIResourceList",
+    "meta/v1.APIVersions",
     "meta/v1.DeleteOptions",
     "meta/v1.ListMeta",
+    "meta/v1.PartialObjectMetadata",
+    "meta/v1.PartialObjectMetadataList",
     "meta/v1.Status",
-    "policy/v1.Eviction",
-    "rbac/v1.ClusterRole",
-    "rbac/v1.ClusterRoleBinding",
-    "rbac/v1.Role",
-    "rbac/v1.RoleBinding",
+    "meta/v1.Table",
+    "meta/v1.WatchEvent",
 ];
 
 /// Where the facts miss values that upstream defines by way of another type.
@@ -79,15 +62,34 @@ const PRIMITIVES: &[(&str, &str)] = &[
 /// # Errors
 /// Where the facts cannot be read or refer to what they do not have.
 pub(crate) fn run(args: &[String]) -> Result<(), String> {
-    let [path] = args else { return Err("usage: codegen PATH/types.json".into()) };
-    generate(path).map_err(|error| error.to_string())
+    let [folder] = args else { return Err("usage: codegen FOLDER".into()) };
+    generate(Path::new(folder)).map_err(|error| error.to_string())
 }
 
-fn generate(path: &str) -> Result<(), Box<dyn Error>> {
-    let types: BTreeMap<String, Value> = serde_json::from_slice(&fs::read(path)?)?;
+/// What resources and their subresources are made of, beta versions that are
+/// off by default left out.
+fn served(resources: &Value) -> BTreeSet<String> {
+    let rows = resources["resources"].as_array().into_iter().flatten();
+    let served = rows.filter(|row| row["served"] != "off");
+    let mut types = BTreeSet::new();
+    for row in served {
+        types.extend(row["type"].as_str());
+        for sub in row["sub"].as_array().into_iter().flatten() {
+            types
+                .extend(["takes", "returns", "options"].iter().filter_map(|key| sub[key].as_str()));
+        }
+    }
+    types.iter().filter(|name| name.contains('.')).map(|&name| name.to_owned()).collect()
+}
+
+fn generate(folder: &Path) -> Result<(), Box<dyn Error>> {
+    let types: BTreeMap<String, Value> =
+        serde_json::from_slice(&fs::read(folder.join("types.json"))?)?;
+    let resources = serde_json::from_slice(&fs::read(folder.join("resources.json"))?)?;
     let facts = Facts { types };
     let mut done = BTreeMap::new();
-    let mut open: BTreeSet<String> = ROOTS.iter().map(|&root| root.to_owned()).collect();
+    let mut open = served(&resources);
+    open.extend(ROOTS.iter().map(|&root| root.to_owned()));
     while let Some(name) = open.pop_first() {
         let mut lines = String::new();
         facts.fields(&name, &mut Vec::new(), &mut lines, &mut open)?;

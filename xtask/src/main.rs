@@ -9,7 +9,7 @@ mod tidy;
 type Chore = (&'static str, &'static str, fn(&[String]) -> Result<(), String>);
 
 const CHORES: &[Chore] = &[
-    ("codegen", "make the table of shapes from PATH/types.json", codegen::run),
+    ("codegen", "make the table of shapes from FOLDER (types.json, resources.json)", codegen::run),
     ("tidy", "check crate edges, absences and the shape of files", tidy::run),
 ];
 

@@ -109,11 +109,14 @@ fn field(
     ids: &HashMap<String, u32>,
     at: impl Fn(&str) -> Text,
 ) -> Result<(Field, Option<Rule>), String> {
-    // A default is JSON and may have spaces, so it comes last.
-    let (line, default) = match line.split_once(" default=") {
-        Some((line, default)) => (line, Some(default)),
+    // A default is JSON and may have spaces, so it comes last; values of an
+    // enumeration may have some too and come before it.
+    let tail = |line, word| match str::split_once(line, word) {
+        Some((line, tail)) => (line, Some(tail)),
         None => (line, None),
     };
+    let (line, default) = tail(line, " default=");
+    let (line, values) = tail(line, " enum=");
     let mut words = line.split(' ');
     let mut next = |what: &str| words.next().ok_or_else(|| format!("no {what}"));
     let name = next("name")?;
@@ -133,10 +136,9 @@ fn field(
         rule: 0,
     };
     let mut rule = Rule::default();
-    let mut ruled = default.is_some();
-    if let Some(default) = default {
-        rule.default = at(default);
-    }
+    let mut ruled = default.is_some() || values.is_some();
+    rule.default = default.map(&at).unwrap_or_default();
+    rule.values = values.map(&at).unwrap_or_default();
     for word in words {
         let (word, value) = word.split_once('=').unwrap_or((word, ""));
         match word {
@@ -159,10 +161,6 @@ fn field(
                 field.patch_merge = true;
                 rule.merge_key = at(value);
                 ruled |= !value.is_empty();
-            }
-            "enum" => {
-                rule.values = at(value);
-                ruled = true;
             }
             _ => return Err(format!("unknown word {word:?}")),
         }
