@@ -5,48 +5,21 @@ use serde_json::{Value, json};
 
 use crate::catalogue;
 
-/// The least that each kind accepts, beyond name and namespace.
-pub(crate) fn minimal(spec: &ResourceSpec) -> Value {
-    let template = json!({
-        "metadata": { "labels": { "app": "a" } },
-        "spec": { "containers": [{ "name": "c", "image": "i" }] },
-    });
-    let mut object = match &*spec.kind {
-        "Pod" => json!({ "spec": template["spec"] }),
-        "Deployment" | "ReplicaSet" => json!({
-            "spec": { "selector": { "matchLabels": { "app": "a" } }, "template": template },
-        }),
-        "Service" => json!({ "spec": { "ports": [{ "port": 80 }] } }),
-        "EndpointSlice" => json!({ "addressType": "IPv4", "endpoints": [], "ports": [] }),
-        "Event" if spec.group.is_empty() => {
-            json!({ "involvedObject": { "kind": "Pod", "name": "a", "namespace": "default" } })
-        }
-        "Event" => json!({
-            "regarding": { "kind": "Pod", "name": "a", "namespace": "default" },
-            "eventTime": "2024-01-01T00:00:00.000000Z",
-            "reportingController": "x/y",
-            "reportingInstance": "z",
-            "reason": "R",
-            "action": "A",
-        }),
-        "RoleBinding" | "ClusterRoleBinding" => {
-            json!({ "roleRef": { "kind": "ClusterRole", "name": "admin" } })
-        }
-        "TokenReview" => json!({ "spec": { "token": "t" } }),
-        "SelfSubjectAccessReview" => json!({ "spec": { "nonResourceAttributes": {} } }),
-        "SubjectAccessReview" => json!({ "spec": { "user": "u", "nonResourceAttributes": {} } }),
-        "LocalSubjectAccessReview" => {
-            json!({ "spec": { "user": "u", "resourceAttributes": { "namespace": "default" } } })
-        }
-        "SelfSubjectRulesReview" => json!({ "spec": { "namespace": "default" } }),
-        "Binding" => json!({ "target": { "name": "n" } }),
-        _ => json!({}),
-    };
-    tree::set(&mut object, "metadata.name", "a");
-    if spec.namespaced {
-        tree::set(&mut object, "metadata.namespace", "default");
+/// The least that a kind accepts, as `samples/deployments.v1.apps.json`: full
+/// objects, so that a server can be tried with them too.
+pub(crate) fn sample(spec: &ResourceSpec) -> Value {
+    let path = format!("{SAMPLES}/{}", sample_name(spec));
+    let text = std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    serde_json::from_slice(&text).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/samples");
+
+fn sample_name(spec: &ResourceSpec) -> String {
+    match &*spec.group {
+        "" => format!("{}.{}.json", spec.plural, spec.version),
+        group => format!("{}.{}.{group}.json", spec.plural, spec.version),
     }
-    object
 }
 
 /// Decoded, defaulted and prepared as for a create.
@@ -61,9 +34,18 @@ pub(crate) fn created(spec: &ResourceSpec, object: &Value) -> Value {
 }
 
 #[test]
-fn every_minimal_object_is_accepted_and_updated() {
+fn every_sample_has_a_row() {
+    let rows: Vec<String> = catalogue().all().iter().map(|spec| sample_name(spec)).collect();
+    for entry in std::fs::read_dir(SAMPLES).expect("a folder") {
+        let name = entry.expect("an entry").file_name().to_string_lossy().into_owned();
+        assert!(rows.contains(&name), "{name}");
+    }
+}
+
+#[test]
+fn every_sample_is_accepted_and_updated() {
     for spec in catalogue().all() {
-        let object = created(&spec, &minimal(&spec));
+        let object = created(&spec, &sample(&spec));
         assert_eq!(spec.validate_create(&object), [], "{}", spec.kind);
         let mut again = object.clone();
         spec.prepare_update(&mut again, &object);
@@ -76,7 +58,7 @@ fn every_minimal_object_is_accepted_and_updated() {
 #[test]
 fn defaults_and_the_canonical_form_are_stable() {
     for spec in catalogue().all() {
-        let object = created(&spec, &minimal(&spec));
+        let object = created(&spec, &sample(&spec));
         let mut again = object.clone();
         spec.default(&mut again);
         assert_eq!(again, object, "{}: defaults twice", spec.kind);
@@ -90,7 +72,7 @@ fn defaults_and_the_canonical_form_are_stable() {
 #[test]
 fn unknown_and_duplicate_fields_are_refused() {
     for spec in catalogue().all() {
-        let mut object = minimal(&spec);
+        let mut object = sample(&spec);
         tree::set(&mut object, "metadata.nonsense", 1);
         let text = object.to_string();
         let status = spec.decode(text.as_bytes(), FieldValidation::Strict).expect_err(&spec.kind);
@@ -125,7 +107,7 @@ fn wrong_types_and_names_are_refused() {
         for bytes in [&b"[]"[..], b"1", b"{", b"", b"null1", b"{}{}"] {
             assert!(spec.decode(bytes, FieldValidation::Ignore).is_err(), "{bytes:?}");
         }
-        let mut object = minimal(&spec);
+        let mut object = sample(&spec);
         tree::set(&mut object, "metadata.name", "..");
         let refused = spec.validate_create(&created(&spec, &object));
         let any_name = spec.kind == "Event";
@@ -137,7 +119,7 @@ fn wrong_types_and_names_are_refused() {
 fn columns_make_cells() {
     let now = jiff::Timestamp::UNIX_EPOCH;
     for spec in catalogue().all().into_iter().filter(|spec| spec.stored) {
-        let object = created(&spec, &minimal(&spec));
+        let object = created(&spec, &sample(&spec));
         let columns = spec.table_columns();
         let cells = spec.cells(&object, now);
         assert_eq!(cells.len(), columns.len());
@@ -157,7 +139,7 @@ fn columns_make_cells() {
 #[test]
 fn status_is_written_apart() {
     for spec in catalogue().all().into_iter().filter(|spec| spec.has_status()) {
-        let old = created(&spec, &minimal(&spec));
+        let old = created(&spec, &sample(&spec));
         let mut new = old.clone();
         tree::set(&mut new, "status", json!({ "phase": "Nonsense" }));
         spec.prepare_update(&mut new, &old);

@@ -1,0 +1,69 @@
+//! Services.
+
+use serde_json::json;
+
+use super::*;
+
+const SERVICE: [&str; 3] = ["", "v1", "services"];
+
+#[test]
+fn services() {
+    refused(
+        SERVICE,
+        "metadata.name",
+        json!("0a"),
+        &[
+            "metadata.name: Invalid value: \"0a\": a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')",
+        ],
+    );
+    refused(SERVICE, "spec.ports", json!([]), &["spec.ports: Required value"]);
+    refused(
+        SERVICE,
+        "spec.ports",
+        json!([{ "port": 0, "targetPort": 1 }]),
+        &["spec.ports[0].port: Invalid value: 0: must be between 1 and 65535, inclusive"],
+    );
+    refused(
+        SERVICE,
+        "spec.ports",
+        json!([{ "port": 1 }, { "port": 2 }]),
+        &["spec.ports[0].name: Required value", "spec.ports[1].name: Required value"],
+    );
+    refused(
+        SERVICE,
+        "spec.clusterIP",
+        json!("x"),
+        &[
+            "spec.clusterIPs[0]: Invalid value: \"x\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+        ],
+    );
+    refused(
+        SERVICE,
+        "spec.type",
+        json!("Nonsense"),
+        &[
+            "spec.type: Unsupported value: \"Nonsense\": supported values: \"ClusterIP\", \"ExternalName\", \"LoadBalancer\", \"NodePort\"",
+        ],
+    );
+}
+
+#[test]
+fn addresses_cannot_change() {
+    update(
+        SERVICE,
+        "spec.clusterIP",
+        json!("10.0.0.1"),
+        json!("10.0.0.2"),
+        &["spec.clusterIPs: Invalid value: [\"10.0.0.1\"]: first value must match `clusterIP`"],
+    );
+    update(
+        SERVICE,
+        "spec.clusterIPs",
+        json!(["10.0.0.1"]),
+        json!(["10.0.0.2"]),
+        &[
+            "spec.clusterIPs: Invalid value: [\"10.0.0.2\"]: first value must match `clusterIP`",
+            "spec.clusterIPs[0]: Invalid value: [\"10.0.0.2\"]: may not change once set",
+        ],
+    );
+}
