@@ -122,6 +122,7 @@ impl Registry {
         // Who manages which field is not kept, so what a client sends is not either.
         tree::remove(&mut object, "metadata.managedFields");
         spec.prepare_create(&mut object);
+        spec.stamp(&mut object, None, self.now());
         tree::set(&mut object, "metadata.uid", self.new_uid());
         tree::set(&mut object, "metadata.creationTimestamp", time::format_seconds(self.now()));
         let prefix = tree::text(&object, "metadata.generateName").to_owned();

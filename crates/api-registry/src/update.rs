@@ -199,19 +199,16 @@ impl Registry {
             }
         };
         keep_system_fields(&mut new, old);
+        match sub.map(|sub| &sub.role) {
+            Some(Role::Status) => spec.prepare_status(&mut new, old),
+            Some(Role::Part { prepare, .. }) => prepare(spec, &mut new, old),
+            _ => spec.prepare_update(&mut new, old),
+        }
+        spec.stamp(&mut new, Some(old), self.now());
         let causes = match sub.map(|sub| &sub.role) {
-            Some(Role::Status) => {
-                spec.prepare_status(&mut new, old);
-                spec.validate_status(&new, old)
-            }
-            Some(Role::Part { prepare, validate }) => {
-                prepare(spec, &mut new, old);
-                spec.validate_part(&new, old, *validate)
-            }
-            _ => {
-                spec.prepare_update(&mut new, old);
-                spec.validate_update(&new, old)
-            }
+            Some(Role::Status) => spec.validate_status(&new, old),
+            Some(Role::Part { validate, .. }) => spec.validate_part(&new, old, *validate),
+            _ => spec.validate_update(&new, old),
         };
         if !causes.is_empty() {
             return Err(Status::invalid(&spec.group, &spec.kind, &request.name, causes));

@@ -1,6 +1,7 @@
 //! The few questions a kind answers itself, as plain functions.
 
 use api_object::Status;
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::{Faults, ResourceSpec};
@@ -38,6 +39,9 @@ pub struct Hooks {
     pub prepare_update: fn(&ResourceSpec, &mut Value, &Value),
     /// The same before an update of `status`: `(new, old)`.
     pub prepare_status: fn(&ResourceSpec, &mut Value, &Value),
+    /// Fills in times that only the server knows: `(new, old, now)`, after every
+    /// preparation, that of subresources included.
+    pub stamp: fn(&mut Value, Option<&Value>, Timestamp),
     /// Faults of an object on its own; runs on create and on update.
     pub validate: fn(&ResourceSpec, &Value, &mut Faults),
     /// Faults of a change, beyond those of the object: `(new, old)`.
@@ -61,6 +65,7 @@ impl Default for Hooks {
             prepare_create: |_, _| {},
             prepare_update: |_, _, _| {},
             prepare_status: |_, _, _| {},
+            stamp: |_, _, _| {},
             validate: |_, _, _| {},
             validate_update: |_, _, _, _| {},
             validate_status: |_, _, _, _| {},

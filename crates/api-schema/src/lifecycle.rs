@@ -1,10 +1,11 @@
 //! What every write of every kind goes through, in the order of a request:
-//! `decode`, `default`, `prepare_*`, (admission), `validate_*`, (the store).
+//! `decode`, `default`, `prepare_*`, `stamp`, (admission), `validate_*`, (the store).
 //!
 //! Metadata that the registry owns (uid, resourceVersion, timestamps) is not
 //! touched here; generation is, since when it rises depends on the kind.
 
 use api_object::status::Cause;
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::{Faults, Generation, Path, ResourceSpec, Type, meta, tree};
@@ -40,6 +41,11 @@ impl ResourceSpec {
             tree::copy(old, new, &format!("metadata.{path}"));
         }
         (self.hooks.prepare_status)(self, new, old);
+    }
+
+    /// Fills in times that only the server knows; follows every preparation.
+    pub fn stamp(&self, new: &mut Value, old: Option<&Value>, now: Timestamp) {
+        (self.hooks.stamp)(new, old, now);
     }
 
     /// Lets generation rise where desired state differs from `old`; for writes
