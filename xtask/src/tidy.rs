@@ -28,6 +28,7 @@ const CRATES: &[(&str, u8, Side)] = &[
     // Not ours by name: it stands in for a dependency of openraft.
     ("base2histogram", 0, Vocabulary),
     ("small-elf", 0, Vocabulary),
+    ("re2", 0, Vocabulary),
     ("linux", 1, Node),
     ("api-schema", 1, Vocabulary),
     ("api-types", 1, Vocabulary),
