@@ -29,6 +29,7 @@ const CRATES: &[(&str, u8, Side)] = &[
     ("base2histogram", 0, Vocabulary),
     ("small-elf", 0, Vocabulary),
     ("re2", 0, Vocabulary),
+    ("spdy", 0, Vocabulary),
     ("linux", 1, Node),
     ("api-schema", 1, Vocabulary),
     ("api-types", 1, Vocabulary),
@@ -105,6 +106,7 @@ const ABSENT_WORDS: &[(&str, &[&str])] = &[
     ("api-schema", &["hyper::", "store::"]),
     ("api-kinds", &["hyper::", "tokio::"]),
     ("pki", &["hyper::", "SystemTime::now"]),
+    ("spdy", &["Kubernetes", "k8s.io", "hyper::", "Instant::now"]),
 ];
 
 /// File and folder names that say nothing.
