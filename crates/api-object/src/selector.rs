@@ -133,6 +133,25 @@ impl LabelSelector {
         Ok(Self { requirements })
     }
 
+    /// Reads what kinds that make pods have: `{matchLabels, matchExpressions}`, or
+    /// the plain map of labels that a ReplicationController has.
+    ///
+    /// # Errors
+    /// As [`Self::from_object`].
+    pub fn of_pods(selector: &Value) -> Result<Self, SelectorError> {
+        match selector.as_object() {
+            // The parts of the newer form are never text.
+            Some(map) if map.values().all(Value::is_string) => {
+                let requirement = |(key, value): (&String, &Value)| Requirement {
+                    key: key.clone(),
+                    operator: Operator::In(vec![value.as_str().unwrap_or_default().to_owned()]),
+                };
+                Ok(Self { requirements: map.iter().map(requirement).collect() })
+            }
+            _ => Self::from_object(selector),
+        }
+    }
+
     /// From an equality map such as a Service's or ReplicationController's.
     pub fn from_map(labels: &BTreeMap<String, String>) -> Self {
         let requirement = |(key, value): (&String, &String)| Requirement {
@@ -396,6 +415,10 @@ mod tests {
         assert!(!selector.matches(&labels("app=web tier=test")));
         let bad = json!({"matchExpressions": [{"key": "a", "operator": "Is"}]});
         assert!(LabelSelector::from_object(&bad).is_err());
+        let of_pods = |selector| LabelSelector::of_pods(&selector).expect("valid").to_string();
+        assert_eq!(of_pods(json!({"app": "web", "matchLabels": "odd"})), "app=web,matchLabels=odd");
+        assert_eq!(of_pods(json!({"matchLabels": {"app": "web"}})), "app=web");
+        assert_eq!(of_pods(json!({})), "");
     }
 
     #[test]

@@ -121,17 +121,19 @@ impl Registry {
         }
         // Who manages which field is not kept, so what a client sends is not either.
         tree::remove(&mut object, "metadata.managedFields");
-        spec.prepare_create(&mut object);
-        spec.stamp(&mut object, None, self.now());
         tree::set(&mut object, "metadata.uid", self.new_uid());
         tree::set(&mut object, "metadata.creationTimestamp", time::format_seconds(self.now()));
         let prefix = tree::text(&object, "metadata.generateName").to_owned();
         let generated = tree::text(&object, "metadata.name").is_empty() && !prefix.is_empty();
         let mut tries = if generated { NAME_TRIES } else { 1 };
+        // What a kind prepares may hold the name, so each try starts from here.
+        let unnamed = generated.then(|| object.clone());
         loop {
             if generated {
                 tree::set(&mut object, "metadata.name", self.new_name(&prefix));
             }
+            spec.prepare_create(&mut object);
+            spec.stamp(&mut object, None, self.now());
             let name = tree::text(&object, "metadata.name").to_owned();
             let causes = spec.validate_create(&object);
             if !causes.is_empty() {
@@ -169,7 +171,11 @@ impl Registry {
                     attributes.object = Some(object);
                     return Ok(Written { bytes, created: true, warnings });
                 }
-                Err(CommitError::Conflict(_)) if tries > 0 => {}
+                Err(CommitError::Conflict(_)) if tries > 0 => {
+                    if let Some(unnamed) = &unnamed {
+                        object.clone_from(unnamed);
+                    }
+                }
                 Err(CommitError::Conflict(_)) => {
                     let mut status = Status::already_exists(&request.gvr(), &name);
                     if generated {

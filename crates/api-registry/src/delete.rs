@@ -90,7 +90,7 @@ impl Registry {
         attributes.validate().await?;
         let warnings = std::mem::take(&mut attributes.warnings);
         let grace = spec.grace_seconds(&old, options.grace_period_seconds);
-        let plan = plan(&old, options, grace, self.now());
+        let plan = plan(&old, options, grace, request.spec.hooks.orphans_dependents, self.now());
         let removed = || -> Result<Deleted, Status> {
             let uid = tree::text(&old, "metadata.uid");
             let mut status = Status::success(&request.gvr(), &request.name, uid);
@@ -197,9 +197,16 @@ fn check_preconditions(
 
 /// What a deletion means for an object. `grace` are the seconds that its kind
 /// gives it; `None` for kinds that go at once.
-fn plan(old: &Value, options: &DeleteOptions, grace: Option<i64>, now: Timestamp) -> Plan {
+/// `orphans`: the kind leaves its dependents alone where nothing is said.
+fn plan(
+    old: &Value,
+    options: &DeleteOptions,
+    grace: Option<i64>,
+    orphans: bool,
+    now: Timestamp,
+) -> Plan {
     let mut new = old.clone();
-    set_finalizers(&mut new, options);
+    set_finalizers(&mut new, options, orphans);
     let deleting = tree::text(old, "metadata.deletionTimestamp");
     let waits = tree::int(old, "metadata.deletionGracePeriodSeconds");
     // Negative means "as soon as possible, but tell it".
@@ -254,7 +261,7 @@ fn mark(new: &mut Value, old: &Value, start: Timestamp, seconds: i64) {
 }
 
 /// What becomes of dependents is told to the garbage collector by finalizers.
-fn set_finalizers(object: &mut Value, options: &DeleteOptions) {
+fn set_finalizers(object: &mut Value, options: &DeleteOptions, orphans: bool) {
     let old: Vec<String> = tree::list(object, "metadata.finalizers")
         .iter()
         .filter_map(|finalizer| finalizer.as_str().map(str::to_owned))
@@ -264,7 +271,8 @@ fn set_finalizers(object: &mut Value, options: &DeleteOptions) {
         (Some(Propagation::Orphan), _) | (None, Some(true)) => (true, false),
         (Some(Propagation::Foreground), _) => (false, true),
         (Some(Propagation::Background), _) | (None, Some(false)) => (false, false),
-        (None, None) => (has(ORPHAN), has(FOREGROUND)),
+        (None, None) if has(ORPHAN) || has(FOREGROUND) => (has(ORPHAN), has(FOREGROUND)),
+        (None, None) => (orphans, false),
     };
     let mut new: Vec<&str> = old
         .iter()
@@ -298,7 +306,7 @@ mod tests {
 
     fn planned(metadata: Value, options: &DeleteOptions, grace: Option<i64>) -> Plan {
         let now = NOW.parse().expect("a time");
-        plan(&json!({"metadata": metadata}), options, grace, now)
+        plan(&json!({"metadata": metadata}), options, grace, false, now)
     }
 
     fn marked(plan: Plan) -> Value {
@@ -340,6 +348,21 @@ mod tests {
             DeleteOptions { propagation: Some(Propagation::Background), ..Default::default() };
         let metadata = json!({"finalizers": ["orphan"], "deletionTimestamp": NOW, "deletionGracePeriodSeconds": 0});
         assert_eq!(planned(metadata, &options, None), Plan::Remove);
+    }
+
+    #[test]
+    fn dependents_of_old_kinds_are_left_alone_unless_somebody_says_otherwise() {
+        let now = NOW.parse().expect("a time");
+        let plan = |metadata: Value, options: &DeleteOptions| {
+            super::plan(&json!({"metadata": metadata}), options, None, true, now)
+        };
+        let nothing = DeleteOptions::default();
+        assert_eq!(marked(plan(json!({}), &nothing))["finalizers"], json!(["orphan"]));
+        let held = json!({"finalizers": ["foregroundDeletion"]});
+        assert_eq!(marked(plan(held.clone(), &nothing))["finalizers"], held["finalizers"]);
+        let background =
+            DeleteOptions { propagation: Some(Propagation::Background), ..Default::default() };
+        assert_eq!(plan(json!({}), &background), Plan::Remove);
     }
 
     #[test]

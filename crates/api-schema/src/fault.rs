@@ -87,6 +87,11 @@ impl Faults {
         self.push("FieldValueInvalid", path, with_detail(&message, detail.as_ref()));
     }
 
+    /// `Invalid value: detail`, where no single value is to blame.
+    pub fn invalid_whole(&mut self, path: &Path<'_>, detail: &str) {
+        self.push("FieldValueInvalid", path, with_detail("Invalid value", detail));
+    }
+
     /// One `Invalid value` for each message of a name rule.
     pub fn invalid_all(&mut self, path: &Path<'_>, value: &str, details: Vec<String>) {
         for detail in details {

@@ -51,6 +51,9 @@ pub struct Hooks {
     /// How many seconds a deletion of this object waits for somebody to confirm
     /// it, given what the client asked for. `None`: objects of this kind go at once.
     pub grace_seconds: fn(&Value, Option<i64>) -> Option<i64>,
+    /// A deletion that does not say what becomes of the objects that this one
+    /// owns leaves them alone (ReplicationController, Job).
+    pub orphans_dependents: bool,
     /// `Warning` headers for an accepted object: `(new, old)`.
     pub warnings: fn(&Value, Option<&Value>) -> Vec<String>,
     /// Refuses a deletion that makes no sense, before anything else happens.
@@ -70,6 +73,7 @@ impl Default for Hooks {
             validate_update: |_, _, _, _| {},
             validate_status: |_, _, _, _| {},
             grace_seconds: |_, _| None,
+            orphans_dependents: false,
             warnings: |_, _| Vec::new(),
             check_delete: |_| Ok(()),
         }

@@ -27,7 +27,7 @@ impl ResourceSpec {
             "" => String::new(),
             path => match tree::get(object, path) {
                 Value::String(text) => text.clone(),
-                selector @ Value::Object(_) => LabelSelector::from_object(selector)
+                selector @ Value::Object(_) => LabelSelector::of_pods(selector)
                     .map(|selector| selector.to_string())
                     .unwrap_or_default(),
                 _ => String::new(),
