@@ -8,7 +8,10 @@
 //! `xtask codegen` makes. Start reading at [`KINDS`], then at `config_map`, the
 //! simplest kind, and `deployment`, a typical one.
 
+mod api_service;
 mod binding;
+mod certificates;
+mod conditions;
 mod config_map;
 mod custom_resource_definition;
 mod deployment;
@@ -24,9 +27,12 @@ mod replica_set;
 mod review;
 mod row;
 mod rules;
+mod runtime_class;
 mod secret;
 mod service;
 mod service_account;
+mod storage;
+mod storage_version_migration;
 
 use std::sync::{Arc, LazyLock};
 
@@ -53,6 +59,7 @@ pub const KINDS: &[fn(&Arc<Schema>) -> ResourceSpec] = &[
     secret::row,
     service_account::row,
     service::row,
+    api_service::row,
     deployment::row,
     replica_set::row,
     event::events_row,
@@ -62,12 +69,23 @@ pub const KINDS: &[fn(&Arc<Schema>) -> ResourceSpec] = &[
     review::self_subject_access_review,
     review::self_subject_rules_review,
     review::subject_access_review,
+    certificates::signing_request::row,
+    certificates::cluster_trust_bundle::row,
+    certificates::pod_certificate_request::row,
     rbac::cluster_role_binding,
     rbac::cluster_role,
     rbac::role_binding,
     rbac::role,
+    storage::csi_driver::row,
+    storage::csi_node::row,
+    storage::csi_storage_capacity::row,
+    storage::storage_class::row,
+    storage::volume_attachment::row,
+    storage::volume_attributes_class::row,
     lease::row,
+    runtime_class::row,
     endpoint_slice::row,
+    storage_version_migration::row,
     custom_resource_definition::row,
 ];
 

@@ -125,7 +125,8 @@ fn columns_make_cells() {
         assert_eq!(cells.len(), columns.len());
         for (column, cell) in columns.iter().zip(&cells) {
             let fits = match &*column.kind {
-                "string" => cell.is_string() || cell.is_number(),
+                "string" => cell.is_string() || cell.is_number() || cell.is_boolean(),
+                "boolean" => cell.is_boolean(),
                 "integer" => cell.is_i64(),
                 "date" => cell.is_string() || cell.is_null(),
                 other => panic!("{other}"),

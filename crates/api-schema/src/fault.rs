@@ -145,6 +145,11 @@ impl Faults {
         self.push("FieldValueNotFound", path, format!("Not found: {}", shown(&value.into())));
     }
 
+    /// How much is wrong so far.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Whether nothing is wrong.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

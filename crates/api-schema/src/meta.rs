@@ -76,7 +76,8 @@ pub(crate) fn validate_update(_spec: &ResourceSpec, new: &Value, old: &Value, fa
 
 fn common(object: &Value, faults: &mut Faults) {
     labels(&METADATA.child("labels"), tree::get(object, "metadata.labels"), faults);
-    annotations(object, faults);
+    let path = METADATA.child("annotations");
+    annotations(&path, tree::get(object, "metadata.annotations"), faults);
     owners(object, faults);
     let path = METADATA.child("finalizers");
     for (index, finalizer) in tree::list(object, "metadata.finalizers").iter().enumerate() {
@@ -105,15 +106,15 @@ pub fn labels(path: &Path<'_>, labels: &Value, faults: &mut Faults) {
     }
 }
 
-fn annotations(object: &Value, faults: &mut Faults) {
-    let path = METADATA.child("annotations");
+/// Faults of a map of annotations, `metadata.annotations` or one like it.
+pub fn annotations(path: &Path<'_>, annotations: &Value, faults: &mut Faults) {
     let mut bytes = 0;
-    for (key, value) in tree::entries(object, "metadata.annotations") {
-        faults.invalid_all(&path, key, name::qualified_name(&key.to_lowercase()));
+    for (key, value) in annotations.as_object().into_iter().flatten() {
+        faults.invalid_all(path, key, name::qualified_name(&key.to_lowercase()));
         bytes += key.len() + value.as_str().unwrap_or_default().len();
     }
     if bytes > ANNOTATIONS_BYTES_MAX {
-        faults.too_long(&path, ANNOTATIONS_BYTES_MAX);
+        faults.too_long(path, ANNOTATIONS_BYTES_MAX);
     }
 }
 

@@ -22,10 +22,11 @@ use serde_json::{Value, json};
 
 pub(crate) use default::template as default_template;
 pub use qos::class as qos_class;
+pub(crate) use scheduling::tolerations as validate_tolerations;
 pub use summary::Summary;
 pub(crate) use summary::template_columns;
 pub(crate) use validate::template as validate_template;
-pub(crate) use warnings::of as warnings_of;
+pub(crate) use warnings::{deprecated_label, of as warnings_of};
 
 use crate::row::{Build, row as new_row};
 

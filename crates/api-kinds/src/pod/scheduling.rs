@@ -26,7 +26,8 @@ pub(super) fn validate(path: &Path<'_>, spec: &Value, faults: &mut Faults) {
     }
 }
 
-fn tolerations(path: &Path<'_>, tolerations: &[Value], faults: &mut Faults) {
+/// Faults of a list of `core/v1.Toleration`.
+pub(crate) fn tolerations(path: &Path<'_>, tolerations: &[Value], faults: &mut Faults) {
     for (index, toleration) in tolerations.iter().enumerate() {
         let path = path.index(index);
         let (key, value) = (tree::text(toleration, "key"), tree::text(toleration, "value"));
@@ -73,15 +74,7 @@ fn affinity(path: &Path<'_>, affinity: &Value, faults: &mut Faults) {
     let node = tree::get(affinity, "nodeAffinity");
     let at = path.child("nodeAffinity");
     if let Some(required) = node.get(NODE_REQUIRED) {
-        let at = at.child(NODE_REQUIRED);
-        let terms = tree::list(required, "nodeSelectorTerms");
-        let list = at.child("nodeSelectorTerms");
-        if terms.is_empty() {
-            faults.required(&list, "must have at least one node selector term");
-        }
-        for (index, term) in terms.iter().enumerate() {
-            node_term(&list.index(index), term, faults);
-        }
+        node_selector(&at.child(NODE_REQUIRED), required, faults);
     }
     let list = at.child(PREFERRED);
     for (index, preferred) in tree::list(node, PREFERRED).iter().enumerate() {
@@ -106,6 +99,18 @@ fn affinity(path: &Path<'_>, affinity: &Value, faults: &mut Faults) {
                 faults,
             );
         }
+    }
+}
+
+/// Faults of a `core/v1.NodeSelector`.
+pub(crate) fn node_selector(path: &Path<'_>, selector: &Value, faults: &mut Faults) {
+    let terms = tree::list(selector, "nodeSelectorTerms");
+    let list = path.child("nodeSelectorTerms");
+    if terms.is_empty() {
+        faults.required(&list, "must have at least one node selector term");
+    }
+    for (index, term) in terms.iter().enumerate() {
+        node_term(&list.index(index), term, faults);
     }
 }
 

@@ -19,11 +19,9 @@ pub(crate) fn of(path: &str, new: &Value, old: Option<&Value>) -> Vec<String> {
     if old.is_some_and(|old| tree::get(old, path) == spec) {
         return out;
     }
-    for (old, since, instead) in OLD_LABELS {
-        if tree::get(spec, "nodeSelector").get(old).is_some() {
-            out.push(format!(
-                "{path}.nodeSelector[{old}]: deprecated since {since}; use {instead:?} instead"
-            ));
+    for (key, _) in tree::entries(spec, "nodeSelector") {
+        if let Some(why) = deprecated_label(key) {
+            out.push(format!("{path}.nodeSelector[{key}]: {why}"));
         }
     }
     for list in ["initContainers", "containers"] {
@@ -54,6 +52,12 @@ pub(crate) fn of(path: &str, new: &Value, old: Option<&Value>) -> Vec<String> {
         }
     }
     out
+}
+
+/// What to use instead of an old label of nodes; `None` for any other.
+pub(crate) fn deprecated_label(key: &str) -> Option<String> {
+    let (_, since, instead) = OLD_LABELS.iter().find(|(old, ..)| *old == key)?;
+    Some(format!("deprecated since {since}; use {instead:?} instead"))
 }
 
 #[cfg(test)]

@@ -11,11 +11,14 @@ use crate::{
 };
 
 mod apps;
+mod certificates;
 mod core;
 mod events;
 mod pods;
 mod rbac;
 mod services;
+mod small;
+mod storage;
 
 /// A row by group, version and plural.
 #[track_caller]
@@ -61,4 +64,17 @@ fn update(resource: [&str; 3], path: &str, before: Value, after: Value, faults: 
     spec.default(&mut new);
     spec.prepare_update(&mut new, &old);
     assert_eq!(shown(spec.validate_update(&new, &old)), faults, "{path}");
+}
+
+/// Updates the status of the sample, which was `before`, to `after`.
+#[track_caller]
+fn status(resource: [&str; 3], before: Value, after: Value, faults: &[&str]) {
+    let spec = row(resource);
+    let mut old = created(&spec, &sample(&spec));
+    tree::set(&mut old, "status", before);
+    let mut new = old.clone();
+    tree::set(&mut new, "status", after);
+    spec.prepare_status(&mut new, &old);
+    spec.stamp(&mut new, Some(&old), jiff::Timestamp::UNIX_EPOCH);
+    assert_eq!(shown(spec.validate_status(&new, &old)), faults, "status");
 }
