@@ -19,6 +19,7 @@ use serde_json::Value;
 /// objects, and what webhooks are sent.
 const ROOTS: &[&str] = &[
     "admission/v1.AdmissionReview",
+    "apidiscovery/v2.APIGroupDiscoveryList",
     "apiextensions/v1.ConversionReview",
     "meta/v1.APIGroupList",
     "meta/v1.APIResourceList",
@@ -173,10 +174,16 @@ impl Facts {
             let values = field.get(key).and_then(Value::as_array)?;
             Some(values.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(by))
         };
-        let name = text("n").ok_or("a field without a name")?;
+        // The forms of a union have names in protobuf only.
+        let name = if flag("nojson") { text("pn") } else { text("n") };
+        let name = name.ok_or("a field without a name")?;
         let number = field.get("p").and_then(Value::as_u64).unwrap_or(0);
         let ty = self.ty(field, open)?;
         let _ = write!(out, " {name} {number} {ty}");
+        if let Some(union) = self.union(field) {
+            open.insert(union.to_owned());
+            let _ = write!(out, " as={union}");
+        }
         if flag("omit") {
             out.push_str(" omit");
         }
@@ -216,6 +223,13 @@ impl Facts {
         Ok(())
     }
 
+    /// The type of a field that is a union of JSON's forms, with an encoding of
+    /// its own.
+    fn union<'a>(&self, field: &'a Value) -> Option<&'a str> {
+        let name = field["t"].as_str()?;
+        self.types.get(name)?.get("ju").map(|_| name)
+    }
+
     /// `[]core/v1.Container`, `*int32`, `{}quantity`.
     fn ty(&self, field: &Value, open: &mut BTreeSet<String>) -> Result<String, Box<dyn Error>> {
         let name = field["t"].as_str().ok_or("a field without a type")?;
@@ -229,11 +243,10 @@ impl Facts {
         if let Some((_, primitive)) = PRIMITIVES.iter().find(|(facts, _)| *facts == name) {
             return Ok(format!("{holds}{primitive}"));
         }
-        let facts = self.types.get(name).ok_or_else(|| format!("no type {name}"))?;
-        if facts.get("ju").is_some() {
-            // A union of JSON forms with an encoding of its own.
+        if self.union(field).is_some() {
             return Ok(format!("{holds}any"));
         }
+        let facts = self.types.get(name).ok_or_else(|| format!("no type {name}"))?;
         if facts.get("alias").is_some_and(|alias| alias["k"] == "list" && alias["t"] == "string") {
             return Ok(if holds.is_empty() {
                 "[]string".into()

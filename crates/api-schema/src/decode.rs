@@ -10,8 +10,11 @@ use api_object::Status;
 use serde::de::DeserializeSeed;
 use serde_json::{Map, Value};
 
-use crate::{Holds, ResourceSpec, Schema, ShapeId, ShapeRef, Type};
+use crate::{Holds, ResourceSpec, Schema, ShapeId, ShapeRef, Type, tree};
 use walk::Walk;
+
+/// Patches and protobuf can nest what JSON's parser would not read again.
+const LEVELS_MAX: usize = 127;
 
 /// The `fieldValidation` parameter: what happens to fields nobody knows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,12 +60,25 @@ impl ShapeRef {
     /// The same for a tree.
     ///
     /// # Errors
-    /// Where a value has the wrong type.
+    /// Where a value has the wrong type, or the tree is nested more deeply than
+    /// JSON is read.
     pub fn conform(&self, tree: Value) -> Result<(Value, Vec<String>), String> {
-        let mut walk = Walk::new(&self.schema);
-        let result = walk.root(self.id).deserialize(tree);
-        walk.finish(result)
+        if tree::is_deeper(&tree, LEVELS_MAX) {
+            return Err("exceeded max depth".into());
+        }
+        conform(&self.schema, self.id, tree)
     }
+}
+
+/// Makes a tree canonical along a shape.
+pub(crate) fn conform(
+    schema: &Schema,
+    id: ShapeId,
+    tree: Value,
+) -> Result<(Value, Vec<String>), String> {
+    let mut walk = Walk::new(schema);
+    let result = walk.root(id).deserialize(tree);
+    walk.finish(result)
 }
 
 impl ResourceSpec {

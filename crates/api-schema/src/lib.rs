@@ -19,7 +19,7 @@ mod hooks;
 mod lifecycle;
 pub mod meta;
 pub mod openapi;
-mod protobuf;
+pub mod protobuf;
 mod resource;
 mod scale;
 mod shape;

@@ -113,6 +113,7 @@ pub struct Rule {
     pub(crate) merge_key: Text,
     pub(crate) default: Text,
     pub(crate) description: Text,
+    pub(crate) union: Option<ShapeId>,
 }
 
 /// A struct: named fields.
@@ -203,6 +204,12 @@ impl Schema {
     /// The default as JSON text; empty for none.
     pub fn default_text(&self, field: &Field) -> &str {
         self.text(self.rule(field).default)
+    }
+
+    /// For JSON of several forms ([`Type::Any`]), the message that it travels as
+    /// in protobuf: one field for each form.
+    pub fn union_of(&self, field: &Field) -> Option<ShapeId> {
+        self.rule(field).union
     }
 
     /// What the field is for; empty where not known.

@@ -9,7 +9,8 @@
 //! ```
 //!
 //! A type is `string`, `bool`, `int32`, … or a shape's name, after `[]` for a
-//! list, `{}` for a map, `*` for a pointer. The committed tables have this form:
+//! list, `{}` for a map, `*` for a pointer. `any as=SHAPE` is JSON of several
+//! forms that protobuf carries in a message with a field for each. The committed tables have this form:
 //! a change of the API is a readable difference, reading all of it takes less
 //! than a millisecond, and names stay where they are, in the text.
 
@@ -152,6 +153,11 @@ fn field(
                     *slot = number.parse().map_err(|_| format!("in={value}"))?;
                 }
             }
+            "as" => {
+                let id = ids.get(value).ok_or_else(|| format!("no shape {value:?}"))?;
+                rule.union = Some(ShapeId(*id));
+                ruled = true;
+            }
             "keys" => {
                 field.list_type = ListType::Map;
                 rule.keys = at(value);
@@ -204,7 +210,7 @@ mod tests {
 
     #[test]
     fn a_text_is_read() {
-        let text = "# words\nx.A open\n b 2 []x.B omit keys=k,l merge=k\n n 3 *int32 in=4.5 default={\"a\": 1}\nx.B atomic\n k 1 string enum=P|Q\n";
+        let text = "# words\nx.A open\n b 2 []x.B omit keys=k,l merge=k\n n 3 *int32 in=4.5 default={\"a\": 1}\n u 4 any as=x.B\nx.B atomic\n k 1 string enum=P|Q\n";
         let schema = Schema::parse(text.into()).expect("valid");
         let a = schema.find("x.A").expect("there");
         let b = schema.find("x.B").expect("there");
@@ -215,6 +221,8 @@ mod tests {
         assert_eq!(schema.merge_key(field), "k");
         let n = schema.field(a, "n").expect("there");
         assert_eq!((n.within, n.number, schema.default_text(n)), ([4, 5], 3, "{\"a\": 1}"));
+        let u = schema.field(a, "u").expect("there");
+        assert_eq!((u.ty, schema.union_of(u), schema.union_of(n)), (Type::Any, Some(b), None));
         let k = schema.field(b, "k").expect("there");
         assert_eq!(schema.values(k).collect::<Vec<_>>(), ["P", "Q"]);
     }

@@ -114,3 +114,13 @@ pub fn copy(from: &Value, to: &mut Value, path: &str) {
         value => set(to, path, value.clone()),
     }
 }
+
+/// Whether lists and maps are inside of each other more than so many times.
+pub fn is_deeper(value: &Value, levels: usize) -> bool {
+    let inside = |value| is_deeper(value, levels - 1);
+    match value {
+        Value::Object(map) => levels == 0 || map.values().any(inside),
+        Value::Array(list) => levels == 0 || list.iter().any(inside),
+        _ => false,
+    }
+}

@@ -163,6 +163,13 @@ fn unknown_and_duplicate_fields_are_found_with_their_path() {
 fn deep_nesting_is_an_error() {
     let text = format!(r#"{{"any":{}{}}}"#, "[".repeat(10_000), "]".repeat(10_000));
     assert!(shape().decode(text.as_bytes()).is_err());
+    // Trees are as deep as their text may be, so that what is stored is read again.
+    for (lists, fits) in [(126, true), (127, false)] {
+        let tree = (0..lists).fold(Value::Null, |inner, _| vec![inner].into());
+        let tree = json!({"any": tree});
+        assert_eq!(shape().conform(tree.clone()).is_ok(), fits, "{lists} in a tree");
+        assert_eq!(shape().decode(tree.to_string().as_bytes()).is_ok(), fits, "{lists} in a text");
+    }
 }
 
 proptest! {

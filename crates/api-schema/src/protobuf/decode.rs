@@ -1,5 +1,4 @@
-//! From Kubernetes' protobuf to a tree: what `application/vnd.kubernetes.protobuf`
-//! bodies hold, read by the field numbers of a shape.
+//! From protobuf to a tree.
 //!
 //! The tree is as raw as JSON that was just parsed; [`crate::ResourceSpec::conform`]
 //! makes it canonical. Fields without a number in the shape are skipped, since
@@ -10,12 +9,11 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use crate::{Field, Holds, Schema, ShapeId, ShapeRef, Type};
-
-/// What every body starts with, before a `runtime.Unknown`.
-const MAGIC: &[u8] = b"k8s\0";
-/// Deeper nesting is no object of ours.
-const DEPTH_MAX: usize = 64;
+use super::{
+    DEPTH_MAX, MAGIC,
+    wire::{Wire, each, text, varint},
+};
+use crate::{Field, Holds, Schema, ShapeId, ShapeRef, Type, decode::conform};
 
 impl ShapeRef {
     /// Decodes a body with its envelope; kind and apiVersion are the envelope's.
@@ -26,7 +24,7 @@ impl ShapeRef {
     pub fn decode_protobuf(&self, bytes: &[u8]) -> Result<Value, String> {
         let bytes = bytes.strip_prefix(MAGIC).ok_or("provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]")?;
         let mut raw: &[u8] = &[];
-        let (mut api_version, mut kind) = (String::new(), String::new());
+        let (mut api_version, mut kind) = ("", "");
         each(bytes, |number, wire| {
             match number {
                 1 => each(wire.bytes()?, |number, wire| {
@@ -53,86 +51,6 @@ impl ShapeRef {
     }
 }
 
-/// A field's value on the wire.
-#[derive(Clone, Copy)]
-enum Wire<'a> {
-    Varint(u64),
-    Fixed64(u64),
-    Fixed32(u32),
-    Bytes(&'a [u8]),
-}
-
-impl<'a> Wire<'a> {
-    fn bytes(self) -> Result<&'a [u8], String> {
-        match self {
-            Self::Bytes(bytes) => Ok(bytes),
-            _ => Err("proto: wrong wireType, expected length-delimited".into()),
-        }
-    }
-
-    fn varint(self) -> Result<u64, String> {
-        match self {
-            Self::Varint(value) => Ok(value),
-            _ => Err("proto: wrong wireType, expected varint".into()),
-        }
-    }
-}
-
-/// Calls `field` with the number and the value of every field of a message.
-fn each<'a>(
-    mut bytes: &'a [u8],
-    mut field: impl FnMut(u32, Wire<'a>) -> Result<(), String>,
-) -> Result<(), String> {
-    const CUT: &str = "unexpected EOF";
-    while !bytes.is_empty() {
-        let tag = varint(&mut bytes)?;
-        let number = u32::try_from(tag >> 3).map_err(|_| "proto: illegal tag")?;
-        let mut take = |count: usize| -> Result<&'a [u8], String> {
-            let (taken, rest) = bytes.split_at_checked(count).ok_or(CUT)?;
-            bytes = rest;
-            Ok(taken)
-        };
-        let wire = match tag & 7 {
-            0 => Wire::Varint(varint(&mut bytes)?),
-            1 => {
-                let taken = take(8)?.try_into().map_err(|_| CUT)?;
-                Wire::Fixed64(u64::from_le_bytes(taken))
-            }
-            2 => {
-                let length = varint(&mut bytes)?;
-                let length = usize::try_from(length).map_err(|_| CUT)?;
-                let (taken, rest) = bytes.split_at_checked(length).ok_or(CUT)?;
-                bytes = rest;
-                Wire::Bytes(taken)
-            }
-            5 => {
-                let taken = take(4)?.try_into().map_err(|_| CUT)?;
-                Wire::Fixed32(u32::from_le_bytes(taken))
-            }
-            other => return Err(format!("proto: illegal wireType {other}")),
-        };
-        field(number, wire)?;
-    }
-    Ok(())
-}
-
-fn varint(bytes: &mut &[u8]) -> Result<u64, String> {
-    let mut value = 0u64;
-    for shift in (0..64).step_by(7) {
-        let (first, rest) = bytes.split_first().ok_or("unexpected EOF")?;
-        *bytes = rest;
-        value |= u64::from(first & 0x7f) << shift;
-        if first & 0x80 == 0 {
-            return Ok(value);
-        }
-    }
-    Err("proto: integer overflow".into())
-}
-
-fn text(bytes: &[u8]) -> Result<String, String> {
-    String::from_utf8(bytes.to_vec()).map_err(|_| "proto: text is no UTF-8".into())
-}
-
 /// Reads a message into `out`. `around` are the numbers of the messages of
 /// embedded structs that this one is inside of.
 fn message(
@@ -143,7 +61,7 @@ fn message(
     out: &mut Map<String, Value>,
     depth: usize,
 ) -> Result<(), String> {
-    let depth = depth.checked_sub(1).ok_or("proto: nested too deeply")?;
+    let depth = deeper(depth)?;
     each(bytes, |number, wire| {
         let here = |field: &&Field| {
             let within = field.within.iter().take_while(|outer| **outer != 0).count();
@@ -157,13 +75,13 @@ fn message(
         {
             return read(schema, field, wire, out, depth);
         }
-        let deeper = schema.fields(id).iter().any(|field| {
+        let embedded = schema.fields(id).iter().any(|field| {
             field.within.len() > around.len()
                 && field.within[..around.len()] == *around
                 && u32::from(field.within[around.len()]) == number
                 && number != 0
         });
-        if deeper && let Ok(outer) = u8::try_from(number) {
+        if embedded && let Ok(outer) = u8::try_from(number) {
             let around: Vec<u8> = around.iter().copied().chain([outer]).collect();
             return message(schema, id, &around, wire.bytes()?, out, depth);
         }
@@ -182,12 +100,13 @@ fn read(
     let name = schema.field_name(field);
     match field.holds {
         Holds::One | Holds::Pointer => {
-            let value = value(schema, field.ty, wire, depth)?;
+            let value = element(schema, field, wire, depth)?;
             if !value.is_null() {
                 out.insert(name.to_owned(), value);
             }
         }
         Holds::List => {
+            let depth = deeper(depth)?;
             let list = out.entry(name).or_insert_with(|| Value::Array(Vec::new()));
             let Value::Array(list) = list else { return Ok(()) };
             match (field.ty, wire) {
@@ -195,18 +114,19 @@ fn read(
                 (Type::Int32 | Type::Int64 | Type::Bool, Wire::Bytes(mut packed)) => {
                     while !packed.is_empty() {
                         let one = Wire::Varint(varint(&mut packed)?);
-                        list.push(value(schema, field.ty, one, depth)?);
+                        list.push(element(schema, field, one, depth)?);
                     }
                 }
-                _ => list.push(value(schema, field.ty, wire, depth)?),
+                _ => list.push(element(schema, field, wire, depth)?),
             }
         }
         Holds::Map => {
+            let depth = deeper(depth)?;
             let (mut key, mut entry) = (String::new(), None);
             each(wire.bytes()?, |number, wire| {
                 match number {
-                    1 => key = text(wire.bytes()?)?,
-                    2 => entry = Some(value(schema, field.ty, wire, depth)?),
+                    1 => key = text(wire.bytes()?)?.to_owned(),
+                    2 => entry = Some(element(schema, field, wire, depth)?),
                     _ => {}
                 }
                 Ok(())
@@ -218,6 +138,37 @@ fn read(
         }
     }
     Ok(())
+}
+
+/// A level less to go. Lists and maps count as messages do: each is a level of
+/// the JSON that is stored.
+fn deeper(depth: usize) -> Result<usize, String> {
+    depth.checked_sub(1).ok_or_else(|| "proto: nested too deeply".into())
+}
+
+/// A field's value, or one of its elements.
+fn element(schema: &Schema, field: &Field, wire: Wire<'_>, depth: usize) -> Result<Value, String> {
+    let Some(union) = schema.union_of(field) else { return value(schema, field.ty, wire, depth) };
+    let mut forms = Map::new();
+    message(schema, union, &[], wire.bytes()?, &mut forms, depth)?;
+    // An object says more than the flag beside it, and so does a list.
+    let form = schema.fields(union).iter().filter(|field| field.ty != Type::Bool);
+    let form = form.chain(schema.fields(union)).find_map(|form| {
+        let name = schema.field_name(form);
+        Some((form.ty, forms.remove(name)?))
+    });
+    // Nobody looks into such JSON later, so it is made canonical here.
+    let canonical = |ty, form| match ty {
+        Type::Struct(id) => conform(schema, id, form).map(|(form, _)| form),
+        _ => Ok(form),
+    };
+    match form {
+        None => Ok(Value::Null),
+        Some((ty, Value::Array(list))) => {
+            list.into_iter().map(|form| canonical(ty, form)).collect()
+        }
+        Some((ty, form)) => canonical(ty, form),
+    }
 }
 
 /// What a map's entry without a value holds.
@@ -232,6 +183,15 @@ fn zero(ty: Type) -> Value {
     }
 }
 
+/// A float as JSON writes it: without a fraction where it has none.
+fn number(float: f64) -> Value {
+    const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+    match float {
+        whole if whole.fract() == 0.0 && whole.abs() <= EXACT_MAX => (whole as i64).into(),
+        float => float.into(),
+    }
+}
+
 fn value(schema: &Schema, ty: Type, wire: Wire<'_>, depth: usize) -> Result<Value, String> {
     Ok(match ty {
         Type::String => text(wire.bytes()?)?.into(),
@@ -239,8 +199,8 @@ fn value(schema: &Schema, ty: Type, wire: Wire<'_>, depth: usize) -> Result<Valu
         Type::Int32 => i64::from(wire.varint()?.cast_signed() as i32).into(),
         Type::Int64 => wire.varint()?.cast_signed().into(),
         Type::Float64 => match wire {
-            Wire::Fixed64(bits) => f64::from_bits(bits).into(),
-            Wire::Fixed32(bits) => f64::from(f32::from_bits(bits)).into(),
+            Wire::Fixed64(bits) => number(f64::from_bits(bits)),
+            Wire::Fixed32(bits) => number(f64::from(f32::from_bits(bits))),
             _ => return Err("proto: wrong wireType, expected 64 bits".into()),
         },
         Type::Bytes => STANDARD.encode(wire.bytes()?).into(),
@@ -271,7 +231,7 @@ fn value(schema: &Schema, ty: Type, wire: Wire<'_>, depth: usize) -> Result<Valu
             let mut amount = String::new();
             each(wire.bytes()?, |number, wire| {
                 if number == 1 {
-                    amount = text(wire.bytes()?)?;
+                    amount = text(wire.bytes()?)?.to_owned();
                 }
                 Ok(())
             })?;
@@ -283,7 +243,7 @@ fn value(schema: &Schema, ty: Type, wire: Wire<'_>, depth: usize) -> Result<Valu
                 match number {
                     1 => is_text = wire.varint()? == 1,
                     2 => number_value = i64::from(wire.varint()?.cast_signed() as i32),
-                    3 => text_value = text(wire.bytes()?)?,
+                    3 => text_value = text(wire.bytes()?)?.to_owned(),
                     _ => {}
                 }
                 Ok(())
@@ -318,7 +278,7 @@ fn value(schema: &Schema, ty: Type, wire: Wire<'_>, depth: usize) -> Result<Valu
                 }
                 Ok(())
             })?;
-            format!("{nanos}ns").into()
+            time::format_duration(nanos).into()
         }
         Type::Struct(id) => {
             let mut fields = Map::new();
@@ -326,37 +286,4 @@ fn value(schema: &Schema, ty: Type, wire: Wire<'_>, depth: usize) -> Result<Valu
             fields.into()
         }
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn shape() -> ShapeRef {
-        let schema = Arc::new(Schema {
-            text: "".into(),
-            shapes: Vec::new(),
-            fields: Vec::new(),
-            rules: Vec::new(),
-            by_name: Vec::new(),
-        });
-        ShapeRef { schema, id: ShapeId(0) }
-    }
-
-    #[test]
-    fn only_the_envelope_is_read() {
-        assert!(shape().decode_protobuf(b"{}").is_err());
-        assert!(shape().decode_protobuf(b"k8s\0\x0a\xff").is_err());
-    }
-
-    proptest! {
-        #[test]
-        fn no_bytes_panic(bytes: Vec<u8>) {
-            let _ = each(&bytes, |_, wire| wire.bytes().map(drop));
-        }
-    }
 }
