@@ -133,6 +133,7 @@ mod tests {
             allow_unconditional_update: false,
             generation: Generation::None,
             hooks: Hooks::default(),
+            custom: None,
         }
     }
 

@@ -93,7 +93,10 @@ impl ResourceSpec {
         bytes: &[u8],
         mode: FieldValidation,
     ) -> Result<(Value, Vec<String>), Status> {
-        self.decoded(self.shape.decode(bytes), mode)
+        match &self.custom {
+            None => self.decoded(self.shape.decode(bytes), mode),
+            Some(custom) => self.decode_custom(custom, bytes, mode),
+        }
     }
 
     /// The same for a tree, such as the result of a patch.
@@ -105,7 +108,10 @@ impl ResourceSpec {
         tree: Value,
         mode: FieldValidation,
     ) -> Result<(Value, Vec<String>), Status> {
-        self.decoded(self.shape.conform(tree), mode)
+        match &self.custom {
+            None => self.decoded(self.shape.conform(tree), mode),
+            Some(custom) => self.conform_custom(custom, tree, mode),
+        }
     }
 
     fn decoded(

@@ -51,6 +51,9 @@ fn unset(field: &Field, value: &Value) -> bool {
 impl ResourceSpec {
     /// Fills in what is not said: the table's defaults, then the kind's own.
     pub fn default(&self, object: &mut Value) {
+        if let Some(custom) = &self.custom {
+            return custom.schema.default(object);
+        }
         self.shape.schema.default(self.shape.id, object);
         (self.hooks.default)(self, object);
     }

@@ -150,6 +150,33 @@ impl Faults {
         self.0.len()
     }
 
+    /// `Invalid value: "integer": detail`, for a value of the wrong type.
+    pub fn wrong_type(&mut self, path: &Path<'_>, value: impl Into<Value>, detail: &str) {
+        let message = format!("Invalid value: {}", shown(&value.into()));
+        self.push("FieldValueTypeInvalid", path, with_detail(&message, detail));
+    }
+
+    /// `Invalid value: "": detail` of no field, which upstream spells `<nil>`.
+    pub fn nowhere(&mut self, detail: &str) {
+        self.invalid(&Path::new("<nil>"), "", detail);
+    }
+
+    /// Takes in what was found elsewhere.
+    pub fn append(&mut self, mut other: Self) {
+        self.0.append(&mut other.0);
+    }
+
+    /// The same for faults of a part, whose fields begin below `path`.
+    pub fn append_below(&mut self, path: &Path<'_>, other: Self) {
+        let below = |cause: Cause| Cause { field: format!("{path}.{}", cause.field), ..cause };
+        self.0.extend(other.0.into_iter().map(below));
+    }
+
+    /// Whether a value has the wrong type, which makes further questions moot.
+    pub fn has_wrong_type(&self) -> bool {
+        self.0.iter().any(|cause| cause.reason == "FieldValueTypeInvalid")
+    }
+
     /// Whether nothing is wrong.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -12,6 +12,7 @@
 //! registry calls in the order of a request (`lifecycle`), then [`Shape`].
 
 mod catalogue;
+mod custom;
 mod decode;
 mod default;
 pub mod fault;
@@ -24,12 +25,14 @@ mod resource;
 mod scale;
 mod shape;
 mod strategic;
+pub mod structural;
 mod table;
 mod text;
 pub mod tree;
 mod validate;
 
 pub use catalogue::Catalogue;
+pub use custom::{Conversion, Custom, Definition, Webhook, WebhookService};
 pub use decode::{FieldValidation, decoded_as};
 pub use fault::{Faults, Path};
 pub use hooks::{Generation, Hooks, NameRule};

@@ -36,6 +36,11 @@ impl ResourceSpec {
 
     /// Before an update of `status`: everything else stays as it was.
     pub fn prepare_status(&self, new: &mut Value, old: &Value) {
+        if self.custom.is_some() {
+            // Of a custom object, even labels and annotations stay.
+            keep_all_but(new, old, &["status"]);
+            return;
+        }
         keep_all_but(new, old, &["status", "metadata"]);
         for path in ["generation", "deletionTimestamp", "deletionGracePeriodSeconds"] {
             tree::copy(old, new, &format!("metadata.{path}"));
@@ -56,7 +61,7 @@ impl ResourceSpec {
             Generation::None => false,
             Generation::Spec => differs("spec"),
             Generation::SpecAndAnnotations => differs("spec") || differs("metadata.annotations"),
-            Generation::Content => content(new).ne(content(old)),
+            Generation::Content => self.content(new).ne(self.content(old)),
         };
         if rises {
             let generation = tree::int(old, "metadata.generation").unwrap_or(0);
@@ -68,7 +73,7 @@ impl ResourceSpec {
     pub fn validate_create(&self, object: &Value) -> Vec<Cause> {
         let mut faults = Faults::default();
         meta::validate(self, object, &mut faults);
-        self.validate_content(object, &mut faults);
+        self.validate_content(object, None, &mut faults);
         faults.into_causes()
     }
 
@@ -76,7 +81,7 @@ impl ResourceSpec {
     pub fn validate_update(&self, new: &Value, old: &Value) -> Vec<Cause> {
         let mut faults = Faults::default();
         meta::validate_update(self, new, old, &mut faults);
-        self.validate_content(new, &mut faults);
+        self.validate_content(new, Some(old), &mut faults);
         (self.hooks.validate_update)(self, new, old, &mut faults);
         faults.into_causes()
     }
@@ -85,7 +90,7 @@ impl ResourceSpec {
     pub fn validate_status(&self, new: &Value, old: &Value) -> Vec<Cause> {
         let mut faults = Faults::default();
         meta::validate_update(self, new, old, &mut faults);
-        self.shape.schema.validate(self.shape.id, new, &Path::ROOT, &mut faults);
+        self.validate_shape(new, Some(old), &mut faults);
         (self.hooks.validate_status)(self, new, old, &mut faults);
         faults.into_causes()
     }
@@ -100,18 +105,39 @@ impl ResourceSpec {
     ) -> Vec<Cause> {
         let mut faults = Faults::default();
         meta::validate_update(self, new, old, &mut faults);
-        self.validate_content(new, &mut faults);
+        self.validate_content(new, Some(old), &mut faults);
         validate(self, new, old, &mut faults);
         faults.into_causes()
     }
 
-    fn validate_content(&self, object: &Value, faults: &mut Faults) {
-        self.shape.schema.validate(self.shape.id, object, &Path::ROOT, faults);
+    fn validate_content(&self, object: &Value, old: Option<&Value>, faults: &mut Faults) {
+        self.validate_shape(object, old, faults);
         (self.hooks.validate)(self, object, faults);
+    }
+
+    fn validate_shape(&self, object: &Value, old: Option<&Value>, faults: &mut Faults) {
+        match &self.custom {
+            None => self.shape.schema.validate(self.shape.id, object, &Path::ROOT, faults),
+            Some(custom) => self.validate_custom(custom, object, old, faults),
+        }
+    }
+
+    /// All that is desired: not metadata, and not status where that is told apart.
+    fn content<'v>(&self, object: &'v Value) -> impl Iterator<Item = (&'v String, &'v Value)> {
+        let has_status = self.has_status();
+        object
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter(move |(key, _)| *key != "metadata" && !(has_status && *key == "status"))
     }
 
     /// Makes status what it is where nothing was observed yet.
     fn reset_status(&self, object: &mut Value) {
+        if self.custom.is_some() {
+            tree::remove(object, "status");
+            return;
+        }
         let schema = &self.shape.schema;
         let empty = match schema.field(self.shape.id, "status").map(|field| field.ty) {
             Some(Type::Struct(id)) => schema.zero_struct(id),
@@ -131,12 +157,4 @@ pub(crate) fn keep_all_but(new: &mut Value, old: &Value, but: &[&str]) {
     for (key, value) in old.iter().filter(|(key, _)| !but.contains(&key.as_str())) {
         new.insert(key.clone(), value.clone());
     }
-}
-
-fn content(object: &Value) -> impl Iterator<Item = (&String, &Value)> {
-    object
-        .as_object()
-        .into_iter()
-        .flatten()
-        .filter(|(key, _)| !matches!(key.as_str(), "metadata" | "status"))
 }

@@ -74,6 +74,14 @@ pub(crate) fn validate_update(_spec: &ResourceSpec, new: &Value, old: &Value, fa
     }
 }
 
+/// Faults of the metadata of an object inside of another: there, nobody needs
+/// its own name.
+pub(crate) fn validate_embedded(object: &Value, path: &Path<'_>, faults: &mut Faults) {
+    let mut found = Faults::default();
+    common(object, &mut found);
+    faults.append_below(path, found);
+}
+
 fn common(object: &Value, faults: &mut Faults) {
     labels(&METADATA.child("labels"), tree::get(object, "metadata.labels"), faults);
     let path = METADATA.child("annotations");

@@ -6,7 +6,7 @@ use api_object::{GroupVersionKind, GroupVersionResource, Status};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::{Faults, Generation, Hooks, ShapeRef, tree};
+use crate::{Custom, Faults, Generation, Hooks, ShapeRef, tree};
 
 /// Text that is static for built-in kinds and owned for custom ones.
 type Str = Cow<'static, str>;
@@ -55,6 +55,8 @@ pub struct ResourceSpec {
     pub generation: Generation,
     /// What the kind decides itself.
     pub hooks: Hooks,
+    /// What only custom kinds have; `None` for built-in ones.
+    pub custom: Option<Custom>,
 }
 
 /// Objects that are kept in another resource's form: both Event groups share one

@@ -67,9 +67,10 @@ pub enum Holds {
 }
 
 /// `x-kubernetes-list-type`, of which maps and structs know atomic too.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ListType {
     /// Nothing was said: atomic for lists, granular for maps and structs.
+    #[default]
     Unset,
     /// Replaced as a whole.
     Atomic,
