@@ -34,9 +34,13 @@ mod service_account;
 mod storage;
 mod storage_version_migration;
 
-use std::sync::{Arc, LazyLock};
+use std::{
+    io::Read,
+    sync::{Arc, LazyLock},
+};
 
-use api_schema::{Catalogue, ResourceSpec, Schema};
+use api_schema::{Catalogue, ResourceSpec, Schema, openapi::Descriptions};
+use flate2::read::DeflateDecoder;
 
 /// The shapes of every built-in type.
 pub fn schema() -> Arc<Schema> {
@@ -89,6 +93,17 @@ pub const KINDS: &[fn(&Arc<Schema>) -> ResourceSpec] = &[
     custom_resource_definition::row,
 ];
 
+/// What the built-in types and their fields are for: the files in
+/// `descriptions/`, which the build script compresses. Made anew at each call.
+pub fn descriptions() -> Descriptions {
+    let compressed = &include_bytes!(concat!(env!("OUT_DIR"), "/descriptions.deflate"))[..];
+    let mut text = String::new();
+    DeflateDecoder::new(compressed)
+        .read_to_string(&mut text)
+        .expect("the build script compressed a text: a test reads it");
+    Descriptions::parse(text)
+}
+
 /// A catalogue of the built-in kinds, for a server to add to.
 pub fn catalogue() -> Catalogue {
     let schema = schema();
@@ -97,6 +112,8 @@ pub fn catalogue() -> Catalogue {
 
 pub use pod::{Summary as PodSummary, qos_class};
 
+#[cfg(test)]
+mod described;
 #[cfg(test)]
 mod refusals;
 #[cfg(test)]

@@ -280,9 +280,12 @@ fn open_api_documents_refer_to_what_they_have() {
         }
     }
     let rows = catalogue().all();
-    let mut documents = vec![("v2".to_owned(), openapi::v2(&rows, "v1.37.0"), "/definitions/")];
+    let descriptions = crate::descriptions();
+    let mut documents =
+        vec![("v2".to_owned(), openapi::v2(&rows, "v1.37.0", &descriptions), "/definitions/")];
     for (path, group, version) in openapi::v3_paths(&rows) {
-        let document = openapi::v3(&rows, &group, &version, "v1.37.0").expect("served");
+        let document =
+            openapi::v3(&rows, &group, &version, "v1.37.0", &descriptions).expect("served");
         documents.push((path, document, "/components/schemas/"));
     }
     for (path, document, prefix) in documents {
@@ -296,7 +299,7 @@ fn open_api_documents_refer_to_what_they_have() {
         }
     }
     // What kubectl looks for before it leaves validation to the server.
-    let core = openapi::v3(&rows, "", "v1", "v1.37.0").expect("served");
+    let core = openapi::v3(&rows, "", "v1", "v1.37.0", &descriptions).expect("served");
     let patch = &core["paths"]["/api/v1/namespaces/{namespace}/pods/{name}"]["patch"];
     assert_eq!(patch["x-kubernetes-group-version-kind"]["kind"], "Pod");
     let names = patch["parameters"].as_array().expect("a list");

@@ -113,7 +113,6 @@ pub struct Rule {
     pub(crate) keys: Text,
     pub(crate) merge_key: Text,
     pub(crate) default: Text,
-    pub(crate) description: Text,
     pub(crate) union: Option<ShapeId>,
 }
 
@@ -211,11 +210,6 @@ impl Schema {
     /// in protobuf: one field for each form.
     pub fn union_of(&self, field: &Field) -> Option<ShapeId> {
         self.rule(field).union
-    }
-
-    /// What the field is for; empty where not known.
-    pub fn description(&self, field: &Field) -> &str {
-        self.text(self.rule(field).description)
     }
 }
 

@@ -57,6 +57,7 @@ async fn main() -> std::io::Result<()> {
         metrics: metrics::Table::new(),
         version: Version::default(),
         now,
+        descriptions: api_kinds::descriptions,
         address: address.clone(),
     });
     let listener = tokio::net::TcpListener::bind(&address).await?;

@@ -9,6 +9,7 @@ mod body;
 mod chain;
 mod counts;
 mod discovery;
+mod gnostic;
 mod health;
 mod impersonate;
 mod in_process;
@@ -16,7 +17,7 @@ mod listen;
 mod negotiate;
 mod objects;
 mod openapi;
-mod openapi_v2;
+
 mod path;
 mod plain;
 mod respond;

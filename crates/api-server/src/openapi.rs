@@ -1,26 +1,36 @@
-//! `/openapi/v3`: one document a group and version, which `api_schema::openapi`
-//! computes from the catalogue's rows; here they get hashes and ETags.
+//! `/openapi/v2` and `/openapi/v3`: documents that `api_schema::openapi` computes
+//! from the catalogue's rows; here they get hashes and ETags.
+//!
+//! Documents are megabytes that clients keep by their hash, so only the hashes
+//! stay in memory.
 
-use std::sync::{Mutex, PoisonError};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
-use api_object::Status;
-use api_schema::ResourceSpec;
+use api_object::{Reason, Status};
+use api_schema::{ResourceSpec, openapi::Descriptions};
 use bytes::Bytes;
-use http::{HeaderValue, header};
+use http::{HeaderMap, HeaderValue, header};
 use serde_json::{Map, json};
 
 use crate::{
     ApiServer,
     chain::Asked,
-    openapi_v2,
+    gnostic,
     path::parameter,
     respond::{self, Reply},
 };
 
 /// A strong ETag of a document's bytes.
 pub(crate) fn etag(bytes: &[u8]) -> HeaderValue {
-    let text = format!("\"{}\"", hash(bytes));
-    HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("\"\""))
+    quoted(&hash(bytes))
+}
+
+fn quoted(hash: &str) -> HeaderValue {
+    HeaderValue::from_str(&format!("\"{hash}\""))
+        .unwrap_or_else(|_| HeaderValue::from_static("\"\""))
 }
 
 /// FNV-1a (64 bits): to tell documents apart, not to protect them.
@@ -31,67 +41,153 @@ fn hash(bytes: &[u8]) -> String {
     format!("{hash:016X}")
 }
 
-/// The list of documents with their hashes. Every kubectl command asks for it and
-/// it takes all documents to compute, so it is kept while the catalogue stays.
+/// The hashes of documents, each with the rows it was computed from: a custom
+/// kind that comes or goes leaves the other groups' documents as they are.
 #[derive(Default)]
-pub(crate) struct Index(Mutex<Option<(u64, Bytes)>>);
+pub(crate) struct Index(Mutex<BTreeMap<Document, Hashed>>);
+
+/// What a document had for a hash when it was computed from these rows.
+struct Hashed {
+    rows: Vec<Arc<ResourceSpec>>,
+    hash: String,
+}
+
+/// One of the documents.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Document {
+    V2(Form),
+    V3 { group: String, version: String },
+}
+
+/// How a version 2 document is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Form {
+    Json,
+    Gnostic,
+}
 
 impl Index {
-    fn get(&self, revision: u64, compute: impl FnOnce() -> Bytes) -> Bytes {
-        // The value is replaced as a whole, so a poisoned lock holds a good one.
+    fn known(&self, document: &Document, rows: &[Arc<ResourceSpec>]) -> Option<String> {
+        // Entries are replaced as a whole, so a poisoned lock holds good ones.
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = kept.get(document)?;
+        let same = known.rows.len() == rows.len()
+            && known.rows.iter().zip(rows).all(|(a, b)| Arc::ptr_eq(a, b));
+        same.then(|| known.hash.clone())
+    }
+
+    fn keep(&self, document: Document, rows: Vec<Arc<ResourceSpec>>, hash: String) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*kept {
-            Some((at, bytes)) if *at == revision => bytes.clone(),
-            _ => {
-                let bytes = compute();
-                *kept = Some((revision, bytes.clone()));
-                bytes
+        kept.insert(document, Hashed { rows, hash });
+    }
+
+    /// Forgets the groups and versions that are served no more.
+    fn retain(&self, served: &[(String, String, String)]) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|document, _| match document {
+            Document::V2(_) => true,
+            Document::V3 { group, version } => {
+                served.iter().any(|(_, g, v)| (g, v) == (group, version))
+            }
+        });
+    }
+}
+
+/// What documents are made of, read once a request and only where it is needed.
+struct Maker<'a> {
+    server: &'a ApiServer,
+    all: Vec<Arc<ResourceSpec>>,
+    descriptions: Option<Descriptions>,
+}
+
+impl<'a> Maker<'a> {
+    fn new(server: &'a ApiServer) -> Self {
+        Self { server, all: server.parts.catalogue.all(), descriptions: None }
+    }
+
+    /// The rows that a document depends on.
+    fn rows(&self, document: &Document) -> Vec<Arc<ResourceSpec>> {
+        let matters = |row: &&Arc<ResourceSpec>| match document {
+            Document::V2(_) => true,
+            Document::V3 { group, version } => row.group == *group && row.version == *version,
+        };
+        self.all.iter().filter(matters).cloned().collect()
+    }
+
+    fn bytes(&mut self, document: &Document) -> Option<Bytes> {
+        let release = self.server.parts.version.git_version.as_str();
+        let descriptions = self.descriptions.get_or_insert_with(self.server.parts.descriptions);
+        let v2 = || api_schema::openapi::v2(&self.all, release, descriptions);
+        match document {
+            Document::V2(Form::Json) => Some(v2().to_string().into()),
+            Document::V2(Form::Gnostic) => Some(gnostic::encode(&v2()).into()),
+            Document::V3 { group, version } => {
+                let document =
+                    api_schema::openapi::v3(&self.all, group, version, release, descriptions)?;
+                Some(document.to_string().into())
             }
         }
+    }
+
+    /// The document's hash, and its bytes where they had to be made for it.
+    fn hash(&mut self, document: &Document) -> Option<(String, Option<Bytes>)> {
+        let rows = self.rows(document);
+        if rows.is_empty() {
+            return None;
+        }
+        if let Some(hash) = self.server.openapi.known(document, &rows) {
+            return Some((hash, None));
+        }
+        let bytes = self.bytes(document)?;
+        let hash = hash(&bytes);
+        self.server.openapi.keep(document.clone(), rows, hash.clone());
+        Some((hash, Some(bytes)))
+    }
+
+    fn index(&mut self) -> Bytes {
+        let served = api_schema::openapi::v3_paths(&self.all);
+        self.server.openapi.retain(&served);
+        let mut paths = Map::new();
+        for (root, group, version) in served {
+            if let Some((hash, _)) = self.hash(&Document::V3 { group, version }) {
+                let url = format!("/openapi/v3/{root}?hash={hash}");
+                paths.insert(root, json!({"serverRelativeURL": url}));
+            }
+        }
+        json!({"paths": paths}).to_string().into()
     }
 }
 
 /// Serves what follows `/openapi/`.
 ///
 /// # Errors
-/// None today; the chain's form.
+/// 406 where the client takes none of the forms.
 pub(crate) fn serve(server: &ApiServer, path: &[&str], asked: &Asked) -> Result<Reply, Status> {
-    let revision = server.parts.catalogue.revision();
-    let all = server.parts.catalogue.all();
-    let release = server.parts.version.git_version.as_str();
-    let of = |group: &str, version: &str| -> Option<Bytes> {
-        let document = api_schema::openapi::v3(&all, group, version, release)?;
-        Some(document.to_string().into())
+    let mut maker = Maker::new(server);
+    let document = match path {
+        ["v2"] => Document::V2(form(&asked.head.headers)?),
+        ["v3"] => {
+            let bytes = maker.index();
+            let etag = etag(&bytes);
+            return Ok(tagged(asked, "application/json", etag, || Some(bytes)));
+        }
+        ["v3", "api", version] => {
+            Document::V3 { group: String::new(), version: (*version).to_owned() }
+        }
+        ["v3", "apis", group, version] => {
+            Document::V3 { group: (*group).to_owned(), version: (*version).to_owned() }
+        }
+        _ => return Ok(respond::no_such_path()),
     };
-    if path == ["v2"] {
-        let specs = all.iter().map(AsRef::as_ref);
-        let bytes = openapi_v2::document(specs, &server.parts.version.git_version);
-        return Ok(respond::reply(200, openapi_v2::MEDIA_TYPE, bytes));
-    }
-    let bytes = match path {
-        ["v3"] => Some(server.openapi.get(revision, || {
-            let mut paths = Map::new();
-            for (root, group, version) in api_schema::openapi::v3_paths(&all) {
-                if let Some(bytes) = of(&group, &version) {
-                    let url = format!("/openapi/v3/{root}?hash={}", hash(&bytes));
-                    paths.insert(root, json!({"serverRelativeURL": url}));
-                }
-            }
-            json!({"paths": paths}).to_string().into()
-        })),
-        ["v3", "api", version] => of("", version),
-        ["v3", "apis", group, version] => of(group, version),
-        _ => None,
+    let Some((hash, bytes)) = maker.hash(&document) else { return Ok(respond::no_such_path()) };
+    let media_type = match document {
+        Document::V2(Form::Gnostic) => gnostic::MEDIA_TYPE,
+        _ => "application/json",
     };
-    let Some(bytes) = bytes else { return Ok(respond::no_such_path()) };
-    let etag = etag(&bytes);
-    let known = asked.head.headers.get(header::IF_NONE_MATCH);
-    let mut reply = match known.is_some_and(|known| *known == etag) {
-        true => respond::reply(304, "application/json", ""),
-        false => respond::reply(200, "application/json", bytes),
-    };
+    let mut reply =
+        tagged(asked, media_type, quoted(&hash), || bytes.or_else(|| maker.bytes(&document)));
     let headers = reply.headers_mut();
-    headers.insert(header::ETAG, etag);
+    headers.insert(header::VARY, HeaderValue::from_static("Accept"));
     if !parameter(&asked.query, "hash").is_empty() {
         // The hash is in the address, so the answer never changes.
         let forever = HeaderValue::from_static("public, max-age=31536000, immutable");
@@ -100,10 +196,45 @@ pub(crate) fn serve(server: &ApiServer, path: &[&str], asked: &Asked) -> Result<
     Ok(reply)
 }
 
-/// `api/v1`, `apis/apps/v1`.
-pub(crate) fn root(spec: &ResourceSpec) -> String {
-    match &*spec.group {
-        "" => format!("api/{}", spec.version),
-        group => format!("apis/{group}/{}", spec.version),
+/// 304 where the client has it already.
+fn tagged(
+    asked: &Asked,
+    media_type: &'static str,
+    etag: HeaderValue,
+    bytes: impl FnOnce() -> Option<Bytes>,
+) -> Reply {
+    let known = asked.head.headers.get(header::IF_NONE_MATCH);
+    let mut reply = match known.is_some_and(|known| *known == etag) {
+        true => respond::reply(304, media_type, ""),
+        false => respond::reply(200, media_type, bytes().unwrap_or_default()),
+    };
+    reply.headers_mut().insert(header::ETAG, etag);
+    reply
+}
+
+/// The first form in the client's list that there is.
+fn form(headers: &HeaderMap) -> Result<Form, Status> {
+    let asked: Vec<&str> =
+        headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
+    let asked = asked.join(",");
+    if asked.trim().is_empty() {
+        return Ok(Form::Json);
     }
+    let clauses = asked.split(',').map(|clause| clause.split(';').next().unwrap_or_default());
+    clauses
+        .filter_map(|media_type| match media_type.trim() {
+            "application/json" | "application/*" | "*/*" => Some(Form::Json),
+            gnostic::ASKED_AS | gnostic::MEDIA_TYPE => Some(Form::Gnostic),
+            _ => None,
+        })
+        .next()
+        .ok_or_else(|| {
+            Status::failure(
+                Reason::NotAcceptable,
+                format!(
+                    "only the following media types are accepted: application/json, {}",
+                    gnostic::ASKED_AS
+                ),
+            )
+        })
 }

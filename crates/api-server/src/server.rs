@@ -4,7 +4,7 @@
 use std::{fmt, sync::Arc};
 
 use api_registry::{Authenticator, Authorizer, Registry, UserInfo};
-use api_schema::Catalogue;
+use api_schema::{Catalogue, openapi::Descriptions};
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, watch};
 use tunnel::Nodes;
@@ -34,6 +34,8 @@ pub struct Parts {
     pub version: Version,
     /// The time.
     pub now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    /// What types and fields are for; asked for while an OpenAPI document is made.
+    pub descriptions: fn() -> Descriptions,
     /// `host:port` for clients that ask discovery where the server is.
     pub address: String,
 }

@@ -4,13 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-use super::{Dialect, gvk};
+use super::{Descriptions, Dialect, gvk};
 use crate::{Field, Holds, ListType, ResourceSpec, Schema, ShapeId, Type};
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
 const QUANTITY: &str = "io.k8s.apimachinery.pkg.api.resource.Quantity";
 const INT_OR_STRING: &str = "io.k8s.apimachinery.pkg.util.intstr.IntOrString";
 const RAW: &str = "io.k8s.apimachinery.pkg.runtime.RawExtension";
+
+const API_VERSION: &str = "The group and version of the API that the object is written in.";
+const KIND: &str = "The kind of object.";
 
 /// Shapes that every document has, since requests and answers of all kinds do.
 pub(super) const SHARED: [&str; 3] =
@@ -33,7 +36,7 @@ pub(super) fn list_name(row: &ResourceSpec) -> String {
 }
 
 /// Every schema that the rows need.
-pub(super) fn all(rows: &[&ResourceSpec], dialect: Dialect) -> Value {
+pub(super) fn all(rows: &[&ResourceSpec], dialect: Dialect, descriptions: &Descriptions) -> Value {
     let mut out = Map::new();
     let mut kinds: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     let mut seen = BTreeSet::new();
@@ -41,7 +44,7 @@ pub(super) fn all(rows: &[&ResourceSpec], dialect: Dialect) -> Value {
         let schema = &row.shape.schema;
         let of_row = name(schema.name(row.shape.id));
         kinds.entry(of_row.clone()).or_default().push(gvk(&row.group, &row.version, &row.kind));
-        let mut writer = Writer { schema, dialect, out: &mut out, seen: &mut seen };
+        let mut writer = Writer { schema, dialect, descriptions, out: &mut out, seen: &mut seen };
         writer.add(row.shape.id);
         SHARED.into_iter().filter_map(|name| schema.find(name)).for_each(|id| writer.add(id));
         for sub in &row.subresources {
@@ -73,11 +76,12 @@ pub(super) fn all(rows: &[&ResourceSpec], dialect: Dialect) -> Value {
 
 fn list_of(row: &ResourceSpec, element: &str, dialect: Dialect) -> Value {
     json!({
+        "description": format!("A list of {} objects.", row.kind),
         "type": "object",
         "required": ["items"],
         "properties": {
-            "apiVersion": { "type": "string" },
-            "kind": { "type": "string" },
+            "apiVersion": { "type": "string", "description": API_VERSION },
+            "kind": { "type": "string", "description": KIND },
             "metadata": dialect.reference(&format!("{META}.ListMeta")),
             "items": { "type": "array", "items": dialect.reference(element) },
         },
@@ -111,6 +115,7 @@ fn primitives(dialect: Dialect) -> [(String, Value); 6] {
 struct Writer<'a> {
     schema: &'a Schema,
     dialect: Dialect,
+    descriptions: &'a Descriptions,
     out: &'a mut Map<String, Value>,
     seen: &'a mut BTreeSet<String>,
 }
@@ -128,7 +133,7 @@ impl Writer<'_> {
             let mut required = Vec::new();
             for field in self.schema.fields(id) {
                 let field_name = self.schema.field_name(field);
-                properties.insert(field_name.into(), self.property(field));
+                properties.insert(field_name.into(), self.property(id, field));
                 if field.required {
                     required.push(Value::from(field_name));
                 }
@@ -137,6 +142,10 @@ impl Writer<'_> {
                 }
             }
             let mut schema = Map::new();
+            let description = self.descriptions.of_type(self.schema, id);
+            if !description.is_empty() {
+                schema.insert("description".into(), description.into());
+            }
             schema.insert("type".into(), "object".into());
             if !properties.is_empty() {
                 schema.insert("properties".into(), properties.into());
@@ -154,7 +163,7 @@ impl Writer<'_> {
         }
     }
 
-    fn property(&self, field: &Field) -> Value {
+    fn property(&self, id: ShapeId, field: &Field) -> Value {
         let element = self.element(field);
         let mut property = match field.holds {
             Holds::List => json!({ "type": "array", "items": element }),
@@ -163,7 +172,7 @@ impl Writer<'_> {
         };
         let Value::Object(map) = &mut property else { return property };
         let mut extra = Map::new();
-        let description = self.schema.description(field);
+        let description = self.descriptions.of_field(self.schema, id, field);
         if !description.is_empty() {
             extra.insert("description".into(), description.into());
         }

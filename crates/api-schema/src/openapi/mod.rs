@@ -6,7 +6,10 @@
 //! group and version, version 2 one for everything.
 
 mod definitions;
+mod descriptions;
 mod paths;
+
+pub use descriptions::Descriptions;
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -45,7 +48,13 @@ pub fn v3_paths(rows: &[Arc<ResourceSpec>]) -> Vec<(String, String, String)> {
 
 /// The version 3 document of a group and version; `None` where nothing of it is
 /// served. `release` is what `/version` says.
-pub fn v3(rows: &[Arc<ResourceSpec>], group: &str, version: &str, release: &str) -> Option<Value> {
+pub fn v3(
+    rows: &[Arc<ResourceSpec>],
+    group: &str,
+    version: &str,
+    release: &str,
+    descriptions: &Descriptions,
+) -> Option<Value> {
     let served: Vec<&ResourceSpec> = rows
         .iter()
         .map(Arc::as_ref)
@@ -58,18 +67,18 @@ pub fn v3(rows: &[Arc<ResourceSpec>], group: &str, version: &str, release: &str)
         "openapi": "3.0.0",
         "info": { "title": "Kubernetes", "version": release },
         "paths": paths::all(&served, Dialect::V3),
-        "components": { "schemas": definitions::all(&served, Dialect::V3) },
+        "components": { "schemas": definitions::all(&served, Dialect::V3, descriptions) },
     }))
 }
 
 /// The version 2 document of everything.
-pub fn v2(rows: &[Arc<ResourceSpec>], release: &str) -> Value {
+pub fn v2(rows: &[Arc<ResourceSpec>], release: &str, descriptions: &Descriptions) -> Value {
     let served: Vec<&ResourceSpec> = rows.iter().map(Arc::as_ref).collect();
     json!({
         "swagger": "2.0",
         "info": { "title": "Kubernetes", "version": release },
         "paths": paths::all(&served, Dialect::V2),
-        "definitions": definitions::all(&served, Dialect::V2),
+        "definitions": definitions::all(&served, Dialect::V2, descriptions),
     })
 }
 

@@ -113,7 +113,6 @@ impl Builder<'_> {
                 keys: text(old.keys),
                 merge_key: text(old.merge_key),
                 default: text(old.default),
-                description: text(old.description),
                 union,
             };
             let rule = if field.rule == 0 { 0 } else { self.rule(rule)? };

@@ -112,6 +112,7 @@ pub(super) fn parts(store: MemoryStore) -> Parts {
         metrics: metrics::Table::new(),
         version: Version::default(),
         now,
+        descriptions: api_kinds::descriptions,
         address: "127.0.0.1:6443".into(),
     }
 }

@@ -135,6 +135,7 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
             build_date: api_object::time::format_seconds(clock::built()),
         },
         now,
+        descriptions: api_kinds::descriptions,
         address: format!("{}:{port}", node_ips[0]),
     });
 
