@@ -127,7 +127,9 @@ impl ApiServer {
     ) -> Result<Reply, Status> {
         let internal = matches!(caller, Caller::Known(_));
         asked.user = self.authenticate(&asked.head.headers, caller).await?;
-        asked.user = impersonate::apply(self, &asked).await?;
+        let mut attributes = attributes(target, &asked, spec.as_deref());
+        attributes.user = impersonate::apply(self, &mut asked.head.headers, &attributes).await?;
+        asked.user = attributes.user.clone();
         // Streams and watches hold no place: they may last for days.
         let long = matches!(label.verb, "WATCH" | "CONNECT");
         let writes = !matches!(asked.head.method, Method::GET | Method::HEAD);
@@ -137,7 +139,6 @@ impl ApiServer {
             false => Some(room.try_acquire().map_err(|_| too_many_requests())?),
         };
         let _counted = (!long).then(|| self.counts.inflight(writes));
-        let attributes = attributes(target, &asked, spec.as_deref());
         self.authorize(&attributes).await?;
         match (target, spec) {
             (Target::Resource(path), Some(spec)) => {
@@ -206,8 +207,9 @@ fn attributes(target: &Target, asked: &Asked, spec: Option<&ResourceSpec>) -> Re
         false => String::new(),
     };
     // One object by name is what a list of it by field selector asks for.
+    let reads = matches!(verb, "list" | "watch");
     let name = match &path.name {
-        name if name.is_empty() && collection => {
+        name if name.is_empty() && reads => {
             selected_name(asked.parameter("fieldSelector")).unwrap_or_default()
         }
         name => name.clone(),

@@ -34,13 +34,20 @@ pub(crate) struct ResourcePath {
 }
 
 impl Target {
-    /// Reads the path of a URI. `None` where its escapes are no UTF-8.
+    /// Reads the path of a URI. Escapes are undone before anything else, so that
+    /// `%2f` is a slash wherever it stands and no name ever holds one. `None`
+    /// where the escapes are no UTF-8.
     pub(crate) fn parse(path: &str) -> Option<Self> {
+        let path = percent_decode(path, false)?;
+        Some(Self::resource(&path).map_or(Self::Other(path), Self::Resource))
+    }
+
+    fn resource(path: &str) -> Option<ResourcePath> {
         let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
         let (group, version, rest) = match parts.as_slice() {
             ["api", version, rest @ ..] if !rest.is_empty() => ("", *version, rest),
             ["apis", group, version, rest @ ..] if !rest.is_empty() => (*group, *version, rest),
-            _ => return Some(Self::Other(percent_decode(path, false)?)),
+            _ => return None,
         };
         let (watch, rest) = match rest {
             ["watch", rest @ ..] if !rest.is_empty() => (true, rest),
@@ -52,21 +59,26 @@ impl Target {
             ["namespaces", namespace, resource, more @ ..]
                 if !(more.is_empty() && OF_NAMESPACES.contains(resource)) =>
             {
-                (*namespace, &rest[2..])
+                // Nothing is no namespace, least of all every one.
+                (Some(*namespace).filter(|namespace| !namespace.is_empty())?, &rest[2..])
             }
             rest => ("", rest),
         };
-        let text = |part: Option<&&str>| percent_decode(part.unwrap_or(&""), false);
-        Some(Self::Resource(ResourcePath {
-            group: text(Some(&group))?,
-            version: text(Some(&version))?,
-            namespace: text(Some(&namespace))?,
-            resource: text(rest.first())?,
-            name: text(rest.get(1))?,
-            subresource: text(rest.get(2))?,
-            rest: percent_decode(&rest.get(3..).unwrap_or_default().join("/"), false)?,
+        let own = &rest[..rest.len().min(3)];
+        if version.is_empty() || own.iter().any(|part| part.is_empty()) {
+            return None;
+        }
+        let text = |part: Option<&&str>| (*part.unwrap_or(&"")).to_owned();
+        Some(ResourcePath {
+            group: group.to_owned(),
+            version: version.to_owned(),
+            namespace: namespace.to_owned(),
+            resource: text(rest.first()),
+            name: text(rest.get(1)),
+            subresource: text(rest.get(2)),
+            rest: rest.get(3..).unwrap_or_default().join("/"),
             watch,
-        }))
+        })
     }
 }
 
@@ -114,7 +126,7 @@ pub(crate) fn flag(query: &[(String, String)], key: &str) -> bool {
 }
 
 /// Undoes `%XX`; `None` where the result is no UTF-8 or an escape is cut short.
-fn percent_decode(text: &str, plus_is_space: bool) -> Option<String> {
+pub(crate) fn percent_decode(text: &str, plus_is_space: bool) -> Option<String> {
     if !text.contains(['%', '+']) {
         return Some(text.to_owned());
     }
@@ -169,12 +181,32 @@ mod tests {
         check("/apis/apps/v1/namespaces/a/deployments", "apps v1 a deployments - - -");
         check("/api/v1/nodes/n/proxy/x/y", "- v1 - nodes n proxy x/y");
         check("/api/v1/namespaces/a/roles/system%3Ab", "- v1 a roles system:b - -");
+        check("/api/v1/namespaces/a%2Fpods%2fb", "- v1 a pods b - -");
+        check("//api/v1/pods", "- v1 - pods - - -");
+        check("/api/v1/namespaces/a/pods/b/../../../secrets", "- v1 a pods b .. ../../secrets");
+        check("/api/v1/namespaces/a/pods/b;c", "- v1 a pods b;c - -");
+        check("/api/v1/namespaces/a/pods/b%252fc", "- v1 a pods b%2fc - -");
         assert!(resource("/api/v1/watch/namespaces/a/pods").watch);
     }
 
     #[test]
     fn other_paths() {
-        for path in ["/", "/api", "/api/v1", "/apis", "/apis/apps", "/apis/apps/v1", "/version"] {
+        for path in [
+            "/",
+            "/api",
+            "/api/v1",
+            "/apis",
+            "/apis/apps",
+            "/apis/apps/v1",
+            "/version",
+            // Parts that are empty belong to no resource.
+            "/api/v1//pods",
+            "/api/v1/namespaces//pods",
+            "/api//pods",
+            "/apis/apps//deployments",
+            "/api/v1/pods//b",
+            "/API/v1/pods",
+        ] {
             assert_eq!(Target::parse(path), Some(Target::Other(path.into())));
         }
         assert_eq!(Target::parse("/api/v1/pods/%ff"), None);

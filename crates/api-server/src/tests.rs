@@ -1,6 +1,7 @@
 //! Every verb against a store in memory, through the whole chain.
 
 mod harness;
+mod identity;
 mod lists;
 mod protobuf;
 mod shutdown;

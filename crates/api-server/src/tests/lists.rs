@@ -174,7 +174,7 @@ async fn who_may_not_is_told_what() {
         anybody.send_as("GET", "/version", &[("impersonate-user", "admin")], Value::Null).await;
     assert_eq!(
         answer.message(),
-        "users \"admin\" is forbidden: User \"bob\" cannot impersonate resource \"users\" in API group \"\" at the cluster scope"
+        "users.authentication.k8s.io \"admin\" is forbidden: User \"bob\" cannot impersonate:user-info resource \"users\" in API group \"authentication.k8s.io\" at the cluster scope"
     );
 }
 
