@@ -2,6 +2,7 @@
 //! memory, changed by one object at a time. No I/O here; `follow` feeds it.
 
 mod pods;
+mod volumes;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -15,7 +16,8 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::authorization::rbac::{Binding, ClusterRole, Policy, Rule, SubjectName};
-pub(crate) use pods::{Pod, Pods};
+pub(crate) use pods::{MIRROR, Pod, Pods};
+use volumes::{OfNodes, Volumes, driver_audiences};
 
 const RBAC: &str = "rbac.authorization.k8s.io";
 pub(crate) const NAMESPACES: Resource = Resource::cluster("", "v1", "namespaces");
@@ -23,6 +25,14 @@ pub(crate) const NODES: Resource = Resource::cluster("", "v1", "nodes");
 pub(crate) const PODS: Resource = Resource::namespaced("", "v1", "pods");
 pub(crate) const SECRETS: Resource = Resource::namespaced("", "v1", "secrets");
 pub(crate) const SERVICES: Resource = Resource::namespaced("", "v1", "services");
+pub(crate) const PERSISTENT_VOLUMES: Resource = Resource::cluster("", "v1", "persistentvolumes");
+pub(crate) const VOLUME_ATTACHMENTS: Resource =
+    Resource::cluster("storage.k8s.io", "v1", "volumeattachments");
+pub(crate) const CSI_DRIVERS: Resource = Resource::cluster("storage.k8s.io", "v1", "csidrivers");
+pub(crate) const RESOURCE_SLICES: Resource =
+    Resource::cluster("resource.k8s.io", "v1", "resourceslices");
+pub(crate) const POD_CERTIFICATE_REQUESTS: Resource =
+    Resource::namespaced("certificates.k8s.io", "v1", "podcertificaterequests");
 pub(crate) const SERVICE_ACCOUNTS: Resource = Resource::namespaced("", "v1", "serviceaccounts");
 pub(crate) const CLUSTER_ROLES: Resource = Resource::cluster(RBAC, "v1", "clusterroles");
 pub(crate) const CLUSTER_ROLE_BINDINGS: Resource =
@@ -128,6 +138,46 @@ pub(crate) const SOURCES: &[Source] = &[
         remove: |state, namespace, name| state.policy.unbind(namespace, name),
         clear: |state| state.policy.clear_bindings(false),
     },
+    Source {
+        resource: PERSISTENT_VOLUMES,
+        set: |state, object, value| state.volumes.set(&object.meta.name, value),
+        remove: |state, _, name| state.volumes.remove(name),
+        clear: |state| state.volumes = Volumes::default(),
+    },
+    Source {
+        resource: VOLUME_ATTACHMENTS,
+        set: |state, object, value| {
+            let node = tree::text(value, "spec.nodeName");
+            state.attachments.set("", &object.meta.name, node);
+        },
+        remove: |state, _, name| state.attachments.remove("", name),
+        clear: |state| state.attachments = OfNodes::default(),
+    },
+    Source {
+        resource: CSI_DRIVERS,
+        set: |state, object, value| {
+            state.drivers.insert(object.meta.name.clone(), driver_audiences(value));
+        },
+        remove: |state, _, name| drop(state.drivers.remove(name)),
+        clear: |state| state.drivers.clear(),
+    },
+    Source {
+        resource: RESOURCE_SLICES,
+        set: |state, object, value| {
+            state.slices.set("", &object.meta.name, tree::text(value, "spec.nodeName"));
+        },
+        remove: |state, _, name| state.slices.remove("", name),
+        clear: |state| state.slices = OfNodes::default(),
+    },
+    Source {
+        resource: POD_CERTIFICATE_REQUESTS,
+        set: |state, object, value| {
+            let (meta, node) = (&object.meta, tree::text(value, "spec.nodeName"));
+            state.certificate_requests.set(&meta.namespace, &meta.name, node);
+        },
+        remove: |state, namespace, name| state.certificate_requests.remove(namespace, name),
+        clear: |state| state.certificate_requests = OfNodes::default(),
+    },
     Source { resource: SERVICES, set: |_, _, _| {}, remove: |_, _, _| {}, clear: |_| {} },
 ];
 
@@ -138,6 +188,15 @@ pub(crate) struct State {
     pub(crate) namespaces: HashMap<String, Namespace>,
     pub(crate) nodes: HashMap<String, Seen>,
     pub(crate) pods: Pods,
+    pub(crate) volumes: Volumes,
+    /// VolumeAttachments.
+    pub(crate) attachments: OfNodes,
+    /// ResourceSlices.
+    pub(crate) slices: OfNodes,
+    /// PodCertificateRequests.
+    pub(crate) certificate_requests: OfNodes,
+    /// The audiences that CSIDrivers ask tokens for.
+    pub(crate) drivers: HashMap<String, Vec<String>>,
     /// By namespace and name.
     accounts: HashMap<String, BTreeMap<String, Arc<Account>>>,
 }

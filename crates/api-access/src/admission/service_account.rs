@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{denied, list_slot, suffix};
 use crate::{
     Access,
-    state::{Account, SERVICE_ACCOUNTS},
+    state::{Account, MIRROR, SERVICE_ACCOUNTS},
 };
 
 const MOUNT_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -23,7 +23,6 @@ const TOKEN_SECONDS: i64 = 3607;
 /// The default account of a new namespace is made by a controller; this long
 /// is it waited for.
 const DEFAULT_ACCOUNT_WAIT: Duration = Duration::from_secs(2);
-const MIRROR: &str = "kubernetes.io/config.mirror";
 
 pub(super) async fn mount(access: &Access, attributes: &mut Attributes) -> Result<(), Status> {
     let Some(pod) = &mut attributes.object else { return Ok(()) };

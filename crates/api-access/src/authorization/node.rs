@@ -5,7 +5,10 @@ use api_object::FieldSelector;
 use api_registry::{RequestAttributes, UserInfo};
 
 use super::rbac::Rule;
-use crate::{bootstrap, state::State};
+use crate::{
+    bootstrap,
+    state::{Pod, State},
+};
 
 /// The name of the node that a user is, if it is one.
 pub(crate) fn name(user: &UserInfo) -> Option<&str> {
@@ -19,27 +22,55 @@ pub(crate) fn judge(state: &State, node: &str, asked: &RequestAttributes) -> Res
     if !asked.resource_request {
         return Err(String::new());
     }
+    let (namespace, name) = (asked.namespace.as_str(), asked.name.as_str());
+    let own_pods = || state.pods.on_node(node, namespace);
     match (asked.group.as_str(), asked.resource.as_str()) {
         ("", "nodes") => own_node(node, asked),
-        ("", "pods") => own_pods(state, node, asked),
-        ("", "secrets") => referred(state, node, asked, |pod, name| pod.secrets.contains(name)),
-        ("", "configmaps") => {
-            referred(state, node, asked, |pod, name| pod.config_maps.contains(name))
+        ("", "pods") => pods(state, node, asked),
+        ("", "secrets") => read(asked).and_then(|()| {
+            let by_pod = own_pods().any(|pod| pod.secrets.contains(name));
+            let by_volume = || {
+                let claims = state.volumes.claims_using(namespace, name);
+                claims.into_iter().any(|(namespace, claim)| mounts(state, node, namespace, claim))
+            };
+            related(node, asked, by_pod || by_volume())
+        }),
+        ("", "configmaps") => read(asked).and_then(|()| {
+            related(node, asked, own_pods().any(|pod| pod.config_maps.contains(name)))
+        }),
+        ("", "persistentvolumeclaims") => {
+            match asked.subresource.as_str() {
+                "status" => {
+                    only(asked, &["update", "patch"], "can only get/update/patch this type")?
+                }
+                _ => get(asked)?,
+            }
+            related(node, asked, mounts(state, node, namespace, name))
         }
-        ("", "persistentvolumeclaims") => match (asked.subresource.as_str(), asked.verb.as_str()) {
-            ("", "get") | ("status", "update" | "patch") => {
-                related(state, node, asked, |pod, name| pod.claims.contains(name))
+        ("", "persistentvolumes") => get(asked).and_then(|()| {
+            let claim = state.volumes.claim_of(name);
+            let mounted =
+                claim.is_some_and(|(namespace, claim)| mounts(state, node, namespace, claim));
+            related(node, asked, mounted)
+        }),
+        ("", "serviceaccounts") => {
+            match (asked.subresource.as_str(), asked.verb.as_str()) {
+                ("token", "create") if !name.is_empty() => {}
+                ("", "get") => {}
+                ("" | "token", _) => {
+                    return Err("can only create tokens for individual service accounts".into());
+                }
+                _ => return Err("can only create token subresource of serviceaccount".into()),
             }
-            _ => {
-                Err("can only get individual resources of this type, or update their status".into())
-            }
-        },
-        ("", "serviceaccounts") => match (asked.subresource.as_str(), asked.verb.as_str()) {
-            ("token", "create") | ("", "get") => {
-                related(state, node, asked, |pod, name| pod.account == name)
-            }
-            _ => Err("can only create tokens for individual service accounts".into()),
-        },
+            related(node, asked, own_pods().any(|pod| !pod.mirror && pod.account == name))
+        }
+        ("resource.k8s.io", "resourceclaims") => get(asked)
+            .and_then(|()| related(node, asked, own_pods().any(|pod| pod.devices.contains(name)))),
+        ("resource.k8s.io", "resourceslices") => slices(state, node, asked),
+        ("storage.k8s.io", "volumeattachments") => get(asked)
+            .and_then(|()| related(node, asked, state.attachments.node("", name) == Some(node))),
+        ("storage.k8s.io", "csinodes") => csi_node(node, asked),
+        ("certificates.k8s.io", "podcertificaterequests") => certificates(state, node, asked),
         ("coordination.k8s.io", "leases") => own_lease(node, asked),
         _ if node_rules().iter().any(|rule| rule.allows(asked)) => Ok(()),
         _ => Err(String::new()),
@@ -60,11 +91,13 @@ fn own_node(node: &str, asked: &RequestAttributes) -> Result<(), String> {
     }
 }
 
-fn own_pods(state: &State, node: &str, asked: &RequestAttributes) -> Result<(), String> {
+fn pods(state: &State, node: &str, asked: &RequestAttributes) -> Result<(), String> {
+    let own = |pod: Option<&Pod>| pod.is_some_and(|pod| pod.node == node);
+    let one = || related(node, asked, own(state.pods.get(&asked.namespace, &asked.name)));
     match (asked.subresource.as_str(), asked.verb.as_str()) {
-        ("", "get") => related_pod(state, node, asked),
+        ("", "get") => one(),
         ("", "list" | "watch") if requires(asked, "spec.nodeName", node) => Ok(()),
-        ("", "list" | "watch") if !asked.name.is_empty() => related_pod(state, node, asked),
+        ("", "list" | "watch") if !asked.name.is_empty() => one(),
         ("", "list" | "watch") => {
             Err("can only list/watch pods with spec.nodeName field selector".into())
         }
@@ -76,60 +109,106 @@ fn own_pods(state: &State, node: &str, asked: &RequestAttributes) -> Result<(), 
     }
 }
 
-fn related_pod(state: &State, node: &str, asked: &RequestAttributes) -> Result<(), String> {
-    match state.pods.get(&asked.namespace, &asked.name) {
-        Some(pod) if pod.node == node => Ok(()),
-        _ => Err(unrelated(node)),
-    }
-}
-
 fn own_lease(node: &str, asked: &RequestAttributes) -> Result<(), String> {
+    const VERBS: &[&str] = &["get", "create", "update", "patch", "delete"];
+    only(asked, VERBS, "can only get, create, update, patch, or delete a node lease")?;
+    if asked.namespace != "kube-node-lease" {
+        return Err("can only access leases in the \"kube-node-lease\" system namespace".into());
+    }
+    match asked.verb == "create" || asked.name == node {
+        true => Ok(()),
+        false => Err("can only access node lease with the same name as the requesting node".into()),
+    }
+}
+
+fn csi_node(node: &str, asked: &RequestAttributes) -> Result<(), String> {
+    const VERBS: &[&str] = &["get", "create", "update", "patch", "delete"];
+    only(asked, VERBS, "can only get, create, update, patch, or delete a CSINode")?;
+    if !asked.subresource.is_empty() {
+        return Err("cannot authorize CSINode subresources".into());
+    }
+    match asked.verb == "create" || asked.name == node {
+        true => Ok(()),
+        false => Err("can only access CSINode with the same name as the requesting node".into()),
+    }
+}
+
+fn slices(state: &State, node: &str, asked: &RequestAttributes) -> Result<(), String> {
+    if !asked.subresource.is_empty() {
+        return Err("cannot authorize ResourceSlice subresources".into());
+    }
     match asked.verb.as_str() {
-        _ if asked.namespace != "kube-node-lease" => {
-            Err("can only access leases in the \"kube-node-lease\" system namespace".into())
+        // Whose it becomes is NodeRestriction's question.
+        "create" => Ok(()),
+        "get" | "update" | "patch" | "delete" => {
+            related(node, asked, state.slices.node("", &asked.name) == Some(node))
         }
-        "get" | "create" | "update" | "patch" | "delete" => match asked.name.as_str() {
-            "" if asked.verb == "create" => Ok(()),
-            name if name == node => Ok(()),
-            _ => Err("can only access node lease with the same name as the requesting node".into()),
-        },
-        _ => Err("can only get, create, update, patch, or delete a node lease".into()),
+        "watch" | "list" | "deletecollection" if requires(asked, "spec.nodeName", node) => Ok(()),
+        "watch" | "list" | "deletecollection" => Err(
+            "can only list/watch/deletecollection resourceslices with spec.nodeName field selector"
+                .into(),
+        ),
+        _ => Err("only the following verbs are allowed for a ResourceSlice: get, watch, list, create, update, patch, delete, deletecollection".into()),
     }
 }
 
-/// get, list and watch of one secret or config map that a pod refers to.
-fn referred(
-    state: &State,
-    node: &str,
-    asked: &RequestAttributes,
-    refers: impl Fn(&crate::state::Pod, &str) -> bool,
-) -> Result<(), String> {
-    if !matches!(asked.verb.as_str(), "get" | "list" | "watch") || !asked.subresource.is_empty() {
-        return Err("can only read resources of this type".into());
+fn certificates(state: &State, node: &str, asked: &RequestAttributes) -> Result<(), String> {
+    if !asked.subresource.is_empty() {
+        return Err("nodes may not access subresources of PodCertificateRequests".into());
     }
-    related(state, node, asked, refers)
+    match asked.verb.as_str() {
+        // For which pod is NodeRestriction's question.
+        "create" => Ok(()),
+        "get" => {
+            let of = state.certificate_requests.node(&asked.namespace, &asked.name);
+            related(node, asked, of == Some(node))
+        }
+        "list" | "watch" if requires(asked, "spec.nodeName", node) => Ok(()),
+        "list" | "watch" => {
+            Err("can only list/watch podcertificaterequests with spec.nodeName field selector"
+                .into())
+        }
+        verb => Err(format!("nodes may not {verb} PodCertificateRequests")),
+    }
 }
 
-fn related(
-    state: &State,
-    node: &str,
-    asked: &RequestAttributes,
-    refers: impl Fn(&crate::state::Pod, &str) -> bool,
-) -> Result<(), String> {
-    if asked.name.is_empty() {
-        return Err("No Object name found".into());
+/// Whether a pod of the node mounts a claim.
+fn mounts(state: &State, node: &str, namespace: &str, claim: &str) -> bool {
+    state.pods.on_node(node, namespace).any(|pod| pod.claims.contains(claim))
+}
+
+/// get, list and watch of one object.
+fn read(asked: &RequestAttributes) -> Result<(), String> {
+    only(asked, &["get", "list", "watch"], "can only read resources of this type")?;
+    if !asked.subresource.is_empty() {
+        return Err("cannot read subresource".into());
     }
     if asked.namespace.is_empty() {
         return Err("can only read namespaced object of this type".into());
     }
-    match state.pods.on_node(node, &asked.namespace).any(|pod| refers(pod, &asked.name)) {
+    Ok(())
+}
+
+fn get(asked: &RequestAttributes) -> Result<(), String> {
+    only(asked, &["get"], "can only get individual resources of this type")?;
+    match asked.subresource.is_empty() {
         true => Ok(()),
-        false => Err(unrelated(node)),
+        false => Err("cannot get subresource".into()),
     }
 }
 
-fn unrelated(node: &str) -> String {
-    format!("no relationship found between node '{node}' and this object")
+fn only(asked: &RequestAttributes, verbs: &[&str], why: &str) -> Result<(), String> {
+    if verbs.contains(&asked.verb.as_str()) { Ok(()) } else { Err(why.into()) }
+}
+
+fn related(node: &str, asked: &RequestAttributes, is: bool) -> Result<(), String> {
+    if asked.name.is_empty() {
+        return Err("No Object name found".into());
+    }
+    match is {
+        true => Ok(()),
+        false => Err(format!("no relationship found between node '{node}' and this object")),
+    }
 }
 
 fn requires(asked: &RequestAttributes, field: &str, value: &str) -> bool {

@@ -5,7 +5,10 @@ use serde_json::json;
 use super::*;
 use crate::{
     bootstrap::controller_identity,
-    state::{CLUSTER_ROLES, PODS, ROLE_BINDINGS, ROLES},
+    state::{
+        CLUSTER_ROLES, PERSISTENT_VOLUMES, POD_CERTIFICATE_REQUESTS, PODS, RESOURCE_SLICES,
+        ROLE_BINDINGS, ROLES, VOLUME_ATTACHMENTS,
+    },
     testing::{World, admin, node_user, user},
 };
 
@@ -120,11 +123,44 @@ fn world() -> World {
                 { "name": "a", "secret": { "secretName": "tls" } },
                 { "name": "b", "projected": { "sources": [{ "configMap": { "name": "kube-root-ca.crt" } }, { "secret": { "name": "projected" } }] } },
                 { "name": "c", "persistentVolumeClaim": { "claimName": "data" } },
+                { "name": "scratch", "ephemeral": { "volumeClaimTemplate": {} } },
             ],
+            "resourceClaims": [{ "name": "gpu", "resourceClaimTemplateName": "gpu" }],
+            "ephemeralContainers": [{ "envFrom": [{ "secretRef": { "name": "debug" } }] }],
             "initContainers": [{ "envFrom": [{ "configMapRef": { "name": "init" } }] }],
             "containers": [{ "env": [{ "name": "X", "valueFrom": { "secretKeyRef": { "name": "env", "key": "x" } } }] }],
         },
+        "status": { "resourceClaimStatuses": [{ "name": "gpu", "resourceClaimName": "web-0-gpu" }] },
     }));
+    world.add(PODS, json!({
+        "metadata": { "name": "mirror", "namespace": "default", "uid": "u3", "annotations": { "kubernetes.io/config.mirror": "x" } },
+        "spec": { "nodeName": "pi", "serviceAccountName": "stolen", "volumes": [{ "name": "a", "secret": { "secretName": "stolen" } }] },
+    }));
+    for (volume, claim) in [("disk", "data"), ("their-disk", "their-data")] {
+        world.add(PERSISTENT_VOLUMES, json!({
+            "metadata": { "name": volume },
+            "spec": {
+                "claimRef": { "namespace": "default", "name": claim },
+                "csi": {
+                    "driver": "d",
+                    "nodeStageSecretRef": { "namespace": "storage", "name": format!("{volume}-node") },
+                    "controllerPublishSecretRef": { "namespace": "storage", "name": format!("{volume}-controller") },
+                },
+            },
+        }));
+    }
+    for (name, node) in [("mine", "pi"), ("theirs", "pi2")] {
+        for resource in [VOLUME_ATTACHMENTS, RESOURCE_SLICES] {
+            world.add(
+                resource,
+                json!({ "metadata": { "name": name }, "spec": { "nodeName": node } }),
+            );
+        }
+        world.add(
+            POD_CERTIFICATE_REQUESTS,
+            json!({ "metadata": { "namespace": "default", "name": name }, "spec": { "nodeName": node } }),
+        );
+    }
     world.add(PODS, json!({
         "metadata": { "name": "other", "namespace": "default", "uid": "u2" },
         "spec": { "nodeName": "pi2", "serviceAccountName": "other", "volumes": [{ "name": "a", "secret": { "secretName": "theirs" } }] },
@@ -227,8 +263,26 @@ fn nodes() {
             "watch secrets default tls",
             "get configmaps default kube-root-ca.crt",
             "get configmaps default init",
+            "get secrets default debug",
+            "get secrets storage disk-node",
             "get persistentvolumeclaims default data",
+            "get persistentvolumeclaims default web-0-scratch",
+            "patch persistentvolumeclaims/status default data",
+            "get persistentvolumes - disk",
+            "get volumeattachments.storage.k8s.io - mine",
+            "get resourceclaims.resource.k8s.io default web-0-gpu",
+            "create resourceslices.resource.k8s.io",
+            "update resourceslices.resource.k8s.io - mine",
+            "list resourceslices.resource.k8s.io - ?spec.nodeName=pi",
+            "get csinodes.storage.k8s.io - pi",
+            "create csinodes.storage.k8s.io",
+            "get podcertificaterequests.certificates.k8s.io default mine",
+            "create podcertificaterequests.certificates.k8s.io default",
+            "watch podcertificaterequests.certificates.k8s.io - ?spec.nodeName=pi",
+            "create certificatesigningrequests.certificates.k8s.io",
             "create serviceaccounts/token default web",
+            "get serviceaccounts default web",
+            "create pods/eviction default web-0",
             "get leases.coordination.k8s.io kube-node-lease pi",
             "create leases.coordination.k8s.io kube-node-lease",
             "list services",
@@ -250,8 +304,37 @@ fn nodes() {
             "get secrets kube-system tls",
             "update secrets default tls",
             "get configmaps default other",
+            "get secrets default stolen",
+            "get secrets default disk-node",
+            "get secrets storage disk-controller",
+            "get secrets storage their-disk-node",
+            "get persistentvolumeclaims default their-data",
+            "get persistentvolumeclaims kube-system data",
+            "list persistentvolumeclaims default",
+            "update persistentvolumeclaims default data",
+            "get persistentvolumes - their-disk",
+            "list persistentvolumes",
+            "get volumeattachments.storage.k8s.io - theirs",
+            "list volumeattachments.storage.k8s.io",
+            "get resourceclaims.resource.k8s.io default other",
+            "list resourceslices.resource.k8s.io",
+            "delete resourceslices.resource.k8s.io - theirs",
+            "get csinodes.storage.k8s.io - pi2",
+            "list csinodes.storage.k8s.io",
+            "get podcertificaterequests.certificates.k8s.io default theirs",
+            "list podcertificaterequests.certificates.k8s.io",
+            "update podcertificaterequests/status.certificates.k8s.io default mine",
+            "update certificatesigningrequests/approval.certificates.k8s.io - a",
+            "approve signers.certificates.k8s.io - kubernetes.io/kubelet-serving",
             "create serviceaccounts/token default other",
             "create serviceaccounts/token default default",
+            "create serviceaccounts/token default stolen",
+            "get serviceaccounts default other",
+            "update pods default web-0",
+            "create pods/binding default web-0",
+            "update pods/ephemeralcontainers default web-0",
+            "get nodes/proxy - pi",
+            "impersonate users - admin",
             "get leases.coordination.k8s.io kube-node-lease pi2",
             "get leases.coordination.k8s.io default pi",
             "list leases.coordination.k8s.io kube-node-lease",

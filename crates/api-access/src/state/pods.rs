@@ -9,6 +9,9 @@ use serde_json::Value;
 
 use super::Seen;
 
+/// The mark of a mirror pod.
+pub(crate) const MIRROR: &str = "kubernetes.io/config.mirror";
+
 /// Pods by namespace and name, and by node.
 #[derive(Debug, Default)]
 pub(crate) struct Pods {
@@ -16,7 +19,8 @@ pub(crate) struct Pods {
     by_node: HashMap<String, BTreeSet<(String, String)>>,
 }
 
-/// A pod, as far as its node may read because of it.
+/// A pod, as far as its node may read because of it. A mirror pod, which the
+/// node made itself, opens nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Pod {
     pub(crate) seen: Seen,
@@ -24,9 +28,19 @@ pub(crate) struct Pod {
     /// Empty until it is scheduled.
     pub(crate) node: String,
     pub(crate) account: String,
+    /// The node made it as the image of a pod of its own.
+    pub(crate) mirror: bool,
     pub(crate) secrets: BTreeSet<String>,
     pub(crate) config_maps: BTreeSet<String>,
     pub(crate) claims: BTreeSet<String>,
+    /// ResourceClaims, those made for it included.
+    pub(crate) devices: BTreeSet<String>,
+    /// Names of claims come with the status, which no generation counts.
+    devices_in_status: bool,
+    /// For whom its volumes hold tokens; empty for the API server.
+    pub(crate) audiences: Vec<String>,
+    /// CSI drivers of its inline volumes.
+    pub(crate) drivers: Vec<String>,
 }
 
 impl Pods {
@@ -67,6 +81,7 @@ impl Pods {
                 pod.generation == meta.generation
                     && pod.seen == Seen::of(meta)
                     && !pod.node.is_empty()
+                    && !pod.devices_in_status
             })
     }
 
@@ -86,7 +101,7 @@ impl Pods {
 }
 
 impl Pod {
-    fn of(meta: &Meta, value: &Value) -> Self {
+    pub(crate) fn of(meta: &Meta, value: &Value) -> Self {
         let mut pod = Self {
             seen: Seen::of(meta),
             generation: meta.generation,
@@ -94,15 +109,33 @@ impl Pod {
             account: tree::text(value, "spec.serviceAccountName").into(),
             ..Self::default()
         };
-        let spec = tree::get(value, "spec");
-        pod.collect(spec);
-        pod.secrets.remove("");
-        pod.config_maps.remove("");
-        pod.claims.remove("");
+        pod.mirror = tree::get(value, "metadata.annotations").get(MIRROR).is_some();
+        if pod.mirror {
+            return pod;
+        }
+        pod.collect(tree::get(value, "spec"), &meta.name);
+        pod.collect_devices(value);
+        for names in [&mut pod.secrets, &mut pod.config_maps, &mut pod.claims, &mut pod.devices] {
+            names.remove("");
+        }
         pod
     }
 
-    fn collect(&mut self, spec: &Value) {
+    fn collect_devices(&mut self, value: &Value) {
+        let mut add = |at: &Value, path: &str| {
+            self.devices.insert(tree::text(at, path).to_owned());
+        };
+        for claim in tree::list(value, "spec.resourceClaims") {
+            add(claim, "resourceClaimName");
+        }
+        for claim in tree::list(value, "status.resourceClaimStatuses") {
+            add(claim, "resourceClaimName");
+        }
+        add(value, "status.extendedResourceClaimStatus.resourceClaimName");
+        self.devices_in_status = !tree::list(value, "spec.resourceClaims").is_empty();
+    }
+
+    fn collect(&mut self, spec: &Value, name: &str) {
         let mut secret =
             |at: &Value, path: &str| self.secrets.insert(tree::text(at, path).to_owned());
         for reference in tree::list(spec, "imagePullSecrets") {
@@ -126,9 +159,21 @@ impl Pod {
             }
             self.config_maps.insert(tree::text(volume, "configMap.name").into());
             self.claims.insert(tree::text(volume, "persistentVolumeClaim.claimName").into());
+            if tree::get(volume, "ephemeral").is_object() {
+                self.claims.insert(format!("{name}-{}", tree::text(volume, "name")));
+            }
+            let driver = tree::text(volume, "csi.driver");
+            if !driver.is_empty() {
+                self.drivers.push(driver.into());
+            }
             for source in tree::list(volume, "projected.sources") {
                 secret(source, "secret.name");
                 self.config_maps.insert(tree::text(source, "configMap.name").into());
+                let token = tree::get(source, "serviceAccountToken");
+                let audience = tree::text(token, "audience");
+                if token.is_object() && !self.audiences.iter().any(|known| known == audience) {
+                    self.audiences.push(audience.into());
+                }
             }
         }
         for list in ["initContainers", "containers", "ephemeralContainers"] {
