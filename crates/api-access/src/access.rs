@@ -31,6 +31,8 @@ pub struct Settings {
     /// `https://kubernetes.default.svc.cluster.local`; also the audience of
     /// the API server.
     pub issuer: String,
+    /// The CA by which pods know the API server, as PEM: for Secrets of tokens.
+    pub cluster_ca_pem: String,
     /// `--service-cidr`, the primary family first.
     pub service_ranges: Vec<Range>,
     /// The address of the `kubernetes` Service and of DNS, kept free for them.

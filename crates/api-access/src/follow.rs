@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use crate::{
     Access,
     authorization::aggregation,
-    bootstrap,
+    bootstrap, legacy_tokens,
     state::{CLUSTER_ROLES, PODS, SERVICE_ACCOUNTS, SERVICES, SOURCES, Source},
 };
 
@@ -48,6 +48,8 @@ pub(crate) async fn run(access: Arc<Access>) {
         access.clone(),
         api.named("skiff/clusterrole-aggregation-controller"),
     ));
+    let tokens = legacy_tokens::run(access.clone(), api.named("skiff/tokens-controller"), ambient);
+    tasks.spawn(tokens);
     // None of them ends by itself.
     while tasks.join_next().await.is_some() {}
 }

@@ -5,8 +5,8 @@
 //! It keeps what it must know of the cluster in memory ([`state`]), fed by
 //! watches through `client`, so that a decision reads no store.
 //!
-//! This crate knows no HTTP, and it writes only what [`bootstrap`] and the
-//! aggregation of ClusterRoles ask for. Start reading at [`Access`]; then
+//! This crate knows no HTTP, and it writes only what [`bootstrap`], the
+//! aggregation of ClusterRoles and the Secrets of tokens ask for. Start reading at [`Access`]; then
 //! [`authorization`] for the order in which a request is judged, and
 //! [`admission::ADMISSION`], the table of what happens to a write.
 
@@ -18,6 +18,7 @@ mod authentication;
 pub mod authorization;
 pub mod bootstrap;
 mod follow;
+mod legacy_tokens;
 pub mod review;
 pub mod service;
 mod state;

@@ -70,7 +70,14 @@ impl SubresourceHandler for Answers {
             access.synced().await;
             match self.question {
                 Question::WhoAmI => {
-                    tree::set(&mut body, "status", json!({ "userInfo": user_object(user) }))
+                    let now = api_object::time::format_seconds(access.now());
+                    tree::set(&mut body, "metadata.creationTimestamp", now);
+                    tree::set(&mut body, "status", json!({ "userInfo": user_object(user) }));
+                }
+                Question::WhoseToken if tree::text(&body, "spec.token").is_empty() => {
+                    return Err(Status::bad_request(
+                        "token is required for TokenReview in authentication",
+                    ));
                 }
                 Question::WhoseToken => {
                     let status = access.review_token(&body).await;
@@ -84,6 +91,9 @@ impl SubresourceHandler for Answers {
                 Question::MayI => {
                     let status = access_review::may(&access.state(), user.clone(), &body);
                     tree::set(&mut body, "status", status);
+                }
+                Question::WhatMayI if tree::text(&body, "spec.namespace").is_empty() => {
+                    return Err(Status::bad_request("no namespace on request"));
                 }
                 Question::WhatMayI => {
                     let namespace = tree::text(&body, "spec.namespace");

@@ -67,6 +67,7 @@ LFZlfW9IlBrbV+wtZ/1qtGZ8AHiMJzKr4Csjsz27Ub2AE59bjQNsovO2
     Settings {
         keys: Arc::new(KeySet::from_pem(key).expect("a key")),
         issuer: ISSUER.into(),
+        cluster_ca_pem: "CA".into(),
         service_ranges: ranges.iter().map(|range| range.parse().expect("range")).collect(),
         reserved_addresses: vec!["10.43.0.1".parse().expect("address")],
         node_ports: (30_000, 32_767),

@@ -32,11 +32,8 @@ fn review(
 }
 
 pub(crate) fn token_review(schema: &Arc<Schema>) -> ResourceSpec {
-    review(schema, AUTHENTICATION, "tokenreviews", "TokenReview", |_, object, faults| {
-        if tree::text(object, "spec.token").is_empty() {
-            faults.required(&Path::new("spec.token"), "");
-        }
-    })
+    // One without a token is refused by whoever answers, with 400 as upstream.
+    review(schema, AUTHENTICATION, "tokenreviews", "TokenReview", |_, _, _| {})
 }
 
 pub(crate) fn self_subject_review(schema: &Arc<Schema>) -> ResourceSpec {
@@ -73,13 +70,11 @@ pub(crate) fn local_subject_access_review(schema: &Arc<Schema>) -> ResourceSpec 
 
 pub(crate) fn self_subject_rules_review(schema: &Arc<Schema>) -> ResourceSpec {
     let (plural, kind) = ("selfsubjectrulesreviews", "SelfSubjectRulesReview");
-    review(schema, AUTHORIZATION, plural, kind, |_, object, faults| {
-        if tree::text(object, "spec.namespace").is_empty() {
-            faults.required(&Path::new("spec.namespace"), "");
-        }
-    })
+    // One without a namespace is refused by whoever answers, with 400 as upstream.
+    review(schema, AUTHORIZATION, plural, kind, |_, _, _| {})
 }
 
+/// One thing is asked about, and its selectors make sense.
 fn one_of(object: &Value, faults: &mut Faults) {
     let asked = |field| !tree::get(object, field).is_null();
     let path = Path::new("spec.resourceAttributes");
@@ -95,6 +90,50 @@ fn one_of(object: &Value, faults: &mut Faults) {
             "exactly one of nonResourceAttributes or resourceAttributes must be specified",
         ),
         _ => {}
+    }
+    for field in ["fieldSelector", "labelSelector"] {
+        let at = tree::get(object, "spec.resourceAttributes").get(field).filter(|s| !s.is_null());
+        if let Some(selector) = at {
+            check_selector(&path.child(field), field, selector, faults);
+        }
+    }
+}
+
+fn check_selector(path: &Path<'_>, field: &str, selector: &Value, faults: &mut Faults) {
+    let (raw, requirements) =
+        (tree::text(selector, "rawSelector"), tree::list(selector, "requirements"));
+    match (raw.is_empty(), requirements.is_empty()) {
+        (false, false) => {
+            let why = "may not specified at the same time as requirements";
+            faults.invalid(&path.child("rawSelector"), raw, why);
+        }
+        (true, true) => {
+            let why = format!("when {field} is specified, requirements or rawSelector is required");
+            faults.required(&path.child("requirements"), &why);
+        }
+        _ => {}
+    }
+    let all = path.child("requirements");
+    for (index, requirement) in requirements.iter().enumerate() {
+        let path = all.index(index);
+        if tree::text(requirement, "key").is_empty() {
+            faults.required(&path.child("key"), "must be specified");
+        }
+        let none = tree::list(requirement, "values").is_empty();
+        match tree::text(requirement, "operator") {
+            "In" | "NotIn" if none => faults.required(
+                &path.child("values"),
+                "must be specified when `operator` is 'In' or 'NotIn'",
+            ),
+            "Exists" | "DoesNotExist" if !none => faults.forbidden(
+                &path.child("values"),
+                "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
+            ),
+            "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
+            other => {
+                faults.invalid(&path.child("operator"), other, "not a valid selector operator");
+            }
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 mod claims;
 mod keys;
 
-pub use claims::{Claims, KubernetesClaims, ObjectRef};
+pub use claims::{Claims, KubernetesClaims, LegacyClaims, ObjectRef};
 pub use keys::{KeySet, VerifyError};
 
 /// The issuer in every token: the name under which pods know the API server.

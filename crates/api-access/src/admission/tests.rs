@@ -5,8 +5,8 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    state::{CLUSTER_ROLES, NAMESPACES, PODS, ROLE_BINDINGS, ROLES, SERVICE_ACCOUNTS},
-    testing::{World, admin, node_user, user, write},
+    state::{CLUSTER_ROLES, NAMESPACES, ROLE_BINDINGS, ROLES, SERVICE_ACCOUNTS},
+    testing::{World, admin, user, write},
 };
 
 fn world() -> World {

@@ -114,11 +114,15 @@ async fn bad_requests_for_tokens() {
         (
             json!({ "expirationSeconds": 599 }),
             422,
-            "spec.expirationSeconds: Invalid value: 599: may not specify a duration less than 10 minutes",
+            "TokenRequest.authentication.k8s.io \"\" is invalid: spec.expirationSeconds: Invalid value: 599: may not specify a duration less than 10 minutes",
         ),
         (json!({ "expirationSeconds": 1i64 << 33 }), 422, "larger than 2^32 seconds"),
         (pod("none", ""), 404, "pods \"none\" not found"),
-        (pod("web-0", "x"), 409, "does not match the UID in record (pod-1)"),
+        (
+            pod("web-0", "x"),
+            409,
+            "Operation cannot be fulfilled on Pod \"web-0\": the UID in the bound object reference (x) does not match the UID in record.",
+        ),
         (
             pod("other", ""),
             400,

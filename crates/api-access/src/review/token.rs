@@ -15,6 +15,12 @@ use crate::{
 const SECONDS_DEFAULT: i64 = 3600;
 const SECONDS_MIN: i64 = 600;
 const SECONDS_MAX: i64 = 1 << 32;
+/// Upstream's mark of tokens that pods get without asking for them (see
+/// `admission/service_account.rs`). Old clients in pods read such a token once
+/// and keep it, so it is good for a year and only deserves a warning after the
+/// time that was asked for.
+const SECONDS_EXTENDED_FROM: i64 = 3607;
+const SECONDS_EXTENDED: i64 = 365 * 24 * 3600;
 
 impl Access {
     /// Completes a TokenRequest.
@@ -25,9 +31,18 @@ impl Access {
         request: &mut Value,
         dry_run: bool,
     ) -> Result<(), Status> {
+        check_names(namespace, name, request)?;
         let account = self.object(SERVICE_ACCOUNTS, namespace, name).await?;
+        let (given, is) = (tree::text(request, "metadata.uid"), account.meta.uid.as_str());
+        if !given.is_empty() && given != is {
+            let why = format!(
+                "the UID in the token request ({given}) does not match the UID of the service account ({is})"
+            );
+            let what = GroupVersionResource::new("authentication.k8s.io", "v1", "TokenRequest");
+            return Err(Status::conflict(&what, name, &why));
+        }
         let seconds = tree::int(request, "spec.expirationSeconds").unwrap_or(SECONDS_DEFAULT);
-        check_seconds(name, seconds)?;
+        check_seconds(seconds)?;
         let given = tree::list(request, "spec.audiences").iter();
         let mut audiences: Vec<String> =
             given.filter_map(Value::as_str).map(str::to_owned).collect();
@@ -46,15 +61,25 @@ impl Access {
         let now = self.now();
         tree::set(request, "metadata.name", name);
         tree::set(request, "metadata.namespace", namespace);
+        tree::set(request, "metadata.uid", is);
         tree::set(request, "metadata.creationTimestamp", time::format_seconds(now));
         tree::set(request, "spec.audiences", audiences.clone());
         tree::set(request, "spec.expirationSeconds", seconds);
         if wanted.is_null() {
             tree::set(request, "spec.boundObjectRef", Value::Null);
         }
+        let ours = audiences.iter().all(|audience| *audience == self.settings.issuer);
+        let mut life = seconds;
+        if seconds == SECONDS_EXTENDED_FROM && bound.pod.is_some() && ours {
+            bound.warnafter = Some(now.as_second().saturating_add(seconds));
+            life = SECONDS_EXTENDED;
+        }
         let claims =
-            Claims::new(&self.settings.issuer, audiences, now, seconds, self.token_id()?, bound);
-        let expires = jiff::Timestamp::from_second(claims.exp).map_err(Status::internal)?;
+            Claims::new(&self.settings.issuer, audiences, now, life, self.token_id()?, bound);
+        // What is told is what was asked for: whoever renews in time never
+        // comes to use the rest.
+        let expires = jiff::Timestamp::from_second(now.as_second().saturating_add(seconds))
+            .map_err(Status::internal)?;
         let token = match dry_run {
             true => String::new(),
             false => self.settings.keys.sign(&claims).map_err(Status::internal)?,
@@ -68,8 +93,12 @@ impl Access {
     async fn bind(&self, bound: &mut KubernetesClaims, wanted: &Value) -> Result<(), Status> {
         let (kind, name) = (tree::text(wanted, "kind"), tree::text(wanted, "name"));
         let namespace = bound.namespace.clone();
-        match (tree::text(wanted, "apiVersion"), kind) {
-            ("v1", "Pod") => {
+        let (group, version) = match tree::text(wanted, "apiVersion") {
+            version if !version.contains('/') => ("", version),
+            both => both.split_once('/').unwrap_or(("", both)),
+        };
+        match (group, kind) {
+            ("", "Pod") => {
                 let pod = self.object(PODS, &namespace, name).await?;
                 let value: Value = serde_json::from_slice(&pod.bytes).map_err(Status::internal)?;
                 let account = &bound.serviceaccount.name;
@@ -78,32 +107,45 @@ impl Access {
                         "cannot bind token for serviceaccount {account:?} to pod running with different serviceaccount name."
                     )));
                 }
-                check_uid(PODS, &pod, wanted)?;
+                check_uid(kind, &pod, wanted)?;
                 let node = tree::text(&value, "spec.nodeName");
                 if !node.is_empty() {
-                    let uid = self.state().nodes.get(node).map(|node| node.uid.clone());
-                    bound.node =
-                        Some(ObjectRef { name: node.into(), uid: uid.unwrap_or_default() });
+                    bound.node = Some(self.node_of_pod(node).await?);
                 }
                 bound.pod = Some(reference(&pod));
             }
-            ("v1", "Secret") => {
+            ("", "Secret") => {
                 let secret = self.object(SECRETS, &namespace, name).await?;
-                check_uid(SECRETS, &secret, wanted)?;
+                check_uid(kind, &secret, wanted)?;
                 bound.secret = Some(reference(&secret));
             }
-            ("v1", "Node") => {
+            ("", "Node") => {
                 let node = self.object(NODES, "", name).await?;
-                check_uid(NODES, &node, wanted)?;
+                check_uid(kind, &node, wanted)?;
                 bound.node = Some(reference(&node));
             }
-            (version, kind) => {
+            (group, kind) => {
+                let slash = if group.is_empty() { "" } else { "/" };
                 return Err(Status::bad_request(format!(
-                    "cannot bind token to object of type {version}, Kind={kind}"
+                    "cannot bind token to object of type {group}{slash}{version}, Kind={kind}"
                 )));
             }
         }
         Ok(())
+    }
+
+    /// Name and uid of a node; the name alone where it does not exist (any more).
+    async fn node_of_pod(&self, name: &str) -> Result<ObjectRef, Status> {
+        let known = self.state().nodes.get(name).map(|node| node.uid.clone());
+        let uid = match known {
+            Some(uid) => uid,
+            None => match self.object(NODES, "", name).await {
+                Ok(node) => node.meta.uid,
+                Err(status) if status.code == 404 => String::new(),
+                Err(status) => return Err(status),
+            },
+        };
+        Ok(ObjectRef { name: name.into(), uid })
     }
 
     async fn object(
@@ -131,7 +173,24 @@ impl Access {
     }
 }
 
-fn check_seconds(name: &str, seconds: i64) -> Result<(), Status> {
+/// Path and body name one account.
+fn check_names(namespace: &str, name: &str, request: &Value) -> Result<(), Status> {
+    for (path, given, wanted) in [
+        ("metadata.name", tree::text(request, "metadata.name"), name),
+        ("metadata.namespace", tree::text(request, "metadata.namespace"), namespace),
+    ] {
+        if !given.is_empty() && given != wanted {
+            let what = path.strip_prefix("metadata.").unwrap_or(path);
+            let why = format!("must match the service account {what} if specified");
+            let mut faults = Faults::default();
+            faults.invalid(&Path::new(path), given, why);
+            return Err(invalid(name, faults));
+        }
+    }
+    Ok(())
+}
+
+fn check_seconds(seconds: i64) -> Result<(), Status> {
     let why = match seconds {
         ..SECONDS_MIN => "may not specify a duration less than 10 minutes",
         SECONDS_MIN..=SECONDS_MAX => return Ok(()),
@@ -139,19 +198,24 @@ fn check_seconds(name: &str, seconds: i64) -> Result<(), Status> {
     };
     let mut faults = Faults::default();
     faults.invalid(&Path::new("spec.expirationSeconds"), seconds, why);
-    Err(Status::invalid("authentication.k8s.io", "TokenRequest", name, faults.into_causes()))
+    Err(invalid("", faults))
 }
 
-fn check_uid(resource: Resource, object: &Object, wanted: &Value) -> Result<(), Status> {
-    let (uid, is) = (tree::text(wanted, "uid"), &object.meta.uid);
-    if uid.is_empty() || uid == is {
+fn invalid(name: &str, faults: Faults) -> Status {
+    Status::invalid("authentication.k8s.io", "TokenRequest", name, faults.into_causes())
+}
+
+/// `kind` stands where other conflicts name a resource, as upstream says it.
+fn check_uid(kind: &str, object: &Object, wanted: &Value) -> Result<(), Status> {
+    let uid = tree::text(wanted, "uid");
+    if uid.is_empty() || uid == object.meta.uid {
         return Ok(());
     }
-    let gvr: GroupVersionResource = resource.gvr();
     let why = format!(
-        "the UID in the bound object reference ({uid}) does not match the UID in record ({is}). The object might have been deleted and then recreated"
+        "the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated"
     );
-    Err(Status::conflict(&gvr, &object.meta.name, &why))
+    let what = GroupVersionResource::new("", "v1", kind);
+    Err(Status::conflict(&what, &object.meta.name, &why))
 }
 
 fn reference(object: &Object) -> ObjectRef {

@@ -82,6 +82,45 @@ impl Claims {
     }
 }
 
+/// The issuer of tokens that live in Secrets.
+pub(crate) const LEGACY_ISSUER: &str = "kubernetes/serviceaccount";
+
+/// The payload of a token that lives in a Secret of type
+/// `kubernetes.io/service-account-token`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LegacyClaims {
+    /// Always the same.
+    iss: String,
+    /// Of account and Secret.
+    #[serde(rename = "kubernetes.io/serviceaccount/namespace")]
+    pub namespace: String,
+    /// The Secret that holds the token.
+    #[serde(rename = "kubernetes.io/serviceaccount/secret.name")]
+    pub secret: String,
+    /// The account's name.
+    #[serde(rename = "kubernetes.io/serviceaccount/service-account.name")]
+    pub account: String,
+    /// The account's uid.
+    #[serde(rename = "kubernetes.io/serviceaccount/service-account.uid")]
+    pub account_uid: String,
+    /// `system:serviceaccount:<namespace>:<name>`.
+    pub sub: String,
+}
+
+impl LegacyClaims {
+    /// What the token in a Secret says.
+    pub fn new(namespace: &str, secret: &str, account: &str, account_uid: &str) -> Self {
+        Self {
+            iss: LEGACY_ISSUER.into(),
+            namespace: namespace.into(),
+            secret: secret.into(),
+            account: account.into(),
+            account_uid: account_uid.into(),
+            sub: user_name(namespace, account),
+        }
+    }
+}
+
 /// The user that an account acts as.
 pub(crate) fn user_name(namespace: &str, name: &str) -> String {
     format!("system:serviceaccount:{namespace}:{name}")

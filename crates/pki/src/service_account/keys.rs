@@ -13,9 +13,14 @@ use ring::{
     },
 };
 use rustls_pki_types::{PrivatePkcs8KeyDer, pem::PemObject};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::{Claims, claims::user_name};
+use VerifyError::{Foreign, Refused};
+
+use super::{
+    Claims, LegacyClaims,
+    claims::{LEGACY_ISSUER, user_name},
+};
 use crate::{
     Error,
     authority::sha256,
@@ -114,7 +119,7 @@ impl KeySet {
     ///
     /// # Errors
     /// Where the system's random source fails.
-    pub fn sign(&self, claims: &Claims) -> Result<String, Error> {
+    pub fn sign(&self, claims: &impl Serialize) -> Result<String, Error> {
         let key = self.keys.first().ok_or_else(|| Error::Crypto("no signing key".into()))?;
         let header = serde_json::json!({"alg": "ES256", "kid": key.id}).to_string();
         let claims =
@@ -141,7 +146,47 @@ impl KeySet {
         audiences: &[String],
         now: Timestamp,
     ) -> Result<(Claims, Vec<String>), VerifyError> {
-        use VerifyError::{Foreign, Refused};
+        let claims: Claims = self.opened(token, issuer)?;
+        let now = now.as_second();
+        if now >= claims.exp {
+            return Err(Refused("service account token has expired".into()));
+        }
+        if now.saturating_add(LEEWAY_SECONDS) < claims.nbf {
+            return Err(Refused("service account token is not valid yet".into()));
+        }
+        let account = &claims.kubernetes.serviceaccount.name;
+        if claims.sub != user_name(&claims.kubernetes.namespace, account) {
+            return Err(Refused("subject and service account differ".into()));
+        }
+        let matching: Vec<String> =
+            audiences.iter().filter(|audience| claims.aud.contains(audience)).cloned().collect();
+        if matching.is_empty() {
+            return Err(Refused(format!(
+                "token audiences {:?} is invalid for the target audiences {audiences:?}",
+                claims.aud
+            )));
+        }
+        Ok((claims, matching))
+    }
+
+    /// Verifies the signature of a token that lives in a Secret. It has no end
+    /// and no audience: it is good for the API server, while the Secret holds it.
+    ///
+    /// # Errors
+    /// Says why the token is refused.
+    pub fn verify_legacy(&self, token: &str) -> Result<LegacyClaims, VerifyError> {
+        let claims: LegacyClaims = self.opened(token, LEGACY_ISSUER)?;
+        if claims.sub != user_name(&claims.namespace, &claims.account) {
+            return Err(Refused("subject and service account differ".into()));
+        }
+        match claims.secret.is_empty() {
+            true => Err(Refused("the token names no secret".into())),
+            false => Ok(claims),
+        }
+    }
+
+    /// The claims of a token of an issuer, signed by one of the keys.
+    fn opened<T: DeserializeOwned>(&self, token: &str, issuer: &str) -> Result<T, VerifyError> {
         if token.len() > LENGTH_MAX {
             return Err(Foreign("too long"));
         }
@@ -176,28 +221,8 @@ impl KeySet {
         if !valid {
             return Err(Refused("invalid signature".into()));
         }
-        let claims: Claims = serde_json::from_slice(&payload)
-            .map_err(|error| Refused(format!("claims unreadable: {error}")))?;
-        let now = now.as_second();
-        if now >= claims.exp {
-            return Err(Refused("service account token has expired".into()));
-        }
-        if now.saturating_add(LEEWAY_SECONDS) < claims.nbf {
-            return Err(Refused("service account token is not valid yet".into()));
-        }
-        let account = &claims.kubernetes.serviceaccount.name;
-        if claims.sub != user_name(&claims.kubernetes.namespace, account) {
-            return Err(Refused("subject and service account differ".into()));
-        }
-        let matching: Vec<String> =
-            audiences.iter().filter(|audience| claims.aud.contains(audience)).cloned().collect();
-        if matching.is_empty() {
-            return Err(Refused(format!(
-                "token audiences {:?} is invalid for the target audiences {audiences:?}",
-                claims.aud
-            )));
-        }
-        Ok((claims, matching))
+        serde_json::from_slice(&payload)
+            .map_err(|error| Refused(format!("claims unreadable: {error}")))
     }
 
     /// The key set document, `/openid/v1/jwks`.

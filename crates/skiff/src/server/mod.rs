@@ -108,6 +108,7 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
     let access = Access::new(api_access::Settings {
         keys: keys.service_account_keys().clone(),
         issuer,
+        cluster_ca_pem: keys.authority(pki::Ca::Server).pem().to_owned(),
         service_ranges: config
             .service_cidrs
             .iter()

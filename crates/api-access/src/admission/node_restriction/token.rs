@@ -15,7 +15,7 @@ pub(super) fn check(access: &Access, node: &str, attributes: &Attributes) -> Res
     let bound = tree::get(request, "spec.boundObjectRef");
     let text = |path| tree::text(bound, path);
     let why = match (text("apiVersion"), text("kind"), text("name"), text("uid")) {
-        ("v1", "Pod", name, _) if name.is_empty() => "node requested token not bound to a pod",
+        ("v1", "Pod", "", _) => "node requested token not bound to a pod",
         ("v1", "Pod", _, "") => "node requested token with a pod binding without a uid",
         ("v1", "Pod", ..) => "",
         _ => "node requested token not bound to a pod",
