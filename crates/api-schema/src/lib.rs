@@ -11,6 +11,7 @@
 //! argument. Start reading at [`ResourceSpec`], whose methods are what a
 //! registry calls in the order of a request (`lifecycle`), then [`Shape`].
 
+pub mod apply;
 mod catalogue;
 mod custom;
 mod decode;
