@@ -4,8 +4,8 @@
 //! lists merge, which protobuf numbers they travel under. A [`ResourceSpec`] is
 //! one served resource: names, verbs, columns, hooks and a shape. The engines
 //! here take a shape and a tree of JSON: decoding with strict field validation,
-//! defaults, structural validation, strategic merge patch, table cells and
-//! OpenAPI documents.
+//! defaults, structural validation, strategic merge patch, server-side apply,
+//! table cells and OpenAPI documents.
 //!
 //! This crate knows no kind by name, no HTTP and no storage; now comes in as an
 //! argument. Start reading at [`ResourceSpec`], whose methods are what a
