@@ -5,6 +5,7 @@ mod identity;
 mod lists;
 mod protobuf;
 mod shutdown;
+mod spdy;
 mod streams;
 mod watches;
 mod writes;

@@ -120,7 +120,7 @@ pub struct Connection {
     unread: usize,
     /// Streams with more unread bytes than their limit.
     full: usize,
-    /// Data frames seen: tells a connection in use from an idle one.
+    /// Data frames of both sides: tells a connection in use from an idle one.
     traffic: u64,
     going: bool,
     ended: bool,
@@ -281,6 +281,7 @@ impl Connection {
             state.write_blocked = true;
             return Write::Full;
         }
+        self.traffic += 1;
         state.send_window -= count as i64;
         self.send_window -= count as i64;
         frame::data(&mut self.out, stream, 0, &bytes[..count]);
@@ -351,7 +352,7 @@ impl Connection {
         self.ended
     }
 
-    /// How many data frames the peer has sent.
+    /// How many data frames were read and written.
     pub fn traffic(&self) -> u64 {
         self.traffic
     }

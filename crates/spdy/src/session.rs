@@ -133,7 +133,7 @@ impl Shared {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues a ping; tells how many data frames have come so far.
+    /// Queues a ping; tells how many data frames there were.
     fn ping(&self) -> u64 {
         let mut inner = self.lock();
         inner.connection.ping();

@@ -1,5 +1,5 @@
-//! What a server asks of a node: logs, exec, attach and port-forward, as
-//! streams of frames.
+//! What a server asks of a node: logs, exec, attach, port-forward and
+//! connections to pods, as streams of frames.
 //!
 //! The API server ends the client's protocol (WebSocket, SPDY) and speaks
 //! these frames to the node, so a node never parses a client's bytes. This
@@ -8,6 +8,10 @@
 //! Start at [`NodeStreams`].
 
 #![warn(missing_docs)]
+
+mod socket;
+
+pub use socket::Socket;
 
 use std::{collections::BTreeMap, fmt, future::Future, pin::Pin, sync::Arc, sync::RwLock};
 
@@ -43,8 +47,10 @@ pub enum Open {
     Exec(Target, Vec<String>, Stdio),
     /// The container's own first process.
     Attach(Target, Stdio),
-    /// A TCP connection to a port in the pod's network namespace.
+    /// A TCP connection to a port on localhost in the pod's network namespace.
     PortForward(Target, u16),
+    /// A TCP connection to a port at the pod's own address.
+    Connect(Target, u16),
 }
 
 /// `PodLogOptions`, resolved.
@@ -91,7 +97,7 @@ pub struct Stdio {
 /// Client to node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
-    /// Bytes for stdin, or for the forwarded connection.
+    /// Bytes for stdin, or for the connection.
     Data(Bytes),
     /// No more input will come.
     Close,
@@ -107,12 +113,13 @@ pub enum Input {
 /// Node to client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// From stdout, the log, or the forwarded connection.
+    /// From stdout, the log, or the connection.
     Stdout(Bytes),
     /// From stderr.
     Stderr(Bytes),
     /// The process has ended, or could not run; always the last frame of exec
-    /// and attach. Logs and port-forward end without it when all went well.
+    /// and attach. Logs and connections end without it when all went well; a
+    /// connection still takes input then, until both sides have finished.
     End(End),
 }
 

@@ -1,15 +1,20 @@
-//! `pods/log`: text as the node sends it.
+//! `pods/log`: text as the node sends it, also over a WebSocket.
 
 use std::sync::Arc;
 
 use api_object::{Status, time};
 use api_schema::{Faults, Path};
 use bytes::Bytes;
-use futures_util::StreamExt;
+use futures_util::{SinkExt, StreamExt};
 use serde_json::Value;
-use tunnel::{LogOptions, LogStream, Open, Output};
+use tokio_tungstenite::tungstenite::Message;
+use tunnel::{LogOptions, LogStream, Open, Output, ServerEnd};
 
-use super::pod;
+use super::{
+    pod,
+    upgrade::{self, Wish},
+    websocket::{self, BYTES, Protocol},
+};
 use crate::{
     ApiServer,
     body::Body,
@@ -29,29 +34,85 @@ pub(super) async fn serve(
 ) -> Result<Reply, Status> {
     let options = options(&asked.query, server.now().as_microsecond())?;
     let container = pod::container(object, asked.parameter("container"))?;
-    if api_schema::tree::text(object, "spec.nodeName").is_empty() {
+    let handshake = match upgrade::wish(&asked.head.headers) {
+        Wish::WebSocket => Some(websocket::handshake(&asked.head.headers, &BYTES)?),
+        Wish::Spdy | Wish::Nothing => None,
+    };
+    let stream = match api_schema::tree::text(object, "spec.nodeName") {
         // Nothing has been logged by a pod that is nowhere.
-        return Ok(respond::reply(200, TEXT, ""));
+        "" => None,
+        _ => {
+            let (node, target) = pod::target(object, container)?;
+            let opened = server.parts.nodes.open(&node, Open::Logs(target, options)).await;
+            Some(opened.map_err(|error| pod::refused(&error))?)
+        }
+    };
+    let counted = server.counts.longrunning(label);
+    if let Some((reply, protocol)) = handshake {
+        let server = server.clone();
+        tokio::spawn(async move {
+            let _counted = counted;
+            let Some(socket) = websocket::socket(asked.upgrade).await else { return };
+            tokio::select! {
+                () = relay(socket, protocol, stream) => {}
+                () = server.closing() => {}
+            }
+        });
+        return Ok(reply);
     }
-    let (node, target) = pod::target(object, container)?;
-    let opened = server.parts.nodes.open(&node, Open::Logs(target, options)).await;
-    let stream = opened.map_err(|error| pod::refused(&error))?;
+    let mut reply = respond::reply(200, TEXT, "");
+    let Some(stream) = stream else { return Ok(reply) };
     // The stream is dropped with the response's body, so the node stops
     // following when the client goes away.
-    let counted = server.counts.longrunning(label);
     let chunks = futures_util::stream::unfold((stream, counted), |(mut stream, counted)| async {
-        let chunk: Bytes = loop {
-            match stream.output.recv().await? {
-                Output::Stdout(bytes) | Output::Stderr(bytes) if !bytes.is_empty() => break bytes,
-                Output::Stdout(_) | Output::Stderr(_) => {}
-                Output::End(_) => return None,
-            }
-        };
+        let chunk = next(&mut stream).await?;
         Some((chunk, (stream, counted)))
     });
-    let mut reply = respond::reply(200, TEXT, "");
     *reply.body_mut() = Body::Chunks(Box::pin(chunks.take_until(Box::pin(server.closing()))));
     Ok(reply)
+}
+
+/// The next piece of text; `None` at the end.
+async fn next(stream: &mut ServerEnd) -> Option<Bytes> {
+    loop {
+        match stream.output.recv().await? {
+            Output::Stdout(bytes) | Output::Stderr(bytes) if !bytes.is_empty() => {
+                return Some(bytes);
+            }
+            Output::Stdout(_) | Output::Stderr(_) => {}
+            Output::End(_) => return None,
+        }
+    }
+}
+
+/// Sends the text until its end, or until the client goes.
+async fn relay(socket: websocket::Socket, protocol: Protocol, mut stream: Option<ServerEnd>) {
+    let (mut sink, mut source) = socket.split();
+    let writing = async {
+        // Tells clients that the connection is there.
+        sink.send(protocol.plain(Bytes::new())).await?;
+        if let Some(stream) = &mut stream {
+            while let Some(bytes) = next(stream).await {
+                sink.send(protocol.plain(bytes)).await?;
+            }
+        }
+        let end = Message::Close(Some(websocket::normal_end()));
+        sink.send(end).await
+    };
+    // What the client says is nothing but its end.
+    let reading = async {
+        while let Some(Ok(message)) = source.next().await {
+            if message.is_close() {
+                break;
+            }
+        }
+    };
+    tokio::select! {
+        () = reading => {}
+        written = writing => if let Err(error) = written {
+            tracing::debug!("a client left its log: {error}");
+        },
+    }
 }
 
 /// Reads `PodLogOptions`.

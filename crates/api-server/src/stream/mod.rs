@@ -1,5 +1,5 @@
 //! Byte streams to containers: logs, exec, attach and port-forward. The client
-//! speaks HTTP or WebSocket; the node is spoken to in `tunnel`'s frames.
+//! speaks HTTP, WebSocket or SPDY; the node is spoken to in `tunnel`'s frames.
 //!
 //! What can be refused before the stream begins is an HTTP error; what the node
 //! says afterwards goes over the stream's error channel, as upstream does.
@@ -8,6 +8,8 @@ mod forward;
 mod log;
 mod pod;
 mod remote;
+mod tunneled;
+pub(crate) mod upgrade;
 mod websocket;
 
 use std::sync::Arc;

@@ -1,64 +1,88 @@
 //! The WebSocket handshake (RFC 6455), answered by us because of its
-//! subprotocols, and Kubernetes' channels over binary messages.
+//! subprotocols, and Kubernetes' channels over its messages.
 
 use api_object::Status;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::{BufMut, Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
-use hyper::upgrade::{OnUpgrade, Upgraded};
-use hyper_util::rt::TokioIo;
+use http::{HeaderMap, HeaderValue, header};
+use hyper::upgrade::OnUpgrade;
 use ring::digest;
 use tokio_tungstenite::{
     WebSocketStream,
-    tungstenite::protocol::{CloseFrame, Role, WebSocketConfig, frame::coding::CloseCode},
+    tungstenite::{
+        Message,
+        protocol::{CloseFrame, Role, WebSocketConfig, frame::coding::CloseCode},
+    },
 };
 
-use crate::{
-    body::Body,
-    respond::{self, Reply},
-};
+use super::upgrade::{self, Io, Wish};
+use crate::respond::Reply;
+
+pub(super) type Socket = WebSocketStream<Io>;
 
 /// Larger messages end the stream; clients cut their input far below this.
 const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// RFC 6455, section 1.3.
 const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// `{channel}` messages, newest first. Version 5 adds the half-close signal.
-pub(super) const CHANNELS: [Protocol; 2] = [
-    Protocol { name: "v5.channel.k8s.io", half_close: true },
-    Protocol { name: "v4.channel.k8s.io", half_close: false },
+/// Exec and attach, best first. Version 5 adds the half-close signal; before 4
+/// the outcome is text. No name at all means `channel.k8s.io`.
+pub(super) const REMOTE: [Protocol; 6] = [
+    Protocol { half_close: true, ..channels("v5.channel.k8s.io") },
+    channels("v4.channel.k8s.io"),
+    Protocol { base64: true, ..channels("v4.base64.channel.k8s.io") },
+    Protocol { outcome: Outcome::Text, ..channels("channel.k8s.io") },
+    Protocol { outcome: Outcome::Text, base64: true, ..channels("base64.channel.k8s.io") },
+    Protocol { outcome: Outcome::Text, ..channels("") },
 ];
+
+/// Port-forward, where each port has two channels.
+pub(super) const FORWARD: [Protocol; 3] = [
+    channels("v4.channel.k8s.io"),
+    Protocol { base64: true, ..channels("v4.base64.channel.k8s.io") },
+    channels(""),
+];
+
+/// Port-forward as kubectl since 1.31 has it: SPDY in binary messages.
+pub(super) const TUNNEL: [Protocol; 1] = [channels("SPDY/3.1+portforward.k8s.io")];
+
+/// Logs: one stream of bytes, without channels.
+pub(super) const BYTES: [Protocol; 3] = [
+    channels("binary.k8s.io"),
+    Protocol { base64: true, ..channels("base64.binary.k8s.io") },
+    channels(""),
+];
+
+const fn channels(name: &'static str) -> Protocol {
+    Protocol { name, half_close: false, base64: false, outcome: Outcome::Status }
+}
 
 /// A subprotocol that both ends speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Protocol {
+    /// Empty for clients that name none.
     pub(super) name: &'static str,
     /// `[255, channel]` closes one channel of the client.
-    pub(super) half_close: bool,
+    half_close: bool,
+    /// Messages are text: the channel counted from the digit 0, and base64.
+    base64: bool,
+    /// What the error channel says at the end.
+    pub(super) outcome: Outcome,
 }
 
-/// A request's wish to change protocols.
+/// How the outcome of a command is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wish {
-    WebSocket,
-    Spdy,
-    Nothing,
+pub(super) enum Outcome {
+    /// A `Status` as JSON, also of success.
+    Status,
+    /// The message of a failure.
+    Text,
 }
 
-pub(super) fn wish(headers: &HeaderMap) -> Wish {
-    let has = |name, word: &str| {
-        headers
-            .get_all(name)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .any(|value| value.trim().to_ascii_lowercase().starts_with(word))
-    };
-    match has(header::CONNECTION, "upgrade") {
-        true if has(header::UPGRADE, "websocket") => Wish::WebSocket,
-        true if has(header::UPGRADE, "spdy/") => Wish::Spdy,
-        _ => Wish::Nothing,
-    }
+/// Whether a client names one of these protocols.
+pub(super) fn offers(headers: &HeaderMap, known: &[Protocol]) -> bool {
+    let mut offered = upgrade::words(headers, &header::SEC_WEBSOCKET_PROTOCOL);
+    offered.any(|name| known.iter().any(|protocol| protocol.name == name))
 }
 
 /// Answers the handshake: the response that changes protocols, and which was
@@ -70,14 +94,8 @@ pub(super) fn handshake(
     headers: &HeaderMap,
     known: &[Protocol],
 ) -> Result<(Reply, Protocol), Status> {
-    match wish(headers) {
-        Wish::WebSocket => {}
-        Wish::Spdy => {
-            return Err(Status::bad_request(
-                "streams over SPDY/3.1 are not served yet; use WebSockets: kubectl 1.31 and later does, 1.29 and 1.30 with KUBECTL_REMOTE_COMMAND_WEBSOCKETS=true",
-            ));
-        }
-        Wish::Nothing => return Err(Status::bad_request("Upgrade request required")),
+    if upgrade::wish(headers) != Wish::WebSocket {
+        return Err(upgrade::required());
     }
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     if text("sec-websocket-version") != Some("13") {
@@ -86,38 +104,29 @@ pub(super) fn handshake(
     let key = text("sec-websocket-key")
         .filter(|key| !key.is_empty())
         .ok_or_else(|| Status::bad_request("Sec-WebSocket-Key is missing"))?;
-    let offered: Vec<&str> = headers
-        .get_all("sec-websocket-protocol")
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
-        .collect();
-    if offered.iter().any(|name| name.starts_with("SPDY/")) {
-        return Err(Status::bad_request(
-            "SPDY through a WebSocket, which kubectl port-forward speaks, is not served yet",
-        ));
-    }
-    let agreed = known.iter().find(|protocol| offered.contains(&protocol.name)).ok_or_else(|| {
+    let offered: Vec<&str> = upgrade::words(headers, &header::SEC_WEBSOCKET_PROTOCOL).collect();
+    let named = |protocol: &&Protocol| match protocol.name {
+        "" => offered.is_empty(),
+        name => offered.contains(&name),
+    };
+    let agreed = known.iter().find(named).ok_or_else(|| {
         let known: Vec<&str> = known.iter().map(|protocol| protocol.name).collect();
         Status::bad_request(format!(
             "none of the offered WebSocket protocols is served: offered {offered:?}, served {known:?}"
         ))
     })?;
-    let mut reply = respond::reply(101, "", "");
-    *reply.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let answer = HeaderMap::from_iter([
+    let mut answer = HeaderMap::from_iter([
         (header::CONNECTION, HeaderValue::from_static("Upgrade")),
         (header::UPGRADE, HeaderValue::from_static("websocket")),
         (
             header::SEC_WEBSOCKET_ACCEPT,
             HeaderValue::from_str(&accept_key(key)).map_err(Status::internal)?,
         ),
-        (header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(agreed.name)),
     ]);
-    *reply.headers_mut() = answer;
-    *reply.body_mut() = Body::Full(Bytes::new());
-    Ok((reply, *agreed))
+    if !agreed.name.is_empty() {
+        answer.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(agreed.name));
+    }
+    Ok((upgrade::switching(answer), *agreed))
 }
 
 fn accept_key(key: &str) -> String {
@@ -126,18 +135,14 @@ fn accept_key(key: &str) -> String {
     STANDARD.encode(digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes()))
 }
 
-/// The socket, once the client has the response.
-///
-/// # Errors
-/// Where the client went away meanwhile.
-pub(super) async fn socket(
-    upgrade: OnUpgrade,
-) -> Result<WebSocketStream<TokioIo<Upgraded>>, hyper::Error> {
-    let io = TokioIo::new(upgrade.await?);
+/// The socket, once the client has the response. `None` where the client went
+/// away meanwhile.
+pub(super) async fn socket(upgrade: OnUpgrade) -> Option<Socket> {
+    let io = upgrade::connection(upgrade).await?;
     let config = WebSocketConfig::default()
         .max_message_size(Some(MESSAGE_BYTES_MAX))
         .max_frame_size(Some(MESSAGE_BYTES_MAX));
-    Ok(WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await)
+    Some(WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await)
 }
 
 /// The close frame of a stream that is over: kubectl takes one without a code
@@ -157,21 +162,47 @@ pub(super) enum Said {
     Empty,
 }
 
-/// Splits a message into its channel and its bytes.
-pub(super) fn split(message: &Bytes, protocol: Protocol) -> Said {
-    match message.as_ref() {
-        [] => Said::Empty,
-        [255, channel] if protocol.half_close => Said::Close(*channel),
-        [channel, ..] => Said::Data(*channel, message.slice(1..)),
+impl Protocol {
+    /// What a client's message means. Text that is no base64 says nothing, as
+    /// does a message about the WebSocket itself.
+    pub(super) fn read(self, message: &Message) -> Said {
+        let bytes = match message {
+            Message::Binary(bytes) => bytes.clone(),
+            Message::Text(text) => Bytes::copy_from_slice(text.as_bytes()),
+            _ => return Said::Empty,
+        };
+        match bytes.as_ref() {
+            [digit @ b'0'..=b'~', text @ ..] if self.base64 => match STANDARD.decode(text) {
+                Ok(bytes) => Said::Data(digit - b'0', bytes.into()),
+                Err(_) => Said::Empty,
+            },
+            [] => Said::Empty,
+            [..] if self.base64 => Said::Empty,
+            [255, channel] if self.half_close => Said::Close(*channel),
+            [channel, ..] => Said::Data(*channel, bytes.slice(1..)),
+        }
     }
-}
 
-/// A message for a channel.
-pub(super) fn message(channel: u8, bytes: &[u8]) -> Bytes {
-    let mut out = BytesMut::with_capacity(bytes.len() + 1);
-    out.put_u8(channel);
-    out.put_slice(bytes);
-    out.freeze()
+    /// A message for a channel.
+    pub(super) fn message(self, channel: u8, bytes: &[u8]) -> Message {
+        if self.base64 {
+            let mut text = String::from(char::from(b'0'.saturating_add(channel).min(b'~')));
+            STANDARD.encode_string(bytes, &mut text);
+            return Message::text(text);
+        }
+        let mut out = BytesMut::with_capacity(bytes.len() + 1);
+        out.put_u8(channel);
+        out.put_slice(bytes);
+        Message::Binary(out.freeze())
+    }
+
+    /// A message of a protocol that has no channels.
+    pub(super) fn plain(self, bytes: Bytes) -> Message {
+        match self.base64 {
+            true => Message::text(STANDARD.encode(bytes)),
+            false => Message::Binary(bytes),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -200,7 +231,7 @@ mod tests {
     #[test]
     fn the_handshake_is_the_rfcs() {
         let offered = headers("v4.channel.k8s.io, v5.channel.k8s.io");
-        let (reply, protocol) = handshake(&offered, &CHANNELS).expect("a handshake");
+        let (reply, protocol) = handshake(&offered, &REMOTE).expect("a handshake");
         assert_eq!(reply.status(), 101);
         assert_eq!(protocol.name, "v5.channel.k8s.io");
         assert_eq!(reply.headers()["sec-websocket-accept"], "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
@@ -209,31 +240,54 @@ mod tests {
 
     #[test]
     fn what_is_no_handshake_is_told_so() {
-        assert_eq!(handshake(&headers("chat"), &CHANNELS).expect_err("unknown").code, 400);
-        assert_eq!(handshake(&HeaderMap::new(), &CHANNELS).expect_err("none").code, 400);
+        assert_eq!(handshake(&headers("chat"), &REMOTE).expect_err("unknown").code, 400);
+        assert_eq!(handshake(&HeaderMap::new(), &REMOTE).expect_err("none").code, 400);
         let mut spdy = headers("");
         spdy.insert(header::UPGRADE, HeaderValue::from_static("SPDY/3.1"));
-        let status = handshake(&spdy, &CHANNELS).expect_err("not served");
-        assert!(status.message.contains("KUBECTL_REMOTE_COMMAND_WEBSOCKETS"), "{status}");
+        let status = handshake(&spdy, &REMOTE).expect_err("another protocol");
+        assert_eq!(status.message, "Upgrade request required");
+    }
+
+    #[test]
+    fn a_client_may_name_no_protocol() {
+        let mut offered = headers("");
+        offered.remove("sec-websocket-protocol");
+        let (reply, protocol) = handshake(&offered, &REMOTE).expect("a handshake");
+        assert!(!reply.headers().contains_key("sec-websocket-protocol"));
+        assert_eq!((protocol.outcome, protocol.base64), (Outcome::Text, false));
     }
 
     #[test]
     fn only_version_5_closes_halves() {
-        let close = Bytes::from_static(&[255, 0]);
-        assert_eq!(split(&close, CHANNELS[0]), Said::Close(0));
-        assert_eq!(split(&close, CHANNELS[1]), Said::Data(255, Bytes::from_static(&[0])));
+        let close = Message::binary(vec![255, 0]);
+        assert_eq!(REMOTE[0].read(&close), Said::Close(0));
+        assert_eq!(REMOTE[1].read(&close), Said::Data(255, Bytes::from_static(&[0])));
+    }
+
+    #[test]
+    fn base64_is_text_with_a_digit_before_it() {
+        let message = REMOTE[2].message(1, b"hello");
+        assert_eq!(message, Message::text("1aGVsbG8="));
+        assert_eq!(REMOTE[2].read(&message), Said::Data(1, "hello".into()));
+        for text in ["", "1*", "aGVsbG8="] {
+            assert_eq!(REMOTE[2].read(&Message::text(text)), Said::Empty);
+        }
+        assert_eq!(BYTES[1].plain("hello".into()), Message::text("aGVsbG8="));
     }
 
     proptest! {
         #[test]
-        fn messages_split_back(channel in 0u8..=4, bytes: Vec<u8>) {
-            let said = split(&message(channel, &bytes), CHANNELS[0]);
+        fn messages_come_back(protocol in 0..REMOTE.len(), channel in 0u8..=4, bytes: Vec<u8>) {
+            let protocol = REMOTE[protocol];
+            let said = protocol.read(&protocol.message(channel, &bytes));
             prop_assert_eq!(said, Said::Data(channel, Bytes::from(bytes)));
         }
 
         #[test]
-        fn no_message_panics(bytes: Vec<u8>) {
-            let _ = split(&Bytes::from(bytes), CHANNELS[0]);
+        fn no_message_panics(protocol in 0..REMOTE.len(), bytes: Vec<u8>) {
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            let _ = REMOTE[protocol].read(&Message::text(text));
+            let _ = REMOTE[protocol].read(&Message::binary(bytes));
         }
     }
 }

@@ -17,8 +17,9 @@ use tunnel::{End, Input, NodeStreams, Open, OpenError, Output, ServerEnd};
 
 use super::harness::{Cluster, PODS, cluster, pod};
 
-/// Echoes stdin in upper case and exits with 3; logs two lines; forwards to an echo.
-struct Echo;
+/// Echoes stdin in upper case and exits with 3; logs a line; forwards to an
+/// echo, but port 9 where nobody listens.
+pub(super) struct Echo;
 
 impl NodeStreams for Echo {
     fn open(&self, open: Open) -> tunnel::BoxFuture<Result<ServerEnd, OpenError>> {
@@ -31,6 +32,12 @@ impl NodeStreams for Echo {
             });
         }
         tokio::spawn(async move {
+            let connection = matches!(open, Open::PortForward(..) | Open::Connect(..));
+            if matches!(open, Open::PortForward(_, 9)) {
+                let refused = End::Failed("connect: connection refused".into());
+                let _ = node.output.send(Output::End(refused)).await;
+                return;
+            }
             if let Open::Logs(_, options) = open {
                 let _ = node.output.send(Output::Stdout("one\n".into())).await;
                 if options.follow {
@@ -54,13 +61,15 @@ impl NodeStreams for Echo {
                     Input::Close => break,
                 }
             }
-            let _ = node.output.send(Output::End(End::Exited(3))).await;
+            if !connection {
+                let _ = node.output.send(Output::End(End::Exited(3))).await;
+            }
         });
         Box::pin(async { Ok(server) })
     }
 }
 
-async fn listening() -> (Cluster, std::net::SocketAddr) {
+pub(super) async fn listening() -> (Cluster, std::net::SocketAddr) {
     let cluster = cluster();
     cluster.server.parts.nodes.insert("n", Arc::new(Echo));
     cluster.create(PODS, pod("p", "n")).await;
@@ -73,7 +82,6 @@ async fn listening() -> (Cluster, std::net::SocketAddr) {
 
 /// The answer's head and the connection after it.
 async fn ask(address: std::net::SocketAddr, path: &str, protocol: &str) -> (String, TcpStream) {
-    let mut stream = TcpStream::connect(address).await.expect("listening");
     let upgrade = match protocol {
         "" => String::new(),
         protocol => format!(
@@ -81,8 +89,20 @@ async fn ask(address: std::net::SocketAddr, path: &str, protocol: &str) -> (Stri
             STANDARD.encode([7; 16])
         ),
     };
-    let text =
-        format!("GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer admin\r\n{upgrade}\r\n");
+    request(address, "GET", path, &upgrade).await
+}
+
+/// The same with any method and headers.
+pub(super) async fn request(
+    address: std::net::SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &str,
+) -> (String, TcpStream) {
+    let mut stream = TcpStream::connect(address).await.expect("listening");
+    let text = format!(
+        "{method} {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer admin\r\n{headers}\r\n"
+    );
     stream.write_all(text.as_bytes()).await.expect("sent");
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -91,21 +111,27 @@ async fn ask(address: std::net::SocketAddr, path: &str, protocol: &str) -> (Stri
     (String::from_utf8(head).expect("text"), stream)
 }
 
-async fn socket(
+pub(super) async fn socket(
     address: std::net::SocketAddr,
     path: &str,
     protocol: &str,
 ) -> WebSocketStream<TcpStream> {
     let (head, stream) = ask(address, path, protocol).await;
     assert!(head.starts_with("HTTP/1.1 101"), "{head}");
-    assert!(head.to_ascii_lowercase().contains(&format!("sec-websocket-protocol: {protocol}")));
+    assert!(
+        head.to_ascii_lowercase()
+            .contains(&format!("sec-websocket-protocol: {protocol}").to_ascii_lowercase())
+    );
     WebSocketStream::from_raw_socket(stream, Role::Client, None).await
 }
 
 async fn binary(socket: &mut WebSocketStream<TcpStream>) -> Vec<u8> {
     loop {
         match socket.next().await.expect("open").expect("whole") {
+            // One byte is a channel's number: the connection is there.
+            Message::Binary(bytes) if bytes.len() == 1 => {}
             Message::Binary(bytes) => return bytes.to_vec(),
+            Message::Text(text) => return text.as_bytes().to_vec(),
             Message::Close(_) => return Vec::new(),
             _ => {}
         }
@@ -130,6 +156,43 @@ async fn exec_ends_its_input_and_tells_the_exit_code() {
     assert_eq!(status["reason"], "NonZeroExitCode");
     assert_eq!(status["details"]["causes"], json!([{"reason": "ExitCode", "message": "3"}]));
     assert_eq!(binary(&mut socket).await, b"", "closed");
+}
+
+#[tokio::test]
+async fn older_protocols_of_exec() {
+    let (_cluster, address) = listening().await;
+    for (protocol, typed, echoed) in [
+        ("v4.channel.k8s.io", &b"\0hello"[..], &b"\x01HELLO"[..]),
+        ("v4.base64.channel.k8s.io", b"0aGVsbG8=", b"1SEVMTE8="),
+        ("channel.k8s.io", b"\0hello", b"\x01HELLO"),
+        ("base64.channel.k8s.io", b"0aGVsbG8=", b"1SEVMTE8="),
+    ] {
+        let mut socket = socket(address, EXEC, protocol).await;
+        let first = socket.next().await.expect("open").expect("whole");
+        assert_eq!(first.len(), 1, "{protocol} begins with an empty message");
+        let message = match protocol.contains("base64") {
+            true => Message::text(String::from_utf8(typed.to_vec()).expect("text")),
+            false => Message::binary(typed.to_vec()),
+        };
+        socket.send(message).await.expect("open");
+        assert_eq!(binary(&mut socket).await, echoed, "{protocol}");
+        socket.close(None).await.expect("open");
+    }
+}
+
+#[tokio::test]
+async fn logs_over_a_websocket() {
+    let (_cluster, address) = listening().await;
+    let log = "/api/v1/namespaces/default/pods/p/log";
+    for (protocol, text) in
+        [("binary.k8s.io", &b"one\n"[..]), ("base64.binary.k8s.io", b"b25lCg==")]
+    {
+        let mut socket = socket(address, log, protocol).await;
+        let first = socket.next().await.expect("open").expect("whole");
+        assert!(first.is_empty(), "{protocol} begins with an empty message");
+        assert_eq!(binary(&mut socket).await, text, "{protocol}");
+        assert_eq!(binary(&mut socket).await, b"", "{protocol} is closed");
+    }
 }
 
 #[tokio::test]
@@ -158,10 +221,8 @@ async fn what_makes_no_sense_is_refused_before_the_stream() {
         assert_eq!(answer.message(), message, "{path}");
     }
     let forward = "/api/v1/namespaces/default/pods/p/portforward";
-    for protocol in ["v4.channel.k8s.io", "SPDY/3.1+portforward.k8s.io"] {
-        let (head, _) = ask(address, forward, protocol).await;
-        assert!(head.starts_with("HTTP/1.1 400"), "{head}");
-    }
+    let (head, _) = ask(address, forward, "v4.channel.k8s.io").await;
+    assert!(head.starts_with("HTTP/1.1 400"), "ports are missing: {head}");
     let (head, _) = ask(address, EXEC, "chat").await;
     assert!(head.starts_with("HTTP/1.1 400"), "{head}");
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::IpAddr,
     path::PathBuf,
     sync::{Arc, PoisonError, RwLock},
 };
@@ -19,6 +20,8 @@ pub(crate) struct PodFacts {
     pub(crate) netns: Option<PathBuf>,
     pub(crate) host_network: bool,
     pub(crate) is_running: bool,
+    /// Its own addresses, or the node's.
+    pub(crate) ips: Vec<IpAddr>,
 }
 
 #[derive(Debug, Clone)]
@@ -58,6 +61,7 @@ impl Lookup {
             netns: state.ready_sandbox().and_then(|sandbox| sandbox.netns.clone()),
             host_network: pod.spec.host_network,
             is_running: state.ready_sandbox().is_some(),
+            ips: state.pod_ips.clone(),
         };
         self.write().insert(facts.uid.clone(), Arc::new(facts));
     }

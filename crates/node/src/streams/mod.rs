@@ -1,4 +1,5 @@
-//! What a server may ask of this node: logs, exec, attach, port-forward.
+//! What a server may ask of this node: logs, exec, attach, port-forward,
+//! connections.
 
 pub(crate) mod cri;
 mod follow;
@@ -24,7 +25,8 @@ pub(crate) async fn open(deps: Arc<Deps>, open: Open) -> Result<ServerEnd, OpenE
         Open::Logs(target, _)
         | Open::Exec(target, _, _)
         | Open::Attach(target, _)
-        | Open::PortForward(target, _) => target.clone(),
+        | Open::PortForward(target, _)
+        | Open::Connect(target, _) => target.clone(),
     };
     let pod = deps
         .lookup
@@ -42,7 +44,8 @@ pub(crate) async fn open(deps: Arc<Deps>, open: Open) -> Result<ServerEnd, OpenE
             session::exec(deps, running(&pod, &target)?, command, stdio).await
         }
         Open::Attach(_, stdio) => session::attach(deps, running(&pod, &target)?, stdio).await,
-        Open::PortForward(_, port) => forward::open(&pod, port).await,
+        Open::PortForward(_, port) => forward::localhost(&pod, port).await,
+        Open::Connect(_, port) => forward::address(&pod, port).await,
     }
 }
 
