@@ -73,6 +73,25 @@ impl fmt::Display for GroupVersionResource {
     }
 }
 
+/// What sorts the versions of a group by preference: stable ones before beta and
+/// alpha, newer before older, and whatever else follows by name.
+pub fn version_preference(version: &str) -> impl Ord + use<'_> {
+    use std::cmp::Reverse;
+    let numbers = || -> Option<(u8, u32, u32)> {
+        let rest = version.strip_prefix('v')?;
+        let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        let (major, stage) = rest.split_at(end);
+        let major = major.parse().ok()?;
+        let (stage, minor) = match stage {
+            "" => return Some((3, major, 0)),
+            stage => stage.split_at_checked(stage.find(|c: char| c.is_ascii_digit())?)?,
+        };
+        let stage = ["alpha", "beta"].iter().position(|known| *known == stage)?;
+        Some((stage as u8 + 1, major, minor.parse().ok()?))
+    };
+    (Reverse(numbers().unwrap_or_default()), version)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,5 +104,37 @@ mod tests {
         for text in ["", "/v1", "a/b/c", "apps/"] {
             assert_eq!(GroupVersion::parse(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn versions_are_preferred_by_stage_and_age() {
+        let mut versions = [
+            "foo10",
+            "v1",
+            "v10beta3",
+            "v11alpha2",
+            "v3beta1",
+            "v2",
+            "foo1",
+            "v10",
+            "v1beta",
+            "v11beta2",
+        ];
+        versions.sort_by_key(|version| version_preference(version));
+        assert_eq!(
+            versions,
+            [
+                "v10",
+                "v2",
+                "v1",
+                "v11beta2",
+                "v10beta3",
+                "v3beta1",
+                "v11alpha2",
+                "foo1",
+                "foo10",
+                "v1beta"
+            ]
+        );
     }
 }

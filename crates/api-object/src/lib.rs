@@ -16,7 +16,7 @@ pub mod selector;
 pub mod status;
 pub mod time;
 
-pub use gvk::{GroupVersion, GroupVersionKind, GroupVersionResource};
+pub use gvk::{GroupVersion, GroupVersionKind, GroupVersionResource, version_preference};
 pub use meta::{Meta, OwnerReference};
 pub use object::{Object, ParseError};
 pub use quantity::Quantity;

@@ -1,8 +1,13 @@
 //! Every resource that is served, found by path or by kind.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError, RwLock},
+};
 
-use crate::ResourceSpec;
+use api_object::version_preference;
+
+use crate::{ResourceSpec, ShapeRef};
 
 /// The rows, which may change while the server runs (CustomResourceDefinitions).
 /// Readers take an `Arc` of a row and keep it for as long as they need it.
@@ -19,6 +24,8 @@ struct Rows {
     by_path: Vec<usize>,
     /// Numbers in `all`, sorted by kind; the first row of a kind wins.
     by_kind: Vec<usize>,
+    /// The groups that were there from the start, which come first.
+    first_groups: Arc<[String]>,
     /// Rises with each change.
     revision: u64,
 }
@@ -32,19 +39,25 @@ fn kind(spec: &ResourceSpec) -> (&str, &str, &str) {
 }
 
 impl Rows {
-    fn new(all: Vec<Arc<ResourceSpec>>, revision: u64) -> Self {
+    fn new(all: Vec<Arc<ResourceSpec>>, first_groups: Arc<[String]>, revision: u64) -> Self {
         let mut by_path: Vec<usize> = (0..all.len()).collect();
         let mut by_kind = by_path.clone();
         by_path.sort_by(|&a, &b| path(&all[a]).cmp(&path(&all[b])));
         by_kind.sort_by(|&a, &b| kind(&all[a]).cmp(&kind(&all[b])));
-        Self { all, by_path, by_kind, revision }
+        Self { all, by_path, by_kind, first_groups, revision }
     }
 }
 
 impl Catalogue {
     /// A catalogue with these rows, in the order in which discovery shows them.
     pub fn new(rows: Vec<ResourceSpec>) -> Self {
-        let rows = Rows::new(rows.into_iter().map(Arc::new).collect(), 1);
+        let mut first: Vec<String> = Vec::new();
+        for row in &rows {
+            if !first.iter().any(|group| *group == *row.group) {
+                first.push(row.group.to_string());
+            }
+        }
+        let rows = Rows::new(rows.into_iter().map(Arc::new).collect(), first.into(), 1);
         Self { rows: RwLock::new(Arc::new(rows)) }
     }
 
@@ -71,10 +84,41 @@ impl Catalogue {
         (kind(spec) == (group, version, name)).then(|| spec.clone())
     }
 
+    /// The shape of a type that belongs to no row (`meta/v1.Status`), from the
+    /// first row whose schema has it.
+    pub fn shape(&self, name: &str) -> Option<ShapeRef> {
+        self.rows().all.iter().find_map(|row| ShapeRef::find(&row.shape.schema, name))
+    }
+
     /// A number that rises when rows change: what is computed from all rows can
     /// be kept for as long as it stays. Read it before the rows.
     pub fn revision(&self) -> u64 {
         self.rows().revision
+    }
+
+    /// Every group with its versions, as discovery prefers them: groups that were
+    /// there from the start in their order, then the others by name; stable and
+    /// newer versions first.
+    pub fn groups(&self) -> Vec<(String, Vec<String>)> {
+        let rows = self.rows();
+        let mut groups: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        for row in &rows.all {
+            let versions = groups.entry(&row.group).or_default();
+            if !versions.iter().any(|version| *version == *row.version) {
+                versions.push(row.version.to_string());
+            }
+        }
+        let place = |group: &str| rows.first_groups.iter().position(|first| first == group);
+        let mut groups: Vec<(String, Vec<String>)> = groups
+            .into_iter()
+            .map(|(group, mut versions)| {
+                versions.sort_by(|a, b| version_preference(a).cmp(&version_preference(b)));
+                (group.to_owned(), versions)
+            })
+            .collect();
+        // Stable: what has no place stays sorted by name.
+        groups.sort_by_key(|(group, _)| place(group).unwrap_or(usize::MAX));
+        groups
     }
 
     /// All rows in the order of discovery.
@@ -90,7 +134,7 @@ impl Catalogue {
             Some(row) => *row = Arc::new(spec),
             None => all.push(Arc::new(spec)),
         }
-        *guard = Arc::new(Rows::new(all, guard.revision + 1));
+        *guard = Arc::new(Rows::new(all, guard.first_groups.clone(), guard.revision + 1));
     }
 
     /// Takes a row away; whether there was one.
@@ -100,7 +144,7 @@ impl Catalogue {
         let before = all.len();
         all.retain(|row| path(row) != (group, version, plural));
         let removed = all.len() < before;
-        *guard = Arc::new(Rows::new(all, guard.revision + 1));
+        *guard = Arc::new(Rows::new(all, guard.first_groups.clone(), guard.revision + 1));
         removed
     }
 }
@@ -108,7 +152,27 @@ impl Catalogue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Generation, Hooks, Schema, ShapeRef};
+    use crate::{Generation, Hooks, Schema};
+
+    fn row_of(group: &'static str, version: &'static str) -> ResourceSpec {
+        ResourceSpec { group: group.into(), version: version.into(), ..row("a") }
+    }
+
+    #[test]
+    fn groups_of_the_start_come_first() {
+        let catalogue = Catalogue::new(vec![row_of("", "v1"), row_of("apps", "v1")]);
+        for (group, version) in
+            [("b.io", "v1"), ("b.io", "v1beta1"), ("b.io", "v2"), ("a.io", "v1")]
+        {
+            catalogue.insert(row_of(group, version));
+        }
+        let groups: Vec<String> = catalogue
+            .groups()
+            .into_iter()
+            .map(|(group, versions)| format!("{group} {}", versions.join(",")))
+            .collect();
+        assert_eq!(groups, [" v1", "apps v1", "a.io v1", "b.io v2,v1,v1beta1"]);
+    }
 
     fn row(plural: &'static str) -> ResourceSpec {
         let schema = Arc::new(Schema::parse("x.A\n a 1 string".into()).expect("valid"));

@@ -16,12 +16,12 @@ use crate::{
     body::RequestBody,
     counts::Label,
     impersonate,
-    negotiate::{self, Accept, Offer},
+    negotiate::{self, Accept, Format, Offer},
     objects,
     path::{self, ResourcePath, Target},
     respond::{self, Reply},
     server::Caller,
-    stream,
+    stream, view,
 };
 
 /// Upstream's `--request-timeout`, for all that is no watch and no stream.
@@ -68,7 +68,7 @@ impl ApiServer {
         let query = path::parse_query(head.uri.query().unwrap_or_default());
         let Some(target) = Target::parse(head.uri.path()) else {
             let status = Status::bad_request("the path's escapes are no UTF-8");
-            return respond::failure(Accept::default(), &status);
+            return respond::failure(&status, Accept::default(), None);
         };
         let watch = path::flag(&query, "watch");
         let spec = match &target {
@@ -103,7 +103,11 @@ impl ApiServer {
         });
         let reply = reply.unwrap_or_else(|status| {
             let accept = negotiate::accept(&request_headers, Offer::Plain).unwrap_or_default();
-            respond::failure(accept, &status)
+            let shape = match accept.format {
+                Format::Protobuf => self.parts.catalogue.shape(view::STATUS),
+                Format::Json | Format::Yaml => None,
+            };
+            respond::failure(&status, accept, shape)
         });
         let reply = match near {
             true => reply,

@@ -1,41 +1,123 @@
-//! What is served, told to clients: computed from the catalogue alone.
+//! What is served, told to clients: computed from the catalogue alone, and kept
+//! for as long as the catalogue stays.
 
-use api_schema::{Catalogue, ResourceSpec};
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+};
+
+use api_schema::{Catalogue, ResourceSpec, Subresource};
+use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-/// Versions of a group in order of preference, groups in the catalogue's order.
-fn groups(catalogue: &Catalogue) -> Vec<(String, Vec<String>)> {
-    let mut groups: Vec<(String, Vec<String>)> = Vec::new();
-    for spec in catalogue.all() {
-        match groups.iter_mut().find(|(name, _)| *name == *spec.group) {
-            Some((_, versions)) if versions.iter().any(|known| *known == *spec.version) => {}
-            Some((_, versions)) => versions.push(spec.version.to_string()),
-            None => groups.push((spec.group.to_string(), vec![spec.version.to_string()])),
+/// One of the documents. Each has a shape of its own for protobuf.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Document {
+    /// `/api`: the versions of the core group.
+    CoreVersions,
+    /// `/apis`: every group but core.
+    Groups,
+    /// `/apis/{group}`.
+    Group(String),
+    /// `/api/v1` and `/apis/{group}/{version}`.
+    Resources { group: String, version: String },
+    /// Everything below `/api` or `/apis` in one (KEP-3352).
+    Aggregated { core: bool, version: &'static str },
+}
+
+/// Documents that were asked for since the catalogue changed.
+#[derive(Default)]
+pub(crate) struct Documents(Mutex<Kept>);
+
+#[derive(Default)]
+struct Kept {
+    revision: u64,
+    documents: BTreeMap<Document, Bytes>,
+}
+
+impl Documents {
+    /// A document as JSON; `None` where nothing of the kind is served. `address`
+    /// is what clients are told to use for this server.
+    pub(crate) fn get(
+        &self,
+        catalogue: &Catalogue,
+        address: &str,
+        document: Document,
+    ) -> Option<Bytes> {
+        let revision = catalogue.revision();
+        // Entries are replaced as a whole, so a poisoned lock holds good ones.
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.revision != revision {
+            *kept = Kept { revision, documents: BTreeMap::new() };
+        }
+        if let Some(bytes) = kept.documents.get(&document) {
+            return Some(bytes.clone());
+        }
+        let bytes = Bytes::from(document.compute(catalogue, address)?.to_string());
+        kept.documents.insert(document, bytes.clone());
+        Some(bytes)
+    }
+}
+
+impl Document {
+    /// The name of its shape.
+    pub(crate) fn shape(&self) -> &'static str {
+        match self {
+            Self::CoreVersions => "meta/v1.APIVersions",
+            Self::Groups => "meta/v1.APIGroupList",
+            Self::Group(_) => "meta/v1.APIGroup",
+            Self::Resources { .. } => "meta/v1.APIResourceList",
+            Self::Aggregated { .. } => "apidiscovery/v2.APIGroupDiscoveryList",
         }
     }
-    groups
+
+    fn compute(&self, catalogue: &Catalogue, address: &str) -> Option<Value> {
+        let groups = catalogue.groups();
+        match self {
+            Self::CoreVersions => {
+                let versions = groups.into_iter().find(|(group, _)| group.is_empty())?.1;
+                let by_client = json!([{"clientCIDR": "0.0.0.0/0", "serverAddress": address}]);
+                Some(json!({
+                    "kind": "APIVersions", "versions": versions,
+                    "serverAddressByClientCIDRs": by_client,
+                }))
+            }
+            Self::Groups => {
+                let groups: Vec<Value> = groups
+                    .iter()
+                    .filter(|(name, _)| !name.is_empty())
+                    .map(|(name, versions)| group(name, versions))
+                    .collect();
+                Some(json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}))
+            }
+            Self::Group(name) => {
+                let (_, versions) =
+                    groups.iter().find(|(known, _)| !name.is_empty() && known == name)?;
+                let mut group = group(name, versions);
+                group["kind"] = "APIGroup".into();
+                group["apiVersion"] = "v1".into();
+                Some(group)
+            }
+            Self::Resources { group, version } => resources(catalogue, group, version),
+            Self::Aggregated { core, version } => {
+                let items: Vec<Value> = groups
+                    .iter()
+                    .filter(|(name, _)| name.is_empty() == *core)
+                    .map(|(name, versions)| aggregated_group(catalogue, name, versions))
+                    .collect();
+                Some(json!({
+                    "kind": "APIGroupDiscoveryList",
+                    "apiVersion": format!("apidiscovery.k8s.io/{version}"),
+                    "metadata": {},
+                    "items": items,
+                }))
+            }
+        }
+    }
 }
 
-fn bytes(value: &Value) -> Bytes {
-    value.to_string().into()
-}
-
-/// `/api`: the versions of the core group.
-pub(crate) fn core_versions(catalogue: &Catalogue, address: &str) -> Bytes {
-    let versions = groups(catalogue)
-        .into_iter()
-        .find(|(group, _)| group.is_empty())
-        .map(|(_, versions)| versions)
-        .unwrap_or_default();
-    bytes(&json!({
-        "kind": "APIVersions",
-        "versions": versions,
-        "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": address}],
-    }))
-}
-
-fn api_group(name: &str, versions: &[String]) -> Value {
+fn group(name: &str, versions: &[String]) -> Value {
     let version =
         |version: &String| json!({"groupVersion": format!("{name}/{version}"), "version": version});
     json!({
@@ -45,33 +127,29 @@ fn api_group(name: &str, versions: &[String]) -> Value {
     })
 }
 
-/// `/apis`: every group but core.
-pub(crate) fn group_list(catalogue: &Catalogue) -> Bytes {
-    let groups: Vec<Value> = groups(catalogue)
-        .iter()
-        .filter(|(name, _)| !name.is_empty())
-        .map(|(name, versions)| api_group(name, versions))
+/// The rows of one version by name, each with its subresources by name.
+fn rows(
+    catalogue: &Catalogue,
+    group: &str,
+    version: &str,
+) -> Vec<(std::sync::Arc<ResourceSpec>, Vec<Subresource>)> {
+    let mut rows: Vec<_> = catalogue
+        .all()
+        .into_iter()
+        .filter(|spec| spec.group == *group && spec.version == *version)
+        .map(|spec| {
+            let mut subresources = spec.subresources.clone();
+            subresources.sort_by(|a, b| a.name.cmp(&b.name));
+            (spec, subresources)
+        })
         .collect();
-    bytes(&json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}))
+    rows.sort_by(|(a, _), (b, _)| a.plural.cmp(&b.plural));
+    rows
 }
 
-/// `/apis/{group}`.
-pub(crate) fn group(catalogue: &Catalogue, name: &str) -> Option<Bytes> {
-    let groups = groups(catalogue);
-    let (_, versions) = groups.iter().find(|(known, _)| !name.is_empty() && known == name)?;
-    let mut group = api_group(name, versions);
-    group["kind"] = "APIGroup".into();
-    group["apiVersion"] = "v1".into();
-    Some(bytes(&group))
-}
-
-/// `/api/v1` and `/apis/{group}/{version}`.
-pub(crate) fn resources(catalogue: &Catalogue, group: &str, version: &str) -> Option<Bytes> {
-    let mut rows: Vec<Value> = Vec::new();
-    for spec in catalogue.all() {
-        if (&*spec.group, &*spec.version) != (group, version) {
-            continue;
-        }
+fn resources(catalogue: &Catalogue, group: &str, version: &str) -> Option<Value> {
+    let mut all: Vec<Value> = Vec::new();
+    for (spec, subresources) in rows(catalogue, group, version) {
         let mut row = json!({
             "name": spec.plural, "singularName": spec.singular, "namespaced": spec.namespaced,
             "kind": spec.kind, "verbs": spec.verbs,
@@ -82,8 +160,11 @@ pub(crate) fn resources(catalogue: &Catalogue, group: &str, version: &str) -> Op
         if !spec.categories.is_empty() {
             row["categories"] = json!(spec.categories);
         }
-        rows.push(row);
-        for sub in &spec.subresources {
+        if spec.stored {
+            row["storageVersionHash"] = storage_version_hash(&spec).into();
+        }
+        all.push(row);
+        for sub in &subresources {
             let mut row = json!({
                 "name": format!("{}/{}", spec.plural, sub.name), "singularName": "",
                 "namespaced": spec.namespaced, "kind": sub.kind.kind, "verbs": sub.verbs,
@@ -92,55 +173,50 @@ pub(crate) fn resources(catalogue: &Catalogue, group: &str, version: &str) -> Op
                 row["group"] = sub.kind.group.as_str().into();
                 row["version"] = sub.kind.version.as_str().into();
             }
-            rows.push(row);
+            all.push(row);
         }
     }
-    if rows.is_empty() {
+    if all.is_empty() {
         return None;
     }
     let group_version =
         if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
-    Some(bytes(&json!({
+    Some(json!({
         "kind": "APIResourceList", "apiVersion": "v1",
-        "groupVersion": group_version, "resources": rows,
-    })))
-}
-
-/// Aggregated discovery (KEP-3352): everything below `/api` or `/apis` in one
-/// document.
-pub(crate) fn aggregated(catalogue: &Catalogue, core: bool, api_version: &str) -> Bytes {
-    let all = catalogue.all();
-    let items: Vec<Value> = groups(catalogue)
-        .iter()
-        .filter(|(name, _)| name.is_empty() == core)
-        .map(|(name, versions)| {
-            let versions: Vec<Value> = versions
-                .iter()
-                .map(|version| {
-                    let resources: Vec<Value> = all
-                        .iter()
-                        .filter(|spec| *spec.group == **name && *spec.version == **version)
-                        .map(|spec| aggregated_resource(spec))
-                        .collect();
-                    json!({"version": version, "resources": resources, "freshness": "Current"})
-                })
-                .collect();
-            let mut metadata = json!({"creationTimestamp": null});
-            if !name.is_empty() {
-                metadata["name"] = name.as_str().into();
-            }
-            json!({"metadata": metadata, "versions": versions})
-        })
-        .collect();
-    bytes(&json!({
-        "kind": "APIGroupDiscoveryList",
-        "apiVersion": format!("apidiscovery.k8s.io/{api_version}"),
-        "metadata": {},
-        "items": items,
+        "groupVersion": group_version, "resources": all,
     }))
 }
 
-fn aggregated_resource(spec: &ResourceSpec) -> Value {
+/// Tells in which form objects are kept, without saying which: clients compare it.
+fn storage_version_hash(spec: &ResourceSpec) -> String {
+    let (group, version) = match &spec.stored_as {
+        Some(stored) => (stored.group, stored.version),
+        None => (&*spec.group, &*spec.version),
+    };
+    let form = format!("{group}/{version}/{}", spec.kind);
+    let digest = ring::digest::digest(&ring::digest::SHA256, form.as_bytes());
+    STANDARD.encode(&digest.as_ref()[..8])
+}
+
+fn aggregated_group(catalogue: &Catalogue, name: &str, versions: &[String]) -> Value {
+    let versions: Vec<Value> = versions
+        .iter()
+        .map(|version| {
+            let resources: Vec<Value> = rows(catalogue, name, version)
+                .iter()
+                .map(|(spec, subresources)| aggregated_resource(spec, subresources))
+                .collect();
+            json!({"version": version, "resources": resources, "freshness": "Current"})
+        })
+        .collect();
+    let metadata = match name {
+        "" => json!({}),
+        name => json!({"name": name}),
+    };
+    json!({"metadata": metadata, "versions": versions})
+}
+
+fn aggregated_resource(spec: &ResourceSpec, subresources: &[Subresource]) -> Value {
     let kind = |group: &str, version: &str, kind: &str| json!({"group": group, "version": version, "kind": kind});
     let mut row = json!({
         "resource": spec.plural,
@@ -155,9 +231,8 @@ fn aggregated_resource(spec: &ResourceSpec) -> Value {
     if !spec.categories.is_empty() {
         row["categories"] = json!(spec.categories);
     }
-    if !spec.subresources.is_empty() {
-        let subresources: Vec<Value> = spec
-            .subresources
+    if !subresources.is_empty() {
+        let subresources: Vec<Value> = subresources
             .iter()
             .map(|sub| {
                 json!({
@@ -170,4 +245,26 @@ fn aggregated_resource(spec: &ResourceSpec) -> Value {
         row["subresources"] = subresources.into();
     }
     row
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Hashes that a stock server has been seen to tell.
+    #[test]
+    fn storage_versions_have_upstreams_hashes() {
+        let catalogue = api_kinds::catalogue();
+        for (group, version, plural, hash) in [
+            ("", "v1", "pods", "xPOwRZ+Yhw8="),
+            ("", "v1", "configmaps", "qFsyl6wFWjQ="),
+            ("", "v1", "events", "r2yiGXH7wu8="),
+            ("events.k8s.io", "v1", "events", "r2yiGXH7wu8="),
+            ("apps", "v1", "deployments", "8aSe+NMegvE="),
+            ("apps", "v1", "replicasets", "P1RzHs8/mWQ="),
+        ] {
+            let spec = catalogue.find(group, version, plural).expect("served");
+            assert_eq!(storage_version_hash(&spec), hash, "{group}/{version} {plural}");
+        }
+    }
 }

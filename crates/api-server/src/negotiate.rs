@@ -11,6 +11,8 @@ pub(crate) enum Format {
     Json,
     /// `application/yaml`.
     Yaml,
+    /// `application/vnd.kubernetes.protobuf`.
+    Protobuf,
 }
 
 /// Which view of an object is asked for (`as=`).
@@ -21,8 +23,10 @@ pub(crate) enum View {
     Whole,
     /// `meta.k8s.io/v1` `Table`.
     Table,
-    /// Metadata only, as `PartialObjectMetadata` or its list.
+    /// `PartialObjectMetadata`.
     Metadata,
+    /// `PartialObjectMetadataList`.
+    MetadataList,
     /// `apidiscovery.k8s.io` `APIGroupDiscoveryList`, `v2` or `v2beta1`.
     Discovery(&'static str),
 }
@@ -34,75 +38,133 @@ pub(crate) struct Accept {
     pub(crate) format: Format,
     /// What to write.
     pub(crate) view: View,
+    /// `pretty=1` among the parameters.
+    pub(crate) pretty: bool,
 }
 
 /// What the API can write at a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Offer {
     /// Objects, tables and metadata.
-    Objects,
-    /// JSON and YAML only.
+    Objects {
+        /// Whole objects too have a protobuf form; metadata always has.
+        protobuf: bool,
+    },
+    /// The same, one event after the other.
+    Watch {
+        /// As for objects.
+        protobuf: bool,
+    },
+    /// No other view of it.
     Plain,
     /// Plain, or aggregated discovery.
     Discovery,
 }
 
-/// Picks the first thing in the client's list that can be given. Clients send
-/// lists in order of preference; `q` is not looked at, as upstream.
+/// Picks the first thing in the client's list that can be given, in the order of
+/// `q`, wildcards last.
 ///
 /// # Errors
 /// 406 where nothing fits.
 pub(crate) fn accept(headers: &HeaderMap, offer: Offer) -> Result<Accept, Status> {
-    let mut values = headers.get_all(header::ACCEPT).iter().peekable();
-    if values.peek().is_none() {
-        return Ok(Accept::default());
-    }
+    let values = headers.get_all(header::ACCEPT).iter();
     let text = values.filter_map(|value| value.to_str().ok()).collect::<Vec<_>>().join(",");
     if text.trim().is_empty() {
         return Ok(Accept::default());
     }
-    text.split(',').find_map(|clause| clause_fits(clause, offer)).ok_or_else(|| {
+    let mut clauses: Vec<Clause<'_>> = text.split(',').map(Clause::parse).collect();
+    clauses.sort_by(|a, b| b.quality.total_cmp(&a.quality).then(a.wild.cmp(&b.wild)));
+    clauses.iter().find_map(|clause| clause.fits(offer)).ok_or_else(|| {
+        let supported = match offer {
+            Offer::Watch { .. } => {
+                "application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch"
+            }
+            _ => SUPPORTED,
+        };
         Status::failure(
             Reason::NotAcceptable,
-            "only the following media types are accepted: application/json, application/yaml",
+            format!("only the following media types are accepted: {supported}"),
         )
     })
 }
 
-fn clause_fits(clause: &str, offer: Offer) -> Option<Accept> {
-    let mut parts = clause.split(';').map(str::trim);
-    let format = match parts.next()?.to_ascii_lowercase().as_str() {
-        "application/json" | "application/*" | "*/*" => Format::Json,
-        "application/yaml" => Format::Yaml,
-        _ => return None,
-    };
-    let (mut kind, mut group, mut version) = ("", "", "");
-    for (key, value) in parts.filter_map(|part| part.split_once('=')) {
-        match key.trim() {
-            "as" => kind = value.trim(),
-            "g" => group = value.trim(),
-            "v" => version = value.trim(),
-            _ => {}
+const SUPPORTED: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
+
+/// One of the client's wishes.
+#[derive(Default)]
+struct Clause<'a> {
+    media_type: String,
+    /// How many parts of the media type are `*`.
+    wild: usize,
+    quality: f32,
+    kind: &'a str,
+    group: &'a str,
+    version: &'a str,
+    stream: &'a str,
+    pretty: bool,
+}
+
+impl<'a> Clause<'a> {
+    fn parse(text: &'a str) -> Self {
+        let mut parts = text.split(';').map(str::trim);
+        let media_type = parts.next().unwrap_or_default().to_ascii_lowercase();
+        let wild = media_type.split('/').filter(|part| *part == "*").count();
+        let mut clause = Self { media_type, wild, quality: 1.0, ..Self::default() };
+        for (key, value) in parts.filter_map(|part| part.split_once('=')) {
+            let value = value.trim();
+            match key.trim() {
+                "q" => clause.quality = value.parse().unwrap_or(1.0),
+                "as" => clause.kind = value,
+                "g" => clause.group = value,
+                "v" => clause.version = value,
+                "stream" => clause.stream = value,
+                "pretty" => clause.pretty = value == "1",
+                _ => {}
+            }
         }
+        clause
     }
-    let view = match (kind, group, version, offer) {
-        ("", ..) => View::Whole,
-        ("Table", "meta.k8s.io", "v1", Offer::Objects) => View::Table,
-        (
-            "PartialObjectMetadata" | "PartialObjectMetadataList",
-            "meta.k8s.io",
-            "v1",
-            Offer::Objects,
-        ) => View::Metadata,
-        ("APIGroupDiscoveryList", "apidiscovery.k8s.io", "v2", Offer::Discovery) => {
-            View::Discovery("v2")
+
+    fn fits(&self, offer: Offer) -> Option<Accept> {
+        let view = self.view(offer)?;
+        let metadata = matches!(view, View::Metadata | View::MetadataList);
+        let format = match self.media_type.as_str() {
+            "application/json" | "application/*" | "*/*" => Format::Json,
+            // YAML has no form for one event after the other, a table none in protobuf.
+            "application/yaml" if !matches!(offer, Offer::Watch { .. }) => Format::Yaml,
+            "application/vnd.kubernetes.protobuf" if view != View::Table => match offer {
+                Offer::Objects { protobuf: false } | Offer::Watch { protobuf: false }
+                    if !metadata =>
+                {
+                    return None;
+                }
+                _ => Format::Protobuf,
+            },
+            _ => return None,
+        };
+        match (self.stream, offer) {
+            ("", _) | ("watch", Offer::Watch { .. }) => {}
+            _ => return None,
         }
-        ("APIGroupDiscoveryList", "apidiscovery.k8s.io", "v2beta1", Offer::Discovery) => {
-            View::Discovery("v2beta1")
-        }
-        _ => return None,
-    };
-    Some(Accept { format, view })
+        Some(Accept { format, view, pretty: self.pretty })
+    }
+
+    fn view(&self, offer: Offer) -> Option<View> {
+        let objects = matches!(offer, Offer::Objects { .. } | Offer::Watch { .. });
+        let view = match (self.kind, self.group, self.version) {
+            ("", ..) => View::Whole,
+            ("Table", "meta.k8s.io", "v1") if objects => View::Table,
+            ("PartialObjectMetadata", "meta.k8s.io", "v1") if objects => View::Metadata,
+            ("PartialObjectMetadataList", "meta.k8s.io", "v1") if objects => View::MetadataList,
+            ("APIGroupDiscoveryList", "apidiscovery.k8s.io", version)
+                if offer == Offer::Discovery =>
+            {
+                View::Discovery(["v2", "v2beta1"].iter().find(|known| **known == version)?)
+            }
+            _ => return None,
+        };
+        Some(view)
+    }
 }
 
 /// The media type of a request's body, without parameters, in lower case;
@@ -120,24 +182,29 @@ pub(crate) enum Written {
     Json,
     /// `application/yaml`.
     Yaml,
-    /// `application/vnd.kubernetes.protobuf`; read, but not written.
+    /// `application/vnd.kubernetes.protobuf`.
     Protobuf,
 }
 
 /// How an object in a request's body is written; JSON where nothing is said.
+/// `protobuf` says whether the kind has that form.
 ///
 /// # Errors
 /// 415 for media types that are not read.
-pub(crate) fn body_format(headers: &HeaderMap) -> Result<Written, Status> {
-    match content_type(headers).as_str() {
-        "" | "application/json" | "*/*" => Ok(Written::Json),
-        "application/yaml" => Ok(Written::Yaml),
-        "application/vnd.kubernetes.protobuf" => Ok(Written::Protobuf),
-        _ => Err(Status::failure(
-            Reason::UnsupportedMediaType,
-            "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml, application/vnd.kubernetes.protobuf",
-        )),
-    }
+pub(crate) fn body_format(headers: &HeaderMap, protobuf: bool) -> Result<Written, Status> {
+    let supported = match content_type(headers).as_str() {
+        "" | "application/json" | "*/*" => return Ok(Written::Json),
+        "application/yaml" => return Ok(Written::Yaml),
+        "application/vnd.kubernetes.protobuf" if protobuf => return Ok(Written::Protobuf),
+        _ if protobuf => SUPPORTED,
+        _ => "application/json, application/yaml",
+    };
+    Err(Status::failure(
+        Reason::UnsupportedMediaType,
+        format!(
+            "the body of the request was in an unknown format - accepted media types include: {supported}"
+        ),
+    ))
 }
 
 #[cfg(test)]
@@ -146,37 +213,93 @@ mod tests {
 
     use super::*;
 
-    fn asked(text: &str, offer: Offer) -> Option<Accept> {
+    const OBJECTS: Offer = Offer::Objects { protobuf: true };
+    const CUSTOM: Offer = Offer::Objects { protobuf: false };
+    const WATCH: Offer = Offer::Watch { protobuf: true };
+
+    fn asked(text: &str, offer: Offer) -> Option<(Format, View)> {
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, text.parse().expect("a header value"));
-        accept(&headers, offer).ok()
+        accept(&headers, offer).ok().map(|accept| (accept.format, accept.view))
     }
 
     #[test]
     fn the_first_that_fits_is_taken() {
-        let table = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
-        let json = |view| Some(Accept { format: Format::Json, view });
-        assert_eq!(asked(table, Offer::Objects), json(View::Table));
-        assert_eq!(asked(table, Offer::Plain), json(View::Whole));
+        use Format::{Json, Protobuf, Yaml};
+        let kubectl = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
+        let metadata = "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
+        let table = "application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io";
+        let both = "application/vnd.kubernetes.protobuf,application/json";
+        let protobuf = "application/vnd.kubernetes.protobuf";
+        let discovery = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json";
+        let browser = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8";
+        for (text, offer, taken) in [
+            (kubectl, OBJECTS, Some((Json, View::Table))),
+            (kubectl, WATCH, Some((Json, View::Table))),
+            (kubectl, Offer::Plain, Some((Json, View::Whole))),
+            (both, OBJECTS, Some((Protobuf, View::Whole))),
+            (both, CUSTOM, Some((Json, View::Whole))),
+            (protobuf, CUSTOM, None),
+            (protobuf, Offer::Plain, Some((Protobuf, View::Whole))),
+            (metadata, OBJECTS, Some((Protobuf, View::MetadataList))),
+            (metadata, CUSTOM, Some((Protobuf, View::MetadataList))),
+            (table, OBJECTS, None),
+            (&format!("{table},{kubectl}"), OBJECTS, Some((Json, View::Table))),
+            ("application/yaml", OBJECTS, Some((Yaml, View::Whole))),
+            ("application/yaml", WATCH, None),
+            ("application/json;stream=watch", WATCH, Some((Json, View::Whole))),
+            ("application/json;stream=watch", OBJECTS, None),
+            (
+                "application/vnd.kubernetes.protobuf;stream=watch",
+                WATCH,
+                Some((Protobuf, View::Whole)),
+            ),
+            (discovery, Offer::Discovery, Some((Json, View::Discovery("v2")))),
+            (discovery, Offer::Plain, Some((Json, View::Whole))),
+            (
+                "application/json;as=APIGroupDiscoveryList;v=v3;g=apidiscovery.k8s.io",
+                Offer::Discovery,
+                None,
+            ),
+            ("application/json;as=Table;v=v1beta1;g=meta.k8s.io", OBJECTS, None),
+            (browser, OBJECTS, Some((Json, View::Whole))),
+            ("application/json;q=0.5, application/yaml", OBJECTS, Some((Yaml, View::Whole))),
+            ("*/*, application/yaml", OBJECTS, Some((Yaml, View::Whole))),
+            ("application/JSON; charset=utf-8", OBJECTS, Some((Json, View::Whole))),
+            ("text/html", OBJECTS, None),
+            (" ", OBJECTS, Some((Json, View::Whole))),
+        ] {
+            assert_eq!(asked(text, offer), taken, "{text} of {offer:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_read_or_written_is_told() {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ACCEPT, "text/plain".parse().expect("a header value"));
+        headers.insert(header::CONTENT_TYPE, "text/plain".parse().expect("a header value"));
         assert_eq!(
-            asked("application/vnd.kubernetes.protobuf,application/json", Offer::Objects),
-            json(View::Whole)
+            accept(&headers, OBJECTS).expect_err("no text").message,
+            "only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf"
         );
         assert_eq!(
-            asked("application/yaml", Offer::Objects),
-            Some(Accept { format: Format::Yaml, view: View::Whole })
+            accept(&headers, WATCH).expect_err("no text").message,
+            "only the following media types are accepted: application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch"
         );
-        let discovery =
-            "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json";
-        assert_eq!(asked(discovery, Offer::Discovery), json(View::Discovery("v2")));
-        assert_eq!(asked("application/vnd.kubernetes.protobuf", Offer::Objects), None);
-        assert_eq!(asked("text/html,*/*;q=0.8", Offer::Objects), json(View::Whole));
+        let status = body_format(&headers, true).expect_err("no text");
+        assert_eq!(
+            (status.code, status.message.as_str()),
+            (
+                415,
+                "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml, application/vnd.kubernetes.protobuf"
+            )
+        );
     }
 
     proptest! {
         #[test]
         fn no_header_panics(text in "[ -~]{0,60}") {
-            let _ = asked(&text, Offer::Objects);
+            let _ = asked(&text, OBJECTS);
         }
     }
 }

@@ -16,10 +16,10 @@ use crate::{
     body::{Body, RequestBody},
     chain::{Asked, method_not_allowed},
     counts::Label,
-    negotiate::{self, Accept, Offer, Written as Format},
+    negotiate::{self, Written as Format},
     path::ResourcePath,
     respond::{self, Reply},
-    view::{IncludeObject, Shown},
+    view::{Shown, body_shape},
 };
 
 /// Watches end after half an hour to an hour where the client does not say;
@@ -55,7 +55,8 @@ pub(crate) async fn serve(
     if !spec.namespaced && !path.namespace.is_empty() {
         return Ok(respond::no_such_path());
     }
-    let accept = negotiate::accept(&asked.head.headers, Offer::Objects)?;
+    let sub = spec.subresource(&path.subresource);
+    let shown = Shown::new(server, &spec, sub, verb, &asked)?;
     let request = Request {
         spec: spec.clone(),
         namespace: path.namespace.clone(),
@@ -63,41 +64,34 @@ pub(crate) async fn serve(
         subresource: path.subresource.clone(),
         user: asked.user.clone(),
     };
-    let shown = Shown {
-        spec: &spec,
-        view: accept.view,
-        include: IncludeObject::parse(asked.parameter("includeObject"))?,
-        now: server.now(),
-    };
     let registry = &server.parts.registry;
     match verb {
         "get" => {
             let bytes = registry.get(&request, asked.parameter("resourceVersion")).await?;
-            let bytes = if request.subresource.is_empty() { shown.object(bytes)? } else { bytes };
-            Ok(respond::object(accept, asked.pretty(), 200, bytes))
+            shown.reply(200, bytes, server.now())
         }
         "list" => {
             let listed = registry.list(&request, &ListOptions::from_pairs(&asked.query)?).await?;
-            Ok(respond::list(accept, asked.pretty(), shown.list(listed)?))
+            shown.list(listed, server.now())
         }
         "watch" => {
             let mut options = ListOptions::from_pairs(&asked.query)?;
             options.watch = true;
             let timeout = Duration::from_secs(WATCH_SECONDS_MIN + spread(server));
             let watch = registry.watch(&request, &options, timeout).await?;
-            Ok(watching(server, watch, spec.clone(), accept, shown.include, label))
+            Ok(watching(server, watch, shown, label))
         }
         "create" => {
             let options = WriteOptions::from_pairs("CreateOptions", &asked.query)?;
             let (body, warnings) = sent(&mut asked, &request).await?;
             let written = registry.create(&request, body, options).await?;
-            written_reply(&asked, accept, &shown, written, warnings)
+            written_reply(server, &shown, written, warnings)
         }
         "update" => {
             let options = WriteOptions::from_pairs("UpdateOptions", &asked.query)?;
             let (body, warnings) = sent(&mut asked, &request).await?;
             let written = registry.update(&request, body, options).await?;
-            written_reply(&asked, accept, &shown, written, warnings)
+            written_reply(server, &shown, written, warnings)
         }
         "patch" => {
             let options = WriteOptions::from_pairs("PatchOptions", &asked.query)?;
@@ -105,23 +99,22 @@ pub(crate) async fn serve(
             let bytes = read(&mut asked).await?;
             let patch = Patch::parse(&media_type, &bytes)?;
             let written = registry.patch(&request, patch, options).await?;
-            written_reply(&asked, accept, &shown, written, Vec::new())
+            written_reply(server, &shown, written, Vec::new())
         }
         "delete" => {
-            let options = delete_options(&mut asked, &spec).await?;
+            let options = delete_options(server, &mut asked).await?;
             let deleted = registry.delete(&request, &options).await?;
             let accepted = !deleted.gone && options.orphan_dependents == Some(false);
             let code = if accepted { 202 } else { 200 };
-            let bytes = if deleted.gone { deleted.bytes } else { shown.object(deleted.bytes)? };
-            let mut reply = respond::object(accept, asked.pretty(), code, bytes);
+            let mut reply = shown.reply(code, deleted.bytes, server.now())?;
             respond::warn(reply.headers_mut(), &deleted.warnings);
             Ok(reply)
         }
         "deletecollection" => {
             let list = ListOptions::from_pairs(&asked.query)?;
-            let options = delete_options(&mut asked, &spec).await?;
+            let options = delete_options(server, &mut asked).await?;
             let listed = registry.delete_collection(&request, &list, &options).await?;
-            Ok(respond::list(accept, asked.pretty(), shown.list(listed)?))
+            shown.list(listed, server.now())
         }
         _ => Err(method_not_allowed()),
     }
@@ -140,16 +133,13 @@ async fn read(asked: &mut Asked) -> Result<Bytes, Status> {
 
 /// The object in the request's body, and what is odd about how it is written.
 async fn sent(asked: &mut Asked, request: &Request) -> Result<(Sent, Vec<String>), Status> {
-    let format = negotiate::body_format(&asked.head.headers)?;
+    let shape = body_shape(&request.spec, request.spec.subresource(&request.subresource));
+    let format = negotiate::body_format(&asked.head.headers, shape.has_protobuf())?;
     let bytes = read(asked).await?;
     let body = match format {
         Format::Json => Sent::Json(bytes),
         Format::Yaml => Sent::Tree(yaml(&bytes)?),
-        Format::Protobuf => {
-            let sub = request.spec.subresource(&request.subresource);
-            let shape = sub.and_then(|sub| sub.shape.as_ref()).unwrap_or(&request.spec.shape);
-            Sent::Tree(protobuf(shape, &bytes)?)
-        }
+        Format::Protobuf => Sent::Tree(protobuf(shape, &bytes)?),
     };
     Ok((body, Vec::new()))
 }
@@ -163,15 +153,15 @@ fn yaml(bytes: &[u8]) -> Result<Value, Status> {
         .map_err(|error| Status::bad_request(format!("error converting YAML to JSON: {error}")))
 }
 
-async fn delete_options(asked: &mut Asked, spec: &ResourceSpec) -> Result<DeleteOptions, Status> {
-    let format = negotiate::body_format(&asked.head.headers)?;
+async fn delete_options(server: &ApiServer, asked: &mut Asked) -> Result<DeleteOptions, Status> {
+    let format = negotiate::body_format(&asked.head.headers, true)?;
     let bytes = read(asked).await?;
     let body: Option<Value> = match format {
         _ if bytes.iter().all(u8::is_ascii_whitespace) => None,
         Format::Yaml => Some(yaml(&bytes)?),
         Format::Protobuf => {
-            let shape = ShapeRef::find(&spec.shape.schema, "meta/v1.DeleteOptions")
-                .ok_or_else(|| Status::internal("the schema has no DeleteOptions"))?;
+            let shape = server.parts.catalogue.shape("meta/v1.DeleteOptions");
+            let shape = shape.ok_or_else(|| Status::internal("no shape of DeleteOptions"))?;
             Some(protobuf(&shape, &bytes)?)
         }
         Format::Json => Some(serde_json::from_slice(&bytes).map_err(|error| {
@@ -182,44 +172,38 @@ async fn delete_options(asked: &mut Asked, spec: &ResourceSpec) -> Result<Delete
 }
 
 fn written_reply(
-    asked: &Asked,
-    accept: Accept,
-    shown: &Shown<'_>,
+    server: &ApiServer,
+    shown: &Shown,
     written: Written,
     mut warnings: Vec<String>,
 ) -> Result<Reply, Status> {
     let code = if written.created { 201 } else { 200 };
-    let bytes = shown.object(written.bytes)?;
-    let mut reply = respond::object(accept, asked.pretty(), code, bytes);
+    let mut reply = shown.reply(code, written.bytes, server.now())?;
     warnings.extend(written.warnings);
     respond::warn(reply.headers_mut(), &warnings);
     Ok(reply)
 }
 
-/// A watch as a stream of lines, until the client, the watch or the server ends it.
-fn watching(
-    server: &Arc<ApiServer>,
-    watch: Watch,
-    spec: Arc<ResourceSpec>,
-    accept: Accept,
-    include: IncludeObject,
-    label: &Label,
-) -> Reply {
+/// A watch as a stream of lines (or frames), until the client, the watch or the
+/// server ends it.
+fn watching(server: &Arc<ApiServer>, watch: Watch, shown: Shown, label: &Label) -> Reply {
     struct State {
         watch: Watch,
         server: Arc<ApiServer>,
-        spec: Arc<ResourceSpec>,
+        shown: Shown,
+        first: bool,
         _counted: crate::counts::Running,
     }
-    let state =
-        State { watch, server: server.clone(), spec, _counted: server.counts.longrunning(label) };
+    let media_type = shown.watch_media_type();
+    let _counted = server.counts.longrunning(label);
+    let state = State { watch, server: server.clone(), shown, first: true, _counted };
     let lines = futures_util::stream::unfold(state, move |mut state| async move {
         let mut event = state.watch.next().await?;
-        let spec = state.spec.clone();
-        let shown = Shown { spec: &spec, view: accept.view, include, now: state.server.now() };
+        let now = state.server.now();
         let mut out = Vec::new();
         loop {
-            if let Err(status) = shown.event(event, &mut out) {
+            let first = std::mem::take(&mut state.first);
+            if let Err(status) = state.shown.event(event, first, now, &mut out) {
                 tracing::error!("a watch ends early: {status}");
                 return None;
             }
@@ -235,7 +219,7 @@ fn watching(
         Some((Bytes::from(out), state))
     });
     let lines = lines.take_until(Box::pin(server.closing()));
-    let mut reply = respond::reply(200, "application/json", "");
+    let mut reply = respond::reply(200, media_type, "");
     *reply.body_mut() = Body::Chunks(Box::pin(lines));
     reply
 }

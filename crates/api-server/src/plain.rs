@@ -1,14 +1,15 @@
 //! Paths that are no resources: discovery, health, version, metrics, OpenAPI.
 
 use api_object::Status;
+use api_schema::protobuf;
 use bytes::Bytes;
-use http::{Method, header};
+use http::{HeaderValue, Method, header};
 
 use crate::{
     ApiServer,
     chain::{Asked, method_not_allowed},
-    discovery,
-    negotiate::{self, Accept, Offer, View},
+    discovery::Document,
+    negotiate::{self, Format, Offer, View},
     openapi,
     respond::{self, Reply},
 };
@@ -25,11 +26,10 @@ impl ApiServer {
         if let Some(reply) = self.health.answer(path, &asked.query) {
             return Ok(reply);
         }
-        let catalogue = &self.parts.catalogue;
         let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
-        let accept = |offer| negotiate::accept(&asked.head.headers, offer);
-        let (accept, bytes) = match parts.as_slice() {
-            ["version"] => (accept(Offer::Plain)?, Some(self.version())),
+        let document = match parts.as_slice() {
+            ["version"] => return Ok(respond::json(asked.pretty(), self.version())),
+            [""] => return Ok(respond::json(asked.pretty(), self.paths())),
             ["metrics"] => {
                 return Ok(respond::reply(
                     200,
@@ -37,33 +37,62 @@ impl ApiServer {
                     self.parts.metrics.text(),
                 ));
             }
-            [""] => (accept(Offer::Plain)?, Some(self.paths())),
-            [root @ ("api" | "apis")] => {
-                let accept = accept(Offer::Discovery)?;
-                let bytes = match accept.view {
-                    View::Discovery(version) => {
-                        let bytes = discovery::aggregated(catalogue, *root == "api", version);
-                        return Ok(aggregated(asked, accept, version, bytes));
-                    }
-                    _ if *root == "api" => discovery::core_versions(catalogue, &self.parts.address),
-                    _ => discovery::group_list(catalogue),
-                };
-                (accept, Some(bytes))
-            }
-            ["api", version] => {
-                (accept(Offer::Plain)?, discovery::resources(catalogue, "", version))
-            }
-            ["apis", group] => (accept(Offer::Plain)?, discovery::group(catalogue, group)),
-            ["apis", group, version] => {
-                (accept(Offer::Plain)?, discovery::resources(catalogue, group, version))
-            }
             ["openapi", ..] => return openapi::serve(self, &parts[1..], asked),
+            ["api"] => Document::CoreVersions,
+            ["apis"] => Document::Groups,
+            ["api", version] => {
+                Document::Resources { group: String::new(), version: (*version).to_owned() }
+            }
+            ["apis", group] => Document::Group((*group).to_owned()),
+            ["apis", group, version] => {
+                Document::Resources { group: (*group).to_owned(), version: (*version).to_owned() }
+            }
             _ => return Ok(respond::no_such_path()),
         };
-        Ok(match bytes {
-            Some(bytes) => respond::object(accept, asked.pretty(), 200, bytes),
-            None => respond::no_such_path(),
-        })
+        self.discovery(document, asked)
+    }
+
+    fn discovery(&self, document: Document, asked: &Asked) -> Result<Reply, Status> {
+        let core = document == Document::CoreVersions;
+        let offer = match core || document == Document::Groups {
+            true => Offer::Discovery,
+            false => Offer::Plain,
+        };
+        let accept = negotiate::accept(&asked.head.headers, offer)?;
+        let document = match accept.view {
+            View::Discovery(version) => Document::Aggregated { core, version },
+            _ => document,
+        };
+        let catalogue = &self.parts.catalogue;
+        let bytes = self.documents.get(catalogue, &self.parts.address, document.clone());
+        let Some(bytes) = bytes else { return Ok(respond::no_such_path()) };
+        let etag = openapi::etag(&bytes);
+        let known = asked.head.headers.get(header::IF_NONE_MATCH);
+        let shape = match accept.format {
+            Format::Protobuf => catalogue.shape(document.shape()),
+            Format::Json | Format::Yaml => None,
+        };
+        let Document::Aggregated { version, .. } = document else {
+            return Ok(respond::shaped(accept, asked.pretty(), 200, bytes, shape));
+        };
+        let mut reply = match known.is_some_and(|known| *known == etag) {
+            true => respond::reply(304, "application/json", ""),
+            false => respond::shaped(accept, asked.pretty(), 200, bytes, shape),
+        };
+        let headers = reply.headers_mut();
+        // Clients keep it by its ETag; the same address has other answers for others.
+        headers.insert(header::ETAG, etag);
+        headers.insert(header::VARY, HeaderValue::from_static("Accept"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public"));
+        let media_type = match accept.format {
+            Format::Json => "application/json",
+            Format::Yaml => "application/yaml",
+            Format::Protobuf => protobuf::MEDIA_TYPE,
+        };
+        let media_type =
+            format!("{media_type};g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList");
+        headers.insert(header::CONTENT_TYPE, media_type.parse().map_err(Status::internal)?);
+        Ok(reply)
     }
 
     fn version(&self) -> Bytes {
@@ -96,40 +125,19 @@ impl ApiServer {
         ]
         .map(str::to_owned)
         .into();
-        for spec in self.parts.catalogue.all() {
-            let path = match &*spec.group {
-                "" => format!("/api/{}", spec.version),
-                group => format!("/apis/{group}/{}", spec.version),
+        for (group, versions) in self.parts.catalogue.groups() {
+            let root = match group.as_str() {
+                "" => "/api".to_owned(),
+                group => format!("/apis/{group}"),
             };
-            if !paths.contains(&path) {
-                paths.push(path);
+            paths.extend(versions.iter().map(|version| format!("{root}/{version}")));
+            if !group.is_empty() {
+                paths.push(root);
             }
         }
         paths.sort();
         serde_json::json!({"paths": paths}).to_string().into()
     }
-}
-
-/// Clients keep aggregated discovery by its ETag.
-fn aggregated(asked: &Asked, accept: Accept, version: &str, bytes: Bytes) -> Reply {
-    let etag = openapi::etag(&bytes);
-    let known = asked.head.headers.get(header::IF_NONE_MATCH);
-    let mut reply = if known.is_some_and(|known| *known == etag) {
-        respond::reply(304, "application/json", "")
-    } else {
-        respond::object(accept, asked.pretty(), 200, bytes)
-    };
-    let media_type =
-        format!("application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList");
-    let headers = reply.headers_mut();
-    headers.insert(header::ETAG, etag);
-    headers.insert(header::VARY, header::HeaderValue::from_static("Accept"));
-    if let Ok(media_type) = media_type.parse()
-        && accept.format == negotiate::Format::Json
-    {
-        headers.insert(header::CONTENT_TYPE, media_type);
-    }
-    reply
 }
 
 fn go_architecture() -> &'static str {

@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use api_object::Status;
+use api_schema::{ShapeRef, protobuf};
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
@@ -45,11 +46,18 @@ pub(crate) fn no_such_path() -> Reply {
     text(404, "404 page not found\n")
 }
 
-/// JSON bytes in the format that the client wants.
+/// JSON bytes as JSON or YAML.
 pub(crate) fn object(accept: Accept, pretty: bool, code: u16, bytes: Bytes) -> Reply {
     match (accept.format, pretty) {
-        (Format::Json, false) => reply(code, "application/json", bytes),
-        (Format::Json, true) => match serde_json::from_slice::<Value>(&bytes)
+        (Format::Yaml, _) => match serde_json::from_slice::<Value>(&bytes)
+            .map_err(|error| error.to_string())
+            .and_then(|value| serde_saphyr::to_string(&value).map_err(|error| error.to_string()))
+        {
+            Ok(text) => reply(code, "application/yaml", text),
+            Err(error) => failure(&Status::internal(error), Accept::default(), None),
+        },
+        (_, false) => reply(code, "application/json", bytes),
+        (_, true) => match serde_json::from_slice::<Value>(&bytes)
             .and_then(|value| serde_json::to_vec_pretty(&value))
         {
             Ok(mut text) => {
@@ -58,31 +66,54 @@ pub(crate) fn object(accept: Accept, pretty: bool, code: u16, bytes: Bytes) -> R
             }
             Err(_) => reply(code, "application/json", bytes),
         },
-        (Format::Yaml, _) => match serde_json::from_slice::<Value>(&bytes)
-            .map_err(|error| error.to_string())
-            .and_then(|value| serde_saphyr::to_string(&value).map_err(|error| error.to_string()))
-        {
-            Ok(text) => reply(code, "application/yaml", text),
-            Err(error) => failure(Accept::default(), &Status::internal(error)),
-        },
+    }
+}
+
+/// JSON bytes for a path that has no other format.
+pub(crate) fn json(pretty: bool, bytes: Bytes) -> Reply {
+    object(Accept::default(), pretty, 200, bytes)
+}
+
+/// JSON bytes in the format that the client wants; `shape` is asked for protobuf.
+pub(crate) fn shaped(
+    accept: Accept,
+    pretty: bool,
+    code: u16,
+    bytes: Bytes,
+    shape: Option<ShapeRef>,
+) -> Reply {
+    if accept.format != Format::Protobuf {
+        return object(accept, pretty || accept.pretty, code, bytes);
+    }
+    let body = shape.ok_or_else(|| "no protobuf form".to_owned());
+    match body.and_then(|shape| shape.encode_protobuf(&bytes)) {
+        Ok(body) => reply(code, protobuf::MEDIA_TYPE, body),
+        Err(error) => failure(&Status::internal(error), Accept::default(), None),
     }
 }
 
 /// The same for a list, which is sent piece by piece where it is long.
 pub(crate) fn list(accept: Accept, pretty: bool, list: Spliced) -> Reply {
-    if pretty || accept.format != Format::Json || list.len() < GZIP_BYTES_MIN {
-        return object(accept, pretty, 200, list.whole());
+    match pretty || accept.format != Format::Json {
+        true => object(accept, pretty, 200, list.whole()),
+        false => spliced("application/json", list),
     }
-    let mut response = reply(200, "application/json", Bytes::new());
+}
+
+/// A body in pieces.
+pub(crate) fn spliced(media_type: &'static str, list: Spliced) -> Reply {
+    if list.len() < GZIP_BYTES_MIN {
+        return reply(200, media_type, list.whole());
+    }
+    let mut response = reply(200, media_type, Bytes::new());
     *response.body_mut() = Body::Spliced(list);
     response
 }
 
-/// A failed request's `Status`.
-pub(crate) fn failure(accept: Accept, status: &Status) -> Reply {
+/// A failed request's `Status`, whose shape is asked for protobuf.
+pub(crate) fn failure(status: &Status, accept: Accept, shape: Option<ShapeRef>) -> Reply {
     let bytes = serde_json::to_vec(status).unwrap_or_default();
-    let format = Accept { view: crate::negotiate::View::Whole, ..accept };
-    let mut response = object(format, false, status.code, bytes.into());
+    let mut response = shaped(accept, false, status.code, bytes.into(), shape);
     let retry = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
     if retry > 0 {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry));
@@ -152,7 +183,7 @@ pub(crate) async fn compress(request: &HeaderMap, mut response: Reply) -> Reply 
         *response.body_mut() = Body::Full(compressed.into());
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-        headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+        headers.append(header::VARY, HeaderValue::from_static("Accept-Encoding"));
     }
     response
 }

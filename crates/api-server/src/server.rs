@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use tokio::sync::{Semaphore, watch};
 use tunnel::Nodes;
 
-use crate::{Health, counts::Counts, in_process::InProcess, openapi};
+use crate::{Health, counts::Counts, discovery, in_process::InProcess, openapi};
 
 /// Upstream's `--max-requests-inflight`.
 const READS_MAX: usize = 400;
@@ -66,6 +66,7 @@ pub struct ApiServer {
     pub(crate) parts: Parts,
     pub(crate) health: Health,
     pub(crate) counts: Counts,
+    pub(crate) documents: discovery::Documents,
     pub(crate) openapi: openapi::Index,
     pub(crate) reads: Semaphore,
     pub(crate) writes: Semaphore,
@@ -111,6 +112,7 @@ impl ApiServer {
             parts,
             health: Health::default(),
             counts,
+            documents: discovery::Documents::default(),
             openapi: openapi::Index::default(),
             reads: Semaphore::new(READS_MAX),
             writes: Semaphore::new(WRITES_MAX),

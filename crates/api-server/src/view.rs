@@ -1,13 +1,21 @@
 //! Objects as clients want to see them: lists, tables, metadata only.
 
-use api_object::Status;
+use std::{collections::HashMap, sync::Arc};
+
+use api_object::{Reason, Status};
 use api_registry::{Listed, WatchEvent};
-use api_schema::{ResourceSpec, tree};
+use api_schema::{Column, ResourceSpec, Role, ShapeRef, Subresource, protobuf, tree};
 use bytes::Bytes;
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::{Value, json, value::RawValue};
 
-use crate::{negotiate::View, spliced::Spliced};
+use crate::{
+    ApiServer,
+    chain::Asked,
+    negotiate::{self, Accept, Format, Offer, View},
+    respond::{self, Reply},
+    spliced::Spliced,
+};
 
 /// `includeObject`: what a table's rows carry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,37 +41,100 @@ impl IncludeObject {
     }
 }
 
-/// How the objects of one response are to be shown.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Shown<'a> {
-    pub(crate) spec: &'a ResourceSpec,
-    pub(crate) view: View,
-    pub(crate) include: IncludeObject,
-    pub(crate) now: Timestamp,
+/// How the objects of a response are to be shown: which view of them, in which
+/// format.
+#[derive(Clone, Debug)]
+pub(crate) struct Shown {
+    spec: Arc<ResourceSpec>,
+    accept: Accept,
+    include: IncludeObject,
+    pretty: bool,
+    shapes: Option<Shapes>,
 }
 
-impl Shown<'_> {
-    /// One object; its bytes as they are where the whole is wanted.
+/// What is needed to write protobuf.
+#[derive(Clone, Debug)]
+struct Shapes {
+    object: ShapeRef,
+    status: ShapeRef,
+}
+
+impl Shown {
+    /// How a request wants to see objects of `spec`, or the bodies of a
+    /// subresource.
     ///
     /// # Errors
-    /// 500 where the bytes are no JSON.
-    pub(crate) fn object(&self, bytes: Bytes) -> Result<Bytes, Status> {
-        match self.view {
-            View::Whole | View::Discovery(_) => Ok(bytes),
-            View::Metadata => metadata(&parse(&bytes)?),
-            View::Table => {
-                let object = parse(&bytes)?;
-                let version = tree::text(&object, "metadata.resourceVersion").to_owned();
-                self.table(&[object], json!({"resourceVersion": version}))
+    /// 406 where nothing fits, 400 for a bad `includeObject`.
+    pub(crate) fn new(
+        server: &ApiServer,
+        spec: &Arc<ResourceSpec>,
+        sub: Option<&Subresource>,
+        verb: &str,
+        asked: &Asked,
+    ) -> Result<Self, Status> {
+        let shape = body_shape(spec, sub);
+        let protobuf = shape.has_protobuf();
+        let offer = match verb {
+            "watch" => Offer::Watch { protobuf },
+            _ => Offer::Objects { protobuf },
+        };
+        let mut accept = negotiate::accept(&asked.head.headers, offer)?;
+        let of_list = matches!(verb, "list" | "deletecollection");
+        match accept.view {
+            // A body that is no object of the kind has one view only.
+            _ if !std::ptr::eq(shape, &spec.shape) => accept.view = View::Whole,
+            View::Metadata if of_list => {
+                return Err(not_acceptable(
+                    "you requested PartialObjectMetadata, but the requested object is a list",
+                ));
             }
+            View::MetadataList if of_list => accept.view = View::Metadata,
+            View::MetadataList => {
+                return Err(not_acceptable(
+                    "you requested PartialObjectMetadataList, but the requested object is not a list",
+                ));
+            }
+            _ => {}
         }
+        let named = |name| {
+            let shape = server.parts.catalogue.shape(name);
+            shape.ok_or_else(|| Status::internal(format!("no shape {name}")))
+        };
+        let shapes = match (accept.format, accept.view) {
+            (Format::Protobuf, View::Metadata) => Some(named(PARTIAL)?),
+            (Format::Protobuf, _) => Some(shape.clone()),
+            _ => None,
+        };
+        let shapes = match shapes {
+            Some(object) => Some(Shapes { object, status: named(STATUS)? }),
+            None => None,
+        };
+        let include = IncludeObject::parse(asked.parameter("includeObject"))?;
+        let pretty = asked.pretty() || accept.pretty;
+        Ok(Self { spec: spec.clone(), accept, include, pretty, shapes })
     }
 
-    /// A page of a list.
+    /// The response that is one object, or a `Status`.
+    ///
+    /// # Errors
+    /// 500 where the bytes are no JSON of the kind.
+    pub(crate) fn reply(&self, code: u16, bytes: Bytes, now: Timestamp) -> Result<Reply, Status> {
+        if let Some(shapes) = &self.shapes {
+            let body = if is_status(&bytes) {
+                shapes.status.encode_protobuf(&bytes)
+            } else {
+                self.protobuf(shapes, &bytes)
+            };
+            return Ok(respond::reply(code, protobuf::MEDIA_TYPE, body.map_err(unreadable)?));
+        }
+        Ok(respond::object(self.accept, self.pretty, code, self.object(bytes, now)?))
+    }
+
+    /// The response that is a page of a list.
     ///
     /// # Errors
     /// 500 where an item's bytes are no JSON.
-    pub(crate) fn list(&self, listed: Listed) -> Result<Spliced, Status> {
+    pub(crate) fn list(&self, listed: Listed, now: Timestamp) -> Result<Reply, Status> {
         let mut meta = json!({"resourceVersion": listed.revision.to_string()});
         if !listed.continue_token.is_empty() {
             meta["continue"] = listed.continue_token.as_str().into();
@@ -71,52 +142,77 @@ impl Shown<'_> {
         if let Some(remaining) = listed.remaining {
             meta["remainingItemCount"] = remaining.into();
         }
-        let (kind, api_version, items) = match self.view {
+        let (kind, api_version) = match self.accept.view {
+            View::Metadata => ("PartialObjectMetadataList", META.to_owned()),
+            _ => (&*self.spec.list_kind, self.spec.api_version()),
+        };
+        if let Some(shapes) = &self.shapes {
+            let meta = meta.to_string();
+            let pieces = shapes
+                .object
+                .encode_protobuf_list(&api_version, kind, meta.as_bytes(), &listed.items)
+                .map_err(unreadable)?;
+            return Ok(respond::spliced(protobuf::MEDIA_TYPE, pieces.into()));
+        }
+        let items = match self.accept.view {
             View::Table => {
                 let items: Result<Vec<_>, _> = listed.items.iter().map(parse).collect();
-                return Ok(self.table(&items?, meta)?.into());
+                let table = self.table(&items?, meta, true, now)?;
+                return Ok(respond::object(self.accept, self.pretty, 200, table));
             }
             View::Metadata => {
-                let items: Result<Vec<_>, Status> =
-                    listed.items.iter().map(|bytes| metadata(&parse(bytes)?)).collect();
-                ("PartialObjectMetadataList", "meta.k8s.io/v1".to_owned(), items?)
+                listed.items.iter().map(metadata).collect::<Result<Vec<_>, Status>>()?
             }
-            View::Whole | View::Discovery(_) => {
-                (&*self.spec.list_kind, self.spec.api_version(), listed.items)
-            }
+            _ => listed.items,
         };
         let head = format!(
             r#"{{"kind":{},"apiVersion":{},"metadata":{meta},"items":["#,
             Value::from(kind),
             Value::from(api_version)
         );
-        Ok(Spliced::list(head, items, "]}"))
+        Ok(respond::list(self.accept, self.pretty, Spliced::list(head, items, "]}")))
     }
 
-    /// One line of a watch.
+    /// The media type of a watch.
+    pub(crate) fn watch_media_type(&self) -> &'static str {
+        match self.shapes {
+            Some(_) => protobuf::WATCH_MEDIA_TYPE,
+            None => "application/json",
+        }
+    }
+
+    /// One line (or frame) of a watch; tables say their columns in the `first`.
     ///
     /// # Errors
     /// 500 where the object's bytes are no JSON.
-    pub(crate) fn event(&self, event: WatchEvent, out: &mut Vec<u8>) -> Result<(), Status> {
+    pub(crate) fn event(
+        &self,
+        event: WatchEvent,
+        first: bool,
+        now: Timestamp,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Status> {
         let (kind, object) = match event {
-            WatchEvent::Added(bytes) => ("ADDED", self.object(bytes)?),
-            WatchEvent::Modified(bytes) => ("MODIFIED", self.object(bytes)?),
-            WatchEvent::Deleted(bytes) => ("DELETED", self.object(bytes)?),
-            WatchEvent::Bookmark(bytes) if self.view == View::Table => {
-                let object = parse(&bytes)?;
-                let version = tree::text(&object, "metadata.resourceVersion").to_owned();
-                // A row carries the mark of the end of the initial events.
-                let rows: &[Value] = match tree::get(&object, "metadata.annotations") {
-                    Value::Null => &[],
-                    _ => std::slice::from_ref(&object),
-                };
-                ("BOOKMARK", self.table(rows, json!({"resourceVersion": version}))?)
-            }
-            WatchEvent::Bookmark(bytes) => ("BOOKMARK", self.object(bytes)?),
+            WatchEvent::Added(bytes) => ("ADDED", bytes),
+            WatchEvent::Modified(bytes) => ("MODIFIED", bytes),
+            WatchEvent::Deleted(bytes) => ("DELETED", bytes),
+            WatchEvent::Bookmark(bytes) => ("BOOKMARK", bytes),
             WatchEvent::Error(status) => {
-                let bytes = serde_json::to_vec(&status).map_err(Status::internal)?;
-                ("ERROR", bytes.into())
+                ("ERROR", serde_json::to_vec(&status).map_err(Status::internal)?.into())
             }
+        };
+        if let Some(shapes) = &self.shapes {
+            let body = match kind {
+                "ERROR" => shapes.status.encode_protobuf(&object),
+                _ => self.protobuf(shapes, &object),
+            };
+            protobuf::event(kind, &body.map_err(unreadable)?, out);
+            return Ok(());
+        }
+        let object = match (kind, self.accept.view) {
+            ("ERROR", _) => object,
+            (_, View::Table) => self.table_of_one(kind, &object, first, now)?,
+            _ => self.object(object, now)?,
         };
         out.reserve(object.len() + 32);
         out.extend_from_slice(br#"{"type":""#);
@@ -127,50 +223,116 @@ impl Shown<'_> {
         Ok(())
     }
 
-    fn table(&self, objects: &[Value], meta: Value) -> Result<Bytes, Status> {
-        let columns: Vec<Value> = self
-            .spec
-            .table_columns()
-            .iter()
-            .map(|column| {
-                json!({
-                    "name": column.name, "type": column.kind, "format": column.format,
-                    "description": column.description, "priority": column.priority,
-                })
+    fn protobuf(&self, shapes: &Shapes, bytes: &[u8]) -> Result<Vec<u8>, String> {
+        match self.accept.view {
+            View::Metadata => {
+                shapes.object.encode_protobuf_as(META, "PartialObjectMetadata", bytes)
+            }
+            _ => shapes.object.encode_protobuf(bytes),
+        }
+    }
+
+    /// One object in its view; its bytes as they are where the whole is wanted.
+    fn object(&self, bytes: Bytes, now: Timestamp) -> Result<Bytes, Status> {
+        match self.accept.view {
+            View::Table | View::Metadata if is_status(&bytes) => Ok(bytes),
+            View::Metadata => metadata(&bytes),
+            View::Table => self.table_of_one("", &bytes, true, now),
+            _ => Ok(bytes),
+        }
+    }
+
+    fn table_of_one(
+        &self,
+        event: &str,
+        bytes: &Bytes,
+        columns: bool,
+        now: Timestamp,
+    ) -> Result<Bytes, Status> {
+        let object = parse(bytes)?;
+        let meta = json!({"resourceVersion": tree::text(&object, "metadata.resourceVersion")});
+        // A bookmark has no row, but for the mark of the end of the initial events.
+        let bare = event == "BOOKMARK" && tree::get(&object, "metadata.annotations").is_null();
+        self.table(if bare { &[] } else { std::slice::from_ref(&object) }, meta, columns, now)
+    }
+
+    fn table(
+        &self,
+        objects: &[Value],
+        meta: Value,
+        columns: bool,
+        now: Timestamp,
+    ) -> Result<Bytes, Status> {
+        let column = |column: &Column| {
+            json!({
+                "name": column.name, "type": column.kind, "format": column.format,
+                "description": column.description, "priority": column.priority,
             })
-            .collect();
+        };
+        let columns: Option<Vec<Value>> =
+            columns.then(|| self.spec.table_columns().iter().map(column).collect());
         let rows: Vec<Value> = objects
             .iter()
             .map(|object| {
-                let mut row = json!({"cells": self.spec.cells(object, self.now)});
+                let mut row = json!({"cells": self.spec.cells(object, now)});
                 match self.include {
                     IncludeObject::None => {}
-                    IncludeObject::Metadata => row["object"] = metadata_tree(object),
+                    IncludeObject::Metadata => {
+                        row["object"] = json!({
+                            "kind": "PartialObjectMetadata", "apiVersion": META,
+                            "metadata": object.get("metadata"),
+                        });
+                    }
                     IncludeObject::Object => row["object"] = object.clone(),
                 }
                 row
             })
             .collect();
         let table = json!({
-            "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": meta,
+            "kind": "Table", "apiVersion": META, "metadata": meta,
             "columnDefinitions": columns, "rows": rows,
         });
         serde_json::to_vec(&table).map(Bytes::from).map_err(Status::internal)
     }
 }
 
+const META: &str = "meta.k8s.io/v1";
+const PARTIAL: &str = "meta/v1.PartialObjectMetadata";
+/// The shape of every failure.
+pub(crate) const STATUS: &str = "meta/v1.Status";
+
+/// The shape of what a request to a resource or subresource sends and gets.
+pub(crate) fn body_shape<'a>(spec: &'a ResourceSpec, sub: Option<&'a Subresource>) -> &'a ShapeRef {
+    match sub {
+        Some(Subresource { role: Role::Status | Role::Part { .. }, .. }) | None => &spec.shape,
+        Some(sub) => sub.shape.as_ref().unwrap_or(&spec.shape),
+    }
+}
+
+fn not_acceptable(message: &str) -> Status {
+    Status::failure(Reason::NotAcceptable, message)
+}
+
+fn unreadable(why: impl std::fmt::Display) -> Status {
+    Status::internal(format!("stored object: {why}"))
+}
+
+/// Whether JSON of ours is a `Status`.
+fn is_status(bytes: &[u8]) -> bool {
+    // What is stored names its kind first; answers that are trees name it in between.
+    bytes.starts_with(br#"{"kind":"Status","apiVersion":"v1""#)
+        || (bytes.starts_with(br#"{"apiVersion":"v1","#)
+            && serde_json::from_slice::<Value>(bytes).is_ok_and(|body| body["kind"] == "Status"))
+}
+
 fn parse(bytes: &Bytes) -> Result<Value, Status> {
-    serde_json::from_slice(bytes)
-        .map_err(|error| Status::internal(format!("stored object: {error}")))
+    serde_json::from_slice(bytes).map_err(unreadable)
 }
 
-fn metadata_tree(object: &Value) -> Value {
-    json!({
-        "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1",
-        "metadata": object.get("metadata"),
-    })
-}
-
-fn metadata(object: &Value) -> Result<Bytes, Status> {
-    serde_json::to_vec(&metadata_tree(object)).map(Bytes::from).map_err(Status::internal)
+/// An object's metadata alone; its text is taken as it is.
+fn metadata(bytes: &Bytes) -> Result<Bytes, Status> {
+    let fields: HashMap<String, &RawValue> = serde_json::from_slice(bytes).map_err(unreadable)?;
+    let metadata = fields.get("metadata").map_or("{}", |metadata| metadata.get());
+    Ok(format!(r#"{{"kind":"PartialObjectMetadata","apiVersion":"{META}","metadata":{metadata}}}"#)
+        .into())
 }

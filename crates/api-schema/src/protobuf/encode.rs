@@ -33,6 +33,22 @@ impl ShapeRef {
         Ok(body(&encoder.api_version, &encoder.kind, &encoder.out))
     }
 
+    /// The same with another kind than the JSON's: its metadata alone, as
+    /// `PartialObjectMetadata`.
+    ///
+    /// # Errors
+    /// Where the bytes are no JSON of this shape.
+    pub fn encode_protobuf_as(
+        &self,
+        api_version: &str,
+        kind: &str,
+        json: &[u8],
+    ) -> Result<Vec<u8>, String> {
+        let mut encoder = Encoder::new(&self.schema);
+        encoder.message(self.id, json)?;
+        Ok(body(api_version, kind, &encoder.out))
+    }
+
     /// A list as the pieces of its body: of `kind` and `api_version`, with a
     /// `ListMeta`, and items of this shape, all in JSON. Every kind of list has
     /// the two under the numbers 1 and 2.

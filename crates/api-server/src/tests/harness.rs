@@ -152,16 +152,28 @@ impl Cluster {
             Value::Null => Bytes::new(),
             body => Bytes::from(body.to_string()),
         };
+        let (code, headers, bytes) = self.send_bytes(method, path, headers, bytes).await;
+        let body = serde_json::from_slice(&bytes)
+            .unwrap_or_else(|_| String::from_utf8_lossy(&bytes).into_owned().into());
+        Answer { code, headers, body }
+    }
+
+    /// The answer as it is.
+    pub(super) async fn send_bytes(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Bytes,
+    ) -> (u16, HeaderMap, Bytes) {
         let mut request = Request::builder().method(method).uri(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let request = request.body(bytes).expect("a request");
+        let request = request.body(body).expect("a request");
         let (head, body) = self.transport.send(request).await.expect("in process").into_parts();
         let client::Body::Full(bytes) = body else { panic!("{path} is a stream") };
-        let body = serde_json::from_slice(&bytes)
-            .unwrap_or_else(|_| String::from_utf8_lossy(&bytes).into_owned().into());
-        Answer { code: head.status.as_u16(), headers: head.headers, body }
+        (head.status.as_u16(), head.headers, bytes)
     }
 
     pub(super) async fn get(&self, path: &str) -> Answer {
@@ -177,16 +189,18 @@ impl Cluster {
 
     /// The events of a watch as they come.
     pub(super) async fn watch(&self, path: &str) -> mpsc::UnboundedReceiver<Value> {
-        let request = Request::get(path).body(Bytes::new()).expect("a request");
-        let response = self.transport.send(request).await.expect("in process");
-        let status = response.status();
-        let client::Body::Stream(mut chunks) = response.into_body() else {
-            panic!("{path} is no stream: {status}")
-        };
+        self.watch_as(path, &[]).await
+    }
+
+    pub(super) async fn watch_as(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> mpsc::UnboundedReceiver<Value> {
+        let (_, mut chunks) = self.stream(path, headers).await;
         let (sender, receiver) = mpsc::unbounded_channel();
         tokio::spawn(async move {
-            while let Some(chunk) = chunks.next().await {
-                let chunk = chunk.expect("in process");
+            while let Some(chunk) = chunks.recv().await {
                 for line in chunk.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
                     let event = serde_json::from_slice(line).expect("whole lines");
                     if sender.send(event).is_err() {
@@ -196,6 +210,32 @@ impl Cluster {
             }
         });
         receiver
+    }
+
+    /// The chunks of a watch as they come.
+    pub(super) async fn stream(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> (HeaderMap, mpsc::UnboundedReceiver<Bytes>) {
+        let mut request = Request::get(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Bytes::new()).expect("a request");
+        let (head, body) = self.transport.send(request).await.expect("in process").into_parts();
+        let client::Body::Stream(mut chunks) = body else {
+            panic!("{path} is no stream: {}", head.status)
+        };
+        let (sender, receiver) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Some(chunk) = chunks.next().await {
+                if sender.send(chunk.expect("in process")).is_err() {
+                    return;
+                }
+            }
+        });
+        (head.headers, receiver)
     }
 }
 
