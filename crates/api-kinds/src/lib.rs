@@ -8,6 +8,7 @@
 //! `xtask codegen` makes. Start reading at [`KINDS`], then at `config_map`, the
 //! simplest kind, and `deployment`, a typical one.
 
+mod admissionregistration;
 mod api_service;
 mod binding;
 mod certificates;
@@ -18,12 +19,15 @@ mod deployment;
 mod endpoint_slice;
 mod endpoints;
 mod event;
+mod expression;
+mod flowcontrol;
 mod lease;
 mod namespace;
 mod node;
 mod pod;
 mod rbac;
 mod replica_set;
+mod resource;
 mod review;
 mod row;
 mod rules;
@@ -89,7 +93,20 @@ pub const KINDS: &[fn(&Arc<Schema>) -> ResourceSpec] = &[
     lease::row,
     runtime_class::row,
     endpoint_slice::row,
+    flowcontrol::flow_schema::row,
+    flowcontrol::priority_level::row,
+    resource::device_class::row,
+    resource::taint::row,
+    resource::claim::row,
+    resource::claim::template,
+    resource::slice::row,
     storage_version_migration::row,
+    admissionregistration::mutating_policy::row,
+    admissionregistration::policy_binding::mutating,
+    admissionregistration::webhook::mutating,
+    admissionregistration::validating_policy::row,
+    admissionregistration::policy_binding::validating,
+    admissionregistration::webhook::validating,
     custom_resource_definition::row,
 ];
 
@@ -110,6 +127,7 @@ pub fn catalogue() -> Catalogue {
     Catalogue::new(KINDS.iter().map(|row| row(&schema)).collect())
 }
 
+pub use flowcontrol::bootstrap as flow_control;
 pub use pod::{Summary as PodSummary, qos_class};
 
 #[cfg(test)]

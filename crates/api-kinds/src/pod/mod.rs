@@ -22,7 +22,9 @@ use serde_json::{Value, json};
 
 pub(crate) use default::template as default_template;
 pub use qos::class as qos_class;
-pub(crate) use scheduling::tolerations as validate_tolerations;
+pub(crate) use scheduling::{
+    node_selector as validate_node_selector, tolerations as validate_tolerations,
+};
 pub use summary::Summary;
 pub(crate) use summary::template_columns;
 pub(crate) use validate::template as validate_template;

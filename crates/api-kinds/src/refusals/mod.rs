@@ -10,12 +10,15 @@ use crate::{
     suite::{created, sample},
 };
 
+mod admission;
 mod apps;
 mod certificates;
 mod core;
 mod events;
+mod flowcontrol;
 mod pods;
 mod rbac;
+mod resource;
 mod services;
 mod small;
 mod storage;

@@ -18,7 +18,7 @@ const PARAMETERS_MAX: usize = 512;
 const PARAMETERS_BYTES_MAX: usize = 256 * 1024;
 
 /// A driver's name: a DNS subdomain, upper case allowed, 63 characters at most.
-fn driver_name(path: &Path<'_>, text: &str, faults: &mut Faults) {
+pub(crate) fn driver_name(path: &Path<'_>, text: &str, faults: &mut Faults) {
     if text.is_empty() {
         faults.required(path, "");
     }
