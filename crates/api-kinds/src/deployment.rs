@@ -9,7 +9,11 @@ use crate::{
     pod,
     row::{Build, row as new_row},
     rules,
+    workload::{self, Words},
 };
+
+/// A deployment's template is that of its ReplicaSets.
+pub(crate) const WORDS: Words = Words { selector: "deployment", template: "ReplicaSet" };
 
 pub(crate) fn row(schema: &Arc<Schema>) -> ResourceSpec {
     let mut columns = vec![
@@ -30,7 +34,7 @@ pub(crate) fn row(schema: &Arc<Schema>) -> ResourceSpec {
         ),
         Column::age(),
     ];
-    columns.extend(pod::template_columns());
+    columns.extend(workload::template_columns());
     let mut row = ResourceSpec {
         short_names: vec!["deploy".into()],
         categories: vec!["all".into()],
@@ -40,8 +44,9 @@ pub(crate) fn row(schema: &Arc<Schema>) -> ResourceSpec {
             default,
             prepare_status: |_, new, old| tree::copy(old, new, "metadata.labels"),
             validate,
-            validate_update: selector_is_immutable,
-            warnings: |new, old| pod::warnings_of("spec.template.spec", new, old),
+            validate_update: workload::selector_is_immutable,
+            validate_status,
+            warnings: |new, old| workload::warnings("spec.template", new, old),
             ..Hooks::default()
         },
         ..new_row(schema, "apps", "v1", "deployments", "Deployment", "apps/v1.Deployment")
@@ -66,7 +71,8 @@ fn default(_: &ResourceSpec, object: &mut Value) {
 fn validate(_: &ResourceSpec, object: &Value, faults: &mut Faults) {
     let (path, spec) = (Path::new("spec"), tree::get(object, "spec"));
     rules::not_negative(&path.child("replicas"), tree::int(spec, "replicas"), faults);
-    selector_and_template(&path, spec, faults);
+    workload::selector(&path, spec, &WORDS, faults);
+    workload::template(&path.child("template"), tree::get(spec, "template"), &WORDS, faults);
     strategy(&path.child("strategy"), tree::get(spec, "strategy"), faults);
     for field in ["minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds"] {
         rules::not_negative(&path.child(field), tree::int(spec, field), faults);
@@ -82,44 +88,23 @@ fn validate(_: &ResourceSpec, object: &Value, faults: &mut Faults) {
     }
 }
 
-/// The selector is there, selects something, and matches the template; the
-/// template is a pod that is always restarted.
-pub(crate) fn selector_and_template(path: &Path<'_>, spec: &Value, faults: &mut Faults) {
-    let selector = tree::get(spec, "selector");
-    let at = path.child("selector");
-    if selector.is_null() {
-        faults.required(&at, "");
-    } else {
-        rules::label_selector(&at, selector, faults);
-        if tree::get(selector, "matchLabels").is_null()
-            && tree::list(selector, "matchExpressions").is_empty()
-        {
-            faults.invalid(&at, selector.clone(), "empty selector is invalid for deployment");
-        } else if let Ok(parsed) = api_object::LabelSelector::from_object(selector) {
-            let labels = tree::entries(spec, "template.metadata.labels")
-                .map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned()))
-                .collect();
-            if !parsed.matches(&labels) {
-                faults.invalid(
-                    &path.child("template.metadata.labels"),
-                    tree::get(spec, "template.metadata.labels").clone(),
-                    "`selector` does not match template `labels`",
-                );
-            }
-        }
-    }
-    let template = path.child("template");
-    pod::validate_template(&template, tree::get(spec, "template"), faults);
-    let policy = tree::text(spec, "template.spec.restartPolicy");
-    if !matches!(policy, "Always" | "") {
-        faults.unsupported(&template.child("spec.restartPolicy"), policy, ["Always"]);
-    }
-    if tree::int(spec, "template.spec.activeDeadlineSeconds").is_some() {
-        faults.forbidden(
-            &template.child("spec.activeDeadlineSeconds"),
-            "activeDeadlineSeconds in ReplicaSet is not Supported",
-        );
-    }
+fn validate_status(_: &ResourceSpec, new: &Value, old: &Value, faults: &mut Faults) {
+    const DETAIL: &str = "cannot be greater than status.replicas";
+    let status = tree::get(new, "status");
+    let numbers = [
+        "observedGeneration",
+        "replicas",
+        "updatedReplicas",
+        "readyReplicas",
+        "availableReplicas",
+        "unavailableReplicas",
+    ];
+    workload::counts(status, &numbers, faults);
+    let parts = ["updatedReplicas", "readyReplicas", "availableReplicas"];
+    workload::parts(status, &parts, ("replicas", DETAIL), faults);
+    let ready = ("readyReplicas", "cannot be greater than readyReplicas");
+    workload::parts(status, &["availableReplicas"], ready, faults);
+    workload::collisions(new, old, faults);
 }
 
 fn strategy(path: &Path<'_>, strategy: &Value, faults: &mut Faults) {
@@ -138,37 +123,15 @@ fn strategy(path: &Path<'_>, strategy: &Value, faults: &mut Faults) {
     let path = path.child("rollingUpdate");
     let mut zero = 0;
     for field in ["maxUnavailable", "maxSurge"] {
-        let value = tree::get(rolling, field);
-        let at = path.child(field);
-        let percent =
-            value.as_str().map(|text| text.strip_suffix('%').and_then(|n| n.parse().ok()));
-        let number: i64 = match percent {
-            Some(Some(percent)) => percent,
-            Some(None) => {
-                faults.invalid(&at, value.clone(), "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')");
-                continue;
-            }
-            None => value.as_i64().unwrap_or(0),
-        };
-        rules::not_negative(&at, Some(number), faults);
-        if field == "maxUnavailable" && percent.is_some() && number > 100 {
-            faults.invalid(&at, value.clone(), "must not be greater than 100%");
+        let (at, value) = (path.child(field), tree::get(rolling, field));
+        let number = rules::number_or_percent(&at, value, faults);
+        if field == "maxUnavailable" {
+            rules::hundred_percent_at_most(&at, value, faults);
         }
-        zero += usize::from(number == 0);
+        zero += usize::from(number == Some(0));
     }
     if zero == 2 {
         let value = tree::get(rolling, "maxUnavailable").clone();
         faults.invalid(&path.child("maxUnavailable"), value, "may not be 0 when `maxSurge` is 0");
     }
-}
-
-/// `apps/v1` never lets a selector change.
-pub(crate) fn selector_is_immutable(
-    _: &ResourceSpec,
-    new: &Value,
-    old: &Value,
-    faults: &mut Faults,
-) {
-    let path = "spec.selector";
-    rules::immutable(&Path::new(path), tree::get(new, path), tree::get(old, path), faults);
 }

@@ -11,23 +11,41 @@
 mod admissionregistration;
 mod api_service;
 mod binding;
+mod cells;
 mod certificates;
 mod conditions;
 mod config_map;
+mod controller_revision;
+mod cron_job;
 mod custom_resource_definition;
+mod daemon_set;
 mod deployment;
 mod endpoint_slice;
 mod endpoints;
 mod event;
 mod expression;
 mod flowcontrol;
+mod ingress;
+mod ingress_class;
+mod ip_address;
+mod job;
 mod lease;
+mod limit_range;
 mod namespace;
+mod network_policy;
 mod node;
+mod persistent_volume;
+mod persistent_volume_claim;
 mod pod;
+mod pod_disruption_budget;
+mod pod_template;
+mod priority_class;
 mod rbac;
 mod replica_set;
+mod replication_controller;
 mod resource;
+mod resource_names;
+mod resource_quota;
 mod review;
 mod row;
 mod rules;
@@ -35,8 +53,11 @@ mod runtime_class;
 mod secret;
 mod service;
 mod service_account;
+mod service_cidr;
+mod stateful_set;
 mod storage;
 mod storage_version_migration;
+mod workload;
 
 use std::{
     io::Read,
@@ -61,15 +82,24 @@ pub const KINDS: &[fn(&Arc<Schema>) -> ResourceSpec] = &[
     config_map::row,
     endpoints::row,
     event::core_row,
+    limit_range::row,
     namespace::row,
     node::row,
+    persistent_volume_claim::row,
+    persistent_volume::row,
     pod::row,
+    pod_template::row,
+    replication_controller::row,
+    resource_quota::row,
     secret::row,
     service_account::row,
     service::row,
     api_service::row,
+    controller_revision::row,
+    daemon_set::row,
     deployment::row,
     replica_set::row,
+    stateful_set::row,
     event::events_row,
     review::token_review,
     review::self_subject_review,
@@ -77,9 +107,17 @@ pub const KINDS: &[fn(&Arc<Schema>) -> ResourceSpec] = &[
     review::self_subject_access_review,
     review::self_subject_rules_review,
     review::subject_access_review,
+    cron_job::row,
+    job::row,
     certificates::signing_request::row,
     certificates::cluster_trust_bundle::row,
     certificates::pod_certificate_request::row,
+    ingress_class::row,
+    ingress::row,
+    ip_address::row,
+    network_policy::row,
+    service_cidr::row,
+    pod_disruption_budget::row,
     rbac::cluster_role_binding,
     rbac::cluster_role,
     rbac::role_binding,
@@ -90,6 +128,7 @@ pub const KINDS: &[fn(&Arc<Schema>) -> ResourceSpec] = &[
     storage::storage_class::row,
     storage::volume_attachment::row,
     storage::volume_attributes_class::row,
+    priority_class::row,
     lease::row,
     runtime_class::row,
     endpoint_slice::row,

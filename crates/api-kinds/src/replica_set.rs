@@ -6,10 +6,10 @@ use api_schema::{Column, Faults, Generation, Hooks, Path, ResourceSpec, Schema, 
 use serde_json::Value;
 
 use crate::{
-    deployment::{selector_and_template, selector_is_immutable},
+    deployment::WORDS,
     pod,
     row::{Build, row as new_row},
-    rules,
+    rules, workload,
 };
 
 pub(crate) fn row(schema: &Arc<Schema>) -> ResourceSpec {
@@ -28,7 +28,7 @@ pub(crate) fn row(schema: &Arc<Schema>) -> ResourceSpec {
         ),
         Column::age(),
     ];
-    columns.extend(pod::template_columns());
+    columns.extend(workload::template_columns());
     let mut row = ResourceSpec {
         short_names: vec!["rs".into()],
         categories: vec!["all".into()],
@@ -37,8 +37,9 @@ pub(crate) fn row(schema: &Arc<Schema>) -> ResourceSpec {
         hooks: Hooks {
             default,
             validate,
-            validate_update: selector_is_immutable,
-            warnings: |new, old| pod::warnings_of("spec.template.spec", new, old),
+            validate_update: workload::selector_is_immutable,
+            validate_status: |_, new, _, faults| validate_status(new, faults),
+            warnings: |new, old| workload::warnings("spec.template", new, old),
             ..Hooks::default()
         },
         ..new_row(schema, "apps", "v1", "replicasets", "ReplicaSet", "apps/v1.ReplicaSet")
@@ -61,5 +62,18 @@ fn validate(_: &ResourceSpec, object: &Value, faults: &mut Faults) {
     for field in ["replicas", "minReadySeconds"] {
         rules::not_negative(&path.child(field), tree::int(spec, field), faults);
     }
-    selector_and_template(&path, spec, faults);
+    workload::selector(&path, spec, &WORDS, faults);
+    workload::template(&path.child("template"), tree::get(spec, "template"), &WORDS, faults);
+}
+
+/// Faults of the counts of a ReplicaSet or ReplicationController.
+pub(crate) fn validate_status(new: &Value, faults: &mut Faults) {
+    const DETAIL: &str = "cannot be greater than status.replicas";
+    let status = tree::get(new, "status");
+    let parts = ["fullyLabeledReplicas", "readyReplicas", "availableReplicas"];
+    workload::counts(status, &["replicas", "observedGeneration"], faults);
+    workload::counts(status, &parts, faults);
+    workload::parts(status, &parts, ("replicas", DETAIL), faults);
+    let ready = ("readyReplicas", "cannot be greater than readyReplicas");
+    workload::parts(status, &["availableReplicas"], ready, faults);
 }

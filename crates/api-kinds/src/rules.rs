@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use api_object::{Quantity, name};
-use api_schema::{Faults, Path, meta, tree};
+use api_schema::{Faults, NameRule, Path, meta, tree};
 use serde_json::Value;
 
 /// 1 to 65535.
@@ -87,10 +87,95 @@ pub(crate) fn amount(path: &Path<'_>, text: &str, faults: &mut Faults) {
     }
 }
 
+/// An amount of a resource, above zero.
+pub(crate) fn positive_amount(path: &Path<'_>, text: &str, faults: &mut Faults) {
+    if Quantity::parse(text).is_ok_and(|quantity| quantity.is_zero() || quantity.is_negative()) {
+        faults.invalid(path, text, "must be greater than zero");
+    }
+}
+
+/// A count or a percentage, not below zero; the number where it is one.
+pub(crate) fn number_or_percent(
+    path: &Path<'_>,
+    value: &Value,
+    faults: &mut Faults,
+) -> Option<i64> {
+    match value {
+        Value::String(text) => {
+            let percent = percent(text);
+            if percent.is_none() {
+                faults.invalid(path, text.as_str(), "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')");
+            }
+            percent
+        }
+        value => {
+            let number = value.as_i64().unwrap_or(0);
+            not_negative(path, Some(number), faults);
+            Some(number)
+        }
+    }
+}
+
+/// A percentage that is a part of a whole.
+pub(crate) fn hundred_percent_at_most(path: &Path<'_>, value: &Value, faults: &mut Faults) {
+    if value.as_str().and_then(percent).is_some_and(|percent| percent > 100) {
+        faults.invalid(path, value.clone(), "must not be greater than 100%");
+    }
+}
+
+fn percent(text: &str) -> Option<i64> {
+    let digits = text.strip_suffix('%')?;
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    // More digits than that is a very high percentage all the same.
+    Some(digits.parse().unwrap_or(i64::MAX))
+}
+
 /// A whole number, not below zero.
 pub(crate) fn not_negative(path: &Path<'_>, number: Option<i64>, faults: &mut Faults) {
     if let Some(number) = number.filter(|&number| number < 0) {
         faults.invalid(path, number, "must be greater than or equal to 0");
+    }
+}
+
+/// A name that is required and must follow a rule.
+pub(crate) fn required_name(path: &Path<'_>, text: &str, rule: NameRule, faults: &mut Faults) {
+    match text {
+        "" => faults.required(path, ""),
+        text => faults.invalid_all(path, text, rule(text)),
+    }
+}
+
+/// A name that must follow a rule where there is one.
+pub(crate) fn optional_name(path: &Path<'_>, text: &str, rule: NameRule, faults: &mut Faults) {
+    if !text.is_empty() {
+        faults.invalid_all(path, text, rule(text));
+    }
+}
+
+/// `example.com/name`: a domain and a path in it.
+pub(crate) fn domain_prefixed_path(path: &Path<'_>, text: &str, faults: &mut Faults) {
+    let Some((domain, rest)) = text.split_once('/').filter(|(a, b)| !a.is_empty() && !b.is_empty())
+    else {
+        match text {
+            "" => faults.required(path, ""),
+            text => faults.invalid(
+                path,
+                text,
+                "must be a domain-prefixed path (such as \"acme.io/foo\")",
+            ),
+        }
+        return;
+    };
+    faults.invalid_all(path, domain, name::dns1123_subdomain(domain));
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&byte);
+    if !rest.bytes().all(allowed) {
+        faults.invalid(
+            path,
+            rest,
+            "Invalid path (regex used for validation is '[A-Za-z0-9/\\-._~%!$&'()*+,;=:]+')",
+        );
     }
 }
 

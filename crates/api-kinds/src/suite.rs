@@ -29,6 +29,7 @@ pub(crate) fn created(spec: &ResourceSpec, object: &Value) -> Value {
         spec.decode(&bytes, FieldValidation::Strict).expect("a valid sample");
     assert_eq!(warnings, Vec::<String>::new(), "{}", spec.kind);
     spec.default(&mut object);
+    tree::set(&mut object, "metadata.uid", "11111111-2222-3333-4444-555555555555");
     spec.prepare_create(&mut object);
     object
 }

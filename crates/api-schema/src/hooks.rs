@@ -44,6 +44,8 @@ pub struct Hooks {
     pub stamp: fn(&mut Value, Option<&Value>, Timestamp),
     /// Faults of an object on its own; runs on create and on update.
     pub validate: fn(&ResourceSpec, &Value, &mut Faults),
+    /// Faults of an object that old ones may have: runs on create only.
+    pub validate_create: fn(&ResourceSpec, &Value, &mut Faults),
     /// Faults of a change, beyond those of the object: `(new, old)`.
     pub validate_update: fn(&ResourceSpec, &Value, &Value, &mut Faults),
     /// Faults of a change of status: `(new, old)`.
@@ -70,6 +72,7 @@ impl Default for Hooks {
             prepare_status: |_, _, _| {},
             stamp: |_, _, _| {},
             validate: |_, _, _| {},
+            validate_create: |_, _, _| {},
             validate_update: |_, _, _, _| {},
             validate_status: |_, _, _, _| {},
             grace_seconds: |_, _| None,

@@ -74,6 +74,7 @@ impl ResourceSpec {
         let mut faults = Faults::default();
         meta::validate(self, object, &mut faults);
         self.validate_content(object, None, &mut faults);
+        (self.hooks.validate_create)(self, object, &mut faults);
         faults.into_causes()
     }
 

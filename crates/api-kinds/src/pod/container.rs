@@ -7,7 +7,7 @@ use api_schema::{Faults, Path, tree};
 use serde_json::Value;
 
 use super::{validate, volume};
-use crate::{config_map::check_key, rules};
+use crate::{config_map::check_key, resource_names, rules};
 
 /// Which list a container is in.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -245,7 +245,7 @@ pub(super) fn resources(path: &Path<'_>, resources: &Value, faults: &mut Faults)
         let at = path.child(list);
         for (resource, amount) in tree::entries(resources, list) {
             let key = at.key(resource);
-            resource_name(&key, resource, faults);
+            resource_names::of_container(&key, resource, faults);
             rules::amount(&key, amount.as_str().unwrap_or_default(), faults);
         }
     }
@@ -273,15 +273,6 @@ pub(super) fn resources(path: &Path<'_>, resources: &Value, faults: &mut Faults)
             }
             _ => {}
         }
-    }
-}
-
-fn resource_name(path: &Path<'_>, resource: &str, faults: &mut Faults) {
-    faults.invalid_all(path, resource, name::qualified_name(resource));
-    let standard = ["cpu", "memory", "ephemeral-storage"].contains(&resource)
-        || resource.starts_with("hugepages-");
-    if !resource.contains('/') && !standard {
-        faults.invalid(path, resource, "must be a standard resource for containers");
     }
 }
 

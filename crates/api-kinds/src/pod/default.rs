@@ -3,7 +3,7 @@
 use api_schema::tree;
 use serde_json::{Map, Value, json};
 
-use crate::rules::round_amounts;
+use crate::{persistent_volume_claim, rules::round_amounts};
 
 /// A pod: the template's defaults, and those that only a real pod gets.
 pub(super) fn pod(pod: &mut Value) {
@@ -139,6 +139,9 @@ fn volume(volume: &mut Value) {
     if let Some(image) = volume.get_mut("image").filter(|image| image.is_object()) {
         let policy = pull_policy(tree::text(image, "reference"));
         tree::set_if_unset(image, "pullPolicy", policy);
+    }
+    if let Some(spec) = tree::at_mut(volume, "ephemeral.volumeClaimTemplate.spec") {
+        persistent_volume_claim::default_spec(spec);
     }
     for item in tree::list_mut(volume, "downwardAPI.items") {
         downward(item);

@@ -26,7 +26,6 @@ pub(crate) use scheduling::{
     node_selector as validate_node_selector, tolerations as validate_tolerations,
 };
 pub use summary::Summary;
-pub(crate) use summary::template_columns;
 pub(crate) use validate::template as validate_template;
 pub(crate) use warnings::{deprecated_label, of as warnings_of};
 

@@ -102,7 +102,7 @@ fn affinity(path: &Path<'_>, affinity: &Value, faults: &mut Faults) {
     }
 }
 
-/// Faults of a `core/v1.NodeSelector`.
+/// Faults of a `NodeSelector`, of pods and of volumes.
 pub(crate) fn node_selector(path: &Path<'_>, selector: &Value, faults: &mut Faults) {
     let terms = tree::list(selector, "nodeSelectorTerms");
     let list = path.child("nodeSelectorTerms");

@@ -1,6 +1,6 @@
 //! What `kubectl get pods` says about a pod, computed as upstream's printer does.
 
-use api_schema::{Column, human_duration, tree};
+use api_schema::{human_duration, tree};
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -161,34 +161,6 @@ pub(super) fn readiness_gates(pod: &Value) -> String {
     let conditions = tree::list(pod, "status.conditions");
     let open = gates.iter().filter(|gate| is_true(conditions, tree::text(gate, "conditionType")));
     format!("{}/{}", open.count(), gates.len())
-}
-
-/// Containers, images and selector of what makes pods from a template.
-pub(crate) fn template_columns() -> [Column; 3] {
-    fn each(object: &Value, field: &str) -> String {
-        let containers = tree::list(object, "spec.template.spec.containers").iter();
-        containers.map(|container| tree::text(container, field)).collect::<Vec<_>>().join(",")
-    }
-    [
-        Column::text("Containers", "Names of each container in the template.", |object, _| {
-            each(object, "name").into()
-        })
-        .wide(),
-        Column::text(
-            "Images",
-            "Images referenced by each container in the template.",
-            |object, _| each(object, "image").into(),
-        )
-        .wide(),
-        Column::text("Selector", "Label selector for pods.", |object, _| {
-            match api_object::LabelSelector::from_object(tree::get(object, "spec.selector")) {
-                Ok(selector) if selector.is_empty() => "<none>".into(),
-                Ok(selector) => selector.to_string().into(),
-                Err(_) => "<error>".into(),
-            }
-        })
-        .wide(),
-    ]
 }
 
 #[cfg(test)]

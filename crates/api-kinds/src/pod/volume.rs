@@ -7,6 +7,7 @@ use api_schema::{Faults, Path, tree};
 use serde_json::Value;
 
 use super::container::{field_ref, resource_field_ref};
+use crate::persistent_volume_claim;
 
 /// Fields that only files can be made from.
 const FILE_FIELDS: [&str; 2] = ["metadata.annotations", "metadata.labels"];
@@ -77,6 +78,18 @@ fn validate(path: &Path<'_>, kind: &str, source: &Value, faults: &mut Faults) {
         "projected" => projected(path, source, faults),
         "persistentVolumeClaim" => require("claimName"),
         "csi" => require("driver"),
+        "ephemeral" => {
+            let template = tree::get(source, "volumeClaimTemplate");
+            let path = path.child("volumeClaimTemplate");
+            match template.is_null() {
+                true => faults.required(&path, ""),
+                false => persistent_volume_claim::validate_spec(
+                    &path.child("spec"),
+                    tree::get(template, "spec"),
+                    faults,
+                ),
+            }
+        }
         "nfs" => {
             require("server");
             require("path");

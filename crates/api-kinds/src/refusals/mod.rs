@@ -12,11 +12,15 @@ use crate::{
 
 mod admission;
 mod apps;
+mod batch;
 mod certificates;
 mod core;
 mod events;
 mod flowcontrol;
+mod limits;
+mod networking;
 mod pods;
+mod policy;
 mod rbac;
 mod resource;
 mod services;
