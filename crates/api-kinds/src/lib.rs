@@ -25,6 +25,7 @@ mod endpoints;
 mod event;
 mod expression;
 mod flowcontrol;
+mod horizontal_pod_autoscaler;
 mod ingress;
 mod ingress_class;
 mod ip_address;
@@ -107,6 +108,8 @@ pub const KINDS: &[fn(&Arc<Schema>) -> ResourceSpec] = &[
     review::self_subject_access_review,
     review::self_subject_rules_review,
     review::subject_access_review,
+    horizontal_pod_autoscaler::v1,
+    horizontal_pod_autoscaler::v2,
     cron_job::row,
     job::row,
     certificates::signing_request::row,

@@ -12,6 +12,7 @@ use crate::{
 
 mod admission;
 mod apps;
+mod autoscaling;
 mod batch;
 mod certificates;
 mod core;
