@@ -215,12 +215,15 @@ impl Cluster {
 
     /// A kubectl command, not yet run.
     pub(crate) fn kubectl_command(&self, args: &[&str]) -> Command {
-        let mut command = self.namespaces.enter("kubectl");
+        self.command_of(Path::new("kubectl"), args)
+    }
+
+    /// The same of one of [`kubectls`].
+    pub(crate) fn command_of(&self, kubectl: &Path, args: &[&str]) -> Command {
+        let mut command = self.namespaces.enter(kubectl);
         command
             .env("KUBECONFIG", self.path("admin.yaml"))
             .env("KUBECACHEDIR", self.path("kube-cache"))
-            // Lets 1.29 and 1.30 use WebSockets; later ones do anyway.
-            .env("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", "true")
             .env("HOME", self.dir.path())
             .args(args);
         command
@@ -234,6 +237,12 @@ impl Cluster {
     /// kubectl with arguments that hold spaces.
     pub(crate) fn kubectl_args(&self, args: &[&str]) -> Run {
         run(&mut self.kubectl_command(args), None)
+    }
+
+    /// One of [`kubectls`] with arguments, split at spaces, and text on its stdin.
+    pub(crate) fn run_of(&self, kubectl: &Path, line: &str, input: Option<&str>) -> Run {
+        let args: Vec<_> = line.split_whitespace().collect();
+        run(&mut self.command_of(kubectl, &args), input)
     }
 
     /// `kubectl apply -f -`.
@@ -264,6 +273,30 @@ impl Cluster {
             }
         }
     }
+}
+
+/// Every minor of kubectl that lies beside the one in the path
+/// (`kubectl.1.27`), or that one alone.
+pub(crate) fn kubectls() -> Vec<PathBuf> {
+    let found = std::env::var_os("PATH").and_then(|path| {
+        std::env::split_paths(&path).map(|dir| dir.join("kubectl")).find(|file| file.exists())
+    });
+    let beside = found.and_then(|file| Some(fs::canonicalize(file).ok()?.parent()?.to_owned()));
+    let mut all: Vec<PathBuf> = beside
+        .and_then(|dir| fs::read_dir(dir).ok())
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            name.strip_prefix("kubectl.1.").is_some_and(|minor| minor.parse::<u8>().is_ok())
+        })
+        .collect();
+    all.sort();
+    if all.is_empty() {
+        all.push("kubectl".into());
+    }
+    all
 }
 
 impl Drop for Cluster {

@@ -8,3 +8,4 @@ mod pods;
 mod power;
 mod rollout;
 mod startup;
+mod streams;

@@ -10,6 +10,9 @@ pub(crate) const DICTIONARY: &[u8; 1423] = include_bytes!("dictionary.bin");
 /// Bytes of a stored block of DEFLATE.
 const STORED_BYTES_MAX: usize = 0xffff;
 
+/// An empty stored block.
+const FLUSH: [u8; 5] = [0, 0, 0, 0xff, 0xff];
+
 /// The headers of a stream. Names are lower-case; a name may have several values.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Headers(Vec<(String, String)>);
@@ -65,6 +68,8 @@ pub(crate) fn encode_block(headers: &Headers, first: bool) -> BytesMut {
         out.put_u16_le(!length);
         out.put_slice(piece);
     }
+    // The empty block of a flush: some readers hand nothing out before it.
+    out.put_slice(&FLUSH);
     out
 }
 
@@ -175,14 +180,21 @@ mod tests {
     }
 
     #[test]
+    fn a_block_is_stored_and_flushed() {
+        let block = encode_block(&headers(&[]), true);
+        assert_eq!(block.as_ref(), b"\x78\x01\0\x04\0\xfb\xff\0\0\0\0\0\0\0\xff\xff");
+    }
+
+    #[test]
     fn blocks_compressed_with_the_dictionary_are_read() {
         let mut context = Compress::new(Compression::best(), true);
         assert_eq!(context.set_dictionary(DICTIONARY).expect("at the start"), 0xe3c6_a7c2);
         let mut decoder = Decoder::new(1000);
         for _ in 0..3 {
             let sent = headers(&[("accept-language", "en"), ("streamtype", "stdin")]);
-            let plain = encode_block(&sent, false)[5..].to_vec();
-            assert_eq!(decoder.decode(&deflate(&mut context, &plain)), Ok(sent));
+            let block = encode_block(&sent, false);
+            let plain = &block[5..block.len() - FLUSH.len()];
+            assert_eq!(decoder.decode(&deflate(&mut context, plain)), Ok(sent));
         }
     }
 

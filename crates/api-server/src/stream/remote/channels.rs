@@ -37,13 +37,15 @@ pub(super) fn serve(
     tokio::spawn(async move {
         let _counted = counted;
         let Some(mut socket) = websocket::socket(asked.upgrade).await else { return };
-        // Clients learn from an empty message that the connection is there.
+        // Older clients learn from an empty message that the connection is
+        // there; those of version 5 complain of it.
         let (exec, first) = match &open {
             Open::Exec(_, _, stdio) => (true, first_channel(stdio)),
             Open::Attach(_, stdio) => (false, first_channel(stdio)),
             _ => (false, ERROR),
         };
-        if socket.send(protocol.message(first, b"")).await.is_err() {
+        let greets = protocol != REMOTE[0];
+        if greets && socket.send(protocol.message(first, b"")).await.is_err() {
             return;
         }
         let closing = server.closing();
