@@ -10,6 +10,7 @@ use crate::{
     Registry, Request, WriteOptions, Written,
     admission::Operation,
     admitted::Admitted,
+    managed::Sent,
     registry::{Posted, commit_failed, no_such_path},
     stored,
 };
@@ -72,28 +73,30 @@ impl Registry {
         &self,
         request: &Request,
         body: Body,
-        options: WriteOptions,
+        options: &WriteOptions,
     ) -> Result<Written, Status> {
         if let Some(sub) = request.sub()? {
-            let (body, warnings) = body.decode_sub(sub, &options)?;
+            let (body, warnings) = body.decode_sub(sub, options)?;
             return match &sub.role {
                 Role::Post(apply) => self.post(request, *apply, body, warnings, options).await,
                 _ => self.answer(request, body, warnings, options).await,
             };
         }
         let spec = &request.spec;
-        let (mut object, mut warnings) = body.decode(spec, &options)?;
+        let (mut object, mut warnings) = body.decode(spec, options)?;
         match_namespace(request, &mut object)?;
         spec.default(&mut object);
         if !spec.stored {
             return self.answer(request, object, warnings, options).await;
         }
+        let sent = Sent::take(&mut object);
+        let managed = self.managed_new(request, &object, sent, options);
         // A name in the path creates by update; see `update.rs`.
         let mut attributes = request.attributes(Operation::Create, options.dry_run);
         attributes.name = tree::text(&object, "metadata.name").to_owned();
         attributes.object = Some(object);
         let mut admitted = Admitted::new(&*self.admission, attributes).await?;
-        let mut written = self.create_admitted(request, &mut admitted, options).await?;
+        let mut written = self.create_admitted(request, &mut admitted, &managed, options).await?;
         warnings.append(&mut admitted.warnings);
         warnings.append(&mut written.warnings);
         Ok(Written { warnings, ..written })
@@ -104,7 +107,8 @@ impl Registry {
         &self,
         request: &Request,
         attributes: &mut Admitted<'_>,
-        options: WriteOptions,
+        managed: &str,
+        options: &WriteOptions,
     ) -> Result<Written, Status> {
         let spec = &request.spec;
         let mut object = attributes.object.take().unwrap_or_default();
@@ -119,8 +123,6 @@ impl Registry {
         for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
             tree::remove(&mut object, &format!("metadata.{field}"));
         }
-        // Who manages which field is not kept, so what a client sends is not either.
-        tree::remove(&mut object, "metadata.managedFields");
         tree::set(&mut object, "metadata.uid", self.new_uid());
         tree::set(&mut object, "metadata.creationTimestamp", time::format_seconds(self.now()));
         let prefix = tree::text(&object, "metadata.generateName").to_owned();
@@ -150,11 +152,11 @@ impl Registry {
                 if there.is_some() {
                     return Err(Status::already_exists(&request.gvr(), &name));
                 }
-                let bytes = stored::encode(&object);
+                let bytes = stored::encode(&object, managed);
                 attributes.object = Some(object);
                 return Ok(Written { bytes, created: true, warnings });
             }
-            let put = stored::put(spec, key, &object, self.epoch);
+            let put = stored::put(spec, key, &object, managed, self.epoch);
             tries -= 1;
             attributes.stored(true);
             let committed = self.store.commit(Txn::create(put.clone())).await;
@@ -166,7 +168,7 @@ impl Registry {
                         stored::filled(&put, revision)
                     } else {
                         tree::set(&mut object, "metadata.resourceVersion", revision.to_string());
-                        stored::encode(&object)
+                        stored::encode(&object, managed)
                     };
                     attributes.object = Some(object);
                     return Ok(Written { bytes, created: true, warnings });
@@ -196,7 +198,7 @@ impl Registry {
         apply: fn(&mut Value, &Value, jiff::Timestamp) -> Result<(), Status>,
         mut body: Value,
         mut warnings: Vec<String>,
-        options: WriteOptions,
+        options: &WriteOptions,
     ) -> Result<Written, Status> {
         match_namespace(request, &mut body)?;
         let mut attributes = request.attributes(Operation::Create, options.dry_run);
@@ -222,7 +224,7 @@ impl Registry {
         request: &Request,
         mut body: Value,
         mut warnings: Vec<String>,
-        options: WriteOptions,
+        options: &WriteOptions,
     ) -> Result<Written, Status> {
         let Some(handler) = self.handler(request).cloned() else {
             let what = [&request.spec.plural, request.subresource.as_str()].join("/");
@@ -235,7 +237,9 @@ impl Registry {
         attributes.validate().await?;
         let body = attributes.object.take().unwrap_or_default();
         warnings.append(&mut attributes.warnings);
-        let answer = handler.post(Posted { registry: self, request, body, options }).await?;
+        let answer = handler
+            .post(Posted { registry: self, request, body, options: options.clone() })
+            .await?;
         let bytes = serde_json::to_vec(&answer).map_err(Status::internal)?;
         Ok(Written { bytes: bytes.into(), created: true, warnings })
     }

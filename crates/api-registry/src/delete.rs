@@ -81,7 +81,7 @@ impl Registry {
         options: &DeleteOptions,
     ) -> Result<Option<Deleted>, Status> {
         let spec = &request.spec;
-        let old = stored::decode(spec, item, self.epoch)?;
+        let (old, managed) = stored::decode_managed(spec, item, self.epoch)?;
         check_preconditions(request, &old, options)?;
         (spec.hooks.check_delete)(&old)?;
         let mut attributes = request.attributes(Operation::Delete, options.dry_run);
@@ -105,12 +105,12 @@ impl Registry {
                 return Ok(Some(Deleted { bytes, gone: false, warnings }));
             }
             Plan::Mark(new) if options.dry_run => {
-                let bytes = stored::encode(&new);
+                let bytes = stored::encode(&new, managed);
                 return Ok(Some(Deleted { bytes, gone: false, warnings }));
             }
             Plan::Remove if options.dry_run => return removed().map(Some),
             Plan::Mark(mut new) => {
-                let put = stored::put(spec, item.key.clone(), &new, self.epoch);
+                let put = stored::put(spec, item.key.clone(), &new, managed, self.epoch);
                 let committed = self.store.commit(Txn::update(put.clone(), item.revision)).await;
                 committed.map(|committed| {
                     let bytes = if spec.stored_as.is_none() {
@@ -118,7 +118,7 @@ impl Registry {
                     } else {
                         let revision = committed.revision.to_string();
                         tree::set(&mut new, "metadata.resourceVersion", revision);
-                        stored::encode(&new)
+                        stored::encode(&new, managed)
                     };
                     Ok(Deleted { bytes, gone: false, warnings: warnings.clone() })
                 })

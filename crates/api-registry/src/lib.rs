@@ -13,6 +13,7 @@ mod admitted;
 mod create;
 mod delete;
 mod evict;
+mod managed;
 pub mod options;
 mod patch;
 mod read;

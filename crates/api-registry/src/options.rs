@@ -5,7 +5,7 @@ use api_object::{
     FieldSelector, LabelSelector, Reason, Status,
     status::{Cause, Details},
 };
-use api_schema::FieldValidation;
+use api_schema::{Faults, FieldValidation, Path};
 use serde::Deserialize;
 
 /// `resourceVersionMatch`.
@@ -43,12 +43,16 @@ pub struct ListOptions {
 }
 
 /// What create, update and patch share.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WriteOptions {
     /// Everything happens but the write.
     pub dry_run: bool,
     /// What happens to unknown and duplicate fields.
     pub field_validation: FieldValidation,
+    /// Who manages what is written; empty where nobody says.
+    pub manager: String,
+    /// An apply takes over what others manage.
+    pub force: bool,
 }
 
 /// `propagationPolicy`: what becomes of the objects this one owns.
@@ -204,12 +208,16 @@ impl ListOptions {
 }
 
 impl WriteOptions {
-    /// Reads query parameters; `kind` is `CreateOptions`, `UpdateOptions` or
-    /// `PatchOptions`, for messages.
+    /// Reads query parameters; `kind` is `CreateOptions` or `UpdateOptions`, for
+    /// messages.
     ///
     /// # Errors
     /// 422 for values that are not known.
     pub fn from_pairs(kind: &str, pairs: &Pairs) -> Result<Self, Status> {
+        let manager = first(pairs, "fieldManager");
+        let mut faults = Faults::default();
+        check_manager(&Path::new("fieldManager"), manager, &mut faults);
+        refuse(kind, faults)?;
         let values =
             pairs.iter().filter(|(key, _)| key == "dryRun").map(|(_, value)| value.as_str());
         let field_validation = match first(pairs, "fieldValidation") {
@@ -221,7 +229,72 @@ impl WriteOptions {
                 return Err(unsupported(kind, "fieldValidation", other, &supported));
             }
         };
-        Ok(Self { dry_run: dry_run(kind, values)?, field_validation })
+        Ok(Self {
+            dry_run: dry_run(kind, values)?,
+            field_validation,
+            manager: manager.to_owned(),
+            force: false,
+        })
+    }
+
+    /// The same for a patch. Only an apply may be forced, and it has to say who
+    /// applies.
+    ///
+    /// # Errors
+    /// 422 for values that are not known or do not belong to the kind of patch.
+    pub fn for_patch(pairs: &Pairs, apply: bool) -> Result<Self, Status> {
+        const KIND: &str = "PatchOptions";
+        let force = flag(pairs, "force");
+        let mut faults = Faults::default();
+        if !apply && force.is_some() {
+            faults.forbidden(&Path::new("force"), "may not be specified for non-apply patch");
+        }
+        if apply && first(pairs, "fieldManager").is_empty() {
+            faults.required(&Path::new("fieldManager"), "is required for apply patch");
+        }
+        refuse(KIND, faults)?;
+        Ok(Self { force: force == Some(true), ..Self::from_pairs(KIND, pairs)? })
+    }
+
+    /// The same, managed by the program that a `User-Agent` names where the
+    /// client does not say: `kubectl/v1.33.0 (linux/amd64)` is `kubectl`.
+    pub fn or_agent(mut self, user_agent: &str) -> Self {
+        if self.manager.is_empty() {
+            let program = user_agent.split('/').next().unwrap_or_default();
+            for c in program.chars().filter(|&c| is_printable(c)) {
+                if self.manager.len() + c.len_utf8() > MANAGER_BYTES_MAX {
+                    break;
+                }
+                self.manager.push(c);
+            }
+        }
+        self
+    }
+}
+
+/// Upstream's limit for the name of a manager.
+const MANAGER_BYTES_MAX: usize = 128;
+
+/// What people can see, and the space.
+fn is_printable(c: char) -> bool {
+    c == ' ' || !(c.is_control() || c.is_whitespace())
+}
+
+fn check_manager(path: &Path<'_>, manager: &str, faults: &mut Faults) {
+    if manager.len() > MANAGER_BYTES_MAX {
+        faults.too_long(path, MANAGER_BYTES_MAX);
+    }
+    for (at, c) in manager.char_indices().filter(|&(_, c)| !is_printable(c)) {
+        let code = u32::from(c);
+        let detail = format!("invalid character U+{code:04X} (at position {at})");
+        faults.invalid(path, manager, detail);
+    }
+}
+
+fn refuse(kind: &str, faults: Faults) -> Result<(), Status> {
+    match faults.is_empty() {
+        true => Ok(()),
+        false => Err(Status::invalid("meta.k8s.io", kind, "", faults.into_causes())),
     }
 }
 

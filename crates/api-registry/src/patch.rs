@@ -1,4 +1,4 @@
-//! The three kinds of patches, from bytes to a changed tree.
+//! The kinds of patches, from bytes to a changed tree.
 
 use api_object::{
     Reason, Status,
@@ -19,56 +19,105 @@ pub enum Patch {
     Merge(Value),
     /// Kubernetes' own, with merge keys.
     Strategic(Value),
+    /// Server-side apply of a configuration, with what strict validation says of
+    /// how it is written.
+    Apply {
+        /// The fields that the applier wants.
+        config: Value,
+        /// Fields that are there twice; empty for none.
+        duplicates: String,
+    },
 }
 
-impl Patch {
-    /// Media types that [`Self::parse`] reads, in the order in which they are offered.
-    pub const MEDIA_TYPES: [&str; 3] = [
-        "application/json-patch+json",
-        "application/merge-patch+json",
-        "application/strategic-merge-patch+json",
-    ];
+const JSON: &str = "application/json-patch+json";
+const MERGE: &str = "application/merge-patch+json";
+const STRATEGIC: &str = "application/strategic-merge-patch+json";
 
-    /// Reads a patch of a media type.
+impl Patch {
+    /// The media type of server-side apply.
+    pub const APPLY: &'static str = "application/apply-patch+yaml";
+
+    /// Whether a kind takes patches of a media type. Custom kinds have no merge
+    /// keys, so there is nothing strategic about them.
     ///
     /// # Errors
-    /// 400 where it does not parse, 413 for too many operations, 415 for other
-    /// media types, server-side apply among them for now.
+    /// 415 that names the media types that it takes.
+    pub fn check_type(spec: &ResourceSpec, media_type: &str) -> Result<(), Status> {
+        let strategic = spec.custom.is_none();
+        let all = [JSON, MERGE, STRATEGIC, Self::APPLY];
+        let taken = all.into_iter().filter(|&taken| strategic || taken != STRATEGIC);
+        if taken.clone().any(|taken| taken == media_type) {
+            return Ok(());
+        }
+        let taken: Vec<&str> = taken.collect();
+        let message = format!(
+            "the body of the request was in an unknown format - accepted media types include: {}",
+            taken.join(", ")
+        );
+        Err(Status::failure(Reason::UnsupportedMediaType, message))
+    }
+
+    /// Reads a patch of a media type other than [`Self::APPLY`].
+    ///
+    /// # Errors
+    /// 400 where it does not parse, 413 for too many operations.
     pub fn parse(media_type: &str, bytes: &[u8]) -> Result<Self, Status> {
-        let tree = || {
-            let tree: Value = serde_json::from_slice(bytes)
-                .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
-            match tree {
-                Value::Object(_) => Ok(tree),
-                _ => {
-                    Err(Status::bad_request("error decoding patch: a patch must be a JSON object"))
-                }
-            }
-        };
-        match media_type {
-            "application/json-patch+json" => {
-                let patch: json_patch::Patch = serde_json::from_slice(bytes).map_err(|error| {
-                    Status::bad_request(format!("error decoding patch: {error}"))
-                })?;
-                match patch.0.len() {
-                    count if count > OPERATIONS_MAX => Err(Status::failure(
-                        Reason::RequestEntityTooLarge,
-                        format!(
-                            "Request entity too large: The allowed maximum operations in a JSON patch is {OPERATIONS_MAX}, got {count}"
-                        ),
-                    )),
-                    _ => Ok(Self::Json(patch)),
-                }
-            }
-            "application/merge-patch+json" => tree().map(Self::Merge),
-            "application/strategic-merge-patch+json" => tree().map(Self::Strategic),
-            "application/apply-patch+yaml" | "application/apply-patch+cbor" => Err(unsupported(
-                "server-side apply (application/apply-patch+yaml) is not served yet",
+        let bad = |why: &str| Status::bad_request(format!("error decoding patch: {why}"));
+        if media_type != JSON {
+            let tree: Value =
+                serde_json::from_slice(bytes).map_err(|error| bad(&error.to_string()))?;
+            return match tree {
+                Value::Object(_) if media_type == MERGE => Ok(Self::Merge(tree)),
+                Value::Object(_) => Ok(Self::Strategic(tree)),
+                _ => Err(bad("a patch must be a JSON object")),
+            };
+        }
+        let patch: json_patch::Patch =
+            serde_json::from_slice(bytes).map_err(|error| bad(&error.to_string()))?;
+        match patch.0.len() {
+            count if count > OPERATIONS_MAX => Err(Status::failure(
+                Reason::RequestEntityTooLarge,
+                format!(
+                    "Request entity too large: The allowed maximum operations in a JSON patch is {OPERATIONS_MAX}, got {count}"
+                ),
             )),
-            other => Err(unsupported(&format!(
-                "the body of the request was in an unknown format \"{other}\" - accepted media types include: {}",
-                Self::MEDIA_TYPES.join(", ")
-            ))),
+            _ => Ok(Self::Json(patch)),
+        }
+    }
+
+    /// What becomes of fields that a configuration has twice: texts for `Warning`
+    /// headers.
+    ///
+    /// # Errors
+    /// 400 where validation is strict.
+    pub(crate) fn strict(
+        duplicates: &str,
+        mode: FieldValidation,
+    ) -> Result<Option<String>, Status> {
+        match mode {
+            FieldValidation::Strict if !duplicates.is_empty() => {
+                Err(Status::bad_request(format!("error strict decoding patch: {duplicates}")))
+            }
+            FieldValidation::Warn if !duplicates.is_empty() => Ok(Some(duplicates.to_owned())),
+            _ => Ok(None),
+        }
+    }
+
+    /// Whether the patch says anything of who manages what, so that it has to be
+    /// applied to an object with its managers.
+    pub(crate) fn names_managers(&self) -> bool {
+        let named = |tree: &Value| tree.pointer("/metadata/managedFields").is_some();
+        match self {
+            // Operations on a whole reach its parts.
+            Self::Json(patch) => patch.0.iter().any(|operation| {
+                let text = serde_json::to_string(operation).unwrap_or_default();
+                let whole = [r#":"""#, r#":"/metadata""#, "/metadata/managedFields"];
+                whole.iter().any(|whole| text.contains(whole))
+            }),
+            Self::Merge(tree) => named(tree),
+            // `$patch: replace` leaves what is not named.
+            Self::Strategic(tree) => named(tree),
+            Self::Apply { .. } => false,
         }
     }
 
@@ -76,8 +125,7 @@ impl Patch {
     /// `Warning` headers.
     ///
     /// # Errors
-    /// 400 and 422 for patches that do not fit the object, 415 for a strategic
-    /// merge patch of a kind that does not know one.
+    /// 400 and 422 for patches that do not fit the object.
     pub(crate) fn apply(
         &self,
         spec: &ResourceSpec,
@@ -99,26 +147,56 @@ impl Patch {
                 patched
             }
             (Self::Strategic(patch), None) => spec.strategic_merge(base.clone(), patch.clone())?,
+            (Self::Apply { .. }, _) => {
+                return Err(Status::internal("an apply is no patch of bytes"));
+            }
         };
-        match scale {
-            None => {
-                let (mut view, warnings) = spec.conform(patched, mode)?;
-                spec.default(&mut view);
-                Ok((view, warnings))
-            }
-            Some(sub) => {
-                let Some(shape) = &sub.shape else {
-                    return Err(Status::internal("a Scale without a shape"));
-                };
-                let decoded = shape.conform(patched);
-                decoded_as("autoscaling/v1", "v1", "Scale", decoded, mode)
-            }
-        }
+        view(spec, sub, patched, mode)
     }
 }
 
-fn unsupported(message: &str) -> Status {
-    Status::failure(Reason::UnsupportedMediaType, message)
+/// What a patch or an apply made of the view, decoded and defaulted.
+///
+/// # Errors
+/// 422 that shows it, where it is no object of the kind any more.
+pub(crate) fn view(
+    spec: &ResourceSpec,
+    sub: Option<&Subresource>,
+    patched: Value,
+    mode: FieldValidation,
+) -> Result<(Value, Vec<String>), Status> {
+    let shown = |what: &str, patched: &str| {
+        let message = format!("Invalid value: {patched:?}: {what}");
+        let cause = Cause { reason: "FieldValueInvalid".into(), message, field: "patch".into() };
+        Status::invalid("", "", "", vec![cause])
+    };
+    let text = (mode == FieldValidation::Strict).then(|| patched.to_string());
+    let text = text.as_deref().unwrap_or_default();
+    let lenient = match mode {
+        FieldValidation::Ignore => FieldValidation::Ignore,
+        FieldValidation::Warn | FieldValidation::Strict => FieldValidation::Warn,
+    };
+    let scale = sub.filter(|sub| matches!(sub.role, Role::Scale(_)));
+    let (view, warnings) = match scale {
+        None => {
+            let (mut view, warnings) = spec.conform(patched, lenient)?;
+            spec.default(&mut view);
+            (view, warnings)
+        }
+        Some(sub) => {
+            let Some(shape) = &sub.shape else {
+                return Err(Status::internal("a Scale without a shape"));
+            };
+            let decoded = shape.conform(patched);
+            decoded_as("autoscaling/v1", "v1", "Scale", decoded, lenient)?
+        }
+    };
+    match mode {
+        FieldValidation::Strict if !warnings.is_empty() => {
+            Err(shown(&format!("strict decoding error: {}", warnings.join(", ")), text))
+        }
+        _ => Ok((view, warnings)),
+    }
 }
 
 /// Upstream's words are bare; which operation failed stands in the causes.
@@ -145,27 +223,25 @@ mod tests {
             ("application/json-patch+json", r#"[{"op":"jump","path":"/a"}]"#, 400),
             ("application/merge-patch+json", "[]", 400),
             ("application/strategic-merge-patch+json", "{", 400),
-            ("application/apply-patch+yaml", "a: b", 415),
-            ("application/json", "{}", 415),
         ] {
             let status = Patch::parse(media_type, text.as_bytes()).expect_err(text);
             assert_eq!(status.code, code, "{media_type} {text}");
         }
         let many = vec![r#"{"op":"test","path":"/a","value":1}"#; OPERATIONS_MAX + 1].join(",");
-        let status = Patch::parse(Patch::MEDIA_TYPES[0], format!("[{many}]").as_bytes());
+        let status = Patch::parse(JSON, format!("[{many}]").as_bytes());
         assert_eq!(status.expect_err("too many").code, 413);
     }
 
     proptest! {
         #[test]
         fn no_bytes_panic(media_type in 0usize..3, text in ".{0,64}") {
-            let _ = Patch::parse(Patch::MEDIA_TYPES[media_type], text.as_bytes());
+            let _ = Patch::parse([JSON, MERGE, STRATEGIC][media_type], text.as_bytes());
         }
 
         #[test]
         fn no_pointer_panics(path in "(/[a-z0-9~-]{0,3}){0,4}", from in "(/[a-z0-9~-]{0,3}){0,4}", op in "add|remove|replace|move|copy|test") {
             let text = serde_json::json!([{"op": op, "path": path, "from": from, "value": null}]);
-            if let Ok(Patch::Json(patch)) = Patch::parse(Patch::MEDIA_TYPES[0], text.to_string().as_bytes()) {
+            if let Ok(Patch::Json(patch)) = Patch::parse(JSON, text.to_string().as_bytes()) {
                 let mut tree = serde_json::json!({"a": [1, {"b": null}], "": {"~": 0}});
                 let _ = json_patch::patch(&mut tree, &patch);
             }

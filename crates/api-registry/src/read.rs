@@ -56,7 +56,7 @@ impl Registry {
         match sub.map(|sub| &sub.role) {
             Some(api_schema::Role::Scale(paths)) => {
                 let object = stored::decode(&request.spec, &item, self.epoch)?;
-                Ok(stored::encode(&request.spec.scale_of(paths, &object)))
+                Ok(stored::encode(&request.spec.scale_of(paths, &object), ""))
             }
             _ => stored::wire(&request.spec, &item, self.epoch),
         }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use api_object::{GroupVersionResource, Reason, Status, status::Details};
-use api_schema::{ResourceSpec, Subresource};
+use api_schema::{Catalogue, ResourceSpec, Subresource};
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::Value;
@@ -34,6 +34,8 @@ impl fmt::Debug for Sources {
 pub struct Registry {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) admission: Arc<dyn Admission>,
+    /// The other versions of a kind, for managers that wrote in them.
+    pub(crate) catalogue: Arc<Catalogue>,
     pub(crate) sources: Sources,
     /// The schema epoch that this server writes.
     pub(crate) epoch: u32,
@@ -61,6 +63,9 @@ pub struct Request {
     pub subresource: String,
     /// Who asks.
     pub user: Arc<UserInfo>,
+    /// What is said to an update or an apply of an object that is not there, where
+    /// whoever asks may not create it.
+    pub create_refused: Option<Status>,
 }
 
 impl Request {
@@ -145,16 +150,17 @@ pub trait SubresourceHandler: Send + Sync {
 }
 
 impl Registry {
-    /// A registry over a store. `epoch` names the schema that new objects are
+    /// A registry over a store, of the kinds of a catalogue. `epoch` names the schema that new objects are
     /// written under; objects of another epoch are defaulted when read.
     pub fn new(
         store: Arc<dyn Store>,
         admission: Arc<dyn Admission>,
+        catalogue: Arc<Catalogue>,
         sources: Sources,
         epoch: u32,
     ) -> Self {
         let started = Instant::now();
-        Self { store, admission, sources, epoch, started, handlers: BTreeMap::new() }
+        Self { store, admission, catalogue, sources, epoch, started, handlers: BTreeMap::new() }
     }
 
     /// Has `handler` answer POSTs of a subresource, or of a resource that is

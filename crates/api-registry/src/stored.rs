@@ -1,6 +1,8 @@
 //! Between trees, the store's bytes and the wire's: which are the same bytes
 //! wherever the version and the schema epoch allow.
 
+mod split;
+
 use api_object::Status;
 use api_schema::{ResourceSpec, tree};
 use bytes::Bytes;
@@ -10,6 +12,9 @@ use store::{Item, Key, Put, Revision};
 /// Metadata in upstream's order. The revision's place comes before every map
 /// that users fill, so the first `"resourceVersion":"` in stored bytes is it.
 const METADATA_FIRST: [&str; 5] = ["name", "generateName", "namespace", "uid", "resourceVersion"];
+/// Kept beside the tree as text: nobody but managers reads it, and it is the
+/// largest part of a small object.
+const MANAGED: &str = "managedFields";
 const REVISION_MARK: &[u8] = br#""resourceVersion":""#;
 
 /// The group and the resource that objects are kept under.
@@ -33,17 +38,18 @@ pub(crate) fn prefix_of(spec: &ResourceSpec, namespace: &str) -> String {
     Key::prefix(group, plural, (!namespace.is_empty()).then_some(namespace))
 }
 
-/// Writes an object as JSON, kind and name first.
-pub(crate) fn encode(object: &Value) -> Bytes {
+/// Writes an object as JSON, kind and name first; its managers come as they are
+/// written.
+pub(crate) fn encode(object: &Value, managed: &str) -> Bytes {
     let version = tree::text(object, "metadata.resourceVersion");
-    encode_at(object, version).0.into()
+    encode_at(object, managed, version).0.into()
 }
 
 /// The same with another `resourceVersion` than the tree's; where it begins is
 /// the second part.
-fn encode_at(object: &Value, version: &str) -> (Vec<u8>, u32) {
+fn encode_at(object: &Value, managed: &str, version: &str) -> (Vec<u8>, u32) {
     const PLAIN: &str = "a tree of JSON has text keys only";
-    let mut out = Vec::with_capacity(1024);
+    let mut out = Vec::with_capacity(1024 + managed.len());
     let mut revision_at = 0;
     let separate = |out: &mut Vec<u8>, key: &str, first: &mut bool| {
         out.push(if *first { b'{' } else { b',' });
@@ -80,6 +86,10 @@ fn encode_at(object: &Value, version: &str) -> (Vec<u8>, u32) {
             serde_json::to_writer(&mut out, value).expect(PLAIN);
         }
     }
+    if !managed.is_empty() {
+        separate(&mut out, MANAGED, &mut inner);
+        out.extend_from_slice(managed.as_bytes());
+    }
     out.push(b'}');
     for (key, value) in object.as_object().unwrap_or(&nothing) {
         if !matches!(key.as_str(), "kind" | "apiVersion" | "metadata") {
@@ -92,9 +102,9 @@ fn encode_at(object: &Value, version: &str) -> (Vec<u8>, u32) {
 }
 
 /// The write that stores an object; the store fills in its `resourceVersion`.
-pub(crate) fn put(spec: &ResourceSpec, key: Key, object: &Value, epoch: u32) -> Put {
+pub(crate) fn put(spec: &ResourceSpec, key: Key, object: &Value, managed: &str, epoch: u32) -> Put {
     let (data, revision_at) = match &spec.stored_as {
-        None => encode_at(object, ""),
+        None => encode_at(object, managed, ""),
         Some(stored) => {
             let mut object = (stored.to_stored)(object.clone());
             let api_version = match stored.group {
@@ -102,7 +112,7 @@ pub(crate) fn put(spec: &ResourceSpec, key: Key, object: &Value, epoch: u32) -> 
                 group => format!("{group}/{}", stored.version),
             };
             tree::set(&mut object, "apiVersion", api_version);
-            encode_at(&object, "")
+            encode_at(&object, managed, "")
         }
     };
     let value = store::Value { epoch, data: data.into() };
@@ -132,12 +142,25 @@ pub(crate) fn at_revision(bytes: &Bytes, revision: Revision) -> Bytes {
     out.into()
 }
 
-/// A stored object as a tree of the requested version.
+/// A stored object as a tree of the requested version, without its managers.
 ///
 /// # Errors
 /// 500 where the stored bytes are no JSON.
 pub(crate) fn decode(spec: &ResourceSpec, item: &Item, epoch: u32) -> Result<Value, Status> {
-    let mut object: Value = serde_json::from_slice(&item.value.data)
+    decode_managed(spec, item, epoch).map(|(object, _)| object)
+}
+
+/// A stored object as a tree of the requested version, and its managers as they
+/// are written; empty for none.
+///
+/// # Errors
+/// 500 where the stored bytes are no JSON.
+pub(crate) fn decode_managed<'i>(
+    spec: &ResourceSpec,
+    item: &'i Item,
+    epoch: u32,
+) -> Result<(Value, &'i str), Status> {
+    let (mut object, managed) = split::split(&item.value.data)
         .map_err(|error| Status::internal(format!("stored object {}: {error}", item.key)))?;
     if let Some(stored) = &spec.stored_as {
         object = (stored.from_stored)(object);
@@ -147,7 +170,7 @@ pub(crate) fn decode(spec: &ResourceSpec, item: &Item, epoch: u32) -> Result<Val
         // Written under an older schema: its new defaults are filled in.
         spec.default(&mut object);
     }
-    Ok(object)
+    Ok((object, managed))
 }
 
 /// A stored object as JSON of the requested version; the stored bytes
@@ -159,7 +182,8 @@ pub(crate) fn wire(spec: &ResourceSpec, item: &Item, epoch: u32) -> Result<Bytes
     if item.value.epoch == epoch && spec.stored_as.is_none() {
         return Ok(item.value.data.clone());
     }
-    Ok(encode(&decode(spec, item, epoch)?))
+    let (object, managed) = decode_managed(spec, item, epoch)?;
+    Ok(encode(&object, managed))
 }
 
 #[cfg(test)]
@@ -178,12 +202,14 @@ mod tests {
             },
             "involvedObject": {"resourceVersion": "5"},
         });
-        let (bytes, at) = encode_at(&object, "");
+        let (bytes, at) = encode_at(&object, r#"[{"manager":"m"}]"#, "");
         let text = String::from_utf8(bytes.clone()).expect("JSON");
         assert_eq!(
             text,
-            r#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"a","namespace":"b","resourceVersion":"","annotations":{"resourceVersion":"1"}},"involvedObject":{"resourceVersion":"5"}}"#
+            r#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"a","namespace":"b","resourceVersion":"","annotations":{"resourceVersion":"1"},"managedFields":[{"manager":"m"}]},"involvedObject":{"resourceVersion":"5"}}"#
         );
+        let (tree, managed) = split::split(&bytes).expect("JSON");
+        assert_eq!((tree, managed), (object, r#"[{"manager":"m"}]"#));
         let value = store::Value { epoch: 0, data: bytes.into() };
         let put = Put { key: Key::new("", "pods", "b", "a"), value, revision_at: Some(at) };
         let first = filled(&put, Revision(7));

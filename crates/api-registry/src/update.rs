@@ -11,7 +11,8 @@ use crate::{
     Body, Registry, Request, WriteOptions, Written,
     admission::Operation,
     admitted::Admitted,
-    patch::Patch,
+    managed::{Managed, Sent},
+    patch::{Patch, view},
     registry::{commit_failed, no_such_path, read_failed},
     stored,
 };
@@ -21,8 +22,16 @@ const TRIES: usize = 32;
 
 /// What the client wants the object to be.
 enum Input {
-    Whole(Value),
+    Whole(Value, Sent),
     Patch(Patch),
+}
+
+/// What is stored when an attempt begins.
+#[derive(Clone, Copy)]
+struct Before<'a> {
+    object: &'a Value,
+    managed: &'a str,
+    item: &'a Item,
 }
 
 /// What became of one attempt.
@@ -41,12 +50,12 @@ impl Registry {
         &self,
         request: &Request,
         body: Body,
-        options: WriteOptions,
+        options: &WriteOptions,
     ) -> Result<Written, Status> {
         let sub = request.sub()?;
         let (mut view, mut warnings) = match sub.map(|sub| (&sub.role, sub)) {
-            Some((Role::Scale(_), sub)) => body.decode_sub(sub, &options)?,
-            _ => body.decode(&request.spec, &options)?,
+            Some((Role::Scale(_), sub)) => body.decode_sub(sub, options)?,
+            _ => body.decode(&request.spec, options)?,
         };
         check_name(request, &view)?;
         if request.spec.namespaced {
@@ -55,7 +64,8 @@ impl Registry {
         if sub.is_none_or(|sub| !matches!(sub.role, Role::Scale(_))) {
             request.spec.default(&mut view);
         }
-        let mut written = self.change(request, Input::Whole(view), options).await?;
+        let sent = Sent::take(&mut view);
+        let mut written = self.write_over(request, Input::Whole(view, sent), options).await?;
         warnings.append(&mut written.warnings);
         Ok(Written { warnings, ..written })
     }
@@ -68,16 +78,16 @@ impl Registry {
         &self,
         request: &Request,
         patch: Patch,
-        options: WriteOptions,
+        options: &WriteOptions,
     ) -> Result<Written, Status> {
-        self.change(request, Input::Patch(patch), options).await
+        self.write_over(request, Input::Patch(patch), options).await
     }
 
-    async fn change(
+    async fn write_over(
         &self,
         request: &Request,
         input: Input,
-        options: WriteOptions,
+        options: &WriteOptions,
     ) -> Result<Written, Status> {
         let sub = request.sub()?;
         let writable =
@@ -114,31 +124,47 @@ impl Registry {
         &self,
         request: &Request,
         input: &Input,
-        options: WriteOptions,
+        options: &WriteOptions,
     ) -> Result<Written, Status> {
-        match input {
-            Input::Whole(object)
-                if request.spec.allow_create_on_update && request.subresource.is_empty() =>
-            {
-                if !tree::text(object, "metadata.uid").is_empty() {
-                    return Err(precondition(
-                        request,
-                        "UID",
-                        tree::text(object, "metadata.uid"),
-                        "",
-                    ));
-                }
-                let mut attributes = request.attributes(Operation::Create, options.dry_run);
-                let mut object = object.clone();
-                tree::remove(&mut object, "metadata.resourceVersion");
-                attributes.object = Some(object);
-                let mut admitted = Admitted::new(&*self.admission, attributes).await?;
-                let mut written = self.create_admitted(request, &mut admitted, options).await?;
-                written.warnings.append(&mut admitted.warnings);
-                Ok(written)
+        let spec = &request.spec;
+        let (mut object, managed, mut warnings) = match input {
+            _ if !request.subresource.is_empty() => return Err(request.not_found()),
+            Input::Whole(object, sent) if spec.allow_create_on_update => {
+                let managed = self.managed_new(request, object, sent.clone(), options);
+                (object.clone(), managed, Vec::new())
             }
-            _ => Err(request.not_found()),
+            Input::Patch(Patch::Apply { config, duplicates }) => {
+                let nothing = spec.shape.schema.zero_struct(spec.shape.id);
+                let live = (&nothing, "");
+                let (object, managed) = self.managed_apply(request, None, live, config, options)?;
+                let (object, mut warnings) = view(spec, None, object, options.field_validation)?;
+                warnings.extend(Patch::strict(duplicates, options.field_validation)?);
+                check_name(request, &object)?;
+                (object, managed.text, warnings)
+            }
+            _ => return Err(request.not_found()),
+        };
+        let uid = tree::text(&object, "metadata.uid");
+        if !uid.is_empty() {
+            let why = format!(
+                "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
+            );
+            return Err(Status::conflict(&request.gvr(), &request.name, &why));
         }
+        if let Some(refused) = &request.create_refused {
+            return Err(refused.clone());
+        }
+        if spec.namespaced {
+            tree::set(&mut object, "metadata.namespace", request.namespace.as_str());
+        }
+        tree::remove(&mut object, "metadata.resourceVersion");
+        let mut attributes = request.attributes(Operation::Create, options.dry_run);
+        attributes.object = Some(object);
+        let mut admitted = Admitted::new(&*self.admission, attributes).await?;
+        let mut written = self.create_admitted(request, &mut admitted, &managed, options).await?;
+        warnings.append(&mut admitted.warnings);
+        warnings.append(&mut written.warnings);
+        Ok(Written { warnings, ..written })
     }
 
     async fn attempt(
@@ -147,20 +173,38 @@ impl Registry {
         sub: Option<&Subresource>,
         input: &Input,
         item: &Item,
-        options: WriteOptions,
+        options: &WriteOptions,
     ) -> Result<Attempt, Status> {
         let spec = &request.spec;
-        let old = stored::decode(spec, item, self.epoch)?;
+        let (old, stored) = stored::decode_managed(spec, item, self.epoch)?;
         let scale = sub.and_then(|sub| match &sub.role {
             Role::Scale(paths) => Some(paths),
             _ => None,
         });
         let old_view = scale.map(|paths| spec.scale_of(paths, &old));
-        let (view, mut warnings) = match input {
-            Input::Whole(view) => (view.clone(), Vec::new()),
+        let base = old_view.as_ref().unwrap_or(&old);
+        let mode = options.field_validation;
+        let before = (base, stored);
+        let (view, managed, mut warnings) = match input {
+            Input::Whole(view, sent) => {
+                let managed = self.managed_update(request, sub, before, (view, sent), options);
+                (view.clone(), managed, Vec::new())
+            }
+            Input::Patch(Patch::Apply { config, duplicates }) => {
+                let (applied, managed) =
+                    self.managed_apply(request, sub, before, config, options)?;
+                let (view, mut warnings) = view(spec, sub, applied, mode)?;
+                warnings.extend(Patch::strict(duplicates, mode)?);
+                check_name(request, &view)?;
+                (view, managed, warnings)
+            }
             Input::Patch(patch) => {
-                let base = old_view.as_ref().unwrap_or(&old);
-                patch.apply(spec, sub, base, options.field_validation)?
+                let with_managers = patch.names_managers().then(|| with_managers(base, stored));
+                let base = with_managers.as_ref().unwrap_or(base);
+                let (mut view, warnings) = patch.apply(spec, sub, base, mode)?;
+                let sent = Sent::take(&mut view);
+                let managed = self.managed_update(request, sub, before, (&view, &sent), options);
+                (view, managed, warnings)
             }
         };
         check_identity(request, &view, &old)?;
@@ -168,7 +212,8 @@ impl Registry {
         attributes.old_object = Some(old_view.unwrap_or_else(|| old.clone()));
         attributes.object = Some(view);
         let mut admitted = Admitted::new(&*self.admission, attributes).await?;
-        let bytes = self.write(request, sub, &mut admitted, &old, item, options).await?;
+        let before = Before { object: &old, managed: stored, item };
+        let bytes = self.write(request, sub, &mut admitted, before, &managed, options).await?;
         let Some(bytes) = bytes else { return Ok(Attempt::Overtaken) };
         warnings.append(&mut admitted.warnings);
         Ok(Attempt::Done(Written { bytes, created: false, warnings }))
@@ -180,11 +225,12 @@ impl Registry {
         request: &Request,
         sub: Option<&Subresource>,
         attributes: &mut Admitted<'_>,
-        old: &Value,
-        item: &Item,
-        options: WriteOptions,
+        before: Before<'_>,
+        managed: &Managed,
+        options: &WriteOptions,
     ) -> Result<Option<Bytes>, Status> {
         let spec = &request.spec;
+        let Before { object: old, item, .. } = before;
         let view = attributes.object.take().unwrap_or_default();
         let mut new = match sub.map(|sub| &sub.role) {
             Some(Role::Scale(paths)) => {
@@ -224,25 +270,27 @@ impl Registry {
         });
         attributes.validate().await?;
         attributes.warnings.extend(spec.warnings(&new, Some(old)));
-        let answer = |new: &Value, stored: Option<Bytes>| match (scale, stored) {
+        let answer = |new: &Value, managed: &Managed, stored: Option<Bytes>| match (scale, stored) {
             (None, Some(stored)) if spec.stored_as.is_none() => stored,
-            (None, _) => stored::encode(new),
-            (Some(paths), _) => stored::encode(&spec.scale_of(paths, new)),
+            (None, _) => stored::encode(new, &managed.text),
+            (Some(paths), _) => stored::encode(&spec.scale_of(paths, new), ""),
         };
         let gone = ends_deletion(&new, old);
-        if new == *old && !gone {
+        if new == *old && !managed.changed && !gone {
+            // A time alone is no change.
+            let kept = Managed { text: before.managed.to_owned(), changed: false };
             let stored = (item.value.epoch == self.epoch).then(|| item.value.data.clone());
-            return Ok(Some(answer(&new, stored)));
+            return Ok(Some(answer(&new, &kept, stored)));
         }
         if options.dry_run {
-            return Ok(Some(answer(&new, None)));
+            return Ok(Some(answer(&new, managed, None)));
         }
         let key = item.key.clone();
-        let put = stored::put(spec, key.clone(), &new, self.epoch);
+        let put = stored::put(spec, key.clone(), &new, &managed.text, self.epoch);
         attributes.stored(true);
         let committed = if gone {
             self.store.commit(Txn::delete(key, item.revision)).await
-        } else if sub.is_none() && only_renews(&new, old) {
+        } else if sub.is_none() && !managed.changed && only_renews(&new, old) {
             self.store.renew(Renewal { put: put.clone(), at: item.revision }).await
         } else {
             self.store.commit(Txn::update(put.clone(), item.revision)).await
@@ -252,7 +300,7 @@ impl Registry {
             Ok(committed) => {
                 let bytes = stored::filled(&put, committed.revision);
                 tree::set(&mut new, "metadata.resourceVersion", committed.revision.to_string());
-                Ok(Some(answer(&new, Some(bytes))))
+                Ok(Some(answer(&new, managed, Some(bytes))))
             }
             Err(CommitError::Conflict(_)) => Ok(None),
             Err(error) => Err(commit_failed(&error)),
@@ -263,7 +311,7 @@ impl Registry {
     pub(crate) async fn replace(
         &self,
         request: &Request,
-        options: WriteOptions,
+        options: &WriteOptions,
         change: impl Fn(&mut Value) -> Result<(), Status>,
     ) -> Result<(), Status> {
         let spec = &request.spec;
@@ -271,14 +319,14 @@ impl Registry {
         for _ in 0..TRIES {
             let item = self.store.get(&key, None).map_err(read_failed)?;
             let item = item.ok_or_else(|| request.not_found())?;
-            let old = stored::decode(spec, &item, self.epoch)?;
+            let (old, managed) = stored::decode_managed(spec, &item, self.epoch)?;
             let mut new = old.clone();
             // Such a POST says where to run, not what: generation stays.
             change(&mut new)?;
             if new == old || options.dry_run {
                 return Ok(());
             }
-            let put = stored::put(spec, key.clone(), &new, self.epoch);
+            let put = stored::put(spec, key.clone(), &new, managed, self.epoch);
             match self.store.commit(Txn::update(put, item.revision)).await {
                 Ok(_) => return Ok(()),
                 Err(CommitError::Conflict(_)) => {
@@ -289,6 +337,15 @@ impl Registry {
         }
         Err(Status::modified(&request.gvr(), &request.name))
     }
+}
+
+/// An object with its managers as a part of it.
+fn with_managers(object: &Value, managed: &str) -> Value {
+    let mut object = object.clone();
+    if let Ok(list) = serde_json::from_str::<Value>(managed) {
+        tree::set(&mut object, "metadata.managedFields", list);
+    }
+    object
 }
 
 /// An update's object names what the path names.
@@ -349,14 +406,8 @@ pub(crate) fn precondition(request: &Request, what: &str, wanted: &str, found: &
 
 /// What only the server writes stays as it is, whatever the client sent.
 fn keep_system_fields(new: &mut Value, old: &Value) {
-    const KEPT: [&str; 6] = [
-        "resourceVersion",
-        "uid",
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
-        "selfLink",
-        "managedFields",
-    ];
+    const KEPT: [&str; 5] =
+        ["resourceVersion", "uid", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"];
     for field in KEPT {
         tree::copy(old, new, &format!("metadata.{field}"));
     }

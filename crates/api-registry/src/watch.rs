@@ -246,6 +246,6 @@ impl Watch {
             "apiVersion": spec.api_version(),
             "metadata": metadata,
         });
-        self.ready.push_back(WatchEvent::Bookmark(stored::encode(&object)));
+        self.ready.push_back(WatchEvent::Bookmark(stored::encode(&object, "")));
     }
 }

@@ -42,6 +42,10 @@ pub struct Hooks {
     /// Fills in times that only the server knows: `(new, old, now)`, after every
     /// preparation, that of subresources included.
     pub stamp: fn(&mut Value, Option<&Value>, Timestamp),
+    /// Fields that a write through a subresource (empty: the object itself) does
+    /// not reach beyond what all kinds share, so that nobody manages them for
+    /// having sent them: `(subresource, dotted path)`.
+    pub reset: &'static [(&'static str, &'static str)],
     /// Faults of an object on its own; runs on create and on update.
     pub validate: fn(&ResourceSpec, &Value, &mut Faults),
     /// Faults of an object that old ones may have: runs on create only.
@@ -71,6 +75,7 @@ impl Default for Hooks {
             prepare_update: |_, _, _| {},
             prepare_status: |_, _, _| {},
             stamp: |_, _, _| {},
+            reset: &[],
             validate: |_, _, _| {},
             validate_create: |_, _, _| {},
             validate_update: |_, _, _, _| {},

@@ -8,7 +8,9 @@ use api_object::status::Cause;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::{Faults, Generation, Path, ResourceSpec, Type, meta, tree};
+use crate::{
+    Faults, Generation, Path, ResourceSpec, Role, Subresource, Type, apply::FieldSet, meta, tree,
+};
 
 impl ResourceSpec {
     /// Before a create: status is the server's, generation starts at 1.
@@ -67,6 +69,26 @@ impl ResourceSpec {
             let generation = tree::int(old, "metadata.generation").unwrap_or(0);
             tree::set(new, "metadata.generation", generation + 1);
         }
+    }
+
+    /// Fields that a write of the object, or through a subresource, does not
+    /// change whatever it says of them: status from outside of it, all but
+    /// metadata and status from within.
+    pub fn reset_fields(&self, sub: Option<&Subresource>) -> FieldSet {
+        let schema = &self.shape.schema;
+        let mut paths: Vec<&str> = match sub.map(|sub| &sub.role) {
+            Some(Role::Status) => {
+                let all = schema.fields(self.shape.id).iter();
+                let all = all.map(|field| schema.field_name(field));
+                all.filter(|name| !matches!(*name, "metadata" | "status")).collect()
+            }
+            None if self.has_status() => vec!["status"],
+            _ => Vec::new(),
+        };
+        let name = sub.map_or("", |sub| &sub.name);
+        let own = self.hooks.reset.iter().filter(|(sub, _)| *sub == name);
+        paths.extend(own.map(|(_, path)| path));
+        FieldSet::of_paths(&paths)
     }
 
     /// Faults of a new object, in upstream's words, for `Status::invalid`.

@@ -47,9 +47,10 @@ async fn main() -> std::io::Result<()> {
         }),
     };
     let store = Arc::new(store::MemoryStore::default());
-    let registry = Registry::new(store, Arc::new(AdmitAll), sources, 1);
+    let catalogue = Arc::new(api_kinds::catalogue());
+    let registry = Registry::new(store, Arc::new(AdmitAll), catalogue.clone(), sources, 1);
     let server = ApiServer::new(Parts {
-        catalogue: Arc::new(api_kinds::catalogue()),
+        catalogue,
         registry: Arc::new(registry),
         authenticator: Arc::new(Everybody),
         authorizer: Arc::new(Everybody),

@@ -41,13 +41,18 @@ impl Asked {
         path::parameter(&self.query, key)
     }
 
+    /// Empty where the client says nothing.
+    pub(crate) fn user_agent(&self) -> &str {
+        let agent = self.head.headers.get(header::USER_AGENT);
+        agent.and_then(|agent| agent.to_str().ok()).unwrap_or_default()
+    }
+
     /// People get indented JSON.
     pub(crate) fn pretty(&self) -> bool {
         if !self.parameter("pretty").is_empty() {
             return path::flag(&self.query, "pretty");
         }
-        let agent = self.head.headers.get(header::USER_AGENT);
-        let agent = agent.and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+        let agent = self.user_agent();
         ["curl", "Wget", "Mozilla/5.0"].iter().any(|people| agent.starts_with(people))
     }
 }

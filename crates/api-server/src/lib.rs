@@ -7,6 +7,7 @@
 
 mod body;
 mod chain;
+mod configuration;
 mod counts;
 mod discovery;
 mod gnostic;

@@ -14,7 +14,8 @@ use serde_json::Value;
 use crate::{
     ApiServer,
     body::{Body, RequestBody},
-    chain::{Asked, method_not_allowed},
+    chain::{Asked, attributes_of, method_not_allowed},
+    configuration,
     counts::Label,
     negotiate::{self, Written as Format},
     path::ResourcePath,
@@ -57,12 +58,13 @@ pub(crate) async fn serve(
     }
     let sub = spec.subresource(&path.subresource);
     let shown = Shown::new(server, &spec, sub, verb, &asked)?;
-    let request = Request {
+    let mut request = Request {
         spec: spec.clone(),
         namespace: path.namespace.clone(),
         name: path.name.clone(),
         subresource: path.subresource.clone(),
         user: asked.user.clone(),
+        create_refused: None,
     };
     let registry = &server.parts.registry;
     match verb {
@@ -83,22 +85,35 @@ pub(crate) async fn serve(
         }
         "create" => {
             let options = WriteOptions::from_pairs("CreateOptions", &asked.query)?;
+            let options = options.or_agent(asked.user_agent());
             let (body, warnings) = sent(&mut asked, &request).await?;
-            let written = registry.create(&request, body, options).await?;
+            let written = registry.create(&request, body, &options).await?;
             written_reply(server, &shown, written, warnings)
         }
         "update" => {
             let options = WriteOptions::from_pairs("UpdateOptions", &asked.query)?;
+            let options = options.or_agent(asked.user_agent());
             let (body, warnings) = sent(&mut asked, &request).await?;
-            let written = registry.update(&request, body, options).await?;
+            if spec.allow_create_on_update {
+                request.create_refused = create_refused(server, path, &asked).await;
+            }
+            let written = registry.update(&request, body, &options).await?;
             written_reply(server, &shown, written, warnings)
         }
         "patch" => {
-            let options = WriteOptions::from_pairs("PatchOptions", &asked.query)?;
             let media_type = negotiate::content_type(&asked.head.headers);
+            Patch::check_type(&spec, &media_type)?;
+            let apply = media_type == Patch::APPLY;
             let bytes = read(&mut asked).await?;
-            let patch = Patch::parse(&media_type, &bytes)?;
-            let written = registry.patch(&request, patch, options).await?;
+            let options = WriteOptions::for_patch(&asked.query, apply)?;
+            let options = options.or_agent(asked.user_agent());
+            let patch = if apply {
+                request.create_refused = create_refused(server, path, &asked).await;
+                configuration::read(&bytes)?
+            } else {
+                Patch::parse(&media_type, &bytes)?
+            };
+            let written = registry.patch(&request, patch, &options).await?;
             written_reply(server, &shown, written, Vec::new())
         }
         "delete" => {
@@ -118,6 +133,12 @@ pub(crate) async fn serve(
         }
         _ => Err(method_not_allowed()),
     }
+}
+
+/// What a write says that would create an object, where whoever asks may only
+/// change objects.
+async fn create_refused(server: &ApiServer, path: &ResourcePath, asked: &Asked) -> Option<Status> {
+    server.authorize(&attributes_of(path, asked, "create")).await.err()
 }
 
 /// Half an hour's worth of seconds, spread by the clock's fraction.

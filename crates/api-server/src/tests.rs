@@ -1,5 +1,6 @@
 //! Every verb against a store in memory, through the whole chain.
 
+mod apply;
 mod harness;
 mod identity;
 mod lists;

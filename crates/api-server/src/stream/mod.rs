@@ -53,6 +53,7 @@ pub(crate) async fn connect(
         name: path.name.clone(),
         subresource: String::new(),
         user: asked.user.clone(),
+        create_refused: None,
     };
     let registry = &server.parts.registry;
     let bytes = registry.get(&request, "").await?;

@@ -101,10 +101,12 @@ pub(super) fn parts(store: MemoryStore) -> Parts {
         now: now.clone(),
         random: Arc::new(move || u128::from(count.fetch_add(1, Ordering::Relaxed)) << 8),
     };
-    let mut registry = Registry::new(Arc::new(store), Arc::new(AdmitAll), sources, 1);
+    let catalogue = Arc::new(api_kinds::catalogue());
+    let mut registry =
+        Registry::new(Arc::new(store), Arc::new(AdmitAll), catalogue.clone(), sources, 1);
     registry.handle("", "pods", "eviction", Arc::new(Evict));
     Parts {
-        catalogue: Arc::new(api_kinds::catalogue()),
+        catalogue,
         registry: Arc::new(registry),
         authenticator: Arc::new(Names),
         authorizer: Arc::new(Names),

@@ -162,8 +162,15 @@ async fn patches_of_every_kind() {
     assert_eq!(patched.at("/spec/containers/1"), &Value::Null);
     let stale = json!({"metadata": {"resourceVersion": "1"}});
     assert_eq!(cluster.send("PATCH", P, stale).await.code, 409);
-    let apply = [("content-type", "application/apply-patch+yaml")];
-    assert_eq!(cluster.send_as("PATCH", P, &apply, json!({})).await.code, 415);
+    let other = [("content-type", "application/apply-patch+cbor")];
+    let refused = cluster.send_as("PATCH", P, &other, json!({})).await;
+    assert_eq!(
+        (refused.code, refused.message()),
+        (
+            415,
+            "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml"
+        )
+    );
 }
 
 #[tokio::test]

@@ -119,12 +119,18 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
         clock: now.clone(),
         random: Arc::new(ring::rand::SystemRandom::new()),
     });
-    let mut registry =
-        Registry::new(store.clone(), access.clone(), sources(now.clone()), SCHEMA_EPOCH);
+    let catalogue = Arc::new(api_kinds::catalogue());
+    let mut registry = Registry::new(
+        store.clone(),
+        access.clone(),
+        catalogue.clone(),
+        sources(now.clone()),
+        SCHEMA_EPOCH,
+    );
     api_access::review::register(&access, &mut registry);
     let nodes = Arc::new(tunnel::Nodes::default());
     let server = ApiServer::new(Parts {
-        catalogue: Arc::new(api_kinds::catalogue()),
+        catalogue,
         registry: Arc::new(registry),
         authenticator: access.clone(),
         authorizer: access.clone(),
