@@ -32,6 +32,7 @@ const CRATES: &[(&str, u8, Side)] = &[
     ("spdy", 0, Vocabulary),
     ("linux", 1, Node),
     ("api-schema", 1, Vocabulary),
+    ("cel", 1, Vocabulary),
     ("api-types", 1, Vocabulary),
     ("store", 1, ControlPlane),
     ("pki", 1, Vocabulary),
@@ -105,6 +106,7 @@ const ABSENT_WORDS: &[(&str, &[&str])] = &[
     ),
     ("api-schema", &["hyper::", "store::"]),
     ("api-kinds", &["hyper::", "tokio::"]),
+    ("cel", &["x-kubernetes-validations", "openAPI", "hyper::", "SystemTime::now"]),
     ("pki", &["hyper::", "SystemTime::now"]),
     ("spdy", &["Kubernetes", "k8s.io", "hyper::", "Instant::now"]),
 ];

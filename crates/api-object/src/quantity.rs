@@ -116,6 +116,19 @@ impl Quantity {
         clamp(ceil_div(self.nanos, NANO / 1000))
     }
 
+    /// The number of units where it is whole and fits.
+    pub fn whole(self) -> Option<i64> {
+        if self.nanos % NANO != 0 {
+            return None;
+        }
+        i64::try_from(self.nanos / NANO).ok()
+    }
+
+    /// The number of units, to the precision of a double.
+    pub fn approximate(self) -> f64 {
+        self.nanos as f64 / NANO as f64
+    }
+
     /// Whether it is exactly zero.
     pub fn is_zero(self) -> bool {
         self.nanos == 0
