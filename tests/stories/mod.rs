@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod hello;
+mod identity;
 mod images;
 mod kubectl;
 mod pods;

@@ -59,6 +59,7 @@ async fn main() -> std::io::Result<()> {
         version: Version::default(),
         now,
         descriptions: api_kinds::descriptions,
+        published: Vec::new(),
         address: address.clone(),
     });
     let listener = tokio::net::TcpListener::bind(&address).await?;

@@ -32,4 +32,5 @@ mod view;
 pub use body::Body;
 pub use health::{Check, Health, Probe};
 pub use in_process::InProcess;
+pub use plain::Published;
 pub use server::{ApiServer, Parts, Version};

@@ -14,6 +14,28 @@ use crate::{
     respond::{self, Reply},
 };
 
+/// A text that is served as it is: what others verify our tokens by.
+#[derive(Clone, Debug)]
+pub struct Published {
+    /// `/openid/v1/jwks`.
+    pub path: &'static str,
+    /// `application/json`.
+    pub media_type: &'static str,
+    /// `public, max-age=3600`.
+    pub cache_control: &'static str,
+    /// What is sent.
+    pub text: String,
+}
+
+impl Published {
+    fn reply(&self) -> Reply {
+        let mut reply = respond::reply(200, self.media_type, self.text.clone());
+        let cache = header::HeaderValue::from_static(self.cache_control);
+        reply.headers_mut().insert(header::CACHE_CONTROL, cache);
+        reply
+    }
+}
+
 impl ApiServer {
     /// Answers a path that is no resource.
     ///
@@ -25,6 +47,10 @@ impl ApiServer {
         }
         if let Some(reply) = self.health.answer(path, &asked.query) {
             return Ok(reply);
+        }
+        let published = &self.parts.published;
+        if let Some(text) = published.iter().find(|published| published.path == path) {
+            return Ok(text.reply());
         }
         let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
         let document = match parts.as_slice() {
@@ -125,6 +151,7 @@ impl ApiServer {
         ]
         .map(str::to_owned)
         .into();
+        paths.extend(self.parts.published.iter().map(|published| published.path.to_owned()));
         for (group, versions) in self.parts.catalogue.groups() {
             let root = match group.as_str() {
                 "" => "/api".to_owned(),

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use tokio::sync::{Semaphore, watch};
 use tunnel::Nodes;
 
-use crate::{Health, counts::Counts, discovery, in_process::InProcess, openapi};
+use crate::{Health, counts::Counts, discovery, in_process::InProcess, openapi, plain::Published};
 
 /// Upstream's `--max-requests-inflight`.
 const READS_MAX: usize = 400;
@@ -36,6 +36,8 @@ pub struct Parts {
     pub now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     /// What types and fields are for; asked for while an OpenAPI document is made.
     pub descriptions: fn() -> Descriptions,
+    /// Texts that are served as they are.
+    pub published: Vec<Published>,
     /// `host:port` for clients that ask discovery where the server is.
     pub address: String,
 }

@@ -31,4 +31,4 @@ mod table;
 mod tainteviction;
 
 pub use run::{Context, KubernetesService, Settings, run};
-pub use table::{CONTROLLERS, Controller};
+pub use table::{Account, CONTROLLERS, Controller};

@@ -5,7 +5,7 @@ use std::{future::Future, net::IpAddr, sync::Arc, time::Duration};
 use client::{Ambient, Api, Recorder, SharedInformers};
 use tokio::task::JoinSet;
 
-use crate::{CONTROLLERS, Controller};
+use crate::{Account, CONTROLLERS, Controller};
 
 /// A controller ends only by a fault of its own; the pause keeps one that
 /// faults at once from spinning.
@@ -55,25 +55,37 @@ impl Context {
 
 /// Runs all controllers until `shutdown`. The server calls this while it
 /// leads: with one server that is always, with several the Raft leader's.
+/// `api_as` gives the API to each account, so that none can do more than its
+/// work.
 pub async fn run(
-    api: Api,
+    api_as: impl Fn(Account) -> Api,
     ambient: Ambient,
     settings: Settings,
     shutdown: impl Future<Output = ()>,
 ) {
-    let informers = SharedInformers::new(api.named("skiff/controllers"), ambient.clone());
-    let context = Context { api, informers, ambient, settings: Arc::new(settings) };
+    let watched_by =
+        |account| SharedInformers::new(api_as(account).named("skiff/controllers"), ambient.clone());
+    // The server's own do not wait until others have rights.
+    let (of_server, of_others) = (watched_by(Account::Server), watched_by(Account::Watcher));
+    let settings = Arc::new(settings);
     let mut tasks = JoinSet::new();
     for controller in CONTROLLERS {
-        tasks.spawn(supervise(controller, context.clone()));
+        let context = Context {
+            api: api_as(controller.account).named(&format!("skiff/{}", controller.name)),
+            informers: match controller.account {
+                Account::Server => of_server.clone(),
+                Account::Watcher | Account::Of(_) => of_others.clone(),
+            },
+            ambient: ambient.clone(),
+            settings: settings.clone(),
+        };
+        tasks.spawn(supervise(controller, context));
     }
     // Dropping the set ends every controller at its next await.
     shutdown.await;
 }
 
 async fn supervise(controller: &'static Controller, context: Context) {
-    let api = context.api.named(&format!("skiff/{}", controller.name));
-    let context = Context { api, ..context };
     loop {
         // A task of its own, so that its panic ends nobody else.
         let mut task = JoinSet::new();

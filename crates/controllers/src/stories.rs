@@ -20,7 +20,9 @@ impl Story {
     }
 
     fn start_with(cluster: FakeCluster, settings: Settings) -> Self {
-        let run = crate::run(cluster.api(), cluster.ambient(), settings, std::future::pending());
+        let api = cluster.api();
+        let run =
+            crate::run(move |_| api.clone(), cluster.ambient(), settings, std::future::pending());
         Self { task: tokio::spawn(run), cluster }
     }
 

@@ -10,12 +10,27 @@ use crate::{
 /// Whatever the server serves: known only to those who ask it.
 const EVERYTHING: &[Resource] = &[];
 
+/// Who acts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Account {
+    /// The server itself: for what upstream's API server does, which must be
+    /// done before anybody else has rights.
+    Server,
+    /// Who watches for all the others, and may change nothing.
+    Watcher,
+    /// The ServiceAccount of this name in kube-system, with the rights that the
+    /// bootstrap policy gives to it.
+    Of(&'static str),
+}
+
 /// A controller.
 #[derive(Debug)]
 pub struct Controller {
     /// Upstream's name, where there is one; in what it writes,
     /// `skiff/deployment-controller`.
     pub name: &'static str,
+    /// Who it is to the API.
+    pub account: Account,
     /// What it watches; empty for whatever the server serves.
     pub inputs: &'static [Resource],
     /// What it writes; empty for whatever the server serves.
@@ -28,60 +43,70 @@ pub struct Controller {
 pub static CONTROLLERS: &[Controller] = &[
     Controller {
         name: "deployment-controller",
+        account: Account::Of("deployment-controller"),
         inputs: &[DEPLOYMENTS, REPLICA_SETS, PODS],
         outputs: &[DEPLOYMENTS, REPLICA_SETS, EVENTS],
         run: |context| Box::pin(deployment::run(context)),
     },
     Controller {
         name: "replicaset-controller",
+        account: Account::Of("replicaset-controller"),
         inputs: &[REPLICA_SETS, PODS],
         outputs: &[REPLICA_SETS, PODS, EVENTS],
         run: |context| Box::pin(replicaset::run(context)),
     },
     Controller {
         name: "endpointslice-controller",
+        account: Account::Of("endpointslice-controller"),
         inputs: &[SERVICES, PODS, NODES, ENDPOINT_SLICES],
         outputs: &[ENDPOINT_SLICES, EVENTS],
         run: |context| Box::pin(endpointslice::run(context)),
     },
     Controller {
         name: "namespace-controller",
+        account: Account::Of("namespace-controller"),
         inputs: &[NAMESPACES, PODS],
         outputs: EVERYTHING,
         run: |context| Box::pin(namespace::run(context)),
     },
     Controller {
         name: "garbage-collector",
+        account: Account::Of("generic-garbage-collector"),
         inputs: EVERYTHING,
         outputs: EVERYTHING,
         run: |context| Box::pin(garbage::run(context)),
     },
     Controller {
         name: "pod-garbage-collector",
+        account: Account::Of("pod-garbage-collector"),
         inputs: &[PODS, NODES],
         outputs: &[PODS],
         run: |context| Box::pin(podgc::run(context)),
     },
     Controller {
         name: "namespace-essentials-controller",
+        account: Account::Of("namespace-essentials-controller"),
         inputs: &[NAMESPACES, SERVICE_ACCOUNTS, CONFIG_MAPS],
         outputs: &[SERVICE_ACCOUNTS, CONFIG_MAPS],
         run: |context| Box::pin(essentials::run(context)),
     },
     Controller {
         name: "bootstrap-controller",
+        account: Account::Server,
         inputs: &[NAMESPACES, SERVICES, ENDPOINT_SLICES],
         outputs: &[NAMESPACES, SERVICES, ENDPOINT_SLICES],
         run: |context| Box::pin(bootstrap::run(context)),
     },
     Controller {
         name: "node-lifecycle-controller",
+        account: Account::Of("node-controller"),
         inputs: &[NODES, LEASES, PODS],
         outputs: &[NODES, PODS, EVENTS],
         run: |context| Box::pin(nodelifecycle::run(context)),
     },
     Controller {
         name: "taint-eviction-controller",
+        account: Account::Of("node-controller"),
         inputs: &[NODES, PODS],
         outputs: &[PODS, EVENTS],
         run: |context| Box::pin(tainteviction::run(context)),

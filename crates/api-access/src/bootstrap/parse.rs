@@ -29,6 +29,12 @@ pub(crate) struct BindRow {
 }
 
 impl RoleRow {
+    /// The account in kube-system that the role is for, where it is a controller's.
+    fn account(&self) -> Option<&'static str> {
+        let prefixes = ["system:controller:", "skiff:controller:"];
+        prefixes.iter().find_map(|prefix| self.name.strip_prefix(prefix))
+    }
+
     /// The labels that the aggregation looks at.
     pub(crate) fn labels(&self) -> Vec<(&'static str, &'static str)> {
         self.part_of.map(|to| (aggregation_label(to), "true")).into_iter().collect()
@@ -79,7 +85,13 @@ pub(crate) fn parse(text: &'static str) -> Result<Policy, String> {
             }
             _ if line.starts_with(' ') => {
                 let row = policy.roles.last_mut().ok_or_else(|| wrong("no role yet"))?;
-                row.rules.push(rule(line).ok_or_else(|| wrong("unknown rule"))?);
+                let mut rule = rule(line).ok_or_else(|| wrong("unknown rule"))?;
+                let has = |verb: &str| rule.verbs.iter().any(|own| own == verb);
+                if row.account().is_some() && has("update") && !has("patch") {
+                    rule.verbs.push("patch".into());
+                    rule.verbs.sort();
+                }
+                row.rules.push(rule);
             }
             _ => return Err(wrong("unknown line")),
         }
@@ -87,7 +99,7 @@ pub(crate) fn parse(text: &'static str) -> Result<Policy, String> {
     // Each controller's role is bound to the account of its name.
     let controllers = policy.roles.iter().filter(|role| role.namespace.is_empty());
     let bindings = controllers.filter_map(|role| {
-        let name = role.name.strip_prefix("system:controller:")?;
+        let name = role.account()?;
         let subjects = vec![SubjectName::User(format!("system:serviceaccount:kube-system:{name}"))];
         Some(BindRow { namespace: "", name: role.name, role: role.name, subjects })
     });

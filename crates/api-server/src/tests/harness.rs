@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use store::MemoryStore;
 use tokio::sync::mpsc;
 
-use crate::{ApiServer, InProcess, Parts, Version};
+use crate::{ApiServer, InProcess, Parts, Published, Version};
 
 /// Everybody is who the token says; `admin` may do everything, others nothing
 /// but read `/version`.
@@ -115,6 +115,12 @@ pub(super) fn parts(store: MemoryStore) -> Parts {
         version: Version::default(),
         now,
         descriptions: api_kinds::descriptions,
+        published: vec![Published {
+            path: "/openid/v1/jwks",
+            media_type: "application/jwk-set+json",
+            cache_control: "public, max-age=3600",
+            text: r#"{"keys":[]}"#.into(),
+        }],
         address: "127.0.0.1:6443".into(),
     }
 }

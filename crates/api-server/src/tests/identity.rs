@@ -270,3 +270,15 @@ async fn paths_cannot_lie() {
     }
     assert_eq!(admin.get(&format!("{ns}/configmaps/a")).await.code, 200, "nothing was deleted");
 }
+
+#[tokio::test]
+async fn keys_are_published_with_a_time_to_keep_them() {
+    let admin = cluster();
+    let answer = admin.get("/openid/v1/jwks").await;
+    assert_eq!(answer.body, json!({"keys": []}));
+    assert_eq!(answer.headers["content-type"], "application/jwk-set+json");
+    assert_eq!(answer.headers["cache-control"], "public, max-age=3600");
+    assert_eq!(admin.send("POST", "/openid/v1/jwks", json!({})).await.code, 405);
+    let nobody = cluster_of(named("bob"), &[]);
+    assert_eq!(nobody.get("/openid/v1/jwks").await.code, 403);
+}

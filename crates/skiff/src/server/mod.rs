@@ -6,6 +6,7 @@
 
 mod clock;
 mod cluster_dns;
+mod identity;
 pub(crate) mod images;
 mod kubeconfig;
 pub(crate) mod network;
@@ -18,6 +19,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use api_access::Access;
 use api_registry::{Registry, UserInfo};
+
 use api_server::{ApiServer, Parts, Probe, Version};
 use client::{Ambient, Api, Informer, Resource, Selection};
 use controllers::KubernetesService;
@@ -107,7 +109,7 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
     let service_ips: Vec<_> = config.service_cidrs.iter().filter_map(|cidr| cidr.nth(1)).collect();
     let access = Access::new(api_access::Settings {
         keys: keys.service_account_keys().clone(),
-        issuer,
+        issuer: issuer.clone(),
         cluster_ca_pem: keys.authority(pki::Ca::Server).pem().to_owned(),
         service_ranges: config
             .service_cidrs
@@ -143,20 +145,22 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
         },
         now,
         descriptions: api_kinds::descriptions,
+        published: identity::documents(&keys, &issuer, &format!("https://{}:{port}", node_ips[0])),
         address: format!("{}:{port}", node_ips[0]),
     });
 
     let stop = watch::Sender::new(false);
     let ambient = Ambient::system();
     let api = |user: UserInfo, agent: &str| Api::new(server.transport(user), agent);
-    let loopback = api(master("system:apiserver"), "skiff/apiserver");
+    let loopback = api(identity::master("system:apiserver"), "skiff/apiserver");
     let mut background = vec![tokio::spawn(access.clone().run(loopback.clone()))];
     background.push(tokio::spawn(renew_keys(keys.clone())));
     let tls = Arc::new(keys.server_config(&[b"h2", b"http/1.1"])?);
     let serving = tokio::spawn(server.clone().serve(listener, Some(tls), stopped(&stop)));
 
+    let acting = server.clone();
     let controllers = tokio::spawn(controllers::run(
-        api(master("system:kube-controller-manager"), "skiff/controllers"),
+        move |account| Api::new(acting.transport(identity::of(account)), "skiff/controllers"),
         ambient.clone(),
         controllers::Settings {
             cluster_ca_pem: keys.authority(pki::Ca::Server).pem().to_owned(),
@@ -172,13 +176,13 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
     // What comes now has no more rights than the policy gives.
     access.ready().await;
     let scheduler = tokio::spawn(scheduler::run(
-        api(user("system:kube-scheduler", &[]), "skiff/scheduler"),
+        api(identity::user("system:kube-scheduler", &[]), "skiff/scheduler"),
         ambient.clone(),
         stopped(&stop),
     ));
-    let proxy_api = api(user("system:kube-proxy", &[]), "skiff/proxy");
+    let proxy_api = api(identity::user("system:kube-proxy", &[]), "skiff/proxy");
     background.extend(network::start(config, &node_ips, proxy_api, ambient.clone()).await?);
-    let node_user = user(&format!("system:node:{}", config.node_name), &["system:nodes"]);
+    let node_user = identity::user(&format!("system:node:{}", config.node_name), &["system:nodes"]);
     let node =
         node::start(config, &node_ips, api(node_user, "skiff/node"), ambient.clone()).await?;
     nodes.insert(&config.node_name, Arc::new(node.clone()));
@@ -212,18 +216,6 @@ async fn wait_for_default_namespace(api: &Api, ambient: &Ambient) {
         () = informer.run(api, ambient) => {}
         () = seen.notified() => {}
     }
-}
-
-/// An identity inside this process.
-fn user(name: &str, groups: &[&str]) -> UserInfo {
-    let groups =
-        groups.iter().copied().chain(["system:authenticated"]).map(str::to_owned).collect();
-    UserInfo { name: name.to_owned(), groups, ..UserInfo::default() }
-}
-
-/// One that may do everything: what the server itself is.
-fn master(name: &str) -> UserInfo {
-    user(name, &["system:masters"])
 }
 
 fn sources(now: Arc<dyn Fn() -> Timestamp + Send + Sync>) -> api_registry::Sources {

@@ -1,0 +1,48 @@
+//! Who the parts of this process are to the API, and how others verify the
+//! tokens that it gives out.
+
+use api_access::bootstrap::controller_identity;
+use api_registry::UserInfo;
+use api_server::Published;
+use controllers::Account;
+use pki::{Pki, service_account};
+
+/// As long may others keep the documents, as upstream's.
+const CACHE_CONTROL: &str = "public, max-age=3600";
+
+/// An identity inside this process.
+pub(super) fn user(name: &str, groups: &[&str]) -> UserInfo {
+    let groups =
+        groups.iter().copied().chain(["system:authenticated"]).map(str::to_owned).collect();
+    UserInfo { name: name.to_owned(), groups, ..UserInfo::default() }
+}
+
+/// One that may do everything: what the server itself is.
+pub(super) fn master(name: &str) -> UserInfo {
+    user(name, &["system:masters"])
+}
+
+/// A controller's.
+pub(super) fn of(account: Account) -> UserInfo {
+    match account {
+        Account::Server => master("system:apiserver"),
+        Account::Watcher => user("system:kube-controller-manager", &[]),
+        Account::Of(name) => controller_identity(name),
+    }
+}
+
+/// OpenID discovery: the issuer, and the keys that it signs with.
+pub(super) fn documents(keys: &Pki, issuer: &str, url: &str) -> Vec<Published> {
+    let discovery = service_account::discovery_document(issuer, url);
+    [
+        ("/.well-known/openid-configuration", "application/json", discovery),
+        ("/openid/v1/jwks", "application/jwk-set+json", keys.service_account_keys().jwks()),
+    ]
+    .map(|(path, media_type, text)| Published {
+        path,
+        media_type,
+        cache_control: CACHE_CONTROL,
+        text: text.to_string(),
+    })
+    .into()
+}
