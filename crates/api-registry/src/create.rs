@@ -183,6 +183,9 @@ impl Registry {
                     if generated {
                         status.message +=
                             ", the server was not able to generate a unique name for the object";
+                        if let Some(details) = &mut status.details {
+                            details.retry_after_seconds = 1;
+                        }
                     }
                     return Err(status);
                 }

@@ -1,23 +1,22 @@
 //! Delete: preconditions, finalizers, grace, and only then the key's removal.
 
-use api_object::{Status, time};
+use api_object::{GroupVersionResource, Status, time};
 use api_schema::tree;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
-use store::{CommitError, Item, Txn};
+use store::{CommitError, Item, Key, Txn};
 
 use crate::{
     Registry, Request,
     admission::Operation,
     admitted::Admitted,
-    options::{DeleteOptions, ListOptions, Propagation},
+    options::{DeleteOptions, ListOptions, Propagation, ignore_fault},
     read::Listed,
     registry::{commit_failed, read_failed},
-    select::Selection,
     stored,
-    update::{is_held, precondition},
+    update::is_held,
 };
 
 const TRIES: usize = 32;
@@ -58,6 +57,9 @@ impl Registry {
         options: &DeleteOptions,
     ) -> Result<Deleted, Status> {
         let key = stored::key_of(&request.spec, &request.namespace, &request.name);
+        if options.ignore_read_error {
+            return self.delete_unreadable(request, key).await;
+        }
         for attempt in 0..TRIES {
             let mut item = self.store.get(&key, None).map_err(read_failed)?;
             if item.is_none() || attempt > 0 {
@@ -71,6 +73,30 @@ impl Registry {
             }
         }
         Err(Status::modified(&request.gvr(), &request.name))
+    }
+
+    /// Removes an object whose bytes are no object any more.
+    async fn delete_unreadable(&self, request: &Request, key: Key) -> Result<Deleted, Status> {
+        self.store.read_barrier().await.map_err(|error| commit_failed(&error))?;
+        let item = self.store.get(&key, None).map_err(read_failed)?;
+        let item = item.ok_or_else(|| request.not_found())?;
+        let spec = &request.spec;
+        if stored::decode(spec, &item, self.epoch).is_ok() {
+            let fault = ignore_fault(
+                "is exclusively used to delete corrupt object(s), try again by removing this option",
+            );
+            return Err(Status::invalid(&spec.group, &spec.kind, &request.name, vec![fault]));
+        }
+        let txn = Txn::delete(item.key, item.revision);
+        match self.store.commit(txn).await {
+            Ok(_) => {
+                let status = Status::success(&request.gvr(), &request.name, "");
+                let bytes = serde_json::to_vec(&status).map_err(Status::internal)?;
+                Ok(Deleted { bytes: bytes.into(), gone: true, warnings: Vec::new() })
+            }
+            Err(CommitError::Conflict(_)) => Err(Status::modified(&request.gvr(), &request.name)),
+            Err(error) => Err(commit_failed(&error)),
+        }
     }
 
     /// `None` where somebody wrote in between.
@@ -149,7 +175,12 @@ impl Registry {
         list: &ListOptions,
         options: &DeleteOptions,
     ) -> Result<Listed, Status> {
-        Selection::new(&request.spec, list, "")?;
+        if options.ignore_read_error {
+            let fault = ignore_fault(
+                "is not allowed with DELETECOLLECTION, try again after removing the option",
+            );
+            return Err(Status::invalid("meta.k8s.io", "DeleteOptions", "", vec![fault]));
+        }
         let mut listed = self.list(request, list).await?;
         let deletions = std::mem::take(&mut listed.items).into_iter().map(|bytes| async move {
             let object = api_object::Object::parse(bytes.clone()).map_err(Status::internal)?;
@@ -181,15 +212,21 @@ fn check_preconditions(
     old: &Value,
     options: &DeleteOptions,
 ) -> Result<(), Status> {
-    for (what, field, wanted) in [
-        ("UID", "metadata.uid", &options.uid),
-        ("ResourceVersion", "metadata.resourceVersion", &options.resource_version),
+    for (what, field, wanted, since) in [
+        ("UID", "uid", &options.uid, "deleted and then recreated"),
+        ("ResourceVersion", "resourceVersion", &options.resource_version, "modified"),
     ] {
-        let found = tree::text(old, field);
+        let found = tree::text(old, &format!("metadata.{field}"));
         if let Some(wanted) = wanted
             && wanted != found
         {
-            return Err(precondition(request, what, wanted, found));
+            // Upstream names the kind here, not the resource.
+            let of =
+                GroupVersionResource { resource: request.spec.kind.to_string(), ..request.gvr() };
+            let why = format!(
+                "the {what} in the precondition ({wanted}) does not match the {what} in record ({found}). The object might have been {since}"
+            );
+            return Err(Status::conflict(&of, &request.name, &why));
         }
     }
     Ok(())

@@ -81,7 +81,13 @@ pub struct DeleteOptions {
     pub resource_version: Option<String>,
     /// Everything happens but the write.
     pub dry_run: bool,
+    /// Removes an object whose stored bytes cannot be read, finalizers or not;
+    /// any other is refused (`ignoreStoreReadErrorWithClusterBreakingPotential`).
+    pub ignore_read_error: bool,
 }
+
+/// The parameter behind [`DeleteOptions::ignore_read_error`].
+pub(crate) const IGNORE_ERRORS: &str = "ignoreStoreReadErrorWithClusterBreakingPotential";
 
 /// Decoded `key=value` pairs of a query, in order.
 pub type Pairs = [(String, String)];
@@ -90,10 +96,10 @@ fn first<'a>(pairs: &'a Pairs, key: &str) -> &'a str {
     pairs.iter().find(|(name, _)| name == key).map_or("", |(_, value)| value.as_str())
 }
 
-/// Go's `strconv.ParseBool`, except that an empty value is true in a query.
+/// A parameter that is there says yes, unless it says no.
 fn flag(pairs: &Pairs, key: &str) -> Option<bool> {
     let (_, value) = pairs.iter().find(|(name, _)| name == key)?;
-    Some(!matches!(value.as_str(), "0" | "f" | "F" | "false" | "FALSE" | "False"))
+    Some(value != "0" && !value.eq_ignore_ascii_case("false"))
 }
 
 fn integer(pairs: &Pairs, key: &str) -> Result<Option<i64>, Status> {
@@ -105,32 +111,35 @@ fn integer(pairs: &Pairs, key: &str) -> Result<Option<i64>, Status> {
     }
 }
 
-/// One fault of options: 422 that names the options' kind.
-fn invalid(kind: &str, field: &str, reason: &str, message: String) -> Status {
-    let cause = Cause { reason: reason.into(), message, field: field.into() };
-    Status::invalid("meta.k8s.io", kind, "", vec![cause])
+fn cause(field: &str, reason: &str, message: String) -> Cause {
+    Cause { reason: reason.into(), message, field: field.into() }
 }
 
-fn forbidden(kind: &str, field: &str, message: &str) -> Status {
-    invalid(kind, field, "FieldValueForbidden", format!("Forbidden: {message}"))
+/// One fault of options: 422 that names the options' kind.
+fn invalid(kind: &str, field: &str, reason: &str, message: String) -> Status {
+    Status::invalid("meta.k8s.io", kind, "", vec![cause(field, reason, message)])
+}
+
+/// `value` as it is shown.
+fn not_supported(field: &str, value: &str, supported: &[&str]) -> Cause {
+    let supported: Vec<String> = supported.iter().map(|value| format!("\"{value}\"")).collect();
+    let message = format!("Unsupported value: {value}: supported values: {}", supported.join(", "));
+    cause(field, "FieldValueNotSupported", message)
 }
 
 fn unsupported(kind: &str, field: &str, value: &str, supported: &[&str]) -> Status {
-    let supported: Vec<String> = supported.iter().map(|value| format!("\"{value}\"")).collect();
-    let message =
-        format!("Unsupported value: \"{value}\": supported values: {}", supported.join(", "));
-    invalid(kind, field, "FieldValueNotSupported", message)
+    let fault = not_supported(field, &format!("\"{value}\""), supported);
+    Status::invalid("meta.k8s.io", kind, "", vec![fault])
 }
 
 fn dry_run<'a>(kind: &str, values: impl IntoIterator<Item = &'a str>) -> Result<bool, Status> {
-    let mut dry = false;
-    for value in values {
-        match value {
-            "All" => dry = true,
-            other => return Err(unsupported(kind, "dryRun", other, &["All"])),
-        }
+    let values: Vec<&str> = values.into_iter().collect();
+    if values.iter().any(|value| *value != "All") {
+        let shown = format!("{values:?}");
+        let fault = not_supported("dryRun", &shown.replace(", ", ","), &["All"]);
+        return Err(Status::invalid("meta.k8s.io", kind, "", vec![fault]));
     }
-    Ok(dry)
+    Ok(!values.is_empty())
 }
 
 impl ListOptions {
@@ -162,48 +171,47 @@ impl ListOptions {
     /// The rules of `ValidateListOptions`.
     fn with_match(mut self, text: &str) -> Result<Self, Status> {
         const FIELD: &str = "resourceVersionMatch";
-        const KIND: &str = "ListOptions";
+        let mut faults = Vec::new();
+        let mut forbid = |field: &str, unless: bool, why: &str| {
+            if !unless {
+                faults.push(cause(field, "FieldValueForbidden", format!("Forbidden: {why}")));
+            }
+        };
+        let given = !text.is_empty();
+        let sends = self.send_initial_events.is_some();
+        let continues = !self.continue_token.is_empty();
+        let supported: &[&str] = if self.watch {
+            let why = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
+            forbid(FIELD, !sends || text == "NotOlderThan", why);
+            let why =
+                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
+            forbid(FIELD, sends || !given, why);
+            &["NotOlderThan"]
+        } else {
+            let why = "resourceVersionMatch is forbidden unless resourceVersion is provided";
+            forbid(FIELD, !given || !self.resource_version.is_empty(), why);
+            &["Exact", "NotOlderThan", ""]
+        };
+        let why = "resourceVersionMatch is forbidden when continue is provided";
+        forbid(FIELD, !given || !continues, why);
+        if !self.watch {
+            let why = "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"";
+            forbid(FIELD, text != "Exact" || self.resource_version != "0", why);
+            let why = "sendInitialEvents is forbidden for list";
+            forbid("sendInitialEvents", !sends, why);
+        }
+        if given && !supported.contains(&text) {
+            faults.push(not_supported(FIELD, &format!("\"{text}\""), supported));
+        }
+        if !faults.is_empty() {
+            return Err(Status::invalid("meta.k8s.io", "ListOptions", "", faults));
+        }
         self.version_match = match text {
-            "" => None,
             "Exact" => Some(VersionMatch::Exact),
             "NotOlderThan" => Some(VersionMatch::NotOlderThan),
-            other if self.watch => {
-                return Err(unsupported(KIND, FIELD, other, &["NotOlderThan"]));
-            }
-            other => return Err(unsupported(KIND, FIELD, other, &["Exact", "NotOlderThan", ""])),
+            _ => None,
         };
-        let why = if self.watch {
-            let not_older = self.version_match == Some(VersionMatch::NotOlderThan);
-            match (self.send_initial_events, self.version_match) {
-                (Some(_), _) if !not_older => {
-                    "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
-                }
-                (None, Some(_)) => {
-                    "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
-                }
-                (_, Some(_)) if !self.continue_token.is_empty() => {
-                    "resourceVersionMatch is forbidden when continue is provided"
-                }
-                _ => return Ok(self),
-            }
-        } else if self.send_initial_events.is_some() {
-            let message = "sendInitialEvents is forbidden for list";
-            return Err(forbidden(KIND, "sendInitialEvents", message));
-        } else {
-            match self.version_match {
-                Some(_) if self.resource_version.is_empty() => {
-                    "resourceVersionMatch is forbidden unless resourceVersion is provided"
-                }
-                Some(_) if !self.continue_token.is_empty() => {
-                    "resourceVersionMatch is forbidden when continue is provided"
-                }
-                Some(VersionMatch::Exact) if self.resource_version == "0" => {
-                    "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\""
-                }
-                _ => return Ok(self),
-            }
-        };
-        Err(forbidden(KIND, FIELD, why))
+        Ok(self)
     }
 }
 
@@ -307,6 +315,7 @@ struct DeleteBody {
     orphan_dependents: Option<bool>,
     preconditions: Option<PreconditionsBody>,
     dry_run: Option<Vec<String>>,
+    ignore_store_read_error_with_cluster_breaking_potential: Option<bool>,
 }
 
 #[derive(Default, Deserialize)]
@@ -338,6 +347,7 @@ impl DeleteOptions {
                         .map(|(_, value)| value.clone())
                         .collect(),
                 ),
+                ignore_store_read_error_with_cluster_breaking_potential: flag(pairs, IGNORE_ERRORS),
                 ..DeleteBody::default()
             },
         };
@@ -364,17 +374,40 @@ impl DeleteOptions {
             );
             return Err(invalid(KIND, "propagationPolicy", "FieldValueInvalid", message));
         }
-        let preconditions = body.preconditions.unwrap_or_default();
+        let ignore_read_error =
+            body.ignore_store_read_error_with_cluster_breaking_potential == Some(true);
         let dry_run_values = body.dry_run.unwrap_or_default();
+        let beside: Vec<Cause> = [
+            ("dryRun", !dry_run_values.is_empty()),
+            ("propagationPolicy", body.propagation_policy.is_some()),
+            ("orphanDependents", body.orphan_dependents.is_some()),
+            ("gracePeriodSeconds", body.grace_period_seconds.is_some()),
+            ("preconditions", body.preconditions.is_some()),
+        ]
+        .into_iter()
+        .filter(|(_, set)| ignore_read_error && *set)
+        .map(|(other, _)| ignore_fault(&format!("cannot be set together with .{other}")))
+        .collect();
+        let dry_run = dry_run(KIND, dry_run_values.iter().map(String::as_str))?;
+        if !beside.is_empty() {
+            return Err(Status::invalid("meta.k8s.io", KIND, "", beside));
+        }
+        let preconditions = body.preconditions.unwrap_or_default();
         Ok(Self {
             grace_period_seconds: body.grace_period_seconds,
             propagation,
             orphan_dependents: body.orphan_dependents,
             uid: preconditions.uid,
             resource_version: preconditions.resource_version,
-            dry_run: dry_run(KIND, dry_run_values.iter().map(String::as_str))?,
+            dry_run,
+            ignore_read_error,
         })
     }
+}
+
+/// What is wrong with asking for [`DeleteOptions::ignore_read_error`].
+pub(crate) fn ignore_fault(why: &str) -> Cause {
+    cause(IGNORE_ERRORS, "FieldValueInvalid", format!("Invalid value: true: {why}"))
 }
 
 /// Reads a `resourceVersion`; empty and `0` are both 0.
@@ -386,7 +419,7 @@ pub fn parse_version(text: &str) -> Result<u64, Status> {
         "" => Ok(0),
         text => text.parse().map_err(|_| {
             Status::bad_request(format!(
-                "resourceVersion: Invalid value: \"{text}\": strconv.ParseUint: parsing \"{text}\": invalid syntax"
+                "invalid resource version: resourceVersion: Invalid value: \"{text}\": strconv.ParseUint: parsing \"{text}\": invalid syntax"
             ))
         }),
     }
@@ -400,7 +433,7 @@ pub(crate) fn too_large_version(asked: u64, current: u64) -> Status {
         field: String::new(),
     };
     let details = Details { causes: vec![cause], retry_after_seconds: 1, ..Details::default() };
-    let message = format!("Too large resource version: {asked}, current: {current}");
+    let message = format!("Timeout: Too large resource version: {asked}, current: {current}");
     Status::failure(Reason::Timeout, message).with_details(details)
 }
 

@@ -29,6 +29,11 @@ impl Selection {
         let mut fields = options.field_selector.clone();
         if !name.is_empty() {
             // A watch of one object by its path is a field selector.
+            if fields.required("metadata.name").is_some_and(|selected| selected != name) {
+                return Err(Status::bad_request(
+                    "fieldSelector metadata.name doesn't match requested name",
+                ));
+            }
             fields = FieldSelector::parse(&format!("metadata.name={name}"))
                 .map_err(|error| Status::bad_request(error.to_string()))?;
         }

@@ -46,8 +46,11 @@ impl Continue {
     /// # Errors
     /// 400 for what this server did not make.
     pub(crate) fn decode(token: &str, prefix: &str) -> Result<Self, Status> {
-        let invalid =
-            |what: &str| Status::bad_request(format!("continue key is not valid: {what}"));
+        let invalid = |what: &str| {
+            Status::bad_request(format!(
+                "invalid continue token: continue key is not valid: {what}"
+            ))
+        };
         let bytes = URL_SAFE_NO_PAD
             .decode(token.trim_end_matches('='))
             .map_err(|error| invalid(&error.to_string()))?;

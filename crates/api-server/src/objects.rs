@@ -2,9 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use api_object::Status;
+use api_object::{GroupVersionResource, Status};
 use api_registry::{
-    Body as Sent, DeleteOptions, ListOptions, Patch, Request, Watch, WriteOptions, Written,
+    Body as Sent, Decision, DeleteOptions, ListOptions, Patch, Request, Watch, WriteOptions,
+    Written,
 };
 use api_schema::{ResourceSpec, ShapeRef};
 use bytes::Bytes;
@@ -118,6 +119,9 @@ pub(crate) async fn serve(
         }
         "delete" => {
             let options = delete_options(server, &mut asked).await?;
+            if options.ignore_read_error {
+                may_ignore_read_errors(server, path, &asked).await?;
+            }
             let deleted = registry.delete(&request, &options).await?;
             let accepted = !deleted.gone && options.orphan_dependents == Some(false);
             let code = if accepted { 202 } else { 200 };
@@ -190,6 +194,24 @@ async fn delete_options(server: &ApiServer, asked: &mut Asked) -> Result<DeleteO
         })?),
     };
     DeleteOptions::read(&asked.query, body.as_ref())
+}
+
+/// Removing what cannot be read is a permission of its own.
+async fn may_ignore_read_errors(
+    server: &ApiServer,
+    path: &ResourcePath,
+    asked: &Asked,
+) -> Result<(), Status> {
+    const VERB: &str = "unsafe-delete-ignore-read-errors";
+    let attributes = attributes_of(path, asked, VERB);
+    match server.parts.authorizer.authorize(&attributes).await {
+        Decision::Allow => Ok(()),
+        Decision::NoOpinion { reason } | Decision::Deny { reason } => {
+            let resource = GroupVersionResource::new(&path.group, &path.version, &path.resource);
+            let why = format!("not permitted to do \"{VERB}\", reason: {reason}");
+            Err(Status::forbidden(&resource, &path.name, &why))
+        }
+    }
 }
 
 fn written_reply(

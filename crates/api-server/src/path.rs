@@ -117,12 +117,10 @@ pub(crate) fn parameter<'a>(query: &'a [(String, String)], key: &str) -> &'a str
     query.iter().find(|(name, _)| name == key).map_or("", |(_, value)| value.as_str())
 }
 
-/// Whether a parameter is there and does not say no (Go's `ParseBool`).
+/// Whether a parameter is there and does not say no.
 pub(crate) fn flag(query: &[(String, String)], key: &str) -> bool {
     let given = query.iter().find(|(name, _)| name == key);
-    given.is_some_and(|(_, value)| {
-        !matches!(value.as_str(), "0" | "f" | "F" | "false" | "FALSE" | "False")
-    })
+    given.is_some_and(|(_, value)| value != "0" && !value.eq_ignore_ascii_case("false"))
 }
 
 /// Undoes `%XX`; `None` where the result is no UTF-8 or an escape is cut short.

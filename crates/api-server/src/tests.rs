@@ -1,9 +1,11 @@
 //! Every verb against a store in memory, through the whole chain.
 
 mod apply;
+mod deletes;
 mod harness;
 mod identity;
 mod lists;
+mod options;
 mod protobuf;
 mod shutdown;
 mod spdy;

@@ -19,8 +19,8 @@ use tokio::sync::mpsc;
 
 use crate::{ApiServer, InProcess, Parts, Published, Version};
 
-/// Everybody is who the token says; `admin` may do everything, others nothing
-/// but read `/version`.
+/// Everybody is who the token says; `admin` may do everything, `carol` delete,
+/// others nothing but read `/version`.
 pub(super) struct Names;
 
 impl Authenticator for Names {
@@ -36,7 +36,8 @@ impl Authenticator for Names {
 impl Authorizer for Names {
     fn authorize<'a>(&'a self, asked: &'a RequestAttributes) -> BoxFuture<'a, Decision> {
         let public = asked.path == "/version" && !asked.resource_request;
-        let allowed = asked.user.name == "admin" || public;
+        let deletes = asked.user.name == "carol" && asked.verb == "delete";
+        let allowed = asked.user.name == "admin" || public || deletes;
         let decision = match allowed {
             true => Decision::Allow,
             false => Decision::NoOpinion { reason: String::new() },
@@ -69,6 +70,12 @@ impl Answer {
 
     pub(super) fn at(&self, pointer: &str) -> &Value {
         self.body.pointer(pointer).unwrap_or(&Value::Null)
+    }
+
+    /// The names of a list's items.
+    pub(super) fn names(&self) -> Vec<&str> {
+        let items = self.at("/items").as_array().expect("items");
+        items.iter().map(|item| item["metadata"]["name"].as_str().expect("a name")).collect()
     }
 
     pub(super) fn message(&self) -> &str {
@@ -193,6 +200,16 @@ impl Cluster {
         let answer = self.send("POST", path, body).await;
         assert_eq!(answer.code, 201, "{}", answer.body);
         answer.body
+    }
+
+    /// Creates empty ConfigMaps; their versions.
+    pub(super) async fn config_maps(&self, names: &[&str]) -> Vec<String> {
+        let mut versions = Vec::new();
+        for name in names {
+            let made = self.create(CONFIG_MAPS, config_map(name, json!({}))).await;
+            versions.push(made["metadata"]["resourceVersion"].as_str().expect("one").to_owned());
+        }
+        versions
     }
 
     /// The events of a watch as they come.

@@ -75,14 +75,6 @@ async fn old_states_can_be_listed() {
     assert_eq!(items(cluster.get(&format!("{CONFIG_MAPS}?resourceVersion=0")).await), Some(2));
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_revision_that_does_not_come_is_waited_for_and_then_refused() {
-    let cluster = cluster();
-    let answer = cluster.get(&format!("{CONFIG_MAPS}?resourceVersion={}", u64::MAX)).await;
-    assert_eq!(answer.code, 504);
-    assert!(answer.message().starts_with("Too large resource version: "), "{}", answer.body);
-}
-
 #[tokio::test]
 async fn tables_and_metadata_are_views() {
     let cluster = cluster();

@@ -291,22 +291,6 @@ async fn an_eviction_is_a_deletion() {
 }
 
 #[tokio::test]
-async fn preconditions_and_propagation() {
-    let cluster = cluster();
-    let made = cluster.create(CONFIG_MAPS, config_map("a", json!({}))).await;
-    let wrong = json!({"preconditions": {"uid": "x"}});
-    let refused = cluster.send("DELETE", A, wrong).await;
-    let uid = made["metadata"]["uid"].as_str().expect("a uid");
-    assert_eq!(
-        (refused.code, refused.message()),
-        (409, format!("Operation cannot be fulfilled on configmaps \"a\": Precondition failed: UID in precondition: x, UID in object meta: {uid}").as_str())
-    );
-    let foreground = json!({"propagationPolicy": "Foreground", "preconditions": {"uid": uid}});
-    let waiting = cluster.send("DELETE", A, foreground).await;
-    assert_eq!(waiting.at("/metadata/finalizers"), &json!(["foregroundDeletion"]));
-}
-
-#[tokio::test]
 async fn deletecollection_deletes_what_is_selected() {
     let cluster = cluster();
     for name in ["a", "b", "c"] {
