@@ -77,7 +77,7 @@ pub fn schema() -> Arc<Schema> {
     SCHEMA.clone()
 }
 
-/// Every built-in kind in the order of discovery: by group, then by name.
+/// Every built-in kind, groups in the order in which discovery tells them.
 pub const KINDS: &[fn(&Arc<Schema>) -> ResourceSpec] = &[
     binding::row,
     config_map::row,
@@ -131,6 +131,13 @@ pub const KINDS: &[fn(&Arc<Schema>) -> ResourceSpec] = &[
     storage::storage_class::row,
     storage::volume_attachment::row,
     storage::volume_attributes_class::row,
+    admissionregistration::mutating_policy::row,
+    admissionregistration::policy_binding::mutating,
+    admissionregistration::webhook::mutating,
+    admissionregistration::validating_policy::row,
+    admissionregistration::policy_binding::validating,
+    admissionregistration::webhook::validating,
+    custom_resource_definition::row,
     priority_class::row,
     lease::row,
     runtime_class::row,
@@ -143,13 +150,6 @@ pub const KINDS: &[fn(&Arc<Schema>) -> ResourceSpec] = &[
     resource::claim::template,
     resource::slice::row,
     storage_version_migration::row,
-    admissionregistration::mutating_policy::row,
-    admissionregistration::policy_binding::mutating,
-    admissionregistration::webhook::mutating,
-    admissionregistration::validating_policy::row,
-    admissionregistration::policy_binding::validating,
-    admissionregistration::webhook::validating,
-    custom_resource_definition::row,
 ];
 
 /// What the built-in types and their fields are for: the files in

@@ -2,6 +2,7 @@
 
 mod apply;
 mod deletes;
+mod discovery;
 mod harness;
 mod identity;
 mod lists;
