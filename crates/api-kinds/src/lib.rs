@@ -13,6 +13,7 @@ mod api_service;
 mod binding;
 mod cells;
 mod certificates;
+mod component_status;
 mod conditions;
 mod config_map;
 mod controller_revision;
@@ -80,6 +81,7 @@ pub fn schema() -> Arc<Schema> {
 /// Every built-in kind, groups in the order in which discovery tells them.
 pub const KINDS: &[fn(&Arc<Schema>) -> ResourceSpec] = &[
     binding::row,
+    component_status::row,
     config_map::row,
     endpoints::row,
     event::core_row,

@@ -10,6 +10,7 @@
 pub mod access;
 pub mod admission;
 mod admitted;
+mod computed;
 mod create;
 mod delete;
 mod evict;
@@ -28,6 +29,7 @@ pub use access::{
     Authenticator, Authorizer, BoxFuture, Credentials, Decision, RequestAttributes, UserInfo,
 };
 pub use admission::{Admission, AdmitAll, Attributes, Operation};
+pub use computed::Compute;
 pub use create::Body;
 pub use delete::Deleted;
 pub use evict::Evict;

@@ -51,7 +51,10 @@ impl Registry {
             version => self.catch_up(version).await?,
         }
         let key = stored::key_of(&request.spec, &request.namespace, &request.name);
-        let item = self.store.get(&key, None).map_err(read_failed)?;
+        let item = match self.computed(request) {
+            Some(items) => items.into_iter().find(|item| item.key == key),
+            None => self.store.get(&key, None).map_err(read_failed)?,
+        };
         let item = item.ok_or_else(|| request.not_found())?;
         match sub.map(|sub| &sub.role) {
             Some(api_schema::Role::Scale(paths)) => {
@@ -68,6 +71,9 @@ impl Registry {
     /// 400 for bad options, 410 for a revision or token that is too old, 504.
     pub async fn list(&self, request: &Request, options: &ListOptions) -> Result<Listed, Status> {
         let spec = &request.spec;
+        if let Some(items) = self.computed(request) {
+            return self.list_computed(request, &items, options);
+        }
         let selection = Selection::new(spec, options, "")?;
         let prefix = stored::prefix_of(spec, &request.namespace);
         let (at, start_after) = self.place(options, &prefix).await?;

@@ -11,7 +11,7 @@ use store::{CommitError, ReadError, Store};
 use tokio::time::Instant;
 
 use crate::{
-    Admission, BoxFuture, UserInfo, WriteOptions,
+    Admission, BoxFuture, Compute, UserInfo, WriteOptions,
     admission::{Attributes, Operation},
 };
 
@@ -42,6 +42,8 @@ pub struct Registry {
     /// From where the moments of bookmarks are counted.
     pub(crate) started: Instant,
     handlers: BTreeMap<(String, String, String), Arc<dyn SubresourceHandler>>,
+    /// By group and plural.
+    pub(crate) computed: BTreeMap<(String, String), Compute>,
 }
 
 impl fmt::Debug for Registry {
@@ -160,7 +162,8 @@ impl Registry {
         epoch: u32,
     ) -> Self {
         let started = Instant::now();
-        Self { store, admission, catalogue, sources, epoch, started, handlers: BTreeMap::new() }
+        let (handlers, computed) = (BTreeMap::new(), BTreeMap::new());
+        Self { store, admission, catalogue, sources, epoch, started, handlers, computed }
     }
 
     /// Has `handler` answer POSTs of a subresource, or of a resource that is

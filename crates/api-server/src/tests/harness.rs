@@ -112,6 +112,10 @@ pub(super) fn parts(store: MemoryStore) -> Parts {
     let mut registry =
         Registry::new(Arc::new(store), Arc::new(AdmitAll), catalogue.clone(), sources, 1);
     registry.handle("", "pods", "eviction", Arc::new(Evict));
+    let component =
+        |name| json!({"kind": "ComponentStatus", "apiVersion": "v1", "metadata": {"name": name}});
+    let components = move || ["scheduler", "store"].map(component).to_vec();
+    registry.compute("", "componentstatuses", Arc::new(components));
     Parts {
         catalogue,
         registry: Arc::new(registry),

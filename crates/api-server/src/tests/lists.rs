@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::harness::{CONFIG_MAPS, PODS, cluster, config_map, named, pod};
+use super::harness::{Answer, CONFIG_MAPS, PODS, cluster, config_map, named, pod};
 
 #[tokio::test]
 async fn pages_show_the_state_of_the_first() {
@@ -135,6 +135,22 @@ async fn every_row_of_the_catalogue_is_discovered_and_listed() {
         let openapi = cluster.get(&format!("/openapi/v3{root}")).await;
         assert_eq!(openapi.body["openapi"], "3.0.0");
     }
+}
+
+#[tokio::test]
+async fn what_nobody_stores_is_made_when_it_is_read() {
+    let cluster = cluster();
+    let root = "/api/v1/componentstatuses";
+    let names = |answer: &Answer| -> Vec<String> {
+        let items = answer.at("/items").as_array().expect("a list").iter();
+        items.map(|item| item["metadata"]["name"].as_str().expect("text").to_owned()).collect()
+    };
+    assert_eq!(names(&cluster.get(root).await), ["scheduler", "store"]);
+    let selected = cluster.get(&format!("{root}?fieldSelector=metadata.name%3Dstore")).await;
+    assert_eq!(names(&selected), ["store"]);
+    let one = cluster.get(&format!("{root}/store")).await;
+    assert_eq!((one.code, &one.body["kind"]), (200, &json!("ComponentStatus")));
+    assert_eq!(cluster.get(&format!("{root}/nobody")).await.code, 404);
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@
 
 mod clock;
 mod cluster_dns;
+mod components;
 mod identity;
 pub(crate) mod images;
 mod kubeconfig;
@@ -29,6 +30,7 @@ use store_raft::{OpenOptions, RaftStore};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use tracing::{error, info, warn};
 
+use self::components::Components;
 use crate::{
     commands::VERSION,
     config::{Cidr, Config},
@@ -130,6 +132,9 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
         SCHEMA_EPOCH,
     );
     api_access::review::register(&access, &mut registry);
+    let components = Components::default();
+    let parts = components.clone();
+    registry.compute("", "componentstatuses", Arc::new(move || parts.objects()));
     let nodes = Arc::new(tunnel::Nodes::default());
     let server = ApiServer::new(Parts {
         catalogue,
@@ -173,6 +178,7 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
         },
         stopped(&stop),
     ));
+    components.add_task("controller-manager", &controllers);
     // What comes now has no more rights than the policy gives.
     access.ready().await;
     let scheduler = tokio::spawn(scheduler::run(
@@ -180,6 +186,7 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
         ambient.clone(),
         stopped(&stop),
     ));
+    components.add_task("scheduler", &scheduler);
     let proxy_api = api(identity::user("system:kube-proxy", &[]), "skiff/proxy");
     background.extend(network::start(config, &node_ips, proxy_api, ambient.clone()).await?);
     let node_user = identity::user(&format!("system:node:{}", config.node_name), &["system:nodes"]);
@@ -198,6 +205,8 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
     });
     let durable = store.clone();
     health.add("store", Probe::Live, move || durable.health().map_err(|error| error.to_string()));
+    let durable = store.clone();
+    components.add("etcd-0", move || durable.health().map_err(|error| error.to_string()));
     wait_for_default_namespace(&loopback, &ambient).await;
     info!(%address, data_dir = %config.data_dir.display(), "the Kubernetes API is ready");
     Ok(Handle { stop, serving, controllers, scheduler, background, node, store })
