@@ -60,11 +60,14 @@ const CRATES: &[(&str, u8, Side)] = &[
 ];
 
 /// Edges inside a line, each with its reason.
-const SAME_LINE: &[(&str, &str, &str)] = &[(
-    "node-runtime",
-    "node-shim",
-    "the library half of the shim is the protocol that both ends speak",
-)];
+const SAME_LINE: &[(&str, &str, &str)] = &[
+    (
+        "node-runtime",
+        "node-shim",
+        "the library half of the shim is the protocol that both ends speak",
+    ),
+    ("api-schema", "cel", "rules on values are part of what a custom schema says"),
+];
 
 /// Edges that the lines would allow and the house does not: the crate, what it
 /// must not use, and why.

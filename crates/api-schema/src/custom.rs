@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::{
     Faults, FieldValidation, Path, ResourceSpec, ShapeRef, decoded_as,
-    structural::{self, Node},
+    structural::{self, Node, rules::Rules},
     tree,
 };
 
@@ -20,6 +20,8 @@ pub struct Custom {
     pub definition: Arc<Definition>,
     /// The schema of this version.
     pub schema: Arc<Node>,
+    /// The schema's validation rules.
+    pub rules: Arc<Rules>,
     /// The definition is being deleted: nothing can be created any more.
     pub terminating: bool,
     /// The text of the `Warning` header of every request to a deprecated version.
@@ -176,6 +178,15 @@ impl ResourceSpec {
         }
         if before.is_empty() {
             faults.append(lists);
+        }
+        match (faults.block_rules(), custom.rules.any()) {
+            (_, false) => {}
+            (false, true) => custom.rules.evaluate(new, old, faults),
+            (true, true) => faults.invalid(
+                &Path::new("<nil>"),
+                Value::Null,
+                "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation",
+            ),
         }
     }
 

@@ -27,6 +27,11 @@ impl<'a> Path<'a> {
     /// The object itself.
     pub const ROOT: Path<'static> = Path { parent: None, segment: Segment::Root };
 
+    /// Whether this is the object itself.
+    pub(crate) fn is_root(&self) -> bool {
+        self.parent.is_none() && matches!(self.segment, Segment::Root)
+    }
+
     /// A field, or several joined by dots, of the object itself.
     pub const fn new(name: &'a str) -> Self {
         Self { parent: None, segment: Segment::Name(name) }
@@ -92,6 +97,12 @@ impl Faults {
         self.push("FieldValueInvalid", path, with_detail("Invalid value", detail));
     }
 
+    /// The same for a value that upstream shows in another form than JSON's.
+    pub fn invalid_shown(&mut self, path: &Path<'_>, shown: &str, detail: &str) {
+        let message = format!("Invalid value: {shown}");
+        self.push("FieldValueInvalid", path, with_detail(&message, detail));
+    }
+
     /// One `Invalid value` for each message of a name rule.
     pub fn invalid_all(&mut self, path: &Path<'_>, value: &str, details: Vec<String>) {
         for detail in details {
@@ -140,6 +151,11 @@ impl Faults {
         self.push("FieldValueNotSupported", path, message);
     }
 
+    /// `Internal error: detail`.
+    pub fn internal(&mut self, path: &Path<'_>, detail: &str) {
+        self.push("InternalError", path, with_detail("Internal error", detail));
+    }
+
     /// `Not found: "x"`.
     pub fn not_found(&mut self, path: &Path<'_>, value: impl Into<Value>) {
         self.push("FieldValueNotFound", path, format!("Not found: {}", shown(&value.into())));
@@ -175,6 +191,19 @@ impl Faults {
     /// Whether a value has the wrong type, which makes further questions moot.
     pub fn has_wrong_type(&self) -> bool {
         self.0.iter().any(|cause| cause.reason == "FieldValueTypeInvalid")
+    }
+
+    /// Whether values may not be what rules take them for, so that rules are
+    /// not looked at.
+    pub(crate) fn block_rules(&self) -> bool {
+        const REASONS: [&str; 5] = [
+            "FieldValueNotSupported",
+            "FieldValueRequired",
+            "FieldValueTooLong",
+            "FieldValueTooMany",
+            "FieldValueTypeInvalid",
+        ];
+        self.0.iter().any(|cause| REASONS.contains(&cause.reason.as_str()))
     }
 
     /// Whether nothing is wrong.

@@ -46,8 +46,8 @@ impl Bounds {
     }
 }
 
-/// The most that a checked expression costs. `self_declaration` is what every
-/// variable's value is declared as, where that is known.
+/// The most that a checked expression costs. `variables` is what each of the
+/// environment's variables is declared as, where that is known.
 pub(crate) fn cost_max(checked: &Checked, variables: &[Option<&Declaration>]) -> u64 {
     let count = checked.ast.len();
     let mut estimator = Estimator {
@@ -186,10 +186,14 @@ impl<'d> Estimator<'d> {
             Expr::Ident(name) => {
                 self.origins[id.0 as usize] = match self.local(name) {
                     Some(local) => local.origin,
-                    None => self
-                        .checked
-                        .variable(id)
-                        .and_then(|variable| self.variables.get(variable).copied().flatten()),
+                    // The name of a type counts as if it were a variable, with
+                    // the bounds of the first: upstream takes every name for
+                    // the root of what is declared, and rules rely on the
+                    // comparison `type(x) == int` being cheap.
+                    None => {
+                        let variable = self.checked.variable(id).unwrap_or(0);
+                        self.variables.get(variable).copied().flatten()
+                    }
                 };
                 Bounds::fixed(cost::SELECT)
             }

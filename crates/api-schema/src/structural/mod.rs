@@ -12,13 +12,15 @@
 //! * `lists`: sets and maps in lists hold each key once,
 //! * `embedded`: objects inside objects have metadata as good as their own.
 //!
-//! [`Rule`]s (`x-kubernetes-validations`) are kept here as data, at the node
-//! whose value is their `self`; who compiles them walks [`Node::children`].
+//! [`Rule`]s (`x-kubernetes-validations`) are kept as data, at the node whose
+//! value is their `self`; `declare` says what expressions see of a schema, and
+//! [`rules`] compiles, tells of and evaluates them.
 //! Whether a schema is structural at all is checked where definitions are
 //! validated (`api-kinds`); [`Node::parse`] takes what it understands.
 //! Descriptions are not kept: they are in the definition, which documents are
 //! made from.
 
+mod declare;
 mod decode;
 mod default;
 mod embedded;
@@ -26,6 +28,7 @@ mod format;
 mod lists;
 mod parse;
 mod prune;
+pub mod rules;
 mod shapes;
 #[cfg(test)]
 mod tests;
@@ -192,7 +195,7 @@ impl PartialEq for Pattern {
     }
 }
 
-/// One of a node's `x-kubernetes-validations`, as data: nothing here reads it.
+/// One of a node's `x-kubernetes-validations`, as data.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rule {
     /// The expression over `self` and `oldSelf`.

@@ -115,7 +115,7 @@ impl Node {
     }
 
     /// The element of an old list that is known to be the same one by its keys.
-    fn same_element<'v>(&self, element: &Value, old: &'v Value) -> Option<&'v Value> {
+    pub(super) fn same_element<'v>(&self, element: &Value, old: &'v Value) -> Option<&'v Value> {
         if self.list_type != ListType::Map {
             return None;
         }
