@@ -13,15 +13,23 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, value::RawValue};
 
+pub(crate) const API_SERVICES: Resource =
+    Resource::cluster("apiregistration.k8s.io", "v1", "apiservices");
 pub(crate) const CONFIG_MAPS: Resource = Resource::namespaced("", "v1", "configmaps");
+pub(crate) const CUSTOM_RESOURCE_DEFINITIONS: Resource =
+    Resource::cluster("apiextensions.k8s.io", "v1", "customresourcedefinitions");
 pub(crate) const DEPLOYMENTS: Resource = Resource::namespaced("apps", "v1", "deployments");
 pub(crate) const ENDPOINT_SLICES: Resource =
     Resource::namespaced("discovery.k8s.io", "v1", "endpointslices");
 pub(crate) const EVENTS: Resource = Resource::namespaced("", "v1", "events");
+pub(crate) const FLOW_SCHEMAS: Resource =
+    Resource::cluster("flowcontrol.apiserver.k8s.io", "v1", "flowschemas");
 pub(crate) const LEASES: Resource = Resource::namespaced("coordination.k8s.io", "v1", "leases");
 pub(crate) const NAMESPACES: Resource = Resource::cluster("", "v1", "namespaces");
 pub(crate) const NODES: Resource = Resource::cluster("", "v1", "nodes");
 pub(crate) const PODS: Resource = Resource::namespaced("", "v1", "pods");
+pub(crate) const PRIORITY_LEVELS: Resource =
+    Resource::cluster("flowcontrol.apiserver.k8s.io", "v1", "prioritylevelconfigurations");
 pub(crate) const REPLICA_SETS: Resource = Resource::namespaced("apps", "v1", "replicasets");
 pub(crate) const SERVICE_ACCOUNTS: Resource = Resource::namespaced("", "v1", "serviceaccounts");
 pub(crate) const SERVICES: Resource = Resource::namespaced("", "v1", "services");

@@ -11,12 +11,14 @@
 
 #![warn(missing_docs)]
 
+mod apiservice;
 mod bootstrap;
 mod cached;
 mod deployment;
 mod discovery;
 mod endpointslice;
 mod essentials;
+mod flowcontrol;
 mod garbage;
 mod namespace;
 mod nodelifecycle;

@@ -3,8 +3,8 @@
 use client::{BoxFuture, Resource};
 
 use crate::{
-    Context, bootstrap, cached::*, deployment, endpointslice, essentials, garbage, namespace,
-    nodelifecycle, podgc, replicaset, tainteviction,
+    Context, apiservice, bootstrap, cached::*, deployment, endpointslice, essentials, flowcontrol,
+    garbage, namespace, nodelifecycle, podgc, replicaset, tainteviction,
 };
 
 /// Whatever the server serves: known only to those who ask it.
@@ -96,6 +96,18 @@ pub static CONTROLLERS: &[Controller] = &[
         inputs: &[NAMESPACES, SERVICES, ENDPOINT_SLICES],
         outputs: &[NAMESPACES, SERVICES, ENDPOINT_SLICES],
         run: |context| Box::pin(bootstrap::run(context)),
+    },
+    Controller {
+        name: "flow-control-controller",
+        inputs: &[FLOW_SCHEMAS, PRIORITY_LEVELS],
+        outputs: &[FLOW_SCHEMAS, PRIORITY_LEVELS],
+        run: |context| Box::pin(flowcontrol::run(context)),
+    },
+    Controller {
+        name: "api-service-controller",
+        inputs: &[API_SERVICES, CUSTOM_RESOURCE_DEFINITIONS],
+        outputs: &[API_SERVICES],
+        run: |context| Box::pin(apiservice::run(context)),
     },
     Controller {
         name: "node-lifecycle-controller",
