@@ -2,6 +2,7 @@
 //! (`pkg/kubeapiserver/options/plugins.go`). The rows after Priority do what
 //! upstream's registries do beside the plugins.
 
+mod certificate_request;
 mod namespace;
 mod node_restriction;
 mod pod_defaults;
@@ -66,6 +67,8 @@ pub const ADMISSION: &[Row] = &[
           mutate: Some(|_, attributes| now(pod_defaults::tolerations(attributes))), validate: None },
     Row { name: "RoleGrants", looks_at: role_grants::LOOKS_AT, operations: &[Create, Update],
           mutate: None, validate: Some(|access, attributes| Box::pin(role_grants::check(access, attributes))) },
+    Row { name: "CertificateRequester", looks_at: &["certificatesigningrequests.certificates.k8s.io"], operations: &[Create],
+          mutate: Some(|_, attributes| now(certificate_request::name_requester(attributes))), validate: None },
     // Last, so that nothing is reserved for a write that another plugin refuses.
     Row { name: "ServiceAllocation", looks_at: &["services"], operations: &[Create, Update],
           mutate: Some(|access, attributes| Box::pin(service::allocate(access, attributes))), validate: None },

@@ -3,6 +3,7 @@
 mod apply;
 mod deletes;
 mod discovery;
+mod every_kind;
 mod harness;
 mod identity;
 mod lists;

@@ -1,5 +1,5 @@
-//! What a cluster has from its first second: the system namespaces, the
-//! `kubernetes` Service with the servers' addresses, and `kube-dns`.
+//! What a cluster has from its first second: the system namespaces and priority
+//! classes, the `kubernetes` Service with the servers' addresses, and `kube-dns`.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -12,11 +12,24 @@ use serde_json::{Value, json};
 
 use crate::{
     Context, KubernetesService,
-    cached::{ENDPOINT_SLICES, NAMESPACES, SERVICES},
+    cached::{ENDPOINT_SLICES, NAMESPACES, PRIORITY_CLASSES, SERVICES},
 };
 
 const ENDPOINTS: Resource = Resource::namespaced("", "v1", "endpoints");
 const SYSTEM_NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
+/// Name, value, description.
+const SYSTEM_PRIORITIES: [(&str, i64, &str); 2] = [
+    (
+        "system-node-critical",
+        2_000_001_000,
+        "Used for system critical pods that must not be moved from their current node.",
+    ),
+    (
+        "system-cluster-critical",
+        2_000_000_000,
+        "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
+    ),
+];
 /// There is one thing to be brought about.
 const KEY: &str = "cluster";
 
@@ -32,6 +45,7 @@ struct Kept {
 struct Bootstrap {
     api: Api,
     namespaces: Informer<MetaOnly>,
+    priorities: Informer<MetaOnly>,
     services: Informer<Kept>,
     dns: Informer<MetaOnly>,
     slices: Informer<Kept>,
@@ -43,6 +57,7 @@ pub(crate) async fn run(context: Context) {
     let controller = Arc::new(Bootstrap {
         api: context.api.clone(),
         namespaces: context.informers.get(Selection::all(NAMESPACES)),
+        priorities: context.informers.get(Selection::all(PRIORITY_CLASSES)),
         services: context
             .informers
             .get(Selection::all(SERVICES).namespace("default").fields("metadata.name=kubernetes")),
@@ -64,12 +79,19 @@ pub(crate) async fn run(context: Context) {
         }
     });
     let keys = queue.clone();
+    controller.priorities.on_change(move |change| {
+        if change.new.is_none() {
+            keys.add(KEY.to_owned());
+        }
+    });
+    let keys = queue.clone();
     controller.services.on_change(move |_| keys.add(KEY.to_owned()));
     let keys = queue.clone();
     controller.dns.on_change(move |_| keys.add(KEY.to_owned()));
     let keys = queue.clone();
     controller.slices.on_change(move |_| keys.add(KEY.to_owned()));
     controller.namespaces.wait_synced().await;
+    controller.priorities.wait_synced().await;
     controller.services.wait_synced().await;
     controller.dns.wait_synced().await;
     controller.slices.wait_synced().await;
@@ -87,6 +109,18 @@ impl Bootstrap {
                 let namespace =
                     json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
                 self.create(NAMESPACES, "", &namespace).await?;
+            }
+        }
+        for (name, value, description) in SYSTEM_PRIORITIES {
+            if self.priorities.get(name).is_none() {
+                let class = json!({
+                    "apiVersion": "scheduling.k8s.io/v1",
+                    "kind": "PriorityClass",
+                    "metadata": {"name": name},
+                    "value": value,
+                    "description": description,
+                });
+                self.create(PRIORITY_CLASSES, "", &class).await?;
             }
         }
         if let Some(kubernetes) = &self.context.settings.kubernetes_service {

@@ -28,6 +28,8 @@ pub(crate) const LEASES: Resource = Resource::namespaced("coordination.k8s.io", 
 pub(crate) const NAMESPACES: Resource = Resource::cluster("", "v1", "namespaces");
 pub(crate) const NODES: Resource = Resource::cluster("", "v1", "nodes");
 pub(crate) const PODS: Resource = Resource::namespaced("", "v1", "pods");
+pub(crate) const PRIORITY_CLASSES: Resource =
+    Resource::cluster("scheduling.k8s.io", "v1", "priorityclasses");
 pub(crate) const PRIORITY_LEVELS: Resource =
     Resource::cluster("flowcontrol.apiserver.k8s.io", "v1", "prioritylevelconfigurations");
 pub(crate) const REPLICA_SETS: Resource = Resource::namespaced("apps", "v1", "replicasets");

@@ -93,18 +93,20 @@ pub static CONTROLLERS: &[Controller] = &[
     Controller {
         name: "bootstrap-controller",
         account: Account::Server,
-        inputs: &[NAMESPACES, SERVICES, ENDPOINT_SLICES],
-        outputs: &[NAMESPACES, SERVICES, ENDPOINT_SLICES],
+        inputs: &[NAMESPACES, PRIORITY_CLASSES, SERVICES, ENDPOINT_SLICES],
+        outputs: &[NAMESPACES, PRIORITY_CLASSES, SERVICES, ENDPOINT_SLICES],
         run: |context| Box::pin(bootstrap::run(context)),
     },
     Controller {
         name: "flow-control-controller",
+        account: Account::Server,
         inputs: &[FLOW_SCHEMAS, PRIORITY_LEVELS],
         outputs: &[FLOW_SCHEMAS, PRIORITY_LEVELS],
         run: |context| Box::pin(flowcontrol::run(context)),
     },
     Controller {
         name: "api-service-controller",
+        account: Account::Server,
         inputs: &[API_SERVICES, CUSTOM_RESOURCE_DEFINITIONS],
         outputs: &[API_SERVICES],
         run: |context| Box::pin(apiservice::run(context)),

@@ -277,3 +277,16 @@ async fn nobody_grants_what_they_do_not_hold() {
         .await
         .expect("masters may");
 }
+
+#[tokio::test]
+async fn a_request_for_a_certificate_says_who_asked() {
+    let world = world();
+    let lie = json!({
+        "metadata": { "name": "r" },
+        "spec": { "username": "system:admin", "groups": ["system:masters"], "uid": "0", "extra": { "a": ["b"] } },
+    });
+    let ann = user("ann", &["system:authenticated"]);
+    let resource = "certificatesigningrequests.certificates.k8s.io";
+    let made = create(&world, ann, resource, "", lie).await.expect("allowed");
+    assert_eq!(made["spec"], json!({ "username": "ann", "groups": ["system:authenticated"] }));
+}
