@@ -344,3 +344,31 @@ async fn tables_have_the_columns_of_the_kind() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn two_appliers_share_an_object_or_are_told() {
+    each(|story| async move {
+        let apply = async |manager: &str, mut object: Value, value: &str| {
+            object["metadata"]["labels"] = json!({ "shared": value, manager: "1" });
+            let path = format!("{}?fieldManager={manager}", story.path);
+            let headers = [("content-type", "application/apply-patch+yaml")];
+            story.cluster.send_as("PATCH", &path, &headers, object).await
+        };
+        let first = apply("a", story.sample.clone(), "1").await;
+        assert_eq!(first.code, 201, "{}: {}", story.path, first.body);
+        let labels = || {
+            let mut object = story.sample.clone();
+            tree::as_map(&mut object)
+                .retain(|key, _| ["apiVersion", "kind", "metadata"].contains(&key.as_str()));
+            object
+        };
+        let same = apply("b", labels(), "1").await;
+        assert_eq!(same.code, 200, "{}: {}", story.path, same.body);
+        let other = apply("b", labels(), "2").await;
+        assert_eq!(other.code, 409, "{}: {}", story.path, other.body);
+        let managers = tree::list(&same.body, "metadata.managedFields");
+        let managers: Vec<&str> = managers.iter().map(|m| tree::text(m, "manager")).collect();
+        assert_eq!(managers, ["a", "b"], "{}", story.path);
+    })
+    .await;
+}
