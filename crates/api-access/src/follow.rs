@@ -28,7 +28,12 @@ pub(crate) async fn run(access: Arc<Access>) {
     );
     let mut tasks = JoinSet::new();
     for source in SOURCES {
-        tasks.spawn(follow(access.clone(), api.named("skiff/access"), source, ambient.clone()));
+        tasks.spawn(follow(
+            access.clone(),
+            api.named("kube-apiserver/access"),
+            source,
+            ambient.clone(),
+        ));
     }
     access.synced().await;
     let mut failures = 0;
@@ -46,9 +51,13 @@ pub(crate) async fn run(access: Arc<Access>) {
     access.policy_ensured.send_replace(true);
     tasks.spawn(aggregation::run(
         access.clone(),
-        api.named("skiff/clusterrole-aggregation-controller"),
+        api.named("kube-controller-manager/clusterrole-aggregation-controller"),
     ));
-    let tokens = legacy_tokens::run(access.clone(), api.named("skiff/tokens-controller"), ambient);
+    let tokens = legacy_tokens::run(
+        access.clone(),
+        api.named("kube-controller-manager/tokens-controller"),
+        ambient,
+    );
     tasks.spawn(tokens);
     // None of them ends by itself.
     while tasks.join_next().await.is_some() {}

@@ -79,22 +79,6 @@ impl<'a> Place<'a> {
         let ignored = spec.reset_fields(sub);
         Self { shape: &spec.shape, api_version, ignored, replicas: None }
     }
-
-    /// The managers of the object as those of this view.
-    fn view(&self, spec: &ResourceSpec, managers: &Managers) -> Managers {
-        match self.replicas {
-            Some(replicas) => managers.of_scale(&spec.api_version(), replicas),
-            None => managers.clone(),
-        }
-    }
-
-    /// And the way back.
-    fn whole(&self, spec: &ResourceSpec, managers: Managers, view: Managers) -> Managers {
-        match self.replicas {
-            Some(replicas) => managers.with_scale(&view, &spec.api_version(), replicas),
-            None => view,
-        }
-    }
 }
 
 /// The versions in which a kind is served.
@@ -178,13 +162,17 @@ impl Registry {
         };
         let spec = &request.spec;
         let place = Place::new(spec, sub);
-        let view = place.view(spec, &from);
-        let after = self.change(request, &place, options, |change| {
-            // Replicas that nobody manages may still be taken.
-            let create = place.replicas.is_some();
-            change.update(old, new, view, create)
+        // Replicas that nobody manages may still be taken.
+        let create = place.replicas.is_some();
+        let after = self.change(request, &place, options, |change| match place.replicas {
+            None => change.update(old, new, from, create),
+            Some(replicas) => {
+                let version = spec.api_version();
+                let scale = change.update(old, new, from.of_scale(&version, replicas), create);
+                from.with_scale(&scale, &version, replicas)
+            }
         });
-        Managed::of(&place.whole(spec, from, after), &before)
+        Managed::of(&after, &before)
     }
 
     /// The object (or view of it) with a configuration applied, and its managers.
@@ -204,9 +192,13 @@ impl Registry {
         check(&place.api_version, config)?;
         let before = Managers::parse(stored)
             .map_err(|why| Status::internal(format!("failed to decode managed fields: {why}")))?;
-        let view = place.view(spec, &before);
         let applied = self.change(request, &place, options, |change| {
-            change.apply(live, config.clone(), view, options.force)
+            let apply = |managers| change.apply(live, config.clone(), managers, options.force);
+            let Some(replicas) = place.replicas else { return apply(before.clone()) };
+            let version = spec.api_version();
+            let Applied { object, managers } = apply(before.of_scale(&version, replicas))?;
+            let managers = before.clone().with_scale(&managers, &version, replicas);
+            Ok(Applied { object, managers })
         });
         let Applied { object, managers } = applied.map_err(|error| match error {
             ApplyError::Conflicts(_) => error.status(),
@@ -218,8 +210,7 @@ impl Registry {
                 .status()
             }
         })?;
-        let managed = Managed::of(&place.whole(spec, before.clone(), managers), &before);
-        Ok((object, managed))
+        Ok((object, Managed::of(&managers, &before)))
     }
 
     fn change<R>(

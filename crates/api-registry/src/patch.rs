@@ -5,6 +5,7 @@ use api_object::{
     status::{Cause, Details},
 };
 use api_schema::{FieldValidation, ResourceSpec, Role, Subresource, decoded_as};
+use json_patch::PatchOperation;
 use serde_json::Value;
 
 /// Upstream's limit for one JSON patch.
@@ -108,11 +109,17 @@ impl Patch {
     pub(crate) fn names_managers(&self) -> bool {
         let named = |tree: &Value| tree.pointer("/metadata/managedFields").is_some();
         match self {
-            // Operations on a whole reach its parts.
             Self::Json(patch) => patch.0.iter().any(|operation| {
-                let text = serde_json::to_string(operation).unwrap_or_default();
-                let whole = [r#":"""#, r#":"/metadata""#, "/metadata/managedFields"];
-                whole.iter().any(|whole| text.contains(whole))
+                let from = match operation {
+                    PatchOperation::Move(moved) => moved.from.as_str(),
+                    PatchOperation::Copy(copied) => copied.from.as_str(),
+                    _ => "/",
+                };
+                // Operations on a whole reach its parts.
+                let reaches = |path: &str| {
+                    matches!(path, "" | "/metadata") || path.starts_with("/metadata/managedFields")
+                };
+                reaches(operation.path().as_str()) || reaches(from)
             }),
             Self::Merge(tree) => named(tree),
             // `$patch: replace` leaves what is not named.

@@ -242,7 +242,9 @@ impl fmt::Debug for Api {
 }
 
 impl Api {
-    /// `user_agent` says who writes: `skiff/deployment-controller`.
+    /// `user_agent` says who writes: `kube-controller-manager/deployment-controller`.
+    /// What is before the slash manages the fields that are written, and tools know
+    /// upstream's names.
     pub fn new(transport: Arc<dyn Transport>, user_agent: &str) -> Self {
         Self { transport, user_agent: user_agent.into() }
     }

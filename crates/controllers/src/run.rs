@@ -63,15 +63,17 @@ pub async fn run(
     settings: Settings,
     shutdown: impl Future<Output = ()>,
 ) {
-    let watched_by =
-        |account| SharedInformers::new(api_as(account).named("skiff/controllers"), ambient.clone());
+    let watched_by = |account| {
+        SharedInformers::new(api_as(account).named("kube-controller-manager"), ambient.clone())
+    };
     // The server's own do not wait until others have rights.
     let (of_server, of_others) = (watched_by(Account::Server), watched_by(Account::Watcher));
     let settings = Arc::new(settings);
     let mut tasks = JoinSet::new();
     for controller in CONTROLLERS {
         let context = Context {
-            api: api_as(controller.account).named(&format!("skiff/{}", controller.name)),
+            api: api_as(controller.account)
+                .named(&format!("kube-controller-manager/{}", controller.name)),
             informers: match controller.account {
                 Account::Server => of_server.clone(),
                 Account::Watcher | Account::Of(_) => of_others.clone(),

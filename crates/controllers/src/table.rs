@@ -27,7 +27,7 @@ pub enum Account {
 #[derive(Debug)]
 pub struct Controller {
     /// Upstream's name, where there is one; in what it writes,
-    /// `skiff/deployment-controller`.
+    /// `kube-controller-manager/deployment-controller`.
     pub name: &'static str,
     /// Who it is to the API.
     pub account: Account,

@@ -68,7 +68,7 @@ impl Node {
             .map_err(|source| StartError { what: pods.display().to_string(), source })?;
         let machine = Machine::read(&config)
             .map_err(|source| StartError { what: "reading the machine".into(), source })?;
-        let api = api.named(&format!("skiff/kubelet/{}", config.name));
+        let api = api.named(&format!("kubelet/{}", config.name));
         let deps = Arc::new(Deps {
             recorder: Recorder::new(api.clone(), "kubelet", &config.name, ambient.clone()),
             objects: Objects::new(api.clone(), ambient.clone()),

@@ -28,10 +28,10 @@ const BINDINGS_MAX: usize = 16;
 
 /// Schedules pods until `shutdown`. The server calls this while it leads.
 pub async fn run(api: Api, ambient: Ambient, shutdown: impl Future<Output = ()>) {
-    let informers = SharedInformers::new(api.named("skiff/scheduler"), ambient.clone());
-    let recorder = Recorder::new(api.named("skiff/scheduler"), NAME, "", ambient.clone());
+    let informers = SharedInformers::new(api.named("kube-scheduler"), ambient.clone());
+    let recorder = Recorder::new(api.named("kube-scheduler"), NAME, "", ambient.clone());
     let scheduler = Arc::new(Scheduler {
-        api: api.named("skiff/scheduler"),
+        api: api.named("kube-scheduler"),
         ambient,
         // Those that have ended take up nothing, and there may be many.
         pods: informers

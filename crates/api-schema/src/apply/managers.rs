@@ -220,10 +220,10 @@ impl Managers {
         let mut out = String::new();
         let mut all: Vec<&Manager> = self.all.iter().collect();
         all.sort_by(|a, b| {
-            let key = |m: &Manager| (m.id.operation, m.time.clone(), m.id.name.clone());
-            key(a).cmp(&key(b)).then_with(|| {
-                (&a.api_version, &a.id.subresource).cmp(&(&b.api_version, &b.id.subresource))
-            })
+            let id = a.id.operation.cmp(&b.id.operation).then_with(|| a.time.cmp(&b.time));
+            id.then_with(|| a.id.name.cmp(&b.id.name))
+                .then_with(|| a.api_version.cmp(&b.api_version))
+                .then_with(|| a.id.subresource.cmp(&b.id.subresource))
         });
         for manager in all {
             out.push(if out.is_empty() { '[' } else { ',' });

@@ -157,7 +157,7 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
     let stop = watch::Sender::new(false);
     let ambient = Ambient::system();
     let api = |user: UserInfo, agent: &str| Api::new(server.transport(user), agent);
-    let loopback = api(identity::master("system:apiserver"), "skiff/apiserver");
+    let loopback = api(identity::master("system:apiserver"), "kube-apiserver");
     let mut background = vec![tokio::spawn(access.clone().run(loopback.clone()))];
     background.push(tokio::spawn(renew_keys(keys.clone())));
     let tls = Arc::new(keys.server_config(&[b"h2", b"http/1.1"])?);
@@ -165,7 +165,7 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
 
     let acting = server.clone();
     let controllers = tokio::spawn(controllers::run(
-        move |account| Api::new(acting.transport(identity::of(account)), "skiff/controllers"),
+        move |account| Api::new(acting.transport(identity::of(account)), "kube-controller-manager"),
         ambient.clone(),
         controllers::Settings {
             cluster_ca_pem: keys.authority(pki::Ca::Server).pem().to_owned(),
@@ -182,16 +182,15 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
     // What comes now has no more rights than the policy gives.
     access.ready().await;
     let scheduler = tokio::spawn(scheduler::run(
-        api(identity::user("system:kube-scheduler", &[]), "skiff/scheduler"),
+        api(identity::user("system:kube-scheduler", &[]), "kube-scheduler"),
         ambient.clone(),
         stopped(&stop),
     ));
     components.add_task("scheduler", &scheduler);
-    let proxy_api = api(identity::user("system:kube-proxy", &[]), "skiff/proxy");
+    let proxy_api = api(identity::user("system:kube-proxy", &[]), "kube-proxy");
     background.extend(network::start(config, &node_ips, proxy_api, ambient.clone()).await?);
     let node_user = identity::user(&format!("system:node:{}", config.node_name), &["system:nodes"]);
-    let node =
-        node::start(config, &node_ips, api(node_user, "skiff/node"), ambient.clone()).await?;
+    let node = node::start(config, &node_ips, api(node_user, "kubelet"), ambient.clone()).await?;
     nodes.insert(&config.node_name, Arc::new(node.clone()));
 
     let role = role::run(loopback.clone(), ambient.clone(), config.node_name.clone());
