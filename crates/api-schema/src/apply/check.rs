@@ -1,7 +1,7 @@
 //! Whether a configuration fits its shape, in upstream's words, and its amounts
 //! and times in the form in which they are stored: `1000m` cores are `1`.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt};
 
 use api_object::{Quantity, time};
 use serde_json::Value;
@@ -15,11 +15,28 @@ use crate::{Field, Holds, Schema, ShapeId, Type};
 /// Every fault, as one text.
 pub(super) fn check(schema: &Schema, id: ShapeId, config: &mut Value) -> Result<(), String> {
     let mut check = Check { schema, faults: Vec::new() };
-    check.fields(id, config, "");
+    check.fields(id, config, &Trail::Root);
     match check.faults.as_slice() {
         [] => Ok(()),
         [one] => Err(one.clone()),
         many => Err(format!("errors:\n  {}", many.join("\n  "))),
+    }
+}
+
+/// Where the walk is, written out only for a fault.
+enum Trail<'p> {
+    Root,
+    Name(&'p Trail<'p>, &'p str),
+    Element(&'p Trail<'p>, &'p Step),
+}
+
+impl fmt::Display for Trail<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Root => Ok(()),
+            Self::Name(parent, name) => write!(f, "{parent}.{name}"),
+            Self::Element(parent, step) => write!(f, "{parent}{step}"),
+        }
     }
 }
 
@@ -29,22 +46,21 @@ struct Check<'s> {
 }
 
 impl Check<'_> {
-    fn fault(&mut self, path: &str, what: impl std::fmt::Display) {
-        self.faults.push(if path.is_empty() {
-            what.to_string()
-        } else {
-            format!("{path}: {what}")
+    fn fault(&mut self, path: &Trail<'_>, what: impl fmt::Display) {
+        self.faults.push(match path {
+            Trail::Root => what.to_string(),
+            path => format!("{path}: {what}"),
         });
     }
 
-    fn fields(&mut self, id: ShapeId, value: &mut Value, path: &str) {
+    fn fields(&mut self, id: ShapeId, value: &mut Value, path: &Trail<'_>) {
         let map = match value {
             Value::Null => return,
             Value::Object(map) => map,
             other => return self.fault(path, format!("expected map, got &{{{}}}", go(other))),
         };
         for (name, value) in map {
-            let path = format!("{path}.{name}");
+            let path = Trail::Name(path, name);
             match self.schema.field(id, name) {
                 Some(field) => {
                     let field = *field;
@@ -56,13 +72,13 @@ impl Check<'_> {
         }
     }
 
-    fn field(&mut self, field: &Field, value: &mut Value, path: &str) {
+    fn field(&mut self, field: &Field, value: &mut Value, path: &Trail<'_>) {
         match (field.holds, value) {
             (_, Value::Null) => {}
             (Holds::One | Holds::Pointer, value) => self.value(field.ty, value, path),
             (Holds::Map, Value::Object(map)) => {
                 for (name, value) in map {
-                    self.value(field.ty, value, &format!("{path}.{name}"));
+                    self.value(field.ty, value, &Trail::Name(path, name));
                 }
             }
             (Holds::Map, other) => {
@@ -75,7 +91,7 @@ impl Check<'_> {
         }
     }
 
-    fn list(&mut self, field: &Field, list: &mut [Value], path: &str) {
+    fn list(&mut self, field: &Field, list: &mut [Value], path: &Trail<'_>) {
         let node = Node::of_field(self.schema, field);
         let mut seen = BTreeSet::new();
         for (index, element) in list.iter_mut().enumerate() {
@@ -86,15 +102,14 @@ impl Check<'_> {
                 },
                 _ => Step::Index(i64::try_from(index).unwrap_or(i64::MAX)),
             };
-            let inner = format!("{path}{step}");
+            self.value(field.ty, element, &Trail::Element(path, &step));
             if let Some(step) = seen.replace(step) {
                 self.fault(path, format!("duplicate entries for key {step}"));
             }
-            self.value(field.ty, element, &inner);
         }
     }
 
-    fn value(&mut self, ty: Type, value: &mut Value, path: &str) {
+    fn value(&mut self, ty: Type, value: &mut Value, path: &Trail<'_>) {
         let stored = match (ty, &*value) {
             (_, Value::Null) | (Type::Any, _) => None,
             (Type::Struct(id), _) => return self.fields(id, value, path),

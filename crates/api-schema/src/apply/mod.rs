@@ -140,8 +140,8 @@ impl Change<'_> {
         let difference = self.difference(old, new);
         // Another entry of the same manager loses what it gains here, so all others are asked.
         self.settle(old, new, &difference, &mut managers, None);
-        let taken =
-            difference.changed.recursive_difference(self.ignored).difference(&system_fields());
+        let taken = difference.changed.recursive_difference(self.ignored);
+        let taken = without_system(taken);
         if !taken.is_empty() {
             let id = ManagerId::updater(name, self.api_version, self.subresource);
             let fields = match managers.take(&id) {
@@ -206,11 +206,15 @@ impl Change<'_> {
         let last = managers.take(&id);
         let api_version = self.api_version.to_owned();
         let time = last.as_ref().map(|last| last.time.clone()).unwrap_or_default();
+        // Most applies name all that they named before.
+        let lets_go = last.filter(|last| {
+            last.api_version != self.api_version || !last.fields.difference(&set).is_empty()
+        });
         managers.put(Manager { id: id.clone(), api_version, time, fields: set });
         let merged = merge::merge(self.schema(), self.root(), live.clone(), config);
-        let object = match last {
-            Some(last) if !last.fields.is_empty() => self.pruned(merged, &managers, &last),
-            _ => merged,
+        let object = match lets_go {
+            Some(last) => self.pruned(merged, &managers, &last),
+            None => merged,
         };
         let difference = self.difference(live, &object);
         let conflicts = self.settle(live, &object, &difference, &mut managers, Some(&id));
@@ -218,7 +222,7 @@ impl Change<'_> {
             return Err(Conflicts(conflicts));
         }
         if let Some(mut own) = managers.take(&id) {
-            own.fields = own.fields.difference(&system_fields());
+            own.fields = without_system(own.fields);
             if *live != object || own.time.is_empty() {
                 self.time.clone_into(&mut own.time);
             }
@@ -370,20 +374,21 @@ impl Typed<'_> {
     }
 }
 
-/// Fields that nobody manages: the server's, and what names the object.
-fn system_fields() -> FieldSet {
-    FieldSet::of_paths(&[
-        "apiVersion",
-        "kind",
-        "metadata",
-        "metadata.name",
-        "metadata.namespace",
-        "metadata.creationTimestamp",
-        "metadata.selfLink",
-        "metadata.uid",
-        "metadata.clusterName",
-        "metadata.generation",
-        "metadata.managedFields",
-        "metadata.resourceVersion",
-    ])
+/// Without the fields that nobody manages: the server's, and what names the
+/// object.
+fn without_system(mut set: FieldSet) -> FieldSet {
+    const SYSTEM: [&str; 9] = [
+        "name",
+        "namespace",
+        "creationTimestamp",
+        "selfLink",
+        "uid",
+        "clusterName",
+        "generation",
+        "managedFields",
+        "resourceVersion",
+    ];
+    set.take_members(&["apiVersion", "kind", "metadata"]);
+    set.change_below("metadata", |below| below.take_members(&SYSTEM));
+    set
 }

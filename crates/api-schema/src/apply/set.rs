@@ -26,17 +26,21 @@ pub(super) struct Entry {
 impl FieldSet {
     /// A set of the fields at dotted paths.
     pub fn of_paths(paths: &[&str]) -> Self {
-        paths.iter().fold(Self::default(), |set, path| set.union(&Self::of_path(path)))
+        let mut set = Self::default();
+        paths.iter().for_each(|path| set.push_path(path));
+        set
     }
 
-    fn of_path(path: &str) -> Self {
+    fn push_path(&mut self, path: &str) {
         let (first, rest) = match path.split_once('.') {
             Some((first, rest)) => (first, Some(rest)),
             None => (path, None),
         };
-        let below = rest.map(Self::of_path).unwrap_or_default();
-        let entry = Entry { step: Step::field(first), member: rest.is_none(), below };
-        Self { entries: vec![entry] }
+        let mut below = Self::default();
+        if let Some(rest) = rest {
+            below.push_path(rest);
+        }
+        self.push(Step::field(first), rest.is_none(), below);
     }
 
     /// Whether nothing is in it.
@@ -77,6 +81,26 @@ impl FieldSet {
                     before.below = before.below.union(&entry.below);
                 }
             },
+        }
+    }
+
+    /// Takes fields of the root away; their parts stay.
+    pub(super) fn take_members(&mut self, names: &[&str]) {
+        self.entries.retain_mut(|entry| {
+            if matches!(&entry.step, Step::Field(name) if names.contains(&&**name)) {
+                entry.member = false;
+            }
+            entry.member || !entry.below.is_empty()
+        });
+    }
+
+    /// Changes the parts of a field of the root.
+    pub(super) fn change_below(&mut self, name: &str, change: impl FnOnce(&mut Self)) {
+        let named = |entry: &Entry| matches!(&entry.step, Step::Field(field) if **field == *name);
+        let Some(at) = self.entries.iter().position(named) else { return };
+        change(&mut self.entries[at].below);
+        if !self.entries[at].member && self.entries[at].below.is_empty() {
+            self.entries.remove(at);
         }
     }
 
