@@ -43,6 +43,7 @@ pub(crate) fn row(schema: &Arc<Schema>) -> ResourceSpec {
         hooks: Hooks {
             default,
             prepare_status: |_, new, old| tree::copy(old, new, "metadata.labels"),
+            reset: &[("status", "metadata.labels")],
             validate,
             validate_update: workload::selector_is_immutable,
             validate_status,

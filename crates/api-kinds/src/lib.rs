@@ -179,4 +179,6 @@ mod described;
 #[cfg(test)]
 mod refusals;
 #[cfg(test)]
+mod resets;
+#[cfg(test)]
 mod suite;

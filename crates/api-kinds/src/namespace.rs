@@ -24,6 +24,7 @@ pub(crate) fn row(schema: &Arc<Schema>) -> ResourceSpec {
             prepare_create,
             prepare_update,
             prepare_status,
+            reset: &[("finalize", "status")],
             validate_status,
             ..Hooks::default()
         },

@@ -66,6 +66,7 @@ pub(crate) fn row(schema: &Arc<Schema>) -> ResourceSpec {
                     );
                 }
             },
+            reset: &[("approval", "spec"), ("approval", "status.certificate")],
             ..Hooks::default()
         },
         ..new_row(

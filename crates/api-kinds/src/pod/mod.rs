@@ -50,6 +50,14 @@ pub(crate) fn row(schema: &Arc<Schema>) -> ResourceSpec {
                 tree::copy(old, new, "status.qosClass");
                 tree::copy(old, new, "metadata.ownerReferences");
             },
+            reset: &[
+                ("status", "metadata.deletionTimestamp"),
+                ("status", "metadata.ownerReferences"),
+                ("ephemeralcontainers", "metadata"),
+                ("ephemeralcontainers", "status"),
+                ("resize", "metadata"),
+                ("resize", "status"),
+            ],
             validate: |_, pod, faults| validate::pod(pod, faults),
             validate_update: |_, new, old, faults| update::validate(new, old, faults),
             validate_status: |_, new, old, faults| update::validate_status(new, old, faults),

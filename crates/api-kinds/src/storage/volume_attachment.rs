@@ -48,6 +48,7 @@ pub(crate) fn row(schema: &Arc<Schema>) -> ResourceSpec {
         allow_unconditional_update: false,
         hooks: Hooks {
             prepare_status: |_, new, old| keep_metadata(new, old),
+            reset: &[("status", "metadata")],
             validate,
             validate_update,
             validate_status: |_, new, _, faults| status(new, faults),
