@@ -1,5 +1,6 @@
 //! Bytes to and from containers with every kubectl on the machine: until 1.28
-//! they speak SPDY, since 1.31 WebSockets, and in between a mixture.
+//! they speak SPDY, since 1.31 WebSockets, and in between a mixture. And
+//! requests that are passed on to pods.
 
 use std::{
     io::{BufRead, BufReader, Read},
@@ -141,4 +142,69 @@ fn every_kubectl_forwards_ports() {
         let said = forward.end();
         assert!(said.contains("connect: connection refused"), "{kubectl:?} says {said}");
     }
+}
+
+#[test]
+fn requests_are_passed_on_to_pods_and_services() {
+    let Some(cluster) = start() else { return };
+    let pod = cluster.kubectl("get pod -l app=web -o jsonpath={.items[0].metadata.name}");
+    let pod = pod.ok().stdout;
+    let raw = |path: &str| cluster.kubectl(&format!("get --raw /api/v1/namespaces/default/{path}"));
+    raw("services/web:80/proxy/").prints("hi");
+    raw("services/http:web:80/proxy/").prints("hi");
+    raw(&format!("pods/{pod}:8080/proxy/")).prints("hi");
+    raw(&format!("pods/{pod}:9/proxy/")).fails_with("connect: connection refused");
+    raw("services/web:81/proxy/").fails_with("no service port 81 found for service");
+    cluster.kubectl("get --raw /api/v1/nodes/node-1/proxy/healthz").prints("ok");
+    cluster.kubectl("cluster-info").prints("Kubernetes control plane");
+    // TLS that the pod speaks itself: the API server behind its own Service.
+    raw("services/https:kubernetes:443/proxy/version").prints("gitVersion");
+
+    let mut command = cluster.kubectl_command(&["proxy", "--port=0"]);
+    let mut proxy = command.stdout(Stdio::piped()).spawn().expect("kubectl runs");
+    let mut line = String::new();
+    BufReader::new(proxy.stdout.as_mut().expect("piped")).read_line(&mut line).expect("a line");
+    let (_, address) = line.trim().rsplit_once(' ').expect("where it serves");
+    let url = format!("http://{address}/api/v1/namespaces/default/services/web:80/proxy");
+    let output = cluster.command("curl").args(["-sL", &url]).output().expect("curl");
+    proxy.kill().expect("our own child");
+    proxy.wait().expect("our own child");
+    let body = String::from_utf8_lossy(&output.stdout);
+    assert!(body.contains("hi"), "the redirect to a slash is followed: {body}");
+}
+
+#[test]
+fn clients_that_do_not_read_cost_no_memory() {
+    let Some(cluster) = start() else { return };
+    let resident_kb = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", cluster.server_pid()));
+        let status = status.expect("the server runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number")
+    };
+    let before = resident_kb();
+    let mut clients: Vec<Child> = kubectls()
+        .iter()
+        .map(|kubectl| {
+            let args = ["exec", "deployment/web", "--", "toolbox", "cat", "/dev/zero"];
+            let started = cluster.command_of(kubectl, &args).stdout(Stdio::piped()).spawn();
+            started.expect("kubectl runs")
+        })
+        .collect();
+    for client in &mut clients {
+        // It runs, and from then on nobody reads.
+        let mut some = vec![0; 1 << 20];
+        client.stdout.as_mut().expect("piped").read_exact(&mut some).expect("zeros");
+    }
+    for _ in 0..10 {
+        // Meanwhile others are answered.
+        cluster.kubectl("get pods -A").ok();
+    }
+    let grown_kb = resident_kb().saturating_sub(before);
+    for client in &mut clients {
+        client.kill().expect("our own child");
+        client.wait().expect("our own child");
+    }
+    let max_kb = 2048 * clients.len() as u64 + 16_384;
+    assert!(grown_kb < max_kb, "{} clients cost {grown_kb} kB", clients.len());
 }

@@ -1,8 +1,7 @@
 //! Bodies of requests and responses.
 
 use std::{
-    convert::Infallible,
-    fmt,
+    fmt, io,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -62,6 +61,8 @@ pub enum Body {
     Spliced(Spliced),
     /// A watch or a log.
     Chunks(Pin<Box<dyn Stream<Item = Bytes> + Send>>),
+    /// What somebody else answers, who may break off.
+    Relayed(Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>),
 }
 
 impl fmt::Debug for Body {
@@ -70,18 +71,19 @@ impl fmt::Debug for Body {
             Self::Full(bytes) => write!(f, "Full({} bytes)", bytes.len()),
             Self::Spliced(list) => write!(f, "Spliced({} bytes)", list.len()),
             Self::Chunks(_) => f.write_str("Chunks"),
+            Self::Relayed(_) => f.write_str("Relayed"),
         }
     }
 }
 
 impl http_body::Body for Body {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = io::Error;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         match self.get_mut() {
             Self::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
             Self::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
@@ -89,6 +91,10 @@ impl http_body::Body for Body {
             Self::Chunks(chunks) => {
                 chunks.as_mut().poll_next(cx).map(|chunk| chunk.map(|bytes| Ok(Frame::data(bytes))))
             }
+            Self::Relayed(chunks) => chunks
+                .as_mut()
+                .poll_next(cx)
+                .map(|chunk| chunk.map(|result| result.map(Frame::data))),
         }
     }
 
@@ -96,7 +102,7 @@ impl http_body::Body for Body {
         match self {
             Self::Full(bytes) => bytes.is_empty(),
             Self::Spliced(list) => list.len() == 0,
-            Self::Chunks(_) => false,
+            Self::Chunks(_) | Self::Relayed(_) => false,
         }
     }
 
@@ -104,7 +110,7 @@ impl http_body::Body for Body {
         match self {
             Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Spliced(list) => SizeHint::with_exact(list.len() as u64),
-            Self::Chunks(_) => SizeHint::default(),
+            Self::Chunks(_) | Self::Relayed(_) => SizeHint::default(),
         }
     }
 }

@@ -39,6 +39,9 @@ impl client::Transport for InProcess {
                 Body::Full(bytes) => client::Body::Full(bytes),
                 Body::Spliced(list) => client::Body::Full(list.whole()),
                 Body::Chunks(chunks) => client::Body::Stream(Box::pin(chunks.map(Ok))),
+                Body::Relayed(chunks) => client::Body::Stream(Box::pin(chunks.map(|chunk| {
+                    chunk.map_err(|error| client::TransportError(error.to_string()))
+                }))),
             }))
         })
     }

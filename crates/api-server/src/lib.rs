@@ -27,6 +27,7 @@ mod spliced;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod view;
 
 pub use body::Body;

@@ -16,7 +16,12 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
 
-use crate::{ApiServer, body::RequestBody, respond::Reply, server::Caller};
+use crate::{
+    ApiServer,
+    body::RequestBody,
+    respond::Reply,
+    server::{Caller, Peer},
+};
 
 /// How long a client may take to say who it is, and to send a request's head.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
@@ -42,12 +47,12 @@ impl ApiServer {
         let mut connections = JoinSet::new();
         tokio::pin!(stop);
         loop {
-            let (stream, near) = tokio::select! {
+            let (stream, peer) = tokio::select! {
                 biased;
                 () = &mut stop => break,
                 Some(_) = connections.join_next() => continue,
                 accepted = listener.accept() => match accepted {
-                    Ok((stream, peer)) => (stream, peer.ip().is_loopback()),
+                    Ok((stream, peer)) => (stream, Peer(peer.ip())),
                     Err(error) => {
                         // Out of descriptors, most likely: others must end first.
                         tracing::warn!("accepting a connection: {error}");
@@ -57,12 +62,13 @@ impl ApiServer {
                 },
             };
             let _ = stream.set_nodelay(true);
+            let near = peer.0.is_loopback();
             let (server, acceptor) = (self.clone(), acceptor.clone());
             let draining = draining.subscribe();
             connections.spawn(async move {
                 let Some(acceptor) = acceptor else {
                     let caller = Caller::Connection { certificate: None, near };
-                    return server.connection(stream, caller, draining).await;
+                    return server.connection(stream, caller, peer, draining).await;
                 };
                 let handshake = tokio::time::timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await;
                 match handshake.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
@@ -70,7 +76,7 @@ impl ApiServer {
                         let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
                         let certificate = leaf.map(|leaf| Arc::from(leaf.as_ref()));
                         let caller = Caller::Connection { certificate, near };
-                        server.connection(stream, caller, draining).await;
+                        server.connection(stream, caller, peer, draining).await;
                     }
                     Err(error) => tracing::debug!("TLS handshake: {error}"),
                 }
@@ -89,12 +95,14 @@ impl ApiServer {
         self: Arc<Self>,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         caller: Caller,
+        peer: Peer,
         mut draining: watch::Receiver<bool>,
     ) {
         let service = service_fn(move |request: Request<Incoming>| {
             let (server, caller) = (self.clone(), caller.clone());
             async move {
-                let request = request.map(RequestBody::Incoming);
+                let mut request = request.map(RequestBody::Incoming);
+                request.extensions_mut().insert(peer);
                 Ok::<Reply, std::convert::Infallible>(server.handle(request, caller).await)
             }
         });

@@ -163,7 +163,7 @@ pub(crate) async fn compress(request: &HeaderMap, mut response: Reply) -> Reply 
     let text = match response.body() {
         Body::Full(bytes) => Spliced::from(bytes.clone()),
         Body::Spliced(list) => list.clone(),
-        Body::Chunks(_) => return response,
+        Body::Chunks(_) | Body::Relayed(_) => return response,
     };
     if !wanted
         || text.len() < GZIP_BYTES_MIN

@@ -1,7 +1,7 @@
 //! The server: what it is made of, and its two doors (this process, and TCP
 //! connections).
 
-use std::{fmt, sync::Arc};
+use std::{fmt, net::IpAddr, sync::Arc};
 
 use api_registry::{Authenticator, Authorizer, Registry, UserInfo};
 use api_schema::{Catalogue, openapi::Descriptions};
@@ -95,6 +95,10 @@ pub(crate) enum Caller {
         near: bool,
     },
 }
+
+/// The address at the other end of a request's connection, among its extensions.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer(pub(crate) IpAddr);
 
 impl Caller {
     pub(crate) fn is_near(&self) -> bool {

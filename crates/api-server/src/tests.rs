@@ -9,6 +9,7 @@ mod identity;
 mod lists;
 mod options;
 mod protobuf;
+mod proxy;
 mod shutdown;
 mod spdy;
 mod streams;

@@ -206,6 +206,11 @@ impl Nodes {
         self.by_name.write().expect("no panic while held").insert(name.to_owned(), node);
     }
 
+    /// Whether streams to that node can be opened now.
+    pub fn is_connected(&self, node: &str) -> bool {
+        self.by_name.read().expect("no panic while held").contains_key(node)
+    }
+
     /// Opens a stream on a node.
     ///
     /// # Errors

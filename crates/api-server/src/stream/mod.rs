@@ -1,5 +1,6 @@
-//! Byte streams to containers: logs, exec, attach and port-forward. The client
-//! speaks HTTP, WebSocket or SPDY; the node is spoken to in `tunnel`'s frames.
+//! Byte streams to containers: logs, exec, attach, port-forward and proxied
+//! requests. The client speaks HTTP, WebSocket or SPDY; the node is spoken to in
+//! `tunnel`'s frames.
 //!
 //! What can be refused before the stream begins is an HTTP error; what the node
 //! says afterwards goes over the stream's error channel, as upstream does.
@@ -7,6 +8,7 @@
 mod forward;
 mod log;
 mod pod;
+mod proxy;
 mod remote;
 mod tunneled;
 pub(crate) mod upgrade;
@@ -38,6 +40,9 @@ pub(crate) async fn connect(
     let Some(sub) = spec.subresource(&path.subresource) else {
         return Err(method_not_allowed());
     };
+    if matches!(sub.role, Role::Connect { path_suffix: true, .. }) {
+        return proxy::serve(server, spec, path, asked, label).await;
+    }
     let verb = path.verb(&asked.head.method, false);
     if !sub.verbs.iter().any(|served| served == verb) {
         return Err(method_not_allowed());

@@ -9,6 +9,7 @@ use std::{fs, time::Duration};
 
 use client::ListOptions;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tunnel::{End, Input, LogOptions, NodeStreams, Open, OpenError, Output, Stdio};
 
 use self::bed::{Bed, PATIENCE, inside, read_all};
@@ -285,6 +286,15 @@ async fn probes_hooks_and_ports() {
         answer.push_str(&String::from_utf8_lossy(&bytes));
     }
     assert!(answer.ends_with("\r\n\r\nok\n"), "{answer}");
+    let open = Open::Connect(bed.target("web", ""), 8080);
+    let mut socket = tunnel::Socket::from(node.open(open).await.expect("opened"));
+    socket.write_all(b"GET /healthz HTTP/1.0\r\n\r\n").await.expect("open");
+    socket.shutdown().await.expect("open");
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await.expect("answered");
+    assert!(answer.ends_with("\r\n\r\nok\n"), "a half-closed connection: {answer}");
+    let refused = node.open(Open::Connect(bed.target("web", ""), 9)).await.expect_err("nobody");
+    assert!(refused.to_string().ends_with(":9: connect: connection refused"), "{refused}");
     let closed = node.open(Open::PortForward(bed.target("web", ""), 9)).await.expect("opened");
     assert!(
         matches!(read_all(closed).await.1, Some(End::Failed(text)) if text.contains("refused"))
