@@ -230,6 +230,7 @@ async fn sizes(resize: Option<&mut Stream>, input: &mpsc::Sender<Input>) {
 mod tests {
     use std::time::Duration;
 
+    use tokio::task::JoinHandle;
     use tunnel::{End, NodeEnd};
 
     use super::*;
@@ -243,15 +244,21 @@ mod tests {
 
     /// A client with its streams for stdin, stdout and the outcome; the node's
     /// end; and the task between them. The connection holds few bytes.
-    async fn call() -> ([Stream; 3], NodeEnd, tokio::task::JoinHandle<()>) {
+    async fn call() -> ([Stream; 3], NodeEnd, JoinHandle<()>) {
+        let (streams, node, relaying, _client) = call_of().await;
+        (streams, node, relaying)
+    }
+
+    /// The same, and what moves the client's bytes.
+    async fn call_of() -> ([Stream; 3], NodeEnd, JoinHandle<()>, JoinHandle<std::io::Result<()>>) {
         let (near, far) = tokio::io::duplex(1000);
         let (client, driver) = spdy::session(near, Side::Client, Limits::default());
-        tokio::spawn(driver.run(PING_EVERY, IDLE_MAX));
+        let driving = tokio::spawn(driver.run(PING_EVERY, IDLE_MAX));
         let (server, node) = tunnel::pair();
         let relaying = tokio::spawn(relay(far, server, CALL));
         let streams = ["stdin", "stdout", "error"]
             .map(|name| client.open([("streamtype", name)].into_iter().collect()).expect("room"));
-        (streams, node, relaying)
+        (streams, node, relaying, driving)
     }
 
     /// Passes once nothing can move any more: the clock is paused.
@@ -301,6 +308,20 @@ mod tests {
         drop(node);
         relaying.await.expect("over");
         writing.await.expect("ended");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_vanishes_is_told_to_the_node() {
+        let ([mut stdin, _stdout, _error], mut node, relaying, client) = call_of().await;
+        stdin.write_all(b"x").await.expect("open");
+        assert_eq!(node.input.recv().await, Some(Input::Data("x".into())));
+        client.abort();
+        relaying.await.expect("over");
+        // The end of stdin may come first.
+        while let Some(frame) = node.input.recv().await {
+            assert_eq!(frame, Input::Close);
+        }
+        assert!(node.output.send(Output::Stdout("y".into())).await.is_err());
     }
 
     #[tokio::test(start_paused = true)]
