@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 
+use api_object::time;
 use api_schema::{Column, Faults, Hooks, Path, ResourceSpec, Schema, StoredAs, age, tree};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use crate::row::{Build, row};
@@ -24,7 +25,12 @@ pub(crate) fn core_row(schema: &Arc<Schema>) -> ResourceSpec {
         short_names: vec!["ev".into()],
         columns: columns(),
         allow_create_on_update: true,
-        hooks: Hooks { name: |_| Vec::new(), validate: validate_core, ..Hooks::default() },
+        hooks: Hooks {
+            name: |_| Vec::new(),
+            validate: validate_core,
+            expires: Some(expires),
+            ..Hooks::default()
+        },
         ..row(schema, "", "v1", "events", "Event", "core/v1.Event")
     };
     row.with_field("involvedObject.kind")
@@ -72,6 +78,18 @@ pub(crate) fn events_row(schema: &Arc<Schema>) -> ResourceSpec {
         .with_field("reportingController")
         .with_field("type");
     row
+}
+
+/// Upstream's `--event-ttl`.
+const TTL: SignedDuration = SignedDuration::from_hours(1);
+
+/// An hour after the last write: creation, or what a manager changed. What
+/// clients say of when it happened does not count.
+fn expires(event: &Value) -> Option<Timestamp> {
+    let managers = tree::list(event, "metadata.managedFields");
+    let written = managers.iter().map(|manager| tree::text(manager, "time"));
+    let written = written.chain([tree::text(event, "metadata.creationTimestamp")]);
+    written.filter_map(time::parse).max()?.checked_add(TTL).ok()
 }
 
 fn to_core(event: Value) -> Value {

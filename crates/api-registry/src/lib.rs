@@ -14,6 +14,7 @@ mod computed;
 mod create;
 mod delete;
 mod evict;
+mod expire;
 mod managed;
 pub mod options;
 mod patch;

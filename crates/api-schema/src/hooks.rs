@@ -64,6 +64,8 @@ pub struct Hooks {
     pub warnings: fn(&Value, Option<&Value>) -> Vec<String>,
     /// Refuses a deletion that makes no sense, before anything else happens.
     pub check_delete: fn(&Value) -> Result<(), Status>,
+    /// When an object goes by itself, for kinds whose objects do (Event).
+    pub expires: Option<fn(&Value) -> Option<Timestamp>>,
 }
 
 impl Default for Hooks {
@@ -84,6 +86,7 @@ impl Default for Hooks {
             orphans_dependents: false,
             warnings: |_, _| Vec::new(),
             check_delete: |_| Ok(()),
+            expires: None,
         }
     }
 }

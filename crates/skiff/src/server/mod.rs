@@ -135,10 +135,11 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
     let components = Components::default();
     let parts = components.clone();
     registry.compute("", "componentstatuses", Arc::new(move || parts.objects()));
+    let registry = Arc::new(registry);
     let nodes = Arc::new(tunnel::Nodes::default());
     let server = ApiServer::new(Parts {
         catalogue,
-        registry: Arc::new(registry),
+        registry: registry.clone(),
         authenticator: access.clone(),
         authorizer: access.clone(),
         nodes: nodes.clone(),
@@ -160,6 +161,7 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
     let loopback = api(identity::master("system:apiserver"), "kube-apiserver");
     let mut background = vec![tokio::spawn(access.clone().run(loopback.clone()))];
     background.push(tokio::spawn(renew_keys(keys.clone())));
+    background.push(tokio::spawn(registry.expire()));
     let tls = Arc::new(keys.server_config(&[b"h2", b"http/1.1"])?);
     let serving = tokio::spawn(server.clone().serve(listener, Some(tls), stopped(&stop)));
 
