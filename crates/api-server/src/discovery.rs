@@ -160,7 +160,8 @@ fn resources(catalogue: &Catalogue, group: &str, version: &str) -> Option<Value>
         if !spec.categories.is_empty() {
             row["categories"] = json!(spec.categories);
         }
-        if spec.stored {
+        // What nobody can write is made when it is read, not kept.
+        if spec.stored && spec.allows("create") {
             row["storageVersionHash"] = storage_version_hash(&spec).into();
         }
         all.push(row);
