@@ -176,34 +176,49 @@ impl<'a> Evaluation<'a, '_> {
         }
     }
 
+    /// A call. One or two operands are all evaluated before a failure of one
+    /// ends it; of more, the first failure does. They stay off the heap.
     fn call(&mut self, call: &'a Call) -> Outcome<'a> {
-        let mut args = Vec::with_capacity(call.args.len());
-        let mut failed = None;
-        for arg in &call.args {
-            match self.node(*arg) {
-                Ok(value) => args.push(value),
-                Err(Fault::CostLimit) => return Err(Fault::CostLimit),
-                // Two operands are both evaluated, of more the first failure ends it.
-                Err(fault) => {
-                    let first = failed.get_or_insert(fault);
-                    if call.args.len() > 2 {
-                        return Err(first.clone());
-                    }
+        match *call.args {
+            [only] => match self.node(only) {
+                Ok(value) => self.apply(call, &[value]),
+                Err(fault) => self.failed(fault),
+            },
+            [left, right] => {
+                let left = self.node(left);
+                if matches!(left, Err(Fault::CostLimit)) {
+                    return left;
+                }
+                match (left, self.node(right)) {
+                    (Ok(left), Ok(right)) => self.apply(call, &[left, right]),
+                    (_, Err(Fault::CostLimit)) => Err(Fault::CostLimit),
+                    (Err(fault), _) | (_, Err(fault)) => self.failed(fault),
                 }
             }
+            ref many => {
+                let args = many.iter().map(|arg| self.node(*arg)).collect::<Result<Vec<_>, _>>()?;
+                self.apply(call, &args)
+            }
         }
-        if let Some(fault) = failed {
+    }
+
+    /// A call whose operand failed is charged as the least of calls.
+    fn failed(&mut self, fault: Fault) -> Outcome<'a> {
+        if fault != Fault::CostLimit {
             self.charge(1)?;
-            return Err(fault);
         }
-        let before = call.cost.before(&args);
+        Err(fault)
+    }
+
+    fn apply(&mut self, call: &'a Call, args: &[Value<'a>]) -> Outcome<'a> {
+        let before = call.cost.before(args);
         if let Some(cost) = before {
             self.charge(cost)?;
         }
         let unknown = |outcome: &Outcome<'_>| matches!(outcome, Err(fault) if *fault == Fault::no_such_overload());
         let mut outcome = Err(Fault::no_such_overload());
         for function in &call.functions {
-            outcome = (function.run)(&args);
+            outcome = (function.run)(args);
             if !unknown(&outcome) {
                 break;
             }

@@ -137,9 +137,8 @@ impl Run<'_> {
         if compiled.rules.is_empty() {
             return Ok(());
         }
-        let kind = node.kind.as_str();
         if self.budget == 0 {
-            self.faults.invalid(path, kind, EXHAUSTED);
+            self.faults.invalid(&told(path), node.kind.as_str(), EXHAUSTED);
             return Err(Stop);
         }
         for rule in &compiled.rules {
@@ -156,11 +155,12 @@ impl Run<'_> {
         part: Part<'_>,
         path: &Path<'_>,
     ) -> Result<(), Stop> {
+        let whole = &told(path);
         let (rule, kind) = (&compiled.rule, node.kind.as_str());
         let program = match &compiled.program {
             Ok(program) => program,
             Err(why) => {
-                self.faults.invalid(path, kind, format!("rule compile error: {why}"));
+                self.faults.invalid(whole, kind, format!("rule compile error: {why}"));
                 return Ok(());
             }
         };
@@ -176,13 +176,13 @@ impl Run<'_> {
             Ok(variables) => variables,
             Err(fault) => {
                 let detail = format!("{fault} evaluating rule: {name}");
-                self.faults.invalid(path, kind, detail);
+                self.faults.invalid(whole, kind, detail);
                 return Ok(());
             }
         };
         let (value, cost) = program.evaluate(&variables, CALL_COST_MAX);
         let Some(budget) = self.budget.checked_sub(cost) else {
-            self.faults.invalid(path, kind, EXHAUSTED);
+            self.faults.invalid(whole, kind, EXHAUSTED);
             return Err(Stop);
         };
         self.budget = budget;
@@ -193,7 +193,7 @@ impl Run<'_> {
                 let detail = format!(
                     "'{fault}': no further validation rules will be run due to call cost exceeds limit for rule: {name}"
                 );
-                self.faults.invalid(path, kind, detail);
+                self.faults.invalid(whole, kind, detail);
                 return Err(Stop);
             }
             Err(fault) => {
@@ -204,7 +204,7 @@ impl Run<'_> {
                     ),
                     false => format!("{text} evaluating rule: {name}"),
                 };
-                self.faults.invalid(path, kind, detail);
+                self.faults.invalid(whole, kind, detail);
                 return Ok(());
             }
         }
@@ -213,7 +213,7 @@ impl Run<'_> {
             Ok(None) if rule.message.is_empty() => format!("failed rule: {name}"),
             Ok(None) => name.to_owned(),
             Err(why) => {
-                self.faults.invalid(path, kind, why);
+                self.faults.invalid(whole, kind, why);
                 return Err(Stop);
             }
         };
@@ -221,7 +221,7 @@ impl Run<'_> {
             let field = field_path::normalize(&rule.field_path, node).ok();
             match &field {
                 Some(field) => self.failed(&path.child(field), rule, node, part.new, &detail),
-                None => self.failed(path, rule, node, part.new, &detail),
+                None => self.failed(whole, rule, node, part.new, &detail),
             }
         }
         Ok(())
@@ -273,6 +273,11 @@ impl Run<'_> {
             _ => self.faults.invalid(path, value.clone(), detail),
         }
     }
+}
+
+/// The path that faults tell: upstream's word for the object itself is `<nil>`.
+fn told<'p>(path: &Path<'p>) -> Path<'p> {
+    if path.is_root() { Path::new("<nil>") } else { *path }
 }
 
 /// An entry of an object by name. An atomic one has no twin, nor has what

@@ -186,6 +186,18 @@ fn objects_that_break_rules() {
 }
 
 #[test]
+fn the_object_itself_has_no_path() {
+    let schema = json!({"type": "object", "x-kubernetes-validations": [
+        {"rule": "self.metadata.name == 'a'"},
+    ]});
+    let object = json!({"kind": "A", "metadata": {"name": "b"}});
+    assert_eq!(
+        object_faults(&schema, &object, None),
+        ["<nil>: Invalid value: failed rule: self.metadata.name == 'a'"]
+    );
+}
+
+#[test]
 fn transitions() {
     let properties = json!({
         "size": {"type": "integer", "x-kubernetes-validations": [
