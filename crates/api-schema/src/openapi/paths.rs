@@ -40,10 +40,11 @@ const DELETE: [(&str, &str, &str); 4] = [
     ),
 ];
 
-const PATCH_TYPES: [&str; 3] = [
+const PATCH_TYPES: [&str; 4] = [
     "application/json-patch+json",
     "application/merge-patch+json",
     "application/strategic-merge-patch+json",
+    "application/apply-patch+yaml",
 ];
 
 /// `/api/v1`, `/apis/apps/v1`.

@@ -1,5 +1,6 @@
 //! Stories of writers: who applies and updates what, and who manages it then.
 
+mod custom;
 mod laws;
 mod managers;
 mod stories;
