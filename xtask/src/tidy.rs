@@ -51,6 +51,7 @@ const CRATES: &[(&str, u8, Side)] = &[
     ("net-dns", 3, Node),
     ("api-server", 4, ControlPlane),
     ("api-access", 4, ControlPlane),
+    ("api-custom", 4, ControlPlane),
     ("controllers", 4, ControlPlane),
     ("scheduler", 4, ControlPlane),
     ("node", 4, Node),
@@ -78,6 +79,7 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
         "it serves any kind and knows no Raft",
     ),
     ("api-registry", &["api-kinds", "store-raft"], "it means the same for any kind"),
+    ("api-custom", &["store", "store-raft", "api-server"], "it is a client that fills a catalogue"),
     (
         "controllers",
         &["store", "store-raft", "api-server", "api-registry"],

@@ -18,7 +18,7 @@ mod conditions;
 mod config_map;
 mod controller_revision;
 mod cron_job;
-mod custom_resource_definition;
+pub mod custom_resource_definition;
 mod daemon_set;
 mod deployment;
 mod endpoint_slice;

@@ -86,6 +86,9 @@ impl Registry {
         let (mut object, mut warnings) = body.decode(spec, options)?;
         match_namespace(request, &mut object)?;
         spec.default(&mut object);
+        if spec.custom.as_ref().is_some_and(|custom| custom.terminating) {
+            return Err(terminating());
+        }
         if !spec.stored {
             return self.answer(request, object, warnings, options).await;
         }
@@ -156,7 +159,9 @@ impl Registry {
                 attributes.object = Some(object);
                 return Ok(Written { bytes, created: true, warnings });
             }
-            let put = stored::put(spec, key, &object, managed, self.epoch);
+            let storable = self.storable(spec, &object).await?;
+            let put = stored::put(spec, key, &storable, managed, self.epoch);
+            drop(storable);
             tries -= 1;
             attributes.stored(true);
             let committed = self.store.commit(Txn::create(put.clone())).await;
@@ -164,7 +169,7 @@ impl Registry {
             match committed {
                 Ok(committed) => {
                     let revision = committed.revision;
-                    let bytes = if spec.stored_as.is_none() {
+                    let bytes = if stored::is_native(spec) {
                         stored::filled(&put, revision)
                     } else {
                         tree::set(&mut object, "metadata.resourceVersion", revision.to_string());
@@ -246,6 +251,14 @@ impl Registry {
         let bytes = serde_json::to_vec(&answer).map_err(Status::internal)?;
         Ok(Written { bytes: bytes.into(), created: true, warnings })
     }
+}
+
+/// Nothing is created of a kind that is about to end.
+fn terminating() -> Status {
+    Status::failure(
+        api_object::Reason::MethodNotAllowed,
+        "create not allowed while custom resource definition is terminating",
+    )
 }
 
 /// The namespace of the path is the object's, unless it names another.

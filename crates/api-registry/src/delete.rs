@@ -68,6 +68,7 @@ impl Registry {
                 item = self.store.get(&key, None).map_err(read_failed)?;
             }
             let item = item.ok_or_else(|| request.not_found())?;
+            let item = self.native(&request.spec, item).await?;
             if let Some(deleted) = self.try_delete(request, &item, options).await? {
                 return Ok(deleted);
             }
@@ -116,7 +117,9 @@ impl Registry {
         attributes.validate().await?;
         let warnings = std::mem::take(&mut attributes.warnings);
         let grace = spec.grace_seconds(&old, options.grace_period_seconds);
-        let plan = plan(&old, options, grace, request.spec.hooks.orphans_dependents, self.now());
+        let hooks = &spec.hooks;
+        let orphans = hooks.orphans_dependents;
+        let plan = plan(&old, options, grace, orphans, hooks.begin_delete, self.now());
         let removed = || -> Result<Deleted, Status> {
             let uid = tree::text(&old, "metadata.uid");
             let mut status = Status::success(&request.gvr(), &request.name, uid);
@@ -136,10 +139,12 @@ impl Registry {
             }
             Plan::Remove if options.dry_run => return removed().map(Some),
             Plan::Mark(mut new) => {
-                let put = stored::put(spec, item.key.clone(), &new, managed, self.epoch);
+                let storable = self.storable(spec, &new).await?;
+                let put = stored::put(spec, item.key.clone(), &storable, managed, self.epoch);
+                drop(storable);
                 let committed = self.store.commit(Txn::update(put.clone(), item.revision)).await;
                 committed.map(|committed| {
-                    let bytes = if spec.stored_as.is_none() {
+                    let bytes = if stored::is_native(spec) {
                         stored::filled(&put, committed.revision)
                     } else {
                         let revision = committed.revision.to_string();
@@ -234,15 +239,20 @@ fn check_preconditions(
 
 /// What a deletion means for an object. `grace` are the seconds that its kind
 /// gives it; `None` for kinds that go at once.
-/// `orphans`: the kind leaves its dependents alone where nothing is said.
+/// `orphans`: the kind leaves its dependents alone where nothing is said; `begin`
+/// is what it does when a deletion begins.
 fn plan(
     old: &Value,
     options: &DeleteOptions,
     grace: Option<i64>,
     orphans: bool,
+    begin: fn(&mut Value, Timestamp),
     now: Timestamp,
 ) -> Plan {
     let mut new = old.clone();
+    if tree::get(old, "metadata.deletionTimestamp").is_null() {
+        begin(&mut new, now);
+    }
     set_finalizers(&mut new, options, orphans);
     let deleting = tree::text(old, "metadata.deletionTimestamp");
     let waits = tree::int(old, "metadata.deletionGracePeriodSeconds");
@@ -343,7 +353,7 @@ mod tests {
 
     fn planned(metadata: Value, options: &DeleteOptions, grace: Option<i64>) -> Plan {
         let now = NOW.parse().expect("a time");
-        plan(&json!({"metadata": metadata}), options, grace, false, now)
+        plan(&json!({"metadata": metadata}), options, grace, false, |_, _| {}, now)
     }
 
     fn marked(plan: Plan) -> Value {
@@ -391,7 +401,7 @@ mod tests {
     fn dependents_of_old_kinds_are_left_alone_unless_somebody_says_otherwise() {
         let now = NOW.parse().expect("a time");
         let plan = |metadata: Value, options: &DeleteOptions| {
-            super::plan(&json!({"metadata": metadata}), options, None, true, now)
+            super::plan(&json!({"metadata": metadata}), options, None, true, |_, _| {}, now)
         };
         let nothing = DeleteOptions::default();
         assert_eq!(marked(plan(json!({}), &nothing))["finalizers"], json!(["orphan"]));

@@ -11,6 +11,7 @@ pub mod access;
 pub mod admission;
 mod admitted;
 mod computed;
+mod convert;
 mod create;
 mod delete;
 mod evict;
@@ -31,6 +32,7 @@ pub use access::{
 };
 pub use admission::{Admission, AdmitAll, Attributes, Operation};
 pub use computed::Compute;
+pub use convert::Converter;
 pub use create::Body;
 pub use delete::Deleted;
 pub use evict::Evict;

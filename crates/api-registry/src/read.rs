@@ -56,6 +56,7 @@ impl Registry {
             None => self.store.get(&key, None).map_err(read_failed)?,
         };
         let item = item.ok_or_else(|| request.not_found())?;
+        let item = self.native(&request.spec, item).await?;
         match sub.map(|sub| &sub.role) {
             Some(api_schema::Role::Scale(paths)) => {
                 let object = stored::decode(&request.spec, &item, self.epoch)?;
@@ -80,18 +81,19 @@ impl Registry {
         let mut range = Range { prefix: prefix.clone(), start_after, limit: options.limit, at };
         if !selection.is_everything() {
             if let (Some(name), false) = (selection.name(), request.namespace.is_empty()) {
-                return self.list_one(request, &selection, name, at);
+                return self.list_one(request, &selection, name, at).await;
             }
             range.limit = SCAN_ITEMS;
         }
         let mut listed = Listed::default();
         loop {
-            let page = self.store.range(&range).map_err(|error| match options {
+            let mut page = self.store.range(&range).map_err(|error| match options {
                 options if !options.continue_token.is_empty() => {
                     continue_expired(error, &range, &prefix)
                 }
                 _ => read_failed(error),
             })?;
+            page.items = self.native_all(spec, page.items).await?;
             listed.revision = page.revision.0;
             // What follows is read at the same revision as the first page.
             range.at = Some(page.revision);
@@ -122,7 +124,7 @@ impl Registry {
     }
 
     /// A list that can only hold one object.
-    fn list_one(
+    async fn list_one(
         &self,
         request: &Request,
         selection: &Selection,
@@ -137,7 +139,11 @@ impl Registry {
             return Ok(listed);
         }
         let key = stored::key_of(&request.spec, &request.namespace, name);
-        if let Some(item) = self.store.get(&key, at).map_err(read_failed)?
+        let item = match self.store.get(&key, at).map_err(read_failed)? {
+            Some(item) => Some(self.native(&request.spec, item).await?),
+            None => None,
+        };
+        if let Some(item) = item
             && selection.matches(&request.spec, &item, self.epoch)?
         {
             listed.items.push(stored::wire(&request.spec, &item, self.epoch)?);

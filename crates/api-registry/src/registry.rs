@@ -11,7 +11,7 @@ use store::{CommitError, ReadError, Store};
 use tokio::time::Instant;
 
 use crate::{
-    Admission, BoxFuture, Compute, UserInfo, WriteOptions,
+    Admission, BoxFuture, Compute, Converter, UserInfo, WriteOptions,
     admission::{Attributes, Operation},
 };
 
@@ -41,6 +41,8 @@ pub struct Registry {
     pub(crate) epoch: u32,
     /// From where the moments of bookmarks are counted.
     pub(crate) started: Instant,
+    /// Calls conversion webhooks.
+    pub(crate) converter: Option<Arc<dyn Converter>>,
     handlers: BTreeMap<(String, String, String), Arc<dyn SubresourceHandler>>,
     /// By group and plural.
     pub(crate) computed: BTreeMap<(String, String), Compute>,
@@ -162,8 +164,23 @@ impl Registry {
         epoch: u32,
     ) -> Self {
         let started = Instant::now();
-        let (handlers, computed) = (BTreeMap::new(), BTreeMap::new());
-        Self { store, admission, catalogue, sources, epoch, started, handlers, computed }
+        Self {
+            store,
+            admission,
+            catalogue,
+            sources,
+            epoch,
+            started,
+            converter: None,
+            handlers: BTreeMap::new(),
+            computed: BTreeMap::new(),
+        }
+    }
+
+    /// Has `converter` call conversion webhooks; without one, objects that need
+    /// it cannot be read.
+    pub fn convert_with(&mut self, converter: Arc<dyn Converter>) {
+        self.converter = Some(converter);
     }
 
     /// Has `handler` answer POSTs of a subresource, or of a resource that is

@@ -96,7 +96,7 @@ impl Selection {
 
 fn unsupported(spec: &ResourceSpec, field: &str) -> String {
     let beyond_metadata = spec.selectable.iter().any(|row| !row.name.starts_with("metadata."));
-    if beyond_metadata {
+    if beyond_metadata || spec.custom.is_some() {
         format!("field label not supported: {field}")
     } else {
         format!(

@@ -4,7 +4,7 @@
 mod split;
 
 use api_object::Status;
-use api_schema::{ResourceSpec, tree};
+use api_schema::{Custom, ResourceSpec, tree};
 use bytes::Bytes;
 use serde_json::Value;
 use store::{Item, Key, Put, Revision};
@@ -103,7 +103,14 @@ fn encode_at(object: &Value, managed: &str, version: &str) -> (Vec<u8>, u32) {
 
 /// The write that stores an object; the store fills in its `resourceVersion`.
 pub(crate) fn put(spec: &ResourceSpec, key: Key, object: &Value, managed: &str, epoch: u32) -> Put {
+    let storage_version = spec.custom.as_ref().map(|custom| &custom.definition.storage_version);
     let (data, revision_at) = match &spec.stored_as {
+        None if storage_version.is_some_and(|stored| **stored != *spec.version) => {
+            let mut object = object.clone();
+            let version = storage_version.map(String::as_str).unwrap_or_default();
+            tree::set(&mut object, "apiVersion", format!("{}/{version}", spec.group));
+            encode_at(&object, managed, "")
+        }
         None => encode_at(object, managed, ""),
         Some(stored) => {
             let mut object = (stored.to_stored)(object.clone());
@@ -115,7 +122,7 @@ pub(crate) fn put(spec: &ResourceSpec, key: Key, object: &Value, managed: &str, 
             encode_at(&object, managed, "")
         }
     };
-    let value = store::Value { epoch, data: data.into() };
+    let value = store::Value { epoch: epoch_of(spec, epoch), data: data.into() };
     Put { key, value, revision_at: Some(revision_at) }
 }
 
@@ -142,6 +149,33 @@ pub(crate) fn at_revision(bytes: &Bytes, revision: Revision) -> Bytes {
     out.into()
 }
 
+/// A stored object as a tree, in the version in which it is stored, and its managers.
+///
+/// # Errors
+/// 500 where the stored bytes are no JSON.
+pub(crate) fn parse(item: &Item) -> Result<(Value, &str), Status> {
+    split::split(&item.value.data)
+        .map_err(|error| Status::internal(format!("stored object {}: {error}", item.key)))
+}
+
+/// The number that says under which schema objects of a row are stored.
+fn epoch_of(spec: &ResourceSpec, epoch: u32) -> u32 {
+    spec.custom.as_ref().map_or(epoch, |custom| custom.definition.epoch)
+}
+
+/// Whether stored objects have the form that this version has on the wire.
+pub(crate) fn is_native(spec: &ResourceSpec) -> bool {
+    let converted = |custom: &Custom| *custom.definition.storage_version != *spec.version;
+    spec.stored_as.is_none() && !spec.custom.as_ref().is_some_and(converted)
+}
+
+/// Whether a value's bytes are what clients of this version are to get.
+pub(crate) fn is_wire(spec: &ResourceSpec, value: &store::Value, epoch: u32) -> bool {
+    let converted = |custom: &Custom| value.epoch == custom.definition.converted_epoch();
+    is_native(spec) && value.epoch == epoch_of(spec, epoch)
+        || spec.custom.as_ref().is_some_and(converted)
+}
+
 /// A stored object as a tree of the requested version, without its managers.
 ///
 /// # Errors
@@ -160,8 +194,15 @@ pub(crate) fn decode_managed<'i>(
     item: &'i Item,
     epoch: u32,
 ) -> Result<(Value, &'i str), Status> {
-    let (mut object, managed) = split::split(&item.value.data)
-        .map_err(|error| Status::internal(format!("stored object {}: {error}", item.key)))?;
+    let (mut object, managed) = parse(item)?;
+    if let Some(custom) = &spec.custom {
+        if !is_wire(spec, &item.value, epoch) {
+            custom.refresh(&mut object);
+            tree::set(&mut object, "apiVersion", spec.api_version());
+            custom.converted(&mut object);
+        }
+        return Ok((object, managed));
+    }
     if let Some(stored) = &spec.stored_as {
         object = (stored.from_stored)(object);
         tree::set(&mut object, "apiVersion", spec.api_version());
@@ -179,7 +220,7 @@ pub(crate) fn decode_managed<'i>(
 /// # Errors
 /// 500 where the stored bytes are no JSON.
 pub(crate) fn wire(spec: &ResourceSpec, item: &Item, epoch: u32) -> Result<Bytes, Status> {
-    if item.value.epoch == epoch && spec.stored_as.is_none() {
+    if is_wire(spec, &item.value, epoch) {
         return Ok(item.value.data.clone());
     }
     let (object, managed) = decode_managed(spec, item, epoch)?;

@@ -109,6 +109,7 @@ impl Registry {
                     }
                 }
             };
+            let item = self.native(&request.spec, item).await?;
             match self.attempt(request, sub, &input, &item, options).await? {
                 Attempt::Done(written) => return Ok(written),
                 Attempt::Overtaken => {
@@ -271,7 +272,7 @@ impl Registry {
         attributes.validate().await?;
         attributes.warnings.extend(spec.warnings(&new, Some(old)));
         let answer = |new: &Value, managed: &Managed, stored: Option<Bytes>| match (scale, stored) {
-            (None, Some(stored)) if spec.stored_as.is_none() => stored,
+            (None, Some(stored)) if stored::is_native(spec) => stored,
             (None, _) => stored::encode(new, &managed.text),
             (Some(paths), _) => stored::encode(&spec.scale_of(paths, new), ""),
         };
@@ -279,14 +280,17 @@ impl Registry {
         if new == *old && !managed.changed && !gone {
             // A time alone is no change.
             let kept = Managed { text: before.managed.to_owned(), changed: false };
-            let stored = (item.value.epoch == self.epoch).then(|| item.value.data.clone());
+            let stored =
+                stored::is_wire(spec, &item.value, self.epoch).then(|| item.value.data.clone());
             return Ok(Some(answer(&new, &kept, stored)));
         }
         if options.dry_run {
             return Ok(Some(answer(&new, managed, None)));
         }
         let key = item.key.clone();
-        let put = stored::put(spec, key.clone(), &new, &managed.text, self.epoch);
+        let storable = self.storable(spec, &new).await?;
+        let put = stored::put(spec, key.clone(), &storable, &managed.text, self.epoch);
+        drop(storable);
         attributes.stored(true);
         let committed = if gone {
             self.store.commit(Txn::delete(key, item.revision)).await
@@ -387,7 +391,7 @@ fn check_identity(request: &Request, view: &Value, old: &Value) -> Result<(), St
         "" | "0" => {
             let mut faults = api_schema::Faults::default();
             let path = api_schema::Path::new("metadata.resourceVersion");
-            faults.invalid(&path, 0, "must be specified for an update");
+            faults.invalid_shown(&path, "0x0", "must be specified for an update");
             let causes = faults.into_causes();
             Err(Status::invalid(&request.spec.group, &request.spec.kind, &request.name, causes))
         }

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use crate::{
     Registry, Request,
+    convert::is_foreign,
     options::{ListOptions, parse_version},
     registry::{commit_failed, read_failed},
     select::Selection,
@@ -42,6 +43,8 @@ pub struct Watch {
     selection: Selection,
     watcher: Option<Watcher>,
     ready: VecDeque<WatchEvent>,
+    /// Changes that somebody else has to convert first.
+    unread: VecDeque<Arc<Event>>,
     bookmarks: bool,
     next_bookmark: Instant,
     told: Revision,
@@ -78,6 +81,7 @@ impl Registry {
             selection,
             watcher: None,
             ready: VecDeque::new(),
+            unread: VecDeque::new(),
             bookmarks: options.allow_watch_bookmarks,
             next_bookmark: self.next_bookmark(now),
             told: Revision(version),
@@ -95,7 +99,7 @@ impl Registry {
             version => Revision(version),
         };
         if initial {
-            from = watch.add_state()?;
+            from = watch.add_state().await?;
             if options.send_initial_events == Some(true) && watch.bookmarks {
                 watch.bookmark(from, true);
             }
@@ -137,6 +141,13 @@ impl Watch {
             if let Some(event) = self.ready.pop_front() {
                 return Some(event);
             }
+            if let Some(event) = self.unread.front().cloned() {
+                let native = self.registry.native_event(&self.request.spec, &event).await;
+                self.unread.pop_front();
+                let seen = native.and_then(|event| self.seen(&event));
+                self.tell(seen);
+                continue;
+            }
             let watcher = self.watcher.as_mut()?;
             let alarm = match self.bookmarks {
                 true => self.next_bookmark.min(self.deadline),
@@ -148,16 +159,14 @@ impl Watch {
                 () = tokio::time::sleep_until(alarm) => None,
             };
             match batch {
+                Some(Ok(batch)) if is_foreign(&self.request.spec) => {
+                    self.unread.extend(batch.events.iter().cloned());
+                }
                 Some(Ok(batch)) => {
                     for event in &batch.events {
-                        match self.seen(event) {
-                            Ok(Some(event)) => self.ready.push_back(event),
-                            Ok(None) => {}
-                            Err(status) => {
-                                self.ready.push_back(WatchEvent::Error(Box::new(status)));
-                                self.watcher = None;
-                                break;
-                            }
+                        let seen = self.seen(event);
+                        if !self.tell(seen) {
+                            break;
                         }
                     }
                 }
@@ -179,6 +188,20 @@ impl Watch {
         }
     }
 
+    /// Queues what a change means; whether the watch goes on.
+    fn tell(&mut self, seen: Result<Option<WatchEvent>, Status>) -> bool {
+        match seen {
+            Ok(event) => self.ready.extend(event),
+            Err(status) => {
+                self.ready.push_back(WatchEvent::Error(Box::new(status)));
+                self.unread.clear();
+                self.watcher = None;
+                return false;
+            }
+        }
+        true
+    }
+
     /// A further event that is there without waiting.
     pub fn ready(&mut self) -> Option<WatchEvent> {
         self.ready.pop_front()
@@ -190,11 +213,12 @@ impl Watch {
     }
 
     /// The state as ADDED events; its revision.
-    fn add_state(&mut self) -> Result<Revision, Status> {
+    async fn add_state(&mut self) -> Result<Revision, Status> {
         let spec = self.request.spec.clone();
         let prefix = stored::prefix_of(&spec, &self.request.namespace);
         let page = self.registry.store.range(&Range::all(prefix)).map_err(read_failed)?;
-        for item in &page.items {
+        let items = self.registry.native_all(&spec, page.items).await?;
+        for item in &items {
             if self.selects(item)? {
                 let bytes = stored::wire(&spec, item, self.registry.epoch)?;
                 self.ready.push_back(WatchEvent::Added(bytes));

@@ -2,7 +2,8 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, PoisonError, RwLock},
+    fmt,
+    sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
 use api_object::version_preference;
@@ -11,9 +12,18 @@ use crate::{ResourceSpec, ShapeRef};
 
 /// The rows, which may change while the server runs (CustomResourceDefinitions).
 /// Readers take an `Arc` of a row and keep it for as long as they need it.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Catalogue {
     rows: RwLock<Arc<Rows>>,
+    listeners: Mutex<Vec<Listener>>,
+}
+
+type Listener = Box<dyn Fn() + Send + Sync>;
+
+impl fmt::Debug for Catalogue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Catalogue(revision {})", self.revision())
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -58,7 +68,7 @@ impl Catalogue {
             }
         }
         let rows = Rows::new(rows.into_iter().map(Arc::new).collect(), first.into(), 1);
-        Self { rows: RwLock::new(Arc::new(rows)) }
+        Self { rows: RwLock::new(Arc::new(rows)), listeners: Mutex::default() }
     }
 
     fn rows(&self) -> Arc<Rows> {
@@ -135,6 +145,35 @@ impl Catalogue {
             None => all.push(Arc::new(spec)),
         }
         *guard = Arc::new(Rows::new(all, guard.first_groups.clone(), guard.revision + 1));
+        drop(guard);
+        self.tell();
+    }
+
+    /// Serves these versions of a custom kind in place of those that were
+    /// served. Rows of built-in kinds are never replaced.
+    pub fn serve(&self, group: &str, plural: &str, versions: Vec<ResourceSpec>) {
+        let mut guard = self.rows.write().unwrap_or_else(PoisonError::into_inner);
+        let mut all = guard.all.clone();
+        all.retain(|row| row.custom.is_none() || row.group != group || row.plural != plural);
+        for spec in versions {
+            if !all.iter().any(|row| path(row) == path(&spec)) {
+                all.push(Arc::new(spec));
+            }
+        }
+        *guard = Arc::new(Rows::new(all, guard.first_groups.clone(), guard.revision + 1));
+        drop(guard);
+        self.tell();
+    }
+
+    /// Has `told` called after every change.
+    pub fn on_change(&self, told: impl Fn() + Send + Sync + 'static) {
+        let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        listeners.push(Box::new(told));
+    }
+
+    fn tell(&self) {
+        let listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        listeners.iter().for_each(|told| told());
     }
 
     /// Takes a row away; whether there was one.
@@ -145,6 +184,8 @@ impl Catalogue {
         all.retain(|row| path(row) != (group, version, plural));
         let removed = all.len() < before;
         *guard = Arc::new(Rows::new(all, guard.first_groups.clone(), guard.revision + 1));
+        drop(guard);
+        self.tell();
         removed
     }
 }

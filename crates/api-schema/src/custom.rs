@@ -77,6 +77,14 @@ pub struct WebhookService {
     pub port: u16,
 }
 
+impl Definition {
+    /// Stands beside objects that were converted for one request: an epoch that
+    /// is never stored.
+    pub fn converted_epoch(&self) -> u32 {
+        !self.epoch
+    }
+}
+
 impl Custom {
     /// Makes an object of any version what its own schema says, as it comes
     /// from the store: pruned and defaulted.

@@ -60,6 +60,9 @@ pub struct Hooks {
     /// A deletion that does not say what becomes of the objects that this one
     /// owns leaves them alone (ReplicationController, Job).
     pub orphans_dependents: bool,
+    /// Changes an object when its deletion begins, before it is asked who still
+    /// holds it.
+    pub begin_delete: fn(&mut Value, Timestamp),
     /// `Warning` headers for an accepted object: `(new, old)`.
     pub warnings: fn(&Value, Option<&Value>) -> Vec<String>,
     /// Refuses a deletion that makes no sense, before anything else happens.
@@ -84,6 +87,7 @@ impl Default for Hooks {
             validate_status: |_, _, _, _| {},
             grace_seconds: |_, _| None,
             orphans_dependents: false,
+            begin_delete: |_, _| {},
             warnings: |_, _| Vec::new(),
             check_delete: |_| Ok(()),
             expires: None,

@@ -18,6 +18,7 @@ mod decode;
 mod default;
 pub mod fault;
 mod hooks;
+mod json_path;
 mod lifecycle;
 pub mod meta;
 pub mod openapi;
@@ -37,6 +38,7 @@ pub use custom::{Conversion, Custom, Definition, Webhook, WebhookService};
 pub use decode::{FieldValidation, decoded_as};
 pub use fault::{Faults, Path};
 pub use hooks::{Generation, Hooks, NameRule};
+pub use json_path::JsonPath;
 pub use resource::{
     Cell, Column, Read, ResourceSpec, Role, ScalePaths, SelectableField, StoredAs, Subresource,
 };

@@ -6,7 +6,7 @@ use api_object::{GroupVersionKind, GroupVersionResource, Status};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::{Custom, Faults, Generation, Hooks, ShapeRef, tree};
+use crate::{Custom, Faults, Generation, Hooks, JsonPath, ShapeRef, tree};
 
 /// Text that is static for built-in kinds and owned for custom ones.
 type Str = Cow<'static, str>;
@@ -155,6 +155,8 @@ pub enum Cell {
     Path(Str),
     /// How long ago the time at a dotted path is: `5m`, `<unknown>`.
     Age(Str),
+    /// The first value that a path leads to, as the column's kind shows it.
+    JsonPath(JsonPath),
 }
 
 /// A field that selectors may name.

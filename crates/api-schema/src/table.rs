@@ -98,6 +98,28 @@ impl Column {
                 value => value.clone(),
             },
             Cell::Age(path) => age(tree::text(object, path), now).into(),
+            Cell::JsonPath(path) => match path.find(object).first() {
+                Some(value) => self.shown(value, now),
+                None => Value::Null,
+            },
+        }
+    }
+
+    /// A value that somebody else wrote, as the column's kind; null where it is
+    /// none of that kind.
+    fn shown(&self, value: &Value, now: Timestamp) -> Value {
+        match (&*self.kind, value) {
+            (_, Value::Null) => Value::Null,
+            ("string", Value::String(_)) => value.clone(),
+            ("string", value) => value.to_string().into(),
+            ("integer", Value::Number(number)) => match number.as_i64() {
+                Some(number) => number.into(),
+                None => number.as_f64().map(|number| number as i64).into(),
+            },
+            ("number", Value::Number(_)) | ("boolean", Value::Bool(_)) => value.clone(),
+            ("date", Value::String(at)) if time::parse(at).is_none() => "<invalid>".into(),
+            ("date", Value::String(at)) => age(at, now).into(),
+            _ => Value::Null,
         }
     }
 }

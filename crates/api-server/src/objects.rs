@@ -35,6 +35,19 @@ pub(crate) async fn serve(
     server: &Arc<ApiServer>,
     spec: Arc<ResourceSpec>,
     path: &ResourcePath,
+    asked: Asked,
+    label: &Label,
+) -> Result<Reply, Status> {
+    let mut reply = answer(server, &spec, path, asked, label).await?;
+    let deprecation = spec.custom.as_ref().and_then(|custom| custom.deprecation.as_ref());
+    respond::warn(reply.headers_mut(), deprecation.map_or(&[], std::slice::from_ref));
+    Ok(reply)
+}
+
+async fn answer(
+    server: &Arc<ApiServer>,
+    spec: &Arc<ResourceSpec>,
+    path: &ResourcePath,
     mut asked: Asked,
     label: &Label,
 ) -> Result<Reply, Status> {
@@ -58,7 +71,7 @@ pub(crate) async fn serve(
         return Ok(respond::no_such_path());
     }
     let sub = spec.subresource(&path.subresource);
-    let shown = Shown::new(server, &spec, sub, verb, &asked)?;
+    let shown = Shown::new(server, spec, sub, verb, &asked)?;
     let mut request = Request {
         spec: spec.clone(),
         namespace: path.namespace.clone(),
@@ -82,7 +95,7 @@ pub(crate) async fn serve(
             options.watch = true;
             let timeout = Duration::from_secs(WATCH_SECONDS_MIN + spread(server));
             let watch = registry.watch(&request, &options, timeout).await?;
-            Ok(watching(server, watch, shown, label))
+            Ok(watching(server, watch, spec, shown, label))
         }
         "create" => {
             let options = WriteOptions::from_pairs("CreateOptions", &asked.query)?;
@@ -103,7 +116,7 @@ pub(crate) async fn serve(
         }
         "patch" => {
             let media_type = negotiate::content_type(&asked.head.headers);
-            Patch::check_type(&spec, &media_type)?;
+            Patch::check_type(spec, &media_type)?;
             let apply = media_type == Patch::APPLY;
             let bytes = read(&mut asked).await?;
             let options = WriteOptions::for_patch(&asked.query, apply)?;
@@ -228,8 +241,14 @@ fn written_reply(
 }
 
 /// A watch as a stream of lines (or frames), until the client, the watch or the
-/// server ends it.
-fn watching(server: &Arc<ApiServer>, watch: Watch, shown: Shown, label: &Label) -> Reply {
+/// server ends it, or the kind becomes another one.
+fn watching(
+    server: &Arc<ApiServer>,
+    watch: Watch,
+    spec: &ResourceSpec,
+    shown: Shown,
+    label: &Label,
+) -> Reply {
     struct State {
         watch: Watch,
         server: Arc<ApiServer>,
@@ -261,7 +280,13 @@ fn watching(server: &Arc<ApiServer>, watch: Watch, shown: Shown, label: &Label) 
         }
         Some((Bytes::from(out), state))
     });
-    let lines = lines.take_until(Box::pin(server.closing()));
+    let (closing, replaced) = (server.closing(), server.replaced(spec));
+    let lines = lines.take_until(Box::pin(async move {
+        tokio::select! {
+            () = closing => {}
+            () = replaced => {}
+        }
+    }));
     let mut reply = respond::reply(200, media_type, "");
     *reply.body_mut() = Body::Chunks(Box::pin(lines));
     reply

@@ -4,7 +4,7 @@
 use std::{fmt, net::IpAddr, sync::Arc};
 
 use api_registry::{Authenticator, Authorizer, Registry, UserInfo};
-use api_schema::{Catalogue, openapi::Descriptions};
+use api_schema::{Catalogue, ResourceSpec, openapi::Descriptions};
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, watch};
 use tunnel::Nodes;
@@ -74,6 +74,8 @@ pub struct ApiServer {
     pub(crate) writes: Semaphore,
     /// True once the server is to stop: ends watches and streams.
     closing: watch::Sender<bool>,
+    /// Rises when rows of the catalogue change.
+    kinds: watch::Sender<u64>,
 }
 
 impl fmt::Debug for ApiServer {
@@ -114,6 +116,9 @@ impl ApiServer {
     /// [`Self::serve`].
     pub fn new(parts: Parts) -> Arc<Self> {
         let counts = Counts::new(&parts.metrics);
+        let kinds = watch::Sender::new(0);
+        let changed = kinds.clone();
+        parts.catalogue.on_change(move || changed.send_modify(|changes| *changes += 1));
         Arc::new(Self {
             parts,
             health: Health::default(),
@@ -123,6 +128,7 @@ impl ApiServer {
             reads: Semaphore::new(READS_MAX),
             writes: Semaphore::new(WRITES_MAX),
             closing: watch::Sender::new(false),
+            kinds,
         })
     }
 
@@ -148,6 +154,29 @@ impl ApiServer {
         async move {
             // The sender lives as long as the server, so an error means the end too.
             let _ = closing.wait_for(|closing| *closing).await;
+        }
+    }
+
+    /// Completes when a custom kind is no longer what it was when `spec` was
+    /// read: what runs on the old definition ends then. Never for built-in kinds.
+    pub(crate) fn replaced(
+        self: &Arc<Self>,
+        spec: &ResourceSpec,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let catalogue = self.parts.catalogue.clone();
+        let mut changes = self.kinds.subscribe();
+        let custom = spec.custom.clone();
+        let (group, version, plural) =
+            (spec.group.to_string(), spec.version.to_string(), spec.plural.to_string());
+        async move {
+            let Some(custom) = custom else { return std::future::pending().await };
+            let same = move || {
+                let row = catalogue.find(&group, &version, &plural);
+                let now = row.and_then(|row| row.custom.as_ref().map(|now| now.definition.clone()));
+                now.is_some_and(|now| custom.is_of(&now))
+            };
+            // The sender lives as long as the server, so an error means the end too.
+            while same() && changes.changed().await.is_ok() {}
         }
     }
 

@@ -412,6 +412,14 @@ impl Api {
         namespace: &str,
         options: &ListOptions,
     ) -> Result<Watch, Error> {
+        self.watch_path(resource.path(namespace, "", ""), options).await
+    }
+
+    /// The same for a collection whose path is only known at run time.
+    ///
+    /// # Errors
+    /// 410 where that revision is no longer kept.
+    pub async fn watch_path(&self, path: String, options: &ListOptions) -> Result<Watch, Error> {
         let mut query = list_query(options);
         query.push(("watch", "true"));
         query.push(("allowWatchBookmarks", "true"));
@@ -419,7 +427,7 @@ impl Api {
             query.push(("sendInitialEvents", "true"));
             query.push(("resourceVersionMatch", "NotOlderThan"));
         }
-        let path = with_query(resource.path(namespace, "", ""), &query);
+        let path = with_query(path, &query);
         let body = self.send(Method::GET, &path, None, Bytes::new()).await?;
         Ok(Watch(Box::pin(events(body))))
     }

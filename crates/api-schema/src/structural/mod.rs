@@ -37,9 +37,10 @@ mod validate;
 pub(crate) use decode::duplicates;
 pub(crate) use embedded::conform;
 pub(crate) use parse::canonical;
+pub use parse::check_pattern;
 use serde_json::Value;
 
-use crate::ListType;
+use crate::{Faults, ListType, Path};
 
 /// `type`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -224,6 +225,14 @@ pub enum Step<'a> {
 }
 
 impl Node {
+    /// Faults of a part of an object, such as a default: values, lists, and what
+    /// is embedded.
+    pub fn validate_part(&self, value: &Value, path: &Path<'_>, faults: &mut Faults) {
+        self.validate(value, None, path, faults);
+        self.validate_embedded(value, path, faults);
+        self.validate_lists(value, path, faults);
+    }
+
     /// The property of this name.
     pub fn property(&self, name: &str) -> Option<&Self> {
         let at = self.properties.binary_search_by(|(known, _)| (**known).cmp(name)).ok()?;

@@ -19,6 +19,14 @@ impl Node {
     }
 }
 
+/// Whether a `pattern` compiles.
+///
+/// # Errors
+/// Why it does not.
+pub fn check_pattern(text: &str) -> Result<(), String> {
+    re2::compile(text).map(drop)
+}
+
 /// Numbers with nothing after the point as whole numbers, at any depth: what
 /// upstream's decoder and encoder make of `1.0`, and what equality needs.
 pub(crate) fn canonical(value: &mut Value) {

@@ -19,8 +19,8 @@ mod service_proxy;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use api_access::Access;
+use api_custom::{CustomKinds, Webhooks};
 use api_registry::{Registry, UserInfo};
-
 use api_server::{ApiServer, Parts, Probe, Version};
 use client::{Ambient, Api, Informer, Resource, Selection};
 use controllers::KubernetesService;
@@ -135,10 +135,12 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
     let components = Components::default();
     let parts = components.clone();
     registry.compute("", "componentstatuses", Arc::new(move || parts.objects()));
+    let webhooks = Arc::new(Webhooks::default());
+    registry.convert_with(webhooks.clone());
     let registry = Arc::new(registry);
     let nodes = Arc::new(tunnel::Nodes::default());
     let server = ApiServer::new(Parts {
-        catalogue,
+        catalogue: catalogue.clone(),
         registry: registry.clone(),
         authenticator: access.clone(),
         authorizer: access.clone(),
@@ -162,6 +164,9 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
     let mut background = vec![tokio::spawn(access.clone().run(loopback.clone()))];
     background.push(tokio::spawn(renew_keys(keys.clone())));
     background.push(tokio::spawn(registry.expire()));
+    webhooks.find_services_with(loopback.clone());
+    let kinds = CustomKinds::new(catalogue, loopback.named("skiff/custom-kinds"), ambient.clone());
+    background.push(tokio::spawn(kinds.clone().run()));
     let tls = Arc::new(keys.server_config(&[b"h2", b"http/1.1"])?);
     let serving = tokio::spawn(server.clone().serve(listener, Some(tls), stopped(&stop)));
 
@@ -204,10 +209,16 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
         true => Ok(()),
         false => Err("roles and bindings are not read yet".into()),
     });
+    let served = kinds.clone();
+    health.add("custom-kinds", Probe::Ready, move || match served.is_ready() {
+        true => Ok(()),
+        false => Err("custom kinds are not served yet".into()),
+    });
     let durable = store.clone();
     health.add("store", Probe::Live, move || durable.health().map_err(|error| error.to_string()));
     let durable = store.clone();
     components.add("etcd-0", move || durable.health().map_err(|error| error.to_string()));
+    kinds.ready().await;
     wait_for_default_namespace(&loopback, &ambient).await;
     info!(%address, data_dir = %config.data_dir.display(), "the Kubernetes API is ready");
     Ok(Handle { stop, serving, controllers, scheduler, background, node, store })

@@ -1,0 +1,163 @@
+//! Objects of custom kinds whose versions somebody else converts.
+//!
+//! Conversion that is a plain function (built-in kinds, and custom ones with the
+//! strategy `None`) happens where bytes are read and written (`stored.rs`) and
+//! waits for nothing. What a webhook converts passes through here first: from
+//! then on, an item looks as if it had been stored in the requested version.
+
+use std::borrow::Cow;
+
+use api_object::{Reason, Status};
+use api_schema::{Conversion, Custom, ResourceSpec, Webhook, tree};
+use serde_json::Value;
+use store::{Event, EventKind, Item};
+
+use crate::{BoxFuture, Registry, stored};
+
+/// Calls conversion webhooks.
+pub trait Converter: Send + Sync {
+    /// Converts objects to `api_version`; the answer is in their order. Names,
+    /// uids and all other metadata but labels and annotations are unchanged.
+    ///
+    /// # Errors
+    /// Why the objects cannot be had in that version, for people.
+    fn convert<'a>(
+        &'a self,
+        webhook: &'a Webhook,
+        api_version: &'a str,
+        objects: Vec<Value>,
+    ) -> BoxFuture<'a, Result<Vec<Value>, String>>;
+}
+
+/// The webhook that a row needs to read and write what is stored; `None` for
+/// most rows.
+fn webhook(spec: &ResourceSpec) -> Option<(&Custom, &Webhook)> {
+    let custom = spec.custom.as_ref()?;
+    match &custom.definition.conversion {
+        Conversion::Webhook(webhook) => Some((custom, webhook)),
+        Conversion::None => None,
+    }
+}
+
+/// Whether objects of a row may have to be converted by somebody else.
+pub(crate) fn is_foreign(spec: &ResourceSpec) -> bool {
+    webhook(spec).is_some()
+}
+
+impl Registry {
+    /// The item as if it had been stored in the requested version.
+    ///
+    /// # Errors
+    /// 500 in upstream's words where the webhook does not convert.
+    pub(crate) async fn native(&self, spec: &ResourceSpec, item: Item) -> Result<Item, Status> {
+        if webhook(spec).is_none() {
+            return Ok(item);
+        }
+        let mut items = self.native_all(spec, vec![item]).await?;
+        items.pop().ok_or_else(|| Status::internal("one item is one item"))
+    }
+
+    /// The same for a page of a list, with one call for all of it.
+    ///
+    /// # Errors
+    /// As for [`Self::native`].
+    pub(crate) async fn native_all(
+        &self,
+        spec: &ResourceSpec,
+        mut items: Vec<Item>,
+    ) -> Result<Vec<Item>, Status> {
+        let Some((custom, webhook)) = webhook(spec) else { return Ok(items) };
+        let wanted = spec.api_version();
+        let mut foreign = Vec::new();
+        let mut objects = Vec::new();
+        for (at, item) in items.iter().enumerate() {
+            let (mut object, managed) = stored::parse(item)?;
+            if tree::text(&object, "apiVersion") != wanted {
+                custom.refresh(&mut object);
+                foreign.push((at, managed.to_owned()));
+                objects.push(object);
+            }
+        }
+        if foreign.is_empty() {
+            return Ok(items);
+        }
+        let converted = self.call(spec, webhook, &wanted, objects).await?;
+        for ((at, managed), mut object) in foreign.into_iter().zip(converted) {
+            custom.converted(&mut object);
+            let value = &mut items[at].value;
+            value.data = stored::encode(&object, &managed);
+            value.epoch = custom.definition.converted_epoch();
+        }
+        Ok(items)
+    }
+
+    /// The same for a change.
+    ///
+    /// # Errors
+    /// As for [`Self::native`].
+    pub(crate) async fn native_event(
+        &self,
+        spec: &ResourceSpec,
+        event: &Event,
+    ) -> Result<Event, Status> {
+        let mut event = event.clone();
+        if let (Some(item), EventKind::Put { value, .. }) = (event.item(), &mut event.kind) {
+            *value = self.native(spec, item).await?.value;
+        }
+        if let Some(prev) = event.prev.take() {
+            event.prev = Some(self.native(spec, prev).await?);
+        }
+        Ok(event)
+    }
+
+    /// The object in the version that is stored.
+    ///
+    /// # Errors
+    /// As for [`Self::native`].
+    pub(crate) async fn storable<'v>(
+        &self,
+        spec: &ResourceSpec,
+        object: &'v Value,
+    ) -> Result<Cow<'v, Value>, Status> {
+        match webhook(spec) {
+            Some((custom, webhook)) if *custom.definition.storage_version != *spec.version => {
+                let wanted = format!("{}/{}", spec.group, custom.definition.storage_version);
+                let converted = self.call(spec, webhook, &wanted, vec![object.clone()]).await?;
+                let one = converted.into_iter().next().unwrap_or_default();
+                Ok(Cow::Owned(one))
+            }
+            _ => Ok(Cow::Borrowed(object)),
+        }
+    }
+
+    async fn call(
+        &self,
+        spec: &ResourceSpec,
+        webhook: &Webhook,
+        api_version: &str,
+        objects: Vec<Value>,
+    ) -> Result<Vec<Value>, Status> {
+        let count = objects.len();
+        let from = objects.first().map(|object| tree::text(object, "apiVersion").to_owned());
+        let converted = match &self.converter {
+            Some(converter) => converter.convert(webhook, api_version, objects).await,
+            None => Err("this server calls no webhooks".to_owned()),
+        };
+        match converted {
+            Ok(objects) if objects.len() == count => Ok(objects),
+            Ok(objects) => {
+                Err(failed(spec, from, format!("{} objects for {count}", objects.len())))
+            }
+            Err(why) => Err(failed(spec, from, why)),
+        }
+    }
+}
+
+fn failed(spec: &ResourceSpec, from: Option<String>, why: String) -> Status {
+    let from = from.unwrap_or_default();
+    let kind = &spec.kind;
+    Status::failure(
+        Reason::InternalError,
+        format!("conversion webhook for {from}, Kind={kind} failed: {why}"),
+    )
+}
