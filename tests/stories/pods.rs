@@ -25,9 +25,11 @@ fn logs_exec_copy_and_exit_codes() {
         "the exit code comes through"
     );
     cluster.kubectl("exec talk -- nope").fails_with("executable file not found");
+    cluster.kubectl("debug talk --container=d --image=skiff.local/toolbox -- toolbox true").ok();
+    let waiting = ".status.ephemeralContainerStatuses[0].state.waiting.reason";
     cluster
-        .kubectl("debug talk --image=skiff.local/toolbox -- toolbox true")
-        .fails_with("ephemeral containers are not run by nodes yet");
+        .kubectl(&format!("wait --for=jsonpath={{{waiting}}}=NotSupported pod/talk --timeout=60s"))
+        .ok();
     cluster
         .kubectl_with_input("exec -i talk -- toolbox cat", "through stdin")
         .prints("through stdin");

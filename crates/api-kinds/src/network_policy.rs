@@ -5,7 +5,11 @@ use std::{net::IpAddr, sync::Arc};
 use api_schema::{Column, Faults, Generation, Hooks, Path, ResourceSpec, Schema, tree};
 use serde_json::{Value, json};
 
-use crate::{cells, row::row as new_row, rules};
+use crate::{
+    cells,
+    row::{not_enforced, row as new_row},
+    rules,
+};
 
 pub(crate) fn row(schema: &Arc<Schema>) -> ResourceSpec {
     ResourceSpec {
@@ -20,7 +24,12 @@ pub(crate) fn row(schema: &Arc<Schema>) -> ResourceSpec {
             Column::age(),
         ],
         generation: Generation::Spec,
-        hooks: Hooks { default, validate, ..Hooks::default() },
+        hooks: Hooks {
+            default,
+            validate,
+            warnings: |new, _| not_enforced(tree::text(new, "kind")),
+            ..Hooks::default()
+        },
         ..new_row(
             schema,
             "networking.k8s.io",

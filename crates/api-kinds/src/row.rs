@@ -177,3 +177,8 @@ impl Build for ResourceSpec {
         self
     }
 }
+
+/// For a `Warning` header: the object is kept and does nothing.
+pub(crate) fn not_enforced(kind: &str) -> Vec<String> {
+    vec![format!("this server stores {kind} objects but does not enforce them yet")]
+}

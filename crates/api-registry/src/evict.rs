@@ -1,6 +1,6 @@
 //! A deletion that is asked for by a POST, so that it can be refused by more
 //! than permissions: `pods/eviction`. Disruption budgets, which would refuse
-//! it, are not there yet.
+//! it, are stored but not asked yet; who writes one is told so.
 
 use api_object::{Reason, Status};
 use serde_json::Value;

@@ -18,6 +18,7 @@ views! {
         volumes: Vec<Volume>,
         init_containers: Vec<Container>,
         containers: Vec<Container>,
+        ephemeral_containers: Vec<Container>,
         restart_policy: String,
         termination_grace_period_seconds: Option<i64>,
         active_deadline_seconds: Option<i64>,

@@ -28,8 +28,3 @@ fn any_row(schema: &Arc<Schema>, plural: &'static str, kind: &'static str) -> Re
     row.cluster_scoped();
     row
 }
-
-/// For a `Warning` header: the object is kept and does nothing.
-fn not_enforced(kind: &str) -> Vec<String> {
-    vec![format!("this server stores {kind} objects but does not enforce them yet")]
-}

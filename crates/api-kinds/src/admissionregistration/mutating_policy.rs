@@ -5,8 +5,9 @@ use std::sync::Arc;
 use api_schema::{Cell, Column, Faults, Generation, Hooks, Path, ResourceSpec, Schema, tree};
 use serde_json::Value;
 
-use super::{any_row, matching, not_enforced, policy};
+use super::{any_row, matching, policy};
 use crate::expression::{self, Of};
+use crate::row::not_enforced;
 
 pub(crate) fn row(schema: &Arc<Schema>) -> ResourceSpec {
     ResourceSpec {

@@ -7,7 +7,8 @@ use api_object::name;
 use api_schema::{Column, Faults, Generation, Hooks, Path, ResourceSpec, Schema, tree};
 use serde_json::Value;
 
-use super::{any_row, matching, not_enforced};
+use super::{any_row, matching};
+use crate::row::not_enforced;
 use crate::rules;
 
 pub(crate) fn validating(schema: &Arc<Schema>) -> ResourceSpec {

@@ -6,7 +6,8 @@ use api_object::name;
 use api_schema::{Cell, Column, Faults, Generation, Hooks, Path, ResourceSpec, Schema, tree};
 use serde_json::Value;
 
-use super::{any_row, not_enforced, policy};
+use super::{any_row, policy};
+use crate::row::not_enforced;
 use crate::{
     conditions,
     expression::{self, Of},

@@ -7,8 +7,9 @@ use api_object::name;
 use api_schema::{Cell, Column, Faults, Generation, Hooks, Path, ResourceSpec, Schema, tree};
 use serde_json::Value;
 
-use super::{any_row, matching, not_enforced};
+use super::{any_row, matching};
 use crate::expression::Of;
+use crate::row::not_enforced;
 
 const VERSIONS: [&str; 2] = ["v1", "v1beta1"];
 /// Classes that a request may have without doing harm in a dry run.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use api_object::{Quantity, name};
 use api_schema::{Faults, Path, tree};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{validate, volume};
 use crate::{config_map::check_key, resource_names, rules};
@@ -21,6 +21,18 @@ pub(super) enum Role {
 }
 
 const PROBES: [&str; 3] = ["livenessProbe", "readinessProbe", "startupProbe"];
+
+/// What others rely on, or what was promised before the container was there.
+const NOT_EPHEMERAL: [&str; 8] = [
+    "lifecycle",
+    "livenessProbe",
+    "ports",
+    "readinessProbe",
+    "resizePolicy",
+    "resources",
+    "restartPolicy",
+    "startupProbe",
+];
 
 /// Fields that environment variables and volumes can be made from.
 const FIELDS: [&str; 9] = [
@@ -63,6 +75,14 @@ pub(super) fn validate(
             faults.invalid(&path.child("image"), image, detail);
         }
         _ => {}
+    }
+    if role == Role::Ephemeral {
+        for field in NOT_EPHEMERAL {
+            let value = tree::get(container, field);
+            if !value.is_null() && value != &json!({}) && value != &json!([]) {
+                faults.forbidden(&path.child(field), "cannot be set for an Ephemeral Container");
+            }
+        }
     }
     ports(&path.child("ports"), tree::list(container, "ports"), faults);
     environment(path, container, faults);
@@ -278,11 +298,11 @@ pub(super) fn resources(path: &Path<'_>, resources: &Value, faults: &mut Faults)
 
 fn probes(path: &Path<'_>, container: &Value, allowed: bool, role: Role, faults: &mut Faults) {
     let lifecycle = tree::get(container, "lifecycle");
+    if role == Role::Ephemeral {
+        return;
+    }
     if !allowed {
-        let detail = match role {
-            Role::Ephemeral => "not allowed for ephemeral containers",
-            _ => "may not be set for init containers without restartPolicy=Always",
-        };
+        let detail = "may not be set for init containers without restartPolicy=Always";
         for field in PROBES.into_iter().chain(["lifecycle"]) {
             if container.get(field).is_some() {
                 faults.forbidden(&path.child(field), detail);

@@ -143,8 +143,7 @@ pub(super) fn prepare_ephemeral(spec: &ResourceSpec, new: &mut Value, old: &Valu
     spec.bump_generation(new, old);
 }
 
-/// Ephemeral containers are added, never changed or removed. No node runs them
-/// yet: who adds one is told so, since `kubectl debug` would wait for ever.
+/// Ephemeral containers are added, never changed or removed.
 pub(super) fn validate_ephemeral(_: &ResourceSpec, new: &Value, old: &Value, faults: &mut Faults) {
     let path = Path::new("spec.ephemeralContainers");
     let after = tree::list(new, "spec.ephemeralContainers");
@@ -162,27 +161,34 @@ pub(super) fn validate_ephemeral(_: &ResourceSpec, new: &Value, old: &Value, fau
             Some(_) => {}
         }
     }
-    let before = tree::list(old, "spec.ephemeralContainers").len();
-    for at in before..after.len() {
-        faults.forbidden(&path.index(at), "ephemeral containers are not run by nodes yet");
-    }
 }
 
-/// `resize`: only the containers' resources.
+/// `resize`: only how much the containers get, and what a change of it takes.
 pub(super) fn prepare_resize(spec: &ResourceSpec, new: &mut Value, old: &Value) {
-    let wanted = tree::list(new, "spec.containers").to_vec();
+    let wanted = new.clone();
     *new = old.clone();
-    for container in tree::list_mut(new, "spec.containers") {
-        let name = tree::text(container, "name").to_owned();
-        if let Some(wanted) = wanted.iter().find(|wanted| tree::text(wanted, "name") == name) {
-            tree::copy(wanted, container, "resources");
+    for list in ["spec.containers", "spec.initContainers"] {
+        let wanted = tree::list(&wanted, list);
+        for container in tree::list_mut(new, list) {
+            let name = tree::text(container, "name").to_owned();
+            if let Some(wanted) = wanted.iter().find(|wanted| tree::text(wanted, "name") == name) {
+                tree::copy(wanted, container, "resources");
+                tree::copy(wanted, container, "resizePolicy");
+            }
         }
     }
     spec.bump_generation(new, old);
 }
 
-/// Resources may change, the class of service may not.
+/// What is asked of a node must be something that it can do: amounts of CPU and
+/// memory change, the class of service does not.
 pub(super) fn validate_resize(_: &ResourceSpec, new: &Value, old: &Value, faults: &mut Faults) {
+    if is_static(old) {
+        faults.forbidden(&Path::new("metadata"), "static pods cannot be resized");
+    }
+    if !node_can_resize(old) {
+        faults.forbidden(&SPEC, "Pod running on node without support for resize");
+    }
     if super::qos::class(new) != super::qos::class(old) {
         faults.invalid(
             &SPEC,
@@ -190,15 +196,54 @@ pub(super) fn validate_resize(_: &ResourceSpec, new: &Value, old: &Value, faults
             "Pod QOS Class may not change as a result of resizing",
         );
     }
-    // A limit that is written and not enforced is worse than a refusal.
-    let before = tree::list(old, "spec.containers");
-    for (at, container) in tree::list(new, "spec.containers").iter().enumerate() {
-        let was = before.get(at).map(|container| tree::get(container, "resources"));
-        if was.is_some_and(|was| was != tree::get(container, "resources")) {
-            faults.forbidden(
-                &Path::new("spec.containers").index(at).child("resources"),
-                "containers are not resized in place by nodes yet",
-            );
+    for list in ["containers", "initContainers"] {
+        let path = SPEC.child(list);
+        let field = format!("spec.{list}");
+        let before = tree::list(old, &field);
+        for (at, (container, before)) in tree::list(new, &field).iter().zip(before).enumerate() {
+            let path = path.index(at).child("resources").to_string();
+            let path = Path::new(&path);
+            let (after, was) = (tree::get(container, "resources"), tree::get(before, "resources"));
+            let sidecar = tree::text(container, "restartPolicy") == "Always";
+            if list == "initContainers" && !sidecar && after != was {
+                let detail = "resources for non-sidecar init containers are immutable";
+                faults.forbidden(&path, detail);
+            }
+            resized(&path, after, was, faults);
         }
     }
+}
+
+fn resized(path: &Path<'_>, after: &Value, before: &Value, faults: &mut Faults) {
+    for kind in ["requests", "limits"] {
+        let (after, before) = (tree::get(after, kind), tree::get(before, kind));
+        let mut names: Vec<&String> = [after, before]
+            .iter()
+            .filter_map(|map| map.as_object())
+            .flat_map(|map| map.keys())
+            .collect();
+        names.dedup();
+        for name in names {
+            let amount = |map: &Value| map.get(name).cloned();
+            if !matches!(name.as_str(), "cpu" | "memory") && amount(after) != amount(before) {
+                faults.forbidden(&SPEC, "only cpu and memory resources are mutable");
+            } else if amount(before).is_some() && amount(after).is_none() {
+                faults.forbidden(&path.child(kind), &format!("resource {kind} cannot be removed"));
+            }
+        }
+    }
+}
+
+/// A pod that a node made of a file.
+fn is_static(pod: &Value) -> bool {
+    let annotations = tree::get(pod, "metadata.annotations");
+    annotations.get("kubernetes.io/config.mirror").is_some()
+}
+
+/// A node that resizes containers tells how much each of them has: a running one
+/// of which it does not is on a node that cannot.
+fn node_can_resize(pod: &Value) -> bool {
+    tree::list(pod, "status.containerStatuses").iter().all(|status| {
+        tree::get(status, "state.running").is_null() || !tree::get(status, "resources").is_null()
+    })
 }

@@ -91,6 +91,10 @@ fn containers(path: &Path<'_>, spec: &Value, volumes: &BTreeSet<&str>, faults: &
         for (index, container) in tree::list(spec, field).iter().enumerate() {
             let path = list.index(index);
             container::validate(&path, container, role, volumes, faults);
+            let target = tree::text(container, "targetContainerName");
+            if !target.is_empty() && !is_there(spec, target) {
+                faults.not_found(&path.child("targetContainerName"), target);
+            }
             let name = tree::text(container, "name");
             if !name.is_empty() && !names.insert(name) {
                 faults.duplicate(&path.child("name"), name);
@@ -119,6 +123,12 @@ fn containers(path: &Path<'_>, spec: &Value, volumes: &BTreeSet<&str>, faults: &
             }
         }
     }
+}
+
+/// Whether a container of the name starts with the pod.
+fn is_there(spec: &Value, name: &str) -> bool {
+    let lists = ["containers", "initContainers"].into_iter();
+    lists.flat_map(|list| tree::list(spec, list)).any(|known| tree::text(known, "name") == name)
 }
 
 /// Identifiers of users and groups, for pods and containers.

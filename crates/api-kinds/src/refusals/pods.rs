@@ -158,10 +158,7 @@ fn ephemeral_containers_are_added_at_their_own_path() {
         panic!("a part of the pod");
     };
     prepare(&spec, &mut new, &old);
-    assert_eq!(
-        shown(spec.validate_part(&new, &old, *validate)),
-        ["spec.ephemeralContainers[0]: Forbidden: ephemeral containers are not run by nodes yet"]
-    );
+    assert_eq!(shown(spec.validate_part(&new, &old, *validate)), Vec::<String>::new());
     assert!(new["spec"].get("nodeName").is_none());
     assert_eq!(new["metadata"]["generation"], 2);
     let mut fewer = new.clone();
@@ -173,6 +170,79 @@ fn ephemeral_containers_are_added_at_their_own_path() {
             "spec.ephemeralContainers: Forbidden: existing ephemeral containers \"d\" may not be removed\n"
         ]
     );
+    let mut wrong = old.clone();
+    put(
+        &mut wrong,
+        "spec.ephemeralContainers",
+        json!([{
+            "name": "d", "image": "i", "targetContainerName": "nobody",
+            "ports": [{ "containerPort": 80 }], "livenessProbe": { "exec": { "command": ["x"] } },
+        }]),
+    );
+    spec.default(&mut wrong);
+    prepare(&spec, &mut wrong, &old);
+    assert_eq!(
+        shown(spec.validate_part(&wrong, &old, *validate)),
+        [
+            "spec.ephemeralContainers[0].livenessProbe: Forbidden: cannot be set for an Ephemeral Container",
+            "spec.ephemeralContainers[0].ports: Forbidden: cannot be set for an Ephemeral Container",
+            "spec.ephemeralContainers[0].targetContainerName: Not found: \"nobody\"",
+        ]
+    );
+}
+
+#[test]
+fn a_resize_is_asked_of_a_node_that_can() {
+    use api_schema::Role;
+    let spec = row(POD);
+    let Some(Role::Part { prepare, validate }) = spec.subresource("resize").map(|sub| &sub.role)
+    else {
+        panic!("a part of the pod");
+    };
+    let resources = "spec.containers.0.resources";
+    let mut pod = sample(&spec);
+    put(&mut pod, resources, json!({ "requests": { "cpu": "1", "memory": "1Gi" } }));
+    let free = created(&spec, &pod);
+    let check = |old: &Value, wanted: Value, faults: &[&str]| {
+        let mut new = old.clone();
+        put(&mut new, resources, wanted);
+        put(&mut new, "spec.nodeName", json!("elsewhere"));
+        prepare(&spec, &mut new, old);
+        assert!(new["spec"].get("nodeName").is_none());
+        assert_eq!(shown(spec.validate_part(&new, old, *validate)), faults);
+    };
+    let more = json!({ "requests": { "cpu": "2", "memory": "1Gi" } });
+    check(&free, more.clone(), &[]);
+    check(
+        &free,
+        json!({ "requests": { "cpu": "1" } }),
+        &["spec.containers[0].resources.requests: Forbidden: resource requests cannot be removed"],
+    );
+    check(
+        &free,
+        json!({ "requests": { "cpu": "1", "memory": "1Gi", "ephemeral-storage": "1Gi" } }),
+        &["spec: Forbidden: only cpu and memory resources are mutable"],
+    );
+    check(
+        &free,
+        json!({ "requests": { "cpu": "1", "memory": "1Gi" }, "limits": { "cpu": "1", "memory": "1Gi" } }),
+        &[
+            "spec: Invalid value: \"Burstable\": Pod QOS Class may not change as a result of resizing",
+        ],
+    );
+    let mut runs = free;
+    put(
+        &mut runs,
+        "status.containerStatuses",
+        json!([{ "name": "c", "state": { "running": {} } }]),
+    );
+    check(
+        &runs,
+        more.clone(),
+        &["spec: Forbidden: Pod running on node without support for resize"],
+    );
+    put(&mut runs, "status.containerStatuses.0.resources", json!({ "requests": { "cpu": "1" } }));
+    check(&runs, more, &[]);
 }
 
 #[test]

@@ -16,7 +16,7 @@ use crate::container::qos;
 pub(crate) const OWN_CONDITIONS: [&str; 5] =
     ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
 /// The fields of `status` that are the node's to write.
-const OWN_FIELDS: [&str; 11] = [
+const OWN_FIELDS: [&str; 12] = [
     "observedGeneration",
     "phase",
     "message",
@@ -28,6 +28,7 @@ const OWN_FIELDS: [&str; 11] = [
     "startTime",
     "initContainerStatuses",
     "containerStatuses",
+    "ephemeralContainerStatuses",
 ];
 
 /// The whole status as this node sees it. `known` are the conditions as last
@@ -68,6 +69,10 @@ pub(crate) fn status(state: &PodState, known: &[Condition], now: Timestamp) -> M
         status.insert("initContainerStatuses".into(), init.into());
     }
     status.insert("containerStatuses".into(), mains.into());
+    let ephemeral: Vec<Value> = spec.ephemeral_containers.iter().map(not_run).collect();
+    if !ephemeral.is_empty() {
+        status.insert("ephemeralContainerStatuses".into(), ephemeral.into());
+    }
     status.insert("qosClass".into(), qos::class(&state.pod).as_str().into());
     status
 }
@@ -138,6 +143,19 @@ fn container(state: &PodState, spec: &Container, is_init: bool) -> Value {
         status["containerID"] = format!("skiff://{id}").into();
     }
     status
+}
+
+/// What is told of an ephemeral container: `kubectl debug` shows the message.
+fn not_run(spec: &Container) -> Value {
+    json!({
+        "name": spec.name,
+        "state": wait("NotSupported", "this node does not run ephemeral containers yet"),
+        "lastState": {},
+        "ready": false,
+        "restartCount": 0,
+        "image": spec.image,
+        "imageID": "",
+    })
 }
 
 fn wait(reason: &str, message: &str) -> Value {

@@ -55,6 +55,18 @@ fn from_creation_to_running() {
 }
 
 #[test]
+fn ephemeral_containers_are_told_that_nobody_runs_them() {
+    let mut spec = containers("Always", &["a"]);
+    spec["ephemeralContainers"] = json!([{"name": "debugger", "image": "i"}]);
+    let told = status(&pod(spec), &[], at(0))["ephemeralContainerStatuses"][0].clone();
+    assert_eq!(told["name"], "debugger");
+    assert_eq!(
+        told["state"]["waiting"]["message"],
+        "this node does not run ephemeral containers yet"
+    );
+}
+
+#[test]
 fn init_containers_first() {
     let spec = json!({"restartPolicy": "Always", "initContainers": [{"name": "i", "image": "i"}],
         "containers": [{"name": "a", "image": "i"}]});
