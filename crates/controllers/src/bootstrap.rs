@@ -111,6 +111,13 @@ impl Bootstrap {
                 self.create(NAMESPACES, "", &namespace).await?;
             }
         }
+        if let Some(kubernetes) = &self.context.settings.kubernetes_service {
+            self.kubernetes(kubernetes).await?;
+        }
+        let dns = self.context.settings.cluster_dns;
+        if let Some(address) = dns.filter(|_| self.dns.is_empty()) {
+            self.create(SERVICES, "kube-system", &dns_service(address)).await?;
+        }
         for (name, value, description) in SYSTEM_PRIORITIES {
             if self.priorities.get(name).is_none() {
                 let class = json!({
@@ -122,13 +129,6 @@ impl Bootstrap {
                 });
                 self.create(PRIORITY_CLASSES, "", &class).await?;
             }
-        }
-        if let Some(kubernetes) = &self.context.settings.kubernetes_service {
-            self.kubernetes(kubernetes).await?;
-        }
-        let dns = self.context.settings.cluster_dns;
-        if let Some(address) = dns.filter(|_| self.dns.is_empty()) {
-            self.create(SERVICES, "kube-system", &dns_service(address)).await?;
         }
         Ok(None)
     }

@@ -11,6 +11,7 @@ use client::{
     Api, Cached, DeleteOptions, Error, Informer, MetaOnly, Outcome, PatchKind, Selection,
     WorkQueue, reconcile_loop,
 };
+use futures_util::{StreamExt, TryStreamExt};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -21,6 +22,8 @@ use crate::{
 };
 use plan::{Action, Seen};
 
+/// Writes in flight at once: they share the log's fsyncs.
+const AT_ONCE: usize = 16;
 /// There is one thing to be brought about.
 const KEY: &str = "cluster";
 
@@ -68,9 +71,12 @@ impl ApiServices {
         let served = discovery::group_versions(&self.api).await?;
         let seen: Vec<Seen> = self.services.list().iter().map(|object| Seen::of(object)).collect();
         let now = time::format_seconds(self.context.ambient.now());
-        for action in plan::plan(&served, &seen, &now) {
-            self.act(action).await?;
-        }
+        let actions = plan::plan(&served, &seen, &now);
+        futures_util::stream::iter(actions)
+            .map(|action| self.act(action))
+            .buffer_unordered(AT_ONCE)
+            .try_collect::<()>()
+            .await?;
         Ok(None)
     }
 

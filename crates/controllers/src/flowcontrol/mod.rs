@@ -10,6 +10,7 @@ use api_object::time;
 use client::{
     Api, Cached, Error, Informer, Outcome, PatchKind, Selection, WorkQueue, reconcile_loop,
 };
+use futures_util::{StreamExt, TryStreamExt};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -19,6 +20,8 @@ use crate::{
 };
 use plan::{Action, Seen};
 
+/// Writes in flight at once: they share the log's fsyncs.
+const AT_ONCE: usize = 16;
 /// There is one thing to be brought about.
 const KEY: &str = "cluster";
 
@@ -66,9 +69,12 @@ impl FlowControl {
         let schemas: Vec<Seen> = seen(self.schemas.list());
         let levels: Vec<Seen> = seen(self.levels.list());
         let now = time::format_seconds(self.context.ambient.now());
-        for action in plan::plan(&schemas, &levels, &now) {
-            self.act(action).await?;
-        }
+        let actions = plan::plan(&schemas, &levels, &now);
+        futures_util::stream::iter(actions)
+            .map(|action| self.act(action))
+            .buffer_unordered(AT_ONCE)
+            .try_collect::<()>()
+            .await?;
         Ok(None)
     }
 
