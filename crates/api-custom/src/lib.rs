@@ -15,8 +15,6 @@ mod act;
 mod cleanup;
 mod plan;
 mod review;
-#[cfg(test)]
-mod stories;
 mod webhook;
 
 pub use act::CustomKinds;

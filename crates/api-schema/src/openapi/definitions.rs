@@ -49,7 +49,14 @@ pub(super) fn all(rows: &[&ResourceSpec], dialect: Dialect, descriptions: &Descr
         SHARED.into_iter().filter_map(|name| schema.find(name)).for_each(|id| writer.add(id));
         for sub in &row.subresources {
             let Some(shape) = &sub.shape else { continue };
-            writer.add(shape.id);
+            Writer {
+                schema: &shape.schema,
+                dialect,
+                descriptions,
+                out: writer.out,
+                seen: writer.seen,
+            }
+            .add(shape.id);
             let of_sub = kinds.entry(name(shape.schema.name(shape.id))).or_default();
             let kind = gvk(&sub.kind.group, &sub.kind.version, &sub.kind.kind);
             if !of_sub.contains(&kind) {

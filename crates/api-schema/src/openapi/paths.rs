@@ -40,11 +40,13 @@ const DELETE: [(&str, &str, &str); 4] = [
     ),
 ];
 
+/// The last only where lists have merge keys, so not for custom kinds: kubectl
+/// sends the kind of patch that it finds here.
 const PATCH_TYPES: [&str; 4] = [
     "application/json-patch+json",
     "application/merge-patch+json",
-    "application/strategic-merge-patch+json",
     "application/apply-patch+yaml",
+    "application/strategic-merge-patch+json",
 ];
 
 /// `/api/v1`, `/apis/apps/v1`.
@@ -180,6 +182,15 @@ struct Operations<'a> {
 }
 
 impl Operations<'_> {
+    /// What a request's body may be.
+    fn media_types(&self, verb: &str) -> &'static [&'static str] {
+        match (verb, &self.row.custom) {
+            ("patch", None) => &PATCH_TYPES,
+            ("patch", Some(_)) => &PATCH_TYPES[..3],
+            _ => &["*/*"],
+        }
+    }
+
     fn operation(&self, verb: &str, body: &str, answer: &str) -> Value {
         let mut parameters: Vec<(&str, &str, &str)> = Vec::new();
         match verb {
@@ -261,7 +272,7 @@ impl Operations<'_> {
         }
         if !body.is_empty() {
             let schema = json!({ "schema": self.body(verb, body) });
-            let types: &[&str] = if verb == "patch" { &PATCH_TYPES } else { &["*/*"] };
+            let types = self.media_types(verb);
             let content: Map<String, Value> =
                 types.iter().map(|&media| (media.to_owned(), schema.clone())).collect();
             operation.insert("requestBody".into(), json!({ "content": content }));
@@ -301,7 +312,7 @@ impl Operations<'_> {
                 "name": "body", "in": "body", "required": true, "schema": self.body(verb, body),
             }));
         }
-        let types: &[&str] = if verb == "patch" { &PATCH_TYPES } else { &["*/*"] };
+        let types = self.media_types(verb);
         operation.insert("consumes".into(), json!(types));
         operation.insert("produces".into(), json!(["application/json"]));
         operation.insert("schemes".into(), json!(["https"]));
