@@ -367,7 +367,8 @@ impl Run {
     }
 }
 
-fn run(command: &mut Command, input: Option<&str>) -> Run {
+/// Runs a command to its end, with text on its stdin where there is some.
+pub(crate) fn run(command: &mut Command, input: Option<&str>) -> Run {
     let line = describe(command);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });

@@ -2,6 +2,7 @@
 
 mod apply;
 mod bad_input;
+mod clients;
 mod custom_resources;
 mod hello;
 mod identity;

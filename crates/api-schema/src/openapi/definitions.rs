@@ -229,7 +229,8 @@ impl Writer<'_> {
         let reference = |name: &str| self.dialect.reference(name);
         match field.ty {
             Type::String => {
-                let values: Vec<&str> = self.schema.values(field).collect();
+                let mut values: Vec<&str> = self.schema.values(field).collect();
+                values.sort_unstable();
                 match values.is_empty() || self.dialect == Dialect::V2 {
                     true => json!({ "type": "string" }),
                     false => json!({ "type": "string", "enum": values }),
