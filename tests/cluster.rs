@@ -3,12 +3,13 @@
 use std::{
     fs,
     io::{Read as _, Write as _},
-    os::unix::net::UnixDatagram,
+    os::{fd::AsFd, unix::net::UnixDatagram},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     time::Duration,
 };
 
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::Value;
 
 /// How long a server may take to be ready on a loaded machine.
@@ -206,6 +207,20 @@ impl Cluster {
     /// `skiff` with arguments, in the server's namespaces.
     pub(crate) fn skiff(&self, args: &[&str]) -> Run {
         run(self.namespaces.enter(env!("CARGO_BIN_EXE_skiff")).args(args), None)
+    }
+
+    /// Runs something in a thread that is in the server's network: sockets that it
+    /// opens, and those of threads that it starts, are there.
+    pub(crate) fn in_network<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let path = format!("/proc/{}/ns/net", self.namespaces.0.id());
+        let network = fs::File::open(path).expect("the holder of the namespaces runs");
+        let entered = || {
+            let kind = Some(LinkNameSpaceType::Network);
+            move_into_link_name_space(network.as_fd(), kind).expect("root may enter");
+            work()
+        };
+        std::thread::scope(|scope| scope.spawn(entered).join())
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 
     /// The path of the data directory.

@@ -2,7 +2,9 @@
 that go on where they stopped.
 """
 
-from kubernetes import client, config, dynamic
+import json
+
+from kubernetes import config, dynamic
 from kubernetes.dynamic.exceptions import ConflictError, NotFoundError
 
 api = dynamic.DynamicClient(config.new_client_from_config())
@@ -49,7 +51,7 @@ try:
     )
     raise AssertionError("no conflict")
 except ConflictError as error:
-    assert 'conflict with "one"' in str(error.body), error.body
+    assert 'conflict with "one"' in json.loads(error.body)["message"], error.body
 maps.server_side_apply(
     name="applied",
     namespace="default",

@@ -7,6 +7,7 @@ mod custom_resources;
 mod hello;
 mod identity;
 mod images;
+mod kube_rs;
 mod kubectl;
 mod pods;
 mod power;
