@@ -8,7 +8,7 @@ use api_object::Status;
 use serde_json::Value;
 
 use crate::{
-    Faults, FieldValidation, Path, ResourceSpec, ShapeRef, decoded_as,
+    Document, Faults, FieldValidation, Path, ResourceSpec, ShapeRef, decoded_as,
     structural::{self, Node, rules::Rules},
     tree,
 };
@@ -22,6 +22,8 @@ pub struct Custom {
     pub schema: Arc<Node>,
     /// The schema's validation rules.
     pub rules: Arc<Rules>,
+    /// The same as its author wrote it, for OpenAPI.
+    pub document: Document,
     /// The definition is being deleted: nothing can be created any more.
     pub terminating: bool,
     /// The text of the `Warning` header of every request to a deprecated version.

@@ -5,8 +5,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use api_object::{GroupVersionKind, version_preference};
 use api_schema::{
-    Cell, Column, Conversion, Custom, Definition, Generation, Hooks, JsonPath, Read, ResourceSpec,
-    Role, ScalePaths, Schema, SelectableField, ShapeRef, Subresource, Webhook, WebhookService,
+    Cell, Column, Conversion, Custom, Definition, Document, Generation, Hooks, JsonPath, Read,
+    ResourceSpec, Role, ScalePaths, Schema, SelectableField, ShapeRef, Subresource, Webhook,
+    WebhookService,
     structural::{Node, rules::Rules},
     tree,
 };
@@ -141,6 +142,7 @@ fn row(
             rules: Arc::new(Rules::of(schema.clone())),
             schema,
             terminating: super::is_true(definition, "Terminating"),
+            document: Document::new(tree::get(version, "schema.openAPIV3Schema"))?,
             deprecation: deprecation(definition, version, &kind),
         }),
     };

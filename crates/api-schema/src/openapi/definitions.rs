@@ -4,16 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-use super::{Descriptions, Dialect, gvk};
+use super::{Descriptions, Dialect, custom, gvk};
 use crate::{Field, Holds, ListType, ResourceSpec, Schema, ShapeId, Type};
 
-const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
+pub(super) const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
 const QUANTITY: &str = "io.k8s.apimachinery.pkg.api.resource.Quantity";
 const INT_OR_STRING: &str = "io.k8s.apimachinery.pkg.util.intstr.IntOrString";
 const RAW: &str = "io.k8s.apimachinery.pkg.runtime.RawExtension";
 
-const API_VERSION: &str = "The group and version of the API that the object is written in.";
-const KIND: &str = "The kind of object.";
+pub(super) const API_VERSION: &str =
+    "The group and version of the API that the object is written in.";
+pub(super) const KIND: &str = "The kind of object.";
 
 /// Shapes that every document has, since requests and answers of all kinds do.
 pub(super) const SHARED: [&str; 3] =
@@ -24,6 +25,17 @@ pub(super) fn name(shape: &str) -> String {
     match shape.split_once('/') {
         Some(("meta", rest)) => {
             format!("{META}.{}", rest.strip_prefix("v1.").unwrap_or(rest))
+        }
+        Some((package @ "apiextensions", rest)) => {
+            format!("io.k8s.apiextensions-apiserver.pkg.apis.{package}.{rest}")
+        }
+        Some((package @ "apiregistration", rest)) => {
+            format!("io.k8s.kube-aggregator.pkg.apis.{package}.{rest}")
+        }
+        // The group of a custom kind is a domain: `com.example.v1.CronTab`.
+        Some((group, rest)) if group.contains('.') => {
+            let labels: Vec<&str> = group.rsplit('.').collect();
+            format!("{}.{rest}", labels.join("."))
         }
         Some((package, rest)) => format!("io.k8s.api.{package}.{rest}"),
         None => shape.to_owned(),
@@ -44,11 +56,22 @@ pub(super) fn all(rows: &[&ResourceSpec], dialect: Dialect, descriptions: &Descr
         let schema = &row.shape.schema;
         let of_row = name(schema.name(row.shape.id));
         kinds.entry(of_row.clone()).or_default().push(gvk(&row.group, &row.version, &row.kind));
+        if let Some(custom) = &row.custom {
+            match custom::schema(row, custom, dialect) {
+                Ok(schema) => drop(out.insert(of_row.clone(), schema)),
+                Err(error) => drop(out.insert(of_row.clone(), broken(&error))),
+            }
+        }
         let mut writer = Writer { schema, dialect, descriptions, out: &mut out, seen: &mut seen };
-        writer.add(row.shape.id);
+        if row.custom.is_none() {
+            writer.add(row.shape.id);
+        }
         SHARED.into_iter().filter_map(|name| schema.find(name)).for_each(|id| writer.add(id));
         for sub in &row.subresources {
             let Some(shape) = &sub.shape else { continue };
+            if row.custom.is_some() && name(shape.schema.name(shape.id)) == of_row {
+                continue;
+            }
             Writer {
                 schema: &shape.schema,
                 dialect,
@@ -79,6 +102,11 @@ pub(super) fn all(rows: &[&ResourceSpec], dialect: Dialect, descriptions: &Descr
         out.insert(name, schema);
     }
     Value::Object(out)
+}
+
+/// A schema that cannot be had is one that allows everything and says why.
+fn broken(error: &str) -> Value {
+    json!({ "type": "object", "description": format!("The schema cannot be shown: {error}.") })
 }
 
 fn list_of(row: &ResourceSpec, element: &str, dialect: Dialect) -> Value {

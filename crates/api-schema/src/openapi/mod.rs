@@ -5,6 +5,7 @@
 //! when it makes a strategic merge patch. Version 3 has one document for each
 //! group and version, version 2 one for everything.
 
+mod custom;
 mod definitions;
 mod descriptions;
 mod paths;
