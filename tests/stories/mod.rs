@@ -14,3 +14,4 @@ mod power;
 mod rollout;
 mod startup;
 mod streams;
+mod validation_rules;
