@@ -1,5 +1,6 @@
 //! What users do, a file a story.
 
+mod addresses;
 mod apply;
 mod bad_input;
 mod clients;

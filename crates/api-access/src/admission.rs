@@ -70,8 +70,9 @@ pub const ADMISSION: &[Row] = &[
     Row { name: "CertificateRequester", looks_at: &["certificatesigningrequests.certificates.k8s.io"], operations: &[Create],
           mutate: Some(|_, attributes| now(certificate_request::name_requester(attributes))), validate: None },
     // Last, so that nothing is reserved for a write that another plugin refuses.
-    Row { name: "ServiceAllocation", looks_at: &["services"], operations: &[Create, Update],
-          mutate: Some(|access, attributes| Box::pin(service::allocate(access, attributes))), validate: None },
+    Row { name: "ServiceAllocation", looks_at: &["services"], operations: &[Create, Update, Delete],
+          mutate: Some(|access, attributes| Box::pin(service::allocate(access, attributes))),
+          validate: Some(|_, attributes| { service::reserve(attributes); now(Ok(())) }) },
 ];
 
 fn now<'a>(result: Result<(), Status>) -> BoxFuture<'a, Result<(), Status>> {

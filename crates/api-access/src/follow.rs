@@ -11,6 +11,7 @@ use crate::{
     Access,
     authorization::aggregation,
     bootstrap, legacy_tokens,
+    service::{cidrs, repair},
     state::{CLUSTER_ROLES, PODS, SERVICE_ACCOUNTS, SERVICES, SOURCES, Source},
 };
 
@@ -56,9 +57,16 @@ pub(crate) async fn run(access: Arc<Access>) {
     let tokens = legacy_tokens::run(
         access.clone(),
         api.named("kube-controller-manager/tokens-controller"),
-        ambient,
+        ambient.clone(),
     );
     tasks.spawn(tokens);
+    tasks.spawn(repair::run(api.named("kube-apiserver/service-ip-repair"), ambient.clone()));
+    let cidrs = cidrs::run(
+        access.clone(),
+        api.named("kube-controller-manager/service-cidrs-controller"),
+        ambient,
+    );
+    tasks.spawn(cidrs);
     // None of them ends by itself.
     while tasks.join_next().await.is_some() {}
 }

@@ -1,13 +1,17 @@
-//! What Services get: address families, cluster addresses, node ports. An
-//! address is handed out under one lock, reserved until the write is settled,
-//! and owned by the Service's uid once the Service is seen. The lock is this
-//! server's: before a second server may admit Services, reservations must go
-//! through the store.
+//! What Services get: address families, cluster addresses, node ports.
+//!
+//! [`allocators`] choose, from what this server knows of; [`reserve`] has the
+//! choice stored in the Service's own commit, an address as its IPAddress, so
+//! that nothing is given twice, whoever else chooses. [`repair`] keeps
+//! IPAddresses and Services in step whatever happens to either.
 
 mod allocators;
+pub(crate) mod cidrs;
 mod families;
 mod pool;
 mod range;
+pub(crate) mod repair;
+mod reserved;
 
 use api_object::Status;
 use api_registry::{Attributes, Operation};
@@ -18,6 +22,7 @@ use crate::{Access, state::SERVICES};
 pub(crate) use allocators::Allocators;
 use allocators::Want;
 pub use range::{Family, ParseRangeError, Range};
+pub(crate) use reserved::reserve;
 
 /// Addresses of the spec, ports of the spec.
 const CLUSTER_IPS: Path<'static> = Path::new("spec.clusterIPs");

@@ -2,7 +2,6 @@
 //! memory, changed by one object at a time. No I/O here; `follow` feeds it.
 
 mod pods;
-#[cfg_attr(not(test), expect(dead_code, reason = "PersistentVolumes are not served yet"))]
 mod volumes;
 
 use std::{
@@ -26,16 +25,18 @@ pub(crate) const NODES: Resource = Resource::cluster("", "v1", "nodes");
 pub(crate) const PODS: Resource = Resource::namespaced("", "v1", "pods");
 pub(crate) const SECRETS: Resource = Resource::namespaced("", "v1", "secrets");
 pub(crate) const SERVICES: Resource = Resource::namespaced("", "v1", "services");
-#[cfg(test)]
 pub(crate) const PERSISTENT_VOLUMES: Resource = Resource::cluster("", "v1", "persistentvolumes");
 pub(crate) const VOLUME_ATTACHMENTS: Resource =
     Resource::cluster("storage.k8s.io", "v1", "volumeattachments");
 pub(crate) const CSI_DRIVERS: Resource = Resource::cluster("storage.k8s.io", "v1", "csidrivers");
-#[cfg(test)]
 pub(crate) const RESOURCE_SLICES: Resource =
     Resource::cluster("resource.k8s.io", "v1", "resourceslices");
 pub(crate) const POD_CERTIFICATE_REQUESTS: Resource =
     Resource::namespaced("certificates.k8s.io", "v1", "podcertificaterequests");
+pub(crate) const IP_ADDRESSES: Resource =
+    Resource::cluster("networking.k8s.io", "v1", "ipaddresses");
+pub(crate) const SERVICE_CIDRS: Resource =
+    Resource::cluster("networking.k8s.io", "v1", "servicecidrs");
 pub(crate) const SERVICE_ACCOUNTS: Resource = Resource::namespaced("", "v1", "serviceaccounts");
 pub(crate) const CLUSTER_ROLES: Resource = Resource::cluster(RBAC, "v1", "clusterroles");
 pub(crate) const CLUSTER_ROLE_BINDINGS: Resource =
@@ -141,8 +142,6 @@ pub(crate) const SOURCES: &[Source] = &[
         remove: |state, namespace, name| state.policy.unbind(namespace, name),
         clear: |state| state.policy.clear_bindings(false),
     },
-    // Followed once it is served.
-    #[cfg(test)]
     Source {
         resource: PERSISTENT_VOLUMES,
         set: |state, object, value| state.volumes.set(&object.meta.name, value),
@@ -166,8 +165,6 @@ pub(crate) const SOURCES: &[Source] = &[
         remove: |state, _, name| drop(state.drivers.remove(name)),
         clear: |state| state.drivers.clear(),
     },
-    // Followed once it is served.
-    #[cfg(test)]
     Source {
         resource: RESOURCE_SLICES,
         set: |state, object, value| {

@@ -164,6 +164,7 @@ pub(crate) fn write(
         dry_run: false,
         user,
         warnings: Vec::new(),
+        beside: Vec::new(),
         reserved: Vec::new(),
     }
 }

@@ -33,6 +33,33 @@ impl Operation {
     }
 }
 
+/// Something else that changes together with the object, in one commit: both
+/// happen or neither. It is not admitted itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Beside {
+    /// Creates an object that must not exist. Where it does, the write is
+    /// refused with 429: somebody else was faster, and another try may choose
+    /// otherwise.
+    Create {
+        /// The group of its storage.
+        group: &'static str,
+        /// The resource of its storage.
+        plural: &'static str,
+        /// Cluster-scoped, in the form in which it is stored; uid and creation
+        /// time are filled in.
+        object: Value,
+    },
+    /// Deletes a cluster-scoped object where it exists.
+    Delete {
+        /// The group of its storage.
+        group: &'static str,
+        /// The resource of its storage.
+        plural: &'static str,
+        /// Its name.
+        name: String,
+    },
+}
+
 /// A write that asks to be admitted.
 #[derive(Clone, Debug)]
 pub struct Attributes {
@@ -60,6 +87,9 @@ pub struct Attributes {
     pub user: Arc<UserInfo>,
     /// Texts for `Warning` headers; plugins add to them.
     pub warnings: Vec<String>,
+    /// What is to be stored or deleted in the same commit. A deletion that only
+    /// marks the object leaves it out.
+    pub beside: Vec<Beside>,
     /// What `mutate` set aside for this attempt (addresses, ports), in the
     /// plugin's own words, for it to find again in [`Admission::settled`].
     pub reserved: Vec<String>,

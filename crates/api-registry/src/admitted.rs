@@ -109,6 +109,7 @@ mod tests {
             dry_run: false,
             user: UserInfo::anonymous().into(),
             warnings: Vec::new(),
+            beside: Vec::new(),
             reserved: Vec::new(),
         }
     }

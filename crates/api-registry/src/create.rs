@@ -10,6 +10,7 @@ use crate::{
     Registry, Request, WriteOptions, Written,
     admission::Operation,
     admitted::Admitted,
+    beside::{taken, was_beside},
     managed::Sent,
     registry::{Posted, commit_failed, no_such_path},
     stored,
@@ -146,6 +147,8 @@ impl Registry {
             }
             attributes.name.clone_from(&name);
             attributes.object = Some(object);
+            // Of an earlier name.
+            attributes.beside.clear();
             attributes.validate().await?;
             object = attributes.object.take().unwrap_or_default();
             let warnings = spec.warnings(&object, None);
@@ -164,7 +167,8 @@ impl Registry {
             drop(storable);
             tries -= 1;
             attributes.stored(true);
-            let committed = self.store.commit(Txn::create(put.clone())).await;
+            let txn = self.with_beside(Txn::create(put.clone()), &attributes.beside);
+            let committed = self.store.commit(txn).await;
             attributes.stored(matches!(committed, Ok(_) | Err(CommitError::Unknown(_))));
             match committed {
                 Ok(committed) => {
@@ -177,6 +181,9 @@ impl Registry {
                     };
                     attributes.object = Some(object);
                     return Ok(Written { bytes, created: true, warnings });
+                }
+                Err(CommitError::Conflict(conflict)) if was_beside(&conflict) => {
+                    return Err(taken());
                 }
                 Err(CommitError::Conflict(_)) if tries > 0 => {
                     if let Some(unnamed) = &unnamed {

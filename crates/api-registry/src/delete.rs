@@ -156,6 +156,7 @@ impl Registry {
             }
             Plan::Remove => {
                 let txn = Txn::delete(item.key.clone(), item.revision);
+                let txn = self.with_beside(txn, &attributes.beside);
                 self.store.commit(txn).await.map(|_| removed())
             }
         };

@@ -10,6 +10,7 @@
 pub mod access;
 pub mod admission;
 mod admitted;
+mod beside;
 mod computed;
 mod convert;
 mod create;
@@ -30,7 +31,7 @@ mod watch;
 pub use access::{
     Authenticator, Authorizer, BoxFuture, Credentials, Decision, RequestAttributes, UserInfo,
 };
-pub use admission::{Admission, AdmitAll, Attributes, Operation};
+pub use admission::{Admission, AdmitAll, Attributes, Beside, Operation};
 pub use computed::Compute;
 pub use convert::Converter;
 pub use create::Body;

@@ -109,6 +109,7 @@ impl Request {
             dry_run,
             user: self.user.clone(),
             warnings: Vec::new(),
+            beside: Vec::new(),
             reserved: Vec::new(),
         }
     }

@@ -126,6 +126,12 @@ pub(crate) fn put(spec: &ResourceSpec, key: Key, object: &Value, managed: &str, 
     Put { key, value, revision_at: Some(revision_at) }
 }
 
+/// The write that stores an object which is in its stored form already.
+pub(crate) fn put_as_is(key: Key, object: &Value, epoch: u32) -> Put {
+    let (data, revision_at) = encode_at(object, "", "");
+    Put { key, value: store::Value { epoch, data: data.into() }, revision_at: Some(revision_at) }
+}
+
 /// Stored bytes with the revision filled in: what a read gives back later.
 pub(crate) fn filled(put: &Put, revision: Revision) -> Bytes {
     let data = &put.value.data;

@@ -11,6 +11,7 @@ use crate::{
     Body, Registry, Request, WriteOptions, Written,
     admission::Operation,
     admitted::Admitted,
+    beside::{taken, was_beside},
     managed::{Managed, Sent},
     patch::{Patch, view},
     registry::{commit_failed, no_such_path, read_failed},
@@ -292,12 +293,15 @@ impl Registry {
         let put = stored::put(spec, key.clone(), &storable, &managed.text, self.epoch);
         drop(storable);
         attributes.stored(true);
+        let beside = &attributes.beside;
         let committed = if gone {
-            self.store.commit(Txn::delete(key, item.revision)).await
+            let txn = self.with_beside(Txn::delete(key, item.revision), beside);
+            self.store.commit(txn).await
         } else if sub.is_none() && !managed.changed && only_renews(&new, old) {
             self.store.renew(Renewal { put: put.clone(), at: item.revision }).await
         } else {
-            self.store.commit(Txn::update(put.clone(), item.revision)).await
+            let txn = self.with_beside(Txn::update(put.clone(), item.revision), beside);
+            self.store.commit(txn).await
         };
         attributes.stored(matches!(committed, Ok(_) | Err(CommitError::Unknown(_))));
         match committed {
@@ -306,6 +310,7 @@ impl Registry {
                 tree::set(&mut new, "metadata.resourceVersion", committed.revision.to_string());
                 Ok(Some(answer(&new, managed, Some(bytes))))
             }
+            Err(CommitError::Conflict(conflict)) if was_beside(&conflict) => Err(taken()),
             Err(CommitError::Conflict(_)) => Ok(None),
             Err(error) => Err(commit_failed(&error)),
         }
