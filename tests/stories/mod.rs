@@ -3,6 +3,7 @@
 mod addresses;
 mod apply;
 mod bad_input;
+mod certificates;
 mod clients;
 mod custom_resources;
 mod hello;

@@ -3,6 +3,7 @@
 //! upstream's registries do beside the plugins.
 
 mod certificate_request;
+mod certificates;
 mod namespace;
 mod node_restriction;
 mod pod_defaults;
@@ -65,6 +66,14 @@ pub const ADMISSION: &[Row] = &[
           mutate: Some(|_, attributes| now(pod_defaults::priority(attributes))), validate: None },
     Row { name: "DefaultTolerationSeconds", looks_at: &["pods"], operations: &[Create, Update],
           mutate: Some(|_, attributes| now(pod_defaults::tolerations(attributes))), validate: None },
+    Row { name: "CertificateApproval", looks_at: &["certificatesigningrequests/approval.certificates.k8s.io"], operations: &[Update],
+          mutate: None, validate: Some(|access, attributes| now(certificates::approval(access, attributes))) },
+    Row { name: "CertificateSigning", looks_at: &["certificatesigningrequests/status.certificates.k8s.io"], operations: &[Update],
+          mutate: None, validate: Some(|access, attributes| now(certificates::signing(access, attributes))) },
+    Row { name: "ClusterTrustBundleAttest", looks_at: &["clustertrustbundles.certificates.k8s.io"], operations: &[Create, Update],
+          mutate: None, validate: Some(|access, attributes| now(certificates::attest(access, attributes))) },
+    Row { name: "CertificateSubjectRestriction", looks_at: &["certificatesigningrequests.certificates.k8s.io"], operations: &[Create],
+          mutate: None, validate: Some(|_, attributes| now(certificates::subject(attributes))) },
     Row { name: "RoleGrants", looks_at: role_grants::LOOKS_AT, operations: &[Create, Update],
           mutate: None, validate: Some(|access, attributes| Box::pin(role_grants::check(access, attributes))) },
     Row { name: "CertificateRequester", looks_at: &["certificatesigningrequests.certificates.k8s.io"], operations: &[Create],

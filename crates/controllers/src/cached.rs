@@ -33,6 +33,8 @@ pub(crate) const PRIORITY_CLASSES: Resource =
 pub(crate) const PRIORITY_LEVELS: Resource =
     Resource::cluster("flowcontrol.apiserver.k8s.io", "v1", "prioritylevelconfigurations");
 pub(crate) const REPLICA_SETS: Resource = Resource::namespaced("apps", "v1", "replicasets");
+pub(crate) const SIGNING_REQUESTS: Resource =
+    Resource::cluster("certificates.k8s.io", "v1", "certificatesigningrequests");
 pub(crate) const SERVICE_ACCOUNTS: Resource = Resource::namespaced("", "v1", "serviceaccounts");
 pub(crate) const SERVICES: Resource = Resource::namespaced("", "v1", "services");
 

@@ -14,6 +14,7 @@
 mod apiservice;
 mod bootstrap;
 mod cached;
+mod certificates;
 mod deployment;
 mod discovery;
 mod endpointslice;
@@ -32,5 +33,6 @@ mod stories;
 mod table;
 mod tainteviction;
 
+pub use certificates::{Issuer, Sign};
 pub use run::{Context, KubernetesService, Settings, run};
 pub use table::{Account, CONTROLLERS, Controller};

@@ -5,7 +5,7 @@ use std::{future::Future, net::IpAddr, sync::Arc, time::Duration};
 use client::{Ambient, Api, Recorder, SharedInformers};
 use tokio::task::JoinSet;
 
-use crate::{Account, CONTROLLERS, Controller};
+use crate::{Account, CONTROLLERS, Controller, Sign};
 
 /// A controller ends only by a fault of its own; the pause keeps one that
 /// faults at once from spinning.
@@ -16,6 +16,8 @@ const RESTART_PAUSE: Duration = Duration::from_secs(1);
 pub struct Settings {
     /// The server CA, as PEM: `kube-root-ca.crt` in every namespace.
     pub cluster_ca_pem: String,
+    /// Signs certificates; none are signed where absent.
+    pub signer: Option<Arc<dyn Sign>>,
     /// The `default/kubernetes` Service; left alone where absent.
     pub kubernetes_service: Option<KubernetesService>,
     /// The address of `kube-system/kube-dns`; left alone where absent.

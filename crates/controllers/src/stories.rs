@@ -153,6 +153,7 @@ async fn controllers_survive_broken_and_expired_watches() {
 
 fn settings() -> Settings {
     Settings {
+        signer: None,
         cluster_ca_pem: "PEM".into(),
         kubernetes_service: Some(crate::KubernetesService {
             cluster_ip: "10.43.0.1".parse().expect("an address"),

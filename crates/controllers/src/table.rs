@@ -3,8 +3,8 @@
 use client::{BoxFuture, Resource};
 
 use crate::{
-    Context, apiservice, bootstrap, cached::*, deployment, endpointslice, essentials, flowcontrol,
-    garbage, namespace, nodelifecycle, podgc, replicaset, tainteviction,
+    Context, apiservice, bootstrap, cached::*, certificates, deployment, endpointslice, essentials,
+    flowcontrol, garbage, namespace, nodelifecycle, podgc, replicaset, tainteviction,
 };
 
 /// Whatever the server serves: known only to those who ask it.
@@ -110,6 +110,13 @@ pub static CONTROLLERS: &[Controller] = &[
         inputs: &[API_SERVICES, CUSTOM_RESOURCE_DEFINITIONS],
         outputs: &[API_SERVICES],
         run: |context| Box::pin(apiservice::run(context)),
+    },
+    Controller {
+        name: "certificate-controller",
+        account: Account::Of("certificate-controller"),
+        inputs: &[SIGNING_REQUESTS],
+        outputs: &[SIGNING_REQUESTS],
+        run: |context| Box::pin(certificates::run(context)),
     },
     Controller {
         name: "node-lifecycle-controller",

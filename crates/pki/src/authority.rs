@@ -166,6 +166,30 @@ impl Authority {
     }
 }
 
+impl Authority {
+    /// Parameters of a certificate that ends no later than the CA itself.
+    pub(crate) fn lasting(
+        &self,
+        common_name: &str,
+        organization: Option<&str>,
+        now: Timestamp,
+        life: Duration,
+    ) -> Result<CertificateParams, Error> {
+        let (_, ca) = X509Certificate::from_der(&self.certificate)
+            .map_err(|error| Error::Crypto(error.to_string()))?;
+        let left = ca.validity().not_after.timestamp().saturating_sub(now.as_second());
+        let left = Duration::from_secs(u64::try_from(left).unwrap_or(0));
+        params(common_name, organization, now, life.min(left))
+    }
+
+    pub(crate) fn sign(
+        &self,
+        request: &rcgen::CertificateSigningRequestParams,
+    ) -> Result<rcgen::Certificate, Error> {
+        Ok(request.signed_by(&self.issuer)?)
+    }
+}
+
 fn dns_name(name: &str) -> Result<rcgen::string::Ia5String, Error> {
     let refused = |fault: &str| Error::Name { name: name.into(), fault: fault.into() };
     let host = name.strip_prefix("*.").unwrap_or(name);

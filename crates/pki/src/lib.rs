@@ -21,6 +21,7 @@ pub mod kubeconfig;
 pub mod layout;
 mod leaf;
 pub mod peer;
+mod request;
 pub mod service_account;
 pub mod tls;
 
@@ -29,3 +30,4 @@ pub use error::Error;
 pub use keyring::{Pki, Renewal, directory};
 pub use layout::{Ca, CertificateName, Names};
 pub use leaf::{Issued, Leaf};
+pub use request::SigningRequest;

@@ -1,11 +1,14 @@
 //! Who the parts of this process are to the API, and how others verify the
 //! tokens that it gives out.
 
+use std::{sync::Arc, time::Duration};
+
 use api_access::bootstrap::controller_identity;
 use api_registry::UserInfo;
 use api_server::Published;
-use controllers::Account;
-use pki::{Pki, service_account};
+use controllers::{Account, Issuer, Sign};
+use jiff::Timestamp;
+use pki::{Ca, Pki, service_account};
 
 /// As long may others keep the documents, as upstream's.
 const CACHE_CONTROL: &str = "public, max-age=3600";
@@ -45,4 +48,26 @@ pub(super) fn documents(keys: &Pki, issuer: &str, url: &str) -> Vec<Published> {
         text: text.to_string(),
     })
     .into()
+}
+
+/// Signs certificates with the CAs of this server.
+#[derive(Debug)]
+pub(super) struct Signer(pub(super) Arc<Pki>);
+
+impl Sign for Signer {
+    fn sign(
+        &self,
+        issuer: Issuer,
+        request: &[u8],
+        usages: &[String],
+        life: Duration,
+        now: Timestamp,
+    ) -> Result<String, String> {
+        let ca = match issuer {
+            Issuer::Clients => Ca::Client,
+            Issuer::Servers => Ca::Server,
+        };
+        let signed = self.0.authority(ca).sign_request(request, usages, life, now);
+        signed.map_err(|error| error.to_string())
+    }
 }

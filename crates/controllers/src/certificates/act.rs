@@ -1,0 +1,150 @@
+//! Asks, approves, signs and deletes.
+
+use std::sync::Arc;
+
+use api_object::time;
+use base64::{Engine, engine::general_purpose::STANDARD};
+use client::{
+    Api, Cached, DeleteOptions, Error, Informer, Outcome, PatchKind, Resource, Selection,
+    WorkQueue, reconcile_loop,
+};
+use serde_json::{Value, json};
+
+use super::{
+    plan::{Action, pem, plan},
+    view::Request,
+};
+use crate::{Context, cached::SIGNING_REQUESTS, status::conditions_json};
+
+const ACCESS_REVIEWS: Resource =
+    Resource::cluster("authorization.k8s.io", "v1", "subjectaccessreviews");
+
+struct Certificates {
+    api: Api,
+    requests: Informer<Request>,
+    context: Context,
+}
+
+/// The controller. Never returns. Its keys are names of requests.
+pub(crate) async fn run(context: Context) {
+    let controller = Arc::new(Certificates {
+        api: context.api.clone(),
+        requests: context.informers.get(Selection::all(SIGNING_REQUESTS)),
+        context,
+    });
+    let queue = Arc::new(WorkQueue::default());
+    let keys = queue.clone();
+    controller.requests.on_change(move |change| {
+        if let Some(request) = &change.new {
+            keys.add(request.meta.name.clone());
+        }
+    });
+    controller.requests.wait_synced().await;
+    reconcile_loop("certificates", queue, 1, move |name| {
+        let controller = controller.clone();
+        async move { controller.reconcile(&name).await }
+    })
+    .await;
+}
+
+impl Certificates {
+    async fn reconcile(&self, name: &str) -> Outcome {
+        let Some(request) = self.requests.get(name) else { return Ok(None) };
+        let now = self.context.ambient.now();
+        let created = request.meta.creation_timestamp.as_deref().and_then(time::parse);
+        match plan(&request.view, created.unwrap_or(now), now) {
+            Action::Wait(left) => return Ok(Some(left)),
+            Action::Approve { if_may, message, or_wait } => {
+                if !self.may(&request.view, if_may).await? {
+                    return Ok(Some(or_wait));
+                }
+                let patch = self.with_condition(&request, "Approved", "AutoApproved", message);
+                self.patch(&request, "approval", &patch).await?;
+            }
+            Action::Sign { issuer, life } => {
+                let Some(signer) = &self.context.settings.signer else { return Ok(None) };
+                let usages = &request.view.spec.usages;
+                let signed =
+                    pem(&request.view).and_then(|pem| signer.sign(issuer, &pem, usages, life, now));
+                let patch = match signed {
+                    Ok(certificate) => json!({
+                        "metadata": { "resourceVersion": request.meta.resource_version },
+                        "status": { "certificate": STANDARD.encode(certificate) },
+                    }),
+                    Err(why) => self.with_condition(&request, "Failed", "SigningError", &why),
+                };
+                self.patch(&request, "status", &patch).await?;
+            }
+            Action::Fail(why) => {
+                let reason = "SignerValidationFailure";
+                let patch = self.with_condition(&request, "Failed", reason, &why);
+                self.patch(&request, "status", &patch).await?;
+            }
+            Action::Delete => {
+                let options = DeleteOptions::uid(&request.meta.uid);
+                ignore(self.api.delete(SIGNING_REQUESTS, "", name, &options).await)?;
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether the asker may create a subresource of requests.
+    async fn may(&self, request: &Request, subresource: &str) -> Result<bool, Error> {
+        let spec = &request.spec;
+        let review = json!({
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SubjectAccessReview",
+            "spec": {
+                "user": spec.username, "uid": spec.uid, "groups": spec.groups, "extra": spec.extra,
+                "resourceAttributes": {
+                    "group": "certificates.k8s.io", "version": "*", "verb": "create",
+                    "resource": "certificatesigningrequests", "subresource": subresource,
+                },
+            },
+        });
+        let answer = self.api.create(ACCESS_REVIEWS, "", &review).await?;
+        let answer: Value = serde_json::from_slice(&answer.bytes).unwrap_or_default();
+        Ok(answer["status"]["allowed"] == true)
+    }
+
+    fn with_condition(
+        &self,
+        request: &Cached<Request>,
+        kind: &str,
+        reason: &str,
+        message: &str,
+    ) -> Value {
+        let now = time::format_seconds(self.context.ambient.now());
+        let mut conditions = match conditions_json(&request.view.status.conditions) {
+            Value::Array(conditions) => conditions,
+            _ => Vec::new(),
+        };
+        conditions.push(json!({
+            "type": kind, "status": "True", "reason": reason, "message": message,
+            "lastUpdateTime": now, "lastTransitionTime": now,
+        }));
+        json!({
+            "metadata": { "resourceVersion": request.meta.resource_version },
+            "status": { "conditions": conditions },
+        })
+    }
+
+    async fn patch(
+        &self,
+        request: &Cached<Request>,
+        subresource: &str,
+        patch: &Value,
+    ) -> Result<(), Error> {
+        let name = &request.meta.name;
+        let kind = PatchKind::Merge;
+        ignore(self.api.patch(SIGNING_REQUESTS, "", name, subresource, kind, patch).await.map(drop))
+    }
+}
+
+/// Changed or gone meanwhile: the watch tells, and it is looked at anew.
+fn ignore(result: Result<(), Error>) -> Result<(), Error> {
+    match result {
+        Err(error) if error.is_conflict() || error.is_not_found() => Ok(()),
+        result => result,
+    }
+}

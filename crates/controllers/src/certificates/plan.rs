@@ -1,0 +1,193 @@
+//! What is to be done about a request: a pure function.
+
+use std::time::Duration;
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use jiff::Timestamp;
+use pki::SigningRequest;
+
+use super::{Issuer, view::Request};
+
+/// Requests that nobody decides about stay this long.
+const PENDING_LIFE: Duration = Duration::from_secs(24 * 3600);
+/// Those that are decided, this long: whoever asked has read it by then.
+const DECIDED_LIFE: Duration = Duration::from_secs(3600);
+/// The life of a certificate where nothing else is said, and at most.
+const CERTIFICATE_LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
+const CERTIFICATE_LIFE_MIN: Duration = Duration::from_secs(600);
+
+/// A built-in signer.
+pub(super) struct Signer {
+    name: &'static str,
+    issuer: Issuer,
+    /// The error is upstream's sentence.
+    check: fn(&SigningRequest, &[String]) -> Result<(), String>,
+}
+
+/// `kubernetes.io/legacy-unknown` cannot be asked for in v1.
+const SIGNERS: &[Signer] = &[
+    Signer {
+        name: "kubernetes.io/kube-apiserver-client",
+        issuer: Issuer::Clients,
+        check: |_, usages| client_usages(usages),
+    },
+    Signer { name: KUBELET_CLIENT, issuer: Issuer::Clients, check: node_client },
+    Signer { name: "kubernetes.io/kubelet-serving", issuer: Issuer::Servers, check: node_serving },
+];
+
+const KUBELET_CLIENT: &str = "kubernetes.io/kube-apiserver-client-kubelet";
+
+/// What to do.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    /// Nothing until then.
+    Wait(Duration),
+    /// Approve if the asker may create this subresource; look again later
+    /// otherwise.
+    Approve {
+        if_may: &'static str,
+        message: &'static str,
+        or_wait: Duration,
+    },
+    Sign {
+        issuer: Issuer,
+        life: Duration,
+    },
+    /// It is approved and cannot be signed.
+    Fail(String),
+    Delete,
+}
+
+pub(super) fn plan(request: &Request, created: Timestamp, now: Timestamp) -> Action {
+    let age = Duration::try_from(now.duration_since(created)).unwrap_or_default();
+    let decided = ["Approved", "Denied", "Failed"].into_iter().filter(|kind| request.has(kind));
+    let since = request.status.conditions.iter().filter_map(|condition| {
+        condition.last_update_time.as_deref().and_then(api_object::time::parse)
+    });
+    let settled =
+        request.has("Denied") || request.has("Failed") || !request.status.certificate.is_empty();
+    let left = if settled {
+        let since = since.max().unwrap_or(created);
+        let passed = Duration::try_from(now.duration_since(since)).unwrap_or_default();
+        DECIDED_LIFE.checked_sub(passed)
+    } else if decided.count() > 0 {
+        // Approved and not signed: somebody else's signer may take its time.
+        Some(PENDING_LIFE)
+    } else {
+        PENDING_LIFE.checked_sub(age)
+    };
+    let Some(left) = left.filter(|left| !left.is_zero()) else { return Action::Delete };
+    if settled {
+        return Action::Wait(left);
+    }
+    let signer = SIGNERS.iter().find(|signer| signer.name == request.spec.signer_name);
+    let Some(signer) = signer else { return Action::Wait(left) };
+    let asked = read(request);
+    if !request.has("Approved") {
+        return match asked.ok().and_then(|asked| recognized(request, &asked)) {
+            Some((if_may, message)) => Action::Approve { if_may, message, or_wait: left },
+            None => Action::Wait(left),
+        };
+    }
+    match asked.and_then(|asked| (signer.check)(&asked, &request.spec.usages)) {
+        Ok(()) => {
+            Action::Sign { issuer: signer.issuer, life: life(request.spec.expiration_seconds) }
+        }
+        Err(why) => Action::Fail(why),
+    }
+}
+
+/// The PEM of a request.
+pub(super) fn pem(request: &Request) -> Result<Vec<u8>, String> {
+    STANDARD.decode(&request.spec.request).map_err(|error| error.to_string())
+}
+
+fn read(request: &Request) -> Result<SigningRequest, String> {
+    SigningRequest::from_pem(&pem(request)?)
+}
+
+fn life(asked: Option<i64>) -> Duration {
+    let asked = asked.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs);
+    asked.unwrap_or(CERTIFICATE_LIFE).clamp(CERTIFICATE_LIFE_MIN, CERTIFICATE_LIFE)
+}
+
+/// A node's own client certificate, or one that somebody gets for a node: the
+/// right that is asked for, and what the approval says.
+fn recognized(request: &Request, asked: &SigningRequest) -> Option<(&'static str, &'static str)> {
+    if request.spec.signer_name != KUBELET_CLIENT
+        || node_client(asked, &request.spec.usages).is_err()
+    {
+        return None;
+    }
+    Some(match asked.common_name == request.spec.username {
+        true => (
+            "selfnodeclient",
+            "Auto approving self kubelet client certificate after SubjectAccessReview.",
+        ),
+        false => {
+            ("nodeclient", "Auto approving kubelet client certificate after SubjectAccessReview.")
+        }
+    })
+}
+
+fn client_usages(usages: &[String]) -> Result<(), String> {
+    let known = ["digital signature", "key encipherment", "client auth"];
+    if let Some(odd) = usages.iter().find(|usage| !known.contains(&usage.as_str())) {
+        return Err(format!("invalid usage for client certificate: {odd}"));
+    }
+    match usages.iter().any(|usage| usage == "client auth") {
+        true => Ok(()),
+        false => Err("missing required usage for client certificate: client auth".into()),
+    }
+}
+
+fn node_subject(asked: &SigningRequest) -> Result<(), String> {
+    if asked.organizations != ["system:nodes"] {
+        return Err("subject organization is not system:nodes".into());
+    }
+    match asked.common_name.strip_prefix("system:node:").is_some_and(|name| !name.is_empty()) {
+        true => Ok(()),
+        false => Err("subject common name does not begin with system:node: ".into()),
+    }
+}
+
+fn node_client(asked: &SigningRequest, usages: &[String]) -> Result<(), String> {
+    node_subject(asked)?;
+    for (none, what) in [
+        (asked.dns_names.is_empty(), "DNS"),
+        (asked.addresses.is_empty(), "IP"),
+        (asked.other_names.is_empty(), "Email and URI"),
+    ] {
+        if !none {
+            return Err(format!("{what} subjectAltNames are not allowed"));
+        }
+    }
+    exact(usages, "client auth")
+}
+
+fn node_serving(asked: &SigningRequest, usages: &[String]) -> Result<(), String> {
+    node_subject(asked)?;
+    if asked.dns_names.is_empty() && asked.addresses.is_empty() {
+        return Err("DNS or IP subjectAltName is required".into());
+    }
+    if !asked.other_names.is_empty() {
+        return Err("Email and URI subjectAltNames are not allowed".into());
+    }
+    exact(usages, "server auth")
+}
+
+/// Keys of elliptic curves do not encipher, so that usage may be left out.
+fn exact(usages: &[String], auth: &str) -> Result<(), String> {
+    let mut found: Vec<&str> = usages.iter().map(String::as_str).collect();
+    found.retain(|usage| *usage != "key encipherment");
+    found.sort_unstable();
+    let mut wanted = ["digital signature", auth];
+    wanted.sort_unstable();
+    match found == wanted {
+        true => Ok(()),
+        false => Err(format!("usages did not match {wanted:?}")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

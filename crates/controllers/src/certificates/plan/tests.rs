@@ -1,0 +1,149 @@
+use api_types::core::Condition;
+
+use super::*;
+use crate::certificates::view::{Spec, Status};
+
+const CREATED: &str = "2026-01-01T00:00:00Z";
+
+/// Made by `openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256`: CN
+/// `system:node:pi`, O `system:nodes`, no other names.
+const NODE: &str = "-----BEGIN CERTIFICATE REQUEST-----
+MIHqMIGSAgEAMDAxFTATBgNVBAoMDHN5c3RlbTpub2RlczEXMBUGA1UEAwwOc3lz
+dGVtOm5vZGU6cGkwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAATeBvaszde6Sh9M
+eb+N3pUJsy9EqYRtl4UgSBsTTdI3+Hoi1NoWX9hBtCGoRrfold283XAzG6pp3JsK
+5t9Wd1KKoAAwCgYIKoZIzj0EAwIDRwAwRAIgR2WbHk0AAFb0ZMATrjBuHKovBn1Y
+TtA7PLExE+gCiukCIGqUb4TsuyAo/KwAhnNPlJmgof8WN0lAh3w3MZ1ZRgke
+-----END CERTIFICATE REQUEST-----
+";
+/// The same with CN `jane`, O `devs`.
+const JANE: &str = "-----BEGIN CERTIFICATE REQUEST-----
+MIHYMIGAAgEAMB4xDTALBgNVBAoMBGRldnMxDTALBgNVBAMMBGphbmUwWTATBgcq
+hkjOPQIBBggqhkjOPQMBBwNCAASoNZ8t0ri5CrsQvg0Tjj84MOjYDo46xjxCpjcn
+JBIkIy0B/Sj2ddb2/TMZGF8ntd5uo2sAOAR+sRTpOm4jBmkZoAAwCgYIKoZIzj0E
+AwIDRwAwRAIgLDti8PonWvl45P+Jaqz5aZAl/rQZBBH9Bf+7AWAAYasCIEjojWFy
+25MMuRZzB2xyl1Es92MzN/eiwIBaxsFpQLK6
+-----END CERTIFICATE REQUEST-----
+";
+/// CN `system:node:pi`, O `system:nodes`, DNS name `pi`.
+const SERVING: &str = "-----BEGIN CERTIFICATE REQUEST-----
+MIIBDDCBsgIBADAwMRUwEwYDVQQKDAxzeXN0ZW06bm9kZXMxFzAVBgNVBAMMDnN5
+c3RlbTpub2RlOnBpMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE0RNXp5lo/cEx
+aaHSGj6+0d68ReQLoq135al4khKd+K6yw0ZhcWani/vx1YGcWHrojgtUke275mFD
+O1zlIiKu3qAgMB4GCSqGSIb3DQEJDjERMA8wDQYDVR0RBAYwBIICcGkwCgYIKoZI
+zj0EAwIDSQAwRgIhAIFNO/jN/q29qfRr0pA+3JqM8wCuIPw4aFqtOobBZhwfAiEA
+oJYRKXoeIbUp6f0CKAb/+JpLl93YTS5juikzPAcVx1s=
+-----END CERTIFICATE REQUEST-----
+";
+
+fn at(hours: i64) -> Timestamp {
+    let created: Timestamp = CREATED.parse().expect("a time");
+    created + jiff::SignedDuration::from_hours(hours)
+}
+
+fn request(pem: &str, signer: &str, auth: &str, user: &str, conditions: &[&str]) -> Request {
+    let condition = |kind: &&str| Condition {
+        r#type: (*kind).into(),
+        status: "True".into(),
+        last_update_time: Some(CREATED.into()),
+        ..Condition::default()
+    };
+    Request {
+        spec: Spec {
+            request: STANDARD.encode(pem),
+            signer_name: format!("kubernetes.io/{signer}"),
+            usages: vec!["digital signature".into(), auth.into()],
+            username: user.into(),
+            ..Spec::default()
+        },
+        status: Status {
+            conditions: conditions.iter().map(condition).collect(),
+            ..Status::default()
+        },
+    }
+}
+
+#[test]
+fn requests_are_approved_signed_failed_and_forgotten() {
+    const KUBELET: &str = "kube-apiserver-client-kubelet";
+    const CLIENT: &str = "kube-apiserver-client";
+    const SERVE: &str = "kubelet-serving";
+    for (pem, signer, auth, user, conditions, hours, expected) in [
+        (NODE, KUBELET, "client auth", "system:node:pi", &[][..], 0, "approve selfnodeclient"),
+        (NODE, KUBELET, "client auth", "system:bootstrap:x", &[], 0, "approve nodeclient"),
+        (NODE, KUBELET, "server auth", "system:node:pi", &[], 0, "wait 24h"),
+        (JANE, KUBELET, "client auth", "system:node:pi", &[], 0, "wait 24h"),
+        (SERVING, KUBELET, "client auth", "system:node:pi", &[], 0, "wait 24h"),
+        // Nobody approves these but people.
+        (JANE, CLIENT, "client auth", "jane", &[], 23, "wait 1h"),
+        (SERVING, SERVE, "server auth", "system:node:pi", &[], 0, "wait 24h"),
+        (JANE, CLIENT, "client auth", "jane", &[], 24, "delete"),
+        (JANE, CLIENT, "client auth", "jane", &["Approved"], 0, "sign Clients"),
+        (NODE, KUBELET, "client auth", "x", &["Approved"], 0, "sign Clients"),
+        (SERVING, SERVE, "server auth", "x", &["Approved"], 0, "sign Servers"),
+        (
+            JANE,
+            CLIENT,
+            "server auth",
+            "jane",
+            &["Approved"],
+            0,
+            "fail invalid usage for client certificate: server auth",
+        ),
+        (
+            JANE,
+            KUBELET,
+            "client auth",
+            "jane",
+            &["Approved"],
+            0,
+            "fail subject organization is not system:nodes",
+        ),
+        (
+            SERVING,
+            KUBELET,
+            "client auth",
+            "x",
+            &["Approved"],
+            0,
+            "fail DNS subjectAltNames are not allowed",
+        ),
+        (
+            NODE,
+            SERVE,
+            "server auth",
+            "x",
+            &["Approved"],
+            0,
+            "fail DNS or IP subjectAltName is required",
+        ),
+        (JANE, SERVE, "server auth", "x", &["Approved"], 0, "fail subject organization"),
+        ("junk", CLIENT, "client auth", "x", &["Approved"], 0, "fail no certificate request"),
+        // Others have signers of their own.
+        (JANE, "else", "client auth", "jane", &["Approved"], 100, "wait 24h"),
+        (JANE, CLIENT, "client auth", "jane", &["Denied"], 0, "wait 1h"),
+        (JANE, CLIENT, "client auth", "jane", &["Denied"], 1, "delete"),
+        (JANE, CLIENT, "client auth", "jane", &["Approved", "Failed"], 2, "delete"),
+    ] {
+        let asked = request(pem, signer, auth, user, conditions);
+        let found = match plan(&asked, at(0), at(hours)) {
+            Action::Wait(left) => format!("wait {}h", left.as_secs() / 3600),
+            Action::Approve { if_may, .. } => format!("approve {if_may}"),
+            Action::Sign { issuer, .. } => format!("sign {issuer:?}"),
+            Action::Fail(why) => format!("fail {why}"),
+            Action::Delete => "delete".to_owned(),
+        };
+        assert!(found.starts_with(expected), "{signer} {user} {conditions:?}: {found}");
+    }
+    let mut issued = request(JANE, CLIENT, "client auth", "jane", &["Approved"]);
+    issued.status.certificate = "x".into();
+    assert_eq!(plan(&issued, at(0), at(0)), Action::Wait(DECIDED_LIFE));
+    assert_eq!(plan(&issued, at(0), at(1)), Action::Delete);
+}
+
+#[test]
+fn lives_are_kept_within_bounds() {
+    for (asked, hours) in [(None, 8760), (Some(7200), 2), (Some(1 << 40), 8760), (Some(-1), 8760)] {
+        assert_eq!(life(asked).as_secs() / 3600, hours, "{asked:?}");
+    }
+    assert_eq!(life(Some(1)), CERTIFICATE_LIFE_MIN);
+}
