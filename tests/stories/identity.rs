@@ -211,6 +211,15 @@ fn tokens_of_accounts() {
     with_token(&cluster, &plain, "get --raw /openid/v1/jwks").prints("\"kty\":\"EC\"");
     cluster.kubectl("get --raw /openid/v1/jwks --as=ann").fails_with("forbidden");
 
+    // What extension API servers need to know, and who may read it.
+    cluster
+        .kubectl("get configmap extension-apiserver-authentication -n kube-system -o jsonpath={.data.requestheader-allowed-names}")
+        .prints("system:auth-proxy");
+    cluster
+        .kubectl("wait clustertrustbundle -l !x --for=jsonpath={.spec.signerName}=kubernetes.io/kube-apiserver-serving --timeout=30s")
+        .ok();
+    with_token(&cluster, &plain, "get clustertrustbundles").prints("kube-apiserver-serving");
+
     cluster.kubectl("delete serviceaccount deployer -n team").ok();
     with_token(&cluster, &plain, "auth whoami").fails_with("Unauthorized");
     with_token(&cluster, &forever, "auth whoami").fails_with("Unauthorized");

@@ -32,6 +32,7 @@ mod status;
 mod stories;
 mod table;
 mod tainteviction;
+mod trust;
 
 pub use certificates::{Issuer, Sign};
 pub use run::{Context, KubernetesService, Settings, run};

@@ -16,6 +16,10 @@ const RESTART_PAUSE: Duration = Duration::from_secs(1);
 pub struct Settings {
     /// The server CA, as PEM: `kube-root-ca.crt` in every namespace.
     pub cluster_ca_pem: String,
+    /// `extension-apiserver-authentication`; left alone where empty.
+    pub authentication: std::collections::BTreeMap<String, String>,
+    /// The ClusterTrustBundle of the server CA; left alone where empty.
+    pub trust_bundle_name: String,
     /// Signs certificates; none are signed where absent.
     pub signer: Option<Arc<dyn Sign>>,
     /// The `default/kubernetes` Service; left alone where absent.

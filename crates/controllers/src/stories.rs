@@ -154,6 +154,8 @@ async fn controllers_survive_broken_and_expired_watches() {
 fn settings() -> Settings {
     Settings {
         signer: None,
+        authentication: [("client-ca-file".to_owned(), "CA".to_owned())].into(),
+        trust_bundle_name: "kubernetes.io:kube-apiserver-serving:0".into(),
         cluster_ca_pem: "PEM".into(),
         kubernetes_service: Some(crate::KubernetesService {
             cluster_ip: "10.43.0.1".parse().expect("an address"),

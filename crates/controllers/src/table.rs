@@ -3,8 +3,11 @@
 use client::{BoxFuture, Resource};
 
 use crate::{
-    Context, apiservice, bootstrap, cached::*, certificates, deployment, endpointslice, essentials,
-    flowcontrol, garbage, namespace, nodelifecycle, podgc, replicaset, tainteviction,
+    Context, apiservice, bootstrap,
+    cached::*,
+    certificates, deployment, endpointslice, essentials, flowcontrol, garbage, namespace,
+    nodelifecycle, podgc, replicaset, tainteviction,
+    trust::{self, TRUST_BUNDLES},
 };
 
 /// Whatever the server serves: known only to those who ask it.
@@ -117,6 +120,20 @@ pub static CONTROLLERS: &[Controller] = &[
         inputs: &[SIGNING_REQUESTS],
         outputs: &[SIGNING_REQUESTS],
         run: |context| Box::pin(certificates::run(context)),
+    },
+    Controller {
+        name: "authentication-trust-controller",
+        account: Account::Server,
+        inputs: &[CONFIG_MAPS],
+        outputs: &[CONFIG_MAPS],
+        run: |context| Box::pin(trust::authentication(context)),
+    },
+    Controller {
+        name: "trust-bundle-controller",
+        account: Account::Of("kube-apiserver-serving-clustertrustbundle-publisher"),
+        inputs: &[TRUST_BUNDLES],
+        outputs: &[TRUST_BUNDLES],
+        run: |context| Box::pin(trust::bundle(context)),
     },
     Controller {
         name: "node-lifecycle-controller",

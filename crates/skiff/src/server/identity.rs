@@ -1,7 +1,7 @@
 //! Who the parts of this process are to the API, and how others verify the
 //! tokens that it gives out.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use api_access::bootstrap::controller_identity;
 use api_registry::UserInfo;
@@ -48,6 +48,31 @@ pub(super) fn documents(keys: &Pki, issuer: &str, url: &str) -> Vec<Published> {
         text: text.to_string(),
     })
     .into()
+}
+
+/// By what extension API servers know callers: certificates of our client CA,
+/// and headers from whoever shows a certificate of the front proxy's.
+pub(super) fn authentication(keys: &Pki) -> BTreeMap<String, String> {
+    let ca = |ca| keys.authority(ca).pem().to_owned();
+    [
+        ("client-ca-file", ca(Ca::Client)),
+        ("requestheader-client-ca-file", ca(Ca::FrontProxy)),
+        ("requestheader-allowed-names", r#"["system:auth-proxy"]"#.to_owned()),
+        ("requestheader-username-headers", r#"["X-Remote-User"]"#.to_owned()),
+        ("requestheader-uid-headers", r#"["X-Remote-Uid"]"#.to_owned()),
+        ("requestheader-group-headers", r#"["X-Remote-Group"]"#.to_owned()),
+        ("requestheader-extra-headers-prefix", r#"["X-Remote-Extra-"]"#.to_owned()),
+    ]
+    .map(|(key, value)| (key.to_owned(), value))
+    .into()
+}
+
+/// The name says what is in it: a new CA makes a new bundle.
+pub(super) fn trust_bundle_name(keys: &Pki) -> String {
+    let pem = keys.authority(Ca::Server).pem();
+    let hash = ring::digest::digest(&ring::digest::SHA256, pem.as_bytes());
+    let hex: String = hash.as_ref()[..12].iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("kubernetes.io:kube-apiserver-serving:{hex}")
 }
 
 /// Signs certificates with the CAs of this server.

@@ -176,6 +176,8 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
         ambient.clone(),
         controllers::Settings {
             cluster_ca_pem: keys.authority(pki::Ca::Server).pem().to_owned(),
+            authentication: identity::authentication(&keys),
+            trust_bundle_name: identity::trust_bundle_name(&keys),
             signer: Some(Arc::new(identity::Signer(keys.clone()))),
             kubernetes_service: service_ips.first().map(|ip| KubernetesService {
                 cluster_ip: *ip,
