@@ -70,21 +70,21 @@ spec:
 /// About a kilobyte, as ConfigMaps are.
 fn config_map(name: &str, text: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "ConfigMap",
-        "metadata": {"name": name, "labels": {"app": "bench"}, "annotations": {"n": text}},
-        "data": {"key": "x".repeat(1000)}})
+        "metadata": {"name": name, "labels": {"app": "bench"}},
+        "data": {"key": format!("{text:x<1000}")}})
 }
 
 /// About 200 bytes as it is sent.
 fn small_config_map(name: &str, text: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "ConfigMap",
-        "metadata": {"name": name, "labels": {"app": "bench"}, "annotations": {"n": text}},
-        "data": {"key": "x".repeat(50)}})
+        "metadata": {"name": name, "labels": {"app": "bench"}},
+        "data": {"key": format!("{text:x<70}")}})
 }
 
 fn widget(name: &str, text: &str) -> Value {
     json!({"apiVersion": "bench.example/v1", "kind": "Widget",
-        "metadata": {"name": name, "labels": {"app": "bench"}, "annotations": {"n": text}},
-        "spec": {"replicas": 3, "max": 5, "text": "x".repeat(1000)}})
+        "metadata": {"name": name, "labels": {"app": "bench"}},
+        "spec": {"replicas": 3, "max": 5, "text": format!("{text:x<1000}")}})
 }
 
 /// What bodies are made of.
