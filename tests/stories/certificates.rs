@@ -68,10 +68,10 @@ fn a_user_gets_a_certificate() {
     cluster
         .apply(&object("root", SIGNER, &root))
         .fails_with("use of kubernetes.io/kube-apiserver-client signer with system:masters group is not allowed");
-    cluster.apply(&object("no", SIGNER, &jane)).ok();
-    cluster.kubectl("certificate deny no").prints("denied");
-    cluster.kubectl("get csr no").prints("Denied");
-    assert_eq!(cluster.kubectl("get csr no -o jsonpath={.status.certificate}").ok().stdout, "");
+    cluster.apply(&object("denied", SIGNER, &jane)).ok();
+    cluster.kubectl("certificate deny denied").prints("denied");
+    cluster.kubectl("get csr denied").prints("Denied");
+    assert_eq!(cluster.kubectl("get csr denied -o jsonpath={.status.certificate}").ok().stdout, "");
 }
 
 #[test]

@@ -124,7 +124,7 @@ pub static CONTROLLERS: &[Controller] = &[
     Controller {
         name: "authentication-trust-controller",
         account: Account::Server,
-        inputs: &[CONFIG_MAPS],
+        inputs: &[NAMESPACES, CONFIG_MAPS],
         outputs: &[CONFIG_MAPS],
         run: |context| Box::pin(trust::authentication(context)),
     },

@@ -5,13 +5,16 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use client::{
-    Api, DeleteOptions, Error, Informer, Outcome, PatchKind, Resource, Selection, WorkQueue,
-    reconcile_loop,
+    Api, DeleteOptions, Error, Informer, MetaOnly, Outcome, PatchKind, Resource, Selection,
+    WorkQueue, reconcile_loop,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::{Context, cached::CONFIG_MAPS};
+use crate::{
+    Context,
+    cached::{CONFIG_MAPS, NAMESPACES},
+};
 
 pub(crate) const TRUST_BUNDLES: Resource =
     Resource::cluster("certificates.k8s.io", "v1", "clustertrustbundles");
@@ -32,14 +35,24 @@ pub(crate) async fn authentication(context: Context) {
     let only = format!("metadata.name={AUTHENTICATION}");
     let selection = Selection::all(CONFIG_MAPS).namespace(SYSTEM).fields(&only);
     let known: Informer<Data> = context.informers.get(selection);
+    let namespaces: Informer<MetaOnly> = context.informers.get(Selection::all(NAMESPACES));
     let queue = Arc::new(WorkQueue::default());
     queue.add(KEY.to_owned());
     let keys = queue.clone();
     known.on_change(move |_| keys.add(KEY.to_owned()));
+    let keys = queue.clone();
+    namespaces.on_change(move |change| {
+        if change.object().meta.name == SYSTEM {
+            keys.add(KEY.to_owned());
+        }
+    });
     known.wait_synced().await;
+    namespaces.wait_synced().await;
     reconcile_loop("authentication-trust", queue, 1, move |_| {
         let (context, known) = (context.clone(), known.clone());
-        async move { keep_authentication(&context, &known).await }
+        // The namespace comes a moment later, and its change brings us here again.
+        let there = namespaces.get(SYSTEM).is_some();
+        async move { if there { keep_authentication(&context, &known).await } else { Ok(None) } }
     })
     .await;
 }
@@ -57,7 +70,6 @@ async fn keep_authentication(context: &Context, known: &Informer<Data>) -> Outco
                 "metadata": { "name": AUTHENTICATION, "namespace": SYSTEM },
             });
             map["data"] = data["data"].clone();
-            // Until the namespace is there, the queue tries again.
             created(context.api.create(CONFIG_MAPS, SYSTEM, &map).await.map(drop))?;
         }
         Some(map) if wanted.iter().any(|(key, value)| map.view.data.get(key) != Some(value)) => {
