@@ -4,13 +4,15 @@
 //! makes it canonical. Fields without a number in the shape are skipped, since
 //! that is how protobuf clients of another version are read.
 
+use std::cell::Cell;
+
 use api_object::time;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::{
-    DEPTH_MAX, MAGIC,
+    DEPTH_MAX, MAGIC, VALUES_MAX,
     wire::{Wire, each, text, varint},
 };
 use crate::{Field, Holds, Schema, ShapeId, ShapeRef, Type, decode::conform};
@@ -19,8 +21,9 @@ impl ShapeRef {
     /// Decodes a body with its envelope; kind and apiVersion are the envelope's.
     ///
     /// # Errors
-    /// Where the bytes are cut short, have another encoding inside, or a field
-    /// has another wire type than the shape's.
+    /// Where the bytes are cut short, have another encoding inside, a field has
+    /// another wire type than the shape's, or there are more than [`VALUES_MAX`]
+    /// values.
     pub fn decode_protobuf(&self, bytes: &[u8]) -> Result<Value, String> {
         let bytes = bytes.strip_prefix(MAGIC).ok_or("provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]")?;
         let mut raw: &[u8] = &[];
@@ -44,23 +47,40 @@ impl ShapeRef {
             Ok(())
         })?;
         let mut object = Map::new();
-        message(&self.schema, self.id, &[], raw, &mut object, DEPTH_MAX)?;
+        let room = Room { schema: &self.schema, values_left: Cell::new(VALUES_MAX) };
+        message(&room, self.id, &[], raw, &mut object, DEPTH_MAX)?;
         object.insert("apiVersion".into(), api_version.into());
         object.insert("kind".into(), kind.into());
         Ok(Value::Object(object))
     }
 }
 
+/// What is read along, and how much more of it there may be.
+struct Room<'s> {
+    schema: &'s Schema,
+    values_left: Cell<usize>,
+}
+
+impl Room<'_> {
+    fn take(&self) -> Result<(), String> {
+        let left = self.values_left.get().checked_sub(1);
+        let left = left.ok_or_else(|| format!("proto: more than {VALUES_MAX} values"))?;
+        self.values_left.set(left);
+        Ok(())
+    }
+}
+
 /// Reads a message into `out`. `around` are the numbers of the messages of
 /// embedded structs that this one is inside of.
 fn message(
-    schema: &Schema,
+    room: &Room<'_>,
     id: ShapeId,
     around: &[u8],
     bytes: &[u8],
     out: &mut Map<String, Value>,
     depth: usize,
 ) -> Result<(), String> {
+    let schema = room.schema;
     let depth = deeper(depth)?;
     each(bytes, |number, wire| {
         let here = |field: &&Field| {
@@ -73,7 +93,7 @@ fn message(
             .filter(here)
             .find(|field| field.number != 0 && u32::from(field.number) == number)
         {
-            return read(schema, field, wire, out, depth);
+            return read(room, field, wire, out, depth);
         }
         let embedded = schema.fields(id).iter().any(|field| {
             field.within.len() > around.len()
@@ -83,7 +103,7 @@ fn message(
         });
         if embedded && let Ok(outer) = u8::try_from(number) {
             let around: Vec<u8> = around.iter().copied().chain([outer]).collect();
-            return message(schema, id, &around, wire.bytes()?, out, depth);
+            return message(room, id, &around, wire.bytes()?, out, depth);
         }
         Ok(())
     })
@@ -91,16 +111,16 @@ fn message(
 
 /// Reads one field's value; lists and maps grow by one.
 fn read(
-    schema: &Schema,
+    room: &Room<'_>,
     field: &Field,
     wire: Wire<'_>,
     out: &mut Map<String, Value>,
     depth: usize,
 ) -> Result<(), String> {
-    let name = schema.field_name(field);
+    let name = room.schema.field_name(field);
     match field.holds {
         Holds::One | Holds::Pointer => {
-            let value = element(schema, field, wire, depth)?;
+            let value = element(room, field, wire, depth)?;
             if !value.is_null() {
                 out.insert(name.to_owned(), value);
             }
@@ -114,10 +134,10 @@ fn read(
                 (Type::Int32 | Type::Int64 | Type::Bool, Wire::Bytes(mut packed)) => {
                     while !packed.is_empty() {
                         let one = Wire::Varint(varint(&mut packed)?);
-                        list.push(element(schema, field, one, depth)?);
+                        list.push(element(room, field, one, depth)?);
                     }
                 }
-                _ => list.push(element(schema, field, wire, depth)?),
+                _ => list.push(element(room, field, wire, depth)?),
             }
         }
         Holds::Map => {
@@ -126,13 +146,16 @@ fn read(
             each(wire.bytes()?, |number, wire| {
                 match number {
                     1 => key = text(wire.bytes()?)?.to_owned(),
-                    2 => entry = Some(element(schema, field, wire, depth)?),
+                    2 => entry = Some(element(room, field, wire, depth)?),
                     _ => {}
                 }
                 Ok(())
             })?;
             let map = out.entry(name).or_insert_with(|| Value::Object(Map::new()));
             if let Value::Object(map) = map {
+                if entry.is_none() {
+                    room.take()?;
+                }
                 map.insert(key, entry.unwrap_or_else(|| zero(field.ty)));
             }
         }
@@ -147,10 +170,12 @@ fn deeper(depth: usize) -> Result<usize, String> {
 }
 
 /// A field's value, or one of its elements.
-fn element(schema: &Schema, field: &Field, wire: Wire<'_>, depth: usize) -> Result<Value, String> {
-    let Some(union) = schema.union_of(field) else { return value(schema, field.ty, wire, depth) };
+fn element(room: &Room<'_>, field: &Field, wire: Wire<'_>, depth: usize) -> Result<Value, String> {
+    room.take()?;
+    let schema = room.schema;
+    let Some(union) = schema.union_of(field) else { return value(room, field.ty, wire, depth) };
     let mut forms = Map::new();
-    message(schema, union, &[], wire.bytes()?, &mut forms, depth)?;
+    message(room, union, &[], wire.bytes()?, &mut forms, depth)?;
     // An object says more than the flag beside it, and so does a list.
     let form = schema.fields(union).iter().filter(|field| field.ty != Type::Bool);
     let form = form.chain(schema.fields(union)).find_map(|form| {
@@ -192,7 +217,7 @@ fn number(float: f64) -> Value {
     }
 }
 
-fn value(schema: &Schema, ty: Type, wire: Wire<'_>, depth: usize) -> Result<Value, String> {
+fn value(room: &Room<'_>, ty: Type, wire: Wire<'_>, depth: usize) -> Result<Value, String> {
     Ok(match ty {
         Type::String => text(wire.bytes()?)?.into(),
         Type::Bool => (wire.varint()? != 0).into(),
@@ -208,6 +233,7 @@ fn value(schema: &Schema, ty: Type, wire: Wire<'_>, depth: usize) -> Result<Valu
             let mut list = Vec::new();
             each(wire.bytes()?, |number, wire| {
                 if number == 1 {
+                    room.take()?;
                     list.push(Value::from(text(wire.bytes()?)?));
                 }
                 Ok(())
@@ -282,7 +308,7 @@ fn value(schema: &Schema, ty: Type, wire: Wire<'_>, depth: usize) -> Result<Valu
         }
         Type::Struct(id) => {
             let mut fields = Map::new();
-            message(schema, id, &[], wire.bytes()?, &mut fields, depth)?;
+            message(room, id, &[], wire.bytes()?, &mut fields, depth)?;
             fields.into()
         }
     })

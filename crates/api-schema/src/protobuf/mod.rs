@@ -30,6 +30,9 @@ pub const WATCH_MEDIA_TYPE: &str = "application/vnd.kubernetes.protobuf;stream=w
 const MAGIC: &[u8] = b"k8s\0";
 /// Deeper nesting is no object of ours.
 const DEPTH_MAX: usize = 64;
+/// A body with more values is no object of ours. Some take two bytes on the wire
+/// and hundreds as a tree, so that the length of a body limits too little.
+pub const VALUES_MAX: usize = 250_000;
 /// The end of a `runtime.Unknown`: no content encoding, no content type.
 const UNKNOWN_END: &[u8] = &[0x1a, 0, 0x22, 0];
 

@@ -165,6 +165,10 @@ fn what_does_not_fit_is_refused() {
     }
     let deep = shape("x.Loop").decode_protobuf(&body("x/v1", "Loop", &nested));
     assert!(deep.expect_err("too deep").contains("nested too deeply"));
+    let mut many = Vec::new();
+    (0..=VALUES_MAX).for_each(|_| bytes_field(&mut many, 8, b""));
+    let many = all.decode_protobuf(&body("x/v1", "All", &many));
+    assert_eq!(many.expect_err("too many"), "proto: more than 250000 values");
 }
 
 #[test]
