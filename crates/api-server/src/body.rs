@@ -39,6 +39,11 @@ impl RequestBody {
             Self::Full(bytes) => return Ok(bytes),
             Self::Incoming(incoming) => incoming,
         };
+        // What says that it is too long is not waited for.
+        let declared = http_body::Body::size_hint(&incoming).lower();
+        if declared > REQUEST_BYTES_MAX as u64 {
+            return Err(too_large());
+        }
         let mut all = BytesMut::new();
         while let Some(frame) = incoming.frame().await {
             let frame = frame

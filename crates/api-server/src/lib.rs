@@ -8,6 +8,7 @@
 mod body;
 mod chain;
 mod configuration;
+mod connection;
 mod counts;
 mod discovery;
 mod gnostic;
@@ -18,7 +19,7 @@ mod listen;
 mod negotiate;
 mod objects;
 mod openapi;
-
+mod opening;
 mod path;
 mod plain;
 mod respond;
@@ -28,6 +29,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod values;
 mod view;
 
 pub use body::Body;

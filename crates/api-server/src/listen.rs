@@ -1,35 +1,20 @@
-//! TCP connections: TLS, HTTP/1.1 and HTTP/2, and an orderly end.
+//! TCP connections: TLS, who is at the other end, and an orderly end. What is
+//! spoken over one of them is `connection.rs`'s.
 
 use std::{io, sync::Arc, time::Duration};
 
-use http::Request;
-use hyper::{body::Incoming, service::service_fn};
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::conn::auto,
-};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpListener,
-    sync::watch,
-    task::JoinSet,
-};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
 
 use crate::{
     ApiServer,
-    body::RequestBody,
-    respond::Reply,
     server::{Caller, Peer},
 };
 
-/// How long a client may take to say who it is, and to send a request's head.
+/// How long a client may take to say who it is.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
-const HEADERS_MAX: Duration = Duration::from_secs(30);
 /// After the end of all streams, how long other requests may take to finish.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
-/// A dead client's HTTP/2 connection is found by pings.
-const PING_EVERY: Duration = Duration::from_secs(30);
 
 impl ApiServer {
     /// Serves a listener until `stop` completes, then in order: takes no new
@@ -88,43 +73,6 @@ impl ApiServer {
         let drained = async { while connections.join_next().await.is_some() {} };
         if tokio::time::timeout(DRAIN_MAX, drained).await.is_err() {
             tracing::info!("ending {} connections that did not finish", connections.len());
-        }
-    }
-
-    async fn connection(
-        self: Arc<Self>,
-        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        caller: Caller,
-        peer: Peer,
-        mut draining: watch::Receiver<bool>,
-    ) {
-        let service = service_fn(move |request: Request<Incoming>| {
-            let (server, caller) = (self.clone(), caller.clone());
-            async move {
-                let mut request = request.map(RequestBody::Incoming);
-                request.extensions_mut().insert(peer);
-                Ok::<Reply, std::convert::Infallible>(server.handle(request, caller).await)
-            }
-        });
-        let mut builder = auto::Builder::new(TokioExecutor::new());
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS_MAX);
-        builder
-            .http2()
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(1000)
-            .keep_alive_interval(PING_EVERY);
-        let connection =
-            builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
-        tokio::pin!(connection);
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = async { drop(draining.wait_for(|draining| *draining).await) } => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        };
-        if let Err(error) = ended {
-            tracing::debug!("a connection ended: {error}");
         }
     }
 }

@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use api_object::{GroupVersionResource, Status};
 use api_registry::{
-    Body as Sent, Decision, DeleteOptions, ListOptions, Patch, Request, Watch, WriteOptions,
-    Written,
+    Body as Sent, Decision, DeleteOptions, ListOptions, Listed, Patch, Request, Watch,
+    WriteOptions, Written,
 };
 use api_schema::{ResourceSpec, ShapeRef};
 use bytes::Bytes;
@@ -21,6 +21,7 @@ use crate::{
     negotiate::{self, Written as Format},
     path::ResourcePath,
     respond::{self, Reply},
+    values,
     view::{Shown, body_shape},
 };
 
@@ -29,6 +30,9 @@ use crate::{
 const WATCH_SECONDS_MIN: u64 = 1800;
 /// Events that are told at once are written at once, up to so many bytes.
 const CHUNK_BYTES_MAX: usize = 64 * 1024;
+/// A list of more items takes milliseconds to write in another form than the
+/// stored one, which other requests need not wait for.
+const ITEMS_AT_ONCE_MAX: usize = 100;
 
 /// Serves a request about a resource or a subresource that is no stream.
 pub(crate) async fn serve(
@@ -88,7 +92,7 @@ async fn answer(
         }
         "list" => {
             let listed = registry.list(&request, &ListOptions::from_pairs(&asked.query)?).await?;
-            shown.list(listed, server.now())
+            list_reply(server, shown, listed).await
         }
         "watch" => {
             let mut options = ListOptions::from_pairs(&asked.query)?;
@@ -119,6 +123,10 @@ async fn answer(
             Patch::check_type(spec, &media_type)?;
             let apply = media_type == Patch::APPLY;
             let bytes = read(&mut asked).await?;
+            // YAML has a limit in its reader.
+            if !apply || bytes.trim_ascii_start().starts_with(b"{") {
+                values::few(&bytes)?;
+            }
             let options = WriteOptions::for_patch(&asked.query, apply)?;
             let options = options.or_agent(asked.user_agent());
             let patch = if apply {
@@ -146,7 +154,7 @@ async fn answer(
             let list = ListOptions::from_pairs(&asked.query)?;
             let options = delete_options(server, &mut asked).await?;
             let listed = registry.delete_collection(&request, &list, &options).await?;
-            shown.list(listed, server.now())
+            list_reply(server, shown, listed).await
         }
         _ => Err(method_not_allowed()),
     }
@@ -175,7 +183,10 @@ async fn sent(asked: &mut Asked, request: &Request) -> Result<(Sent, Vec<String>
     let format = negotiate::body_format(&asked.head.headers, shape.has_protobuf())?;
     let bytes = read(asked).await?;
     let body = match format {
-        Format::Json => Sent::Json(bytes),
+        Format::Json => {
+            values::few(&bytes)?;
+            Sent::Json(bytes)
+        }
         Format::Yaml => Sent::Tree(yaml(&bytes)?),
         Format::Protobuf => Sent::Tree(protobuf(shape, &bytes)?),
     };
@@ -202,9 +213,12 @@ async fn delete_options(server: &ApiServer, asked: &mut Asked) -> Result<DeleteO
             let shape = shape.ok_or_else(|| Status::internal("no shape of DeleteOptions"))?;
             Some(protobuf(&shape, &bytes)?)
         }
-        Format::Json => Some(serde_json::from_slice(&bytes).map_err(|error| {
-            Status::bad_request(format!("couldn't get version/kind; json parse error: {error}"))
-        })?),
+        Format::Json => {
+            values::few(&bytes)?;
+            Some(serde_json::from_slice(&bytes).map_err(|error| {
+                Status::bad_request(format!("couldn't get version/kind; json parse error: {error}"))
+            })?)
+        }
     };
     DeleteOptions::read(&asked.query, body.as_ref())
 }
@@ -225,6 +239,14 @@ async fn may_ignore_read_errors(
             Err(Status::forbidden(&resource, &path.name, &why))
         }
     }
+}
+
+async fn list_reply(server: &ApiServer, shown: Shown, listed: Listed) -> Result<Reply, Status> {
+    let now = server.now();
+    if shown.is_as_stored() || listed.items.len() <= ITEMS_AT_ONCE_MAX {
+        return shown.list(listed, now);
+    }
+    tokio::task::spawn_blocking(move || shown.list(listed, now)).await.map_err(Status::internal)?
 }
 
 fn written_reply(

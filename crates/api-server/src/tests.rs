@@ -1,9 +1,11 @@
 //! Every verb against a store in memory, through the whole chain.
 
 mod apply;
+mod bodies;
 mod deletes;
 mod discovery;
 mod every_kind;
+mod floods;
 mod harness;
 mod identity;
 mod lists;
@@ -11,7 +13,9 @@ mod options;
 mod protobuf;
 mod proxy;
 mod shutdown;
+mod slow;
 mod spdy;
 mod streams;
 mod watches;
+mod wire;
 mod writes;

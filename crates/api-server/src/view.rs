@@ -130,6 +130,11 @@ impl Shown {
         Ok(respond::object(self.accept, self.pretty, code, self.object(bytes, now)?))
     }
 
+    /// Whether lists are the stored bytes of their items, one after the other.
+    pub(crate) fn is_as_stored(&self) -> bool {
+        self.accept.format == Format::Json && self.accept.view == View::Whole && !self.pretty
+    }
+
     /// The response that is a page of a list.
     ///
     /// # Errors
