@@ -12,8 +12,8 @@ fn every_mistake_is_named() {
         ("a: [", "error"),
         ("apiVersion: v1\nkind: Nope\nmetadata: {name: a}", "no matches for kind \"Nope\""),
         (
-            "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {name: a}",
-            "no matches for kind \"StatefulSet\" in version \"apps/v1\"",
+            "apiVersion: apps/v1beta1\nkind: StatefulSet\nmetadata: {name: a}",
+            "no matches for kind \"StatefulSet\" in version \"apps/v1beta1\"",
         ),
         (
             "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: A_b}",

@@ -346,3 +346,19 @@ fn open_api_documents_refer_to_what_they_have() {
     assert_eq!(spec["containers"]["x-kubernetes-patch-merge-key"], "name");
     assert_eq!(spec["volumes"]["x-kubernetes-patch-strategy"], "merge,retainKeys");
 }
+
+#[test]
+fn what_nobody_looks_after_says_so_when_it_is_created() {
+    let idle: Vec<String> = catalogue()
+        .all()
+        .iter()
+        .filter(|spec| !spec.hooks.idle.is_empty())
+        .map(|spec| {
+            let object = created(spec, &sample(spec));
+            let told = |old| spec.warnings(&object, old).contains(&spec.hooks.idle.to_owned());
+            assert!(told(None) && !told(Some(&object)), "{}", spec.kind);
+            format!("{}/{}", spec.plural, spec.version)
+        })
+        .collect();
+    assert!(idle.iter().any(|name| name == "statefulsets/v1"), "{idle:?}");
+}

@@ -229,7 +229,11 @@ impl ResourceSpec {
 
     /// Texts for `Warning` headers of an accepted write.
     pub fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
-        (self.hooks.warnings)(new, old)
+        let mut warnings = (self.hooks.warnings)(new, old);
+        if old.is_none() && !self.hooks.idle.is_empty() {
+            warnings.push(self.hooks.idle.to_owned());
+        }
+        warnings
     }
 }
 

@@ -28,6 +28,7 @@ pub(crate) fn row(schema: &Arc<Schema>) -> ResourceSpec {
             validate_create,
             validate_update,
             warnings: |new, old| workload::warnings("spec.jobTemplate.spec.template", new, old),
+            idle: "no controller of this server looks after CronJobs yet: no Jobs will be made of it",
             ..Hooks::default()
         },
         ..new_row(schema, "batch", "v1", "cronjobs", "CronJob", "batch/v1.CronJob")
