@@ -11,6 +11,7 @@ use crate::row::{Build, row as new_row};
 pub(crate) fn row(schema: &Arc<Schema>) -> ResourceSpec {
     let mut row = ResourceSpec {
         short_names: vec!["cs".into()],
+        deprecation: Some("v1 ComponentStatus is deprecated in v1.19+".into()),
         columns: vec![
             Column::name(),
             Column::text("Status", "Status of the component conditions", |component, _| {

@@ -10,6 +10,9 @@ use crate::{row::row as new_row, rules};
 pub(crate) fn row(schema: &Arc<Schema>) -> ResourceSpec {
     ResourceSpec {
         short_names: vec!["ep".into()],
+        deprecation: Some(
+            "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".into(),
+        ),
         // `endpoints` is singular and plural.
         singular: "endpoints".into(),
         columns: vec![

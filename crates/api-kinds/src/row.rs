@@ -43,6 +43,7 @@ pub(crate) fn row(
         allow_unconditional_update: true,
         generation: Generation::None,
         hooks: Hooks::default(),
+        deprecation: None,
         custom: None,
     };
     row.with_field("metadata.name").with_field("metadata.namespace");

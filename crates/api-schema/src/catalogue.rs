@@ -234,6 +234,7 @@ mod tests {
             selectable: Vec::new(),
             shape: ShapeRef::find(&schema, "x.A").expect("there"),
             stored_as: None,
+            deprecation: None,
             allow_create_on_update: false,
             allow_unconditional_update: false,
             generation: Generation::None,

@@ -26,8 +26,6 @@ pub struct Custom {
     pub document: Document,
     /// The definition is being deleted: nothing can be created any more.
     pub terminating: bool,
-    /// The text of the `Warning` header of every request to a deprecated version.
-    pub deprecation: Option<String>,
 }
 
 /// A CustomResourceDefinition, as far as serving its objects needs it.

@@ -55,6 +55,8 @@ pub struct ResourceSpec {
     pub generation: Generation,
     /// What the kind decides itself.
     pub hooks: Hooks,
+    /// The text of the `Warning` header of every request to a deprecated version.
+    pub deprecation: Option<String>,
     /// What only custom kinds have; `None` for built-in ones.
     pub custom: Option<Custom>,
 }

@@ -49,6 +49,8 @@ pub(crate) enum Offer {
     Objects {
         /// Whole objects too have a protobuf form; metadata always has.
         protobuf: bool,
+        /// There is a table of them: not of what is answered and forgotten.
+        table: bool,
     },
     /// The same, one event after the other.
     Watch {
@@ -133,7 +135,7 @@ impl<'a> Clause<'a> {
             // YAML has no form for one event after the other, a table none in protobuf.
             "application/yaml" if !matches!(offer, Offer::Watch { .. }) => Format::Yaml,
             "application/vnd.kubernetes.protobuf" if view != View::Table => match offer {
-                Offer::Objects { protobuf: false } | Offer::Watch { protobuf: false }
+                Offer::Objects { protobuf: false, .. } | Offer::Watch { protobuf: false }
                     if !metadata =>
                 {
                     return None;
@@ -153,6 +155,7 @@ impl<'a> Clause<'a> {
         let objects = matches!(offer, Offer::Objects { .. } | Offer::Watch { .. });
         let view = match (self.kind, self.group, self.version) {
             ("", ..) => View::Whole,
+            ("Table", ..) if matches!(offer, Offer::Objects { table: false, .. }) => return None,
             ("Table", "meta.k8s.io", "v1") if objects => View::Table,
             ("PartialObjectMetadata", "meta.k8s.io", "v1") if objects => View::Metadata,
             ("PartialObjectMetadataList", "meta.k8s.io", "v1") if objects => View::MetadataList,
@@ -213,8 +216,9 @@ mod tests {
 
     use super::*;
 
-    const OBJECTS: Offer = Offer::Objects { protobuf: true };
-    const CUSTOM: Offer = Offer::Objects { protobuf: false };
+    const OBJECTS: Offer = Offer::Objects { protobuf: true, table: true };
+    const CUSTOM: Offer = Offer::Objects { protobuf: false, table: true };
+    const REVIEWS: Offer = Offer::Objects { protobuf: true, table: false };
     const WATCH: Offer = Offer::Watch { protobuf: true };
 
     fn asked(text: &str, offer: Offer) -> Option<(Format, View)> {
@@ -235,6 +239,8 @@ mod tests {
         let browser = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8";
         for (text, offer, taken) in [
             (kubectl, OBJECTS, Some((Json, View::Table))),
+            (kubectl, REVIEWS, Some((Json, View::Whole))),
+            ("application/json;as=Table;v=v1;g=meta.k8s.io", REVIEWS, None),
             (kubectl, WATCH, Some((Json, View::Table))),
             (kubectl, Offer::Plain, Some((Json, View::Whole))),
             (both, OBJECTS, Some((Protobuf, View::Whole))),

@@ -43,8 +43,7 @@ pub(crate) async fn serve(
     label: &Label,
 ) -> Result<Reply, Status> {
     let mut reply = answer(server, &spec, path, asked, label).await?;
-    let deprecation = spec.custom.as_ref().and_then(|custom| custom.deprecation.as_ref());
-    respond::warn(reply.headers_mut(), deprecation.map_or(&[], std::slice::from_ref));
+    respond::warn(reply.headers_mut(), spec.deprecation.as_slice());
     Ok(reply)
 }
 

@@ -76,7 +76,7 @@ impl Shown {
         let protobuf = shape.has_protobuf();
         let offer = match verb {
             "watch" => Offer::Watch { protobuf },
-            _ => Offer::Objects { protobuf },
+            _ => Offer::Objects { protobuf, table: spec.allows("get") },
         };
         let mut accept = negotiate::accept(&asked.head.headers, offer)?;
         let of_list = matches!(verb, "list" | "deletecollection");

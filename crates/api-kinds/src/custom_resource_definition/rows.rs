@@ -137,13 +137,13 @@ fn row(
         allow_unconditional_update: false,
         generation: Generation::Content,
         hooks: Hooks::default(),
+        deprecation: deprecation(definition, version, &kind),
         custom: Some(Custom {
             definition: shared.clone(),
             rules: Arc::new(Rules::of(schema.clone())),
             schema,
             terminating: super::is_true(definition, "Terminating"),
             document: Document::new(tree::get(version, "schema.openAPIV3Schema"))?,
-            deprecation: deprecation(definition, version, &kind),
         }),
     };
     spec.subresources = subresources(&spec, tree::get(version, "subresources"), builtin)?;

@@ -364,12 +364,9 @@ fn a_row_is_all_that_the_definition_says() {
     let now = Timestamp::from_second(90).expect("in range");
     assert_eq!(row.cells(&object, now), [json!("a"), json!("* * * * *"), json!(2), json!("90s")]);
     assert_eq!(row.select(&object, "spec.image").as_deref(), Some("i"));
-    let deprecation = |row: &api_schema::ResourceSpec| {
-        row.custom.as_ref().and_then(|custom| custom.deprecation.clone())
-    };
-    assert_eq!(deprecation(&rows[0]), None);
+    assert_eq!(rows[0].deprecation, None);
     assert_eq!(
-        deprecation(&rows[1]).as_deref(),
+        rows[1].deprecation.as_deref(),
         Some("stable.example.com/v1beta1 CronTab is deprecated; use stable.example.com/v1 CronTab")
     );
 }

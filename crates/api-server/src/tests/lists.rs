@@ -97,6 +97,37 @@ async fn tables_and_metadata_are_views() {
 }
 
 #[tokio::test]
+async fn what_is_answered_and_forgotten_has_no_table() {
+    let cluster = cluster();
+    let table = [("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")];
+    for path in [
+        "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
+        "/apis/authentication.k8s.io/v1/tokenreviews",
+        "/api/v1/namespaces/default/bindings",
+    ] {
+        let answer = cluster.send_as("POST", path, &table, json!({})).await;
+        assert_eq!((answer.code, &answer.body["reason"]), (406, &json!("NotAcceptable")), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn who_asks_for_a_deprecated_kind_is_warned() {
+    let cluster = cluster();
+    for (path, warnings) in [
+        (
+            "/api/v1/endpoints",
+            vec!["v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"],
+        ),
+        ("/api/v1/componentstatuses", vec!["v1 ComponentStatus is deprecated in v1.19+"]),
+        ("/apis/discovery.k8s.io/v1/endpointslices", vec![]),
+    ] {
+        let told: Vec<String> =
+            warnings.iter().map(|warning| format!("299 - \"{warning}\"")).collect();
+        assert_eq!(cluster.get(path).await.warnings(), told, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn every_row_of_the_catalogue_is_discovered_and_listed() {
     let cluster = cluster();
     let v2 = [("accept", "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList")];
