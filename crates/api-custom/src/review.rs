@@ -20,7 +20,7 @@ pub(crate) fn request(uid: &str, api_version: &str, objects: &[Value]) -> Value 
 ///
 /// # Errors
 /// What is wrong with the answer, or what the webhook says is wrong with the
-/// objects, in upstream's words.
+/// objects, in upstream's words: `failed: …` or `returned …`.
 pub(crate) fn read(
     answer: &Value,
     uid: &str,
@@ -31,22 +31,22 @@ pub(crate) fn read(
     if said != (API_VERSION, "ConversionReview") {
         let (version, kind) = said;
         return Err(format!(
-            "expected webhook response of {API_VERSION}, Kind=ConversionReview, got {version}, Kind={kind}"
+            "failed: expected webhook response of {API_VERSION}, Kind=ConversionReview, got {version}, Kind={kind}"
         ));
     }
     let response = tree::get(answer, "response");
     if response.is_null() {
-        return Err("no response provided".into());
+        return Err("failed: no response provided".into());
     }
     let echoed = tree::text(response, "uid");
     if echoed != uid {
-        return Err(format!("expected response.uid={uid:?}, got {echoed:?}"));
+        return Err(format!("failed: expected response.uid={uid:?}, got {echoed:?}"));
     }
     let status = tree::text(response, "result.status");
     if status != "Success" {
         return Err(match tree::text(response, "result.message") {
-            "" => format!("response.result.status was {status:?}, not \"Success\""),
-            message => message.to_owned(),
+            "" => format!("failed: response.result.status was '{status}', not 'Success'"),
+            message => format!("failed: {message}"),
         });
     }
     let converted = tree::list(response, "convertedObjects");
@@ -141,9 +141,9 @@ mod tests {
     fn answers_that_are_not_believed() {
         type Change = fn(&mut Value);
         let cases: [(Change, &str); 8] = [
-            (|r| *r = Value::Null, "no response provided"),
-            (|r| r["uid"] = "2".into(), "expected response.uid=\"1\", got \"2\""),
-            (|r| r["result"] = json!({"status": "Failure", "message": "no"}), "no"),
+            (|r| *r = Value::Null, "failed: no response provided"),
+            (|r| r["uid"] = "2".into(), "failed: expected response.uid=\"1\", got \"2\""),
+            (|r| r["result"] = json!({"status": "Failure", "message": "no"}), "failed: no"),
             (|r| r["convertedObjects"] = json!([]), "returned 0 objects, expected 1"),
             (
                 |r| r["convertedObjects"][0]["apiVersion"] = "g/v3".into(),

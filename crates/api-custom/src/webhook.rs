@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     fmt,
     hash::{DefaultHasher, Hash, Hasher},
+    io,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -15,24 +16,36 @@ use api_registry::{BoxFuture, Converter};
 use api_schema::{Webhook, WebhookService, tree};
 use bytes::Bytes;
 use client::Api;
-use http::{Method, Request, Uri, header};
+use http::{Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use rustls::{
-    ClientConfig, RootCertStore,
+    CertificateError, ClientConfig, RootCertStore,
     pki_types::{CertificateDer, ServerName, pem::PemObject},
 };
 use serde_json::Value;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    net::{TcpStream, lookup_host},
+    time::timeout,
+};
 use tokio_rustls::TlsConnector;
 
 use crate::review;
 
+#[cfg(test)]
+mod server;
+#[cfg(test)]
+mod tests;
+
 /// Upstream's limit for one call.
 const CALL_MAX: Duration = Duration::from_secs(30);
+/// Tells the webhook of it.
+const TIMEOUT_QUERY: &str = "timeout=30s";
 /// An answer may be a whole list of objects.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// Of a page that says why not.
+const REFUSAL_BYTES_MAX: usize = 256;
 /// Connections that wait for the next call, for each webhook.
 const IDLE_MAX: usize = 4;
 
@@ -58,7 +71,18 @@ struct Place {
     host: String,
     port: u16,
     server_name: String,
+    /// With the query.
     path: String,
+}
+
+impl Place {
+    fn url_of(webhook: &Webhook) -> String {
+        let Some(WebhookService { namespace, name, path, port }) = &webhook.service else {
+            return format!("{}?{TIMEOUT_QUERY}", webhook.url);
+        };
+        let slash = if path.starts_with('/') { "" } else { "/" };
+        format!("https://{name}.{namespace}.svc:{port}{slash}{path}?{TIMEOUT_QUERY}")
+    }
 }
 
 impl Webhooks {
@@ -70,7 +94,9 @@ impl Webhooks {
 
     async fn call(&self, webhook: &Webhook, body: &Value) -> Result<Value, String> {
         let body = Bytes::from(body.to_string());
-        let place = self.place(webhook).await?;
+        let url = Place::url_of(webhook);
+        let undelivered = |why: String| format!("Post {url:?}: {why}");
+        let place = self.place(webhook, &url).await.map_err(undelivered)?;
         let mut hasher = DefaultHasher::new();
         (&place.host, place.port, &place.server_name, &webhook.ca_bundle).hash(&mut hasher);
         let key = hasher.finish();
@@ -82,8 +108,8 @@ impl Webhooks {
                 return answer;
             }
         }
-        let mut connection = connect(&place, webhook).await?;
-        let answer = post(&mut connection, &place, body).await?;
+        let mut connection = connect(&place, webhook).await.map_err(undelivered)?;
+        let answer = post(&mut connection, &place, body).await.map_err(undelivered)?;
         self.keep(key, connection);
         answer
     }
@@ -109,38 +135,47 @@ impl Webhooks {
         });
     }
 
-    async fn place(&self, webhook: &Webhook) -> Result<Place, String> {
-        if let Some(service) = &webhook.service {
-            return self.service(service).await;
-        }
-        let uri: Uri = webhook.url.parse().map_err(|error| format!("{}: {error}", webhook.url))?;
-        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-        let path = uri.path_and_query().map_or("/", |path| path.as_str());
-        Ok(Place {
-            port: uri.port_u16().unwrap_or(443),
-            server_name: host.clone(),
-            path: path.to_owned(),
-            host,
-        })
+    async fn place(&self, webhook: &Webhook, url: &str) -> Result<Place, String> {
+        let uri: Uri = url.parse().map_err(|error| format!("{url}: {error}"))?;
+        let server_name = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+        let port = uri.port_u16().unwrap_or(443);
+        let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
+        let host = match &webhook.service {
+            Some(service) => self.host_of(service).await?,
+            None => server_name.clone(),
+        };
+        Ok(Place { host, port, server_name, path })
     }
 
-    async fn service(&self, service: &WebhookService) -> Result<Place, String> {
-        let WebhookService { namespace, name, path, port } = service;
+    /// The address of a service; its rules on this machine lead on to an endpoint.
+    async fn host_of(&self, service: &WebhookService) -> Result<String, String> {
+        let WebhookService { namespace, name, port, .. } = service;
         let url = format!("/api/v1/namespaces/{namespace}/services/{name}");
         let api = self.api.get().ok_or("services cannot be looked up yet")?;
         let found = api.request(Method::GET, &url, None, Bytes::new()).await;
-        let found: Value = serde_json::from_slice(&found.map_err(|error| error.to_string())?)
-            .map_err(|error| error.to_string())?;
-        let host = match tree::text(&found, "spec.type") {
-            "ExternalName" => tree::text(&found, "spec.externalName"),
-            _ => tree::text(&found, "spec.clusterIP"),
-        };
-        if matches!(host, "" | "None") {
-            return Err(format!("service {namespace}/{name} has no cluster IP"));
-        }
-        let path = if path.starts_with('/') { path.clone() } else { format!("/{path}") };
-        let server_name = format!("{name}.{namespace}.svc");
-        Ok(Place { host: host.to_owned(), port: *port, server_name, path })
+        let found = found.map_err(|error| match error.is_not_found() {
+            true => format!("service {name:?} not found"),
+            false => error.to_string(),
+        })?;
+        let found: Value = serde_json::from_slice(&found).map_err(|error| error.to_string())?;
+        host_of(&found, *port)
+    }
+}
+
+/// The host to connect to for a port of a Service.
+fn host_of(service: &Value, port: u16) -> Result<String, String> {
+    let name = tree::text(service, "metadata.name");
+    if tree::text(service, "spec.type") == "ExternalName" {
+        return Ok(tree::text(service, "spec.externalName").to_owned());
+    }
+    let address = tree::text(service, "spec.clusterIP");
+    if matches!(address, "" | "None") {
+        return Err(format!("service {name:?} has no cluster IP"));
+    }
+    let ports = tree::list(service, "spec.ports");
+    match ports.iter().any(|there| tree::int(there, "port") == Some(i64::from(port))) {
+        true => Ok(address.to_owned()),
+        false => Err(format!("no service port {port} found for service {name:?}")),
     }
 }
 
@@ -153,14 +188,18 @@ impl Converter for Webhooks {
     ) -> BoxFuture<'a, Result<Vec<Value>, String>> {
         Box::pin(async move {
             if !webhook.review_versions.iter().any(|version| version == "v1") {
-                return Err("no known version of ConversionReview is accepted".into());
+                return Err("failed: no known version of ConversionReview is accepted".into());
             }
             let uid = self.calls.fetch_add(1, Ordering::Relaxed);
             let uid = format!("00000000-0000-4000-8000-{uid:012x}");
             let request = review::request(&uid, api_version, &objects);
-            let answer = timeout(CALL_MAX, self.call(webhook, &request))
-                .await
-                .map_err(|_| "context deadline exceeded".to_owned())??;
+            let answer = match timeout(CALL_MAX, self.call(webhook, &request)).await {
+                Ok(answer) => answer.map_err(|why| format!("failed: {why}"))?,
+                Err(_) => {
+                    let url = Place::url_of(webhook);
+                    return Err(format!("failed: Post {url:?}: context deadline exceeded"));
+                }
+            };
             review::read(&answer, &uid, api_version, &objects)
         })
     }
@@ -170,10 +209,8 @@ async fn connect(place: &Place, webhook: &Webhook) -> Result<SendRequest<Full<By
     let Place { host, port, server_name, .. } = place;
     let name = ServerName::try_from(server_name.clone()).map_err(|error| error.to_string())?;
     let tls = TlsConnector::from(Arc::new(tls_config(&webhook.ca_bundle)?));
-    let tcp = TcpStream::connect((host.as_str(), *port))
-        .await
-        .map_err(|error| format!("dial tcp {host}:{port}: connect: {error}"))?;
-    let stream = tls.connect(name, tcp).await.map_err(|error| format!("tls: {error}"))?;
+    let tcp = dial(host, *port).await?;
+    let stream = tls.connect(name, tcp).await.map_err(|error| tls_failed(&error, server_name))?;
     let (sender, connection) =
         http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
     tokio::spawn(async move {
@@ -182,6 +219,49 @@ async fn connect(place: &Place, webhook: &Webhook) -> Result<SendRequest<Full<By
         }
     });
     Ok(sender)
+}
+
+/// A connection to the first address of a host that takes one. Names are the
+/// machine's to resolve: those of the cluster are for services.
+async fn dial(host: &str, port: u16) -> Result<TcpStream, String> {
+    let unknown = |error: io::Error| format!("dial tcp: lookup {host}: {}", plain(&error));
+    let mut failed = format!("dial tcp: lookup {host}: no such host");
+    for address in lookup_host((host, port)).await.map_err(unknown)? {
+        match TcpStream::connect(address).await {
+            Ok(tcp) => return Ok(tcp),
+            Err(error) => failed = format!("dial tcp {address}: connect: {}", plain(&error)),
+        }
+    }
+    Err(failed)
+}
+
+/// What the system says, without the number that Rust adds.
+fn plain(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_lowercase()
+}
+
+fn tls_failed(error: &io::Error, server_name: &str) -> String {
+    let reason = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let Some(rustls::Error::InvalidCertificate(reason)) = reason else {
+        return format!("tls: {error}");
+    };
+    let why = match reason {
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            "certificate signed by unknown authority".to_owned()
+        }
+        CertificateError::Expired
+        | CertificateError::ExpiredContext { .. }
+        | CertificateError::NotValidYet
+        | CertificateError::NotValidYetContext { .. } => {
+            "certificate has expired or is not yet valid".to_owned()
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            format!("certificate is not valid for {server_name}")
+        }
+        other => other.to_string(),
+    };
+    format!("tls: failed to verify certificate: x509: {why}")
 }
 
 fn tls_config(ca_bundle: &[u8]) -> Result<ClientConfig, String> {
@@ -224,8 +304,20 @@ async fn post(
     let bytes = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
     let bytes = bytes.map_err(|error| error.to_string())?.to_bytes();
     if !head.status.is_success() {
-        let text = String::from_utf8_lossy(&bytes[..bytes.len().min(256)]).into_owned();
-        return Ok(Err(format!("the server answered {}: {text}", head.status)));
+        return Ok(Err(refusal(head.status, &bytes)));
     }
     Ok(serde_json::from_slice(&bytes).map_err(|error| error.to_string()))
+}
+
+/// What an HTTP status other than success is told as.
+fn refusal(status: StatusCode, body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&body[..body.len().min(REFUSAL_BYTES_MAX)]);
+    match status {
+        StatusCode::NOT_FOUND => "the server could not find the requested resource".into(),
+        _ if status.is_server_error() => format!(
+            "an error on the server ({:?}) has prevented the request from succeeding",
+            text.trim()
+        ),
+        _ => format!("the server rejected our request with {status}: {}", text.trim()),
+    }
 }

@@ -20,7 +20,8 @@ pub trait Converter: Send + Sync {
     /// uids and all other metadata but labels and annotations are unchanged.
     ///
     /// # Errors
-    /// Why the objects cannot be had in that version, for people.
+    /// Why the objects cannot be had in that version, as what is said of the
+    /// webhook: `failed: …`, `returned 1 objects, expected 2`.
     fn convert<'a>(
         &'a self,
         webhook: &'a Webhook,
@@ -121,13 +122,34 @@ impl Registry {
     ) -> Result<Cow<'v, Value>, Status> {
         match webhook(spec) {
             Some((custom, webhook)) if *custom.definition.storage_version != *spec.version => {
-                let wanted = format!("{}/{}", spec.group, custom.definition.storage_version);
+                let version = &custom.definition.storage_version;
+                let wanted = format!("{}/{version}", spec.group);
                 let converted = self.call(spec, webhook, &wanted, vec![object.clone()]).await?;
-                let one = converted.into_iter().next().unwrap_or_default();
-                Ok(Cow::Owned(one))
+                let mut object = only(converted)?;
+                // Who reads this version gets these bytes, so they are pruned already.
+                custom.prune_as(version, &mut object);
+                Ok(Cow::Owned(object))
             }
             _ => Ok(Cow::Borrowed(object)),
         }
+    }
+
+    /// An object of any version in another one.
+    ///
+    /// # Errors
+    /// As for [`Self::native`].
+    pub(crate) async fn converted(
+        &self,
+        spec: &ResourceSpec,
+        api_version: &str,
+        object: Value,
+    ) -> Result<Value, Status> {
+        let Some((custom, webhook)) = webhook(spec) else {
+            return Err(Status::internal("only custom kinds have webhooks"));
+        };
+        let mut object = only(self.call(spec, webhook, api_version, vec![object]).await?)?;
+        custom.prune_as(api_version.rsplit('/').next().unwrap_or(api_version), &mut object);
+        Ok(object)
     }
 
     async fn call(
@@ -141,23 +163,21 @@ impl Registry {
         let from = objects.first().map(|object| tree::text(object, "apiVersion").to_owned());
         let converted = match &self.converter {
             Some(converter) => converter.convert(webhook, api_version, objects).await,
-            None => Err("this server calls no webhooks".to_owned()),
+            None => Err("failed: this server calls no webhooks".to_owned()),
         };
-        match converted {
-            Ok(objects) if objects.len() == count => Ok(objects),
-            Ok(objects) => {
-                Err(failed(spec, from, format!("{} objects for {count}", objects.len())))
-            }
-            Err(why) => Err(failed(spec, from, why)),
-        }
+        let converted = converted.and_then(|objects| match objects.len() == count {
+            true => Ok(objects),
+            false => Err(format!("returned {} objects, expected {count}", objects.len())),
+        });
+        converted.map_err(|why| {
+            let from = from.unwrap_or_default();
+            let message = format!("conversion webhook for {from}, Kind={} {why}", spec.kind);
+            Status::failure(Reason::InternalError, message)
+        })
     }
 }
 
-fn failed(spec: &ResourceSpec, from: Option<String>, why: String) -> Status {
-    let from = from.unwrap_or_default();
-    let kind = &spec.kind;
-    Status::failure(
-        Reason::InternalError,
-        format!("conversion webhook for {from}, Kind={kind} failed: {why}"),
-    )
+/// The answer for one object.
+fn only(objects: Vec<Value>) -> Result<Value, Status> {
+    objects.into_iter().next().ok_or_else(|| Status::internal("one object is one object"))
 }

@@ -94,7 +94,7 @@ impl Registry {
             return self.answer(request, object, warnings, options).await;
         }
         let sent = Sent::take(&mut object);
-        let managed = self.managed_new(request, &object, sent, options);
+        let managed = self.managed_new(request, &object, sent, options).await?;
         // A name in the path creates by update; see `update.rs`.
         let mut attributes = request.attributes(Operation::Create, options.dry_run);
         attributes.name = tree::text(&object, "metadata.name").to_owned();

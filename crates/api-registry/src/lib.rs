@@ -26,6 +26,7 @@ mod select;
 mod stored;
 mod token;
 mod update;
+mod versions;
 mod watch;
 
 pub use access::{

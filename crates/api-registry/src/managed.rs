@@ -6,13 +6,16 @@
 
 use api_object::{Status, time};
 use api_schema::{
-    Catalogue, ResourceSpec, Role, ShapeRef, Subresource,
-    apply::{Applied, ApplyError, Change, FieldSet, Managers, Versions},
+    ResourceSpec, Role, ShapeRef, Subresource,
+    apply::{Applied, ApplyError, Change, FieldSet, Managers},
     tree,
 };
 use serde_json::Value;
 
-use crate::{Registry, Request, WriteOptions};
+use crate::{
+    Registry, Request, WriteOptions,
+    versions::{Conversions, Served},
+};
 
 const PATH: &str = "metadata.managedFields";
 
@@ -65,6 +68,15 @@ struct Place<'a> {
     replicas: Option<&'a str>,
 }
 
+/// What becomes of managers whose fields nobody can convert to their version.
+#[derive(Clone, Copy, PartialEq)]
+enum Unconverted {
+    /// Who does not care for managers is not held up by them.
+    Forgotten,
+    /// The write fails.
+    Refused,
+}
+
 impl<'a> Place<'a> {
     fn new(spec: &'a ResourceSpec, sub: Option<&'a Subresource>) -> Self {
         if let Some(Subresource { role: Role::Scale(paths), shape: Some(shape), .. }) = sub {
@@ -81,52 +93,15 @@ impl<'a> Place<'a> {
     }
 }
 
-/// The versions in which a kind is served.
-struct Served<'a> {
-    spec: &'a ResourceSpec,
-    catalogue: &'a Catalogue,
-}
-
-impl Versions for Served<'_> {
-    fn convert(&self, object: &Value, api_version: &str) -> Option<(ShapeRef, Value)> {
-        let other = self.other(api_version)?;
-        let converted = between(self.spec, &other, object.clone(), api_version);
-        Some((other.shape.clone(), converted))
-    }
-
-    fn convert_back(&self, object: Value, api_version: &str) -> Option<Value> {
-        let other = self.other(api_version)?;
-        Some(between(&other, self.spec, object, &self.spec.api_version()))
-    }
-}
-
-impl Served<'_> {
-    fn other(&self, api_version: &str) -> Option<std::sync::Arc<ResourceSpec>> {
-        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-        self.catalogue.by_kind(group, version, &self.spec.kind)
-    }
-}
-
-fn between(from: &ResourceSpec, to: &ResourceSpec, mut object: Value, version: &str) -> Value {
-    if let Some(stored) = &from.stored_as {
-        object = (stored.to_stored)(object);
-    }
-    if let Some(stored) = &to.stored_as {
-        object = (stored.from_stored)(object);
-    }
-    tree::set(&mut object, "apiVersion", version);
-    object
-}
-
 impl Registry {
     /// The managers of a new object.
-    pub(crate) fn managed_new(
+    pub(crate) async fn managed_new(
         &self,
         request: &Request,
         object: &Value,
         sent: Sent,
         options: &WriteOptions,
-    ) -> String {
+    ) -> Result<String, Status> {
         let spec = &request.spec;
         let nothing = spec.shape.schema.zero_struct(spec.shape.id);
         let before = match sent {
@@ -134,52 +109,56 @@ impl Registry {
             Sent::Nothing | Sent::Reset => Managers::default(),
         };
         let place = Place::new(spec, None);
-        self.change(request, &place, options, |change| {
-            change.update(&nothing, object, before, true).write()
+        self.change(request, &place, options, Unconverted::Forgotten, |change| {
+            change.update(&nothing, object, before.clone(), true).write()
         })
+        .await
     }
 
     /// The managers after an update of a view from `old` to `new`.
-    pub(crate) fn managed_update(
+    pub(crate) async fn managed_update(
         &self,
         request: &Request,
         sub: Option<&Subresource>,
         (old, stored): (&Value, &str),
         (new, sent): (&Value, &Sent),
         options: &WriteOptions,
-    ) -> Managed {
+    ) -> Result<Managed, Status> {
         // Who writes through a subresource has no say in the managers of the whole.
         let sent = if sub.is_some() { &Sent::Nothing } else { sent };
         if *sent == Sent::Nothing && (new == old || stored.is_empty()) {
-            return Managed { text: stored.to_owned(), changed: false };
+            return Ok(Managed { text: stored.to_owned(), changed: false });
         }
         // What is stored was written here; were it broken, nobody would be better than an error.
         let before = Managers::parse(stored).unwrap_or_default();
         let from = match sent {
             Sent::Nothing => before.clone(),
-            Sent::Reset => return Managed { text: String::new(), changed: !before.is_empty() },
+            Sent::Reset => {
+                return Ok(Managed { text: String::new(), changed: !before.is_empty() });
+            }
             Sent::Managers(managers) => managers.clone(),
         };
         let spec = &request.spec;
         let place = Place::new(spec, sub);
         // Replicas that nobody manages may still be taken.
         let create = place.replicas.is_some();
-        let after = self.change(request, &place, options, |change| match place.replicas {
-            None => change.update(old, new, from, create),
+        let decide = |change: Change<'_>| match place.replicas {
+            None => change.update(old, new, from.clone(), create),
             Some(replicas) => {
                 let version = spec.api_version();
                 let scale = change.update(old, new, from.of_scale(&version, replicas), create);
-                from.with_scale(&scale, &version, replicas)
+                from.clone().with_scale(&scale, &version, replicas)
             }
-        });
-        Managed::of(&after, &before)
+        };
+        let after = self.change(request, &place, options, Unconverted::Forgotten, decide).await?;
+        Ok(Managed::of(&after, &before))
     }
 
     /// The object (or view of it) with a configuration applied, and its managers.
     ///
     /// # Errors
     /// 409 for conflicts, 400 and 500 for configurations that do not fit, as upstream.
-    pub(crate) fn managed_apply(
+    pub(crate) async fn managed_apply(
         &self,
         request: &Request,
         sub: Option<&Subresource>,
@@ -192,14 +171,15 @@ impl Registry {
         check(&place.api_version, config)?;
         let before = Managers::parse(stored)
             .map_err(|why| Status::internal(format!("failed to decode managed fields: {why}")))?;
-        let applied = self.change(request, &place, options, |change| {
+        let decide = |change: Change<'_>| {
             let apply = |managers| change.apply(live, config.clone(), managers, options.force);
             let Some(replicas) = place.replicas else { return apply(before.clone()) };
             let version = spec.api_version();
             let Applied { object, managers } = apply(before.of_scale(&version, replicas))?;
             let managers = before.clone().with_scale(&managers, &version, replicas);
             Ok(Applied { object, managers })
-        });
+        };
+        let applied = self.change(request, &place, options, Unconverted::Refused, decide).await?;
         let Applied { object, managers } = applied.map_err(|error| match error {
             ApplyError::Conflicts(_) => error.status(),
             ApplyError::Malformed(why) => {
@@ -213,22 +193,42 @@ impl Registry {
         Ok((object, Managed::of(&managers, &before)))
     }
 
-    fn change<R>(
+    /// What `decide` decides. It is asked again with each conversion between
+    /// versions that it turns out to need, as webhooks have to be waited for.
+    async fn change<R>(
         &self,
         request: &Request,
         place: &Place<'_>,
         options: &WriteOptions,
-        decide: impl FnOnce(Change<'_>) -> R,
-    ) -> R {
-        decide(Change {
-            shape: place.shape,
-            api_version: &place.api_version,
-            versions: &Served { spec: &request.spec, catalogue: &self.catalogue },
-            manager: &options.manager,
-            subresource: &request.subresource,
-            ignored: &place.ignored,
-            time: &time::format_seconds(self.now()),
-        })
+        unconverted: Unconverted,
+        decide: impl Fn(Change<'_>) -> R,
+    ) -> Result<R, Status> {
+        let spec = &*request.spec;
+        let time = time::format_seconds(self.now());
+        let mut conversions = Conversions::default();
+        loop {
+            let decided = decide(Change {
+                shape: place.shape,
+                api_version: &place.api_version,
+                versions: &Served::new(spec, &self.catalogue, &conversions),
+                manager: &options.manager,
+                subresource: &request.subresource,
+                ignored: &place.ignored,
+                time: &time,
+            });
+            let missed = conversions.take_missed();
+            if missed.is_empty() {
+                return Ok(decided);
+            }
+            drop(decided);
+            for (api_version, object) in missed {
+                let converted = self.converted(spec, &api_version, object.clone()).await;
+                if unconverted == Unconverted::Refused {
+                    converted.as_ref().map_err(Clone::clone)?;
+                }
+                conversions.put(api_version, object, converted.ok());
+            }
+        }
     }
 }
 

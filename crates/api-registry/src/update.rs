@@ -132,13 +132,14 @@ impl Registry {
         let (mut object, managed, mut warnings) = match input {
             _ if !request.subresource.is_empty() => return Err(request.not_found()),
             Input::Whole(object, sent) if spec.allow_create_on_update => {
-                let managed = self.managed_new(request, object, sent.clone(), options);
+                let managed = self.managed_new(request, object, sent.clone(), options).await?;
                 (object.clone(), managed, Vec::new())
             }
             Input::Patch(Patch::Apply { config, duplicates }) => {
                 let nothing = spec.shape.schema.zero_struct(spec.shape.id);
                 let live = (&nothing, "");
-                let (object, managed) = self.managed_apply(request, None, live, config, options)?;
+                let (object, managed) =
+                    self.managed_apply(request, None, live, config, options).await?;
                 let (object, mut warnings) = view(spec, None, object, options.field_validation)?;
                 warnings.extend(Patch::strict(duplicates, options.field_validation)?);
                 check_name(request, &object)?;
@@ -189,12 +190,13 @@ impl Registry {
         let before = (base, stored);
         let (view, managed, mut warnings) = match input {
             Input::Whole(view, sent) => {
-                let managed = self.managed_update(request, sub, before, (view, sent), options);
+                let managed =
+                    self.managed_update(request, sub, before, (view, sent), options).await?;
                 (view.clone(), managed, Vec::new())
             }
             Input::Patch(Patch::Apply { config, duplicates }) => {
                 let (applied, managed) =
-                    self.managed_apply(request, sub, before, config, options)?;
+                    self.managed_apply(request, sub, before, config, options).await?;
                 let (view, mut warnings) = view(spec, sub, applied, mode)?;
                 warnings.extend(Patch::strict(duplicates, mode)?);
                 check_name(request, &view)?;
@@ -205,7 +207,8 @@ impl Registry {
                 let base = with_managers.as_ref().unwrap_or(base);
                 let (mut view, warnings) = patch.apply(spec, sub, base, mode)?;
                 let sent = Sent::take(&mut view);
-                let managed = self.managed_update(request, sub, before, (&view, &sent), options);
+                let managed =
+                    self.managed_update(request, sub, before, (&view, &sent), options).await?;
                 (view, managed, warnings)
             }
         };

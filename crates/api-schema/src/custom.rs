@@ -104,6 +104,13 @@ impl Custom {
         self.schema.prune(object);
     }
 
+    /// Takes from an object what the schema of a version does not know.
+    pub fn prune_as(&self, version: &str, object: &mut Value) {
+        if let Some(schema) = self.definition.versions.get(version) {
+            schema.prune(object);
+        }
+    }
+
     /// A row of the same definition, whatever its version.
     pub fn is_of(&self, definition: &Arc<Definition>) -> bool {
         Arc::ptr_eq(&self.definition, definition)
