@@ -9,6 +9,8 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor}
 use serde_json::{Map, Value};
 use serde_saphyr::{DuplicateKeyPolicy, Spanned};
 
+use crate::values;
+
 /// Reads a configuration. The last of fields that are there twice counts.
 ///
 /// # Errors
@@ -20,6 +22,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Patch, Status> {
     {
         return Ok(Patch::Apply { config, duplicates: String::new() });
     }
+    values::shallow(bytes)?;
     let mut options = serde_saphyr::Options::default();
     options.duplicate_keys = DuplicateKeyPolicy::LastWins;
     let lined: Lined = serde_saphyr::from_slice_with_options(bytes, options)

@@ -197,6 +197,7 @@ fn protobuf(shape: &ShapeRef, bytes: &[u8]) -> Result<Value, Status> {
 }
 
 fn yaml(bytes: &[u8]) -> Result<Value, Status> {
+    values::shallow(bytes)?;
     serde_saphyr::from_slice(bytes)
         .map_err(|error| Status::bad_request(format!("error converting YAML to JSON: {error}")))
 }

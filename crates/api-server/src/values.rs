@@ -1,4 +1,4 @@
-//! How many values a body of JSON has, told before it is parsed.
+//! How many values a body has and how deep they stand, told before it is parsed.
 //!
 //! A value of two bytes takes hundreds as a tree, so that the limit of a body's
 //! length says too little of the memory that it takes.
@@ -16,6 +16,34 @@ pub(crate) fn few(json: &[u8]) -> Result<(), Status> {
         )),
         _ => Ok(()),
     }
+}
+
+/// More brackets than this stay open, or more marks of nested lists follow each
+/// other, in no object of anybody.
+const OPEN_MAX: usize = 10_000;
+
+/// The reader of YAML looks ahead of its own limit of depth, for a time that grows
+/// with the square of what is open.
+///
+/// # Errors
+/// 400 for more than [`OPEN_MAX`].
+pub(crate) fn shallow(yaml: &[u8]) -> Result<(), Status> {
+    let (mut open, mut marks) = (0_usize, 0_usize);
+    for byte in yaml {
+        match byte {
+            b'[' | b'{' => open += 1,
+            b']' | b'}' => open = open.saturating_sub(1),
+            b'-' | b'?' | b':' => marks += 1,
+            b' ' | b'\t' => {}
+            _ => marks = 0,
+        }
+        if open.max(marks) > OPEN_MAX {
+            return Err(Status::bad_request(
+                "error converting YAML to JSON: yaml: exceeded max depth",
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// At least as many as there are values: all but the first follow one of these

@@ -58,7 +58,7 @@ async fn bodies_that_would_become_too_much_are_refused() {
             "deep YAML",
             &post,
             "application/yaml",
-            "[".repeat(500).into(),
+            "[".repeat(100_000).into(),
             400,
             "error converting YAML to JSON",
         ),
