@@ -83,9 +83,9 @@ fn parent(object: &Object) -> Option<Name> {
     ours.then(|| (text("spec.parentRef.namespace"), text("spec.parentRef.name")))
 }
 
-fn addresses(object: &Object) -> Vec<String> {
-    let value: Value = serde_json::from_slice(&object.bytes).unwrap_or_default();
-    held(&value).into_iter().filter(|value| value.parse::<u16>().is_err()).collect()
+fn addresses(object: &Object) -> Result<Vec<String>, serde_json::Error> {
+    let value: Value = serde_json::from_slice(&object.bytes)?;
+    Ok(held(&value).into_iter().filter(|value| value.parse::<u16>().is_err()).collect())
 }
 
 /// Runs until it is dropped.
@@ -109,7 +109,11 @@ pub(crate) async fn run(api: Api, ambient: Ambient) {
         }),
         Reflected::Upsert(object) => change(&mut |book| {
             let name = (object.meta.namespace.clone(), object.meta.name.clone());
-            book.service(name, addresses(&object));
+            match addresses(&object) {
+                Ok(addresses) => book.service(name, addresses),
+                // What it had stays its own.
+                Err(error) => tracing::error!(?name, %error, "a Service cannot be read"),
+            }
         }),
         Reflected::Delete(object) => change(&mut |book| {
             book.service((object.meta.namespace.clone(), object.meta.name.clone()), Vec::new());
@@ -197,7 +201,10 @@ async fn mend(
 /// Whether a Service has an address.
 async fn has(api: &Api, namespace: &str, name: &str, address: &str) -> Result<bool, Error> {
     match api.get(SERVICES, namespace, name).await {
-        Ok(service) => Ok(addresses(&service).iter().any(|held| held == address)),
+        Ok(service) => {
+            let held = addresses(&service).map_err(|error| Error::Malformed(error.to_string()))?;
+            Ok(held.iter().any(|held| held == address))
+        }
         Err(error) if error.is_not_found() => Ok(false),
         Err(error) => Err(error),
     }
