@@ -11,6 +11,7 @@
 
 #![warn(missing_docs)]
 
+pub mod anybody;
 mod authority;
 pub mod clock;
 mod error;
