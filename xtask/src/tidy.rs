@@ -27,6 +27,7 @@ const CRATES: &[(&str, u8, Side)] = &[
     ("metrics", 0, Vocabulary),
     // Not ours by name: it stands in for a dependency of openraft.
     ("base2histogram", 0, Vocabulary),
+    ("grpc", 0, Vocabulary),
     ("small-elf", 0, Vocabulary),
     ("re2", 0, Vocabulary),
     ("spdy", 0, Vocabulary),
@@ -113,6 +114,7 @@ const ABSENT_WORDS: &[(&str, &[&str])] = &[
     ("api-kinds", &["hyper::", "tokio::"]),
     ("cel", &["x-kubernetes-validations", "openAPI", "hyper::", "SystemTime::now"]),
     ("pki", &["hyper::", "SystemTime::now"]),
+    ("grpc", &["Kubernetes", "rustls", "TcpStream"]),
     ("spdy", &["Kubernetes", "k8s.io", "hyper::", "Instant::now"]),
 ];
 

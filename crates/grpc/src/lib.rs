@@ -1,0 +1,43 @@
+//! gRPC over HTTP/2: both ends, on a connection that somebody else made.
+//!
+//! What servers of a cluster and its nodes tell each other is in `proto/`; this
+//! is how it gets across: a request is a path and a stream of messages, the
+//! answer a stream of messages and a [`Status`]. A message is bytes here; whoever
+//! calls encodes and decodes. The wire is gRPC's own (the protocol text
+//! "gRPC over HTTP2"), so that any client can be pointed at it, without
+//! compression and deadlines, which nobody here uses.
+//!
+//! This crate makes no connection and knows no TLS. Start at [`Client`] and
+//! [`serve`].
+
+#![warn(missing_docs)]
+
+mod client;
+mod frame;
+mod server;
+mod status;
+#[cfg(test)]
+mod tests;
+
+use std::{future::Future, pin::Pin};
+
+use bytes::Bytes;
+use futures_util::Stream;
+
+pub use client::{CallError, Client};
+pub use server::{Call, Service, serve};
+pub use status::{Code, Status};
+
+/// A future on the heap.
+pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Messages of one direction of a call; ends after the first error.
+pub type Messages = Pin<Box<dyn Stream<Item = Result<Bytes, Status>> + Send>>;
+
+/// One message as a stream.
+pub fn once(message: Bytes) -> Messages {
+    Box::pin(futures_util::stream::once(async move { Ok(message) }))
+}
+
+/// No message is longer.
+pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
