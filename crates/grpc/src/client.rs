@@ -1,26 +1,29 @@
 //! The calling end.
 
-use std::time::Duration;
+use std::{
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use http::{Method, Request, StatusCode, header};
-use http_body_util::StreamBody;
-use hyper::client::conn::http2::{self, SendRequest};
+use http::{Request, Response, uri::PathAndQuery};
+use hyper::{
+    body::Incoming,
+    client::conn::http2::{self, SendRequest},
+};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tonic::{body::Body, client::Grpc};
 
 use crate::{
-    Code, MESSAGE_BYTES_MAX, Messages, Status,
-    frame::{self, Outgoing},
-    once,
+    BoxFuture, MESSAGE_BYTES_MAX, Messages, Status, WINDOW_BYTES, once, raw::Raw,
+    status::from_tonic,
 };
 
 /// Pings go out while calls are open; without an answer the connection ends.
 const PING_EVERY: Duration = Duration::from_secs(2);
 const PONG_MAX: Duration = Duration::from_secs(3);
-/// What may be on its way in one direction before somebody has read it.
-const WINDOW_BYTES: u32 = 4 << 20;
 
 /// Why a call has no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,7 +32,7 @@ pub enum CallError {
     #[error("{0}")]
     NotSent(String),
     /// The other end answered with this, or may have seen the call before the
-    /// connection broke ([`Code::Unavailable`]).
+    /// connection broke ([`crate::Code::Unavailable`]).
     #[error(transparent)]
     Failed(#[from] Status),
 }
@@ -37,7 +40,7 @@ pub enum CallError {
 /// A connection on which calls are made; clones share it.
 #[derive(Clone)]
 pub struct Client {
-    requests: SendRequest<StreamBody<Outgoing>>,
+    requests: SendRequest<Body>,
 }
 
 impl Client {
@@ -69,38 +72,24 @@ impl Client {
         !self.requests.is_closed()
     }
 
-    /// Makes a call; returns once the other end begins to answer.
+    /// Makes a call; returns once the other end begins to answer. An error
+    /// among the messages ends them early.
     ///
     /// # Errors
     /// See [`CallError`].
     pub async fn call(&mut self, path: &str, messages: Messages) -> Result<Messages, CallError> {
-        let request = Request::builder()
-            .method(Method::POST)
-            .version(http::Version::HTTP_2)
-            .uri(format!("https://skiff{path}"))
-            .header(header::CONTENT_TYPE, "application/grpc")
-            .header(header::TE, "trailers")
-            .body(StreamBody::new(frame::plain(messages)))
-            .map_err(|error| CallError::NotSent(error.to_string()))?;
-        if let Err(error) = self.requests.ready().await {
-            return Err(CallError::NotSent(format!("the connection has ended: {error}")));
-        }
-        let broke = |error: hyper::Error| match error.is_canceled() {
-            true => CallError::NotSent(format!("the connection has ended: {error}")),
-            false => {
-                let text = format!("the connection broke: {error}");
-                CallError::Failed(Status::new(Code::Unavailable, text))
-            }
-        };
-        let answer = self.requests.send_request(request).await.map_err(broke)?;
-        if answer.status() != StatusCode::OK {
-            let text = format!("the other end answered HTTP {}, no gRPC", answer.status());
-            return Err(Status::new(Code::Unknown, text).into());
-        }
-        match Status::from_trailers(answer.headers()) {
-            Some(Err(status)) => Err(status.into()),
-            Some(Ok(())) => Ok(Box::pin(futures_util::stream::empty())),
-            None => Ok(frame::messages(answer.into_body(), true)),
+        let path = PathAndQuery::try_from(path)
+            .map_err(|error| CallError::NotSent(format!("{path}: {error}")))?;
+        let messages = messages
+            .take_while(|one| std::future::ready(one.is_ok()))
+            .filter_map(|one| std::future::ready(one.ok()));
+        let mut grpc = Grpc::with_origin(Requests(self.requests.clone()), origin())
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        grpc.ready().await.map_err(|error| not_sent(&error))?;
+        match grpc.streaming(tonic::Request::new(messages), path, Raw).await {
+            Ok(answer) => Ok(from_tonic(answer.into_inner())),
+            Err(status) => Err(failed(status)),
         }
     }
 
@@ -118,14 +107,50 @@ impl Client {
     /// # Errors
     /// See [`CallError`].
     pub async fn only(&mut self, path: &str, messages: Messages) -> Result<Bytes, CallError> {
+        use crate::Code::Internal;
         let mut answers = self.call(path, messages).await?;
-        let nothing = || Status::new(Code::Internal, "an answer without a message");
+        let nothing = || Status::new(Internal, "an answer without a message");
         let answer = answers.next().await.ok_or_else(nothing)??;
         // The status comes behind it.
         match answers.next().await {
             None => Ok(answer),
-            Some(Ok(_)) => Err(Status::new(Code::Internal, "more messages than one").into()),
+            Some(Ok(_)) => Err(Status::new(Internal, "more messages than one").into()),
             Some(Err(status)) => Err(status.into()),
         }
+    }
+}
+
+/// What requests are sent to in name: the connection is made already.
+fn origin() -> http::Uri {
+    http::Uri::from_static("https://skiff")
+}
+
+fn not_sent(error: &hyper::Error) -> CallError {
+    CallError::NotSent(format!("the connection has ended: {error}"))
+}
+
+/// hyper says of a request that it cancelled that nothing of it was sent.
+fn failed(status: tonic::Status) -> CallError {
+    let cause = std::error::Error::source(&status).and_then(|error| error.downcast_ref());
+    match cause {
+        Some(error) if hyper::Error::is_canceled(error) => not_sent(error),
+        _ => CallError::Failed(status.into()),
+    }
+}
+
+/// hyper's end of a connection as the service that tonic calls.
+struct Requests(SendRequest<Body>);
+
+impl tower_service::Service<Request<Body>> for Requests {
+    type Response = Response<Incoming>;
+    type Error = hyper::Error;
+    type Future = BoxFuture<Result<Response<Incoming>, hyper::Error>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), hyper::Error>> {
+        self.0.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        Box::pin(self.0.send_request(request))
     }
 }

@@ -3,9 +3,8 @@
 //! What servers of a cluster and its nodes tell each other is in `proto/`; this
 //! is how it gets across: a request is a path and a stream of messages, the
 //! answer a stream of messages and a [`Status`]. A message is bytes here; whoever
-//! calls encodes and decodes. The wire is gRPC's own (the protocol text
-//! "gRPC over HTTP2"), so that any client can be pointed at it, without
-//! compression and deadlines, which nobody here uses.
+//! calls encodes and decodes. Messages, statuses and trailers are tonic's,
+//! connections hyper's.
 //!
 //! This crate makes no connection and knows no TLS. Start at [`Client`] and
 //! [`serve`].
@@ -13,7 +12,7 @@
 #![warn(missing_docs)]
 
 mod client;
-mod frame;
+mod raw;
 mod server;
 mod status;
 #[cfg(test)]
@@ -41,3 +40,6 @@ pub fn once(message: Bytes) -> Messages {
 
 /// No message is longer.
 pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
+
+/// What may be on its way in one direction before somebody has read it.
+const WINDOW_BYTES: u32 = 4 << 20;

@@ -2,21 +2,23 @@
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use http::{Request, Response, header};
-use http_body_util::StreamBody;
+use futures_util::StreamExt as _;
+use http::{Request, Response};
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tonic::{
+    Streaming,
+    body::Body,
+    server::{Grpc, StreamingService},
+};
 
 use crate::{
-    BoxFuture, Code, Messages, Status,
-    frame::{self, Outgoing},
+    BoxFuture, MESSAGE_BYTES_MAX, Messages, Status, WINDOW_BYTES, raw::Raw, status::from_tonic,
 };
 
 const PING_EVERY: Duration = Duration::from_secs(10);
 const PONG_MAX: Duration = Duration::from_secs(10);
-/// See the client's.
-const WINDOW_BYTES: u32 = 4 << 20;
 
 /// A call as it comes in.
 pub struct Call {
@@ -28,7 +30,7 @@ pub struct Call {
 
 /// Who answers calls.
 pub trait Service: Send + Sync + 'static {
-    /// Answers one call. Unknown paths get [`Code::Unimplemented`].
+    /// Answers one call. Unknown paths get [`crate::Code::Unimplemented`].
     fn call(&self, call: Call) -> BoxFuture<Result<Messages, Status>>;
 }
 
@@ -41,7 +43,7 @@ pub async fn serve(
 ) {
     let answer = service_fn(move |request: Request<Incoming>| {
         let service = service.clone();
-        async move { Ok::<_, Infallible>(answer(&*service, request).await) }
+        async move { Ok::<_, Infallible>(answer(service, request).await) }
     });
     let running = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
@@ -61,25 +63,34 @@ pub async fn serve(
     }
 }
 
-async fn answer(
-    service: &dyn Service,
-    request: Request<Incoming>,
-) -> Response<StreamBody<Outgoing>> {
+async fn answer(service: Arc<dyn Service>, request: Request<Incoming>) -> Response<Body> {
     let path = request.uri().path().to_owned();
-    let messages = frame::messages(request.into_body(), false);
-    let answers: Messages = match service.call(Call { path, messages }).await {
-        Ok(answers) => answers,
-        Err(status) => Box::pin(futures_util::stream::once(async move { Err(status) })),
-    };
-    let mut response = Response::new(StreamBody::new(frame::with_status(answers)));
-    let media = header::HeaderValue::from_static("application/grpc");
-    response.headers_mut().insert(header::CONTENT_TYPE, media);
-    response
+    Grpc::new(Raw)
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX)
+        .streaming(Answering { service, path }, request)
+        .await
 }
 
-impl Status {
-    /// What a path that is not known gets.
-    pub fn unimplemented(path: &str) -> Self {
-        Self::new(Code::Unimplemented, format!("{path} is not known here"))
+/// One call, as tonic asks for its answer.
+struct Answering {
+    service: Arc<dyn Service>,
+    path: String,
+}
+
+type Answers = futures_util::stream::BoxStream<'static, Result<bytes::Bytes, tonic::Status>>;
+
+impl StreamingService<bytes::Bytes> for Answering {
+    type Response = bytes::Bytes;
+    type ResponseStream = Answers;
+    type Future = BoxFuture<Result<tonic::Response<Answers>, tonic::Status>>;
+
+    fn call(&mut self, request: tonic::Request<Streaming<bytes::Bytes>>) -> Self::Future {
+        let messages = from_tonic(request.into_inner());
+        let answers = self.service.call(Call { path: self.path.clone(), messages });
+        Box::pin(async move {
+            let answers = answers.await?.map(|one| one.map_err(tonic::Status::from));
+            Ok(tonic::Response::new(answers.boxed()))
+        })
     }
 }
