@@ -32,7 +32,7 @@ use crate::{
 
 /// How to clone.
 pub struct Spawn<'a> {
-    /// What the child does; the last one is [`Step::Exec`].
+    /// What the child does; the last one is [`Step::Exec`] or [`Step::Init`].
     pub steps: &'a [Step],
     /// Namespaces to make by the clone itself, `CLONE_NEW*` (mount and pid).
     pub new_namespaces: u32,
@@ -89,11 +89,14 @@ const REPORT_LEN: usize = 8;
 /// # Errors
 /// The clone's or a preparation's error. What the child meets comes by `report`.
 pub fn spawn(spawn: &Spawn<'_>) -> io::Result<Child> {
-    let Some(Step::Exec { args, env, .. }) = spawn.steps.last() else {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the last step is not an exec"));
+    let (argv, envp) = match spawn.steps.last() {
+        Some(Step::Exec { args, env, .. }) => (pointers(args), pointers(env)),
+        Some(Step::Init) => (Vec::new(), Vec::new()),
+        _ => {
+            let text = "the last step is not an exec";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
     };
-    let argv = pointers(args);
-    let envp = pointers(env);
     let (report, to_spawner) = rustix::net::socketpair(
         AddressFamily::UNIX,
         SocketType::SEQPACKET,
@@ -307,6 +310,7 @@ impl Context<'_> {
             Step::NoNewPrivileges => rustix::thread::set_no_new_privs(true),
             Step::Seccomp { program } => child_identity::seccomp(program),
             Step::Exec { programs, .. } => Err(self.exec(programs)),
+            Step::Init => self.init(),
         }
     }
 
@@ -322,6 +326,21 @@ impl Context<'_> {
             check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })?;
         }
         Ok(())
+    }
+
+    /// Never returns. The kernel reaps what it ignores, and a namespace's first
+    /// process gets no signal that it has no handler for.
+    fn init(&self) -> ! {
+        // SAFETY: a name of at most 15 bytes, a disposition and a descriptor
+        // that nobody uses after this; the parent reads its end as success.
+        unsafe {
+            libc::prctl(libc::PR_SET_NAME, c"pause".as_ptr());
+            libc::signal(libc::SIGCHLD, libc::SIG_IGN);
+            libc::close(self.report.as_raw_fd());
+            loop {
+                libc::pause();
+            }
+        }
     }
 
     /// Tries each path like `execvp`, and answers why none worked.

@@ -196,6 +196,9 @@ pub enum Step {
         /// `NAME=value`s.
         env: Vec<CString>,
     },
+    /// Stays and reaps what is left to it: the first process of a PID namespace
+    /// that several containers share. A last step, in place of [`Step::Exec`].
+    Init,
 }
 
 /// Where a [`Step::Bind`] takes its tree from.
@@ -259,6 +262,7 @@ impl fmt::Display for Step {
             Self::Exec { args, .. } => {
                 write!(f, "exec {:?}", args.first().map(|a| text(a)).unwrap_or_default())
             }
+            Self::Init => f.write_str("become the first process of a PID namespace"),
         }
     }
 }

@@ -31,6 +31,8 @@ pub(crate) struct Greeted {
     pub(crate) stream: UnixStream,
     pub(crate) received: Vec<u8>,
     pub(crate) pid: u32,
+    /// What both sides speak: an older shim's, or ours.
+    pub(crate) version: u8,
 }
 
 /// Connects to the shim of a sandbox directory.
@@ -51,11 +53,11 @@ pub(crate) async fn connect(directory: &Path) -> io::Result<Greeted> {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
     };
-    if hello.magic != Hello::MAGIC || hello.version != VERSION {
+    if hello.magic != Hello::MAGIC || !(1..=VERSION).contains(&hello.version) {
         let text = format!("a shim that speaks version {}", hello.version);
         return Err(io::Error::new(io::ErrorKind::InvalidData, text));
     }
-    Ok(Greeted { stream, received, pid: hello.pid })
+    Ok(Greeted { stream, received, pid: hello.pid, version: hello.version })
 }
 
 fn take<T: Wire>(received: &mut Vec<u8>) -> io::Result<Option<(u32, T)>> {
@@ -110,6 +112,7 @@ type Waiting = Arc<Mutex<HashMap<u32, oneshot::Sender<Reply>>>>;
 /// The control connection to one shim.
 pub(crate) struct Client {
     pub(crate) pid: u32,
+    pub(crate) version: u8,
     writer: tokio::sync::Mutex<OwnedWriteHalf>,
     waiting: Waiting,
     next: std::sync::atomic::AtomicU32,
@@ -125,6 +128,7 @@ impl Client {
         tokio::spawn(read(reader, greeted.received, waiting.clone(), events));
         let client = Self {
             pid: greeted.pid,
+            version: greeted.version,
             writer: tokio::sync::Mutex::new(writer),
             waiting,
             next: 1.into(),

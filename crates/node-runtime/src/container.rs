@@ -1,6 +1,7 @@
 //! What is done for a container: starting, signalling, stopping, removing.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -79,9 +80,13 @@ impl ShimRuntime {
         };
         let place = self.place(&sandbox, &record.spec, &id)?;
         let steps = plan::container(&sandbox.spec, &record.spec, &place)?;
-        let request = Request::Start(Box::new(Start {
+        let beside = record.spec.pid_of.clone();
+        if beside.is_some() && client.version < 2 {
+            return Err(Error::Unsupported("a target container in a pod of an older skiff"));
+        }
+        let start = Start {
             id: id.to_string(),
-            new_namespaces: plan::new_namespaces(&sandbox.spec),
+            new_namespaces: plan::new_namespaces(&sandbox.spec, &record.spec),
             steps: steps.clone(),
             log_path: utf8(&record.log_path)?,
             log_size_max: LOG_SIZE_MAX,
@@ -91,7 +96,7 @@ impl ShimRuntime {
             tty: record.spec.tty,
             stdin: record.spec.stdin,
             stdin_once: record.spec.stdin_once,
-        }));
+        };
         let mut container = record.container(sandbox_id);
         let made = self.make_container(&dir, &cgroup, &container, &place).await;
         let oom_path = match made {
@@ -101,9 +106,10 @@ impl ShimRuntime {
                 return Err(error);
             }
         };
-        let request = match request {
-            Request::Start(start) => Request::Start(Box::new(Start { oom_path, ..*start })),
-            other => other,
+        let start = Box::new(Start { oom_path, ..start });
+        let request = match beside {
+            Some(target) => Request::StartBeside { start, target },
+            None => Request::Start(start),
         };
         if let Some(entry) = self.lock().get_mut(sandbox_id) {
             entry.sandbox.containers.push(container.clone());
@@ -303,7 +309,7 @@ impl ShimRuntime {
     /// left running does not end with it.
     pub(crate) async fn end_stragglers(&self, sandbox: &SandboxId, id: &ContainerId) {
         let Ok(found) = self.find(id) else { return };
-        if found.sandbox.spec.pid == Namespace::Own {
+        if plan::has_own_pids(&found.sandbox.spec, &found.container.spec) {
             return;
         }
         let (cgroups, cgroup) = (self.cgroups.clone(), self.container_cgroup(&found.sandbox, id));
@@ -339,12 +345,28 @@ impl ShimRuntime {
         &self,
         id: &ContainerId,
         resources: Resources,
+        labels: BTreeMap<String, String>,
     ) -> Result<()> {
         let found = self.find(id)?;
         let (cgroups, cgroup) = (self.cgroups.clone(), self.container_cgroup(&found.sandbox, id));
-        blocking(move || cgroups.limit(&cgroup, &container_limits(&resources)))
-            .await?
-            .map_err(Error::io("limit the container"))
+        let mut spec = found.container.spec;
+        spec.resources = resources;
+        spec.labels.extend(labels);
+        let record = ContainerRecord {
+            id: id.to_string(),
+            created_ns: ns(found.container.created_at),
+            spec: spec.clone(),
+            log_path: found.container.log_path,
+        };
+        let path = self.sandbox_dir(&found.sandbox.id).container(id).record();
+        blocking(move || {
+            cgroups.limit(&cgroup, &container_limits(&resources))?;
+            record::write(&path, &record)
+        })
+        .await?
+        .map_err(Error::io("limit the container"))?;
+        self.update(&found.sandbox.id, id, |known| known.spec = spec);
+        Ok(())
     }
 
     pub(crate) async fn reopen_log(&self, id: &ContainerId) -> Result<()> {

@@ -38,6 +38,11 @@ impl SandboxDir {
         self.0.join("shm")
     }
 
+    /// An empty directory, root of a shared PID namespace's first process.
+    pub(crate) fn empty(&self) -> PathBuf {
+        self.0.join("empty")
+    }
+
     pub(crate) fn shim_log(&self) -> PathBuf {
         self.0.join("shim.log")
     }

@@ -91,13 +91,46 @@ const MS_SLAVE: u64 = 1 << 19;
 const MS_SHARED: u64 = 1 << 20;
 
 /// The namespaces that the clone makes for a container's first process.
-pub(crate) fn new_namespaces(sandbox: &SandboxSpec) -> u32 {
+pub(crate) fn new_namespaces(sandbox: &SandboxSpec, spec: &ContainerSpec) -> u32 {
     let mut kinds = linux::namespace::kind("mnt");
-    if sandbox.pid == Namespace::Own {
+    if has_own_pids(sandbox, spec) {
         kinds |= linux::namespace::kind("pid");
     }
     kinds
 }
+
+/// Whether a container's first process is the first of a PID namespace, whose
+/// end is the end of all in it.
+pub(crate) fn has_own_pids(sandbox: &SandboxSpec, spec: &ContainerSpec) -> bool {
+    sandbox.pid == Namespace::Own && !sandbox.share_pid && spec.pid_of.is_none()
+}
+
+/// What the first process of a shared PID namespace does. Whoever may look into
+/// it from a container finds an empty root and the pod's own namespaces.
+pub(crate) fn init(root: &Path, pins: &[(u32, PathBuf)]) -> Result<Vec<Step>> {
+    let mut steps = vec![Step::SlaveMounts];
+    for (kind, path) in pins {
+        steps.push(Step::EnterNamespace { path: c(path)?, kind: *kind });
+    }
+    let attributes = ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC;
+    steps.extend([
+        Step::Unshare { kinds: linux::namespace::kind("cgroup") },
+        Step::OpenRoot { path: c(root)? },
+        file_system("tmpfs", ".", &[("mode", "555")], attributes)?,
+        Step::OpenRoot { path: c(root)? },
+        Step::Pivot,
+        Step::CloseFiles,
+        Step::NewSession,
+        Step::BoundingSet { keep: 0 },
+        Step::Identity { uid: NOBODY, gid: NOBODY, groups: Vec::new() },
+        Step::NoNewPrivileges,
+        Step::Init,
+    ]);
+    Ok(steps)
+}
+
+/// User and group of a process that owns nothing.
+const NOBODY: u32 = 65_535;
 
 /// What a container's first process does.
 pub(crate) fn container(

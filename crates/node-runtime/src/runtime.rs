@@ -1,6 +1,6 @@
 //! The trait that the node programs against.
 
-use std::{future::Future, pin::Pin, time::Duration};
+use std::{collections::BTreeMap, future::Future, pin::Pin, time::Duration};
 
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -58,10 +58,19 @@ pub trait Runtime: Send + Sync + 'static {
     /// one is killed first. Its log stays.
     fn remove_container<'a>(&'a self, id: &'a ContainerId) -> BoxFuture<'a, Result<()>>;
 
-    /// Changes the cgroup limits of a running container.
+    /// Changes the cgroup limits of a running container and some of its labels,
+    /// for good: `list` and later processes see both.
     fn update_container<'a>(
         &'a self,
         id: &'a ContainerId,
+        resources: crate::spec::Resources,
+        labels: BTreeMap<String, String>,
+    ) -> BoxFuture<'a, Result<()>>;
+
+    /// Changes the cgroup limits of a whole pod.
+    fn update_sandbox<'a>(
+        &'a self,
+        id: &'a SandboxId,
         resources: crate::spec::Resources,
     ) -> BoxFuture<'a, Result<()>>;
 

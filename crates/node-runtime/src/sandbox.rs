@@ -16,10 +16,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     client::{self, Client},
-    container::failure,
+    container::{failure, start_failure},
     error::{Error, Result},
     layout::{self, SandboxDir},
-    record,
+    plan, record,
     shim_runtime::{ShimRuntime, blocking, not_ready},
     spec::{Namespace, Resources, SandboxSpec},
     state::{ContainerId, ContainerState, Sandbox, SandboxId, SandboxState, Stats},
@@ -128,7 +128,48 @@ impl ShimRuntime {
         if let Err(error) = fs::write(score, SHIM_OOM_SCORE) {
             tracing::debug!(sandbox = %id, %error, "the shim keeps its OOM score");
         }
+        if spec.share_pid && spec.pid == Namespace::Own {
+            let steps = plan::init(&dir.empty(), &pins(dir, spec))?;
+            let answer = shim.0.call(&Request::Init { steps: steps.clone() }).await;
+            match answer.map_err(Error::io("talk to the shim"))? {
+                Reply::Done => {}
+                Reply::Failed(failed) => return Err(start_failure(&failed, &steps)),
+                other => return Err(unexpected(&other)),
+            }
+        }
         Ok(shim)
+    }
+
+    /// Changes the limits of a pod that runs.
+    pub(crate) async fn update_sandbox(
+        &self,
+        id: &SandboxId,
+        resources: Resources,
+    ) -> Result<()> {
+        let mut sandbox = self
+            .lock()
+            .get(id)
+            .map(|entry| entry.sandbox.clone())
+            .ok_or_else(|| Error::SandboxNotFound(id.to_string()))?;
+        let (cgroups, cgroup) = (self.cgroups.clone(), self.pod_cgroup(&sandbox.spec));
+        sandbox.spec.resources = resources;
+        let record = SandboxRecord {
+            id: id.to_string(),
+            created_ns: ns(sandbox.created_at),
+            spec: sandbox.spec.clone(),
+            cgroup: cgroup.clone(),
+        };
+        let path = self.sandbox_dir(id).record();
+        blocking(move || {
+            cgroups.limit(&cgroup, &limits(&resources))?;
+            record::write(&path, &record)
+        })
+        .await?
+        .map_err(Error::io("limit the pod"))?;
+        if let Some(entry) = self.lock().get_mut(id) {
+            entry.sandbox.spec.resources = resources;
+        }
+        Ok(())
     }
 
     /// Limits a cgroup above the pods, such as `pods/besteffort`, made where
@@ -291,9 +332,6 @@ pub(crate) fn take_down(
 }
 
 fn check(spec: &SandboxSpec) -> Result<()> {
-    if spec.share_pid {
-        return Err(Error::Unsupported("shareProcessNamespace"));
-    }
     let plain = |text: &str| {
         !text.is_empty()
             && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
@@ -329,7 +367,9 @@ fn check(spec: &SandboxSpec) -> Result<()> {
 
 fn make_dirs(dir: &SandboxDir) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt;
-    for path in [dir.path().to_owned(), dir.path().join("ns"), dir.shm(), dir.containers()] {
+    let all =
+        [dir.path().to_owned(), dir.path().join("ns"), dir.shm(), dir.empty(), dir.containers()];
+    for path in all {
         fs::DirBuilder::new()
             .mode(0o700)
             .recursive(true)

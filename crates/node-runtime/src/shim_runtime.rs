@@ -296,8 +296,17 @@ impl Runtime for ShimRuntime {
         &'a self,
         id: &'a ContainerId,
         resources: Resources,
+        labels: BTreeMap<String, String>,
     ) -> BoxFuture<'a, Result<()>> {
-        Box::pin(ShimRuntime::update_container(self, id, resources))
+        Box::pin(ShimRuntime::update_container(self, id, resources, labels))
+    }
+
+    fn update_sandbox<'a>(
+        &'a self,
+        id: &'a SandboxId,
+        resources: Resources,
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(ShimRuntime::update_sandbox(self, id, resources))
     }
 
     fn list(&self) -> BoxFuture<'_, Result<Vec<Sandbox>>> {

@@ -27,7 +27,7 @@ pub struct SandboxSpec {
     /// Each container its own PID namespace or the node's.
     #[serde(default)]
     pub pid: Namespace,
-    /// One PID namespace for all containers; refused for now.
+    /// One PID namespace for all containers, with a first process that reaps.
     #[serde(default)]
     pub share_pid: bool,
     /// The parent below the runtime's cgroup prefix, without a leading slash,
@@ -117,6 +117,10 @@ pub struct ContainerSpec {
     pub oom_score_adj: Option<i32>,
     /// The log file, `<log_dir>/<name>/<attempt>.log` where `None`.
     pub log_path: Option<PathBuf>,
+    /// The running container of the same sandbox whose PID namespace this one
+    /// lives in (an ephemeral container's target).
+    #[serde(default)]
+    pub pid_of: Option<String>,
 }
 
 /// Numeric identity. `node_runtime::passwd` resolves an image's `USER`.

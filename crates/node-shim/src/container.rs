@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     fs::{self, File, OpenOptions},
     io::{self, Read, Write},
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
@@ -77,7 +77,13 @@ fn pair(wanted: bool, we_write: bool) -> io::Result<(Option<OwnedFd>, OwnedFd)> 
 
 impl Container {
     /// Clones the first process. Its report comes later.
-    pub(crate) fn start(start: Start, connection: u32, request: u32) -> io::Result<Self> {
+    /// Born in a PID namespace that is there, where one is given.
+    pub(crate) fn start(
+        start: Start,
+        connection: u32,
+        request: u32,
+        pid_namespace: Option<BorrowedFd<'_>>,
+    ) -> io::Result<Self> {
         let log =
             LogFile::open(Path::new(&start.log_path), start.log_size_max, start.log_files_max)?;
         let piped = !start.tty;
@@ -85,7 +91,7 @@ impl Container {
         let child = linux::child::spawn(&Spawn {
             steps: &start.steps,
             new_namespaces: start.new_namespaces,
-            pid_namespace: None,
+            pid_namespace,
             target: None,
             stdio: [streams.child[0].as_fd(), streams.child[1].as_fd(), streams.child[2].as_fd()],
         })?;

@@ -11,14 +11,12 @@ use linux::{
     process::Ended,
 };
 use node_shim::protocol::{EVENT, Exec, Exit, FailureKind, Reply};
-use rustix::{
-    event::epoll::{self, EventFlags},
-    fs::{Mode, OFlags},
-};
+use rustix::event::epoll::{self, EventFlags};
 
 use crate::{
     connection::Role,
     container::{Container, Streams},
+    init::pid_namespace,
     log_file::now_ns,
     shim::{Event, Shim, failed, not_found, step_failed},
 };
@@ -118,8 +116,7 @@ impl Shim {
 fn spawn_exec(container: &Container, exec: &Exec) -> io::Result<(Child, Vec<OwnedFd>)> {
     let piped = !exec.tty;
     let streams = Streams::new(piped && exec.stdin, piped && exec.stdout, piped && exec.stderr)?;
-    let path = format!("/proc/{}/ns/pid", container.child.pid);
-    let namespace = rustix::fs::open(path, OFlags::CLOEXEC, Mode::empty())?;
+    let namespace = pid_namespace(container.child.pid)?;
     let child = linux::child::spawn(&Spawn {
         steps: &exec.steps,
         new_namespaces: 0,

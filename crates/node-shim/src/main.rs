@@ -14,6 +14,7 @@
 mod connection;
 mod container;
 mod exec;
+mod init;
 mod log_file;
 mod shim;
 

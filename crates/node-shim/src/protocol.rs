@@ -13,8 +13,9 @@ use crate::{
     wire_enum, wire_struct,
 };
 
-/// The version of everything in this crate.
-pub const VERSION: u8 = 1;
+/// The version of everything in this crate. 2 brought [`Request::Init`] and
+/// [`Request::StartBeside`].
+pub const VERSION: u8 = 2;
 
 /// The longest frame; a filter of 4096 instructions is 32 KiB.
 pub const FRAME_LEN_MAX: usize = 1 << 20;
@@ -90,6 +91,19 @@ pub enum Request {
     },
     /// Ends the shim; refused while a container runs.
     Shutdown,
+    /// Starts the first process of a PID namespace that all containers started
+    /// later share. Done already where there is one.
+    Init {
+        /// What it does; the last is [`Step::Init`].
+        steps: Vec<Step>,
+    },
+    /// [`Request::Start`], in the PID namespace of a container that runs.
+    StartBeside {
+        /// What to start.
+        start: Box<Start>,
+        /// Beside which.
+        target: String,
+    },
 }
 wire_enum!(Request {
     1 => Start(start),
@@ -104,6 +118,8 @@ wire_enum!(Request {
     10 => Resize { rows, columns },
     11 => SignalExec { signal },
     12 => Shutdown,
+    13 => Init { steps },
+    14 => StartBeside { start, target },
 });
 
 /// A container to start.

@@ -11,7 +11,7 @@ use std::{
 };
 
 use linux::{
-    child::{Report, receive_report},
+    child::{Child, Report, receive_report},
     process::SignalFile,
 };
 use node_shim::{
@@ -28,6 +28,7 @@ use crate::{
     connection::{Connection, Role},
     container::{Container, Phase, STDIN_QUEUE_MAX},
     exec::ExecProcess,
+    init::pid_namespace,
     log_file::now_ns,
 };
 
@@ -84,6 +85,8 @@ pub(crate) struct Shim {
     signals: SignalFile,
     pub(crate) connections: BTreeMap<u32, Connection>,
     containers: BTreeMap<u32, Container>,
+    /// The first process of the containers' shared PID namespace, and that.
+    pub(crate) init: Option<(Child, OwnedFd)>,
     pub(crate) execs: BTreeMap<u32, ExecProcess>,
     next_key: u32,
     buffer: Box<[u8]>,
@@ -116,6 +119,7 @@ impl Shim {
             signals,
             connections: BTreeMap::new(),
             containers: BTreeMap::new(),
+            init: None,
             execs: BTreeMap::new(),
             next_key: 1,
             buffer: vec![0; BUFFER_LEN].into(),
@@ -243,7 +247,18 @@ impl Shim {
     /// Answers at once, or later where `None`.
     fn request(&mut self, key: u32, number: u32, request: Request) -> Option<Reply> {
         Some(match request {
-            Request::Start(start) => return self.start(key, number, *start),
+            Request::Start(start) => return self.start(key, number, *start, None),
+            Request::StartBeside { start, target } => {
+                let pid = match self.find(&target) {
+                    Some((_, container)) if container.is_running() => container.child.pid,
+                    _ => return Some(not_found(&target)),
+                };
+                match pid_namespace(pid) {
+                    Ok(namespace) => return self.start(key, number, *start, Some(namespace)),
+                    Err(error) => failed(FailureKind::Internal, "open namespace", &error),
+                }
+            }
+            Request::Init { steps } => self.init(&steps),
             Request::Signal { id, signal } => match self.find(&id) {
                 Some((_, container)) if container.is_running() => {
                     match linux::process::pidfd_signal(container.child.pidfd.as_fd(), signal) {
@@ -325,11 +340,14 @@ impl Shim {
         connection: u32,
         request: u32,
         start: node_shim::protocol::Start,
+        beside: Option<OwnedFd>,
     ) -> Option<Reply> {
         if self.find(&start.id).is_some() {
             return Some(conflict("the container exists"));
         }
-        let container = match Container::start(start, connection, request) {
+        let shared = self.init.as_ref().map(|(_, namespace)| namespace);
+        let namespace = beside.as_ref().or(shared).map(AsFd::as_fd);
+        let container = match Container::start(start, connection, request, namespace) {
             Ok(container) => container,
             Err(error) => return Some(failed(FailureKind::Internal, "clone", &error)),
         };

@@ -41,4 +41,5 @@ wire_enum!(Step {
     27 => NoNewPrivileges,
     28 => Seccomp { program },
     29 => Exec { programs, args, env },
+    30 => Init,
 });

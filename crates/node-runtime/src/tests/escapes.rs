@@ -1,0 +1,202 @@
+//! Ways out of a container that other runtimes once left open, each tried.
+
+use super::*;
+
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+/// What the kernel keeps of the node, so that a test sees who changed it.
+fn core_pattern() -> String {
+    fs::read_to_string("/proc/sys/kernel/core_pattern").expect("readable")
+}
+
+/// Tries what the escapes below are after.
+const TRY: &str = "(echo '|/owned' > /proc/sys/kernel/core_pattern) 2>/dev/null && echo ESCAPED; \
+    (echo h > /proc/sysrq-trigger) 2>/dev/null && echo ESCAPED; \
+    wc -c < /proc/keys; head -c 1 /proc/kcore 2>/dev/null | wc -c; echo tried";
+const HELD: &str = "0\n0\ntried\n";
+
+/// CVE-2019-5736: a container executes the runtime's own program through
+/// `/proc/self/exe` and writes to it while it runs.
+#[tokio::test]
+async fn the_runtime_s_own_program_is_out_of_reach() {
+    let Some(bed) = Bed::new() else { return };
+    let trap = bed.path("image/bin/trap");
+    fs::write(&trap, "#!/proc/self/exe\n").expect("written");
+    fs::set_permissions(&trap, fs::Permissions::from_mode(0o755)).expect("set");
+    let runtime = bed.open().await;
+    let sandbox = runtime.run_sandbox(bed.sandbox()).await.expect("a sandbox");
+    // Holds on to every program that runs in here and writes as soon as it can.
+    let spec = bed.shell(
+        "echo up; while ! test -e /done; do for p in /proc/[0-9]*; do \
+           test \"$(readlink $p/exe)\" = /bin/busybox && continue; \
+           (exec 9<$p/exe; echo held; echo owned > /proc/self/fd/9 && echo ESCAPED) 2>/dev/null; \
+           (echo owned > $p/exe) 2>/dev/null && echo ESCAPED; done; done | sort -u; echo end",
+    );
+    let main = runtime.start_container(&sandbox.id, spec).await.expect("a start");
+    logged(&main, "up").await;
+    for _ in 0..30 {
+        // Whatever comes of it: the shim in a container says how it is used, or
+        // is not there to be executed.
+        let trapped =
+            runtime.exec_sync(&main.id, vec!["/bin/trap".into()], Duration::from_secs(20)).await;
+        assert!(trapped.is_err() || trapped.is_ok_and(|output| output.code != 0));
+    }
+    let mut first = bed.shell("true");
+    first.args = vec!["/bin/trap".into()];
+    first.name = "first".into();
+    if let Ok(first) = runtime.start_container(&sandbox.id, first).await {
+        assert_ne!(within(runtime.wait_exit(&first.id)).await.expect("an exit").code, 0);
+    }
+    let done = ["touch", "/done"].map(String::from).to_vec();
+    runtime.exec_sync(&main.id, done, Duration::from_secs(20)).await.expect("the shim works");
+    within(runtime.wait_exit(&main.id)).await.expect("an exit");
+    let log = contents(&main.log_path);
+    assert!(log.ends_with("end\n") && !log.contains("ESCAPED"), "{log}");
+}
+
+/// CVE-2024-21626: a working directory that is an open file of the runtime.
+#[tokio::test]
+async fn no_descriptor_of_the_node_is_a_working_directory() {
+    let Some(bed) = Bed::new() else { return };
+    let runtime = bed.open().await;
+    let sandbox = runtime.run_sandbox(bed.sandbox()).await.expect("a sandbox");
+    for number in 3..24 {
+        for cwd in [
+            format!("/proc/self/fd/{number}"),
+            format!("/proc/self/fd/{number}/../../.."),
+            format!("/proc/thread-self/fd/{number}"),
+        ] {
+            let mut spec = bed.shell("pwd; ls ../../../../../etc/shadow");
+            spec.cwd = cwd.clone();
+            let error = runtime.start_container(&sandbox.id, spec).await;
+            error.expect_err(&format!("{cwd} was entered"));
+        }
+    }
+    // A link of the image to such a place, and the files that a program finds open.
+    symlink("/proc/self/fd/7", bed.path("image/link")).expect("linked");
+    let mut spec = bed.shell("true");
+    spec.cwd = "/link".into();
+    runtime.start_container(&sandbox.id, spec).await.expect_err("a refusal");
+    let spec = bed.shell("exec ls /proc/self/fd");
+    let container = runtime.start_container(&sandbox.id, spec).await.expect("a start");
+    within(runtime.wait_exit(&container.id)).await.expect("an exit");
+    assert_eq!(contents(&container.log_path), "0\n1\n2\n3\n", "3 is the listed directory");
+}
+
+/// CVE-2025-31133 and youki's CVE-2025-62161: the `/dev/null` that masks paths
+/// is the image's, a link to somewhere else.
+#[tokio::test]
+async fn masks_are_not_made_of_what_the_image_holds() {
+    let Some(bed) = Bed::new() else { return };
+    let before = core_pattern();
+    let dev = bed.path("image/dev");
+    fs::create_dir(&dev).expect("made");
+    symlink("/proc/sys/kernel/core_pattern", dev.join("null")).expect("linked");
+    symlink("/proc/sysrq-trigger", dev.join("console")).expect("linked");
+    let (exit, log) = run(&bed, |_, _| {}, TRY).await;
+    assert_eq!((exit.code, log.as_str()), (0, HELD));
+    // The same from a volume in the place of `/dev`.
+    let (exit, log) =
+        run(&bed, |_, spec| spec.mounts = vec![bind(dev.clone(), None, "/dev")], TRY).await;
+    assert!(exit.code == 0 && log.ends_with("tried\n") && !log.contains("ESCAPED"), "{log}");
+    assert_eq!(core_pattern(), before);
+}
+
+/// CVE-2025-52565: `/dev/console` and `/dev/pts` are links while the terminal
+/// is mounted there.
+#[tokio::test]
+async fn a_terminal_is_not_mounted_elsewhere() {
+    let Some(bed) = Bed::new() else { return };
+    let before = core_pattern();
+    let dev = bed.path("dev");
+    fs::create_dir(&dev).expect("made");
+    symlink("/proc/sys/kernel/core_pattern", dev.join("console")).expect("linked");
+    symlink("/proc/self/fd", dev.join("pts")).expect("linked");
+    symlink("/proc/sys/kernel/core_pattern", dev.join("ptmx")).expect("linked");
+    let runtime = bed.open().await;
+    let sandbox = runtime.run_sandbox(bed.sandbox()).await.expect("a sandbox");
+    for mounts in [vec![], vec![bind(dev.clone(), None, "/dev")]] {
+        let plain = mounts.is_empty();
+        let mut spec = bed.shell(TRY);
+        spec.tty = true;
+        spec.mounts = mounts;
+        match runtime.start_container(&sandbox.id, spec).await {
+            Ok(container) => {
+                within(runtime.wait_exit(&container.id)).await.expect("an exit");
+                let log = contents(&container.log_path).replace('\r', "");
+                assert!(log.ends_with(HELD) && !log.contains("ESCAPED"), "{log}");
+            }
+            Err(error) => assert!(!plain, "{error}"),
+        }
+    }
+    assert_eq!(core_pattern(), before);
+}
+
+/// CVE-2025-52881 and youki's CVE-2025-62596: what the runtime writes to `/proc`
+/// (limits, labels) lands in another file, since a mount covers the right one.
+#[tokio::test]
+async fn mounts_over_proc_redirect_nothing() {
+    let Some(bed) = Bed::new() else { return };
+    let before = core_pattern();
+    let fake = bed.path("fake");
+    for path in ["sys/kernel", "self/attr", "attr"] {
+        fs::create_dir_all(fake.join(path)).expect("made");
+    }
+    for path in ["sysrq-trigger", "keys", "kcore", "exec", "oom_score_adj"] {
+        fs::write(fake.join(path), "").expect("written");
+    }
+    symlink("/proc/sysrq-trigger", fake.join("attr/exec")).expect("linked");
+    let runtime = bed.open().await;
+    let sandbox = runtime.run_sandbox(bed.sandbox()).await.expect("a sandbox");
+    symlink("/proc", bed.path("image/elsewhere")).expect("linked");
+    for (sub, destination) in [
+        (None, "/proc"),
+        (None, "/elsewhere"),
+        (Some("sys"), "/proc/sys"),
+        (Some("sys"), "/elsewhere/sys"),
+        (Some("attr"), "/proc/self/attr"),
+        (Some("attr"), "/proc/thread-self/attr"),
+        (Some("exec"), "/proc/self/attr/exec"),
+        (Some("oom_score_adj"), "/proc/self/oom_score_adj"),
+        (Some("keys"), "/proc/keys"),
+    ] {
+        let mut spec = bed.shell(TRY);
+        spec.mounts = vec![bind(fake.clone(), sub, destination)];
+        spec.oom_score_adj = Some(999);
+        // Refused or contained: either is well.
+        if let Ok(container) = runtime.start_container(&sandbox.id, spec).await {
+            within(runtime.wait_exit(&container.id)).await.expect("an exit");
+            let log = contents(&container.log_path);
+            assert!(log.ends_with("tried\n") && !log.contains("ESCAPED"), "{destination}: {log}");
+        }
+    }
+    assert_eq!(core_pattern(), before);
+    for path in ["sysrq-trigger", "exec", "oom_score_adj"] {
+        assert_eq!(fs::read_to_string(fake.join(path)).expect("read"), "", "{path} was written");
+    }
+}
+
+/// A process that enters a container (exec) cannot be looked into from there on
+/// its way, nor can a container's parent.
+#[tokio::test]
+async fn a_process_on_its_way_in_cannot_be_looked_into() {
+    let Some(bed) = Bed::new() else { return };
+    let runtime = bed.open().await;
+    let sandbox = runtime.run_sandbox(bed.sandbox()).await.expect("a sandbox");
+    let spec = bed.shell(
+        "echo up; while ! test -e /done; do for p in /proc/[0-9]*; do \
+           ls $p/root/proc/1/root/etc/shadow $p/cwd/etc/shadow 2>/dev/null | grep -q shadow \
+             && echo ESCAPED; done; done; echo end",
+    );
+    let main = runtime.start_container(&sandbox.id, spec).await.expect("a start");
+    logged(&main, "up").await;
+    for _ in 0..30 {
+        let output =
+            runtime.exec_sync(&main.id, vec!["true".into()], Duration::from_secs(20)).await;
+        assert_eq!(output.expect("run").code, 0);
+    }
+    let done = ["touch", "/done"].map(String::from).to_vec();
+    runtime.exec_sync(&main.id, done, Duration::from_secs(20)).await.expect("run");
+    within(runtime.wait_exit(&main.id)).await.expect("an exit");
+    assert_eq!(contents(&main.log_path), "up\nend\n");
+}
