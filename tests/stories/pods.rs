@@ -25,11 +25,12 @@ fn logs_exec_copy_and_exit_codes() {
         "the exit code comes through"
     );
     cluster.kubectl("exec talk -- nope").fails_with("executable file not found");
-    cluster.kubectl("debug talk --container=d --image=skiff.local/toolbox -- toolbox true").ok();
-    let waiting = ".status.ephemeralContainerStatuses[0].state.waiting.reason";
     cluster
-        .kubectl(&format!("wait --for=jsonpath={{{waiting}}}=NotSupported pod/talk --timeout=60s"))
-        .ok();
+        .kubectl("debug talk -i --container=d --target=c --image=skiff.local/toolbox -- toolbox cat /proc/1/cmdline")
+        .prints("http-echo");
+    let ended = ".status.ephemeralContainerStatuses[0].state.terminated.exitCode";
+    cluster.kubectl(&format!("wait --for=jsonpath={{{ended}}}=0 pod/talk --timeout=60s")).ok();
+    cluster.kubectl("logs talk -c d").prints("http-echo");
     cluster
         .kubectl_with_input("exec -i talk -- toolbox cat", "through stdin")
         .prints("through stdin");

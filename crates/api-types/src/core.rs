@@ -38,6 +38,7 @@ views! {
         security_context: PodSecurityContext,
         image_pull_secrets: Vec<LocalObjectReference>,
         hostname: String,
+        hostname_override: Option<String>,
         subdomain: String,
         #[serde(rename = "setHostnameAsFQDN")]
         set_hostname_as_fqdn: bool,
@@ -94,9 +95,11 @@ views! {
         fs_group_change_policy: Option<String>,
         sysctls: Vec<Sysctl>,
         seccomp_profile: Option<SeccompProfile>,
+        app_armor_profile: Option<AppArmorProfile>,
     }
     Sysctl { name: String, value: String, }
     SeccompProfile { r#type: String, localhost_profile: Option<String>, }
+    AppArmorProfile { r#type: String, localhost_profile: Option<String>, }
 
     Container {
         name: String,
@@ -108,7 +111,9 @@ views! {
         env_from: Vec<EnvFromSource>,
         env: Vec<EnvVar>,
         resources: ResourceRequirements,
+        resize_policy: Vec<ContainerResizePolicy>,
         restart_policy: Option<String>,
+        restart_policy_rules: Vec<ContainerRestartRule>,
         volume_mounts: Vec<VolumeMount>,
         volume_devices: Vec<Value>,
         liveness_probe: Option<Probe>,
@@ -122,7 +127,12 @@ views! {
         stdin: bool,
         stdin_once: bool,
         tty: bool,
+        /// Of an ephemeral container only.
+        target_container_name: String,
     }
+    ContainerResizePolicy { resource_name: String, restart_policy: String, }
+    ContainerRestartRule { action: String, exit_codes: Option<ContainerRestartRuleOnExitCodes>, }
+    ContainerRestartRuleOnExitCodes { operator: String, values: Vec<i32>, }
     ContainerPort {
         name: String,
         host_port: i32,
@@ -202,6 +212,7 @@ views! {
         allow_privilege_escalation: Option<bool>,
         proc_mount: Option<String>,
         seccomp_profile: Option<SeccompProfile>,
+        app_armor_profile: Option<AppArmorProfile>,
     }
     Capabilities { add: Vec<String>, drop: Vec<String>, }
 
@@ -259,6 +270,7 @@ views! {
         start_time: Option<String>,
         init_container_statuses: Vec<ContainerStatus>,
         container_statuses: Vec<ContainerStatus>,
+        ephemeral_container_statuses: Vec<ContainerStatus>,
         qos_class: String,
     }
     PodIp { ip: String, }

@@ -141,11 +141,7 @@ impl ShimRuntime {
     }
 
     /// Changes the limits of a pod that runs.
-    pub(crate) async fn update_sandbox(
-        &self,
-        id: &SandboxId,
-        resources: Resources,
-    ) -> Result<()> {
+    pub(crate) async fn update_sandbox(&self, id: &SandboxId, resources: Resources) -> Result<()> {
         let mut sandbox = self
             .lock()
             .get(id)

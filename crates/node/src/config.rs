@@ -35,6 +35,9 @@ pub struct NodeConfig {
     pub pods_max: u32,
     /// Most processes and threads a pod; no limit where `None`.
     pub pod_pids_max: Option<u64>,
+    /// Sysctls beyond the safe ones that pods may set, by name or prefix
+    /// (`net.core.*`).
+    pub allowed_unsafe_sysctls: Vec<String>,
     /// MTU of pod links, bytes.
     pub pod_mtu: u32,
 }
@@ -58,6 +61,7 @@ impl NodeConfig {
             reserved: None,
             pods_max: 110,
             pod_pids_max: None,
+            allowed_unsafe_sysctls: Vec::new(),
             pod_mtu: 1500,
         }
     }

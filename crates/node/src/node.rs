@@ -16,7 +16,7 @@ use crate::{
     images::Images,
     machine::{self, Machine},
     network::addresses::Addresses,
-    pod::{lookup::Lookup, manager},
+    pod::{admit::Host, lookup::Lookup, manager},
     streams,
     volume::objects::Objects,
 };
@@ -30,6 +30,7 @@ pub(crate) struct Deps {
     pub(crate) recorder: Recorder,
     pub(crate) ambient: Ambient,
     pub(crate) machine: Machine,
+    pub(crate) host: Host,
     pub(crate) addresses: Addresses,
     pub(crate) objects: Objects,
     pub(crate) lookup: Lookup,
@@ -68,6 +69,10 @@ impl Node {
             .map_err(|source| StartError { what: pods.display().to_string(), source })?;
         let machine = Machine::read(&config)
             .map_err(|source| StartError { what: "reading the machine".into(), source })?;
+        let host = Host {
+            has_app_armor: machine::facts::has_app_armor(),
+            unsafe_sysctls: config.allowed_unsafe_sysctls.clone(),
+        };
         let api = api.named(&format!("kubelet/{}", config.name));
         let deps = Arc::new(Deps {
             recorder: Recorder::new(api.clone(), "kubelet", &config.name, ambient.clone()),
@@ -82,6 +87,7 @@ impl Node {
             images,
             ambient,
             machine,
+            host,
         });
         if let PodCidrs::Fixed(cidrs) = &deps.config.pod_cidrs {
             deps.addresses.set_cidrs(cidrs.clone());

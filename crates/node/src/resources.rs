@@ -8,4 +8,6 @@ pub(crate) const CONFIG_MAPS: Resource = Resource::namespaced("", "v1", "configm
 pub(crate) const SECRETS: Resource = Resource::namespaced("", "v1", "secrets");
 pub(crate) const SERVICES: Resource = Resource::namespaced("", "v1", "services");
 pub(crate) const SERVICE_ACCOUNTS: Resource = Resource::namespaced("", "v1", "serviceaccounts");
+pub(crate) const RUNTIME_CLASSES: Resource =
+    Resource::cluster("node.k8s.io", "v1", "runtimeclasses");
 pub(crate) const LEASES: Resource = Resource::namespaced("coordination.k8s.io", "v1", "leases");

@@ -99,6 +99,8 @@ pub struct Config {
     pub node_labels: Vec<(String, String)>,
     /// Key, value and effect.
     pub node_taints: Vec<(String, String, String)>,
+    /// Sysctls that pods may set beyond the safe ones.
+    pub allowed_unsafe_sysctls: Vec<String>,
     /// Secret for joining, where given.
     pub token: Option<String>,
 }
@@ -175,6 +177,11 @@ impl Config {
                 "key=value:effect with NoSchedule, PreferNoSchedule or NoExecute",
                 node_taint,
             )?,
+            allowed_unsafe_sysctls: values
+                .many("allowed-unsafe-sysctls")
+                .into_iter()
+                .map(str::to_owned)
+                .collect(),
             token: values.one("token").map(str::to_owned),
         })
     }

@@ -126,6 +126,12 @@ pub static FLAGS: &[Flag] = &[
     ),
     flag("node-label", Takes::Many("KEY=VALUE"), "", "Labels this node registers with"),
     flag("node-taint", Takes::Many("KEY=VALUE:EFFECT"), "", "Taints this node registers with"),
+    flag(
+        "allowed-unsafe-sysctls",
+        Takes::Many("NAME"),
+        "",
+        "Sysctls beyond the safe ones that pods may set; NAME.* for all below",
+    ),
     Flag {
         short: Some('t'),
         ..flag("token", Takes::One("TOKEN"), "", "Shared secret for joining a cluster")

@@ -138,7 +138,17 @@ impl FakeCluster {
 
     /// `reason: message` of every event, in the order of first being told.
     pub fn events(&self) -> Vec<String> {
+        self.told(|_| true)
+    }
+
+    /// Those of them about the object of that name.
+    pub fn events_about(&self, name: &str) -> Vec<String> {
+        self.told(|event| event["involvedObject"]["name"] == name)
+    }
+
+    fn told(&self, wanted: impl Fn(&Value) -> bool) -> Vec<String> {
         let mut events = self.list(Resource::namespaced("", "v1", "events"));
+        events.retain(wanted);
         events.sort_by_key(|event| {
             event["metadata"]["uid"].as_str().and_then(|uid| uid[4..].parse::<u64>().ok())
         });

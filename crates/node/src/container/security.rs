@@ -118,44 +118,59 @@ pub(crate) fn security(
     })
 }
 
+const SIGNALS: [(&str, i32); 31] = [
+    ("HUP", 1),
+    ("INT", 2),
+    ("QUIT", 3),
+    ("ILL", 4),
+    ("TRAP", 5),
+    ("ABRT", 6),
+    ("BUS", 7),
+    ("FPE", 8),
+    ("KILL", 9),
+    ("USR1", 10),
+    ("SEGV", 11),
+    ("USR2", 12),
+    ("PIPE", 13),
+    ("ALRM", 14),
+    ("TERM", 15),
+    ("STKFLT", 16),
+    ("CHLD", 17),
+    ("CONT", 18),
+    ("STOP", 19),
+    ("TSTP", 20),
+    ("TTIN", 21),
+    ("TTOU", 22),
+    ("URG", 23),
+    ("XCPU", 24),
+    ("XFSZ", 25),
+    ("VTALRM", 26),
+    ("PROF", 27),
+    ("WINCH", 28),
+    ("IO", 29),
+    ("PWR", 30),
+    ("SYS", 31),
+];
+const RTMIN: i32 = 34;
+const RTMAX: i32 = 64;
+
+/// `SIGTERM`, `SIGRTMIN+3`: a signal as the API names it.
+pub(crate) fn signal_name(number: i32) -> String {
+    match number {
+        RTMIN => "SIGRTMIN".into(),
+        RTMAX => "SIGRTMAX".into(),
+        n if (RTMIN..RTMIN + 16).contains(&n) => format!("SIGRTMIN+{}", n - RTMIN),
+        n if n > RTMIN => format!("SIGRTMAX-{}", RTMAX - n),
+        n => match SIGNALS.iter().find(|(_, number)| *number == n) {
+            Some((name, _)) => format!("SIG{name}"),
+            None => n.to_string(),
+        },
+    }
+}
+
 /// The number of a signal as images and pods write it: `SIGTERM`, `TERM`,
 /// `15`, `SIGRTMIN+3`.
 pub(crate) fn signal_number(text: &str) -> Option<i32> {
-    const NAMES: [(&str, i32); 31] = [
-        ("HUP", 1),
-        ("INT", 2),
-        ("QUIT", 3),
-        ("ILL", 4),
-        ("TRAP", 5),
-        ("ABRT", 6),
-        ("BUS", 7),
-        ("FPE", 8),
-        ("KILL", 9),
-        ("USR1", 10),
-        ("SEGV", 11),
-        ("USR2", 12),
-        ("PIPE", 13),
-        ("ALRM", 14),
-        ("TERM", 15),
-        ("STKFLT", 16),
-        ("CHLD", 17),
-        ("CONT", 18),
-        ("STOP", 19),
-        ("TSTP", 20),
-        ("TTIN", 21),
-        ("TTOU", 22),
-        ("URG", 23),
-        ("XCPU", 24),
-        ("XFSZ", 25),
-        ("VTALRM", 26),
-        ("PROF", 27),
-        ("WINCH", 28),
-        ("IO", 29),
-        ("PWR", 30),
-        ("SYS", 31),
-    ];
-    const RTMIN: i32 = 34;
-    const RTMAX: i32 = 64;
     let upper = text.to_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
     let number = if let Ok(number) = name.parse() {
@@ -165,7 +180,7 @@ pub(crate) fn signal_number(text: &str) -> Option<i32> {
     } else if let Some(rest) = name.strip_prefix("RTMAX") {
         RTMAX - if rest.is_empty() { 0 } else { rest.strip_prefix('-')?.parse::<i32>().ok()? }
     } else {
-        NAMES.iter().find(|(n, _)| *n == name)?.1
+        SIGNALS.iter().find(|(n, _)| *n == name)?.1
     };
     (1..=RTMAX).contains(&number).then_some(number)
 }
@@ -242,6 +257,10 @@ mod tests {
             ("RTMIN-", None),
         ] {
             assert_eq!(signal_number(text), number, "{text}");
+        }
+        for number in 1..=64 {
+            let name = signal_name(number);
+            assert_eq!(signal_number(&name), Some(number), "{name}");
         }
     }
 }

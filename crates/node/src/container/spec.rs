@@ -59,6 +59,8 @@ pub(crate) struct Inputs<'a> {
     pub(crate) termination_log: PathBuf,
     /// Bytes of the machine.
     pub(crate) memory_capacity: u64,
+    /// The container whose PID namespace it joins.
+    pub(crate) pid_of: Option<String>,
 }
 
 /// Puts a container together.
@@ -128,6 +130,7 @@ pub(crate) fn container_spec(inputs: Inputs<'_>) -> Result<ContainerSpec, Config
         resources: qos::container(container),
         oom_score_adj: Some(qos::oom_score_adj(pod, container, inputs.memory_capacity)),
         log_path: None,
+        pid_of: inputs.pid_of.clone(),
     })
 }
 
@@ -229,6 +232,7 @@ mod tests {
             files: &PodFiles { hosts: "/f/hosts".into(), ..Default::default() },
             termination_log: "/f/log".into(),
             memory_capacity: 1 << 30,
+            pid_of: None,
         })
     }
 

@@ -85,6 +85,13 @@ fn default_reserved(cpu_millis: i64, memory: u64, storage: u64) -> Reserved {
     }
 }
 
+/// Whether the kernel enforces AppArmor profiles.
+pub(crate) fn has_app_armor() -> bool {
+    // Without the module there is no file.
+    fs::read_to_string("/sys/module/apparmor/parameters/enabled")
+        .is_ok_and(|text| text.starts_with('Y'))
+}
+
 /// Total and available bytes of a path's file system; of its nearest parent
 /// where it does not exist yet.
 fn storage(path: &Path) -> io::Result<(u64, u64)> {

@@ -7,8 +7,30 @@ use api_types::core::Pod;
 /// Resolvers that the C library reads; more are cut off, as upstream does.
 const NAMESERVERS_MAX: usize = 3;
 
-/// The pod's host name: at most 63 characters.
+/// The longest name that the kernel takes.
+const KERNEL_NAME_MAX: usize = 64;
+
+/// What the kernel of the pod's own host name namespace is told, and
+/// `/etc/hostname`: the short name, or the whole one where the pod asks for it.
+pub(crate) fn kernel_name(pod: &Pod, cluster_domain: &str) -> Result<String, String> {
+    let name = hostname(pod);
+    let domain = domain(pod, cluster_domain).filter(|_| pod.spec.set_hostname_as_fqdn);
+    let Some(domain) = domain else { return Ok(name) };
+    let fqdn = format!("{name}.{domain}");
+    match fqdn.len() {
+        0..=KERNEL_NAME_MAX => Ok(fqdn),
+        length => Err(format!(
+            "failed to construct FQDN from pod hostname and cluster domain, FQDN {fqdn} is too long ({KERNEL_NAME_MAX} characters is the max, {length} characters requested)"
+        )),
+    }
+}
+
+/// The pod's host name: at most 63 characters, but for one that stands in for
+/// all others.
 pub(crate) fn hostname(pod: &Pod) -> String {
+    if let Some(name) = &pod.spec.hostname_override {
+        return name.clone();
+    }
     let name = match pod.spec.hostname.as_str() {
         "" => &pod.metadata.name,
         name => name,
@@ -21,6 +43,7 @@ pub(crate) fn hostname(pod: &Pod) -> String {
 pub(crate) fn domain(pod: &Pod, cluster_domain: &str) -> Option<String> {
     match pod.spec.subdomain.as_str() {
         "" => None,
+        _ if pod.spec.hostname_override.is_some() => None,
         subdomain => Some(format!("{subdomain}.{}.svc.{cluster_domain}", pod.metadata.namespace)),
     }
 }
@@ -213,6 +236,26 @@ mod tests {
         assert!(text.ends_with("\n# Entries added by HostAliases.\n1.2.3.4\ta\tb\n"), "{text}");
         let text = hosts(&pod(json!({"hostNetwork": true})), &[], "x", "127.0.0.1 localhost\n");
         assert!(text.ends_with("(host network).\n127.0.0.1 localhost\n"), "{text}");
+    }
+
+    #[test]
+    fn names_by_what_the_pod_asks_for() {
+        let check = |spec: Value| kernel_name(&pod(spec), "cluster.local");
+        let fqdn = "h.s.ns.svc.cluster.local";
+        for (spec, expected) in [
+            (json!({}), "web-0"),
+            (json!({"hostname": "h", "subdomain": "s"}), "h"),
+            (json!({"hostname": "h", "subdomain": "s", "setHostnameAsFQDN": true}), fqdn),
+            (json!({"setHostnameAsFQDN": true}), "web-0"),
+            (json!({"hostname": "h", "subdomain": "s", "hostnameOverride": "x.y"}), "x.y"),
+        ] {
+            assert_eq!(check(spec).as_deref(), Ok(expected));
+        }
+        let long = "s".repeat(50);
+        let error = check(json!({"subdomain": long, "setHostnameAsFQDN": true}));
+        assert!(error.is_err_and(|text| {
+            text.ends_with("(64 characters is the max, 77 characters requested)")
+        }));
     }
 
     #[test]

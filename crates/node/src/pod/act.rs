@@ -14,7 +14,7 @@ use super::{
     setup, start,
     start::reference,
     status, stop,
-    view::{Op, RunState, SandboxView, Step},
+    view::{Op, RunState, SandboxView, Step, containers},
     worker::{Done, Worker},
 };
 use crate::{node::Deps, resources::PODS};
@@ -54,8 +54,7 @@ impl Worker {
                 self.starts.insert(container.clone(), keep);
                 self.ops.spawn(async move {
                     let result = async {
-                        let mut all = pod.spec.init_containers.iter().chain(&pod.spec.containers);
-                        match all.find(|c| c.name == container) {
+                        match containers(&pod).find(|c| c.name == container) {
                             Some(spec) => {
                                 start::start(&deps, &pod, spec, &sandbox, attempt, &ips).await
                             }

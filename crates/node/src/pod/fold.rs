@@ -12,7 +12,7 @@ use super::{
     setup,
     start::{StartFailure, reference},
     status,
-    view::{Condemned, Exit, Run, RunState, Step, Waiting},
+    view::{Condemned, Exit, Run, RunState, Step, Waiting, containers},
     worker::{Done, Message, Worker},
 };
 use crate::{
@@ -160,6 +160,7 @@ impl Worker {
                 log_path: Default::default(),
                 termination_log: Default::default(),
                 stop_signal: None,
+                user: None,
             });
         } else {
             if !failure.is_pull() && failure.reason != "CreateContainerError" {
@@ -174,8 +175,7 @@ impl Worker {
     }
 
     fn image_of(&self, container: &str) -> String {
-        let spec = &self.state.pod.spec;
-        let mut all = spec.init_containers.iter().chain(&spec.containers);
+        let mut all = containers(&self.state.pod);
         all.find(|c| c.name == container).map(|c| c.image.clone()).unwrap_or_default()
     }
 
@@ -229,7 +229,7 @@ impl Worker {
         let mut wanted = BTreeSet::new();
         let pod = self.state.pod.clone();
         let ending = self.state.is_ending();
-        for container in pod.spec.init_containers.iter().chain(&pod.spec.containers) {
+        for container in containers(&pod) {
             let probes =
                 [&container.startup_probe, &container.readiness_probe, &container.liveness_probe];
             let run = self.state.last_run(&container.name);
@@ -355,7 +355,7 @@ impl Worker {
     /// Once the API has heard of a failed pull, the wait for the next is
     /// called by its own name.
     fn pulls_back_off(&mut self, sent: &Map<String, Value>) {
-        for field in ["initContainerStatuses", "containerStatuses"] {
+        for field in ["initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses"] {
             for status in sent.get(field).and_then(Value::as_array).into_iter().flatten() {
                 let Some(name) = status["name"].as_str() else { continue };
                 if status["state"]["waiting"]["reason"] != "ErrImagePull" {

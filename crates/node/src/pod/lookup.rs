@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use super::view::{PodState, Run};
+use super::view::{PodState, Run, containers};
 
 /// What streams need to know of one pod; replaced as a whole.
 #[derive(Debug, Clone)]
@@ -40,8 +40,7 @@ pub(crate) struct Lookup(RwLock<BTreeMap<String, Arc<PodFacts>>>);
 impl Lookup {
     pub(crate) fn put(&self, state: &PodState) {
         let pod = &state.pod;
-        let specs = pod.spec.init_containers.iter().chain(&pod.spec.containers);
-        let containers = specs
+        let containers = containers(pod)
             .map(|spec| ContainerFacts {
                 name: spec.name.clone(),
                 last: state.last_run(&spec.name).cloned(),

@@ -1,11 +1,12 @@
 //! One pod on this node, from the first start step to the last trace removed.
 //!
 //! [`view`] is what was seen and remembered, [`plan`] decides from it without
-//! I/O, [`status`] tells it in the API's words; [`worker`] is the task that
+//! I/O ([`admit`] whether it may run here at all), [`status`] tells it in the API's words; [`worker`] is the task that
 //! acts, through [`setup`], [`start`] and [`stop`]. [`manager`] follows the
 //! API and keeps one worker a pod.
 
 mod act;
+pub(crate) mod admit;
 mod fold;
 pub(crate) mod lookup;
 pub(crate) mod manager;

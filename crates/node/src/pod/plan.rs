@@ -3,11 +3,13 @@
 
 use std::time::Duration;
 
-use api_types::core::Container;
+use api_types::core::{Container, ContainerRestartRule};
 use jiff::{SignedDuration, Timestamp};
 use node_runtime::ContainerId;
 
-use super::view::{Exit, Op, PodState, Run, RunState, Step, Terminal, Waiting, is_sidecar};
+use super::view::{
+    Exit, Memory, Op, PodState, Run, RunState, Step, Terminal, Waiting, containers, is_sidecar,
+};
 
 /// Upstream's back-off between restarts (kubelet `MaxContainerBackOff`).
 const BACKOFF_BASE: Duration = Duration::from_secs(10);
@@ -83,6 +85,7 @@ pub(crate) fn plan(state: &PodState, now: Timestamp) -> Plan {
     let is_set_up = plan.step(state.setup, now, Action::Setup { attempt });
     restarts(state, &mut plan);
     if is_set_up && state.ready_sandbox().is_some() {
+        ephemerals(state, now, &mut plan);
         starts(state, now, &mut plan);
     }
     old_runs(state, &mut plan);
@@ -91,7 +94,7 @@ pub(crate) fn plan(state: &PodState, now: Timestamp) -> Plan {
 
 /// Stops running containers that probes, hooks or a new image condemn.
 fn restarts(state: &PodState, plan: &mut Plan) {
-    for container in all_containers(state) {
+    for container in containers(&state.pod) {
         let Some(run) = state.last_run(&container.name) else { continue };
         let (Some(id), RunState::Running { .. }) = (&run.id, &run.state) else { continue };
         let memory = state.memory.get(&container.name);
@@ -101,6 +104,8 @@ fn restarts(state: &PodState, plan: &mut Plan) {
         let condemned = memory.and_then(|m| m.condemned.as_ref()).filter(|c| &c.id == id);
         let (message, grace) = if let Some(condemned) = condemned {
             (condemned.message.clone(), condemned.grace)
+        } else if is_outdated(state, run) {
+            (format!("Container {} will be restarted with the whole pod", container.name), None)
         } else if run.image != container.image {
             (format!("Container {} definition changed, will be restarted", container.name), None)
         } else {
@@ -115,10 +120,34 @@ fn restarts(state: &PodState, plan: &mut Plan) {
     }
 }
 
+/// Starts what was added for debugging: whatever else the pod does, and once.
+fn ephemerals(state: &PodState, now: Timestamp, plan: &mut Plan) {
+    for container in &state.pod.spec.ephemeral_containers {
+        let memory = state.memory.get(&container.name);
+        let is_busy = memory.is_some_and(|memory| memory.op.is_some());
+        if let Some(Run { state: RunState::Created, id: Some(id), .. }) =
+            state.last_run(&container.name).filter(|_| !is_busy)
+        {
+            plan.actions.push(Action::Remove { id: id.clone() });
+        } else if is_busy || state.next_attempt(&container.name) > 0 {
+            continue;
+        } else if let Some(retry_at) = memory.and_then(|m| m.retry_at).filter(|at| now < *at) {
+            plan.wake(retry_at);
+        } else {
+            plan.actions.push(Action::Start { container: container.name.clone(), attempt: 0 });
+        }
+    }
+}
+
 /// Starts what should run: init containers one after the other, then the rest.
 fn starts(state: &PodState, now: Timestamp, plan: &mut Plan) {
     let sandbox = state.ready_sandbox().map(|sandbox| &sandbox.id);
-    let in_sandbox = |run: &&Run| run.sandbox.as_ref() == sandbox;
+    let in_sandbox = |run: &&Run| run.sandbox.as_ref() == sandbox && !is_outdated(state, run);
+    // What restarts as a whole first ends as a whole.
+    let ends = |run: &Run| matches!(run.state, RunState::Running { .. }) && is_outdated(state, run);
+    if state.runs.iter().any(ends) {
+        return;
+    }
     // Init containers do not run again once one of the others has.
     let initialized = state.pod.spec.containers.iter().any(|container| {
         state.runs.iter().filter(in_sandbox).any(|run| run.name == container.name)
@@ -174,7 +203,9 @@ fn start(state: &PodState, container: &Container, now: Timestamp, plan: &mut Pla
             state.next_attempt(&container.name)
         }
         Some(Run { state: RunState::Exited(exit), .. }) => {
-            if !restarts_after(state, container, exit) {
+            let is_outdated =
+                state.last_run(&container.name).is_some_and(|r| is_outdated(state, r));
+            if !is_outdated && !restarts_after(state, container, exit) {
                 return;
             }
             let backoff = memory.map_or(Duration::ZERO, |memory| memory.backoff);
@@ -197,8 +228,14 @@ fn start(state: &PodState, container: &Container, now: Timestamp, plan: &mut Pla
         }
         _ => state.next_attempt(&container.name),
     };
-    let planned = plan.actions.iter().any(|action| matches!(action, Action::Start { .. }));
-    let in_flight = state.memory.values().any(|memory| memory.op == Some(Op::Starting));
+    let counts = |name: &str| !state.pod.spec.ephemeral_containers.iter().any(|c| c.name == name);
+    let planned = plan
+        .actions
+        .iter()
+        .any(|action| matches!(action, Action::Start { container, .. } if counts(container)));
+    let starting =
+        |(name, memory): (&String, &Memory)| memory.op == Some(Op::Starting) && counts(name);
+    let in_flight = state.memory.iter().any(starting);
     if !planned && !in_flight {
         plan.actions.push(Action::Start { container: container.name.clone(), attempt });
     }
@@ -222,8 +259,60 @@ pub(crate) fn backoff_next(backoff: Duration, last: Option<&Exit>) -> Duration {
     }
 }
 
-/// Whether the restart policy wants the container again.
+/// What the container's own rules say of an exit (KEP-5307); the first that
+/// matches counts.
+fn rule<'a>(container: &'a Container, exit: &Exit) -> Option<&'a str> {
+    let matches = |rule: &&ContainerRestartRule| {
+        rule.exit_codes.as_ref().is_some_and(|codes| match codes.operator.as_str() {
+            "In" => codes.values.contains(&exit.code),
+            "NotIn" => !codes.values.contains(&exit.code),
+            _ => false,
+        })
+    };
+    container.restart_policy_rules.iter().find(matches).map(|rule| rule.action.as_str())
+}
+
+const RESTART_ALL: &str = "RestartAllContainers";
+
+/// When a container ended in a way that restarts all of them (KEP-5532): what
+/// started before that is to run again.
+fn all_from(state: &PodState) -> Option<Timestamp> {
+    let of = |container: &Container| {
+        let runs = state.runs.iter().filter(|run| run.name == container.name);
+        let ends = runs.filter_map(|run| match &run.state {
+            RunState::Exited(exit) if rule(container, exit) == Some(RESTART_ALL) => {
+                Some(exit.finished_at)
+            }
+            _ => None,
+        });
+        ends.max()
+    };
+    containers(&state.pod).filter(|c| !c.restart_policy_rules.is_empty()).filter_map(of).max()
+}
+
+/// Whether a run is of before the last restart of all.
+fn is_outdated(state: &PodState, run: &Run) -> bool {
+    let is_ephemeral = state.pod.spec.ephemeral_containers.iter().any(|c| c.name == run.name);
+    !is_ephemeral
+        && all_from(state).is_some_and(|since| match &run.state {
+            RunState::Running { started_at } => *started_at < since,
+            // A start that failed has no start time.
+            RunState::Exited(exit) if exit.started_at == Timestamp::UNIX_EPOCH => {
+                exit.finished_at <= since
+            }
+            RunState::Exited(exit) => exit.started_at < since,
+            RunState::Created => false,
+        })
+}
+
+/// Whether the container's rules or the restart policy want it again.
 pub(crate) fn restarts_after(state: &PodState, container: &Container, exit: &Exit) -> bool {
+    if is_ephemeral(state, container) {
+        return false;
+    }
+    if let Some("Restart" | RESTART_ALL) = rule(container, exit) {
+        return true;
+    }
     let policy = container.restart_policy.as_deref().unwrap_or(&state.pod.spec.restart_policy);
     match policy {
         "Never" => false,
@@ -238,6 +327,10 @@ fn is_init(state: &PodState, container: &Container) -> bool {
     state.pod.spec.init_containers.iter().any(|c| c.name == container.name)
 }
 
+fn is_ephemeral(state: &PodState, container: &Container) -> bool {
+    state.pod.spec.ephemeral_containers.iter().any(|c| c.name == container.name)
+}
+
 /// How the pod has ended, if it has: nothing in it will run again.
 pub(crate) fn outcome(state: &PodState, now: Timestamp) -> Option<Terminal> {
     if state.terminal.is_some() {
@@ -250,9 +343,13 @@ pub(crate) fn outcome(state: &PodState, now: Timestamp) -> Option<Terminal> {
             message: "Pod was active on the node longer than the specified deadline".into(),
         });
     }
-    let ended = |container: &Container| match state.last_run(&container.name).map(|run| &run.state)
-    {
-        Some(RunState::Exited(exit)) if !restarts_after(state, container, exit) => Some(exit.code),
+    let ended = |container: &Container| match state.last_run(&container.name) {
+        Some(run) if is_outdated(state, run) => None,
+        Some(Run { state: RunState::Exited(exit), .. })
+            if !restarts_after(state, container, exit) =>
+        {
+            Some(exit.code)
+        }
         _ => None,
     };
     let phase = |phase| Some(Terminal { phase, reason: String::new(), message: String::new() });
@@ -346,7 +443,7 @@ fn spec_grace(state: &PodState) -> Duration {
 
 /// Forgets runs that nobody can ask for any more.
 fn old_runs(state: &PodState, plan: &mut Plan) {
-    for container in all_containers(state) {
+    for container in containers(&state.pod) {
         let ids = state.runs.iter().rev().filter(|run| run.name == container.name);
         for run in ids.skip(KEPT_RUNS) {
             if let (Some(id), RunState::Exited(_)) = (&run.id, &run.state) {
@@ -354,10 +451,6 @@ fn old_runs(state: &PodState, plan: &mut Plan) {
             }
         }
     }
-}
-
-pub(crate) fn all_containers(state: &PodState) -> impl Iterator<Item = &Container> {
-    state.pod.spec.init_containers.iter().chain(&state.pod.spec.containers)
 }
 
 /// `10s`, `1m20s`, `5m0s`: how Go prints a duration of whole seconds.

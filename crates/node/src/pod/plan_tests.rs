@@ -53,6 +53,7 @@ pub(super) fn add(state: &mut PodState, name: &str, attempt: u32, run: RunState)
         log_path: Default::default(),
         termination_log: Default::default(),
         stop_signal: None,
+        user: None,
     });
 }
 
@@ -179,6 +180,75 @@ fn restart_policies() {
         assert_eq!(told(&state, 1), expected, "{policy} {code}");
         assert_eq!(outcome(&state, at(1)).is_some(), expected.is_empty());
     }
+}
+
+#[test]
+fn rules_of_a_container_come_before_its_policy() {
+    let rule = |action: &str, operator: &str| json!([{"action": action, "exitCodes": {"operator": operator, "values": [42]}}]);
+    for (policy, own, rules, code, expected) in [
+        ("Never", Some("Always"), json!([]), 0, "start a 1"),
+        ("Never", Some("OnFailure"), json!([]), 0, ""),
+        ("Always", Some("Never"), json!([]), 1, ""),
+        ("Always", Some("Never"), rule("Restart", "In"), 42, "start a 1"),
+        ("Always", Some("Never"), rule("Restart", "In"), 1, ""),
+        ("Never", Some("Never"), rule("Restart", "NotIn"), 1, "start a 1"),
+        ("Never", None, rule("Restart", "NotIn"), 42, ""),
+    ] {
+        let mut spec = containers(policy, &["a"]);
+        spec["containers"][0]["restartPolicy"] = json!(own);
+        spec["containers"][0]["restartPolicyRules"] = rules;
+        let mut state = pod(spec);
+        add(&mut state, "a", 0, exited(code, 0, 1));
+        assert_eq!(told(&state, 1), expected, "{policy} {own:?} {code}");
+        assert_eq!(outcome(&state, at(1)).is_some(), expected.is_empty());
+    }
+}
+
+#[test]
+fn a_rule_restarts_the_whole_pod() {
+    let mut spec = containers("Never", &["a", "b"]);
+    spec["initContainers"] = json!([{"name": "i", "image": "i"}]);
+    spec["containers"][1]["restartPolicyRules"] = json!([{"action": "RestartAllContainers",
+        "exitCodes": {"operator": "In", "values": [88]}}]);
+    let mut state = pod(spec);
+    add(&mut state, "a", 0, running());
+    add(&mut state, "b", 0, exited(88, 2, 9));
+    add(&mut state, "i", 0, exited(0, 0, 1));
+    let stop = "stop a0 30s Container a will be restarted with the whole pod";
+    check(&state, 9, &[stop]);
+    assert_eq!(outcome(&state, at(9)), None);
+    state.runs[0].state = exited(137, 0, 12);
+    check(&state, 12, &["start i 1"]);
+    add(&mut state, "i", 1, exited(0, 12, 13));
+    check(&state, 13, &["start a 1"]);
+    add(&mut state, "a", 1, RunState::Running { started_at: at(13) });
+    check(&state, 13, &["start b 1"]);
+    add(&mut state, "b", 1, exited(0, 13, 14));
+    state.runs.sort_by(|a, b| (&a.name, a.attempt).cmp(&(&b.name, b.attempt)));
+    check(&state, 14, &[]);
+}
+
+#[test]
+fn ephemeral_containers_run_once_whatever_else_the_pod_does() {
+    let spec = json!({"restartPolicy": "Always",
+        "initContainers": [{"name": "i", "image": "i"}],
+        "containers": [{"name": "a", "image": "i"}],
+        "ephemeralContainers": [{"name": "e", "image": "i"}]});
+    let mut state = pod(spec);
+    state.remember("i").op = Some(Op::Starting);
+    check(&state, 0, &["start e 0"]);
+    state.remember("e").op = Some(Op::Starting);
+    state.remember("i").op = None;
+    check(&state, 0, &["start i 0"]);
+    state.remember("e").op = None;
+    state.remember("e").retry_at = Some(at(10));
+    add(&mut state, "i", 0, running());
+    check(&state, 5, &["look at 10"]);
+    add(&mut state, "e", 0, exited(1, 10, 11));
+    check(&state, 20, &[]);
+    state.deletion = Some(Deletion { seen_at: at(20), grace: Duration::from_secs(30) });
+    state.runs[1].state = running();
+    check(&state, 20, &["stop i0 30s Stopping container i", "stop e0 30s Stopping container e"]);
 }
 
 #[test]

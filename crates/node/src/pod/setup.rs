@@ -15,6 +15,7 @@ use node_runtime::{
     Sandbox, SandboxSpec, SandboxState,
     spec::{Namespace, Resources},
 };
+use serde::Deserialize;
 
 use crate::{
     container::{
@@ -22,13 +23,18 @@ use crate::{
         qos,
         spec::{PodFiles, label},
     },
-    network::files::{Resolver, hostname, hosts, resolv_conf},
+    network::files::{Resolver, hosts, kernel_name, resolv_conf},
     node::Deps,
+    pod::start,
+    resources::RUNTIME_CLASSES,
     volume::{
         self, ReadyVolumes, VolumeError,
         refresh::{self, Holdings},
     },
 };
+
+/// The handler that a RuntimeClass names to get this node's own runtime.
+const RUNTIME_HANDLER: &str = "skiff";
 
 /// Why a step failed, as the pod's event says it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -162,6 +168,11 @@ async fn new_sandbox(
     old: &[Sandbox],
 ) -> Result<(Sandbox, Vec<IpAddr>), SetupError> {
     let uid = &pod.metadata.uid;
+    let hostname = kernel_name(pod, &deps.config.cluster_domain).map_err(sandbox_error)?;
+    if pod.spec.host_users == Some(false) {
+        return Err(sandbox_error("user namespaces (hostUsers: false) are not supported"));
+    }
+    runtime_class(deps, pod).await?;
     // What is left of earlier sandboxes: their link carries the same name, and
     // only the newest one's exits are still asked for.
     for (i, sandbox) in old.iter().enumerate() {
@@ -178,12 +189,41 @@ async fn new_sandbox(
         true => Vec::new(),
         false => deps.addresses.allocate(uid).map_err(sandbox_error)?,
     };
-    let spec = sandbox_spec(deps, pod, attempt, &ips);
+    let spec = sandbox_spec(deps, pod, attempt, hostname, &ips);
     let sandbox = deps.runtime.run_sandbox(spec).await.map_err(sandbox_error)?;
     Ok((sandbox, ips))
 }
 
-fn sandbox_spec(deps: &Deps, pod: &Pod, attempt: u32, ips: &[IpAddr]) -> SandboxSpec {
+/// Refuses a pod whose RuntimeClass asks for another runtime than this one.
+async fn runtime_class(deps: &Deps, pod: &Pod) -> Result<(), SetupError> {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct RuntimeClass {
+        handler: String,
+    }
+    let name = pod.spec.runtime_class_name.as_str();
+    if name.is_empty() {
+        return Ok(());
+    }
+    let failed = |error: String| sandbox_error(format!("failed to get runtime handler: {error}"));
+    let class = start::get::<RuntimeClass>(deps, RUNTIME_CLASSES, "", name).await;
+    match class.map_err(|error| failed(error.0))? {
+        Some(class) if class.handler == RUNTIME_HANDLER => Ok(()),
+        Some(class) => Err(sandbox_error(format!(
+            "failed to get sandbox runtime: no runtime for \"{}\" is configured",
+            class.handler
+        ))),
+        None => Err(failed(format!("runtimeclass.node.k8s.io \"{name}\" not found"))),
+    }
+}
+
+fn sandbox_spec(
+    deps: &Deps,
+    pod: &Pod,
+    attempt: u32,
+    hostname: String,
+    ips: &[IpAddr],
+) -> SandboxSpec {
     let meta = &pod.metadata;
     let own = |is_host: bool| if is_host { Namespace::Host } else { Namespace::Own };
     let text: Vec<String> = ips.iter().map(IpAddr::to_string).collect();
@@ -202,7 +242,7 @@ fn sandbox_spec(deps: &Deps, pod: &Pod, attempt: u32, ips: &[IpAddr]) -> Sandbox
         pod_name: meta.name.clone(),
         pod_namespace: meta.namespace.clone(),
         attempt,
-        hostname: hostname(pod),
+        hostname,
         network: own(pod.spec.host_network),
         ipc: own(pod.spec.host_ipc),
         pid: own(pod.spec.host_pid),
@@ -247,7 +287,8 @@ fn write_files(deps: &Deps, pod: &Pod, ips: &[IpAddr]) -> Result<(), VolumeError
     let config = &deps.config;
     let hosts = hosts(pod, ips, &config.cluster_domain, &node_hosts);
     let resolv = resolv_conf(pod, &node, &config.cluster_dns, &config.cluster_domain);
-    let name = format!("{}\n", hostname(pod));
+    let name = kernel_name(pod, &config.cluster_domain).map_err(VolumeError)?;
+    let name = format!("{name}\n");
     for (path, text) in [(files.hosts, hosts), (files.resolv_conf, resolv), (files.hostname, name)]
     {
         // An unchanged file stays, so that nothing is written at adoption and

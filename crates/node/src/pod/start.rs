@@ -56,9 +56,11 @@ impl StartFailure {
 pub(crate) fn reference(pod: &Pod, container: Option<&str>) -> Reference {
     let reference = Reference::new("v1", "Pod", &pod.metadata);
     let Some(name) = container else { return reference };
-    let list = match pod.spec.init_containers.iter().any(|c| c.name == name) {
-        true => "initContainers",
-        false => "containers",
+    let named = |list: &[Container]| list.iter().any(|c| c.name == name);
+    let list = match &pod.spec {
+        spec if named(&spec.init_containers) => "initContainers",
+        spec if named(&spec.ephemeral_containers) => "ephemeralContainers",
+        _ => "containers",
     };
     reference.field(&format!("spec.{list}{{{name}}}"))
 }
@@ -74,6 +76,7 @@ pub(crate) async fn start(
 ) -> Result<(), StartFailure> {
     let about = reference(pod, Some(&container.name));
     let image = image(deps, pod, container, &about).await?;
+    let pid_of = target(deps, pod, container).await?;
     let config = |error: ConfigError| StartFailure::new("CreateContainerConfigError", error.0);
     let dir = volume::pod_dir(&deps.config.kubelet_dir, &pod.metadata.uid);
     let termination_log = dir.join("containers").join(&container.name).join(attempt.to_string());
@@ -114,6 +117,7 @@ pub(crate) async fn start(
         files: &setup::files(deps, pod),
         termination_log,
         memory_capacity: deps.machine.memory_bytes,
+        pid_of,
     })
     .map_err(config)?;
     make_sub_paths(&spec).map_err(|e| StartFailure::new("CreateContainerConfigError", e))?;
@@ -152,6 +156,28 @@ pub(crate) async fn start(
         }
     }
     Ok(())
+}
+
+/// The running container whose processes an ephemeral one wants to see.
+async fn target(
+    deps: &Deps,
+    pod: &Pod,
+    container: &Container,
+) -> Result<Option<String>, StartFailure> {
+    let name = container.target_container_name.as_str();
+    if name.is_empty() {
+        return Ok(None);
+    }
+    let failed = |text: String| StartFailure::new("CreateContainerConfigError", text);
+    let sandboxes = setup::of_pod(deps, &pod.metadata.uid).await;
+    let sandboxes = sandboxes.map_err(|error| failed(error.to_string()))?;
+    let running = sandboxes.iter().flat_map(|sandbox| &sandbox.containers).find(|c| {
+        c.spec.name == name && matches!(c.state, node_runtime::ContainerState::Running { .. })
+    });
+    match running {
+        Some(found) => Ok(Some(found.id.to_string())),
+        None => Err(failed(format!("unable to find target container {name}"))),
+    }
 }
 
 /// The image by the pull policy.
@@ -275,7 +301,7 @@ async fn sources(deps: &Deps, pod: &Pod, container: &Container) -> Result<Source
     Ok(sources)
 }
 
-async fn get<T: DeserializeOwned>(
+pub(super) async fn get<T: DeserializeOwned>(
     deps: &Deps,
     resource: client::Resource,
     namespace: &str,

@@ -7,9 +7,9 @@ use serde_json::{Map, Value, json};
 
 use super::{
     plan::restarts_after,
-    view::{Exit, PodState, Run, RunState, is_sidecar},
+    view::{Exit, PodState, Run, RunState, is_sidecar, told},
 };
-use crate::container::qos;
+use crate::container::{qos, security};
 
 /// The conditions that are the node's to write; others on the object belong
 /// to somebody else and are never touched.
@@ -69,7 +69,14 @@ pub(crate) fn status(state: &PodState, known: &[Condition], now: Timestamp) -> M
         status.insert("initContainerStatuses".into(), init.into());
     }
     status.insert("containerStatuses".into(), mains.into());
-    let ephemeral: Vec<Value> = spec.ephemeral_containers.iter().map(not_run).collect();
+    let ephemeral = spec.ephemeral_containers.iter().map(|c| container(state, c, false));
+    let ephemeral: Vec<Value> = ephemeral
+        .map(|mut status| {
+            // Nobody waits for it to be ready.
+            status["ready"] = false.into();
+            status
+        })
+        .collect();
     if !ephemeral.is_empty() {
         status.insert("ephemeralContainerStatuses".into(), ephemeral.into());
     }
@@ -80,8 +87,7 @@ pub(crate) fn status(state: &PodState, known: &[Condition], now: Timestamp) -> M
 /// One entry of `containerStatuses` or `initContainerStatuses`.
 fn container(state: &PodState, spec: &Container, is_init: bool) -> Value {
     let last = state.last_run(&spec.name);
-    let told = state.pod.status.init_container_statuses.iter();
-    let told = told.chain(&state.pod.status.container_statuses).find(|s| s.name == spec.name);
+    let told = told(&state.pod).find(|s| s.name == spec.name);
     if let (None, Some(told), true) = (last, told, state.is_ending()) {
         // The runtime has forgotten a pod that had ended; the API has not.
         if let Some(kept) = keep(told) {
@@ -139,23 +145,20 @@ fn container(state: &PodState, spec: &Container, is_init: bool) -> Value {
         "imageID": last.map_or("", |run| &run.image_id),
         "started": started,
     });
-    if let Some(id) = last.and_then(|run| run.id.as_ref()) {
+    if let Some(run) = last
+        && let Some(id) = &run.id
+    {
         status["containerID"] = format!("skiff://{id}").into();
+        const SIGTERM: i32 = 15;
+        status["stopSignal"] = security::signal_name(run.stop_signal.unwrap_or(SIGTERM)).into();
+    }
+    if let Some(user) = last.and_then(|run| run.user.as_ref()) {
+        let others = user.groups.iter().filter(|group| **group != user.gid);
+        let groups: Vec<u32> = std::iter::once(user.gid).chain(others.copied()).collect();
+        status["user"] =
+            json!({"linux": {"uid": user.uid, "gid": user.gid, "supplementalGroups": groups}});
     }
     status
-}
-
-/// What is told of an ephemeral container: `kubectl debug` shows the message.
-fn not_run(spec: &Container) -> Value {
-    json!({
-        "name": spec.name,
-        "state": wait("NotSupported", "this node does not run ephemeral containers yet"),
-        "lastState": {},
-        "ready": false,
-        "restartCount": 0,
-        "image": spec.image,
-        "imageID": "",
-    })
 }
 
 fn wait(reason: &str, message: &str) -> Value {
@@ -216,36 +219,29 @@ fn phase(state: &PodState, init: &[Value], mains: &[Value]) -> &'static str {
     let is_running = |s: &Value| s["state"].get("running").is_some();
     let is_busy = state.memory.values().any(|memory| memory.op.is_some())
         || state.setup.is_in_flight()
-        || init.iter().chain(mains).any(is_running);
+        || state.runs.iter().any(|run| matches!(run.state, RunState::Running { .. }));
     if (state.gone || state.deletion.is_some()) && !is_busy {
         // Nothing runs and nothing will: the API wants a word for it.
         let succeeded =
             mains.iter().all(|s| code(s) == Some(0) && s["state"].get("terminated").is_some());
         return if succeeded { "Succeeded" } else { "Failed" };
     }
-    let never = state.pod.spec.restart_policy == "Never";
+    // What has ended for good is an outcome, told above: the others run again.
     for (spec, status) in state.pod.spec.init_containers.iter().zip(init) {
         if is_sidecar(spec) {
             continue;
         }
         match code(status) {
             Some(0) => {}
-            Some(_) if never => return "Failed",
             _ if mains.iter().any(|s| is_running(s) || code(s).is_some()) => {}
             _ => return "Pending",
         }
     }
     let running = mains.iter().filter(|s| is_running(s)).count();
     let stopped = mains.iter().filter(|s| !is_running(s) && code(s).is_some()).count();
-    let succeeded = mains.iter().filter(|s| !is_running(s) && code(s) == Some(0)).count();
-    if running + stopped < mains.len() {
-        return "Pending";
-    }
-    match (running, state.pod.spec.restart_policy.as_str()) {
-        (1.., _) | (_, "Always") => "Running",
-        _ if stopped == succeeded => "Succeeded",
-        (_, "Never") => "Failed",
-        _ => "Running",
+    match running + stopped < mains.len() {
+        true => "Pending",
+        false => "Running",
     }
 }
 

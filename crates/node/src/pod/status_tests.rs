@@ -55,15 +55,20 @@ fn from_creation_to_running() {
 }
 
 #[test]
-fn ephemeral_containers_are_told_that_nobody_runs_them() {
+fn ephemeral_containers_are_told_apart() {
     let mut spec = containers("Always", &["a"]);
     spec["ephemeralContainers"] = json!([{"name": "debugger", "image": "i"}]);
-    let told = status(&pod(spec), &[], at(0))["ephemeralContainerStatuses"][0].clone();
-    assert_eq!(told["name"], "debugger");
-    assert_eq!(
-        told["state"]["waiting"]["message"],
-        "this node does not run ephemeral containers yet"
-    );
+    let mut state = pod(spec);
+    let one = |state: &PodState| status(state, &[], at(0))["ephemeralContainerStatuses"][0].clone();
+    assert_eq!(one(&state)["state"], json!({"waiting": {"reason": "ContainerCreating"}}));
+    add(&mut state, "debugger", 0, running());
+    let told = one(&state);
+    assert_eq!(told["ready"], false, "{told}");
+    assert_eq!(told["state"]["running"]["startedAt"], "2023-11-14T22:13:20Z");
+    let pod = status(&state, &[], at(0));
+    assert_eq!(pod["phase"], "Pending", "the pod's own container has not run");
+    state.runs[0].state = exited(3, 0, 1);
+    assert_eq!(one(&state)["state"]["terminated"]["exitCode"], 3);
 }
 
 #[test]

@@ -9,7 +9,11 @@ use api_types::{
 use node_runtime::ContainerId;
 use tokio::time::{Instant, timeout};
 
-use super::{setup, start::reference, view::Run};
+use super::{
+    setup,
+    start::reference,
+    view::{Run, containers},
+};
 use crate::{node::Deps, probe::http, volume};
 
 /// A container's lifecycle hook and where it runs.
@@ -83,8 +87,7 @@ pub(crate) async fn stop(
     let begun = Instant::now();
     let about = reference(pod, Some(&run.name));
     deps.recorder.normal(&about, "Killing", message);
-    let mut containers = pod.spec.init_containers.iter().chain(&pod.spec.containers);
-    let container = containers.find(|c| c.name == run.name);
+    let container = containers(pod).find(|c| c.name == run.name);
     if let Some((container, handler)) =
         container.and_then(|c| Some((c, c.lifecycle.pre_stop.as_ref()?)))
     {

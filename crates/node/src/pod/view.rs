@@ -3,10 +3,10 @@
 
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use api_types::core::{Container, Pod};
+use api_types::core::{Container, ContainerStatus, Pod};
 use client::Backoff;
 use jiff::Timestamp;
-use node_runtime::{ContainerId, ContainerState, Sandbox, SandboxId, SandboxState};
+use node_runtime::{ContainerId, ContainerState, Sandbox, SandboxId, SandboxState, spec::User};
 
 use crate::container::spec::label;
 
@@ -116,6 +116,7 @@ pub(crate) struct Run {
     pub(crate) log_path: PathBuf,
     pub(crate) termination_log: PathBuf,
     pub(crate) stop_signal: Option<i32>,
+    pub(crate) user: Option<User>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -208,9 +209,7 @@ impl PodState {
             started_at: started_at.unwrap_or(now),
         };
         let pod = state.pod.clone();
-        let statuses =
-            pod.status.init_container_statuses.iter().chain(&pod.status.container_statuses);
-        for status in statuses {
+        for status in told(&pod) {
             // What the API saw run counts, also where the runtime lost it.
             let ran = status.state.waiting.is_none() || status.last_state.terminated.is_some();
             let count = u32::try_from(status.restart_count).unwrap_or(0);
@@ -315,6 +314,19 @@ impl PodState {
     }
 }
 
+/// A pod's containers of all kinds.
+pub(crate) fn containers(pod: &Pod) -> impl Iterator<Item = &Container> {
+    let spec = &pod.spec;
+    spec.init_containers.iter().chain(&spec.containers).chain(&spec.ephemeral_containers)
+}
+
+/// What the API says of a pod's containers of all kinds.
+pub(crate) fn told(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
+    let status = &pod.status;
+    let both = status.init_container_statuses.iter().chain(&status.container_statuses);
+    both.chain(&status.ephemeral_container_statuses)
+}
+
 /// Whether an init container keeps running beside the others.
 pub(crate) fn is_sidecar(container: &Container) -> bool {
     container.restart_policy.as_deref() == Some("Always")
@@ -354,6 +366,7 @@ fn run(container: &node_runtime::Container) -> Run {
         image_id: text(label::IMAGE_ID),
         log_path: container.log_path.clone(),
         termination_log: text(label::TERMINATION_LOG).into(),
+        user: Some(container.spec.user.clone()),
         stop_signal: labels.get(label::STOP_SIGNAL).and_then(|signal| signal.parse().ok()),
     }
 }

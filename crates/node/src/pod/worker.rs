@@ -18,11 +18,11 @@ use tokio::{
 };
 
 use super::{
-    message,
+    admit, message,
     plan::{outcome, plan},
     setup::{self, SetupError},
     start::{StartFailure, reference},
-    view::{Deletion, PodState, RunState, Step},
+    view::{Deletion, PodState, RunState, Step, containers, told},
 };
 use crate::{node::Deps, probe::Report, volume::refresh::Holdings};
 
@@ -115,6 +115,7 @@ impl Worker {
     pub(crate) async fn run(mut self) {
         self.note_deletion();
         self.adopt().await;
+        self.admit();
         self.refuse_loudly();
         loop {
             self.observe().await;
@@ -180,8 +181,7 @@ impl Worker {
             };
         }
         let pod = self.state.pod.clone();
-        let told = pod.status.init_container_statuses.iter().chain(&pod.status.container_statuses);
-        for status in told {
+        for status in told(&pod) {
             let id = self.state.last_run(&status.name).and_then(|run| run.id.clone());
             let Some(id) = id.filter(|id| status.container_id == format!("skiff://{id}")) else {
                 continue;
@@ -191,6 +191,19 @@ impl Worker {
             memory.startup_ok = status.started == Some(true);
             memory.readiness_ok = status.ready;
         }
+    }
+
+    /// Refuses a pod that has not run yet and may not.
+    fn admit(&mut self) {
+        if self.state.is_ending() || !self.state.sandboxes.is_empty() {
+            return;
+        }
+        let Some((terminal, message)) = admit::refusal(&self.state.pod, &self.deps.host) else {
+            return;
+        };
+        let about = reference(&self.state.pod, None);
+        self.deps.recorder.warning(&about, &terminal.reason, message);
+        self.state.terminal = Some(terminal);
     }
 
     /// Says once what this node does not do for the pod.
@@ -292,8 +305,7 @@ impl Worker {
             if known || exit.reason == "ContainerStatusUnknown" {
                 continue;
             }
-            let mut containers = pod.spec.init_containers.iter().chain(&pod.spec.containers);
-            let policy = containers.find(|c| c.name == run.name);
+            let policy = containers(&pod).find(|c| c.name == run.name);
             let policy = policy.map_or("", |c| c.termination_message_policy.as_str());
             let text = message::read(run, exit.code, policy);
             let name = run.name.clone();

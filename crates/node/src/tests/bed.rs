@@ -69,7 +69,7 @@ impl Drop for Bed {
     }
 }
 
-/// One image of busybox under every name but `missing`.
+/// One image of busybox under every name but `missing`; `entry` has a command.
 struct Busybox(PathBuf);
 
 impl Images for Busybox {
@@ -77,7 +77,14 @@ impl Images for Busybox {
         let image = Image {
             id: "busybox@sha256:1".into(),
             layers: vec![self.0.clone()],
-            config: crate::ImageConfig { cmd: vec!["sh".into()], ..Default::default() },
+            config: match reference {
+                "entry" => crate::ImageConfig {
+                    entrypoint: vec!["echo".into()],
+                    cmd: vec!["default".into()],
+                    ..Default::default()
+                },
+                _ => crate::ImageConfig { cmd: vec!["sh".into()], ..Default::default() },
+            },
             size_bytes: 1,
         };
         Box::pin(async move { Ok((reference != "missing").then_some(image)) })
@@ -108,7 +115,8 @@ impl Bed {
         fs::create_dir_all(&bin).expect("made");
         fs::copy("/usr/bin/busybox", bin.join("busybox")).expect("copied");
         for name in
-            "sh sleep cat echo ls id nc wget env kill touch test grep ip httpd stty true false"
+            "sh sleep cat echo ls id nc wget env kill touch test grep ip httpd stty true false \
+             mkdir hostname tail ps"
                 .split(' ')
         {
             symlink("busybox", bin.join(name)).expect("linked");
@@ -144,7 +152,9 @@ impl Bed {
                 if container.get("image").is_none() {
                     container["image"] = "busybox".into();
                 }
-                container["terminationMessagePath"] = "/dev/termination-log".into();
+                if container.get("terminationMessagePath").is_none() {
+                    container["terminationMessagePath"] = "/dev/termination-log".into();
+                }
             }
         }
         let pod = json!({"apiVersion": "v1", "kind": "Pod", "spec": spec,
@@ -190,6 +200,22 @@ impl Bed {
             })
         })
         .await;
+    }
+
+    /// Waits until there is an event that begins like this, about this pod.
+    pub(super) async fn until_event(&self, pod: &str, text: &str) {
+        let events = client::Resource::namespaced("", "v1", "events");
+        let mut watch =
+            self.cluster.api().watch(events, "", &ListOptions::default()).await.expect("a watch");
+        let about = |event: &str| event.starts_with(text);
+        let wait = async {
+            while !self.cluster.events_about(pod).iter().any(|event| about(event)) {
+                watch.next().await;
+            }
+        };
+        if tokio::time::timeout(PATIENCE, wait).await.is_err() {
+            panic!("{pod}: no {text}: {:#?}", self.cluster.events_about(pod));
+        }
     }
 
     pub(super) async fn until_waiting(&self, name: &str, reason: &str) {

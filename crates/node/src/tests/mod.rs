@@ -4,6 +4,7 @@
 //! its own, in a process of its own.
 
 mod bed;
+mod table;
 
 use std::{fs, time::Duration};
 
@@ -150,9 +151,13 @@ async fn a_restarted_node_adopts_what_runs() {
         bed.cluster.delete_with(PODS, &format!("default/{name}"), options);
         bed.until(name, "gone", |pod| pod.is_none()).await;
     }
-    // The orphan's link and addresses are gone too.
+    // The orphan's link and addresses are gone too, and its folder at last.
     let deadline = tokio::time::Instant::now() + PATIENCE;
-    while !netlink::pod_link::list().expect("listed").is_empty() {
+    let is_clean = || {
+        let mut pods = fs::read_dir(bed.dir.path().join("kubelet/pods")).expect("there");
+        netlink::pod_link::list().expect("listed").is_empty() && pods.next().is_none()
+    };
+    while !is_clean() {
         assert!(tokio::time::Instant::now() < deadline, "an orphan stays");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

@@ -46,6 +46,7 @@ pub(super) async fn start(
                 effect: effect.clone(),
             })
             .collect(),
+        allowed_unsafe_sysctls: config.allowed_unsafe_sysctls.clone(),
         cluster_dns: config.cluster_dns.clone(),
         cluster_domain: config.cluster_domain.clone(),
         // With one node its share is known; more nodes ask the API for theirs.
