@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use prost::Message;
-use store::{Condition, Key, Op, Put, Revision, Txn, Value};
+use store::{Condition, Item, Key, Op, Put, Revision, Txn, Value};
 
 use crate::proto::store_v1::{self as pb, command::Command, condition::Kind};
 
@@ -43,7 +43,7 @@ pub(crate) fn decode(bytes: Bytes) -> Result<Decoded, String> {
     }
 }
 
-fn to_txn(txn: &Txn) -> pb::Txn {
+pub(crate) fn to_txn(txn: &Txn) -> pb::Txn {
     let conditions = txn.conditions.iter().map(|(key, condition)| {
         let (kind, revision) = match condition {
             Condition::Absent => (Kind::Absent, 0),
@@ -53,19 +53,41 @@ fn to_txn(txn: &Txn) -> pb::Txn {
         pb::Condition { key: key.as_str().into(), kind: kind.into(), revision }
     });
     let ops = txn.ops.iter().map(|op| match op {
-        Op::Put(put) => pb::op::Op::Put(pb::Put {
-            key: put.key.as_str().into(),
-            epoch: put.value.epoch,
-            data: put.value.data.clone(),
-            revision_at: put.revision_at,
-        }),
+        Op::Put(put) => pb::op::Op::Put(to_put(put)),
         Op::Delete { key } => pb::op::Op::Delete(pb::Delete { key: key.as_str().into() }),
     });
     let ops = ops.map(|op| pb::Op { op: Some(op) }).collect();
     pb::Txn { conditions: conditions.collect(), ops }
 }
 
-fn from_txn(txn: pb::Txn) -> Result<Txn, String> {
+pub(crate) fn to_put(put: &Put) -> pb::Put {
+    pb::Put {
+        key: put.key.as_str().into(),
+        epoch: put.value.epoch,
+        data: put.value.data.clone(),
+        revision_at: put.revision_at,
+    }
+}
+
+pub(crate) fn from_put(put: pb::Put) -> Put {
+    Put {
+        key: Key::from_stored(&put.key),
+        value: Value { epoch: put.epoch, data: put.data },
+        revision_at: put.revision_at,
+    }
+}
+
+pub(crate) fn to_item(item: &Item) -> pb::Item {
+    pb::Item {
+        key: item.key.as_str().into(),
+        epoch: item.value.epoch,
+        data: item.value.data.clone(),
+        revision: item.revision.0,
+        created: item.created.0,
+    }
+}
+
+pub(crate) fn from_txn(txn: pb::Txn) -> Result<Txn, String> {
     let condition = |condition: pb::Condition| {
         let key = Key::from_stored(&condition.key);
         match condition.kind() {
@@ -76,11 +98,7 @@ fn from_txn(txn: pb::Txn) -> Result<Txn, String> {
         }
     };
     let op = |op: pb::Op| match op.op {
-        Some(pb::op::Op::Put(put)) => Ok(Op::Put(Put {
-            key: Key::from_stored(&put.key),
-            value: Value { epoch: put.epoch, data: put.data },
-            revision_at: put.revision_at,
-        })),
+        Some(pb::op::Op::Put(put)) => Ok(Op::Put(from_put(put))),
         Some(pb::op::Op::Delete(delete)) => Ok(Op::Delete { key: Key::from_stored(&delete.key) }),
         None => Err("it holds an operation that this version does not know".to_owned()),
     };

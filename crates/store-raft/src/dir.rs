@@ -30,7 +30,13 @@ pub(crate) struct StoreDir {
 const KEY_ID: u32 = 1;
 
 impl StoreDir {
-    pub(crate) fn open(dir: &Path, disk: &dyn Disk) -> Result<Self, OpenError> {
+    /// Opens a directory, or makes one: of the cluster that is named, else of a
+    /// new one.
+    pub(crate) fn open(
+        dir: &Path,
+        disk: &dyn Disk,
+        join: Option<[u8; 16]>,
+    ) -> Result<Self, OpenError> {
         let failed = |what| move |error| OpenError::Dir { dir: dir.into(), what, error };
         let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
         made.map_err(failed("the store's directory cannot be made"))?;
@@ -43,8 +49,14 @@ impl StoreDir {
         let known = identity(disk, &node_key)
             .map_err(|error| OpenError::Damaged { dir: dir.into(), what: error.to_string() })?;
         let (cluster, node) = match known {
+            Some((cluster, _)) if join.is_some_and(|join| join != cluster) => {
+                return Err(OpenError::OtherCluster { dir: dir.into() });
+            }
             Some(known) => known,
-            None if empty => new_identity().map_err(failed("no random bytes"))?,
+            None if empty => {
+                let (new, node) = new_identity().map_err(failed("no random bytes"))?;
+                (join.unwrap_or(new), node)
+            }
             None => {
                 let what = "there is a snapshot but no log".to_owned();
                 return Err(OpenError::Damaged { dir: dir.into(), what });

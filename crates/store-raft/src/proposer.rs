@@ -27,7 +27,22 @@ const ENTRIES_IN_FLIGHT: usize = 2;
 /// Transactions that may wait for an entry; more wait in their callers.
 const QUEUE_MAX: usize = 1024;
 
-type Answer = Result<Committed, CommitError>;
+/// Why a transaction has no revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// This server does not lead; nothing was done.
+    NotLeader,
+    /// What whoever asked is told.
+    Commit(CommitError),
+}
+
+impl<E: Into<CommitError>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Commit(error.into())
+    }
+}
+
+type Answer = Result<Committed, Failure>;
 
 struct Proposal {
     txn: Txn,
@@ -102,7 +117,7 @@ impl Proposer {
         if size > TXN_BYTES_MAX {
             let text =
                 format!("the write takes {size} bytes; at most {TXN_BYTES_MAX} are possible");
-            return Err(CommitError::Invalid(text));
+            return Err(CommitError::Invalid(text).into());
         }
         let closed = || CommitError::Unavailable("the store is shutting down".into());
         let queue = lock(&self.queue).clone().ok_or_else(closed)?;
@@ -110,7 +125,8 @@ impl Proposer {
         let proposal = Proposal { txn, answer, _frozen: frozen };
         queue.send(proposal).await.map_err(|_| closed())?;
         drop(queue);
-        answered.await.unwrap_or_else(|_| Err(CommitError::Unknown("the store stopped".into())))
+        let stopped = |_| Err(CommitError::Unknown("the store stopped".into()).into());
+        answered.await.unwrap_or_else(stopped)
     }
 
     /// Takes no more transactions and waits for those that it took.
@@ -155,13 +171,12 @@ async fn propose(consensus: &Consensus, proposals: Vec<Proposal>) {
     let command = codec::encode_batch(&txns);
     drop(txns);
     let answers: Vec<Answer> = match consensus.propose(command).await {
-        Ok(answers) => {
-            answers.into_iter().map(|answer| answer.map_err(CommitError::from)).collect()
-        }
+        Ok(answers) => answers.into_iter().map(|answer| answer.map_err(Failure::from)).collect(),
         Err(error) => {
             let error = match error {
-                ProposeError::Refused(why) => CommitError::Unavailable(why),
-                ProposeError::Unknown(why) => CommitError::Unknown(why),
+                ProposeError::NotLeader => Failure::NotLeader,
+                ProposeError::Refused(why) => CommitError::Unavailable(why).into(),
+                ProposeError::Unknown(why) => CommitError::Unknown(why).into(),
             };
             vec![Err(error); waiting.len()]
         }

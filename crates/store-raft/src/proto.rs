@@ -199,6 +199,12 @@ pub mod raft_v1 {
     pub struct Node {
         #[prost(string, tag = "1")]
         pub address: String,
+        #[prost(string, tag = "2")]
+        pub name: String,
+        #[prost(uint32, tag = "3")]
+        pub feature_level: u32,
+        #[prost(string, tag = "4")]
+        pub version: String,
     }
 
     #[derive(Clone, PartialEq, prost::Message)]
@@ -268,5 +274,273 @@ pub mod raft_v1 {
         pub membership: Option<StoredMembership>,
         #[prost(bytes = "bytes", tag = "3")]
         pub cluster_id: Bytes,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct Envelope {
+        #[prost(bytes = "bytes", tag = "1")]
+        pub cluster_id: Bytes,
+        #[prost(uint64, tag = "2")]
+        pub from: u64,
+        #[prost(uint64, tag = "3")]
+        pub to: u64,
+        #[prost(bytes = "bytes", tag = "4")]
+        pub body: Bytes,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct AppendRequest {
+        #[prost(message, optional, tag = "1")]
+        pub vote: Option<Vote>,
+        #[prost(message, optional, tag = "2")]
+        pub prev: Option<LogId>,
+        #[prost(message, repeated, tag = "3")]
+        pub entries: Vec<Entry>,
+        #[prost(message, optional, tag = "4")]
+        pub leader_commit: Option<LogId>,
+    }
+
+    #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+    pub struct AppendResponse {
+        #[prost(enumeration = "append_response::Outcome", tag = "1")]
+        pub outcome: i32,
+        #[prost(message, optional, tag = "2")]
+        pub vote: Option<Vote>,
+    }
+
+    pub mod append_response {
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+        #[repr(i32)]
+        pub enum Outcome {
+            Unspecified = 0,
+            Matches = 1,
+            Conflict = 2,
+            HigherVote = 3,
+        }
+    }
+
+    #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+    pub struct VoteRequest {
+        #[prost(message, optional, tag = "1")]
+        pub vote: Option<Vote>,
+        #[prost(message, optional, tag = "2")]
+        pub last: Option<LogId>,
+        #[prost(bool, tag = "3")]
+        pub pre_vote: bool,
+        #[prost(bool, tag = "4")]
+        pub transfer: bool,
+    }
+
+    #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+    pub struct VoteResponse {
+        #[prost(message, optional, tag = "1")]
+        pub vote: Option<Vote>,
+        #[prost(bool, tag = "2")]
+        pub granted: bool,
+        #[prost(message, optional, tag = "3")]
+        pub last: Option<LogId>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct SnapshotPart {
+        #[prost(message, optional, tag = "1")]
+        pub vote: Option<Vote>,
+        #[prost(message, optional, tag = "2")]
+        pub meta: Option<SnapshotMeta>,
+        #[prost(bytes = "bytes", tag = "3")]
+        pub section: Bytes,
+    }
+
+    #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+    pub struct SnapshotResponse {
+        #[prost(message, optional, tag = "1")]
+        pub vote: Option<Vote>,
+    }
+
+    #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+    pub struct TransferRequest {
+        #[prost(message, optional, tag = "1")]
+        pub from: Option<Vote>,
+        #[prost(uint64, tag = "2")]
+        pub to: u64,
+        #[prost(message, optional, tag = "3")]
+        pub last: Option<LogId>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct TransferResponse {
+        #[prost(string, tag = "1")]
+        pub refused: String,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct CommitResponse {
+        #[prost(oneof = "commit_response::Result", tags = "1, 2, 3")]
+        pub result: Option<commit_response::Result>,
+    }
+
+    pub mod commit_response {
+        use bytes::Bytes;
+
+        #[derive(Clone, PartialEq, prost::Oneof)]
+        pub enum Result {
+            #[prost(uint64, tag = "1")]
+            Revision(u64),
+            #[prost(message, tag = "2")]
+            Conflict(Conflict),
+            #[prost(message, tag = "3")]
+            Failure(Failure),
+        }
+
+        #[derive(Clone, PartialEq, prost::Message)]
+        pub struct Conflict {
+            #[prost(uint32, tag = "1")]
+            pub condition: u32,
+            #[prost(bytes = "bytes", tag = "2")]
+            pub current: Bytes,
+            #[prost(uint64, tag = "3")]
+            pub revision: u64,
+        }
+
+        #[derive(Clone, PartialEq, prost::Message)]
+        pub struct Failure {
+            #[prost(enumeration = "Reason", tag = "1")]
+            pub reason: i32,
+            #[prost(string, tag = "2")]
+            pub message: String,
+            #[prost(uint64, tag = "3")]
+            pub used_bytes: u64,
+            #[prost(uint64, tag = "4")]
+            pub quota_bytes: u64,
+        }
+
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+        #[repr(i32)]
+        pub enum Reason {
+            Unspecified = 0,
+            NotLeader = 1,
+            Invalid = 2,
+            Full = 3,
+            Unavailable = 4,
+            Unknown = 5,
+        }
+    }
+
+    #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+    pub struct ReadIndexRequest {
+        #[prost(uint64, tag = "1")]
+        pub term: u64,
+        #[prost(uint64, tag = "2")]
+        pub renewals: u64,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct ReadIndexResponse {
+        #[prost(bool, tag = "1")]
+        pub not_leader: bool,
+        #[prost(uint64, tag = "2")]
+        pub revision: u64,
+        #[prost(uint64, tag = "3")]
+        pub renewals: u64,
+        #[prost(uint64, tag = "4")]
+        pub term: u64,
+        #[prost(message, optional, tag = "5")]
+        pub all: Option<RenewedRequest>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct RenewRequest {
+        #[prost(bytes = "bytes", tag = "1")]
+        pub put: Bytes,
+        #[prost(uint64, tag = "2")]
+        pub at: u64,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct RenewedRequest {
+        #[prost(uint64, tag = "1")]
+        pub term: u64,
+        #[prost(uint64, tag = "2")]
+        pub after: u64,
+        #[prost(uint64, tag = "3")]
+        pub count: u64,
+        #[prost(bool, tag = "4")]
+        pub all: bool,
+        #[prost(message, repeated, tag = "5")]
+        pub items: Vec<RenewedItem>,
+        #[prost(uint64, tag = "6")]
+        pub revision: u64,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct RenewedItem {
+        #[prost(string, tag = "1")]
+        pub key: String,
+        #[prost(uint32, tag = "2")]
+        pub epoch: u32,
+        #[prost(bytes = "bytes", tag = "3")]
+        pub data: Bytes,
+        #[prost(uint64, tag = "4")]
+        pub revision: u64,
+        #[prost(uint64, tag = "5")]
+        pub over: u64,
+    }
+
+    #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+    pub struct RenewedResponse {
+        #[prost(bool, tag = "1")]
+        pub misses: bool,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct ChangeRequest {
+        #[prost(oneof = "change_request::Change", tags = "1, 2")]
+        pub change: Option<change_request::Change>,
+    }
+
+    pub mod change_request {
+        #[derive(Clone, PartialEq, prost::Oneof)]
+        pub enum Change {
+            #[prost(message, tag = "1")]
+            Join(Join),
+            #[prost(string, tag = "2")]
+            Remove(String),
+        }
+
+        #[derive(Clone, PartialEq, prost::Message)]
+        pub struct Join {
+            #[prost(uint64, tag = "1")]
+            pub id: u64,
+            #[prost(message, optional, tag = "2")]
+            pub node: Option<super::Node>,
+        }
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct ChangeResponse {
+        #[prost(bool, tag = "1")]
+        pub not_leader: bool,
+        #[prost(string, tag = "2")]
+        pub refused: String,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct PositionResponse {
+        #[prost(uint64, tag = "1")]
+        pub term: u64,
+        #[prost(uint64, tag = "2")]
+        pub leader: u64,
+        #[prost(uint64, tag = "3")]
+        pub last_log: u64,
+        #[prost(uint64, tag = "4")]
+        pub applied: u64,
+        #[prost(uint64, tag = "5")]
+        pub snapshot: u64,
+        #[prost(uint64, tag = "6")]
+        pub revision: u64,
+        #[prost(string, tag = "7")]
+        pub fault: String,
+        #[prost(message, optional, tag = "8")]
+        pub node: Option<Node>,
     }
 }

@@ -19,6 +19,7 @@ use prost::Message;
 use store::{Event, EventKind, Image, Item, Key, Revision, Value};
 
 use crate::{
+    codec::to_item,
     disk::{Disk, DiskFile},
     proto::{raft_v1::SnapshotMeta, store_v1 as pb},
     seal::{NONCE_BYTES, NodeKey, Sealer, WRAPPED_BYTES},
@@ -78,22 +79,31 @@ pub(crate) fn save(disk: &dyn Disk, key: &NodeKey, snapshot: &Snapshot) -> io::R
     let index = snapshot.meta.last.map_or(0, |last| last.index);
     let (sealer, wrapped) = key.new_file_key()?;
     let mut out = Frames { file: disk.create(PARTIAL)?, sealer, offset: 0, count: 0 };
+    out.raw(&header(key, &wrapped))?;
+    write_sections(&mut out, snapshot)?;
+    out.file.sync()?;
+    publish(disk, PARTIAL, index)?;
+    Ok(out.offset)
+}
+
+fn header(key: &NodeKey, wrapped: &[u8; WRAPPED_BYTES]) -> Vec<u8> {
     let mut header = Vec::with_capacity(HEADER_BYTES);
     header.extend_from_slice(MAGIC);
     header.extend_from_slice(&FORMAT.to_le_bytes());
     header.extend_from_slice(&key.id.to_le_bytes());
-    header.extend_from_slice(&wrapped);
+    header.extend_from_slice(wrapped);
     header.extend_from_slice(&crc32fast::hash(&header).to_le_bytes());
-    out.raw(&header)?;
-    write_sections(&mut out, snapshot)?;
-    out.file.sync()?;
-    disk.rename(PARTIAL, &name(index))?;
+    header
+}
+
+/// Gives a whole and synced file its name, then removes older snapshots.
+fn publish(disk: &dyn Disk, partial: &str, index: u64) -> io::Result<()> {
+    disk.rename(partial, &name(index))?;
     disk.sync_dir()?;
     for other in disk.list()?.iter().filter(|name| index_of(name).is_some_and(|i| i < index)) {
         disk.remove(other)?;
     }
-    disk.sync_dir()?;
-    Ok(out.offset)
+    disk.sync_dir()
 }
 
 fn write_sections(out: &mut Frames, snapshot: &Snapshot) -> io::Result<()> {
@@ -164,6 +174,10 @@ impl Frames {
         section.extend_from_slice(&kind.to_le_bytes());
         section.extend_from_slice(&len.to_le_bytes());
         message.encode(&mut section).map_err(io::Error::other)?;
+        self.seal(section)
+    }
+
+    fn seal(&mut self, mut section: Vec<u8>) -> io::Result<()> {
         let nonce = self.sealer.seal(&mut section, &self.count.to_le_bytes())?;
         self.count += 1;
         let mut crc = crc32fast::Hasher::new();
@@ -194,54 +208,146 @@ pub(crate) fn load_newest(
     };
     let file = name(index);
     let damaged = |what: String| SnapshotError::Damaged { file: file.clone(), what };
-    let snapshot = load(&*disk.open(&file)?, key)?.map_err(damaged)?;
+    let snapshot = load(&disk.open(&file)?, key).map_err(|error| match error {
+        SectionError::Io(error) => SnapshotError::Io(error),
+        SectionError::Damaged(what) => damaged(what),
+    })?;
     if snapshot.meta.last.map_or(0, |last| last.index) != index {
         return Err(damaged("its name and content disagree".into()));
     }
     Ok(Some(snapshot))
 }
 
-fn load(file: &dyn DiskFile, key: &NodeKey) -> io::Result<Result<Snapshot, String>> {
-    let len = file.len()?;
-    if len < HEADER_BYTES as u64 {
-        return Ok(Err("it is cut short".into()));
-    }
-    let mut header = [0; HEADER_BYTES];
-    file.read_at(&mut header, 0)?;
-    let sealer = match open_header(&header, key) {
-        Ok(sealer) => sealer,
-        Err(what) => return Ok(Err(what)),
-    };
+fn load(file: &Arc<dyn DiskFile>, key: &NodeKey) -> Result<Snapshot, SectionError> {
+    let mut sections = Sections::of(file.clone(), key)?;
     let mut reader = SectionReader::default();
-    let (mut offset, mut count) = (HEADER_BYTES as u64, 0u64);
-    while offset + FRAME_HEAD_BYTES as u64 <= len && !reader.done {
+    while !reader.done {
+        let at = sections.count;
+        let Some(section) = sections.next() else { break };
+        let taken = reader.section(&section?);
+        taken.map_err(|what| SectionError::Damaged(format!("frame {at}: {what}")))?;
+    }
+    reader.finish().map_err(SectionError::Damaged)
+}
+
+/// Why a section cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SectionError {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error("{0}")]
+    Damaged(String),
+}
+
+/// The sections of a snapshot file in order, open and checked, one at a time.
+pub(crate) struct Sections {
+    file: Arc<dyn DiskFile>,
+    sealer: Sealer,
+    len: u64,
+    offset: u64,
+    count: u64,
+}
+
+impl Sections {
+    /// The sections of the snapshot up to `index`.
+    ///
+    /// # Errors
+    /// Where there is none, or its header does not read back.
+    pub(crate) fn open(disk: &dyn Disk, key: &NodeKey, index: u64) -> Result<Self, SectionError> {
+        Self::of(disk.open(&name(index))?, key)
+    }
+
+    fn of(file: Arc<dyn DiskFile>, key: &NodeKey) -> Result<Self, SectionError> {
+        let len = file.len()?;
+        if len < HEADER_BYTES as u64 {
+            return Err(SectionError::Damaged("it is cut short".into()));
+        }
+        let mut header = [0; HEADER_BYTES];
+        file.read_at(&mut header, 0)?;
+        let sealer = open_header(&header, key).map_err(SectionError::Damaged)?;
+        Ok(Self { file, sealer, len, offset: HEADER_BYTES as u64, count: 0 })
+    }
+
+    fn read(&mut self) -> Result<Bytes, SectionError> {
+        let damaged = |what: String| Err(SectionError::Damaged(what));
+        let count = self.count;
         let mut head = [0; FRAME_HEAD_BYTES];
-        file.read_at(&mut head, offset)?;
+        self.file.read_at(&mut head, self.offset)?;
         let frame_len = u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
         let crc = u32::from_le_bytes([head[4], head[5], head[6], head[7]]);
-        offset += FRAME_HEAD_BYTES as u64;
-        if frame_len > FRAME_BYTES_MAX || offset + frame_len as u64 > len {
-            return Ok(Err(format!("frame {count} is cut short")));
+        self.offset += FRAME_HEAD_BYTES as u64;
+        if frame_len > FRAME_BYTES_MAX || self.offset + frame_len as u64 > self.len {
+            return damaged(format!("frame {count} is cut short"));
         }
         let mut frame = vec![0; frame_len];
-        file.read_at(&mut frame, offset)?;
-        offset += frame_len as u64;
+        self.file.read_at(&mut frame, self.offset)?;
+        self.offset += frame_len as u64;
+        self.count += 1;
         let mut hasher = crc32fast::Hasher::new();
         hasher.update(&head[8..]);
         hasher.update(&frame);
         if hasher.finalize() != crc {
-            return Ok(Err(format!("frame {count} has a wrong checksum")));
+            return damaged(format!("frame {count} has a wrong checksum"));
         }
         let nonce: [u8; NONCE_BYTES] = head[8..].try_into().expect("the head is that long");
-        let Some(section) = sealer.open(&mut frame, nonce, &count.to_le_bytes()) else {
-            return Ok(Err(format!("frame {count} does not open")));
-        };
-        if let Err(what) = reader.section(section) {
-            return Ok(Err(format!("frame {count}: {what}")));
+        match self.sealer.open(&mut frame, nonce, &count.to_le_bytes()) {
+            Some(section) => Ok(Bytes::copy_from_slice(section)),
+            None => damaged(format!("frame {count} does not open")),
         }
-        count += 1;
     }
-    Ok(reader.finish())
+}
+
+impl Iterator for Sections {
+    type Item = Result<Bytes, SectionError>;
+
+    /// Ends at the end of the file or after an error.
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.offset + FRAME_HEAD_BYTES as u64 > self.len {
+            return None;
+        }
+        let section = self.read();
+        if section.is_err() {
+            self.offset = self.len;
+        }
+        Some(section)
+    }
+}
+
+/// A snapshot that comes from another member, sealed again under this node's
+/// key. It has no name until it is whole and [`Self::keep`] is called.
+pub(crate) struct Received {
+    out: Frames,
+    reader: SectionReader,
+}
+
+/// Where a snapshot is while it comes in, and until it is taken over.
+const RECEIVED: &str = "partial-received";
+
+impl Received {
+    /// Begins; what was received before and not kept is gone.
+    pub(crate) fn begin(disk: &dyn Disk, key: &NodeKey) -> io::Result<Self> {
+        let (sealer, wrapped) = key.new_file_key()?;
+        let mut out = Frames { file: disk.create(RECEIVED)?, sealer, offset: 0, count: 0 };
+        out.raw(&header(key, &wrapped))?;
+        Ok(Self { out, reader: SectionReader { only_check: true, ..SectionReader::default() } })
+    }
+
+    /// Takes the next section.
+    pub(crate) fn section(&mut self, section: Bytes) -> Result<(), SectionError> {
+        self.reader.section(&section).map_err(SectionError::Damaged)?;
+        Ok(self.out.seal(section.into())?)
+    }
+
+    /// Makes the whole file last.
+    pub(crate) fn finish(self) -> Result<(), SectionError> {
+        self.reader.finish().map_err(SectionError::Damaged)?;
+        Ok(self.out.file.sync()?)
+    }
+
+    /// Gives what was received its name, as the newest snapshot.
+    pub(crate) fn keep(disk: &dyn Disk, index: u64) -> io::Result<()> {
+        publish(disk, RECEIVED, index)
+    }
 }
 
 fn open_header(header: &[u8; HEADER_BYTES], key: &NodeKey) -> Result<Sealer, String> {
@@ -260,6 +366,9 @@ fn open_header(header: &[u8; HEADER_BYTES], key: &NodeKey) -> Result<Sealer, Str
 #[derive(Default)]
 struct SectionReader {
     snapshot: Snapshot,
+    /// Counts items and events instead of keeping them.
+    only_check: bool,
+    counted: (u64, u64),
     values: HashMap<u64, Value>,
     keys: HashMap<String, Key>,
     done: bool,
@@ -296,21 +405,25 @@ impl SectionReader {
             }
             kind::ITEMS => {
                 for item in pb::Items::decode(payload)?.items {
-                    let item = self.item(item);
-                    self.snapshot.image.items.push(item);
+                    self.counted.0 += 1;
+                    if !self.only_check {
+                        let item = self.item(item);
+                        self.snapshot.image.items.push(item);
+                    }
                 }
             }
             kind::EVENTS => {
                 for event in pb::Events::decode(payload)?.events {
-                    let event = self.event(event);
-                    self.snapshot.image.history.push(Arc::new(event));
+                    self.counted.1 += 1;
+                    if !self.only_check {
+                        let event = self.event(event);
+                        self.snapshot.image.history.push(Arc::new(event));
+                    }
                 }
             }
             kind::END => {
                 let end = pb::SnapshotEnd::decode(payload)?;
-                let image = &self.snapshot.image;
-                self.done = end.items == image.items.len() as u64
-                    && end.events == image.history.len() as u64;
+                self.done = (end.items, end.events) == self.counted;
             }
             _ => {}
         }
@@ -359,16 +472,6 @@ impl SectionReader {
     }
 }
 
-fn to_item(item: &Item) -> pb::Item {
-    pb::Item {
-        key: item.key.as_str().into(),
-        epoch: item.value.epoch,
-        data: Bytes::clone(&item.value.data),
-        revision: item.revision.0,
-        created: item.created.0,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use store::{Limits, Mvcc, Op, Put, Range, Txn};
@@ -410,7 +513,7 @@ mod tests {
         let read = load_newest(&disk, &key).expect("healthy").expect("there");
         assert_eq!(read, snapshot);
         let mut again = Mvcc::new(0, Limits::default());
-        again.restore(read.image);
+        again.restore(read.base, read.image);
         let floor = snapshot.image.floor;
         for at in snapshot.image.history.iter().map(|event| event.revision).chain([floor]) {
             let range = Range { at: Some(at), ..Range::all("") };

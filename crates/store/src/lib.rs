@@ -33,7 +33,7 @@ pub use memory::MemoryStore;
 pub use mvcc::{Image, Limits, Mvcc};
 pub use read::{Item, Page, Range, ReadError};
 pub use revision::Revision;
-pub use txn::{CommitError, Committed, Condition, Conflict, Op, Put, Renewal, Txn, Value};
+pub use txn::{CommitError, Committed, Condition, Conflict, Op, Put, Renewal, Renewed, Txn, Value};
 
 /// A future on the heap, so that [`Store`] can be used as `Arc<dyn Store>`.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

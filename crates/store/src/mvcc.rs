@@ -6,7 +6,7 @@
 //! each still remembers.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     fmt::Write as _,
     ops::Bound,
     sync::Arc,
@@ -17,7 +17,7 @@ use bytes::Bytes;
 
 use crate::{
     Committed, Condition, Conflict, Event, EventKind, Item, Key, Op, Page, Put, Range, ReadError,
-    Renewal, Revision, Txn, Value, Watcher, history::History, hub::Hub,
+    Renewal, Renewed, Revision, Txn, Value, Watcher, history::History, hub::Hub,
 };
 
 /// How much history is kept.
@@ -182,6 +182,64 @@ impl Mvcc {
         self.trim();
         self.hub.publish(&[event], self.revision);
         Some(Ok(Committed { revision: self.revision }))
+    }
+
+    /// A renewal of this key, as other servers are to know it; `None` where the
+    /// key's value is the log's.
+    pub fn renewed(&self, key: &Key) -> Option<Renewed> {
+        let (key, slot) = self.current.get_key_value(key)?;
+        let over = slot.durable.as_ref()?.1;
+        Some(Renewed { key: key.clone(), value: slot.value.clone(), revision: slot.revision, over })
+    }
+
+    /// All renewals that the log does not know.
+    pub fn all_renewed(&self) -> Vec<Renewed> {
+        self.current.keys().filter_map(|key| self.renewed(key)).collect()
+    }
+
+    /// Takes in a renewal from the server that made it. The log up to the
+    /// renewal's entry must have been applied. Where later entries were applied
+    /// too, watchers are not told: they have seen later revisions already, and
+    /// the next renewal tells them. Nothing happens where the key has moved on.
+    pub fn take_renewed(&mut self, renewed: Renewed) {
+        let Renewed { key, value, revision, over } = renewed;
+        let Some(slot) = self.current.get_mut(&key) else { return };
+        if slot.durable_revision() != over || slot.revision >= revision {
+            return;
+        }
+        if revision > self.revision {
+            self.revision = Revision(revision.0 - 1);
+            let put = Put { key, value, revision_at: None };
+            let event = self.put(put, true);
+            self.trim();
+            self.hub.publish(&[event], self.revision);
+            return;
+        }
+        self.bytes += slot_bytes(&key, &value);
+        self.bytes -= slot_bytes(&key, &slot.value);
+        let before = (std::mem::replace(&mut slot.value, value), slot.revision);
+        slot.durable.get_or_insert_with(|| Box::new(before));
+        slot.revision = revision;
+    }
+
+    /// Takes renewals back, but for those of the keys in `keep`: the server that
+    /// makes them now does not know them, so they will not hold.
+    pub fn forget_renewed(&mut self, keep: &BTreeSet<Key>) {
+        for (key, slot) in &mut self.current {
+            let Some(durable) = slot.durable.take_if(|_| !keep.contains(key)) else { continue };
+            self.bytes -= slot_bytes(key, &slot.value);
+            (slot.value, slot.revision) = *durable;
+            self.bytes += slot_bytes(key, &slot.value);
+        }
+    }
+
+    /// Says that nothing more will come up to `revision`, which the server that
+    /// makes renewals has come to.
+    pub fn raise(&mut self, revision: Revision) {
+        if revision > self.revision {
+            self.revision = revision;
+            self.hub.publish(&[], revision);
+        }
     }
 
     fn failed_condition(&self, txn: &Txn, revision: impl Fn(&Slot) -> Revision) -> Option<usize> {
@@ -407,10 +465,11 @@ impl Mvcc {
         }
     }
 
-    /// Replaces everything by a snapshot. Running watches end: they resume
-    /// from the snapshot's history.
-    pub fn restore(&mut self, image: Image) {
+    /// Replaces everything by a snapshot, whose revisions count from `base`.
+    /// Running watches end: they resume from the snapshot's history.
+    pub fn restore(&mut self, base: u64, image: Image) {
         self.hub.close();
+        self.base = base;
         self.revision = image.revision;
         self.bytes = image.items.iter().map(|item| slot_bytes(&item.key, &item.value)).sum();
         self.current = image

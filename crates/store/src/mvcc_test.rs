@@ -102,7 +102,7 @@ proptest! {
                 Step::Restore => {
                     let image = mvcc.image();
                     mvcc = Mvcc::new(3, limits);
-                    mvcc.restore(image);
+                    mvcc.restore(3, image);
                     // What was never in the log is gone, and its past with it.
                     present.extend(std::mem::take(&mut durable));
                     if std::mem::take(&mut renewed) {

@@ -119,6 +119,19 @@ pub struct Renewal {
     pub at: Revision,
 }
 
+/// A renewal that was made, for the other servers' memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Renewed {
+    /// The key.
+    pub key: Key,
+    /// Its new value, whole.
+    pub value: Value,
+    /// The revision that the renewal was given.
+    pub revision: Revision,
+    /// The key's revision in the log.
+    pub over: Revision,
+}
+
 /// A transaction that was applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Committed {

@@ -13,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use openraft::{
-    LogState, OptionalSend, RaftLogReader,
+    EntryPayload, LogState, OptionalSend, RaftLogReader,
     storage::{IOFlushed, RaftLogStorage},
 };
 use prost::Message;
@@ -26,6 +26,11 @@ use crate::log::{
     Record,
     writer::{Done, Writer},
 };
+
+/// A message to a follower is closed once it holds so many bytes of entries.
+const MESSAGE_BYTES: usize = 1 << 20;
+/// Entries that are read for a message before their size is known.
+const ENTRIES_AT_ONCE: u64 = 8;
 
 /// The log; clones share it.
 #[derive(Clone)]
@@ -126,6 +131,27 @@ impl RaftLogReader<Types> for LogStore {
         let mut entries: Vec<Entry> =
             index.read(older)?.into_iter().map(from_entry).collect::<io::Result<_>>()?;
         entries.extend(recent);
+        Ok(entries)
+    }
+
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
+        let mut entries: Vec<Entry> = Vec::new();
+        let (mut next, mut bytes) = (start, 0);
+        while next < end && bytes < MESSAGE_BYTES {
+            let some = self.try_get_log_entries(next..end.min(next + ENTRIES_AT_ONCE)).await?;
+            let Some(last) = some.last() else { break };
+            next = last.log_id.index + 1;
+            for entry in some {
+                if bytes >= MESSAGE_BYTES {
+                    break;
+                }
+                bytes += match &entry.payload {
+                    EntryPayload::Normal(data) => data.0.len(),
+                    EntryPayload::Blank | EntryPayload::Membership(_) => 256,
+                };
+                entries.push(entry);
+            }
+        }
         Ok(entries)
     }
 

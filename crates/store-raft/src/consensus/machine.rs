@@ -2,8 +2,7 @@
 
 use std::{
     io,
-    sync::{Arc, Mutex, PoisonError, RwLock},
-    time::Instant,
+    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard},
 };
 
 use futures_util::{Stream, TryStreamExt as _};
@@ -12,7 +11,10 @@ use openraft::{
     storage::{EntryResponder, RaftStateMachine},
 };
 use store::Mvcc;
-use tokio::sync::Notify;
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 
 use super::{
     log_store::LogStore,
@@ -22,7 +24,7 @@ use super::{
 };
 use crate::{
     codec::{self, Decoded},
-    disk::Disk,
+    disk::{self, Disk},
     proto::raft_v1,
     seal::NodeKey,
     snapshot::{self, Snapshot},
@@ -32,7 +34,7 @@ use crate::{
 pub(crate) struct Shared {
     pub(crate) mvcc: RwLock<Mvcc>,
     pub(crate) disk: Arc<dyn Disk>,
-    pub(crate) key: NodeKey,
+    pub(crate) key: Arc<NodeKey>,
     pub(crate) cluster: [u8; 16],
     pub(crate) start: Instant,
     /// Told when the log has grown enough for a snapshot.
@@ -40,6 +42,18 @@ pub(crate) struct Shared {
     pub(crate) progress: Mutex<Progress>,
     /// The log is worth a snapshot from this size on, or from the state's size.
     pub(crate) snapshot_log_bytes: u64,
+    /// One snapshot at a time comes in.
+    pub(crate) receiving: tokio::sync::Mutex<()>,
+    /// Which of a leader's renewals this member has.
+    pub(crate) renewals: watch::Sender<RenewalsSeen>,
+}
+
+/// So many renewals of the leader of that term have been taken in, and all that
+/// held before; nothing of term 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RenewalsSeen {
+    pub(crate) term: u64,
+    pub(crate) count: u64,
 }
 
 /// Where the state machine stands.
@@ -57,6 +71,10 @@ pub(crate) struct Progress {
 }
 
 impl Shared {
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, Mvcc> {
+        self.mvcc.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn progress(&self) -> Progress {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -69,7 +87,9 @@ impl Shared {
     pub(crate) fn restore(&self, snapshot: Snapshot) -> io::Result<()> {
         let meta = from_meta(&snapshot.meta)?;
         let mut mvcc = self.mvcc.write().unwrap_or_else(PoisonError::into_inner);
-        mvcc.restore(snapshot.image);
+        mvcc.restore(snapshot.base, snapshot.image);
+        // A snapshot has no renewals in it.
+        self.renewals.send_replace(RenewalsSeen::default());
         self.with_progress(|progress| {
             progress.applied = meta.last_log_id;
             progress.membership = meta.last_membership.clone();
@@ -81,9 +101,14 @@ impl Shared {
     }
 }
 
-/// A snapshot as openraft hands it around: the newest file in our directory.
+/// A snapshot as openraft hands it around: a file in our directory.
 #[derive(Clone, Debug)]
-pub(crate) struct SnapshotFile;
+pub(crate) enum SnapshotFile {
+    /// The newest.
+    Newest,
+    /// What has come from another member and has no name yet.
+    Received,
+}
 
 /// A snapshot with what it stands for.
 pub(crate) type OpenSnapshot = openraft::Snapshot<LeaderId, u64, raft_v1::Node, SnapshotFile>;
@@ -185,7 +210,15 @@ impl RaftStateMachine<Types> for Machine {
         Builder { shared: self.shared.clone(), meta, covered_bytes, snapshot: Some(snapshot) }
     }
 
-    async fn install_snapshot(&mut self, _meta: &SnapshotMeta, _: SnapshotFile) -> io::Result<()> {
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        file: SnapshotFile,
+    ) -> io::Result<()> {
+        if let SnapshotFile::Received = file {
+            let index = meta.last_log_id.map_or(0, |id| id.index);
+            snapshot::Received::keep(&*self.shared.disk, index)?;
+        }
         let loaded = snapshot::load_newest(&*self.shared.disk, &self.shared.key);
         let snapshot = loaded.map_err(io::Error::other)?;
         self.shared.restore(snapshot.ok_or_else(|| io::Error::other("there is no snapshot"))?)
@@ -193,7 +226,7 @@ impl RaftStateMachine<Types> for Machine {
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<OpenSnapshot>> {
         let meta = self.shared.progress().snapshot;
-        Ok(meta.map(|meta| OpenSnapshot { meta, snapshot: SnapshotFile }))
+        Ok(meta.map(|meta| OpenSnapshot { meta, snapshot: SnapshotFile::Newest }))
     }
 }
 
@@ -213,10 +246,10 @@ impl RaftSnapshotBuilder<Types> for Builder {
         let shared = self.shared.clone();
         let snapshot =
             self.snapshot.take().ok_or_else(|| io::Error::other("a builder builds once"))?;
-        let saving = tokio::task::spawn_blocking(move || {
+        let saving = disk::work(&*self.shared.disk, move || {
             snapshot::save(&*shared.disk, &shared.key, &snapshot)
         });
-        let saved = saving.await.map_err(io::Error::other)?;
+        let saved = saving.await?;
         let meta = self.meta.clone();
         self.shared.with_progress(|progress| {
             progress.snapshot_asked = false;
@@ -230,6 +263,6 @@ impl RaftSnapshotBuilder<Types> for Builder {
         let bytes = saved?;
         let index = meta.last_log_id.map_or(0, |id| id.index);
         tracing::info!("took a snapshot of {bytes} bytes up to log entry {index}");
-        Ok(OpenSnapshot { meta, snapshot: SnapshotFile })
+        Ok(OpenSnapshot { meta, snapshot: SnapshotFile::Newest })
     }
 }

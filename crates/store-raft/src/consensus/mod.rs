@@ -2,32 +2,45 @@
 //!
 //! [`types`] fixes its parameters and turns its types into ours and back,
 //! [`LogStore`](log_store::LogStore) is its log, [`Machine`](machine::Machine)
-//! its state machine, [`NoPeers`](peers::NoPeers) its network for as long as a
-//! cluster has one member.
+//! its state machine, [`Network`] its way to other members, and
+//! [`incoming`] what other members ask of it.
 
+mod incoming;
 pub(crate) mod log_store;
 pub(crate) mod machine;
-pub(crate) mod peers;
+mod membership;
+pub(crate) mod network;
 pub(crate) mod types;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use openraft::{Config, Raft, ReadPolicy, SnapshotPolicy, async_runtime::WatchReceiver as _};
+use openraft::{
+    Config, Raft, ReadPolicy, SnapshotPolicy,
+    async_runtime::WatchReceiver as _,
+    errors::{ClientWriteError, LinearizableReadError, RaftError},
+};
 use store::{Committed, Conflict};
 
-use self::{log_store::LogStore, machine::Machine, peers::NoPeers, types::Types};
+pub(crate) use self::{incoming::unreadable, membership::ChangeError};
+use self::{log_store::LogStore, machine::Machine, network::Network, types::Types};
 use crate::proto::raft_v1::Node;
 
 /// A running Raft member.
 #[derive(Clone)]
 pub(crate) struct Consensus {
     raft: Raft<Types, Machine>,
+    me: u64,
+    /// One change of the membership at a time.
+    changing: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// Why a proposal has no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ProposeError {
+    /// This member does not lead (or no quorum follows it), so it is not in the log.
+    #[error("this server does not lead")]
+    NotLeader,
     /// It was not accepted, so it is not in the log.
     #[error("{0}")]
     Refused(String),
@@ -36,26 +49,67 @@ pub(crate) enum ProposeError {
     Unknown(String),
 }
 
+/// Why a member cannot say how far a reader must have come.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum BarrierError {
+    /// It does not lead, or no quorum says that it does.
+    #[error("this server does not lead")]
+    NotLeader,
+    /// It has stopped for good.
+    #[error("{0}")]
+    Stopped(String),
+}
+
+/// What a member knows of the cluster's lead.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Lead {
+    pub(crate) term: u64,
+    pub(crate) leader: Option<u64>,
+    /// All members by ID, voters or not.
+    pub(crate) members: BTreeMap<u64, Node>,
+    pub(crate) voters: Vec<u64>,
+}
+
+impl Lead {
+    /// Whether there is nobody but this member, which leads.
+    pub(crate) fn is_alone(&self, me: u64) -> bool {
+        self.members.len() == 1 && self.members.contains_key(&me) && self.leader == Some(me)
+    }
+}
+
+/// How long a proposal may wait for a quorum before its outcome is called
+/// unknown. A member that is alone waits for its disk however long it takes.
+const PROPOSE_MAX: Duration = Duration::from_secs(10);
+
 impl Consensus {
-    /// Starts the member and, in a cluster of one, makes it the leader.
-    pub(crate) async fn start(node: u64, log: LogStore, machine: Machine) -> Result<Self, String> {
-        let raft = Raft::new(node, Arc::new(config()), NoPeers, log, machine)
-            .await
-            .map_err(|error| error.to_string())?;
-        let this = Self { raft };
-        if !this.raft.is_initialized().await.map_err(|error| error.to_string())? {
-            let members = BTreeMap::from([(node, Node::default())]);
-            this.raft.initialize(members).await.map_err(|error| error.to_string())?;
-        }
-        this.lead(node).await?;
-        Ok(this)
+    /// Starts the member. Without ticks nothing starts an election by itself.
+    pub(crate) async fn start(
+        me: u64,
+        network: Network,
+        log: LogStore,
+        machine: Machine,
+    ) -> Result<Self, String> {
+        let config = config().validate().map_err(|error| error.to_string())?;
+        let raft = Raft::new(me, Arc::new(config), network, log, machine).await;
+        let raft = raft.map_err(|error| error.to_string())?;
+        Ok(Self { raft, me, changing: Arc::default() })
     }
 
-    /// Waits until this member leads. Without ticks nothing starts an election
-    /// by itself.
-    async fn lead(&self, node: u64) -> Result<(), String> {
+    /// Whether it ever was a member of a cluster.
+    pub(crate) async fn is_initialized(&self) -> Result<bool, String> {
+        self.raft.is_initialized().await.map_err(|error| error.to_string())
+    }
+
+    /// Makes a new cluster of this member.
+    pub(crate) async fn initialize(&self, node: Node) -> Result<(), String> {
+        let members = BTreeMap::from([(self.me, node)]);
+        self.raft.initialize(members).await.map_err(|error| error.to_string())
+    }
+
+    /// Waits until this member, the only voter, leads.
+    pub(crate) async fn lead_alone(&self) -> Result<(), String> {
         let mut metrics = self.raft.metrics();
-        let leads = |leader: Option<u64>| leader == Some(node);
+        let leads = |leader: Option<u64>| leader == Some(self.me);
         if !leads(metrics.borrow_watched().current_leader) {
             self.raft.trigger().elect(false).await.map_err(|error| error.to_string())?;
         }
@@ -78,25 +132,42 @@ impl Consensus {
         &self,
         command: Bytes,
     ) -> Result<Vec<Result<Committed, Conflict>>, ProposeError> {
-        use openraft::errors::{ClientWriteError, RaftError};
-        match self.raft.client_write(types::Data(command)).await {
+        let proposing = self.raft.client_write(types::Data(command));
+        let answer = match self.lead().is_alone(self.me) {
+            true => proposing.await,
+            false => match tokio::time::timeout(PROPOSE_MAX, proposing).await {
+                Ok(answer) => answer,
+                Err(_) => {
+                    let text = format!("no quorum of servers answered within {PROPOSE_MAX:?}");
+                    return Err(ProposeError::Unknown(text));
+                }
+            },
+        };
+        match answer {
             Ok(response) => Ok(response.data.0),
-            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward))) => {
-                Err(ProposeError::Refused(match forward.leader_id {
-                    Some(leader) => format!("server {leader} is the leader"),
-                    None => "there is no leader".into(),
-                }))
+            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => {
+                Err(ProposeError::NotLeader)
+            }
+            Err(RaftError::APIError(ClientWriteError::LogEntryDiscarded(_))) => {
+                let text = "another server took the lead while the write was under way";
+                Err(ProposeError::Unknown(text.into()))
             }
             Err(RaftError::APIError(error)) => Err(ProposeError::Refused(error.to_string())),
             Err(RaftError::Fatal(error)) => Err(ProposeError::Unknown(error.to_string())),
         }
     }
 
-    /// Waits until this member has applied all that was committed anywhere
-    /// before this call.
-    pub(crate) async fn read_barrier(&self) -> Result<(), String> {
-        let linear = self.raft.ensure_linearizable(ReadPolicy::ReadIndex).await;
-        linear.map(|_| ()).map_err(|error| error.to_string())
+    /// Waits until this member, if it leads, has applied all that was committed
+    /// anywhere before this call.
+    pub(crate) async fn read_index(&self) -> Result<(), BarrierError> {
+        match self.raft.ensure_linearizable(ReadPolicy::ReadIndex).await {
+            Ok(_) => Ok(()),
+            Err(RaftError::APIError(
+                LinearizableReadError::ForwardToLeader(_)
+                | LinearizableReadError::QuorumNotEnough(_),
+            )) => Err(BarrierError::NotLeader),
+            Err(error) => Err(BarrierError::Stopped(error.to_string())),
+        }
     }
 
     /// Asks for a snapshot; it is made in the background.
@@ -117,6 +188,42 @@ impl Consensus {
         self.raft.is_leader()
     }
 
+    /// What this member knows of the lead now.
+    pub(crate) fn lead(&self) -> Lead {
+        let metrics = self.raft.server_metrics();
+        let now = metrics.borrow_watched();
+        lead_of(&now)
+    }
+
+    /// Calls back with every change of the lead or the membership, until the
+    /// member stops.
+    pub(crate) async fn follow_lead(&self, mut changed: impl FnMut(Lead)) {
+        let mut metrics = self.raft.server_metrics();
+        let mut last = Lead::default();
+        loop {
+            let lead = lead_of(&metrics.borrow_watched());
+            if lead != last {
+                last = lead.clone();
+                changed(lead);
+            }
+            if metrics.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Elections and heartbeats need a clock; a member that is alone needs neither.
+    pub(crate) fn tick(&self, on: bool) {
+        self.raft.runtime_config().tick(on);
+    }
+
+    /// The newest index in the log, and the last one in a snapshot.
+    pub(crate) fn log_position(&self) -> (u64, u64) {
+        let metrics = self.raft.metrics();
+        let now = metrics.borrow_watched();
+        (now.last_log_index.unwrap_or(0), now.snapshot.map_or(0, |id| id.index))
+    }
+
     /// Stops the member; proposals under way end with an error.
     pub(crate) async fn shutdown(&self) {
         if let Err(error) = self.raft.shutdown().await {
@@ -125,23 +232,42 @@ impl Consensus {
     }
 }
 
+fn lead_of(metrics: &openraft::metrics::RaftServerMetrics<Types>) -> Lead {
+    let membership = metrics.membership_config.membership();
+    Lead {
+        term: metrics.vote.leader_id.term,
+        leader: metrics.current_leader,
+        members: membership.nodes().map(|(id, node)| (*id, node.clone())).collect(),
+        voters: membership.voter_ids().collect(),
+    }
+}
+
+/// A follower that hears nothing of its leader for longer than the lease
+/// (`election_timeout_max`) and a random time on top asks for its place.
 fn config() -> Config {
     Config {
         cluster_name: "skiff".into(),
-        // A cluster of one has nobody to wait for; ticks would wake it 100
-        // times a second.
+        // A cluster of one has nobody to wait for; ticks would wake it many
+        // times a second. They are turned on with the second member.
         enable_tick: false,
-        enable_heartbeat: false,
-        enable_elect: false,
+        heartbeat_interval: 300,
+        // What was just written says that the leader is there, too.
+        heartbeat_min_interval: Some(0),
+        election_timeout_min: 500,
+        election_timeout_max: 800,
         // The state is in memory: a leader that starts again is elected again,
         // and its blank entry commits what is in the log.
         enable_leader_restore: Some(false),
+        // A server that comes back must not depose the leader.
         enable_pre_vote: Some(true),
         // The state machine asks, by bytes and not by entries.
         snapshot_policy: SnapshotPolicy::Never,
         // More than none, so that a follower a little behind is not sent a
         // snapshot; few, since an entry may be large.
         max_in_snapshot_log_to_keep: 32,
+        // Never because of the distance alone: only where the log is gone.
+        replication_lag_threshold: u64::MAX,
+        backoff: "100ms 200ms 400ms ...1s".into(),
         api_channel_size: Some(256),
         notification_channel_size: Some(256),
         state_machine_channel_size: Some(64),

@@ -6,7 +6,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use openraft::{EntryPayload, impls::leader_id_adv, vote::RaftLeaderId as _};
+use openraft::{
+    EntryPayload,
+    impls::leader_id_adv,
+    raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest, VoteResponse},
+    vote::RaftLeaderId as _,
+};
 use store::{Committed, Conflict};
 
 use crate::proto::raft_v1 as pb;
@@ -41,7 +46,7 @@ pub(crate) struct Answers(pub(crate) Vec<Result<Committed, Conflict>>);
 
 impl fmt::Display for pb::Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.address)
+        write!(f, "{} ({})", self.name, self.address)
     }
 }
 
@@ -143,4 +148,81 @@ pub(crate) fn from_meta(meta: &pb::SnapshotMeta) -> io::Result<SnapshotMeta> {
         last_log_id: meta.last.as_ref().map(from_log_id),
         last_membership: StoredMembership::new(id, membership),
     })
+}
+
+pub(crate) fn to_append_request(rpc: &AppendEntriesRequest<Types>) -> pb::AppendRequest {
+    pb::AppendRequest {
+        vote: Some(to_vote(&rpc.vote)),
+        prev: rpc.prev_log_id.as_ref().map(to_log_id),
+        entries: rpc.entries.iter().map(to_entry).collect(),
+        leader_commit: rpc.leader_commit.as_ref().map(to_log_id),
+    }
+}
+
+pub(crate) fn from_append_request(
+    request: pb::AppendRequest,
+) -> io::Result<AppendEntriesRequest<Types>> {
+    Ok(AppendEntriesRequest {
+        vote: from_vote(&request.vote.unwrap_or_default()),
+        prev_log_id: request.prev.as_ref().map(from_log_id),
+        entries: request.entries.into_iter().map(from_entry).collect::<io::Result<_>>()?,
+        leader_commit: request.leader_commit.as_ref().map(from_log_id),
+    })
+}
+
+pub(crate) fn to_append_response(response: &AppendEntriesResponse<Types>) -> pb::AppendResponse {
+    use pb::append_response::Outcome;
+    let (outcome, vote) = match response {
+        // A part is never taken: the log's writer takes all or nothing.
+        AppendEntriesResponse::Success | AppendEntriesResponse::PartialSuccess(_) => {
+            (Outcome::Matches, None)
+        }
+        AppendEntriesResponse::Conflict => (Outcome::Conflict, None),
+        AppendEntriesResponse::HigherVote(vote) => (Outcome::HigherVote, Some(to_vote(vote))),
+    };
+    pb::AppendResponse { outcome: outcome.into(), vote }
+}
+
+pub(crate) fn from_append_response(
+    response: &pb::AppendResponse,
+) -> Result<AppendEntriesResponse<Types>, String> {
+    use pb::append_response::Outcome;
+    match response.outcome() {
+        Outcome::Matches => Ok(AppendEntriesResponse::Success),
+        Outcome::Conflict => Ok(AppendEntriesResponse::Conflict),
+        Outcome::HigherVote => {
+            let vote = from_vote(&response.vote.unwrap_or_default());
+            Ok(AppendEntriesResponse::HigherVote(vote))
+        }
+        Outcome::Unspecified => Err(format!("outcome {} is not known here", response.outcome)),
+    }
+}
+
+pub(crate) fn to_vote_request(rpc: &VoteRequest<Types>, pre_vote: bool) -> pb::VoteRequest {
+    pb::VoteRequest {
+        vote: Some(to_vote(&rpc.vote)),
+        last: rpc.last_log_id.as_ref().map(to_log_id),
+        pre_vote,
+        transfer: rpc.leadership_transfer,
+    }
+}
+
+pub(crate) fn from_vote_request(request: &pb::VoteRequest) -> VoteRequest<Types> {
+    let vote = from_vote(&request.vote.unwrap_or_default());
+    let mut rpc = VoteRequest::new(vote, request.last.as_ref().map(from_log_id));
+    rpc.leadership_transfer = request.transfer;
+    rpc
+}
+
+pub(crate) fn to_vote_response(response: &VoteResponse<Types>) -> pb::VoteResponse {
+    pb::VoteResponse {
+        vote: Some(to_vote(&response.vote)),
+        granted: response.vote_granted,
+        last: response.last_log_id.as_ref().map(to_log_id),
+    }
+}
+
+pub(crate) fn from_vote_response(response: &pb::VoteResponse) -> VoteResponse<Types> {
+    let vote = from_vote(&response.vote.unwrap_or_default());
+    VoteResponse::new(vote, response.last.as_ref().map(from_log_id), response.granted)
 }

@@ -29,6 +29,25 @@ pub trait Disk: Send + Sync + 'static {
     fn remove(&self, name: &str) -> io::Result<()>;
     /// Makes what was created, renamed and removed last.
     fn sync_dir(&self) -> io::Result<()>;
+    /// Whether its operations take time, so that they belong on a thread of
+    /// their own. One in memory has everything happen at once and in order.
+    fn takes_time(&self) -> bool {
+        true
+    }
+}
+
+/// Does something with a disk without holding up the caller's thread.
+///
+/// # Errors
+/// Where it panicked.
+pub(crate) async fn work<T: Send + 'static>(
+    disk: &dyn Disk,
+    act: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<T> {
+    match disk.takes_time() {
+        true => tokio::task::spawn_blocking(act).await.map_err(io::Error::other),
+        false => Ok(act()),
+    }
 }
 
 /// An open file.

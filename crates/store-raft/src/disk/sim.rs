@@ -211,6 +211,10 @@ impl Disk for SimDisk {
     fn sync_dir(&self) -> io::Result<()> {
         self.lock().step(Step::SyncDir)
     }
+
+    fn takes_time(&self) -> bool {
+        false
+    }
 }
 
 impl DiskFile for SimFile {

@@ -337,6 +337,11 @@ impl Log {
         Ok(segment)
     }
 
+    /// Whether writes take time; see [`Disk::takes_time`].
+    pub(crate) fn takes_time(&self) -> bool {
+        self.disk.takes_time()
+    }
+
     /// Whether making a spare segment now would spare a later append the time.
     pub(crate) fn wants_spare(&self) -> bool {
         !self.broken && self.spares.is_empty() && self.tail_end > self.tail.len / 2

@@ -1,5 +1,7 @@
 //! The one thread that writes the log: everything that has come in while the
-//! last group was synced becomes the next group.
+//! last group was synced becomes the next group. A log whose disk takes no time
+//! (in tests) is written at once instead, so that what happens is the same in
+//! every run.
 
 use std::{
     io,
@@ -42,10 +44,9 @@ pub struct LogStats {
     pub disk_bytes: AtomicU64,
 }
 
-/// The handle to the thread. Work is done in the order in which it was given.
+/// The handle to who writes. Work is done in the order in which it was given.
 pub(crate) struct Writer {
-    work: Sender<Work>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    worker: Worker,
     committed: Arc<Mutex<Option<LogId>>>,
     pub(crate) index: Index,
     pub(crate) stats: Arc<LogStats>,
@@ -62,12 +63,19 @@ impl Writer {
         let index = log.index();
         let committed = Arc::new(Mutex::new(index.state().committed));
         let stats = Arc::new(LogStats::default());
+        let takes_time = log.takes_time();
         let thread = Thread { log, committed: committed.clone(), stats: stats.clone() };
-        let thread = std::thread::Builder::new()
-            .name("raft-log".into())
-            .stack_size(256 << 10)
-            .spawn(move || thread.run(&inbox))?;
-        Ok(Self { work, thread: Mutex::new(Some(thread)), committed, index, stats })
+        let worker = match takes_time {
+            false => Worker::Here(Mutex::new(Some(thread))),
+            true => {
+                let thread = std::thread::Builder::new()
+                    .name("raft-log".into())
+                    .stack_size(256 << 10)
+                    .spawn(move || thread.run(&inbox))?;
+                Worker::Thread(work, Mutex::new(Some(thread)))
+            }
+        };
+        Ok(Self { worker, committed, index, stats })
     }
 
     /// Appends records.
@@ -91,22 +99,52 @@ impl Writer {
         *self.committed.lock().unwrap_or_else(PoisonError::into_inner) = id;
     }
 
-    /// Writes all that was given, then a closing record, and ends the thread.
+    /// Writes all that was given, then a closing record, and takes no more.
     pub(crate) fn close(&self) {
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread {
-            self.send(Work::Close);
-            if thread.join().is_err() {
-                tracing::error!("the log's thread panicked");
+        match &self.worker {
+            Worker::Here(_) => self.send(Work::Close),
+            Worker::Thread(_, thread) => {
+                let thread = thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+                if let Some(thread) = thread {
+                    self.send(Work::Close);
+                    if thread.join().is_err() {
+                        tracing::error!("the log's thread panicked");
+                    }
+                }
             }
         }
     }
 
     fn send(&self, work: Work) {
-        if let Err(refused) = self.work.send(work) {
-            refused.0.finish(&Err(io::Error::other("the log is closed")));
+        let refused = match &self.worker {
+            Worker::Thread(sender, _) => sender.send(work).err().map(|refused| refused.0),
+            Worker::Here(thread) => {
+                let mut thread = thread.lock().unwrap_or_else(PoisonError::into_inner);
+                match (&mut *thread, work) {
+                    (None, work) => Some(work),
+                    (slot @ Some(_), Work::Close) => {
+                        if let Some(mut thread) = slot.take() {
+                            thread.close();
+                        }
+                        None
+                    }
+                    (Some(thread), work) => {
+                        thread.at_once(work);
+                        None
+                    }
+                }
+            }
+        };
+        if let Some(refused) = refused {
+            refused.finish(&Err(io::Error::other("the log is closed")));
         }
     }
+}
+
+/// Who does the work.
+enum Worker {
+    Thread(Sender<Work>, Mutex<Option<JoinHandle<()>>>),
+    Here(Mutex<Option<Thread>>),
 }
 
 impl Drop for Writer {
@@ -140,19 +178,9 @@ impl Thread {
         let mut next = None;
         while let Some(first) = next.take().or_else(|| inbox.recv().ok()) {
             match first {
-                Work::Purge(id, done) => {
-                    let result = self.log.purge(id);
-                    self.stats.disk_bytes.store(self.log.disk_bytes(), Ordering::Relaxed);
-                    done(result);
-                }
-                Work::Close => {
-                    // Best effort: a log without it is as good.
-                    if let Err(error) = self.write(&mut vec![Record::Closed]) {
-                        tracing::warn!("the log was not closed in order: {error}");
-                    }
-                    return;
-                }
-                first => next = self.write_group(first, inbox),
+                Work::Purge(id, done) => self.purge(id, done),
+                Work::Close => return self.close(),
+                first => next = self.write_group(first, || inbox.try_recv().ok()),
             }
             if next.is_none() {
                 self.prepare();
@@ -160,9 +188,35 @@ impl Thread {
         }
     }
 
+    fn at_once(&mut self, work: Work) {
+        match work {
+            Work::Purge(id, done) => self.purge(id, done),
+            Work::Close => self.close(),
+            first => drop(self.write_group(first, || None)),
+        }
+        self.prepare();
+    }
+
+    fn purge(&mut self, id: LogId, done: Done) {
+        let result = self.log.purge(id);
+        self.stats.disk_bytes.store(self.log.disk_bytes(), Ordering::Relaxed);
+        done(result);
+    }
+
+    fn close(&mut self) {
+        // Best effort: a log without it is as good.
+        if let Err(error) = self.write(&mut vec![Record::Closed]) {
+            tracing::warn!("the log was not closed in order: {error}");
+        }
+    }
+
     /// Writes one group of all that waits. Returns what came that cannot be
     /// part of it.
-    fn write_group(&mut self, first: Work, inbox: &Receiver<Work>) -> Option<Work> {
+    fn write_group(
+        &mut self,
+        first: Work,
+        waiting_next: impl Fn() -> Option<Work>,
+    ) -> Option<Work> {
         let mut records = Vec::new();
         let mut waiting = Vec::new();
         let mut bytes = 0;
@@ -182,7 +236,7 @@ impl Thread {
                 other => break other,
             }
             candidate = match bytes < GROUP_BYTES_MAX {
-                true => inbox.try_recv().ok(),
+                true => waiting_next(),
                 false => None,
             };
         };

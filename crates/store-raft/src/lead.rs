@@ -1,0 +1,109 @@
+//! What follows when the lead or the membership changes.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::{
+    FEATURE_LEVEL, OpenError, RaftStore, codec,
+    consensus::{ChangeError, Consensus, Lead},
+    renewals,
+};
+
+/// After the cluster could not be told who this server is.
+const TELL_AGAIN: Duration = Duration::from_secs(2);
+
+/// Brings what the log says of this server and of the feature level up to
+/// date, where it is alone and leads: then the first write needs not wait.
+pub(crate) async fn settle(store: &Arc<RaftStore>) -> Result<(), OpenError> {
+    let lead = store.consensus.lead();
+    if lead.is_alone(store.links.me) {
+        store.leads.send_replace(true);
+        let settled = keep_house(store, &lead).await;
+        settled.map_err(|error| OpenError::Raft(error.to_string()))?;
+    }
+    Ok(())
+}
+
+/// Acts on every change until the store is gone.
+pub(crate) async fn follow(store: Weak<RaftStore>, consensus: Consensus) {
+    let mut tellers = JoinSet::new();
+    let mut keeper: Option<JoinHandle<()>> = None;
+    let mut last = Lead::default();
+    consensus
+        .follow_lead(|lead| {
+            let Some(store) = store.upgrade() else { return };
+            let me = store.links.me;
+            let leads = lead.leader == Some(me);
+            let alone = lead.members.len() < 2;
+            // A member that is no voter waits until it is told.
+            store.consensus.tick(!alone && (leads || lead.voters.contains(&me)));
+            if lead.leader != last.leader && !alone {
+                tell_log(&lead, leads);
+            }
+            if last.members.contains_key(&me) && !lead.members.contains_key(&me) {
+                store.links.was_removed();
+            }
+            store.leads.send_if_modified(|was| std::mem::replace(was, leads) != leads);
+            tellers.abort_all();
+            if leads {
+                for (id, node) in lead.members.iter().filter(|(id, _)| **id != me) {
+                    let (shared, made) = (store.shared.clone(), store.made.clone());
+                    let to = (*id, node.clone());
+                    tellers.spawn(renewals::tell(shared, made, store.links.clone(), lead.term, to));
+                }
+            }
+            if let Some(keeper) = keeper.take() {
+                keeper.abort();
+            }
+            if lead.leader.is_some() {
+                keeper = Some(tokio::spawn(keep(Arc::downgrade(&store), lead.clone())));
+            }
+            last = lead;
+        })
+        .await;
+}
+
+fn tell_log(lead: &Lead, leads: bool) {
+    match lead.leader.and_then(|id| lead.members.get(&id)) {
+        Some(_) if leads => tracing::info!("this server leads the cluster now"),
+        Some(node) => tracing::info!("server {} leads the cluster now", node.name),
+        None => tracing::warn!("the cluster has no leader; requests wait for one"),
+    }
+}
+
+/// Until it has worked, or the next change.
+async fn keep(store: Weak<RaftStore>, lead: Lead) {
+    loop {
+        let Some(store) = store.upgrade() else { return };
+        match keep_house(&store, &lead).await {
+            Ok(()) => return,
+            Err(error) => tracing::debug!("the cluster does not know this server's state: {error}"),
+        }
+        drop(store);
+        tokio::time::sleep(TELL_AGAIN).await;
+    }
+}
+
+/// Sees to it that the cluster knows this server as it is now, and that the
+/// feature level is what all servers understand.
+async fn keep_house(store: &RaftStore, lead: &Lead) -> Result<(), ChangeError> {
+    let me = store.links.me;
+    if lead.members.get(&me).is_some_and(|known| *known != store.node) {
+        store.change_anywhere_join(me, store.node.clone()).await?;
+    }
+    if lead.leader != Some(me) {
+        return Ok(());
+    }
+    let understood = lead.members.values().map(|node| node.feature_level).min();
+    // A server of the very first version says nothing of its level.
+    let level = understood.unwrap_or(0).max(1).min(FEATURE_LEVEL);
+    if store.shared.progress().feature_level < level {
+        let proposed = store.consensus.propose(codec::encode_feature_level(level)).await;
+        proposed.map_err(|error| ChangeError::Refused(error.to_string()))?;
+    }
+    Ok(())
+}
