@@ -66,7 +66,7 @@ impl Writer {
         let takes_time = log.takes_time();
         let thread = Thread { log, committed: committed.clone(), stats: stats.clone() };
         let worker = match takes_time {
-            false => Worker::Here(Mutex::new(Some(thread))),
+            false => Worker::Here(Mutex::new(Some(Box::new(thread)))),
             true => {
                 let thread = std::thread::Builder::new()
                     .name("raft-log".into())
@@ -144,7 +144,7 @@ impl Writer {
 /// Who does the work.
 enum Worker {
     Thread(Sender<Work>, Mutex<Option<JoinHandle<()>>>),
-    Here(Mutex<Option<Thread>>),
+    Here(Mutex<Option<Box<Thread>>>),
 }
 
 impl Drop for Writer {
