@@ -47,6 +47,7 @@ pub(crate) fn row(schema: &Arc<Schema>) -> ResourceSpec {
         hooks: Hooks { default, validate, validate_update, ..Hooks::default() },
         ..new_row(schema, "", "v1", "nodes", "Node", "core/v1.Node")
     };
+    row.status_on_create = true;
     row.cluster_scoped()
         .with_computed_field("spec.unschedulable", |node| {
             tree::flag(node, "spec.unschedulable").to_string()

@@ -41,6 +41,7 @@ pub(crate) fn row(
         stored_as: None,
         allow_create_on_update: false,
         allow_unconditional_update: true,
+        status_on_create: false,
         generation: Generation::None,
         hooks: Hooks::default(),
         deprecation: None,

@@ -237,6 +237,7 @@ mod tests {
             deprecation: None,
             allow_create_on_update: false,
             allow_unconditional_update: false,
+            status_on_create: false,
             generation: Generation::None,
             hooks: Hooks::default(),
             custom: None,

@@ -13,9 +13,9 @@ use crate::{
 };
 
 impl ResourceSpec {
-    /// Before a create: status is the server's, generation starts at 1.
+    /// Before a create: status is the server's (but see `status_on_create`), generation starts at 1.
     pub fn prepare_create(&self, object: &mut Value) {
-        if self.has_status() {
+        if self.has_status() && !self.status_on_create {
             self.reset_status(object);
         }
         tree::remove(object, "metadata.generation");

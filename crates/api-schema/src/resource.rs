@@ -51,6 +51,8 @@ pub struct ResourceSpec {
     pub allow_create_on_update: bool,
     /// PUT without a resourceVersion overwrites.
     pub allow_unconditional_update: bool,
+    /// A create may say the first status (Node, which registers with it).
+    pub status_on_create: bool,
     /// When generation rises.
     pub generation: Generation,
     /// What the kind decides itself.

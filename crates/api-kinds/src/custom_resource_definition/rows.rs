@@ -135,6 +135,7 @@ fn row(
         stored_as: None,
         allow_create_on_update: false,
         allow_unconditional_update: false,
+        status_on_create: false,
         generation: Generation::Content,
         hooks: Hooks::default(),
         deprecation: deprecation(definition, version, &kind),

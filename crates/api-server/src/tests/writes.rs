@@ -339,3 +339,15 @@ async fn both_groups_of_events_are_the_same_objects() {
     let old = cluster.get(&format!("{core}/e")).await;
     assert_eq!(old.at("/metadata/resourceVersion"), new.at("/metadata/resourceVersion"));
 }
+
+#[tokio::test]
+async fn a_node_registers_with_its_status_and_others_do_not() {
+    let cluster = cluster();
+    let status = json!({"capacity": {"cpu": "4"}});
+    let node = json!({"metadata": {"name": "n"}, "status": status});
+    let made = cluster.create("/api/v1/nodes", node).await;
+    assert_eq!(made["status"]["capacity"]["cpu"], "4");
+    let mut pod = pod("p", "n");
+    pod["status"] = json!({"phase": "Running"});
+    assert_eq!(cluster.create(PODS, pod).await["status"]["phase"], "Pending");
+}
