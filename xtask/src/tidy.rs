@@ -57,6 +57,7 @@ const CRATES: &[(&str, u8, Side)] = &[
     ("scheduler", 4, ControlPlane),
     ("node", 4, Node),
     ("testkit", 5, Top),
+    ("sim", 5, Top),
     ("skiff", 5, Top),
     ("xtask", 6, Top),
 ];

@@ -1,0 +1,39 @@
+//! What must hold after every single write, whatever goes wrong. One a file.
+
+mod orphans;
+mod replicas;
+mod surge;
+
+use crate::{Change, Cluster, World};
+
+/// Something that always holds. A value of it follows one run.
+pub trait Invariant: Send {
+    /// Looks at a write; `cluster` is the state after it.
+    ///
+    /// # Errors
+    /// What does not hold any more.
+    fn observe(
+        &mut self,
+        world: &World,
+        cluster: &Cluster,
+        change: &Change<'_>,
+    ) -> Result<(), String>;
+
+    /// Looks at a cluster that had time to come to rest.
+    ///
+    /// # Errors
+    /// What does not hold at rest.
+    fn settled(&self, _cluster: &Cluster) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// Makes a value for one run.
+type Make = fn() -> Box<dyn Invariant>;
+
+/// All of them by the names that scenarios use.
+pub static INVARIANTS: &[(&str, Make)] = &[
+    ("surge", || Box::<surge::Surge>::default()),
+    ("replicas", || Box::<replicas::Replicas>::default()),
+    ("orphans", || Box::new(orphans::Orphans)),
+];

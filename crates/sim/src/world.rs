@@ -1,0 +1,282 @@
+//! The server, its clients, and the parts that can be killed.
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
+    time::Duration,
+};
+
+use api_access::{Access, Settings, bootstrap::controller_identity};
+use api_registry::{Registry, Sources, UserInfo};
+use api_server::{ApiServer, Parts, Version};
+use client::{Ambient, Api, DeleteOptions, PatchKind, Resource};
+use controllers::Account;
+use jiff::Timestamp;
+use pki::service_account::KeySet;
+use serde_json::Value;
+use store::MemoryStore;
+use tokio::{task::JoinHandle, time::Instant};
+
+use crate::{
+    Cluster, Random,
+    faults::{Faults, Faulty},
+    kubelet,
+};
+
+/// Signs ServiceAccount tokens that nobody shows to anybody.
+const KEY: &str = "-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgFItBkY5sqirU/UWY
+VsZgPaGfomblM/yoX4DC58YWZoGhRANCAARJ0KKpUsJHvAc+l6eKYz8BGUETGL1c
+LFZlfW9IlBrbV+wtZ/1qtGZ8AHiMJzKr4Csjsz27Ub2AE59bjQNsovO2
+-----END PRIVATE KEY-----
+";
+
+/// How many nodes there are.
+pub(crate) const NODES: usize = 3;
+/// Controllers live at least so long between two kills.
+const LIFE_MAX: Duration = Duration::from_secs(60);
+
+/// A cluster, and what the test does to it. Clones are the same.
+#[derive(Clone)]
+pub struct World(Arc<Inner>);
+
+struct Inner {
+    server: Arc<ApiServer>,
+    pub(crate) store: Arc<MemoryStore>,
+    began: Instant,
+    random: Random,
+    faults: Faults,
+    cluster: Mutex<Cluster>,
+    /// What runs on the nodes, by `namespace/name`: the uids of its pods.
+    running: Mutex<BTreeMap<String, Vec<String>>>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl World {
+    /// A server, and nothing that acts yet.
+    pub(crate) fn new(random: Random) -> Self {
+        let began = Instant::now();
+        let now: Arc<dyn Fn() -> Timestamp + Send + Sync> = Arc::new(move || clock(began));
+        let access = Access::new(Settings {
+            keys: Arc::new(KeySet::from_pem(KEY).expect("a key")),
+            issuer: "https://kubernetes.default.svc.cluster.local".into(),
+            cluster_ca_pem: "CA".into(),
+            service_ranges: vec!["10.43.0.0/16".parse().expect("a range")],
+            reserved_addresses: vec!["10.43.0.1".parse().expect("an address")],
+            node_ports: (30_000, 32_767),
+            clock: now.clone(),
+            random: Arc::new(ring::rand::SystemRandom::new()),
+        });
+        let store = Arc::new(MemoryStore::default());
+        let catalogue = Arc::new(api_kinds::catalogue());
+        let count = AtomicU64::new(1);
+        let uids = random.fork();
+        let sources = Sources {
+            now: now.clone(),
+            random: Arc::new(move || {
+                // Counted as well: two uids are never the same.
+                let n = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                u128::from(uids.next()) << 64 | u128::from(n)
+            }),
+        };
+        let mut registry =
+            Registry::new(store.clone(), access.clone(), catalogue.clone(), sources, 1);
+        api_access::review::register(&access, &mut registry);
+        let server = ApiServer::new(Parts {
+            catalogue,
+            registry: Arc::new(registry),
+            authenticator: access.clone(),
+            authorizer: access.clone(),
+            nodes: Arc::default(),
+            metrics: metrics::Table::new(),
+            version: Version::default(),
+            now,
+            descriptions: api_kinds::descriptions,
+            published: Vec::new(),
+            address: "127.0.0.1:6443".into(),
+        });
+        let world = Self(Arc::new(Inner {
+            server,
+            store,
+            began,
+            faults: Faults::new(random.fork()),
+            random,
+            cluster: Mutex::default(),
+            running: Mutex::default(),
+            tasks: Mutex::default(),
+        }));
+        let loopback = world.reliable("system:apiserver");
+        world.spawn(async move { access.run(loopback).await });
+        world
+    }
+
+    /// Controllers, scheduler and kubelets begin to act; all but the kubelets
+    /// are killed now and then while there are faults.
+    pub(crate) fn start(&self) {
+        let world = self.clone();
+        self.spawn(self.clone().mortal(move || {
+            let acting = world.clone();
+            controllers::run(
+                move |account| acting.api(identity(account), "kube-controller-manager"),
+                world.ambient(),
+                controllers::Settings { cluster_ca_pem: "CA".into(), ..Default::default() },
+                std::future::pending(),
+            )
+        }));
+        let world = self.clone();
+        self.spawn(self.clone().mortal(move || {
+            let api = world.api(user("system:kube-scheduler", &[]), "kube-scheduler");
+            scheduler::run(api, world.ambient(), std::future::pending())
+        }));
+        for n in 1..=NODES {
+            self.spawn(kubelet::run(self.clone(), format!("node-{n}")));
+        }
+    }
+
+    /// Runs a part again and again, each time until it is killed.
+    async fn mortal<F>(self, part: impl Fn() -> F + Send)
+    where
+        F: Future<Output = ()> + Send,
+    {
+        loop {
+            let life = self.0.random.pause(LIFE_MAX) + Duration::from_secs(1);
+            let killed = async {
+                tokio::time::sleep(life).await;
+                if !self.0.faults.are_on() {
+                    std::future::pending::<()>().await;
+                }
+            };
+            tokio::select! {
+                biased;
+                () = killed => {}
+                () = part() => {}
+            }
+        }
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        lock(&self.0.tasks).push(tokio::spawn(task));
+    }
+
+    /// Ends everything.
+    pub(crate) fn stop(&self) {
+        for task in lock(&self.0.tasks).drain(..) {
+            task.abort();
+        }
+    }
+
+    /// A client whose requests get through.
+    pub fn reliable(&self, name: &str) -> Api {
+        Api::new(self.0.server.transport(user(name, &["system:masters"])), name)
+    }
+
+    /// A client as the parts of the cluster have it.
+    fn api(&self, user: UserInfo, agent: &str) -> Api {
+        let inner = self.0.server.transport(user);
+        Api::new(Arc::new(Faulty { inner, faults: self.0.faults.clone() }), agent)
+    }
+
+    /// The clock and randomness of this run.
+    pub(crate) fn ambient(&self) -> Ambient {
+        let (began, random) = (self.0.began, self.0.random.fork());
+        Ambient::new(move || clock(began), move || random.next())
+    }
+
+    /// The randomness of this run.
+    pub fn random(&self) -> &Random {
+        &self.0.random
+    }
+
+    /// Every object as of the last write.
+    pub fn cluster(&self) -> MutexGuard<'_, Cluster> {
+        lock(&self.0.cluster)
+    }
+
+    pub(crate) fn faults(&self) -> &Faults {
+        &self.0.faults
+    }
+
+    pub(crate) fn store(&self) -> &Arc<MemoryStore> {
+        &self.0.store
+    }
+
+    /// What runs on the nodes.
+    pub(crate) fn running(&self) -> MutexGuard<'_, BTreeMap<String, Vec<String>>> {
+        lock(&self.0.running)
+    }
+
+    /// Lets time pass: seconds at most, so that what users do falls anywhere.
+    pub async fn some_time(&self, max_s: u64) {
+        let pause = self.0.random.pause(Duration::from_secs(max_s));
+        tokio::time::sleep(pause).await;
+    }
+
+    /// Creates an object as a user; it has to work.
+    pub async fn create(&self, resource: Resource, object: Value) {
+        let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default().to_owned();
+        let created = self.reliable("user").create(resource, &namespace, &object).await;
+        if let Err(error) = created {
+            panic!("{object}: {error}");
+        }
+    }
+
+    /// Changes an object by a merge patch as a user; it may be gone.
+    pub async fn patch(&self, resource: Resource, key: &str, patch: Value) {
+        let (namespace, name) = split(key);
+        let api = self.reliable("user");
+        let patched = api.patch(resource, namespace, name, "", PatchKind::Merge, &patch).await;
+        match patched {
+            Ok(_) => {}
+            Err(error) if error.is_not_found() => {}
+            Err(error) => panic!("{key}: {patch}: {error}"),
+        }
+    }
+
+    /// Deletes an object as a user; it may be gone.
+    pub async fn delete(&self, resource: Resource, key: &str, options: DeleteOptions) {
+        let (namespace, name) = split(key);
+        match self.reliable("user").delete(resource, namespace, name, &options).await {
+            Ok(()) => {}
+            Err(error) if error.is_not_found() => {}
+            Err(error) => panic!("{key}: {error}"),
+        }
+    }
+
+    /// The time, in seconds since the run began.
+    pub(crate) fn at(&self) -> String {
+        format!("{:9.3}", self.0.began.elapsed().as_secs_f64())
+    }
+}
+
+/// Some day, and as long after it as the run has lasted.
+fn clock(began: Instant) -> Timestamp {
+    let day: Timestamp = "2026-03-01T12:00:00Z".parse().expect("a time");
+    day + began.elapsed()
+}
+
+fn user(name: &str, groups: &[&str]) -> UserInfo {
+    let groups = groups.iter().copied().chain(["system:authenticated"]);
+    UserInfo {
+        name: name.to_owned(),
+        groups: groups.map(str::to_owned).collect(),
+        ..UserInfo::default()
+    }
+}
+
+fn identity(account: Account) -> UserInfo {
+    match account {
+        Account::Server => user("system:apiserver", &["system:masters"]),
+        Account::Watcher => user("system:kube-controller-manager", &[]),
+        Account::Of(name) => controller_identity(name),
+    }
+}
+
+/// `namespace/name` or `name`.
+pub(crate) fn split(key: &str) -> (&str, &str) {
+    key.split_once('/').unwrap_or(("", key))
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
