@@ -35,5 +35,6 @@ mod view;
 pub use body::Body;
 pub use health::{Check, Health, Probe};
 pub use in_process::InProcess;
+pub use listen::{BoxFuture, Protocol, Tls};
 pub use plain::Published;
 pub use server::{ApiServer, Parts, Version};

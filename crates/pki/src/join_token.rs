@@ -16,6 +16,10 @@ use ring::rand::SecureRandom;
 
 use crate::{Error, peer::hex};
 
+/// Servers join with tokens of this group (`auth-extra-groups` of the Secret)
+/// only: they are given the cluster's keys.
+pub const SERVERS_GROUP: &str = "system:bootstrappers:skiff:servers";
+
 const VERSION: &str = "skiff1";
 const ID_LEN: usize = 6;
 const SECRET_LEN: usize = 16;

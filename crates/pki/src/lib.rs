@@ -22,8 +22,10 @@ pub mod kubeconfig;
 pub mod layout;
 mod leaf;
 pub mod peer;
+pub mod pinned;
 mod request;
 pub mod service_account;
+pub mod shared;
 pub mod tls;
 
 pub use authority::Authority;

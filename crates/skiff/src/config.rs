@@ -103,6 +103,8 @@ pub struct Config {
     pub allowed_unsafe_sysctls: Vec<String>,
     /// Secret for joining, where given.
     pub token: Option<String>,
+    /// A server of the cluster to join.
+    pub server: Option<String>,
 }
 
 /// Where the machine's own data directory is; other directories belong to
@@ -116,13 +118,6 @@ impl Config {
     /// Names the flag and what it should look like.
     pub fn new(values: &Values, host_name: &str) -> Result<Self, UsageError> {
         let one = |name: &str| values.one(name).unwrap_or_default().to_owned();
-        if values.is_set("server") {
-            return Err(UsageError(
-                "--server: joining a cluster of several servers is not in this version yet; \
-                 start without it for a cluster of one server"
-                    .into(),
-            ));
-        }
         let cluster_cidrs =
             all(values, "cluster-cidr", "a network such as 10.42.0.0/16", Cidr::parse)?;
         let service_cidrs =
@@ -183,7 +178,26 @@ impl Config {
                 .map(str::to_owned)
                 .collect(),
             token: values.one("token").map(str::to_owned),
+            server: values.one("server").map(str::to_owned),
         })
+    }
+
+    /// What must be the same on all servers of a cluster, by flag.
+    pub fn settings(&self) -> Vec<(&'static str, String)> {
+        fn joined(all: &[impl ToString]) -> String {
+            all.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+        }
+        vec![
+            ("cluster-cidr", joined(&self.cluster_cidrs)),
+            ("service-cidr", joined(&self.service_cidrs)),
+            ("cluster-dns", joined(&self.cluster_dns)),
+            ("cluster-domain", self.cluster_domain.clone()),
+        ]
+    }
+
+    /// One of them; `None` for a flag that is not known here.
+    pub fn setting(&self, flag: &str) -> Option<String> {
+        self.settings().into_iter().find(|(known, _)| *known == flag).map(|(_, value)| value)
     }
 
     /// A short name for what this server makes on the machine (cgroups,
@@ -347,7 +361,6 @@ mod tests {
             ("--node-taint a=b", "node-taint"),
             ("--node-taint a=b:Never", "node-taint"),
             ("--write-kubeconfig-mode 999", "write-kubeconfig-mode"),
-            ("--server https://x:6443", "server"),
             ("-v x", "v"),
         ] {
             let error = config(line).expect_err(line);

@@ -43,7 +43,7 @@ impl Listening {
         let address = listener.local_addr().expect("bound");
         let (stop, stopped) = oneshot::channel();
         let serving =
-            tokio::spawn(cluster.server.clone().serve(listener, Some(Arc::new(tls)), async {
+            tokio::spawn(cluster.server.clone().serve(listener, Some(tls.into()), async {
                 let _ = stopped.await;
             }));
         Self { cluster, address, pki, stop, serving }

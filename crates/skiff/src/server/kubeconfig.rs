@@ -4,6 +4,7 @@ use std::{
     fs,
     io::Write as _,
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    path::Path,
 };
 
 use pki::Pki;
@@ -21,28 +22,26 @@ pub(super) fn write(config: &Config, keys: &Pki) -> Result<(), StartError> {
         ip => ip.to_string(),
     };
     let text = keys.admin_kubeconfig(&format!("https://{host}:{}", config.https_port));
-    let put = || -> std::io::Result<()> {
-        if let Some(dir) = path.parent() {
-            fs::create_dir_all(dir)?;
-        }
-        let mut new = path.clone().into_os_string();
-        new.push(".new");
-        let mut file = fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&new)?;
-        file.set_permissions(fs::Permissions::from_mode(config.kubeconfig_mode))?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&new, path)
-    };
-    put().map_err(|error| {
+    write_secret(path, &text, config.kubeconfig_mode).map_err(|error| {
         format!(
             "kubeconfig {}: {error}; choose another place with --write-kubeconfig",
             path.display()
         )
         .into()
     })
+}
+
+/// Writes a file whole or not at all, with this mode and nobody's before it.
+pub(super) fn write_secret(path: &Path, text: &str, mode: u32) -> std::io::Result<()> {
+    if let Some(dir) = path.parent() {
+        fs::create_dir_all(dir)?;
+    }
+    let mut new = path.to_path_buf().into_os_string();
+    new.push(".new");
+    let mut file =
+        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    file.set_permissions(fs::Permissions::from_mode(mode))?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&new, path)
 }

@@ -9,9 +9,12 @@ mod cluster_dns;
 mod components;
 mod identity;
 pub(crate) mod images;
+mod join;
 mod kubeconfig;
+mod leading;
 pub(crate) mod network;
 pub(crate) mod node;
+mod peers;
 mod preflight;
 mod role;
 mod service_proxy;
@@ -21,14 +24,14 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use api_access::Access;
 use api_custom::{CustomKinds, Webhooks};
 use api_registry::{Registry, UserInfo};
-use api_server::{ApiServer, Parts, Probe, Version};
+use api_server::{ApiServer, Parts, Probe, Protocol, Tls, Version};
 use client::{Ambient, Api, Informer, Resource, Selection};
 use controllers::KubernetesService;
 use jiff::Timestamp;
 use pki::Pki;
 use store_raft::{OpenOptions, RaftStore};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 use self::components::Components;
 use crate::{
@@ -87,20 +90,28 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
     // Who is not root cannot make the data directory either.
     preflight::data_dir(&config.data_dir)?;
     preflight::machine(&config.data_dir)?;
-    if config.token.is_some() {
-        warn!("--token: no node can join this server in this version; the token is not used yet");
-    }
     let address = SocketAddr::new(config.bind_address, config.https_port);
-    let store = RaftStore::open(OpenOptions::new(config.data_dir.join("server/db"))).await?;
+    let joining = join::prepare(config).await?;
+    let node_ips = network::addresses(config)?;
+    let port = config.https_port;
+    let way = peers::Way::default();
+    let store = RaftStore::open(OpenOptions {
+        name: config.node_name.clone(),
+        address: SocketAddr::new(node_ips[0], port).to_string(),
+        version: VERSION.into(),
+        peers: way.peers(),
+        join: joining.as_ref().map(|told| told.cluster),
+        ..OpenOptions::new(config.data_dir.join("server/db"))
+    })
+    .await?;
     let listener = TcpListener::bind(address).await.map_err(|error| {
         format!(
             "cannot listen on {address}: {error}; end what uses the port, or choose another with \
              --https-listen-port or --bind-address"
         )
     })?;
-    let node_ips = network::addresses(config)?;
     let keys = Arc::new(open_keys(config, &node_ips)?);
-    let port = config.https_port;
+    way.open(&keys)?;
     kubeconfig::write(config, &keys)?;
 
     let now: Arc<dyn Fn() -> Timestamp + Send + Sync> = {
@@ -151,7 +162,7 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
             git_commit: env!("SKIFF_COMMIT").into(),
             build_date: api_object::time::format_seconds(clock::built()),
         },
-        now,
+        now: now.clone(),
         descriptions: api_kinds::descriptions,
         published: identity::documents(&keys, &issuer, &format!("https://{}:{port}", node_ips[0])),
         address: format!("{}:{port}", node_ips[0]),
@@ -163,39 +174,86 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
     let loopback = api(identity::master("system:apiserver"), "kube-apiserver");
     let mut background = vec![tokio::spawn(access.clone().run(loopback.clone()))];
     background.push(tokio::spawn(renew_keys(keys.clone())));
-    background.push(tokio::spawn(registry.expire()));
+    let expiring = registry.clone();
+    background.push(tokio::spawn(leading::while_leading(
+        store.leadership(),
+        stop.subscribe(),
+        move |until| {
+            let registry = expiring.clone();
+            async move {
+                tokio::select! {
+                    () = registry.expire() => {}
+                    () = until.reached() => {}
+                }
+            }
+        },
+    )));
     webhooks.find_services_with(loopback.clone());
     let kinds = CustomKinds::new(catalogue, loopback.named("skiff/custom-kinds"), ambient.clone());
     background.push(tokio::spawn(kinds.clone().run()));
-    let tls = Arc::new(keys.server_config(&[b"h2", b"http/1.1"])?);
+    let admission = Arc::new(join::Admission {
+        api: loopback.named("skiff/join"),
+        store: store.clone(),
+        keys_dir: pki::directory(&config.data_dir),
+        settings: config.settings(),
+        now,
+    });
+    let tls = Tls {
+        api: Arc::new(keys.server_config(&[b"h2", b"http/1.1"])?),
+        others: vec![
+            peers::protocol(&keys, &store)?,
+            Protocol {
+                name: join::PROTOCOL,
+                tls: Arc::new(keys.joining_config(&[join::PROTOCOL])?),
+                speak: Arc::new(move |stream, stop| {
+                    Box::pin(admission.clone().speak(stream, stop))
+                }),
+            },
+        ],
+    };
     let serving = tokio::spawn(server.clone().serve(listener, Some(tls), stopped(&stop)));
+    if let Some(told) = joining {
+        info!(servers = told.servers.join(", "), "joining the cluster");
+        if let Err(error) = store.join(&told.servers).await {
+            stop.send_replace(true);
+            store.shutdown().await;
+            join::undo(&config.data_dir);
+            return Err(error.into());
+        }
+        join::finished(&config.data_dir)?;
+    }
 
     let acting = server.clone();
-    let controllers = tokio::spawn(controllers::run(
-        move |account| Api::new(acting.transport(identity::of(account)), "kube-controller-manager"),
-        ambient.clone(),
-        controllers::Settings {
-            cluster_ca_pem: keys.authority(pki::Ca::Server).pem().to_owned(),
-            authentication: identity::authentication(&keys),
-            trust_bundle_name: identity::trust_bundle_name(&keys),
-            signer: Some(Arc::new(identity::Signer(keys.clone()))),
-            kubernetes_service: service_ips.first().map(|ip| KubernetesService {
-                cluster_ip: *ip,
-                addresses: node_ips.clone(),
-                port,
-            }),
-            cluster_dns: config.cluster_dns.first().copied(),
-        },
-        stopped(&stop),
-    ));
+    let settings = controllers::Settings {
+        cluster_ca_pem: keys.authority(pki::Ca::Server).pem().to_owned(),
+        authentication: identity::authentication(&keys),
+        trust_bundle_name: identity::trust_bundle_name(&keys),
+        signer: Some(Arc::new(identity::Signer(keys.clone()))),
+        kubernetes_service: service_ips.first().map(|ip| KubernetesService {
+            cluster_ip: *ip,
+            addresses: node_ips.clone(),
+            port,
+        }),
+        cluster_dns: config.cluster_dns.first().copied(),
+    };
+    let around = ambient.clone();
+    let controllers =
+        tokio::spawn(leading::while_leading(store.leadership(), stop.subscribe(), move |until| {
+            let acting = acting.clone();
+            let api_as = move |account| {
+                Api::new(acting.transport(identity::of(account)), "kube-controller-manager")
+            };
+            controllers::run(api_as, around.clone(), settings.clone(), until.reached())
+        }));
     components.add_task("controller-manager", &controllers);
     // What comes now has no more rights than the policy gives.
     access.ready().await;
-    let scheduler = tokio::spawn(scheduler::run(
-        api(identity::user("system:kube-scheduler", &[]), "kube-scheduler"),
-        ambient.clone(),
-        stopped(&stop),
-    ));
+    let scheduling = api(identity::user("system:kube-scheduler", &[]), "kube-scheduler");
+    let around = ambient.clone();
+    let scheduler =
+        tokio::spawn(leading::while_leading(store.leadership(), stop.subscribe(), move |until| {
+            scheduler::run(scheduling.clone(), around.clone(), until.reached())
+        }));
     components.add_task("scheduler", &scheduler);
     let proxy_api = api(identity::user("system:kube-proxy", &[]), "kube-proxy");
     background.extend(network::start(config, &node_ips, proxy_api, ambient.clone()).await?);
@@ -222,16 +280,18 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
     let durable = store.clone();
     components.add("etcd-0", move || durable.health().map_err(|error| error.to_string()));
     kinds.ready().await;
-    wait_for_default_namespace(&loopback, &ambient).await;
+    wait_for_namespace("default", &loopback, &ambient).await;
+    wait_for_namespace("kube-system", &loopback, &ambient).await;
+    join::publish_token(config, &keys, &loopback).await?;
     info!(%address, data_dir = %config.data_dir.display(), "the Kubernetes API is ready");
     Ok(Handle { stop, serving, controllers, scheduler, background, node, store })
 }
 
 /// What users do first needs a namespace to do it in.
-async fn wait_for_default_namespace(api: &Api, ambient: &Ambient) {
+async fn wait_for_namespace(name: &str, api: &Api, ambient: &Ambient) {
     let namespaces = Resource::cluster("", "v1", "namespaces");
     let informer = Informer::<client::MetaOnly>::new(
-        Selection::all(namespaces).fields("metadata.name=default"),
+        Selection::all(namespaces).fields(&format!("metadata.name={name}")),
     );
     let seen = Arc::new(tokio::sync::Notify::new());
     let told = seen.clone();

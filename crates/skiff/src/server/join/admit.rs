@@ -1,0 +1,199 @@
+//! The end of a server: who may join, and what those are given.
+
+use std::{path::PathBuf, sync::Arc};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use client::{Api, Resource};
+use grpc::{BoxFuture, Call, Code, Messages, Service, Status};
+use pki::{
+    Ca, Pki,
+    join_token::{JoinToken, SERVERS_GROUP},
+};
+use prost::Message as _;
+use ring::digest::{SHA256, digest};
+use serde_json::{Value, json};
+use store_raft::RaftStore;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tracing::info;
+
+use super::messages::{File, SERVER, ServerRequest, ServerResponse, Setting};
+use crate::{config::Config, server::StartError};
+use futures_util::StreamExt as _;
+
+const SECRETS: Resource = Resource::namespaced("", "v1", "secrets");
+const NAMESPACE: &str = "kube-system";
+const TOKEN_TYPE: &str = "bootstrap.kubernetes.io/token";
+
+/// Takes servers in.
+pub(in crate::server) struct Admission {
+    pub(in crate::server) api: Api,
+    pub(in crate::server) store: Arc<RaftStore>,
+    pub(in crate::server) keys_dir: PathBuf,
+    pub(in crate::server) settings: Vec<(&'static str, String)>,
+    pub(in crate::server) now: Arc<dyn Fn() -> jiff::Timestamp + Send + Sync>,
+}
+
+impl Admission {
+    /// Answers on one connection.
+    pub(in crate::server) async fn speak(
+        self: Arc<Self>,
+        connection: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        stop: impl Future<Output = ()>,
+    ) {
+        grpc::serve(connection, Arc::new(Incoming(self)), stop).await;
+    }
+
+    async fn server(&self, request: ServerRequest) -> Result<ServerResponse, Status> {
+        self.check(&request.token).await?;
+        let internal =
+            |error: &dyn std::fmt::Display| Status::new(Code::Internal, error.to_string());
+        let files = pki::shared::export(&self.keys_dir).map_err(|error| internal(&error))?;
+        info!(server = request.name, version = request.version, "a server joins the cluster");
+        Ok(ServerResponse {
+            cluster_id: self.store.cluster_id().to_vec().into(),
+            files: files.into_iter().map(|(name, text)| File { name, text }).collect(),
+            servers: self
+                .store
+                .member_addresses()
+                .into_iter()
+                .map(|(_, address)| address)
+                .collect(),
+            settings: self
+                .settings
+                .iter()
+                .map(|(flag, value)| Setting { flag: (*flag).into(), value: value.clone() })
+                .collect(),
+        })
+    }
+
+    /// Whether a token lets servers in.
+    async fn check(&self, token: &str) -> Result<(), Status> {
+        let refused = |why: String| Status::new(Code::Unauthenticated, why);
+        const ANEW: &str = "print a token on a server with `cat /var/lib/skiff/server/token`, or \
+                            make one with `skiff token create --server`";
+        let (id, secret) = token
+            .split_once('.')
+            .ok_or_else(|| refused(format!("the token is cut short; {ANEW}")))?;
+        let found = match self.api.get(SECRETS, NAMESPACE, &format!("bootstrap-token-{id}")).await {
+            Ok(found) => found,
+            Err(error) if error.is_not_found() => {
+                let why = format!(
+                    "this cluster has no token {id}: it was deleted or has expired; {ANEW}"
+                );
+                return Err(refused(why));
+            }
+            Err(error) => return Err(Status::new(Code::Unavailable, error.to_string())),
+        };
+        let found: Value = serde_json::from_slice(&found.bytes)
+            .map_err(|error| Status::new(Code::Internal, error.to_string()))?;
+        judge(&found, secret, (self.now)()).map_err(|why| refused(format!("{why}; {ANEW}")))
+    }
+}
+
+/// Whether a token's Secret and what was shown of it let a server in.
+fn judge(held: &Value, secret: &str, now: jiff::Timestamp) -> Result<(), &'static str> {
+    let field = |name: &str| {
+        let text = held["data"][name].as_str()?;
+        String::from_utf8(STANDARD.decode(text).ok()?).ok()
+    };
+    if held["type"] != TOKEN_TYPE {
+        return Err("the token's Secret is of another type");
+    }
+    let known = field("token-secret").ok_or("the token's Secret is damaged")?;
+    // Of the digests, how far two are equal tells nothing about the secret.
+    if digest(&SHA256, known.as_bytes()).as_ref() != digest(&SHA256, secret.as_bytes()).as_ref() {
+        return Err("the token's secret is wrong: was it copied whole?");
+    }
+    if let Some(expiration) = field("expiration") {
+        let until =
+            api_object::time::parse(&expiration).ok_or("the token's expiration is no time")?;
+        if until <= now {
+            return Err("the token has expired");
+        }
+    }
+    let groups = field("auth-extra-groups").unwrap_or_default();
+    match groups.split(',').any(|group| group == SERVERS_GROUP) {
+        true => Ok(()),
+        false => Err("this token is for agents, not for servers"),
+    }
+}
+
+struct Incoming(Arc<Admission>);
+
+impl Service for Incoming {
+    fn call(&self, mut call: Call) -> BoxFuture<Result<Messages, Status>> {
+        let admission = self.0.clone();
+        Box::pin(async move {
+            if call.path != SERVER {
+                return Err(Status::unimplemented(&call.path));
+            }
+            let nothing = || Status::new(Code::InvalidArgument, "a request without a message");
+            let message = call.messages.next().await.ok_or_else(nothing)??;
+            let request = ServerRequest::decode(message)
+                .map_err(|error| Status::new(Code::InvalidArgument, error.to_string()))?;
+            let answer = admission.server(request).await?;
+            Ok(grpc::once(answer.encode_to_vec().into()))
+        })
+    }
+}
+
+/// The token with which further servers join: in a file that only root reads,
+/// made once, and in the cluster, where it can be revoked like any other.
+pub(in crate::server) async fn publish_token(
+    config: &Config,
+    keys: &Pki,
+    api: &Api,
+) -> Result<(), StartError> {
+    let path = config.data_dir.join("server/token");
+    match std::fs::read_to_string(&path) {
+        // Deleted from the cluster since, perhaps: that is how it is revoked.
+        Ok(_) => return Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(format!("{}: {error}", path.display()).into()),
+    }
+    let hash = keys.authority(Ca::Server).public_key_hash();
+    let token = JoinToken::generate(hash, &ring::rand::SystemRandom::new())?;
+    let secret = json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": { "name": format!("bootstrap-token-{}", token.id), "namespace": NAMESPACE },
+        "type": TOKEN_TYPE,
+        "stringData": {
+            "token-id": token.id,
+            "token-secret": token.secret,
+            "auth-extra-groups": SERVERS_GROUP,
+            "description": format!("for servers; printed in {} of {}", path.display(), config.node_name),
+        },
+    });
+    api.create(SECRETS, NAMESPACE, &secret).await?;
+    super::super::kubeconfig::write_secret(&path, &format!("{token}\n"), 0o600)
+        .map_err(|error| format!("{}: {error}", path.display()).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_judged() {
+        let now: jiff::Timestamp = "2026-01-01T00:00:00Z".parse().expect("a time");
+        let held = |groups: &str, expiration: &str| {
+            json!({"type": TOKEN_TYPE, "data": {
+                "token-secret": STANDARD.encode("0123456789abcdef"),
+                "auth-extra-groups": STANDARD.encode(groups),
+                "expiration": STANDARD.encode(expiration),
+            }})
+        };
+        let late = "2026-01-01T00:00:01Z";
+        let servers = format!("system:bootstrappers:x,{SERVERS_GROUP}");
+        assert_eq!(judge(&held(&servers, late), "0123456789abcdef", now), Ok(()));
+        for (held, secret, why) in [
+            (held(&servers, late), "0123456789abcdee", "secret is wrong"),
+            (held(&servers, "2026-01-01T00:00:00Z"), "0123456789abcdef", "has expired"),
+            (held("system:bootstrappers:x", late), "0123456789abcdef", "for agents"),
+            (json!({"type": "Opaque"}), "0123456789abcdef", "another type"),
+        ] {
+            assert!(judge(&held, secret, now).expect_err(why).contains(why));
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! Joining as a server: both ends of the first connection, which is made with
+//! nothing but a token, and the mark that says how far a machine has come.
+
+mod admit;
+mod messages;
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use pki::{clock::FlooredClock, join_token::JoinToken, shared::Shared};
+use prost::Message as _;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tracing::info;
+
+use self::messages::{SERVER, ServerRequest, ServerResponse};
+use super::{StartError, clock};
+use crate::{commands::VERSION, config::Config};
+
+pub(super) use admit::{Admission, publish_token};
+
+/// The protocol's name on the API's port.
+pub(super) const PROTOCOL: &[u8] = b"skiff-join/1";
+
+/// How long a server may take to answer.
+const ANSWER_MAX: Duration = Duration::from_secs(20);
+
+/// There while a machine has the cluster's keys and is not one of its servers
+/// yet: without it the same folder would start a cluster of its own.
+const MARK: &str = "server/joining";
+
+/// What a machine that joins was told.
+pub(super) struct Told {
+    /// The cluster.
+    pub(super) cluster: [u8; 16],
+    /// `host:port` of its servers.
+    pub(super) servers: Vec<String>,
+}
+
+/// Gets the cluster's keys for this machine, if it is to join; `None` where it
+/// makes a cluster, or is one of the servers already.
+///
+/// # Errors
+/// Why it cannot join, and what to do. Nothing was changed.
+pub(super) async fn prepare(config: &Config) -> Result<Option<Told>, StartError> {
+    let mark = config.data_dir.join(MARK);
+    let is_server = config.data_dir.join("server/db/store.key").exists();
+    let Some(url) = &config.server else {
+        if mark.exists() {
+            return Err(format!(
+                "{}: this machine has not finished joining a cluster: start it with --server and \
+                 --token again, or remove {} to make a cluster of its own",
+                mark.display(),
+                config.data_dir.join("server").display()
+            )
+            .into());
+        }
+        return Ok(None);
+    };
+    if is_server && !mark.exists() {
+        info!("--server: this machine is a server already; the flag is of no meaning any more");
+        return Ok(None);
+    }
+    let token: JoinToken = config
+        .token
+        .as_deref()
+        .ok_or(
+            "--server needs --token: on the first server, print it with \
+                `cat /var/lib/skiff/server/token`",
+        )?
+        .parse()
+        .map_err(|error| format!("--token: {error}"))?;
+    let address = address_of(url)?;
+    let answer = ask(&address, &token, config).await?;
+    for setting in &answer.settings {
+        let ours = config.setting(&setting.flag);
+        if ours.as_ref().is_some_and(|ours| *ours != setting.value) {
+            return Err(format!(
+                "--{0}: this machine says {1}, the cluster's servers say {2}; start with --{0} {2}",
+                setting.flag,
+                ours.unwrap_or_default(),
+                setting.value
+            )
+            .into());
+        }
+    }
+    let cluster = <[u8; 16]>::try_from(&answer.cluster_id[..]).map_err(|_| {
+        format!("{url}: its answer names no cluster; is its skiff newer than this?")
+    })?;
+    let files: Shared = answer.files.into_iter().map(|file| (file.name, file.text)).collect();
+    let failed = |error: std::io::Error| format!("{}: {error}", mark.display());
+    std::fs::create_dir_all(config.data_dir.join("server")).map_err(failed)?;
+    std::fs::write(&mark, "").map_err(failed)?;
+    pki::shared::import(&pki::directory(&config.data_dir), &files)?;
+    let mut servers = answer.servers;
+    // The address that was typed is known to work.
+    servers.retain(|server| *server != address);
+    servers.insert(0, address);
+    Ok(Some(Told { cluster, servers }))
+}
+
+/// The machine is one of the servers now.
+pub(super) fn finished(data_dir: &Path) -> Result<(), StartError> {
+    let mark = data_dir.join(MARK);
+    std::fs::remove_file(&mark).map_err(|error| format!("{}: {error}", mark.display()).into())
+}
+
+/// The cluster did not take the machine in: nothing of it is left.
+pub(super) fn undo(data_dir: &Path) {
+    for folder in ["server/db", "server/tls"] {
+        let path = data_dir.join(folder);
+        if let Err(error) = std::fs::remove_dir_all(&path) {
+            tracing::warn!(%error, path = %path.display(), "a folder of the refused server stays");
+        }
+    }
+    if let Err(error) = finished(data_dir) {
+        tracing::warn!(%error, "the mark of the refused server stays");
+    }
+}
+
+/// `host:port` of `https://host:port`.
+fn address_of(url: &str) -> Result<String, StartError> {
+    let wrong = || format!("--server: \"{url}\" is not an address such as https://10.0.0.1:6443");
+    let rest = url.strip_prefix("https://").ok_or_else(wrong)?.trim_end_matches('/');
+    let uri: http::Uri = format!("https://{rest}").parse().map_err(|_| wrong())?;
+    let authority = uri.authority().filter(|_| uri.path() == "/").ok_or_else(wrong)?;
+    Ok(format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(6443)))
+}
+
+async fn ask(
+    address: &str,
+    token: &JoinToken,
+    config: &Config,
+) -> Result<ServerResponse, StartError> {
+    let request = ServerRequest {
+        token: token.bootstrap_token(),
+        name: config.node_name.clone(),
+        version: VERSION.into(),
+    };
+    let now = Timestamp::now().max(clock::built());
+    let clock = Arc::new(FlooredClock::new(now));
+    let tls = pki::pinned::client_config(token.ca_hash, &[PROTOCOL], clock)?;
+    let asking = async {
+        let stream = TcpStream::connect(address).await.map_err(|error| {
+            format!("--server: {address} is not reached: {error}; is it the address of a server?")
+        })?;
+        let name = rustls::pki_types::ServerName::try_from("kubernetes").expect("a DNS name");
+        let connected = TlsConnector::from(Arc::new(tls)).connect(name, stream).await;
+        let stream = connected.map_err(|error| not_ours(address, &error))?;
+        if stream.get_ref().1.alpn_protocol() != Some(PROTOCOL) {
+            return Err(no_skiff(address));
+        }
+        let mut client =
+            grpc::Client::start(stream).await.map_err(|error| format!("{address}: {error}"))?;
+        let answer = client.unary(SERVER, request.encode_to_vec().into()).await;
+        let answer = answer.map_err(|error| match error {
+            grpc::CallError::Failed(status) if status.code == grpc::Code::Unimplemented => format!(
+                "{address}: this server does not know how to take servers in; is its skiff older \
+                 than this?"
+            ),
+            error => format!("{address}: {error}"),
+        })?;
+        ServerResponse::decode(answer).map_err(|error| format!("{address}: {error}"))
+    };
+    let late = |_| format!("--server: {address} does not answer within {ANSWER_MAX:?}");
+    Ok(tokio::time::timeout(ANSWER_MAX, asking).await.map_err(late)??)
+}
+
+fn no_skiff(address: &str) -> String {
+    format!(
+        "--server: what answers at {address} is no skiff server of this version; check the \
+         address and the port (6443 where nothing else was chosen)"
+    )
+}
+
+/// What went wrong with TLS, in the words of who typed the address and the token.
+fn not_ours(address: &str, error: &std::io::Error) -> String {
+    let tls = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
+    match tls {
+        Some(rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer)) => {
+            format!(
+                "--token: the server at {address} is of another cluster than the token (its CA has \
+             another hash); print a token on that server, or give the address of a server of the \
+             token's cluster"
+            )
+        }
+        Some(rustls::Error::InvalidCertificate(fault)) => format!(
+            "--server: the certificate of {address} is not accepted: {fault}; are the clocks of \
+             both machines right?"
+        ),
+        _ => no_skiff(address),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses() {
+        for (url, expected) in [
+            ("https://10.0.0.1:6443", Some("10.0.0.1:6443")),
+            ("https://first", Some("first:6443")),
+            ("https://[fd00::1]:7443/", Some("[fd00::1]:7443")),
+            ("http://first:6443", None),
+            ("first:6443", None),
+            ("https://", None),
+            ("https://first/path", None),
+        ] {
+            assert_eq!(address_of(url).ok().as_deref(), expected, "{url}");
+        }
+    }
+}
