@@ -13,7 +13,7 @@
 //!
 //! Not here yet: eviction (so the sizes of emptyDirs on disk are not enforced),
 //! refusal of pods that do not fit (`OutOfcpu`), static pods, graceful node
-//! shutdown, in-place resize, user namespaces, start from checkpoints
+//! shutdown, user namespaces, start from checkpoints
 //! with no server in reach; host ports and volume kinds beyond emptyDir,
 //! hostPath, configMap, secret, projected and downwardAPI (an event says so).
 //!

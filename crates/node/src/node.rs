@@ -16,7 +16,7 @@ use crate::{
     images::Images,
     machine::{self, Machine},
     network::addresses::Addresses,
-    pod::{admit::Host, lookup::Lookup, manager},
+    pod::{admit::Host, lookup::Lookup, manager, resize::Granted},
     streams,
     volume::objects::Objects,
 };
@@ -34,6 +34,7 @@ pub(crate) struct Deps {
     pub(crate) addresses: Addresses,
     pub(crate) objects: Objects,
     pub(crate) lookup: Lookup,
+    pub(crate) granted: Granted,
     /// A pull has brought something new.
     pub(crate) images_changed: Notify,
     /// What the log has been told that containers do without.
@@ -79,6 +80,7 @@ impl Node {
             objects: Objects::new(api.clone(), ambient.clone()),
             addresses: Addresses::default(),
             lookup: Lookup::default(),
+            granted: Granted::default(),
             images_changed: Notify::new(),
             warned: Mutex::default(),
             config,

@@ -309,6 +309,10 @@ fn merge_conditions(target: &mut Value, patch: &Value) {
     }
     let list = target.as_array_mut().expect("conditions are a list");
     for condition in patch.as_array().into_iter().flatten() {
+        if condition["$patch"] == "delete" {
+            list.retain(|known| known["type"] != condition["type"]);
+            continue;
+        }
         match list.iter_mut().find(|known| known["type"] == condition["type"]) {
             Some(known) => merge(known, condition, false),
             None => list.push(condition.clone()),

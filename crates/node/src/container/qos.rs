@@ -94,6 +94,32 @@ pub(crate) fn container(container: &Container) -> Resources {
     }
 }
 
+/// What a pod requests of its node: the larger of what runs side by side and
+/// what one init container needs, with the pod's own word above both and the
+/// overhead of its runtime on top.
+pub(crate) fn request(pod: &Pod, name: &str, read: fn(Quantity) -> i64) -> i64 {
+    let one = |c: &Container| {
+        let amount = set(&c.resources.requests, name).or(set(&c.resources.limits, name));
+        amount.map_or(0, read)
+    };
+    let overhead = pod.spec.overhead.get(name).copied().map_or(0, read);
+    let own = pod.spec.resources.as_ref().and_then(|r| set(&r.requests, name));
+    if let Some(own) = own {
+        return read(own) + overhead;
+    }
+    let mut sidecars = 0;
+    let mut most = 0;
+    for container in &pod.spec.init_containers {
+        // An init container runs beside the sidecars started before it.
+        match container.restart_policy.as_deref() == Some("Always") {
+            true => sidecars += one(container),
+            false => most = most.max(sidecars + one(container)),
+        }
+    }
+    let steady = pod.spec.containers.iter().map(one).sum::<i64>() + sidecars;
+    steady.max(most) + overhead
+}
+
 /// What the pod's own cgroup gets: sums, with a limit only where every
 /// container has one.
 pub(crate) fn pod(pod: &Pod, pids_max: Option<u64>) -> Resources {
@@ -130,6 +156,16 @@ pub(crate) fn pod(pod: &Pod, pids_max: Option<u64>) -> Resources {
         if let Some(q) = set(&own.requests, "cpu") {
             resources.cpu_shares = Some(shares(q.millis()));
         }
+    }
+    // What the runtime itself takes comes on top.
+    let overhead = |name: &str| set(&pod.spec.overhead, name);
+    if let Some(cpu) = overhead("cpu").map(Quantity::millis) {
+        resources.cpu_shares = Some(shares(request(pod, "cpu", Quantity::millis)));
+        let more = quota(cpu).unwrap_or(0);
+        resources.cpu_quota_us = resources.cpu_quota_us.map(|quota| quota + more);
+    }
+    if let Some(memory) = overhead("memory").and_then(|q| u64::try_from(q.units()).ok()) {
+        resources.memory_limit = resources.memory_limit.map(|limit| limit + memory);
     }
     resources
 }
@@ -205,6 +241,17 @@ mod tests {
             (Some(150_000), None, Some(100))
         );
         assert_eq!(r.cpu_shares, Some(1536));
+    }
+
+    #[test]
+    fn overhead_comes_on_top() {
+        let mut p = pod_of(&[json!({"limits": {"cpu": "500m", "memory": "64Mi"}})]);
+        p.spec.overhead =
+            serde_json::from_value(json!({"cpu": "250m", "memory": "1Mi"})).expect("a list");
+        let r = pod(&p, None);
+        assert_eq!((r.cpu_quota_us, r.memory_limit), (Some(75_000), Some(65 << 20)));
+        assert_eq!(r.cpu_shares, Some(768));
+        assert_eq!(request(&p, "cpu", Quantity::millis), 750);
     }
 
     #[test]

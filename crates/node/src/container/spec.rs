@@ -6,7 +6,7 @@ use api_types::core::{Container, Pod};
 use node_runtime::spec::{ContainerSpec, Mount, MountSource, Propagation, Security, User};
 
 use super::{ConfigError, env::Environment, expand, qos};
-use crate::images::Image;
+use crate::{images::Image, pod::resize};
 
 /// Labels on what the runtime holds; adoption reads them.
 pub(crate) mod label {
@@ -24,6 +24,8 @@ pub(crate) mod label {
     pub(crate) const TERMINATION_LOG: &str = "skiff.sh/termination-log";
     /// The pod's addresses, with commas.
     pub(crate) const POD_IPS: &str = "skiff.sh/pod-ips";
+    /// The container's resources as the API writes them, as it has them now.
+    pub(crate) const RESOURCES: &str = "skiff.sh/resources";
     /// Seconds that the pod's containers have to end.
     pub(crate) const GRACE: &str = "skiff.sh/termination-grace-seconds";
 }
@@ -103,6 +105,7 @@ pub(crate) fn container_spec(inputs: Inputs<'_>) -> Result<ContainerSpec, Config
         (label::CONTAINER.into(), container.name.clone()),
         (label::IMAGE.into(), container.image.clone()),
         (label::IMAGE_ID.into(), image.id.clone()),
+        (label::RESOURCES.into(), resize::text(&container.resources)),
         (label::TERMINATION_LOG.into(), inputs.termination_log.to_string_lossy().into_owned()),
     ]);
     if let Some(signal) = stop_signal {

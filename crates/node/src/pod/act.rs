@@ -11,7 +11,7 @@ use tokio::{sync::oneshot, task::JoinHandle};
 
 use super::{
     plan::{Action, backoff_next},
-    setup, start,
+    resize, setup, start,
     start::reference,
     status, stop,
     view::{Op, RunState, SandboxView, Step, containers},
@@ -25,7 +25,7 @@ const RETRY_SLOW: Duration = Duration::from_secs(60);
 
 impl Worker {
     pub(super) fn act(&mut self, action: Action, now: Timestamp) {
-        let (deps, pod) = (self.deps.clone(), self.state.pod.clone());
+        let (deps, pod) = (self.deps.clone(), self.state.effective());
         let ips = self.state.pod_ips.clone();
         match action {
             Action::Setup { attempt } => {
@@ -69,6 +69,25 @@ impl Worker {
                         Some(result) => Done::Start { container, attempt, backoff, result },
                         None => Done::Stop { container },
                     }
+                });
+            }
+            Action::Resize => {
+                let Some(sandbox) = self.state.ready_sandbox().cloned() else { return };
+                self.state.resize = self.state.resize.begun();
+                let changes: Vec<resize::Change> = resize::resizable(&pod)
+                    .filter_map(|container| {
+                        let run = self.state.last_run(&container.name)?;
+                        let has = self.state.is_resized(container, run)?;
+                        let restarts = resize::takes_restart(container, has, &container.resources);
+                        let id = run.id.clone().filter(|_| !restarts)?;
+                        Some(resize::Change { id, container: container.clone() })
+                    })
+                    .collect();
+                self.ops.spawn(async move {
+                    let told = resize::told(&pod);
+                    let had = sandbox.resources;
+                    let result = resize::act(&deps, &pod, &sandbox.id, had, changes).await;
+                    Done::Resize { result, told }
                 });
             }
             Action::Abort { container } => drop(self.starts.remove(&container)),

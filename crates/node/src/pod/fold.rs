@@ -45,6 +45,7 @@ impl Worker {
                     &mut state.unmount,
                     &mut state.clean,
                     &mut state.finish,
+                    &mut state.resize,
                 ] {
                     if step.is_in_flight() {
                         *step = step.failed(now);
@@ -87,6 +88,23 @@ impl Worker {
                 self.state.finish = self.state.finish.failed(now);
             }
             Done::Publish { sent, result } => self.published(sent, result, now),
+            Done::Resize { result, told } => match result {
+                // The next look shows the new limits: nothing is left to do.
+                Ok(()) => {
+                    self.state.resize = Step::Todo;
+                    self.state.resize_error.clear();
+                    let text = format!("Pod resize completed: {told}");
+                    self.deps.recorder.normal(&about, "ResizeCompleted", text);
+                }
+                Err(error) => {
+                    if self.state.resize_error != error {
+                        let text = format!("Pod resize error: {error}");
+                        self.deps.recorder.warning(&about, "ResizeError", text);
+                    }
+                    self.state.resize_error = error;
+                    self.state.resize = self.state.resize.failed(now);
+                }
+            },
             Done::Removed(id) => drop(self.removing.remove(&id)),
         }
     }
@@ -161,6 +179,7 @@ impl Worker {
                 termination_log: Default::default(),
                 stop_signal: None,
                 user: None,
+                resources: None,
             });
         } else {
             if !failure.is_pull() && failure.reason != "CreateContainerError" {

@@ -1,7 +1,7 @@
 //! One pod on this node, from the first start step to the last trace removed.
 //!
 //! [`view`] is what was seen and remembered, [`plan`] decides from it without
-//! I/O ([`admit`] whether it may run here at all), [`status`] tells it in the API's words; [`worker`] is the task that
+//! I/O ([`admit`] whether it may run here at all), [`status`] tells it in the API's words; [`resize`] changes what running containers get. [`worker`] is the task that
 //! acts, through [`setup`], [`start`] and [`stop`]. [`manager`] follows the
 //! API and keeps one worker a pod.
 
@@ -12,6 +12,7 @@ pub(crate) mod lookup;
 pub(crate) mod manager;
 mod message;
 pub(crate) mod plan;
+pub(crate) mod resize;
 pub(crate) mod setup;
 pub(crate) mod start;
 pub(crate) mod status;

@@ -7,6 +7,7 @@ use api_types::core::{Container, ContainerRestartRule};
 use jiff::{SignedDuration, Timestamp};
 use node_runtime::ContainerId;
 
+use super::resize;
 use super::view::{
     Exit, Memory, Op, PodState, Run, RunState, Step, Terminal, Waiting, containers, is_sidecar,
 };
@@ -30,6 +31,8 @@ pub(crate) enum Action {
     Wait { container: String, waiting: Waiting },
     /// Hook, signal, and kill after the grace.
     Stop { container: String, id: ContainerId, grace: Duration, message: String },
+    /// Bring what the containers were granted into their cgroups.
+    Resize,
     /// Give up a start that may take long (a pull).
     Abort { container: String },
     /// Forget a dead run and its log.
@@ -85,6 +88,7 @@ pub(crate) fn plan(state: &PodState, now: Timestamp) -> Plan {
     let is_set_up = plan.step(state.setup, now, Action::Setup { attempt });
     restarts(state, &mut plan);
     if is_set_up && state.ready_sandbox().is_some() {
+        resize(state, now, &mut plan);
         ephemerals(state, now, &mut plan);
         starts(state, now, &mut plan);
     }
@@ -106,6 +110,10 @@ fn restarts(state: &PodState, plan: &mut Plan) {
             (condemned.message.clone(), condemned.grace)
         } else if is_outdated(state, run) {
             (format!("Container {} will be restarted with the whole pod", container.name), None)
+        } else if let Some(has) = state.is_resized(container, run)
+            && resize::takes_restart(container, has, state.granted(container))
+        {
+            (format!("Container {} resize requires restart", container.name), None)
         } else if run.image != container.image {
             (format!("Container {} definition changed, will be restarted", container.name), None)
         } else {
@@ -117,6 +125,18 @@ fn restarts(state: &PodState, plan: &mut Plan) {
             grace: grace.unwrap_or_else(|| spec_grace(state)),
             message,
         });
+    }
+}
+
+/// Lets the cgroups of running containers follow what these were granted.
+fn resize(state: &PodState, now: Timestamp, plan: &mut Plan) {
+    let due = |container: &Container| {
+        let run = state.last_run(&container.name)?;
+        let has = state.is_resized(container, run)?;
+        Some(!resize::takes_restart(container, has, state.granted(container)))
+    };
+    if resize::resizable(&state.pod).any(|container| due(container) == Some(true)) {
+        plan.step(state.resize, now, Action::Resize);
     }
 }
 

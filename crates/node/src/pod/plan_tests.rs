@@ -31,6 +31,7 @@ pub(super) fn pod(spec: Value) -> PodState {
         id: SandboxId::new("s0"),
         attempt: 0,
         ready: true,
+        resources: Default::default(),
         netns: None,
     });
     state
@@ -54,6 +55,7 @@ pub(super) fn add(state: &mut PodState, name: &str, attempt: u32, run: RunState)
         termination_log: Default::default(),
         stop_signal: None,
         user: None,
+        resources: None,
     });
 }
 
@@ -84,6 +86,7 @@ fn told(state: &PodState, second: i64) -> String {
             Action::Stop { id, grace, message, .. } => {
                 format!("stop {id} {}s {message}", grace.as_secs())
             }
+            Action::Resize => "resize".into(),
             Action::Abort { container } => format!("abort {container}"),
             Action::Remove { id } => format!("remove {id}"),
             Action::StopSandbox => "stop sandbox".into(),
@@ -310,6 +313,31 @@ fn probes_and_new_images_restart_a_container() {
 }
 
 #[test]
+fn a_grant_reaches_the_cgroup_or_restarts_the_container() {
+    let mut spec = containers("Always", &["a"]);
+    spec["containers"][0]["resources"] = json!({"limits": {"cpu": "1", "memory": "1Gi"}});
+    spec["containers"][0]["resizePolicy"] =
+        json!([{"resourceName": "memory", "restartPolicy": "RestartContainer"}]);
+    let mut state = pod(spec);
+    add(&mut state, "a", 0, running());
+    let has = |cpu: &str, memory: &str| {
+        serde_json::from_value(json!({"limits": {"cpu": cpu, "memory": memory}})).expect("valid")
+    };
+    for (cpu, memory, expected) in [
+        ("1", "1024Mi", ""),
+        ("500m", "1Gi", "resize"),
+        ("1", "2Gi", "stop a0 30s Container a resize requires restart"),
+    ] {
+        state.runs[0].resources = Some(has(cpu, memory));
+        assert_eq!(told(&state, 0), expected, "{cpu} {memory}");
+    }
+    // What is not granted changes nothing.
+    state.allocated.insert("a".into(), has("1", "2Gi"));
+    assert_eq!(told(&state, 0), "");
+    assert_eq!(state.effective().spec.containers[0].resources, has("1", "2Gi"));
+}
+
+#[test]
 fn a_lost_sandbox_is_replaced() {
     let mut state = pod(containers("Always", &["a"]));
     state.sandboxes[0].ready = false;
@@ -327,7 +355,7 @@ fn init_containers_run_again_in_a_new_sandbox() {
     add(&mut state, "a", 0, exited(137, 1, 5));
     state.sandboxes[0].ready = false;
     let id = SandboxId::new("s1");
-    state.sandboxes.push(SandboxView { id, attempt: 1, ready: true, netns: None });
+    state.sandboxes.push(SandboxView { ready: true, attempt: 1, id, ..state.sandboxes[0].clone() });
     check(&state, 6, &["start i 1"]);
     add(&mut state, "i", 1, exited(0, 6, 7));
     state.runs.sort_by(|a, b| (&a.name, a.attempt).cmp(&(&b.name, b.attempt)));

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     plan::restarts_after,
+    resize,
     view::{Exit, PodState, Run, RunState, is_sidecar, told},
 };
 use crate::container::{qos, security};
@@ -15,6 +16,8 @@ use crate::container::{qos, security};
 /// to somebody else and are never touched.
 pub(crate) const OWN_CONDITIONS: [&str; 5] =
     ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+/// Those that are there only while they hold.
+const PASSING_CONDITIONS: [&str; 2] = ["PodResizePending", "PodResizeInProgress"];
 /// The fields of `status` that are the node's to write.
 const OWN_FIELDS: [&str; 12] = [
     "observedGeneration",
@@ -151,6 +154,15 @@ fn container(state: &PodState, spec: &Container, is_init: bool) -> Value {
         status["containerID"] = format!("skiff://{id}").into();
         const SIGTERM: i32 = 15;
         status["stopSignal"] = security::signal_name(run.stop_signal.unwrap_or(SIGTERM)).into();
+    }
+    if let Some(run) = last {
+        let granted = state.granted(spec);
+        let is_running = matches!(run.state, RunState::Running { .. });
+        let has = run.resources.as_ref().filter(|_| is_running).unwrap_or(granted);
+        status["resources"] = resize::value(has);
+        if !granted.requests.is_empty() {
+            status["allocatedResources"] = json!(granted.requests);
+        }
     }
     if let Some(user) = last.and_then(|run| run.user.as_ref()) {
         let others = user.groups.iter().filter(|group| **group != user.gid);
@@ -317,11 +329,13 @@ fn conditions(
     };
 
     let verdicts = [sandbox, initialized, ready, containers_ready, Verdict::of(true)];
+    let resizing = resize_verdicts(state).into_iter();
     OWN_CONDITIONS
-        .iter()
+        .into_iter()
         .zip(verdicts)
+        .chain(resizing)
         .map(|(name, verdict)| {
-            let before = known.iter().find(|c| c.r#type == *name && c.status == verdict.status);
+            let before = known.iter().find(|c| c.r#type == name && c.status == verdict.status);
             let since = before.and_then(|condition| condition.last_transition_time.clone());
             let mut condition = json!({
                 "type": name,
@@ -340,6 +354,24 @@ fn conditions(
             condition
         })
         .collect()
+}
+
+/// What is told of containers that ask for another share than they have.
+fn resize_verdicts(state: &PodState) -> Vec<(&'static str, Verdict)> {
+    let mut verdicts = Vec::new();
+    if state.is_ending() {
+        return verdicts;
+    }
+    if let Some(pending) = &state.resize_pending {
+        let verdict = Verdict::why(true, &pending.reason, &pending.message);
+        verdicts.push(("PodResizePending", verdict));
+    }
+    let due = |c: &Container| state.is_resized(c, state.last_run(&c.name)?);
+    if resize::resizable(&state.pod).any(|c| due(c).is_some()) {
+        let reason = if state.resize_error.is_empty() { "" } else { "Error" };
+        verdicts.push(("PodResizeInProgress", Verdict::why(true, reason, &state.resize_error)));
+    }
+    verdicts
 }
 
 #[derive(Clone)]
@@ -372,12 +404,16 @@ pub(crate) fn patch(
     for (key, value) in new {
         if key == "conditions" {
             let before = old.get(key).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-            let changed: Vec<Value> = value
+            let mut changed: Vec<Value> = value
                 .as_array()
                 .into_iter()
                 .flatten()
                 .filter_map(|condition| changed_condition(before, condition))
                 .collect();
+            let there = |list: &[Value], name: &str| list.iter().any(|c| c["type"] == name);
+            let now = value.as_array().map_or(&[][..], Vec::as_slice);
+            let over = PASSING_CONDITIONS.iter().filter(|n| there(before, n) && !there(now, n));
+            changed.extend(over.map(|name| json!({"$patch": "delete", "type": name})));
             if !changed.is_empty() {
                 changes.insert(key.clone(), changed.into());
             }

@@ -3,10 +3,13 @@
 
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use api_types::core::{Container, ContainerStatus, Pod};
+use api_types::core::{Container, ContainerStatus, Pod, ResourceRequirements};
 use client::Backoff;
 use jiff::Timestamp;
-use node_runtime::{ContainerId, ContainerState, Sandbox, SandboxId, SandboxState, spec::User};
+use node_runtime::{
+    ContainerId, ContainerState, Sandbox, SandboxId, SandboxState,
+    spec::{Resources, User},
+};
 
 use crate::container::spec::label;
 
@@ -36,6 +39,13 @@ pub(crate) struct PodState {
     /// Once set it stays: a pod that has ended never runs again.
     pub(crate) terminal: Option<Terminal>,
     pub(crate) deletion: Option<Deletion>,
+    /// What each container was granted, where that is not what it asks for.
+    pub(crate) allocated: BTreeMap<String, ResourceRequirements>,
+    /// Why the containers do not get what they ask for.
+    pub(crate) resize_pending: Option<Waiting>,
+    /// Their cgroups follow what they were granted.
+    pub(crate) resize: Step,
+    pub(crate) resize_error: String,
     /// When this node first saw the pod.
     pub(crate) started_at: Timestamp,
 }
@@ -98,11 +108,12 @@ pub(crate) struct SandboxView {
     pub(crate) id: SandboxId,
     pub(crate) attempt: u32,
     pub(crate) ready: bool,
+    pub(crate) resources: Resources,
     pub(crate) netns: Option<PathBuf>,
 }
 
 /// One run of a container.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Run {
     /// `None` for a start that failed before there was a container.
     pub(crate) id: Option<ContainerId>,
@@ -117,6 +128,8 @@ pub(crate) struct Run {
     pub(crate) termination_log: PathBuf,
     pub(crate) stop_signal: Option<i32>,
     pub(crate) user: Option<User>,
+    /// What its cgroup gives it.
+    pub(crate) resources: Option<ResourceRequirements>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -205,6 +218,10 @@ impl PodState {
             pod_ips: Vec::new(),
             host_ips,
             terminal,
+            allocated: BTreeMap::new(),
+            resize_pending: None,
+            resize: Step::Todo,
+            resize_error: String::new(),
             deletion: None,
             started_at: started_at.unwrap_or(now),
         };
@@ -240,6 +257,7 @@ impl PodState {
                 id: sandbox.id,
                 attempt: sandbox.spec.attempt,
                 ready: sandbox.state == SandboxState::Ready,
+                resources: sandbox.spec.resources,
                 netns: sandbox.netns_path,
             });
         }
@@ -367,6 +385,7 @@ fn run(container: &node_runtime::Container) -> Run {
         log_path: container.log_path.clone(),
         termination_log: text(label::TERMINATION_LOG).into(),
         user: Some(container.spec.user.clone()),
+        resources: labels.get(label::RESOURCES).and_then(|text| serde_json::from_str(text).ok()),
         stop_signal: labels.get(label::STOP_SIGNAL).and_then(|signal| signal.parse().ok()),
     }
 }

@@ -8,18 +8,19 @@ use std::{
     time::Duration,
 };
 
-use api_types::core::{Condition, Pod};
+use api_types::core::{Condition, Container, Pod};
 use jiff::{SignedDuration, Timestamp};
 use node_runtime::ContainerId;
 use serde_json::{Map, Value};
 use tokio::{
-    sync::{Mutex, mpsc, oneshot},
+    sync::{Mutex, mpsc, oneshot, watch},
     task::{JoinHandle, JoinSet},
 };
 
 use super::{
     admit, message,
     plan::{outcome, plan},
+    resize::{self, Amount},
     setup::{self, SetupError},
     start::{StartFailure, reference},
     view::{Deletion, PodState, RunState, Step, containers, told},
@@ -50,6 +51,7 @@ pub(super) enum Done {
     Finish(Result<(), client::Error>),
     Publish { sent: Map<String, Value>, result: Result<(), client::Error> },
     Removed(ContainerId),
+    Resize { result: Result<(), String>, told: String },
 }
 
 /// One pod's task.
@@ -69,6 +71,8 @@ pub(crate) struct Worker {
     /// The status as the API has it from us.
     pub(super) told: Map<String, Value>,
     pub(super) conditions: Vec<Condition>,
+    /// Tells that others on the node got more or less.
+    room: watch::Receiver<u64>,
     pub(super) publishing: bool,
     pub(super) publish_failures: u32,
     pub(super) publish_at: Option<Timestamp>,
@@ -79,6 +83,7 @@ impl Drop for Worker {
         self.refresh.iter().for_each(JoinHandle::abort);
         self.probes.values().for_each(|(_, task)| task.abort());
         self.deps.lookup.remove(&self.state.pod.metadata.uid);
+        self.deps.granted.set(&self.state.pod.metadata.uid, None);
     }
 }
 
@@ -92,6 +97,7 @@ impl Worker {
         inbox: mpsc::UnboundedReceiver<Message>,
     ) -> Self {
         let state = PodState::new(pod.clone(), deps.config.ips.clone(), deps.ambient.now());
+        let room = deps.granted.changed.subscribe();
         Self {
             deps,
             state,
@@ -105,6 +111,7 @@ impl Worker {
             probes: BTreeMap::new(),
             conditions: pod.status.conditions.clone(),
             told,
+            room,
             publishing: false,
             publish_failures: 0,
             publish_at: None,
@@ -121,6 +128,7 @@ impl Worker {
             self.observe().await;
             let now = self.deps.ambient.now();
             self.note_outcome(now);
+            self.grant();
             let plan = plan(&self.state, now);
             for action in plan.actions {
                 self.act(action, now);
@@ -158,6 +166,7 @@ impl Worker {
             },
             Some(done) = self.ops.join_next() => self.fold(done).await,
             () = timer => {}
+            _ = self.room.changed(), if self.state.resize_pending.is_some() => {}
         }
         while let Ok(message) = self.inbox.try_recv() {
             self.hear(message);
@@ -181,6 +190,15 @@ impl Worker {
             };
         }
         let pod = self.state.pod.clone();
+        // What a running container has is what it was granted; the others get
+        // what they ask for.
+        self.state.allocated = resize::resizable(&pod)
+            .map(|c| {
+                let run = self.state.last_run(&c.name);
+                let has = run.and_then(|run| run.resources.clone());
+                (c.name.clone(), has.unwrap_or_else(|| c.resources.clone()))
+            })
+            .collect();
         for status in told(&pod) {
             let id = self.state.last_run(&status.name).and_then(|run| run.id.clone());
             let Some(id) = id.filter(|id| status.container_id == format!("skiff://{id}")) else {
@@ -268,6 +286,49 @@ impl Worker {
             let about = reference(&self.state.pod, None);
             self.deps.recorder.normal(&about, "DeadlineExceeded", &terminal.message);
         }
+    }
+
+    /// Grants what the containers ask for, where the node has it.
+    fn grant(&mut self) {
+        let uid = self.state.pod.metadata.uid.clone();
+        if self.state.is_ending() {
+            if self.state.terminal.is_some() {
+                self.deps.granted.set(&uid, None);
+            }
+            return;
+        }
+        let pod = self.state.pod.clone();
+        let asks = |state: &PodState, c: &Container| {
+            resize::differing(state.granted(c), &c.resources).next().is_some()
+        };
+        if resize::resizable(&pod).any(|c| asks(&self.state, c)) {
+            let machine = &self.deps.machine;
+            let node = Amount {
+                cpu_millis: machine.allocatable_cpu_millis(),
+                memory: i64::try_from(machine.allocatable_memory()).unwrap_or(i64::MAX),
+            };
+            let refusal = resize::refusal(Amount::of(&pod), self.deps.granted.others(&uid), node);
+            let about = reference(&pod, None);
+            match &refusal {
+                Some(waiting) if Some(waiting) != self.state.resize_pending.as_ref() => {
+                    let reason = format!("Resize{}", waiting.reason);
+                    let text = format!("Pod resize {}: {}", waiting.reason, waiting.message);
+                    self.deps.recorder.warning(&about, &reason, text);
+                }
+                Some(_) => {}
+                None => {
+                    let text = format!("Pod resize started: {}", resize::told(&pod));
+                    self.deps.recorder.normal(&about, "ResizeStarted", text);
+                    self.state.allocated = resize::resizable(&pod)
+                        .map(|c| (c.name.clone(), c.resources.clone()))
+                        .collect();
+                }
+            }
+            self.state.resize_pending = refusal;
+        } else {
+            self.state.resize_pending = None;
+        }
+        self.deps.granted.set(&uid, Some(Amount::of(&self.state.effective())));
     }
 
     /// Reads what the runtime runs for this pod.

@@ -326,6 +326,121 @@ async fn probes_hooks_and_ports() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn running_containers_get_more_and_less() {
+    if !inside("running_containers_get_more_and_less") {
+        return;
+    }
+    let bed = Bed::new();
+    let node = bed.start().await;
+    let with = |cpu: &str, memory: &str| json!({"limits": {"cpu": cpu, "memory": memory}, "requests": {"cpu": cpu, "memory": memory}});
+    let mut main = container(SERVE);
+    main["resources"] = with("100m", "64Mi");
+    let mut other = main.clone();
+    other["name"] = "other".into();
+    other["resizePolicy"] =
+        json!([{"resourceName": "memory", "restartPolicy": "RestartContainer"}]);
+    bed.bind("web", json!({"restartPolicy": "Always", "containers": [main, other]})).await;
+    bed.until_ready("web").await;
+    let resize = |container: usize, resources: Value| {
+        bed.cluster.edit(PODS, "default/web", |pod| {
+            pod["spec"]["containers"][container]["resources"] = resources;
+        });
+    };
+    let status = |pod: &Value, name: &str| {
+        let list = pod["status"]["containerStatuses"].as_array().cloned().unwrap_or_default();
+        list.into_iter().find(|status| status["name"] == name).unwrap_or_default()
+    };
+    let condition = |pod: &Value, name: &str| {
+        let list = pod["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        list.into_iter().find(|c| c["type"] == name)
+    };
+    // v1 and v2 name the files differently.
+    let limits = "cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us /sys/fs/cgroup/memory/memory.limit_in_bytes \
+        || { cut -d' ' -f1 /sys/fs/cgroup/cpu.max; cat /sys/fs/cgroup/memory.max; }";
+    let (text, _) = bed.run(&node, "web", limits).await;
+    assert!(text.ends_with("10000\n67108864\n"), "{text}");
+    let wanted = with("200m", "96Mi");
+    resize(0, wanted.clone());
+    bed.until("web", "resized", |pod| {
+        pod.is_some_and(|pod| {
+            let main = status(pod, "main");
+            main["resources"] == wanted && condition(pod, "PodResizeInProgress").is_none()
+        })
+    })
+    .await;
+    let pod = bed.pod("web").expect("there");
+    let main = status(&pod, "main");
+    assert_eq!(main["allocatedResources"], wanted["requests"], "{main:#}");
+    assert_eq!(main["restartCount"], 0);
+    let (text, _) = bed.run(&node, "web", limits).await;
+    assert!(text.ends_with("20000\n100663296\n"), "{text}");
+    bed.until_event(
+        "web",
+        "ResizeCompleted: Pod resize completed: {\"containers\":[{\"name\":\"main\"",
+    )
+    .await;
+
+    // Less, and by a restart where the container asks for one.
+    resize(0, with("100m", "32Mi"));
+    resize(1, with("100m", "96Mi"));
+    bed.until("web", "resized", |pod| {
+        pod.is_some_and(|pod| {
+            let other = status(pod, "other");
+            status(pod, "main")["resources"] == with("100m", "32Mi")
+                && other["resources"] == with("100m", "96Mi")
+                && other["restartCount"] == 1
+                && !other["state"]["running"].is_null()
+        })
+    })
+    .await;
+    bed.until_event("web", "Killing: Container other resize requires restart").await;
+    assert_eq!(status(&bed.pod("web").expect("there"), "main")["restartCount"], 0);
+
+    // More than the machine has; more than is left on it.
+    resize(0, with("1000", "32Mi"));
+    let pending = |reason: &'static str| {
+        move |pod: Option<&Value>| {
+            pod.is_some_and(|pod| {
+                condition(pod, "PodResizePending").is_some_and(|c| c["reason"] == reason)
+            })
+        }
+    };
+    bed.until("web", "infeasible", pending("Infeasible")).await;
+    let pod = bed.pod("web").expect("there");
+    let message = condition(&pod, "PodResizePending").expect("there")["message"].clone();
+    assert!(
+        message.as_str().is_some_and(|m| m
+            .starts_with("Node didn't have enough capacity: cpu, requested: 1000100, capacity: ")),
+        "{message}"
+    );
+    assert_eq!(status(&pod, "main")["resources"], with("100m", "32Mi"));
+    let mut hog = container(SERVE);
+    hog["resources"] = json!({"requests": {"cpu": "1500m"}});
+    bed.bind("hog", json!({"restartPolicy": "Always", "containers": [hog]})).await;
+    bed.until_ready("hog").await;
+    resize(0, with("1", "32Mi"));
+    bed.until("web", "deferred", pending("Deferred")).await;
+    bed.cluster.delete_with(PODS, "default/hog", json!({"gracePeriodSeconds": 1}));
+    bed.until("web", "resized", |pod| {
+        pod.is_some_and(|pod| {
+            status(pod, "main")["resources"] == with("1", "32Mi")
+                && condition(pod, "PodResizePending").is_none()
+        })
+    })
+    .await;
+
+    // Another process knows what the containers have.
+    node.shutdown();
+    drop(node);
+    let _node = bed.start().await;
+    resize(1, with("300m", "96Mi"));
+    bed.until("web", "resized", |pod| {
+        pod.is_some_and(|pod| status(pod, "other")["resources"] == with("300m", "96Mi"))
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_node_tells_of_itself() {
     if !inside("the_node_tells_of_itself") {
         return;
