@@ -11,6 +11,7 @@ mod identity;
 mod images;
 mod kube_rs;
 mod kubectl;
+mod node_pods;
 mod pods;
 mod power;
 mod rollout;

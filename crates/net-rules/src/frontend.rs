@@ -62,7 +62,7 @@ pub(crate) fn frontends(service: &Service, config: &Config) -> BTreeMap<Frontend
             all.insert(key(ip, port.port), external(ip.is_ipv4()));
         }
         if let Some(number) = port.node_port {
-            for v4 in families(&service.cluster_ips) {
+            for v4 in families(service, port) {
                 let any: IpAddr =
                     if v4 { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
                 all.insert(key(any, number), external(v4));
@@ -72,8 +72,13 @@ pub(crate) fn frontends(service: &Service, config: &Config) -> BTreeMap<Frontend
     all
 }
 
-fn families(ips: &[IpAddr]) -> BTreeSet<bool> {
-    ips.iter().map(IpAddr::is_ipv4).collect()
+/// The families of a node port: the Service's own, or its endpoints' where it
+/// has no address of its own.
+fn families(service: &Service, port: &Port) -> BTreeSet<bool> {
+    match service.cluster_ips.is_empty() {
+        true => port.endpoints.iter().map(|endpoint| endpoint.ip.is_ipv4()).collect(),
+        false => service.cluster_ips.iter().map(IpAddr::is_ipv4).collect(),
+    }
 }
 
 fn frontend(
@@ -141,6 +146,15 @@ mod tests {
         assert_eq!(endpoints(&service), "10.43.0.5:80 -> 10.42.0.7:8080");
         service.cluster_ips = vec!["10.43.0.10".parse().unwrap()];
         assert_eq!(endpoints(&service), "");
+    }
+
+    #[test]
+    fn a_node_port_without_a_service_address_has_its_endpoints_family() {
+        let mut service = service(&["10.42.0.5"]);
+        service.cluster_ips.clear();
+        service.ports[0].node_port = Some(8080);
+        service.external_policy = TrafficPolicy::Local;
+        assert_eq!(endpoints(&service), "0.0.0.0:8080 -> 10.42.0.5:8080");
     }
 
     #[test]

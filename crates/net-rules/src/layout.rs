@@ -249,6 +249,28 @@ pub(crate) fn items(config: &Config, family: Family) -> Vec<Item> {
         ]],
     );
 
+    // Links whose pods answer at the node's loopback address take it as a
+    // destination; no pod may send there.
+    let loopback: (IpAddr, u8) = match l.is_v4() {
+        true => ([127, 0, 0, 0].into(), 8),
+        false => (std::net::Ipv6Addr::LOCALHOST.into(), 128),
+    };
+    rule(
+        "spoofed",
+        &[
+            &[
+                Expr::Meta { key: MetaKey::IifName, to: Reg(0) },
+                Expr::Compare {
+                    op: Cmp::Eq,
+                    from: Reg(0),
+                    data: config.pod_ifname_prefix.clone().into_bytes(),
+                },
+            ],
+            &l.in_network(l.daddr, loopback, false),
+            &[Expr::Counter, Expr::Verdict(Verdict::Drop)],
+        ],
+    );
+
     // From outside to a cluster address: the answer must come back through us.
     let of_family = |networks: &[(IpAddr, u8)]| -> Vec<(IpAddr, u8)> {
         networks.iter().copied().filter(|n| n.0.is_ipv4() == l.is_v4()).collect()
@@ -272,10 +294,6 @@ pub(crate) fn items(config: &Config, family: Family) -> Vec<Item> {
         Expr::Fib { lookup: Fib::DestinationType, to: Reg(0) },
         Expr::Compare { op: Cmp::Eq, from: Reg(0), data: RTN_LOCAL.to_ne_bytes().to_vec() },
     ];
-    let loopback: (IpAddr, u8) = match l.is_v4() {
-        true => ([127, 0, 0, 0].into(), 8),
-        false => (std::net::Ipv6Addr::LOCALHOST.into(), 128),
-    };
     local.extend(l.in_network(l.daddr, loopback, true));
     rule("dispatch", &[&local, &l.load_key(0, true), &[in_masquerade()], &set_mark(true)]);
     rule("dispatch", &[&local, &l.load_key(0, true), &[to_chain()]]);

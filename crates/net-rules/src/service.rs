@@ -23,7 +23,7 @@ impl fmt::Display for ServiceName {
 /// do not come here.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Service {
-    /// `spec.clusterIPs`, without "None".
+    /// `spec.clusterIPs`, without "None"; none for ports of the node alone.
     pub cluster_ips: Vec<IpAddr>,
     /// `spec.externalIPs` and `status.loadBalancer.ingress[].ip` of mode VIP.
     pub external_ips: Vec<IpAddr>,

@@ -71,7 +71,7 @@ pub fn enable_forwarding(ipv6: bool) -> Result<(), Error> {
 }
 
 /// Writes a sysctl unless it has that value: /proc/sys may be read-only.
-fn set_sysctl(name: &str, value: &str) -> Result<(), Error> {
+pub(crate) fn set_sysctl(name: &str, value: &str) -> Result<(), Error> {
     let path = Path::new("/proc/sys").join(name);
     let fail = |e| Error::io(format!("set {} to {value}", path.display()), e);
     if fs::read_to_string(&path).map_err(fail)?.trim() == value {

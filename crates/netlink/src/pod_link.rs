@@ -42,6 +42,9 @@ pub struct PodLink {
     pub addresses: Vec<IpAddr>,
     /// Bytes; 1500 on a plain Ethernet, less under an overlay.
     pub mtu: u32,
+    /// What the node sends to its own loopback address may be sent on to the
+    /// pod (a port of the node that leads there).
+    pub from_loopback: bool,
 }
 
 /// A pod link found on the host, for adoption after a restart.
@@ -88,6 +91,11 @@ pub fn ensure(link: &PodLink) -> Result<(), Error> {
     }
     pod.set_up(&pod_side)?;
     host.set_up(&host_side)?;
+    if link.from_loopback {
+        // `net-rules` drops what a pod itself sends to loopback addresses.
+        let name = format!("net/ipv4/conf/{}/route_localnet", link.host_ifname);
+        crate::host::set_sysctl(&name, "1")?;
+    }
     for &ip in &link.addresses {
         let gateway = if ip.is_ipv4() { GATEWAY_V4 } else { GATEWAY_V6 };
         pod.replace_neighbour(&pod_side, gateway, &host_side.mac)?;

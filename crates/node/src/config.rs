@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf, str::FromStr};
 
+use crate::pod::host_ports::HostPorts;
+
 /// Everything that a node does not find out by itself.
 #[derive(Debug, Clone)]
 pub struct NodeConfig {
@@ -35,6 +37,8 @@ pub struct NodeConfig {
     pub pods_max: u32,
     /// Most processes and threads a pod; no limit where `None`.
     pub pod_pids_max: Option<u64>,
+    /// Where the node says which of its ports lead to pods.
+    pub host_ports: HostPorts,
     /// Sysctls beyond the safe ones that pods may set, by name or prefix
     /// (`net.core.*`).
     pub allowed_unsafe_sysctls: Vec<String>,
@@ -61,6 +65,7 @@ impl NodeConfig {
             reserved: None,
             pods_max: 110,
             pod_pids_max: None,
+            host_ports: HostPorts::default(),
             allowed_unsafe_sysctls: Vec::new(),
             pod_mtu: 1500,
         }

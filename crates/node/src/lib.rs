@@ -14,7 +14,7 @@
 //! Not here yet: eviction (so the sizes of emptyDirs on disk are not enforced),
 //! refusal of pods that do not fit (`OutOfcpu`), static pods, graceful node
 //! shutdown, user namespaces, start from checkpoints
-//! with no server in reach; host ports and volume kinds beyond emptyDir,
+//! with no server in reach; volume kinds beyond emptyDir,
 //! hostPath, configMap, secret, projected and downwardAPI (an event says so).
 //!
 //! Start reading at [`Node::start`], then `pod::plan`.
@@ -34,6 +34,7 @@ mod volume;
 pub use config::{Cidr, NodeConfig, PodCidrs, Reserved, Taint};
 pub use images::{BoxFuture, Image, ImageConfig, ImageError, ImageListing, Images};
 pub use node::{Node, NodeHandle, StartError};
+pub use pod::host_ports::{HostPort, HostPorts, PodPorts};
 
 #[cfg(test)]
 mod tests;

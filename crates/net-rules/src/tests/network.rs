@@ -35,6 +35,7 @@ fn link(netns: &Netns, host_ifname: &str, addresses: &[&str]) -> pod_link::PodLi
         pod_ifname: "eth0".into(),
         addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
         mtu: 1500,
+        from_loopback: true,
     }
 }
 
@@ -540,4 +541,64 @@ fn load_of_many_services() {
             summary.added
         );
     }
+}
+
+/// A port of the node that leads to one pod: on all addresses, with the client's
+/// own, and on the loopback address, with the node's.
+#[test]
+fn a_port_of_the_node_leads_to_its_pod() {
+    let Some(world) = World::new() else { return };
+    let _servers = world.servers();
+    let mut on_all = service(&[PODS[0][0]]);
+    on_all.cluster_ips.clear();
+    on_all.ports[0].node_port = Some(9000);
+    on_all.external_policy = TrafficPolicy::Local;
+    let mut on_loopback = service(&[PODS[0][0]]);
+    on_loopback.cluster_ips.clear();
+    on_loopback.external_ips = vec!["127.0.0.1".parse().unwrap()];
+    on_loopback.ports[0].port = 9000;
+    let mut one_address = service(&[PODS[1][0]]);
+    one_address.cluster_ips.clear();
+    one_address.external_ips = vec![NODE.parse().unwrap()];
+    one_address.ports[0].port = 9001;
+    one_address.external_policy = TrafficPolicy::Local;
+    let mut proxy =
+        world.proxy(&[("all", on_all), ("loopback", on_loopback), ("one", one_address)]);
+    assert_eq!(ask(&world.outside, "192.0.2.1:9000").unwrap(), format!("a {OUTSIDE}"));
+    assert_eq!(ask(&world.pods[1], "192.0.2.1:9000").unwrap(), "a 10.42.0.6");
+    assert_eq!(ask(&world.pods[0], "192.0.2.1:9000").unwrap(), format!("a {NODE}"), "hairpin");
+    assert_eq!(ask(&world.node, "192.0.2.1:9000").unwrap(), format!("a {NODE}"));
+    assert_eq!(ask(&world.node, "127.0.0.1:9000").unwrap(), format!("a {NODE}"));
+    assert_eq!(ask(&world.outside, "192.0.2.1:9001").unwrap(), format!("b {OUTSIDE}"));
+    refused(&world.node, "127.0.0.1:9001");
+
+    // A pod that sends to the node's loopback address is not heard there.
+    let listener = world.node.within(|| TcpListener::bind("127.0.0.1:7000").unwrap()).unwrap();
+    let heard = world.pods[0].within(|| {
+        // Away with what keeps such packets at home.
+        for line in [
+            "route del local 127.0.0.0/8 dev lo table local",
+            "route del local 127.0.0.1 dev lo table local",
+            "route add 127.0.0.0/8 via 169.254.1.1 dev eth0 onlink src 10.42.0.5",
+        ] {
+            let done = std::process::Command::new("ip").args(line.split(' ')).output();
+            assert!(done.is_ok_and(|done| done.status.success()), "ip {line}");
+        }
+        std::fs::write("/proc/sys/net/ipv4/conf/eth0/route_localnet", "1").unwrap();
+        let to = "127.0.0.1:7000".parse().unwrap();
+        let heard = TcpStream::connect_timeout(&to, Duration::from_millis(300)).is_ok();
+        for line in
+            ["route del 127.0.0.0/8 dev eth0", "route add local 127.0.0.0/8 dev lo table local"]
+        {
+            let done = std::process::Command::new("ip").args(line.split(' ')).output();
+            assert!(done.is_ok_and(|done| done.status.success()), "ip {line}");
+        }
+        heard
+    });
+    assert!(!heard.unwrap(), "a pod reached a socket of the node's loopback address");
+    drop(listener);
+
+    proxy.apply(vec![(name("all"), None), (name("loopback"), None)]).unwrap();
+    refused(&world.node, "127.0.0.1:9000");
+    refused(&world.outside, "192.0.2.1:9000");
 }

@@ -15,6 +15,7 @@ fn describe(netns: &Path, uid: &str, addresses: &[&str]) -> PodLink {
         pod_ifname: "eth0".into(),
         addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
         mtu: 1450,
+        from_loopback: false,
     }
 }
 

@@ -8,6 +8,7 @@
 mod act;
 pub(crate) mod admit;
 mod fold;
+pub(crate) mod host_ports;
 pub(crate) mod lookup;
 pub(crate) mod manager;
 mod message;

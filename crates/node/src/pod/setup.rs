@@ -25,7 +25,7 @@ use crate::{
     },
     network::files::{Resolver, hosts, kernel_name, resolv_conf},
     node::Deps,
-    pod::start,
+    pod::{host_ports, start},
     resources::RUNTIME_CLASSES,
     volume::{
         self, ReadyVolumes, VolumeError,
@@ -73,6 +73,7 @@ pub(crate) async fn setup(
             pod_ifname: "eth0".into(),
             addresses: ips.clone(),
             mtu: deps.config.pod_mtu,
+            from_loopback: !host_ports::ports(pod).is_empty(),
         };
         blocking(move || pod_link::ensure(&link)).await.map_err(|error| {
             sandbox_error(format!("failed to set up network for sandbox {}: {error}", sandbox.id))

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::{
-    admit, message,
+    admit, host_ports, message,
     plan::{outcome, plan},
     resize::{self, Amount},
     setup::{self, SetupError},
@@ -84,6 +84,7 @@ impl Drop for Worker {
         self.probes.values().for_each(|(_, task)| task.abort());
         self.deps.lookup.remove(&self.state.pod.metadata.uid);
         self.deps.granted.set(&self.state.pod.metadata.uid, None);
+        self.deps.config.host_ports.set(&self.state.pod.metadata.uid, None);
     }
 }
 
@@ -123,7 +124,6 @@ impl Worker {
         self.note_deletion();
         self.adopt().await;
         self.admit();
-        self.refuse_loudly();
         loop {
             self.observe().await;
             let now = self.deps.ambient.now();
@@ -135,6 +135,8 @@ impl Worker {
             }
             self.probe();
             self.deps.lookup.put(&self.state);
+            let uid = &self.state.pod.metadata.uid;
+            self.deps.config.host_ports.set(uid, host_ports::of(&self.state));
             if self.state.gone && self.state.finish == Step::Done {
                 return;
             }
@@ -222,16 +224,6 @@ impl Worker {
         let about = reference(&self.state.pod, None);
         self.deps.recorder.warning(&about, &terminal.reason, message);
         self.state.terminal = Some(terminal);
-    }
-
-    /// Says once what this node does not do for the pod.
-    fn refuse_loudly(&self) {
-        let pod = &self.state.pod;
-        let asked = pod.spec.containers.iter().flat_map(|c| &c.ports).any(|p| p.host_port != 0);
-        if asked && !pod.spec.host_network && !self.state.is_ending() {
-            let text = "host ports are not supported yet by skiff: use a Service or hostNetwork";
-            self.deps.recorder.warning(&reference(pod, None), "HostPortNotSupported", text);
-        }
     }
 
     fn hear(&mut self, message: Message) {

@@ -7,6 +7,7 @@
 mod clock;
 mod cluster_dns;
 mod components;
+mod host_ports;
 mod identity;
 pub(crate) mod images;
 mod join;
@@ -256,9 +257,13 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
         }));
     components.add_task("scheduler", &scheduler);
     let proxy_api = api(identity::user("system:kube-proxy", &[]), "kube-proxy");
-    background.extend(network::start(config, &node_ips, proxy_api, ambient.clone()).await?);
+    let host_ports = ::node::HostPorts::default();
+    let network =
+        network::start(config, &node_ips, proxy_api, ambient.clone(), host_ports.clone()).await?;
+    background.extend(network);
     let node_user = identity::user(&format!("system:node:{}", config.node_name), &["system:nodes"]);
-    let node = node::start(config, &node_ips, api(node_user, "kubelet"), ambient.clone()).await?;
+    let node_api = api(node_user, "kubelet");
+    let node = node::start(config, &node_ips, node_api, ambient.clone(), host_ports).await?;
     nodes.insert(&config.node_name, Arc::new(node.clone()));
 
     let role = role::run(loopback.clone(), ambient.clone(), config.node_name.clone());

@@ -3,6 +3,7 @@
 
 use std::{net::IpAddr, path::Path};
 
+use ::node::HostPorts;
 use client::{Ambient, Api, SharedInformers};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
@@ -124,6 +125,7 @@ pub(super) async fn start(
     node_ips: &[IpAddr],
     api: Api,
     ambient: Ambient,
+    host_ports: HostPorts,
 ) -> Result<Vec<JoinHandle<()>>, StartError> {
     Footprint::new(config).save(&config.data_dir)?;
     let ipv6 = config.cluster_cidrs.iter().any(|cidr| cidr.network.is_ipv6());
@@ -158,6 +160,6 @@ pub(super) async fn start(
             .collect(),
     };
     let dns = cluster_dns::start(&informers, zone, &config.cluster_dns).await?;
-    let proxy = service_proxy::run(informers, proxy, config.node_name.clone());
+    let proxy = service_proxy::run(informers, proxy, config.node_name.clone(), host_ports);
     Ok(vec![dns, tokio::spawn(proxy)])
 }

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, path::Path, sync::Arc};
 
-use ::node::{Cidr, Node, NodeConfig, NodeHandle, PodCidrs, Taint};
+use ::node::{Cidr, HostPorts, Node, NodeConfig, NodeHandle, PodCidrs, Taint};
 use client::{Ambient, Api};
 use node_runtime::ShimRuntime;
 
@@ -24,6 +24,7 @@ pub(super) async fn start(
     node_ips: &[IpAddr],
     api: Api,
     ambient: Ambient,
+    host_ports: HostPorts,
 ) -> Result<NodeHandle, StartError> {
     let runtime = ShimRuntime::open(node_runtime::Config {
         state_dir: runtime_dir(&config.data_dir),
@@ -46,6 +47,7 @@ pub(super) async fn start(
                 effect: effect.clone(),
             })
             .collect(),
+        host_ports,
         allowed_unsafe_sysctls: config.allowed_unsafe_sysctls.clone(),
         cluster_dns: config.cluster_dns.clone(),
         cluster_domain: config.cluster_domain.clone(),

@@ -1,4 +1,5 @@
-//! Carries Services and EndpointSlices from the API into the kernel's rules.
+//! Carries Services and EndpointSlices from the API, and pods' ports of this node,
+//! into the kernel's rules.
 //!
 //! [`service`] is the pure translation; [`run`] follows changes and applies
 //! them in one transaction for all that came meanwhile.
@@ -10,11 +11,14 @@ use std::{
     time::Duration,
 };
 
+use ::node::HostPorts;
 use api_types::{core, discovery::EndpointSlice};
 use client::{Backoff, Cached, Informer, Resource, Selection, SharedInformers};
 use net_rules::{Endpoint, Port, Protocol, Proxy, Service, ServiceName, TrafficPolicy};
 use tokio::sync::Notify;
 use tracing::{info, warn};
+
+use super::host_ports;
 
 /// Services of all namespaces.
 pub(crate) const SERVICES: Resource = Resource::namespaced("", "v1", "services");
@@ -166,7 +170,15 @@ fn protocol_name(text: &str) -> &str {
 }
 
 /// Keeps the kernel's rules equal to the API's Services until dropped.
-pub(crate) async fn run(informers: SharedInformers, proxy: Proxy, node_name: String) {
+pub(crate) async fn run(
+    informers: SharedInformers,
+    proxy: Proxy,
+    node_name: String,
+    host_ports: HostPorts,
+) {
+    let mut host_ports = host_ports.subscribe();
+    // What the rules have of them.
+    let mut known = BTreeMap::new();
     let services = informers.get::<core::Service>(Selection::all(SERVICES));
     let slices = informers.get::<EndpointSlice>(Selection::all(ENDPOINT_SLICES));
     slices.add_index(BY_SERVICE, service_of);
@@ -184,15 +196,25 @@ pub(crate) async fn run(informers: SharedInformers, proxy: Proxy, node_name: Str
     let mut keys = BTreeSet::new();
     loop {
         if reconciled {
-            keys.append(&mut changed.take().await);
+            tokio::select! {
+                mut told = changed.take() => keys.append(&mut told),
+                // The node outlives its proxy.
+                _ = host_ports.changed() => {}
+            }
         }
         let (whole, told) = (!reconciled, keys.clone());
         let listed: Vec<String> = match whole {
             true => services.list().iter().map(|object| object.key()).collect(),
             false => told.into_iter().collect(),
         };
-        let wanted: Vec<(ServiceName, Option<Service>)> =
+        let on_node = host_ports::services(&host_ports.borrow_and_update());
+        let mut wanted: Vec<(ServiceName, Option<Service>)> =
             listed.iter().filter_map(|key| Some((name(key)?, view(key)))).collect();
+        let gone = known.keys().filter(|name| !on_node.contains_key(*name));
+        wanted.extend(gone.map(|name| (name.clone(), None)));
+        let news =
+            on_node.iter().filter(|(name, service)| whole || known.get(*name) != Some(*service));
+        wanted.extend(news.map(|(name, service)| (name.clone(), Some(service.clone()))));
         let worker = proxy.clone();
         let done = tokio::task::spawn_blocking(move || {
             let mut proxy = worker.lock().unwrap_or_else(PoisonError::into_inner);
@@ -215,6 +237,7 @@ pub(crate) async fn run(informers: SharedInformers, proxy: Proxy, node_name: Str
                     );
                 }
                 (reconciled, failures) = (true, 0);
+                known = on_node;
                 keys.clear();
             }
             Ok(Err(error)) => {

@@ -1,0 +1,98 @@
+//! What the kubelet does for a pod beyond running it, seen through kubectl:
+//! debugging, changing its share, ports of the node, its end.
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    time::Duration,
+};
+
+use crate::cluster::Cluster;
+
+/// What an HTTP server says to the node itself.
+fn ask(cluster: &Cluster, address: &str) -> std::io::Result<String> {
+    let address = address.parse().expect("an address");
+    cluster.in_network(|| {
+        let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
+        stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        Ok(text)
+    })
+}
+
+#[test]
+fn pods_are_debugged_resized_and_reached_at_ports_of_the_node() {
+    let Some(cluster) = Cluster::start() else { return };
+    let pod = |name: &str, container: &str, rest: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  terminationGracePeriodSeconds: 1\n  containers: [{{name: c, image: skiff.local/toolbox, {container}}}]\n{rest}"
+        )
+    };
+    let web = "args: [http-echo, --port, '8080', --text, hi], \
+        ports: [{containerPort: 8080, hostPort: 9080}, {containerPort: 8080, hostPort: 9081, hostIP: 127.0.0.1}], \
+        resources: {requests: {cpu: 100m, memory: 32Mi}, limits: {cpu: 200m, memory: 64Mi}}";
+    cluster.apply(&pod("web", web, "")).ok();
+    cluster.kubectl("wait --for=condition=Ready pod/web --timeout=60s").ok();
+
+    // Ports of the node, on every address of it and on the loopback alone.
+    for (address, answers) in [
+        ("192.168.77.1:9080", true),
+        ("127.0.0.1:9080", true),
+        ("127.0.0.1:9081", true),
+        ("192.168.77.1:9081", false),
+    ] {
+        let asked = ask(&cluster, address);
+        assert_eq!(
+            asked.as_deref().is_ok_and(|text| text.contains("hi")),
+            answers,
+            "{address}: {asked:?}"
+        );
+    }
+    cluster
+        .apply(&pod(
+            "same-port",
+            "args: [sleep, infinity], ports: [{containerPort: 1, hostPort: 9080}]",
+            "",
+        ))
+        .ok();
+    cluster
+        .kubectl("wait --for=jsonpath={.status.conditions[0].reason}=Unschedulable pod/same-port --timeout=60s")
+        .ok();
+
+    // A debugging container that sees the other's processes.
+    cluster
+        .kubectl("debug web -i --container=d --target=c --image=skiff.local/toolbox -- toolbox cat /proc/1/cmdline")
+        .prints("http-echo");
+    cluster.kubectl("describe pod web").prints("Ephemeral Containers:");
+
+    // More and less while it runs.
+    cluster
+        .kubectl_args(&["patch", "pod", "web", "--subresource", "resize", "--patch",
+            r#"{"spec":{"containers":[{"name":"c","resources":{"requests":{"cpu":"150m"},"limits":{"cpu":"300m"}}}]}}"#])
+        .ok();
+    let actual = ".status.containerStatuses[0].resources.limits.cpu";
+    cluster.kubectl(&format!("wait --for=jsonpath={{{actual}}}=300m pod/web --timeout=60s")).ok();
+    cluster
+        .kubectl("get pod web -o jsonpath={.status.containerStatuses[0].restartCount}")
+        .prints("0");
+    cluster.kubectl("describe pod web").prints("ResizeCompleted");
+    cluster
+        .kubectl_args(&["patch", "pod", "web", "--subresource", "resize", "--patch",
+            r#"{"spec":{"containers":[{"name":"c","resources":{"requests":{"cpu":"900"},"limits":{"cpu":"900"}}}]}}"#])
+        .fails_with("QOS");
+    cluster
+        .kubectl_args(&["patch", "pod", "web", "--subresource", "resize", "--patch",
+            r#"{"spec":{"containers":[{"name":"c","resources":{"requests":{"cpu":"900"},"limits":{"cpu":"901"}}}]}}"#])
+        .ok();
+    cluster.kubectl("wait --for=condition=PodResizePending pod/web --timeout=60s").ok();
+    cluster
+        .kubectl(
+            "get pod web -o jsonpath={.status.conditions[?(@.type==\"PodResizePending\")].reason}",
+        )
+        .prints("Infeasible");
+
+    // A node is debugged by a pod that shares all it has.
+    cluster.kubectl("delete pod web same-port --timeout=60s").ok();
+    assert!(ask(&cluster, "192.168.77.1:9080").is_err(), "the port goes with its pod");
+}
