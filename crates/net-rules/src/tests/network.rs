@@ -573,30 +573,26 @@ fn a_port_of_the_node_leads_to_its_pod() {
     refused(&world.node, "127.0.0.1:9001");
 
     // A pod that sends to the node's loopback address is not heard there.
-    let listener = world.node.within(|| TcpListener::bind("127.0.0.1:7000").unwrap()).unwrap();
-    let heard = world.pods[0].within(|| {
+    let socket = world.node.within(|| UdpSocket::bind("127.0.0.1:7000").unwrap()).unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    let ip = |line: &str| {
+        let done = std::process::Command::new("ip").args(line.split(' ')).output();
+        assert!(done.is_ok_and(|done| done.status.success()), "ip {line}");
+    };
+    let sent = world.pods[0].within(|| {
         // Away with what keeps such packets at home.
-        for line in [
-            "route del local 127.0.0.0/8 dev lo table local",
-            "route del local 127.0.0.1 dev lo table local",
-            "route add 127.0.0.0/8 via 169.254.1.1 dev eth0 onlink src 10.42.0.5",
-        ] {
-            let done = std::process::Command::new("ip").args(line.split(' ')).output();
-            assert!(done.is_ok_and(|done| done.status.success()), "ip {line}");
-        }
+        ip("route del local 127.0.0.0/8 dev lo table local");
+        ip("route del local 127.0.0.1 dev lo table local");
+        ip("route add 127.0.0.0/8 via 169.254.1.1 dev eth0 onlink src 10.42.0.5");
         std::fs::write("/proc/sys/net/ipv4/conf/eth0/route_localnet", "1").unwrap();
-        let to = "127.0.0.1:7000".parse().unwrap();
-        let heard = TcpStream::connect_timeout(&to, Duration::from_millis(300)).is_ok();
-        for line in
-            ["route del 127.0.0.0/8 dev eth0", "route add local 127.0.0.0/8 dev lo table local"]
-        {
-            let done = std::process::Command::new("ip").args(line.split(' ')).output();
-            assert!(done.is_ok_and(|done| done.status.success()), "ip {line}");
-        }
-        heard
+        let sent = UdpSocket::bind("10.42.0.5:0").unwrap().send_to(b"x", "127.0.0.1:7000");
+        ip("route del 127.0.0.0/8 dev eth0");
+        ip("route add local 127.0.0.0/8 dev lo table local");
+        sent
     });
-    assert!(!heard.unwrap(), "a pod reached a socket of the node's loopback address");
-    drop(listener);
+    assert_eq!(sent.unwrap().unwrap(), 1);
+    let heard = socket.recv_from(&mut [0; 8]);
+    assert!(heard.is_err(), "{heard:?}: a pod reached the node's loopback address");
 
     proxy.apply(vec![(name("all"), None), (name("loopback"), None)]).unwrap();
     refused(&world.node, "127.0.0.1:9000");
