@@ -62,8 +62,11 @@ fn pods_are_debugged_resized_and_reached_at_ports_of_the_node() {
 
     // A debugging container that sees the other's processes.
     cluster
-        .kubectl("debug web -i --container=d --target=c --image=skiff.local/toolbox -- toolbox cat /proc/1/cmdline")
-        .prints("http-echo");
+        .kubectl("debug web --container=d --target=c --image=skiff.local/toolbox -- toolbox cat /proc/1/cmdline")
+        .ok();
+    let ended = ".status.ephemeralContainerStatuses[0].state.terminated.exitCode";
+    cluster.kubectl(&format!("wait --for=jsonpath={{{ended}}}=0 pod/web --timeout=60s")).ok();
+    cluster.kubectl("logs web -c d").prints("http-echo");
     cluster.kubectl("describe pod web").prints("Ephemeral Containers:");
 
     // More and less while it runs.
@@ -79,7 +82,7 @@ fn pods_are_debugged_resized_and_reached_at_ports_of_the_node() {
     cluster.kubectl("describe pod web").prints("ResizeCompleted");
     cluster
         .kubectl_args(&["patch", "pod", "web", "--subresource", "resize", "--patch",
-            r#"{"spec":{"containers":[{"name":"c","resources":{"requests":{"cpu":"900"},"limits":{"cpu":"900"}}}]}}"#])
+            r#"{"spec":{"containers":[{"name":"c","resources":{"requests":{"cpu":"300m","memory":"64Mi"}}}]}}"#])
         .fails_with("QOS");
     cluster
         .kubectl_args(&["patch", "pod", "web", "--subresource", "resize", "--patch",
@@ -92,7 +95,7 @@ fn pods_are_debugged_resized_and_reached_at_ports_of_the_node() {
         )
         .prints("Infeasible");
 
-    // A node is debugged by a pod that shares all it has.
+    // The port goes with its pod.
     cluster.kubectl("delete pod web same-port --timeout=60s").ok();
-    assert!(ask(&cluster, "192.168.77.1:9080").is_err(), "the port goes with its pod");
+    assert!(ask(&cluster, "192.168.77.1:9080").is_err());
 }

@@ -26,8 +26,8 @@ fn logs_exec_copy_and_exit_codes() {
     );
     cluster.kubectl("exec talk -- nope").fails_with("executable file not found");
     cluster
-        .kubectl("debug talk -i --container=d --target=c --image=skiff.local/toolbox -- toolbox cat /proc/1/cmdline")
-        .prints("http-echo");
+        .kubectl("debug talk --container=d --target=c --image=skiff.local/toolbox -- toolbox cat /proc/1/cmdline")
+        .ok();
     let ended = ".status.ephemeralContainerStatuses[0].state.terminated.exitCode";
     cluster.kubectl(&format!("wait --for=jsonpath={{{ended}}}=0 pod/talk --timeout=60s")).ok();
     cluster.kubectl("logs talk -c d").prints("http-echo");
