@@ -8,3 +8,4 @@
 #[allow(dead_code, reason = "the bench uses more of it")]
 mod cluster;
 mod stories;
+mod systemd;

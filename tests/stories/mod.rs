@@ -9,6 +9,7 @@ mod custom_resources;
 mod hello;
 mod identity;
 mod images;
+mod installer;
 mod kube_rs;
 mod kubectl;
 mod node_pods;

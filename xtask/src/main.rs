@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 mod codegen;
+mod dist;
 mod tidy;
 
 /// A chore: name, what it does, and the function that does it.
@@ -10,6 +11,11 @@ type Chore = (&'static str, &'static str, fn(&[String]) -> Result<(), String>);
 
 const CHORES: &[Chore] = &[
     ("codegen", "make the table of shapes from FOLDER (types.json, resources.json)", codegen::run),
+    (
+        "dist",
+        "make a release in OUT: binaries, checksums, signature, contents, installer",
+        dist::run,
+    ),
     ("tidy", "check crate edges, absences and the shape of files", tidy::run),
 ];
 

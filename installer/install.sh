@@ -1,0 +1,358 @@
+#!/bin/sh
+# Installs skiff, brings it up to date, or changes how it runs:
+#
+#   curl -sfL URL | sh -                                        a server
+#   curl -sfL URL | SKIFF_URL=https://server:6443 SKIFF_TOKEN=… sh -   a node of it
+#   curl -sfL URL | sh -s - server --tls-san pi.local           with flags
+#
+# Run again it upgrades in place: pods run through, and the service restarts
+# only when the program or its settings have changed. Nothing is changed
+# before everything is downloaded and verified.
+#
+# Settings are environment variables:
+#
+#   INSTALL_SKIFF_EXEC            command and flags: "server --tls-san pi.local"
+#   INSTALL_SKIFF_VERSION         this version; the channel's where unset
+#   INSTALL_SKIFF_CHANNEL         stable (the default), latest
+#   INSTALL_SKIFF_MIRROR          where the releases are, instead of the project's own place
+#   INSTALL_SKIFF_AIRGAP_DIR      take the files of one release from this folder, without a network
+#   INSTALL_SKIFF_BIN_DIR         where the program goes; /usr/local/bin where unset
+#   INSTALL_SKIFF_NAME            name of the service; skiff, or skiff-agent for an agent
+#   INSTALL_SKIFF_SYMLINK         "skip": no `kubectl` beside it (made only where none is installed)
+#   INSTALL_SKIFF_SKIP_ENABLE     "true": the service is not started at boot
+#   INSTALL_SKIFF_SKIP_START      "true": the service is not started now
+#   INSTALL_SKIFF_FORCE_RESTART   "true": the service restarts even if nothing changed
+#   INSTALL_SKIFF_SKIP_SIGNATURE  "true": checksums alone are verified (no openssl here)
+#   SKIFF_…                       flags of skiff as variables; kept for the service
+set -eu
+
+# Filled in when a release is made.
+RELEASES='@RELEASES@'
+PUBLIC_KEY='@PUBLIC_KEY@'
+
+CHANNEL=${INSTALL_SKIFF_CHANNEL:-stable}
+BIN_DIR=${INSTALL_SKIFF_BIN_DIR:-/usr/local/bin}
+UNIT_DIR=/etc/systemd/system
+FREE_KIB_MIN=102400
+
+say() { printf '[skiff] %s\n' "$*"; }
+warn() { printf '[skiff] warning: %s\n' "$*" >&2; }
+die() {
+    printf '[skiff] %s\n' "$*" >&2
+    exit 1
+}
+have() { command -v "$1" >/dev/null 2>&1; }
+is_true() { [ "${1:-}" = true ] || [ "${1:-}" = 1 ]; }
+
+# Everything is made here first; gone at the end, whatever the end is.
+WORK=
+trap '[ -z "$WORK" ] || rm -rf "$WORK"' EXIT
+trap 'exit 130' INT TERM HUP
+
+# --- what is asked for -------------------------------------------------------
+
+# A word that systemd and a shell read back alike.
+quoted() {
+    case $1 in
+        *"'"* | *\\* | *"
+"*) die "this cannot be kept for a service, since it has a quote, a backslash or a line break: $1" ;;
+        '' | *[!A-Za-z0-9_./:=@,+-]*) printf "'%s'" "$1" ;;
+        *) printf '%s' "$1" ;;
+    esac
+}
+
+# COMMAND (server or agent) and ARGUMENTS, from the arguments of this script,
+# else from INSTALL_SKIFF_EXEC; a bare flag belongs to the command that
+# SKIFF_URL decides.
+read_arguments() {
+    if [ $# -eq 0 ] && [ -n "${INSTALL_SKIFF_EXEC:-}" ]; then
+        eval "set -- $INSTALL_SKIFF_EXEC"
+    fi
+    COMMAND=server
+    [ -z "${SKIFF_URL:-}" ] || COMMAND=agent
+    case ${1:-} in
+        server | agent)
+            COMMAND=$1
+            shift
+            ;;
+        '' | -*) ;;
+        *) die "\"$1\" cannot be installed as a service: say server or agent, then flags" ;;
+    esac
+    ARGUMENTS=
+    for argument in "$@"; do
+        word=$(quoted "$argument") || exit 1
+        ARGUMENTS="$ARGUMENTS $word"
+    done
+    if [ "$COMMAND" = agent ]; then
+        case "${SKIFF_TOKEN:-}${SKIFF_TOKEN_FILE:-}$ARGUMENTS" in
+            '' ) die "an agent needs a token: set SKIFF_TOKEN to what \`skiff token create\` prints on a server" ;;
+        esac
+        case "${SKIFF_URL:-}$ARGUMENTS" in
+            *https://*) ;;
+            *) die "an agent needs a server: set SKIFF_URL to https://SERVER:6443" ;;
+        esac
+    fi
+    case $COMMAND in
+        agent) NAME=${INSTALL_SKIFF_NAME:-skiff-agent} ;;
+        *) NAME=${INSTALL_SKIFF_NAME:-skiff} ;;
+    esac
+    case $NAME in
+        *[!A-Za-z0-9_-]*) die "INSTALL_SKIFF_NAME=$NAME: letters, digits, - and _ only" ;;
+    esac
+}
+
+# --- what this machine is ----------------------------------------------------
+
+check_machine() {
+    [ "$(id -u)" = 0 ] || die "root is needed to install a service: run it with sudo"
+    case $(uname -s) in
+        Linux) ;;
+        *) die "skiff runs on Linux, not on $(uname -s)" ;;
+    esac
+    case $(uname -m) in
+        x86_64 | amd64) ARCH=x86_64 ;;
+        aarch64 | arm64) ARCH=aarch64 ;;
+        armv7l | armv8l | armhf) ARCH=armv7 ;;
+        *) die "there is no skiff for $(uname -m): x86_64, aarch64 and armv7 are built" ;;
+    esac
+    # A 64-bit kernel under a 32-bit Raspberry Pi OS runs 32-bit programs only.
+    if [ "$ARCH" = aarch64 ] && have getconf && [ "$(getconf LONG_BIT)" = 32 ]; then
+        ARCH=armv7
+    fi
+    for program in sha256sum mktemp sed grep awk cmp df; do
+        have "$program" || die "$program is missing: install coreutils, sed, grep, awk and diffutils"
+    done
+    if have systemctl && [ -d /run/systemd/system ]; then
+        INIT=systemd
+    elif have rc-service && have rc-update; then
+        INIT=openrc
+    else
+        die "neither systemd nor OpenRC runs here: start \`skiff $COMMAND\` from the init system that does; the program alone is at $RELEASES"
+    fi
+}
+
+# Others that would fight over the same ports, rules and cgroups.
+check_others() {
+    for other in k3s k3s-agent rke2-server rke2-agent microk8s kubelet; do
+        case $INIT in
+            systemd) systemctl is-active --quiet "$other" 2>/dev/null || continue ;;
+            openrc) rc-service --quiet "$other" status >/dev/null 2>&1 || continue ;;
+        esac
+        die "$other runs on this machine and holds the same ports and rules: stop and remove it first (for k3s: k3s-killall.sh, then k3s-uninstall.sh)"
+    done
+    [ "$COMMAND" = server ] || return 0
+    is_running && return 0
+    # /proc/net/tcp: local address, state 0A is LISTEN; 6443 is 192B.
+    if [ -z "${SKIFF_HTTPS_LISTEN_PORT:-}" ] && ! printf '%s' "$ARGUMENTS" | grep -q -- --https-listen-port &&
+        cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | grep -Eq '^ *[0-9]+: [0-9A-F]+:192B [0-9A-F]+:0000 0A'; then
+        die "something listens on port 6443 already: end it, or choose another port with --https-listen-port"
+    fi
+}
+
+is_running() {
+    case $INIT in
+        systemd) systemctl is-active --quiet "$NAME" ;;
+        openrc) rc-service --quiet "$NAME" status >/dev/null 2>&1 ;;
+    esac
+}
+
+check_space() {
+    free=$(df -Pk "$1" 2>/dev/null | sed -n '2s/^[^ ]* *[0-9]* *[0-9]* *\([0-9]*\).*/\1/p')
+    [ -z "$free" ] || [ "$free" -ge "$FREE_KIB_MIN" ] ||
+        die "$1 has $((free / 1024)) MiB free, $((FREE_KIB_MIN / 1024)) MiB are needed: make room and try again"
+}
+
+# --- the files ---------------------------------------------------------------
+
+# From the folder, or over the network: fetch NAME INTO
+fetch() {
+    if [ -n "${INSTALL_SKIFF_AIRGAP_DIR:-}" ]; then
+        cp "$INSTALL_SKIFF_AIRGAP_DIR/${1##*/}" "$2" 2>/dev/null ||
+            die "$INSTALL_SKIFF_AIRGAP_DIR has no file ${1##*/}: copy all files of one release there"
+        return
+    fi
+    url=$RELEASES/$1
+    if have curl; then
+        curl -fsSL --retry 3 --connect-timeout 20 -o "$2" "$url" 2>"$WORK/why" ||
+            die "cannot download $url: $(tail -n 1 "$WORK/why")"
+    elif have wget; then
+        wget -q -T 20 -O "$2" "$url" 2>"$WORK/why" || die "cannot download $url"
+    else
+        die "neither curl nor wget is here: install one of them, or set INSTALL_SKIFF_AIRGAP_DIR"
+    fi
+}
+
+find_version() {
+    [ -z "${INSTALL_SKIFF_MIRROR:-}" ] || RELEASES=${INSTALL_SKIFF_MIRROR%/}
+    [ -n "${INSTALL_SKIFF_AIRGAP_DIR:-}" ] && VERSION= && return
+    case $RELEASES in
+        *@*) die "this installer is not of a release: set INSTALL_SKIFF_MIRROR or INSTALL_SKIFF_AIRGAP_DIR" ;;
+    esac
+    VERSION=${INSTALL_SKIFF_VERSION:-}
+    if [ -z "$VERSION" ]; then
+        fetch "channels/$CHANNEL" "$WORK/channel"
+        VERSION=$(head -n 1 "$WORK/channel")
+    fi
+    case $VERSION in
+        v[0-9]*) ;;
+        *) die "\"$VERSION\" is no version of skiff: it looks like v1.37.0+skiff1" ;;
+    esac
+}
+
+download() {
+    mkdir -p "$BIN_DIR"
+    check_space "$BIN_DIR"
+    # On the file system of its place, so that the last step is one rename.
+    WORK=$(mktemp -d "$BIN_DIR/.skiff-install.XXXXXX") || die "cannot write to $BIN_DIR"
+    find_version
+    from=${VERSION:+$VERSION/}
+    say "getting skiff ${VERSION:-from $INSTALL_SKIFF_AIRGAP_DIR} for $ARCH"
+    fetch "${from}SHA256SUMS" "$WORK/SHA256SUMS"
+    verify_signature "$from"
+    fetch "${from}skiff-$ARCH" "$WORK/skiff-$ARCH"
+    grep -E "^[0-9a-f]{64}  skiff-$ARCH\$" "$WORK/SHA256SUMS" >"$WORK/sum" ||
+        die "SHA256SUMS has no line for skiff-$ARCH: the release is not complete"
+    (cd "$WORK" && sha256sum -c sum >/dev/null 2>&1) ||
+        die "skiff-$ARCH does not have the checksum it should have: the download was cut short or tampered with; nothing was changed"
+    chmod 755 "$WORK/skiff-$ARCH"
+    "$WORK/skiff-$ARCH" --version >"$WORK/version" 2>&1 ||
+        die "skiff-$ARCH does not run on this machine: $(head -n 1 "$WORK/version")"
+}
+
+verify_signature() {
+    if is_true "${INSTALL_SKIFF_SKIP_SIGNATURE:-}"; then
+        warn "the signature is not verified, as INSTALL_SKIFF_SKIP_SIGNATURE says"
+        return
+    fi
+    case $PUBLIC_KEY in
+        @*) die "this installer has no key to verify releases with: use the one of a release, or set INSTALL_SKIFF_SKIP_SIGNATURE=true" ;;
+    esac
+    have openssl ||
+        die "openssl is missing, the signature cannot be verified: install it, or set INSTALL_SKIFF_SKIP_SIGNATURE=true to rely on the checksum alone"
+    fetch "${1}SHA256SUMS.sig" "$WORK/SHA256SUMS.sig"
+    printf '%s\n' "$PUBLIC_KEY" >"$WORK/key.pem"
+    openssl dgst -sha256 -verify "$WORK/key.pem" -signature "$WORK/SHA256SUMS.sig" "$WORK/SHA256SUMS" >/dev/null 2>&1 ||
+        die "the signature of SHA256SUMS is not the project's: the files were tampered with; nothing was changed"
+}
+
+# --- putting it in place -----------------------------------------------------
+
+CHANGED=
+
+# Puts a file in place unless it is there already: place FILE AT MODE
+place() {
+    if [ -e "$2" ] && cmp -s "$1" "$2"; then
+        return
+    fi
+    chmod "$3" "$1"
+    if [ "${1%/*}" = "$WORK" ] && [ "${2%/*}" = "$BIN_DIR" ]; then
+        mv -f "$1" "$2"
+    else
+        cp "$1" "$2.new" && chmod "$3" "$2.new" && mv -f "$2.new" "$2"
+    fi
+    CHANGED=yes
+}
+
+# SKIFF_… variables are flags; those and proxies are kept, readable for root.
+write_environment() {
+    : >"$WORK/env"
+    for name in $(env | sed -n 's/^\([A-Za-z_][A-Za-z0-9_]*\)=.*/\1/p' | grep -E '^(SKIFF_.*|(HTTPS?|NO|ALL)_PROXY|(https?|no|all)_proxy)$' | sort -u); do
+        eval "value=\$$name"
+        value=$(quoted "$value") || exit 1
+        printf '%s=%s\n' "$name" "$value" >>"$WORK/env"
+    done
+}
+
+# Fills one of the services below in.
+fill() {
+    ARGUMENTS=$ARGUMENTS awk -v binary="$BIN_DIR/skiff" -v command="$COMMAND" -v environment="$1" '
+        function put(mark, value,    at) {
+            while (at = index($0, mark))
+                $0 = substr($0, 1, at - 1) value substr($0, at + length(mark))
+        }
+        {
+            put("@BINARY@", binary); put("@COMMAND@", command); put("@ENVIRONMENT@", environment)
+            put("@ARGUMENTS@", ENVIRON["ARGUMENTS"])
+            print
+        }'
+}
+
+systemd_unit() {
+    cat <<'SERVICE'
+@SYSTEMD@
+SERVICE
+}
+
+openrc_service() {
+    cat <<'SERVICE'
+@OPENRC@
+SERVICE
+}
+
+install_service() {
+    write_environment
+    case $INIT in
+        systemd)
+            place "$WORK/env" "$UNIT_DIR/$NAME.env" 600
+            # A % and a $ mean something to systemd.
+            systemd_unit | fill "$UNIT_DIR/$NAME.env" | sed '/^ExecStart=/{s/%/%%/g;s/\$/$$/g;}' >"$WORK/unit"
+            place "$WORK/unit" "$UNIT_DIR/$NAME.service" 644
+            systemctl daemon-reload
+            is_true "${INSTALL_SKIFF_SKIP_ENABLE:-}" || systemctl enable --quiet "$NAME"
+            ;;
+        openrc)
+            sed -i 's/^/export /' "$WORK/env"
+            place "$WORK/env" "/etc/conf.d/$NAME" 600
+            openrc_service | fill "/etc/conf.d/$NAME" >"$WORK/unit"
+            place "$WORK/unit" "/etc/init.d/$NAME" 755
+            is_true "${INSTALL_SKIFF_SKIP_ENABLE:-}" || rc-update --quiet add "$NAME" default
+            ;;
+    esac
+}
+
+install_kubectl() {
+    [ "${INSTALL_SKIFF_SYMLINK:-}" != skip ] || return 0
+    "$BIN_DIR/skiff" help 2>/dev/null | grep -q '^ *kubectl' || return 0
+    have kubectl || ln -sf skiff "$BIN_DIR/kubectl"
+}
+
+start_service() {
+    if is_true "${INSTALL_SKIFF_SKIP_START:-}"; then
+        say "installed; start it with: $(how_to start)"
+        return
+    fi
+    if is_running && [ -z "$CHANGED" ] && ! is_true "${INSTALL_SKIFF_FORCE_RESTART:-}"; then
+        say "nothing has changed; $NAME goes on running"
+        return
+    fi
+    say "starting $NAME"
+    case $INIT in
+        systemd) systemctl restart "$NAME" ;;
+        openrc) rc-service --quiet "$NAME" restart ;;
+    esac || die "$NAME is installed but does not start; its log says why: $(how_to log)"
+    say "$NAME runs"
+    [ "$COMMAND" != server ] || say "the cluster's kubeconfig is /etc/skiff/skiff.yaml"
+}
+
+how_to() {
+    case $INIT/$1 in
+        systemd/start) echo "systemctl start $NAME" ;;
+        systemd/log) echo "journalctl -u $NAME" ;;
+        openrc/start) echo "rc-service $NAME start" ;;
+        openrc/log) echo "less /var/log/$NAME.log" ;;
+    esac
+}
+
+# Called on the last line, so that a script that was cut short does nothing.
+main() {
+    read_arguments "$@"
+    check_machine
+    check_others
+    download
+    place "$WORK/skiff-$ARCH" "$BIN_DIR/skiff" 755
+    install_service
+    install_kubectl
+    start_service
+}
+
+main "$@"

@@ -1,0 +1,208 @@
+//! One line on a machine with systemd: installed, upgraded under load, and
+//! every way in which that can fail without anything having changed.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use crate::systemd::Machine;
+
+const RELEASES: &str = "http://127.0.0.1:8099";
+const INSTALL: &str = "curl -sfL http://127.0.0.1:8099/install.sh | sh -s -";
+const VERSION: &str = "v1.37.0+skiff1";
+
+/// Releases made of the binary under test: one as it is, and one of the next
+/// version, which differs from it by a byte behind its end.
+fn releases(dir: &Path) -> PathBuf {
+    let key = dir.join("key.pem");
+    run(Command::new("openssl")
+        .args(["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out"])
+        .arg(&key));
+    // A tenth of the size: it is copied and hashed many times here.
+    let binary = dir.join("skiff");
+    run(Command::new("strip").arg("-o").arg(&binary).arg(env!("CARGO_BIN_EXE_skiff")));
+    let place = dir.join("releases");
+    run(Command::new(env!("CARGO"))
+        .args(["run", "--quiet", "--package", "xtask", "--", "dist"])
+        .arg(&place)
+        .arg("--binary")
+        .arg(&binary)
+        .args(["--releases", RELEASES, "--key"])
+        .arg(&key)
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")));
+    let next = place.join("v1.37.0+skiff2");
+    run(Command::new("cp").arg("-r").arg(place.join(VERSION)).arg(&next));
+    run(Command::new("sh")
+        .args(["-c", "printf x >>skiff-x86_64 && sha256sum skiff-x86_64 >SHA256SUMS && openssl dgst -sha256 -sign \"$0\" -out SHA256SUMS.sig SHA256SUMS"])
+        .arg(&key)
+        .current_dir(&next));
+    place
+}
+
+fn run(command: &mut Command) {
+    let status = command.status().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(status.success(), "{command:?}: {status}");
+}
+
+/// A way to fail: what is done to the machine before, the line that installs,
+/// a part of what it says, and what undoes the first.
+struct Failure {
+    before: &'static str,
+    line: &'static str,
+    says: &'static str,
+    after: &'static str,
+}
+
+const FAILURES: &[Failure] = &[
+    Failure {
+        before: "",
+        line: "setpriv --reuid=65534 --clear-groups sh -c 'curl -sfL $RELEASES/install.sh | sh'",
+        says: "root is needed to install a service: run it with sudo",
+        after: "",
+    },
+    Failure {
+        before: "",
+        line: "setarch i686 sh /srv/releases/install.sh",
+        says: "there is no skiff for i686: x86_64, aarch64 and armv7 are built",
+        after: "",
+    },
+    Failure {
+        before: "mkdir /tmp/few && for p in sh id uname getconf sha256sum mktemp sed grep awk cmp df systemctl cat rm mkdir env sort head tail; do ln -s $(command -v $p) /tmp/few/; done",
+        line: "PATH=/tmp/few sh /srv/releases/install.sh",
+        says: "neither curl nor wget is here",
+        after: "rm -r /tmp/few",
+    },
+    Failure {
+        before: "cp -r /srv/releases/v1.37.0+skiff1 /tmp/bad && truncate -s -1 /tmp/bad/skiff-x86_64",
+        line: "INSTALL_SKIFF_AIRGAP_DIR=/tmp/bad sh /srv/releases/install.sh",
+        says: "does not have the checksum it should have",
+        after: "rm -r /tmp/bad",
+    },
+    Failure {
+        before: "cp -r /srv/releases/v1.37.0+skiff1 /tmp/bad && cd /tmp/bad && printf x >>skiff-x86_64 && sha256sum skiff-x86_64 >SHA256SUMS",
+        line: "INSTALL_SKIFF_AIRGAP_DIR=/tmp/bad sh /srv/releases/install.sh",
+        says: "the signature of SHA256SUMS is not the project's",
+        after: "rm -r /tmp/bad",
+    },
+    Failure {
+        before: "",
+        line: "curl -sfL $RELEASES/install.sh | INSTALL_SKIFF_VERSION=v9.9.9 sh",
+        says: "cannot download http://127.0.0.1:8099/v9.9.9/SHA256SUMS",
+        after: "",
+    },
+    Failure {
+        before: "",
+        line: "INSTALL_SKIFF_VERSION=nine sh /srv/releases/install.sh",
+        says: "\"nine\" is no version of skiff",
+        after: "",
+    },
+    Failure {
+        before: "mkdir /tmp/full && mount -t tmpfs -o size=50M tmpfs /tmp/full",
+        line: "INSTALL_SKIFF_BIN_DIR=/tmp/full sh /srv/releases/install.sh",
+        says: "/tmp/full has 50 MiB free, 100 MiB are needed",
+        after: "umount /tmp/full && rmdir /tmp/full",
+    },
+    Failure {
+        before: "systemd-run --quiet --unit=k3s sleep infinity",
+        line: "sh /srv/releases/install.sh",
+        says: "k3s runs on this machine and holds the same ports and rules",
+        after: "systemctl stop k3s",
+    },
+    Failure {
+        before: "systemd-run --quiet --unit=other python3 -m http.server 6443 && curl -s --retry 50 --retry-delay 1 --retry-connrefused -o /dev/null http://127.0.0.1:6443/",
+        line: "sh /srv/releases/install.sh",
+        says: "something listens on port 6443 already",
+        after: "systemctl stop other",
+    },
+    Failure {
+        before: "",
+        line: "unshare --mount sh -c 'mount -t tmpfs tmpfs /run && sh /srv/releases/install.sh'",
+        says: "neither systemd nor OpenRC runs here",
+        after: "",
+    },
+    Failure {
+        before: "",
+        line: "SKIFF_URL=https://10.0.0.1:6443 sh /srv/releases/install.sh",
+        says: "an agent needs a token",
+        after: "",
+    },
+    Failure {
+        before: "",
+        line: "sh /srv/releases/install.sh apply",
+        says: "\"apply\" cannot be installed as a service: say server or agent",
+        after: "",
+    },
+];
+
+#[test]
+fn one_line_installs_and_upgrades_under_load_and_every_failure_changes_nothing() {
+    let Some(machine) = Machine::boot() else { return };
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    machine.run("mkdir -p /srv");
+    machine.copy(&releases(dir.path()), "/srv/releases");
+    machine.run(
+        "systemd-run --quiet --unit=releases -p WorkingDirectory=/srv/releases python3 -m http.server 8099",
+    );
+    machine.run(&format!(
+        "curl -sf --retry 50 --retry-delay 1 --retry-connrefused -o /dev/null {RELEASES}/install.sh"
+    ));
+
+    let state = "find /usr/local/bin /etc/systemd /etc/skiff /etc/conf.d -type d -printf '%p %m\\n' -o -printf '%p %s %m\\n' 2>/dev/null | sort";
+    let before = machine.run(&format!("{state}; true"));
+    for failure in FAILURES {
+        machine.run(&format!("{}\ntrue", failure.before));
+        let output =
+            machine.shell(&format!("RELEASES={RELEASES}; export RELEASES\n{}", failure.line));
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success(), "{}: it went well", failure.line);
+        assert!(said.contains(failure.says), "{}: it says {said}", failure.line);
+        machine.run(&format!("{}\ntrue", failure.after));
+        let after = machine.run(&format!("{state}; true"));
+        assert_eq!(after, before, "{}: something has changed", failure.line);
+    }
+
+    // Installed with settings that have a space in their name, and a workload on it.
+    machine.run("mkdir -p /etc/skiff && echo 'node-label: kind=box' >'/etc/skiff/one config.yaml'");
+    let said = machine.run(&format!("{INSTALL} server --config '/etc/skiff/one config.yaml'"));
+    assert!(said.contains("skiff runs"), "{said}");
+    machine.run("systemctl is-enabled skiff && systemctl is-active skiff");
+    let kubectl =
+        |line: &str| machine.run(&format!("KUBECONFIG=/etc/skiff/skiff.yaml kubectl {line}"));
+    machine.until("KUBECONFIG=/etc/skiff/skiff.yaml kubectl get node/box");
+    kubectl("wait --for=condition=Ready node/box --timeout=60s");
+    assert_eq!(kubectl("get node/box -o jsonpath={.metadata.labels.kind}"), "box");
+    fs::write(dir.path().join("hello.yaml"), include_str!("../../docs/examples/hello.yaml"))
+        .expect("our own folder");
+    machine.copy(&dir.path().join("hello.yaml"), "/srv/hello.yaml");
+    kubectl("apply -f /srv/hello.yaml");
+    kubectl("rollout status deployment/hello --timeout=120s");
+    let containers = "get pods -o jsonpath={.items[*].status.containerStatuses[*].containerID}";
+    let running = kubectl(containers);
+
+    // Again: nothing to do, and nothing restarts.
+    let since = machine.run("systemctl show --value -p ActiveEnterTimestampMonotonic skiff");
+    let said = machine.run(&format!("{INSTALL} server --config '/etc/skiff/one config.yaml'"));
+    assert!(said.contains("nothing has changed; skiff goes on running"), "{said}");
+    assert_eq!(machine.run("systemctl show --value -p ActiveEnterTimestampMonotonic skiff"), since);
+
+    // The next build, while the Service is asked all the time.
+    let address = kubectl("get service hello -o jsonpath={.spec.clusterIP}");
+    machine.run(&format!(
+        "systemd-run --quiet --unit=load sh -c 'while :; do curl -s -m 5 -o /dev/null http://{address}/ && echo ok || echo failed; done'"
+    ));
+    machine.until("journalctl -u load -o cat | grep -q ok");
+    let said = machine
+        .run(&format!("export INSTALL_SKIFF_VERSION=v1.37.0+skiff2\n{INSTALL} server --config '/etc/skiff/one config.yaml'"));
+    assert!(said.contains("starting skiff"), "{said}");
+    machine.until("KUBECONFIG=/etc/skiff/skiff.yaml kubectl get --raw /readyz");
+    kubectl("wait --for=condition=Ready node/box --timeout=60s");
+    machine.run("cmp /usr/local/bin/skiff /srv/releases/v1.37.0+skiff2/skiff-x86_64");
+    machine.run("systemctl stop load");
+    let asked = machine.run("journalctl -u load -o cat | grep -cx ok");
+    assert!(asked.trim().parse::<u32>().is_ok_and(|asked| asked > 20), "asked {asked} times");
+    machine.run("! journalctl -u load -o cat | grep -qx failed");
+    assert_eq!(kubectl(containers), running, "the pods run through");
+    machine.run("systemctl stop skiff && skiff killall");
+}

@@ -1,0 +1,225 @@
+//! `xtask dist OUT [--target TRIPLE]… [--binary FILE] [--releases URL] [--key KEY.pem]`:
+//! a release.
+//!
+//! In `OUT/VERSION/` are a static binary for each target, `SHA256SUMS`, its
+//! signature where a key is given, and the list of what is inside (CycloneDX
+//! 1.5); in `OUT/` the installer that goes with them, and the channel files.
+//! With `--binary` this one is packed for this machine and nothing is built. The key is ECDSA over P-256: `openssl ecparam -name prime256v1 -genkey -noout`.
+
+use std::{
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use serde_json::{Value, json};
+
+const HOST: &str = "x86_64-unknown-linux-gnu";
+/// What a target is called in file names, as the installer asks for it.
+const ARCHITECTURES: &[(&str, &str)] =
+    &[("x86_64-", "x86_64"), ("aarch64-", "aarch64"), ("armv7-", "armv7")];
+
+struct Settings {
+    out: PathBuf,
+    targets: Vec<String>,
+    binary: Option<PathBuf>,
+    releases: String,
+    key: Option<PathBuf>,
+}
+
+/// Runs the subcommand.
+///
+/// # Errors
+/// The first step that fails, and why.
+pub(crate) fn run(args: &[String]) -> Result<(), String> {
+    let settings = parse(args)?;
+    let version = version()?;
+    let folder = settings.out.join(&version);
+    make(&folder)?;
+    let mut names = Vec::new();
+    for target in &settings.targets {
+        let built = match &settings.binary {
+            Some(binary) => binary.clone(),
+            None => build(target)?,
+        };
+        let name = format!("skiff-{}", architecture(target)?);
+        fs::copy(&built, folder.join(&name))
+            .map_err(|error| format!("{}: {error}", built.display()))?;
+        names.push(name);
+    }
+    let list = format!("skiff-{version}.cdx.json");
+    write(&folder.join(&list), &contents(&version)?)?;
+    names.push(list);
+    let mut words = vec!["--".to_owned()];
+    words.extend(names);
+    let sums = output(Command::new("sha256sum").args(&words).current_dir(&folder))?;
+    write(&folder.join("SHA256SUMS"), &sums)?;
+    let public = settings.key.as_deref().map(|key| sign(key, &folder)).transpose()?;
+    write(&settings.out.join("install.sh"), &installer(&settings.releases, public.as_deref())?)?;
+    make(&settings.out.join("channels"))?;
+    for channel in ["stable", "latest"] {
+        write(&settings.out.join("channels").join(channel), &format!("{version}\n"))?;
+    }
+    println!("{}", folder.display());
+    Ok(())
+}
+
+fn parse(args: &[String]) -> Result<Settings, String> {
+    const USAGE: &str =
+        "usage: dist OUT [--target TRIPLE]… [--binary FILE] [--releases URL] [--key KEY.pem]";
+    let mut settings = Settings {
+        out: PathBuf::new(),
+        targets: Vec::new(),
+        binary: None,
+        releases: "@RELEASES@".into(),
+        key: None,
+    };
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        let mut value = || args.next().cloned().ok_or(format!("{arg} takes a value; {USAGE}"));
+        match arg.as_str() {
+            "--target" => settings.targets.push(value()?),
+            "--binary" => settings.binary = Some(value()?.into()),
+            "--releases" => settings.releases = value()?.trim_end_matches('/').to_owned(),
+            "--key" => settings.key = Some(value()?.into()),
+            out if !out.starts_with('-') && settings.out.as_os_str().is_empty() => {
+                settings.out = std::path::absolute(out).map_err(|error| error.to_string())?;
+            }
+            _ => return Err(USAGE.into()),
+        }
+    }
+    if settings.out.as_os_str().is_empty() {
+        return Err(USAGE.into());
+    }
+    if settings.targets.is_empty() {
+        settings.targets.push(HOST.into());
+    }
+    Ok(settings)
+}
+
+/// The version as the binary says it.
+fn version() -> Result<String, String> {
+    let source = "crates/skiff/src/commands/mod.rs";
+    let text = read(Path::new(source))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("pub const VERSION: &str = \""));
+    let version = line.and_then(|line| line.strip_suffix("\";"));
+    version.map(str::to_owned).ok_or(format!("{source} has no line with the version"))
+}
+
+/// What a target is called in a release.
+fn architecture(target: &str) -> Result<&'static str, String> {
+    let known = ARCHITECTURES.iter().find(|(prefix, _)| target.starts_with(prefix));
+    known.map(|(_, name)| *name).ok_or(format!("{target}: the installer asks for none such"))
+}
+
+/// Builds one static binary.
+fn build(target: &str) -> Result<PathBuf, String> {
+    // The same bytes wherever the sources and the registry are kept.
+    let here = std::env::current_dir().map_err(|error| error.to_string())?;
+    let cargo_home = std::env::var("CARGO_HOME").ok();
+    let home = std::env::var("HOME").map(|home| format!("{home}/.cargo")).ok();
+    let mut flags = vec![
+        "-Ctarget-feature=+crt-static".to_owned(),
+        format!("--remap-path-prefix={}=/skiff", here.display()),
+    ];
+    flags.extend(cargo_home.or(home).map(|cargo| format!("--remap-path-prefix={cargo}=/cargo")));
+    done(
+        Command::new("cargo")
+            .args(["build", "--locked", "--profile", "dist", "--package", "skiff"])
+            .args(["--target", target])
+            .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}")),
+    )?;
+    let target_dir = std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".into());
+    Ok(Path::new(&target_dir).join(target).join("dist/skiff"))
+}
+
+/// What is linked into the binary, as CycloneDX.
+fn contents(version: &str) -> Result<String, String> {
+    let text = output(Command::new("cargo").args([
+        "metadata",
+        "--locked",
+        "--format-version",
+        "1",
+        "--filter-platform",
+        HOST,
+    ]))?;
+    let metadata: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+    let packages = metadata["packages"].as_array().ok_or("cargo metadata names no packages")?;
+    let component = |package: &Value| {
+        let (name, version) = (package["name"].as_str()?, package["version"].as_str()?);
+        // Without a source it is a part of skiff.
+        package["source"].as_str()?;
+        Some(json!({
+            "type": "library",
+            "name": name,
+            "version": version,
+            "purl": format!("pkg:cargo/{name}@{version}"),
+            "licenses": [{"expression": package["license"].as_str().unwrap_or("NOASSERTION")}],
+        }))
+    };
+    let list = json!({
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.5",
+        "version": 1,
+        "metadata": {"component": {"type": "application", "name": "skiff", "version": version}},
+        "components": packages.iter().filter_map(component).collect::<Vec<_>>(),
+    });
+    Ok(format!("{list:#}\n"))
+}
+
+/// Signs `SHA256SUMS`; the public key as PEM.
+fn sign(key: &Path, folder: &Path) -> Result<String, String> {
+    done(
+        Command::new("openssl")
+            .args(["dgst", "-sha256", "-out", "SHA256SUMS.sig", "-sign"])
+            .arg(std::path::absolute(key).map_err(|error| error.to_string())?)
+            .arg("SHA256SUMS")
+            .current_dir(folder),
+    )?;
+    output(Command::new("openssl").args(["ec", "-pubout", "-in"]).arg(key))
+}
+
+/// The installer of this release.
+fn installer(releases: &str, public_key: Option<&str>) -> Result<String, String> {
+    let mut text = read(Path::new("installer/install.sh"))?;
+    for (mark, value) in [
+        ("'@RELEASES@'", format!("'{releases}'")),
+        ("'@PUBLIC_KEY@'", format!("'{}'", public_key.unwrap_or("@PUBLIC_KEY@").trim_end())),
+        ("@SYSTEMD@\n", read(Path::new("systemd/skiff.service"))?),
+        ("@OPENRC@\n", read(Path::new("systemd/skiff.openrc"))?),
+    ] {
+        if text.matches(mark).count() != 1 {
+            return Err(format!("installer/install.sh has not one {mark}"));
+        }
+        text = text.replace(mark, &value);
+    }
+    Ok(text)
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+fn write(path: &Path, text: &str) -> Result<(), String> {
+    fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+fn make(folder: &Path) -> Result<(), String> {
+    fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))
+}
+
+fn done(command: &mut Command) -> Result<(), String> {
+    let status = command.status().map_err(|error| format!("{command:?}: {error}"))?;
+    if status.success() { Ok(()) } else { Err(format!("{command:?}: {status}")) }
+}
+
+fn output(command: &mut Command) -> Result<String, String> {
+    let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
+    if !output.status.success() {
+        let mut text = format!("{command:?}: {}", output.status);
+        let _ = write!(text, "\n{}", String::from_utf8_lossy(&output.stderr));
+        return Err(text);
+    }
+    String::from_utf8(output.stdout).map_err(|error| format!("{command:?}: {error}"))
+}
