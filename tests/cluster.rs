@@ -15,9 +15,12 @@ use serde_json::Value;
 /// How long a server may take to be ready on a loaded machine.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A cluster of one server, gone with all it made when dropped.
+/// A server and its machine, gone with all it made when dropped. Further ones
+/// beside it make a cluster of several.
 pub(crate) struct Cluster {
     namespaces: Namespaces,
+    /// 1 for the first machine on its network.
+    number: u8,
     dir: tempfile::TempDir,
     server: Option<Child>,
     flags: Vec<String>,
@@ -27,7 +30,9 @@ pub(crate) struct Cluster {
 struct Namespaces(Child);
 
 impl Namespaces {
-    fn new() -> Self {
+    /// A machine's. `switch` are those of the network's first machine, which has
+    /// the bridge for all; without, this is the first.
+    fn new(number: u8, switch: Option<&Self>) -> Self {
         let mut holder = Command::new("unshare")
             .args(["--net", "--mount", "--propagation", "private", "sh", "-c", "echo up; exec cat"])
             .stdin(Stdio::piped())
@@ -38,19 +43,35 @@ impl Namespaces {
         let mut byte = [0];
         holder.stdout.as_mut().expect("piped").read_exact(&mut byte).expect("the holder runs");
         let namespaces = Self(holder);
+        let peer = match switch {
+            None => "switch0".to_owned(),
+            Some(first) => {
+                // Fails where it is there already.
+                let _ = first.enter("ip").args(["link", "add", "br0", "type", "bridge"]).output();
+                // The kernel takes its time with the links of a machine that is gone.
+                let link = format!("switch{number}");
+                let _ = first.enter("ip").args(["link", "del", &link]).output();
+                first.ip("link set br0 up");
+                first.ip("link set switch0 master br0");
+                format!("switch{number} netns {}", first.0.id())
+            }
+        };
         // An address and a default route, as on a machine with one network card.
-        for line in [
-            "link set lo up",
-            "link add eth0 type veth peer name switch0",
-            "addr add 192.168.77.1/24 dev eth0",
-            "link set eth0 up",
-            "link set switch0 up",
-            "route add default via 192.168.77.254 dev eth0",
-        ] {
-            let done = namespaces.enter("ip").args(line.split(' ')).status().expect("iproute2");
-            assert!(done.success(), "ip {line}");
+        namespaces.ip("link set lo up");
+        namespaces.ip(&format!("link add eth0 type veth peer name {peer}"));
+        namespaces.ip(&format!("addr add 192.168.77.{number}/24 dev eth0"));
+        namespaces.ip("link set eth0 up");
+        match switch {
+            None => namespaces.ip("link set switch0 up"),
+            Some(first) => first.ip(&format!("link set switch{number} master br0 up")),
         }
+        namespaces.ip("route add default via 192.168.77.254 dev eth0");
         namespaces
+    }
+
+    fn ip(&self, line: &str) {
+        let done = self.enter("ip").args(line.split(' ')).status().expect("iproute2");
+        assert!(done.success(), "ip {line}");
     }
 
     fn enter(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
@@ -106,12 +127,38 @@ impl Cluster {
             eprintln!("skipped: {reason}");
             return None;
         }
+        Some(Self::on_machine(Namespaces::new(1, None), 1, flags))
+    }
+
+    fn on_machine(namespaces: Namespaces, number: u8, flags: &[&str]) -> Self {
         let dir = tempfile::Builder::new()
             .prefix("skiff-test-")
             .tempdir()
             .expect("a temporary directory");
         let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
-        Some(Self { namespaces: Namespaces::new(), dir, server: None, flags })
+        Self { namespaces, number, dir, server: None, flags }
+    }
+
+    /// Another machine on the network of this one, the first: everything but a
+    /// running server.
+    pub(crate) fn beside(&self, number: u8, flags: &[&str]) -> Self {
+        assert!(self.number == 1 && number > 1, "machines are numbered");
+        Self::on_machine(Namespaces::new(number, Some(&self.namespaces)), number, flags)
+    }
+
+    /// Takes a machine beside this one, the first, off the network, or puts it back.
+    pub(crate) fn cut(&self, number: u8, off: bool) {
+        self.namespaces.ip(&format!("link set switch{number} {}", if off { "down" } else { "up" }));
+    }
+
+    /// What the server is called, and where it is.
+    pub(crate) fn name(&self) -> String {
+        format!("node-{}", self.number)
+    }
+
+    /// `https://…` of the server, for others.
+    pub(crate) fn url(&self) -> String {
+        format!("https://192.168.77.{}:6443", self.number)
     }
 
     /// A file or folder of this cluster's own.
@@ -128,7 +175,7 @@ impl Cluster {
             .arg(self.path("data"))
             .arg("--write-kubeconfig")
             .arg(self.path("admin.yaml"))
-            .args(["--config", "/dev/null", "--node-name", "node-1"])
+            .args(["--config", "/dev/null", "--node-name", &self.name()])
             .args(&self.flags);
         command
     }

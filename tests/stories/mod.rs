@@ -16,6 +16,7 @@ mod node_pods;
 mod pods;
 mod power;
 mod rollout;
+mod servers;
 mod startup;
 mod streams;
 mod validation_rules;

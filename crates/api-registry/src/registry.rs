@@ -259,6 +259,10 @@ pub(crate) fn commit_failed(error: &CommitError) -> Status {
             Status::failure(Reason::ServiceUnavailable, format!("the store is unavailable: {why}"))
                 .with_details(details)
         }
+        // Without a time to try again: clients would wait for it ten times over.
+        CommitError::NoLeader(why) => {
+            Status::failure(Reason::ServiceUnavailable, format!("the store is unavailable: {why}"))
+        }
         CommitError::Unknown(why) => Status::failure(
             Reason::Timeout,
             format!("Timeout: request did not complete within the allotted timeout: {why}"),

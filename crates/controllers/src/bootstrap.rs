@@ -1,7 +1,10 @@
 //! What a cluster has from its first second: the system namespaces and priority
 //! classes, the `kubernetes` Service with the servers' addresses, and `kube-dns`.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use client::{
     Api, Error, Informer, MetaOnly, Outcome, PatchKind, Resource, Selection, WorkQueue,
@@ -90,16 +93,24 @@ pub(crate) async fn run(context: Context) {
     controller.dns.on_change(move |_| keys.add(KEY.to_owned()));
     let keys = queue.clone();
     controller.slices.on_change(move |_| keys.add(KEY.to_owned()));
+    let told = controller.context.settings.kubernetes_service.clone();
     controller.namespaces.wait_synced().await;
     controller.priorities.wait_synced().await;
     controller.services.wait_synced().await;
     controller.dns.wait_synced().await;
     controller.slices.wait_synced().await;
-    reconcile_loop("bootstrap", queue, 1, move |_| {
+    let keys = queue.clone();
+    let servers_change = async move {
+        let Some(KubernetesService { mut addresses, .. }) = told else { return };
+        while addresses.changed().await.is_ok() {
+            keys.add(KEY.to_owned());
+        }
+    };
+    let reconciling = reconcile_loop("bootstrap", queue, 1, move |_| {
         let controller = controller.clone();
         async move { controller.reconcile().await }
-    })
-    .await;
+    });
+    tokio::join!(reconciling, servers_change);
 }
 
 impl Bootstrap {
@@ -145,9 +156,15 @@ impl Bootstrap {
         }
         // Slices have one kind of address; the Service's own kind it is.
         let v6 = service.cluster_ip.is_ipv6();
-        let mut addresses: Vec<&IpAddr> =
-            service.addresses.iter().filter(|address| address.is_ipv6() == v6).collect();
+        let told = service.addresses.borrow().clone();
+        let parsed = told.iter().filter_map(|address| address.parse::<SocketAddr>().ok());
+        let mut addresses: Vec<IpAddr> =
+            parsed.map(|address| address.ip()).filter(|ip| ip.is_ipv6() == v6).collect();
         addresses.sort();
+        if addresses.is_empty() {
+            // A server that has only just come to lead will tell.
+            return Ok(());
+        }
         let slice = kubernetes_slice(&addresses, v6, service.port);
         match self.slices.get("default/kubernetes") {
             None => self.create(ENDPOINT_SLICES, "default", &slice).await?,
@@ -161,7 +178,7 @@ impl Bootstrap {
     }
 
     /// The older form of the same, where the server has that kind.
-    async fn endpoints(&self, addresses: &[&IpAddr], port: u16) -> Result<(), Error> {
+    async fn endpoints(&self, addresses: &[IpAddr], port: u16) -> Result<(), Error> {
         let addresses: Vec<Value> = addresses.iter().map(|ip| json!({"ip": ip})).collect();
         let subsets = json!([{
             "addresses": addresses,
@@ -226,7 +243,7 @@ fn kubernetes_service(service: &KubernetesService) -> Value {
     })
 }
 
-fn kubernetes_slice(addresses: &[&IpAddr], v6: bool, port: u16) -> Value {
+fn kubernetes_slice(addresses: &[IpAddr], v6: bool, port: u16) -> Value {
     let endpoints: Vec<Value> = addresses
         .iter()
         .map(|ip| json!({"addresses": [ip], "conditions": {"ready": true}}))

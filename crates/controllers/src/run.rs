@@ -3,7 +3,7 @@
 use std::{future::Future, net::IpAddr, sync::Arc, time::Duration};
 
 use client::{Ambient, Api, Recorder, SharedInformers};
-use tokio::task::JoinSet;
+use tokio::{sync::watch, task::JoinSet};
 
 use crate::{Account, CONTROLLERS, Controller, Sign};
 
@@ -29,12 +29,12 @@ pub struct Settings {
 }
 
 /// How pods reach the API server.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct KubernetesService {
     /// The Service's address: the first of the service range.
     pub cluster_ip: IpAddr,
-    /// The servers' own addresses.
-    pub addresses: Vec<IpAddr>,
+    /// `ip:port` of the servers that answer, now and as they come and go.
+    pub addresses: watch::Receiver<Vec<String>>,
     /// The port on which they serve.
     pub port: u16,
 }

@@ -159,7 +159,8 @@ fn settings() -> Settings {
         cluster_ca_pem: "PEM".into(),
         kubernetes_service: Some(crate::KubernetesService {
             cluster_ip: "10.43.0.1".parse().expect("an address"),
-            addresses: vec!["192.0.2.1".parse().expect("an address")],
+            addresses: tokio::sync::watch::Sender::new(vec!["192.0.2.1:6443".to_owned()])
+                .subscribe(),
             port: 6443,
         }),
         cluster_dns: Some("10.43.0.10".parse().expect("an address")),

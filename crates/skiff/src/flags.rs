@@ -20,6 +20,8 @@ impl Commands {
     pub const KILLALL: Self = Self(2);
     /// `skiff image …`
     pub const IMAGE: Self = Self(4);
+    /// `skiff cluster …`
+    pub const CLUSTER: Self = Self(8);
 
     const fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
@@ -62,7 +64,7 @@ pub struct Flag {
 }
 
 const S: Commands = Commands::SERVER;
-const ALL: Commands = S.and(Commands::KILLALL).and(Commands::IMAGE);
+const ALL: Commands = S.and(Commands::KILLALL).and(Commands::IMAGE).and(Commands::CLUSTER);
 
 const fn flag(name: &'static str, takes: Takes, default: &'static str, help: &'static str) -> Flag {
     Flag { name, short: None, takes, commands: S, default, env: None, help }
@@ -140,6 +142,11 @@ pub static FLAGS: &[Flag] = &[
         short: Some('s'),
         env: Some("SKIFF_URL"),
         ..flag("server", Takes::One("URL"), "", "Join the cluster of this server")
+    },
+    Flag {
+        short: Some('o'),
+        commands: Commands::CLUSTER,
+        ..flag("output", Takes::One("FORMAT"), "", "Print as json instead of a table")
     },
 ];
 

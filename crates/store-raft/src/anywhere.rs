@@ -45,7 +45,7 @@ impl RaftStore {
 
     fn no_leader(&self) -> CommitError {
         let lead = self.consensus.lead();
-        CommitError::Unavailable(match lead.voters.len() {
+        CommitError::NoLeader(match lead.voters.len() {
             0 => "this server has not been taken into the cluster yet".into(),
             voters => format!(
                 "no leader: fewer than {} of {voters} servers answer; see `skiff cluster status`",

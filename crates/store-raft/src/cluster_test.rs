@@ -197,10 +197,10 @@ async fn without_a_quorum_requests_wait_and_then_say_so() {
     }
     sleep(Duration::from_secs(5)).await;
     let refused = cluster.at(leader).commit(Txn::create(put("b", "x"))).await;
-    let Err(CommitError::Unavailable(why)) = refused else { panic!("{refused:?}") };
+    let Err(CommitError::NoLeader(why)) = refused else { panic!("{refused:?}") };
     assert!(why.contains("fewer than 2 of 3 servers answer"), "{why}");
     let refused = cluster.at(leader).read_barrier().await;
-    assert!(matches!(refused, Err(CommitError::Unavailable(_))), "{refused:?}");
+    assert!(matches!(refused, Err(CommitError::NoLeader(_))), "{refused:?}");
     // What is known stays readable without promises.
     assert_eq!(names(cluster.at(leader)), ["a"]);
     cluster.start(others[0]).await;
@@ -272,7 +272,7 @@ async fn a_leader_that_is_cut_off_keeps_no_lease_alive() {
         cluster.at(leader).renew(renewal.clone()),
         cluster.at((leader + 1) % 3).renew(Renewal { put: put("lease", "theirs"), at }),
     );
-    assert!(matches!(refused, Err(CommitError::Unavailable(_))), "{refused:?}");
+    assert!(matches!(refused, Err(CommitError::NoLeader(_))), "{refused:?}");
     assert!(taken.is_ok(), "{taken:?}");
     cluster.net.cut(&address(leader), false);
     assert_eq!(read(cluster.at(leader), "lease").await.as_deref(), Some("theirs"));

@@ -51,7 +51,9 @@ pub(crate) fn to_response(answer: &Result<Committed, Failure>) -> CommitResponse
                 revision: conflict.revision.0,
             }),
             CommitError::Invalid(why) => failed(failure(Reason::Invalid, why)),
-            CommitError::Unavailable(why) => failed(failure(Reason::Unavailable, why)),
+            CommitError::Unavailable(why) | CommitError::NoLeader(why) => {
+                failed(failure(Reason::Unavailable, why))
+            }
             CommitError::Unknown(why) => failed(failure(Reason::Unknown, why)),
             CommitError::Full { used_bytes, quota_bytes } => failed(response::Failure {
                 reason: Reason::Full.into(),

@@ -49,7 +49,11 @@ pub(crate) async fn follow(store: Weak<RaftStore>, consensus: Consensus) {
             }
             store.leads.send_if_modified(|was| std::mem::replace(was, leads) != leads);
             tellers.abort_all();
+            if !leads && !alone {
+                tellers.spawn(listen(Arc::downgrade(&store), lead.clone()));
+            }
             if leads {
+                tellers.spawn(watch_over(Arc::downgrade(&store), lead.clone()));
                 for (id, node) in lead.members.iter().filter(|(id, _)| **id != me) {
                     let (shared, made) = (store.shared.clone(), store.made.clone());
                     let to = (*id, node.clone());
@@ -65,6 +69,70 @@ pub(crate) async fn follow(store: Weak<RaftStore>, consensus: Consensus) {
             last = lead;
         })
         .await;
+}
+
+/// How often a leader of several looks whom it still hears, and after how long
+/// without a word a member is no address for clients any more.
+const LOOK_EVERY: Duration = Duration::from_secs(3);
+const SILENT_MAX: Duration = Duration::from_secs(9);
+
+/// Says when nothing is heard of the leader any more, and when it is again.
+async fn listen(store: Weak<RaftStore>, lead: Lead) {
+    let leader = lead.leader.and_then(|id| lead.members.get(&id));
+    let name = leader.map_or("a leader", |node| &node.name);
+    let mut silent = false;
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let Some(store) = store.upgrade() else { return };
+        let heard = store.shared.heard_within(LOOK_EVERY);
+        match (silent, heard) {
+            (false, false) => tracing::warn!(
+                "nothing is heard of {name}, and no majority elects another; requests wait"
+            ),
+            (true, true) => tracing::info!("{name} is heard again"),
+            _ => {}
+        }
+        silent = !heard;
+    }
+}
+
+/// Keeps the addresses of members that answer, as long as this server leads.
+async fn watch_over(store: Weak<RaftStore>, lead: Lead) {
+    let start = tokio::time::Instant::now();
+    let mut alone = false;
+    loop {
+        {
+            let Some(store) = store.upgrade() else { return };
+            let heard = store.consensus.heard_from(SILENT_MAX);
+            let voters = lead.voters.len();
+            let answer = lead.voters.iter().filter(|id| heard.contains(id)).count();
+            let lonely = answer <= voters / 2 && start.elapsed() > SILENT_MAX;
+            match (alone, lonely) {
+                (false, true) => tracing::warn!(
+                    "{answer} of {voters} servers answer, which is no majority; requests wait for more"
+                ),
+                (true, false) => tracing::info!("a majority of servers answers again"),
+                _ => {}
+            }
+            alone = lonely;
+            // A new leader gives everybody the time to answer.
+            let all = start.elapsed() < SILENT_MAX;
+            let mut addresses: Vec<String> = (lead.members.iter())
+                .filter(|(id, _)| all || **id == store.links.me || heard.contains(id))
+                .map(|(_, node)| node.address.clone())
+                .collect();
+            addresses.sort();
+            store.reachable.send_if_modified(|before| {
+                let changed = *before != addresses;
+                *before = addresses;
+                changed
+            });
+        }
+        match lead.members.len() {
+            1 => return,
+            _ => tokio::time::sleep(LOOK_EVERY).await,
+        }
+    }
 }
 
 fn tell_log(lead: &Lead, leads: bool) {

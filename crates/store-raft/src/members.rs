@@ -81,6 +81,12 @@ impl RaftStore {
         self.leads.subscribe()
     }
 
+    /// The addresses of the members that this one, while it leads, has heard
+    /// from lately, in order: where clients find somebody. Itself among them.
+    pub fn reachable(&self) -> tokio::sync::watch::Receiver<Vec<String>> {
+        self.reachable.subscribe()
+    }
+
     /// Every member, in the order of their names; those that do not answer soon
     /// are told as such.
     pub async fn members(&self) -> Vec<Member> {

@@ -16,7 +16,7 @@ use crate::{
     proposer::Failure,
     proto::raft_v1::{
         ChangeRequest, ChangeResponse, ReadIndexRequest, ReadIndexResponse, RenewRequest,
-        RenewedRequest,
+        RenewedRequest, append_response::Outcome,
     },
     renewals,
 };
@@ -42,7 +42,13 @@ impl RaftStore {
         let (from, body) = self.links.open(message)?;
         let raft = &self.consensus;
         Ok(match method {
-            Method::Append => encode(&raft.take_append(body).await?),
+            Method::Append => {
+                let answer = raft.take_append(body).await?;
+                if answer.outcome() != Outcome::HigherVote {
+                    self.shared.hear();
+                }
+                encode(&answer)
+            }
             Method::Vote => encode(&raft.take_vote(from, body).await?),
             Method::Transfer => encode(&raft.take_transfer(body).await?),
             Method::Renewed => {

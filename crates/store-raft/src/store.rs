@@ -43,6 +43,8 @@ pub struct RaftStore {
     pub(crate) barrier: Barrier,
     /// Whether this member leads, for those who work only there.
     pub(crate) leads: watch::Sender<bool>,
+    /// The addresses of members that the leader hears from.
+    pub(crate) reachable: watch::Sender<Vec<String>>,
     proposer: Proposer,
     writer: Arc<Writer>,
     quota_bytes: u64,
@@ -101,6 +103,7 @@ impl RaftStore {
             made: Arc::default(),
             barrier,
             leads: watch::Sender::new(false),
+            reachable: watch::Sender::default(),
             proposer,
             writer,
             quota_bytes,
@@ -268,6 +271,7 @@ fn open_disk(options: &OpenOptions, disk: Arc<dyn Disk>) -> Result<Opened, OpenE
         snapshot_due: Notify::new(),
         progress: Mutex::default(),
         snapshot_log_bytes: options.snapshot_log_bytes,
+        heard: Mutex::default(),
         receiving: tokio::sync::Mutex::default(),
         renewals: watch::Sender::default(),
     });

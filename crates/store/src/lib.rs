@@ -65,7 +65,7 @@ pub trait Store: Send + Sync + 'static {
     /// this call; a read after it is linearizable. This server has applied it.
     ///
     /// # Errors
-    /// [`CommitError::Unavailable`] where no quorum answers.
+    /// [`CommitError::NoLeader`] where no quorum answers.
     fn read_barrier(&self) -> BoxFuture<'_, Result<Revision, CommitError>>;
 
     /// Waits until this server has applied `revision`. The caller sets the

@@ -171,10 +171,14 @@ pub enum CommitError {
         /// The most that may be held.
         quota_bytes: u64,
     },
-    /// Nothing was applied: no leader or quorum, the store is shutting down,
-    /// or its disk failed earlier. Trying again may help.
+    /// Nothing was applied: the store is shutting down, or its disk failed
+    /// earlier. Trying again may help.
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
+    /// Nothing was applied: a leader and a quorum were waited for in vain. Trying
+    /// again at once does not help.
+    #[error("the store is unavailable: {0}")]
+    NoLeader(String),
     /// It is not known whether the transaction was or will be applied.
     #[error("the outcome of the write is unknown: {0}")]
     Unknown(String),

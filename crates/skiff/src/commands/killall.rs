@@ -11,8 +11,10 @@ pub(super) fn run(values: Values, _: Vec<String>) -> Result<(), Box<dyn Error>> 
         return Ok(());
     }
     // A running server would start its pods again at once.
-    let _lock = store_raft::lock(&data_dir.join("server/db"))
-        .map_err(|error| format!("{error}; stop that server first"))?;
+    let db = data_dir.join("server/db");
+    // Without a store no server ever ran here.
+    let lock = db.exists().then(|| store_raft::lock(&db)).transpose();
+    let _lock = lock.map_err(|error| format!("{error}; stop that server first"))?;
     let mut failures: Vec<String> = Vec::new();
     let runtime = server::node::runtime_dir(&data_dir);
     failures.extend(node_runtime::killall(&runtime).err().map(|error| error.to_string()));

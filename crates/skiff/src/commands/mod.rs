@@ -1,5 +1,6 @@
 //! Every command is one row of [`COMMANDS`].
 
+mod cluster;
 mod image;
 mod killall;
 mod server;
@@ -36,6 +37,13 @@ pub static COMMANDS: &[Command] = &[
         help: "Run a Kubernetes server with a node of its own",
         flags: Commands::SERVER,
         run: server::run,
+    },
+    Command {
+        name: "cluster",
+        arguments: "status | remove NAME",
+        help: "Look after the servers of this cluster",
+        flags: Commands::CLUSTER,
+        run: cluster::run,
     },
     Command {
         name: "image",

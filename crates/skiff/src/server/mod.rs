@@ -6,6 +6,7 @@
 
 mod clock;
 mod cluster_dns;
+pub(crate) mod cluster_socket;
 mod components;
 mod host_ports;
 mod identity;
@@ -213,6 +214,7 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
         ],
     };
     let serving = tokio::spawn(server.clone().serve(listener, Some(tls), stopped(&stop)));
+    background.push(cluster_socket::serve(&config.data_dir, store.clone())?);
     if let Some(told) = joining {
         info!(servers = told.servers.join(", "), "joining the cluster");
         if let Err(error) = store.join(&told.servers).await {
@@ -232,7 +234,7 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
         signer: Some(Arc::new(identity::Signer(keys.clone()))),
         kubernetes_service: service_ips.first().map(|ip| KubernetesService {
             cluster_ip: *ip,
-            addresses: node_ips.clone(),
+            addresses: store.reachable(),
             port,
         }),
         cluster_dns: config.cluster_dns.first().copied(),

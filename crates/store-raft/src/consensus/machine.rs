@@ -42,6 +42,8 @@ pub(crate) struct Shared {
     pub(crate) progress: Mutex<Progress>,
     /// The log is worth a snapshot from this size on, or from the state's size.
     pub(crate) snapshot_log_bytes: u64,
+    /// When a leader was heard from last.
+    pub(crate) heard: Mutex<Option<Instant>>,
     /// One snapshot at a time comes in.
     pub(crate) receiving: tokio::sync::Mutex<()>,
     /// Which of a leader's renewals this member has.
@@ -71,6 +73,17 @@ pub(crate) struct Progress {
 }
 
 impl Shared {
+    /// A leader was heard from just now.
+    pub(crate) fn hear(&self) {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// Whether a leader was heard from within that time.
+    pub(crate) fn heard_within(&self, within: std::time::Duration) -> bool {
+        let heard = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.is_some_and(|heard| heard.elapsed() < within)
+    }
+
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, Mvcc> {
         self.mvcc.read().unwrap_or_else(PoisonError::into_inner)
     }

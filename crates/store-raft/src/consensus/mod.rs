@@ -16,7 +16,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use openraft::{
-    Config, Raft, ReadPolicy, SnapshotPolicy,
+    Config, Instant as _, Raft, ReadPolicy, SnapshotPolicy, TokioInstant,
     async_runtime::WatchReceiver as _,
     errors::{ClientWriteError, LinearizableReadError, RaftError},
 };
@@ -210,6 +210,18 @@ impl Consensus {
                 return;
             }
         }
+    }
+
+    /// The members that this one, as the leader, has heard from within that time,
+    /// and itself.
+    pub(crate) fn heard_from(&self, within: Duration) -> Vec<u64> {
+        let metrics = self.raft.metrics();
+        let now = metrics.borrow_watched();
+        let heard = now.heartbeat.iter().flatten().filter(|(id, last)| {
+            let lately = |last: &TokioInstant| last.elapsed() < within;
+            **id == self.me || last.as_ref().is_some_and(|last| lately(last))
+        });
+        heard.map(|(id, _)| *id).collect()
     }
 
     /// Elections and heartbeats need a clock; a member that is alone needs neither.

@@ -22,6 +22,8 @@ pub(super) use admit::{Admission, publish_token};
 /// The protocol's name on the API's port.
 pub(super) const PROTOCOL: &[u8] = b"skiff-join/1";
 
+/// How long a connection may take to be made.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// How long a server may take to answer.
 const ANSWER_MAX: Duration = Duration::from_secs(20);
 
@@ -141,7 +143,9 @@ async fn ask(
     let clock = Arc::new(FlooredClock::new(now));
     let tls = pki::pinned::client_config(token.ca_hash, &[PROTOCOL], clock)?;
     let asking = async {
-        let stream = TcpStream::connect(address).await.map_err(|error| {
+        let connecting = tokio::time::timeout(CONNECT_MAX, TcpStream::connect(address)).await;
+        let connected = connecting.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
+        let stream = connected.map_err(|error| {
             format!("--server: {address} is not reached: {error}; is it the address of a server?")
         })?;
         let name = rustls::pki_types::ServerName::try_from("kubernetes").expect("a DNS name");

@@ -1,0 +1,107 @@
+//! `skiff cluster status|remove`
+
+use std::{error::Error, path::Path};
+
+use crate::{
+    flags::{UsageError, Values},
+    server::cluster_socket::{self, Answer, Ask, Row},
+};
+
+pub(super) fn run(values: Values, words: Vec<String>) -> Result<(), Box<dyn Error>> {
+    let data_dir = std::path::absolute(values.one("data-dir").unwrap_or_default())?;
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["status"] => match ask(&data_dir, Ask::Status)? {
+            Answer::Status(rows) => {
+                match values.one("output") {
+                    None => print!("{}", table(&rows)),
+                    Some("json") => println!("{}", serde_json::to_string_pretty(&rows)?),
+                    Some(other) => {
+                        let text = format!("--output: \"{other}\" is not json");
+                        return Err(Box::new(UsageError(text)));
+                    }
+                }
+                Ok(())
+            }
+            other => Err(format!("an answer to something else: {other:?}").into()),
+        },
+        ["remove", name] => {
+            ask(&data_dir, Ask::Remove((*name).into()))?;
+            println!(
+                "removed {name}; its data directory is of no use any more, and its Node object is \
+                 deleted with `kubectl delete node {name}`"
+            );
+            Ok(())
+        }
+        _ => Err(Box::new(UsageError("say `status` or `remove NAME`".into()))),
+    }
+}
+
+fn ask(data_dir: &Path, ask: Ask) -> Result<Answer, Box<dyn Error>> {
+    let answer = cluster_socket::ask(data_dir, &ask).map_err(|error| {
+        format!(
+            "{}: {error}; this asks the server that runs on this machine: is it running, and is \
+             --data-dir its own?",
+            cluster_socket::path(data_dir).display()
+        )
+    })?;
+    match answer {
+        Answer::Failed(why) => Err(why.into()),
+        answer => Ok(answer),
+    }
+}
+
+fn table(rows: &[Row]) -> String {
+    let head =
+        ["NAME", "ROLE", "ADDRESS", "VERSION", "TERM", "LOG", "APPLIED", "SNAPSHOT", "HEALTH"];
+    let mut lines = vec![head.map(str::to_owned)];
+    lines.extend(rows.iter().map(|row| {
+        let position = |number: u64| match row.term {
+            0 => "-".to_owned(),
+            _ => number.to_string(),
+        };
+        [
+            row.name.clone(),
+            row.role.clone(),
+            row.address.clone(),
+            row.version.clone(),
+            position(row.term),
+            position(row.last_log_index),
+            position(row.applied_index),
+            position(row.snapshot_index),
+            row.health.clone(),
+        ]
+    }));
+    let widths: Vec<usize> = (0..head.len())
+        .map(|column| lines.iter().map(|line| line[column].len()).max().unwrap_or(0))
+        .collect();
+    let mut text = String::new();
+    for line in lines {
+        let cells = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_that_do_not_answer_have_no_position() {
+        let one = Row {
+            name: "pi".into(),
+            role: "leader".into(),
+            term: 3,
+            health: "ok".into(),
+            ..Row::default()
+        };
+        let two = Row { name: "pi-2".into(), health: "unreachable: gone".into(), ..Row::default() };
+        let text = table(&[one, two]);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0].split_whitespace().count(), 9);
+        assert!(lines[1].starts_with("pi    leader") && lines[1].ends_with("0         ok"));
+        assert!(lines[2].contains("-         unreachable: gone"), "{text}");
+    }
+}

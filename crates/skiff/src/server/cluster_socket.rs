@@ -1,0 +1,147 @@
+//! How `skiff cluster` reaches a running server: a unix socket in the data
+//! directory, for root only, since what it does must work without a leader and
+//! without the API. One line of JSON each way.
+
+use std::{
+    io,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use serde::{Deserialize, Serialize};
+use store_raft::{Member, RaftStore};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
+    net::{UnixListener, UnixStream},
+    task::JoinHandle,
+};
+use tracing::warn;
+
+/// What is asked.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Ask {
+    /// Every server and where it stands.
+    Status,
+    /// Remove the server of that name.
+    Remove(String),
+}
+
+/// What the server says.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Answer {
+    Status(Vec<Row>),
+    Removed,
+    Failed(String),
+}
+
+/// One server of the cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Row {
+    pub(crate) name: String,
+    /// `leader`, `voter` or `learner`.
+    pub(crate) role: String,
+    pub(crate) address: String,
+    pub(crate) version: String,
+    pub(crate) term: u64,
+    pub(crate) last_log_index: u64,
+    pub(crate) applied_index: u64,
+    pub(crate) snapshot_index: u64,
+    pub(crate) revision: u64,
+    /// `ok`, or what is wrong.
+    pub(crate) health: String,
+    /// The server's ID, hexadecimal.
+    pub(crate) id: String,
+}
+
+/// Where the socket of a data directory is.
+pub(crate) fn path(data_dir: &Path) -> PathBuf {
+    data_dir.join("server/cluster.sock")
+}
+
+/// Serves the socket until the task is aborted.
+pub(super) fn serve(data_dir: &Path, store: Arc<RaftStore>) -> io::Result<JoinHandle<()>> {
+    let path = path(data_dir);
+    // A killed server leaves its socket behind; the data directory is locked.
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&path)?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(tokio::spawn(async move {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let store = store.clone();
+                    tokio::spawn(async move {
+                        if let Err(error) = serve_one(stream, &store).await {
+                            warn!(%error, "a client of the cluster socket went away");
+                        }
+                    });
+                }
+                Err(error) => return warn!(%error, "`skiff cluster` does not work any more"),
+            }
+        }
+    }))
+}
+
+async fn serve_one(mut stream: UnixStream, store: &RaftStore) -> io::Result<()> {
+    let mut line = String::new();
+    BufReader::new(&mut stream).read_line(&mut line).await?;
+    let answer = match serde_json::from_str(&line) {
+        Ok(Ask::Status) => Answer::Status(store.members().await.iter().map(row).collect()),
+        Ok(Ask::Remove(name)) => match store.remove(&name).await {
+            Ok(()) => Answer::Removed,
+            Err(error) => Answer::Failed(error.to_string()),
+        },
+        Err(error) => Answer::Failed(format!("not understood: {error}")),
+    };
+    let mut text = serde_json::to_vec(&answer)?;
+    text.push(b'\n');
+    stream.write_all(&text).await
+}
+
+fn row(member: &Member) -> Row {
+    let role = match (member.leader, member.voter) {
+        (true, _) => "leader",
+        (false, true) => "voter",
+        (false, false) => "learner",
+    };
+    let (position, health) = match &member.position {
+        Ok(position) if position.fault.is_empty() => (position.clone(), "ok".to_owned()),
+        Ok(position) => (position.clone(), position.fault.clone()),
+        Err(why) => (Default::default(), format!("unreachable: {why}")),
+    };
+    Row {
+        name: member.name.clone(),
+        role: role.into(),
+        address: member.address.clone(),
+        version: member.version.clone(),
+        term: position.term,
+        last_log_index: position.last_log,
+        applied_index: position.applied,
+        snapshot_index: position.snapshot,
+        revision: position.revision,
+        health,
+        id: format!("{:013x}", member.id),
+    }
+}
+
+/// Asks the server of a data directory.
+///
+/// # Errors
+/// Where none runs, or it does not answer.
+pub(crate) fn ask(data_dir: &Path, ask: &Ask) -> io::Result<Answer> {
+    use std::io::{BufRead as _, Write as _};
+    let stream = std::os::unix::net::UnixStream::connect(path(data_dir))?;
+    let mut text = serde_json::to_vec(ask)?;
+    text.push(b'\n');
+    (&stream).write_all(&text)?;
+    let mut line = String::new();
+    io::BufReader::new(&stream).read_line(&mut line)?;
+    Ok(serde_json::from_str(&line)?)
+}

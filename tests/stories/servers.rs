@@ -1,0 +1,199 @@
+//! Three servers of one cluster: any of them answers, one may die, and what
+//! does not belong is refused.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::cluster::Cluster;
+
+/// `skiff cluster status -o json` on a machine.
+fn status(server: &Cluster) -> Vec<Value> {
+    let data = server.data_dir();
+    let args = ["cluster", "status", "-o", "json", "--data-dir", &data.to_string_lossy()];
+    let run = server.skiff(&args).ok();
+    serde_json::from_str(&run.stdout).expect("JSON")
+}
+
+fn leader(server: &Cluster) -> Option<String> {
+    let rows = status(server);
+    let leads = rows.iter().find(|row| row["role"] == "leader" && row["health"] == "ok")?;
+    Some(leads["name"].as_str()?.to_owned())
+}
+
+/// Asks again until it is so; `kubectl` and `skiff` tell, nothing can be watched
+/// for while a cluster has no leader.
+fn until(what: &str, mut so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !so() {
+        assert!(start.elapsed() < Duration::from_secs(40), "{what}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn create(server: &Cluster, name: &str) {
+    server.kubectl(&format!("create configmap {name} --from-literal=a=1")).ok();
+}
+
+fn remove(server: &Cluster, name: &str) -> crate::cluster::Run {
+    let data = server.data_dir();
+    server.skiff(&["cluster", "remove", name, "--data-dir", &data.to_string_lossy()])
+}
+
+#[test]
+fn three_servers_are_one_cluster() {
+    let Some(first) = Cluster::start() else { return };
+    let token = std::fs::read_to_string(first.path("data/server/token")).expect("it is printed");
+    let token = token.trim();
+    refuses_what_does_not_belong(&first, token);
+    let mut servers = vec![first];
+    for number in 2..=3 {
+        // Through any server that is there.
+        let url = servers[usize::from(number) - 2].url();
+        let mut next = servers[0].beside(number, &["--server", &url, "--token", token]);
+        next.start_server();
+        servers.push(next);
+    }
+    any_server_answers(&servers);
+    one_name_is_one_servers(&servers[0], token);
+    the_leader_dies(&mut servers);
+    the_majority_dies(&mut servers);
+    a_server_is_replaced(&mut servers, token);
+    // An orderly stop hands the lead over: nobody waits for a time-out.
+    let lead = leader(&servers[0]).expect("there is one");
+    let at = servers.iter().position(|server| server.name() == lead).expect("one of them");
+    assert!(servers[at].stop_server().success());
+    let start = Instant::now();
+    create(&servers[(at + 1) % 3], "after-stop");
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    servers[at].start_server();
+    servers[at].kubectl("get configmap after-stop").ok();
+    // Machines beside the first go before its network does.
+    while servers.len() > 1 {
+        servers.pop();
+    }
+}
+
+/// Each with a sentence that says what to do, and nothing changed.
+fn refuses_what_does_not_belong(first: &Cluster, token: &str) {
+    let parts: Vec<&str> = token.split('.').collect();
+    let [version, hash, id, secret] = parts[..] else { panic!("{token}") };
+    let foreign = format!("{version}.{}.{id}.{secret}", "0".repeat(64));
+    let wrong = format!("{version}.{hash}.{id}.0000000000000000");
+    let unknown = format!("{version}.{hash}.aaaaaa.{secret}");
+    let url = first.url();
+    for (flags, expected) in [
+        (vec!["--server", &url, "--token", &foreign], "is of another cluster than the token"),
+        (vec!["--server", &url, "--token", &wrong], "the token's secret is wrong"),
+        (vec!["--server", &url, "--token", &unknown], "this cluster has no token aaaaaa"),
+        (vec!["--server", &url, "--token", "secret"], "a join token looks like"),
+        (vec!["--server", &url], "--server needs --token"),
+        (vec!["--server", "10.0.0.1", "--token", token], "is not an address such as https://"),
+        (vec!["--server", "https://192.168.77.1:1", "--token", token], "is not reached"),
+        (
+            vec!["--server", &url, "--token", token, "--cluster-domain", "x.local"],
+            "start with --cluster-domain cluster.local",
+        ),
+    ] {
+        let other = first.beside(9, &flags);
+        let run = crate::cluster::run(&mut other.server_command(), None);
+        run.fails_with(expected);
+        assert!(!other.path("data/server/db").exists(), "{expected}: a store was made");
+        assert!(!other.path("data/server/tls").exists(), "{expected}: keys were made");
+    }
+    let bundle = "auth-extra-groups=system:bootstrappers:skiff:agents";
+    first
+        .kubectl(&format!(
+            "create secret generic bootstrap-token-agent1 -n kube-system --type \
+             bootstrap.kubernetes.io/token --from-literal=token-id=agent1 \
+             --from-literal=token-secret={secret} --from-literal={bundle}"
+        ))
+        .ok();
+    let agents = format!("{version}.{hash}.agent1.{secret}");
+    let other = first.beside(9, &["--server", &url, "--token", &agents]);
+    let run = crate::cluster::run(&mut other.server_command(), None);
+    run.fails_with("this token is for agents, not for servers");
+    assert_eq!(status(first).len(), 1);
+}
+
+fn any_server_answers(servers: &[Cluster]) {
+    for (at, server) in servers.iter().enumerate() {
+        create(server, &format!("of-{at}"));
+        for other in servers {
+            other.kubectl(&format!("get configmap of-{at}")).ok();
+        }
+    }
+    let rows = status(&servers[2]);
+    let roles: Vec<_> = rows.iter().map(|row| row["role"].as_str().unwrap_or_default()).collect();
+    assert_eq!(roles.iter().filter(|role| **role == "leader").count(), 1, "{rows:?}");
+    assert!(rows.iter().all(|row| row["health"] == "ok"), "{rows:?}");
+    // Pods find all of them.
+    until("three endpoints of the kubernetes Service", || {
+        let slice = servers[1].get("endpointslice kubernetes");
+        slice["endpoints"].as_array().is_some_and(|endpoints| endpoints.len() == 3)
+    });
+    // A watch on one server sees what is written on another, and leases too.
+    let nodes = servers[0].get("leases -n kube-node-lease");
+    assert_eq!(nodes["items"].as_array().map(Vec::len), Some(3));
+}
+
+fn one_name_is_one_servers(first: &Cluster, token: &str) {
+    let url = first.url();
+    let twin = first.beside(9, &["--server", &url, "--token", token, "--node-name", "node-2"]);
+    let run = crate::cluster::run(&mut twin.server_command(), None);
+    run.fails_with("there is a server \"node-2\" in the cluster already");
+    assert!(!twin.path("data/server/db").exists(), "its store is gone");
+    assert_eq!(status(first).len(), 3);
+}
+
+fn the_leader_dies(servers: &mut [Cluster]) {
+    let lead = leader(&servers[0]).expect("there is one");
+    let at = servers.iter().position(|server| server.name() == lead).expect("one of them");
+    servers[at].kill_server();
+    let other = &servers[(at + 1) % 3];
+    // The request waits for the next leader.
+    create(other, "while-dead");
+    let rows = status(other);
+    let dead = rows.iter().find(|row| row["name"] == lead.as_str()).expect("still a member");
+    assert!(dead["health"].as_str().is_some_and(|why| why.contains("unreachable")), "{dead}");
+    // Clients in pods are no longer sent there.
+    until("the dead server's address goes", || {
+        let slice = other.get("endpointslice kubernetes");
+        slice["endpoints"].as_array().is_some_and(|endpoints| endpoints.len() == 2)
+    });
+    servers[at].start_server();
+    servers[at].kubectl("get configmap while-dead").ok();
+}
+
+fn the_majority_dies(servers: &mut [Cluster]) {
+    servers[1].kill_server();
+    servers[2].kill_server();
+    let refused = servers[0].kubectl("create configmap lonely --from-literal=a=1");
+    refused.fails_with("fewer than 2 of 3 servers answer");
+    until("the server says so in its log", || servers[0].log().contains("requests wait"));
+    servers[1].start_server();
+    create(&servers[0], "again");
+    servers[2].start_server();
+    servers[2].kubectl("get configmap again").ok();
+    // Cut off and healed, without anybody dying.
+    servers[0].cut(3, true);
+    until("a leader without the third", || leader(&servers[0]).is_some());
+    create(&servers[0], "cut");
+    servers[0].cut(3, false);
+    until("the third has what it missed", || servers[2].kubectl("get configmap cut").success);
+}
+
+fn a_server_is_replaced(servers: &mut Vec<Cluster>, token: &str) {
+    servers[2].kill_server();
+    remove(&servers[0], "node-7").fails_with("there is no server \"node-7\"");
+    until("a leader", || leader(&servers[0]).is_some());
+    remove(&servers[0], "node-3").ok();
+    assert_eq!(status(&servers[0]).len(), 2);
+    drop(servers.pop());
+    let url = servers[1].url();
+    let mut new = servers[0].beside(3, &["--server", &url, "--token", token]);
+    new.start_server();
+    new.kubectl("get configmap again").ok();
+    servers.push(new);
+    assert_eq!(status(&servers[2]).len(), 3);
+}
