@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     Environment,
-    ast::{Ast, Expr, ExprId, Fold, Literal},
+    ast::{Ast, Expr, ExprId, Field, Fold, Literal},
     functions::{self, Function, Overload},
     issues::Issues,
     types::{Substitutions, Type, most_general},
@@ -185,24 +185,46 @@ impl Checker<'_> {
                 let (key, value) = of.unwrap_or_else(|| (self.open.fresh(), self.open.fresh()));
                 Type::map(key, value)
             }
-            Expr::Struct { name, fields } => {
-                for field in fields {
-                    self.check(field.value);
-                }
-                // No type that an environment can declare is made by naming it.
-                match named_type(name.trim_start_matches('.')) {
-                    Some(ty) => {
-                        let name = crate::value::type_name(&ty);
-                        self.report(id, format!("'{name}' is not a message type"));
-                        Type::Error
-                    }
-                    None => self.undeclared(id, &name),
-                }
-            }
+            Expr::Struct { name, fields } => self.message(id, &name, &fields),
             Expr::Fold(fold) => self.fold(&fold),
         };
         self.checked.types[id.0 as usize] = ty.clone();
         ty
+    }
+
+    /// What is made by naming its type.
+    fn message(&mut self, id: ExprId, name: &str, fields: &[Field]) -> Type {
+        let known = name.trim_start_matches('.');
+        let message = functions::patch::message(known, &self.environment.libraries);
+        for field in fields {
+            let mut found = self.check(field.value);
+            if field.optional {
+                found = self.unwrap(field.value, found);
+            }
+            if message.is_none() {
+                continue;
+            }
+            let (name, at) = (&field.name, field.offset);
+            match functions::patch::field(known, name) {
+                None => self.issues.add(at, format!("undefined field '{name}'")),
+                Some(wanted) if !self.open.assign(&wanted, &found) => self.issues.add(
+                    at,
+                    format!(
+                        "expected type of field '{name}' is '{wanted}' but provided type is '{found}'"
+                    ),
+                ),
+                Some(_) => {}
+            }
+        }
+        match (message, named_type(known)) {
+            (Some(ty), _) => ty,
+            (None, Some(ty)) => {
+                let name = crate::value::type_name(&ty);
+                self.report(id, format!("'{name}' is not a message type"));
+                Type::Error
+            }
+            (None, None) => self.undeclared(id, name),
+        }
     }
 
     /// The type of an optional element or entry.
@@ -280,6 +302,13 @@ impl Checker<'_> {
             Type::Map(of) => of.1.clone(),
             Type::Object(object) => match object.fields.get(field) {
                 Some(field) => field.declaration.ty(),
+                None => {
+                    self.report(id, format!("undefined field '{field}'"));
+                    Type::Error
+                }
+            },
+            Type::Message(name) => match functions::patch::field(name, field) {
+                Some(ty) => ty,
                 None => {
                     self.report(id, format!("undefined field '{field}'"));
                     Type::Error

@@ -19,6 +19,8 @@ pub(crate) const OBJECT: u64 = 40;
 pub(crate) const TRAVERSE: f64 = 0.1;
 /// Each code point of a regular expression, for each unit of text.
 pub(crate) const PATTERN: f64 = 0.25;
+/// A decision on what somebody may do.
+pub(crate) const DECISION: u64 = 350_000;
 
 /// How the cost of a call comes about.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -79,6 +81,8 @@ pub(crate) enum Cost {
     SortBy,
     /// Each element of one list with each of the other, so many times.
     Sets(u8),
+    /// A decision on what somebody may do.
+    Decide,
 }
 
 /// `size` times `factor`, rounded up.
@@ -96,6 +100,7 @@ impl Cost {
         Some(match self {
             Self::Conditional | Self::Logic => 0,
             Self::Unit | Self::Index | Self::ConcatList => 1,
+            Self::Decide => DECISION,
             Self::Equal => match &args[0] {
                 Value::Ip(_) | Value::Cidr(_) => 1,
                 _ => compared(args),
@@ -249,6 +254,7 @@ impl fmt::Display for Cost {
             Self::Slice | Self::Range | Self::Reverse => "11 + the length of the result",
             Self::Flatten => "11 + depth × the length",
             Self::Distinct | Self::Sort | Self::SortBy => "11 + 2 × the length squared",
+            Self::Decide => "350,000",
             Self::Sets(1) => "1 + the product of the lengths",
             Self::Sets(_) => "1 + twice the product of the lengths",
         })

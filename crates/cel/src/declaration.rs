@@ -34,6 +34,8 @@ pub enum Kind {
     String,
     /// Base64 text.
     Bytes,
+    /// An amount of a resource, as text.
+    Quantity,
     /// A duration in Go's notation.
     Duration,
     /// `YYYY-MM-DD`.
@@ -97,6 +99,7 @@ impl Declaration {
             Kind::Double => Type::Double,
             Kind::String => Type::String,
             Kind::Bytes => Type::Bytes,
+            Kind::Quantity => Type::Opaque("kubernetes.Quantity"),
             Kind::Duration => Type::Duration,
             Kind::Date | Kind::DateTime => Type::Timestamp,
             Kind::List { items, .. } => Type::list(items.ty()),

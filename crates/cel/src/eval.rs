@@ -10,7 +10,7 @@ use crate::{
     fault::Fault,
     functions::Outcome,
     plan::{Call, Fold, Node, NodeId, Plan},
-    value::{List, Map, Value},
+    value::{List, Map, Text, Value},
 };
 
 /// Evaluates a plan with these variables. Gives the value and what it cost.
@@ -122,6 +122,7 @@ impl<'a> Evaluation<'a, '_> {
             Node::Call(call) => self.call(call),
             Node::List(elements) => self.list(elements),
             Node::Map(entries) => self.map(entries),
+            Node::Message(fields) => self.message(fields),
             Node::Append { accu, element, optional } => self.append(*accu, *element, *optional),
             Node::Insert { accu, key, value } => self.insert(*accu, *key, *value),
             Node::Fold(fold) => self.fold(fold),
@@ -252,6 +253,17 @@ impl<'a> Evaluation<'a, '_> {
             made.extend(given(value, *optional)?.map(|value| (key, value)));
         }
         self.charge(cost::MAP)?;
+        Ok(Value::Map(Map::of(made)?))
+    }
+
+    fn message(&mut self, fields: &'a [(Box<str>, NodeId, bool)]) -> Outcome<'a> {
+        let mut made = Vec::with_capacity(fields.len());
+        for (name, value, optional) in fields {
+            let value = self.node(*value)?;
+            let name = Value::String(Text::Borrowed(name));
+            made.extend(given(value, *optional)?.map(|value| (name, value)));
+        }
+        self.charge(cost::OBJECT)?;
         Ok(Value::Map(Map::of(made)?))
     }
 

@@ -41,7 +41,11 @@ use std::sync::Arc;
 
 pub use declaration::{Declaration, Kind, Merge, Object, ObjectField};
 pub use fault::Fault;
-pub use functions::{Library, documentation};
+pub use functions::{
+    Library,
+    authorizer::{Access, Authorizer, Decision, Question, Resource, Target},
+    documentation,
+};
 pub use issues::Issues;
 pub use types::Type;
 pub use value::Value;
@@ -97,7 +101,7 @@ impl Environment {
     /// # Errors
     /// What is wrong with the expression.
     pub fn compile(&self, source: &str) -> Result<Program, CompileError> {
-        let (ast, root) = parse::parse(source).map_err(CompileError::Issues)?;
+        let (ast, root) = parse::parse(source, &self.libraries).map_err(CompileError::Issues)?;
         let checked = check::check(ast, root, self, source).map_err(CompileError::Issues)?;
         let mut issues = Issues::new(source);
         literals::check(&checked, &mut issues);

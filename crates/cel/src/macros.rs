@@ -2,6 +2,7 @@
 
 use crate::{
     ast::{ACCU, Ast, Element, Entry, Expr, ExprId, Fold, Literal},
+    functions::Library,
     parse::Stop,
 };
 
@@ -52,11 +53,19 @@ const MACROS: &[(&str, usize, bool, Expand)] = &[
 /// What the call becomes, or `None` where it is no macro.
 pub(crate) fn expand(
     ast: &mut Ast,
+    libraries: &[Library],
     offset: u32,
     name: &str,
     target: Option<ExprId>,
     args: &[ExprId],
 ) -> Option<Result<ExprId, Stop>> {
+    if name == "bind"
+        && libraries.contains(&Library::Bindings)
+        && target.is_some_and(|target| ast.ident(target) == Some("cel"))
+        && let [var, value, result] = *args
+    {
+        return Some(Expansion { ast, offset }.named(var, value, result));
+    }
     let (.., expand) = MACROS.iter().find(|(known, count, on_target, _)| {
         *known == name && *count == args.len() && *on_target == target.is_some()
     })?;
@@ -239,6 +248,14 @@ impl Expansion<'_> {
         let step = self.filtered(filter, step);
         let result = self.accu();
         Ok(self.fold(target, vars, init, condition, step, result))
+    }
+
+    /// `cel.bind(name, value, result)`.
+    fn named(&mut self, var: ExprId, value: ExprId, result: ExprId) -> Result<ExprId, Stop> {
+        match self.ast.ident(var).map(str::to_owned) {
+            Some(name) => Ok(self.bind(&name, value, result)),
+            None => Err(self.stop(var, "cel.bind() variable names must be simple identifiers")),
+        }
     }
 
     /// Gives a value a name within `result`: a fold over nothing.

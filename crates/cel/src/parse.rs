@@ -2,6 +2,7 @@
 
 use crate::{
     ast::{Ast, Element, Entry, Expr, ExprId, Field, Literal},
+    functions::Library,
     issues::Issues,
     macros,
     token::{Kind, Token, tokens},
@@ -61,7 +62,7 @@ const AND: u8 = 1;
 ///
 /// # Errors
 /// The first thing that is no expression.
-pub(crate) fn parse(source: &str) -> Result<(Ast, ExprId), Issues> {
+pub(crate) fn parse(source: &str, libraries: &[Library]) -> Result<(Ast, ExprId), Issues> {
     let mut issues = Issues::new(source);
     let size = source.chars().count();
     if size > CODE_POINTS_MAX {
@@ -76,7 +77,7 @@ pub(crate) fn parse(source: &str) -> Result<(Ast, ExprId), Issues> {
     let parsed = tokens(source)
         .map_err(|error| Stop { offset: Some(error.offset), message: error.message })
         .and_then(|tokens| {
-            let mut parser = Parser { tokens, at: 0, ast: Ast::default(), nesting: 0 };
+            let mut parser = Parser { libraries, tokens, at: 0, ast: Ast::default(), nesting: 0 };
             let root = parser.expr()?;
             match parser.peek() {
                 Kind::End => Ok((parser.ast, root)),
@@ -98,14 +99,15 @@ pub(crate) struct Stop {
 
 type Parsed = Result<ExprId, Stop>;
 
-struct Parser {
+struct Parser<'l> {
+    libraries: &'l [Library],
     tokens: Vec<Token>,
     at: usize,
     ast: Ast,
     nesting: u32,
 }
 
-impl Parser {
+impl Parser<'_> {
     fn token(&self) -> &Token {
         &self.tokens[self.at]
     }
@@ -158,7 +160,9 @@ impl Parser {
         target: Option<ExprId>,
         args: Vec<ExprId>,
     ) -> Parsed {
-        if let Some(expanded) = macros::expand(&mut self.ast, offset, name, target, &args) {
+        if let Some(expanded) =
+            macros::expand(&mut self.ast, self.libraries, offset, name, target, &args)
+        {
             let id = expanded?;
             let too_large = self.ast.len() > CODE_POINTS_MAX;
             return match too_large || self.ast.depth(id) > EXPANDED_DEPTH_MAX {

@@ -70,6 +70,8 @@ pub(crate) enum Node {
     Call(Call),
     List(Box<[(NodeId, bool)]>),
     Map(Box<[(NodeId, NodeId, bool)]>),
+    /// What is made by naming its type: fields by name.
+    Message(Box<[(Box<str>, NodeId, bool)]>),
     /// The accumulator and one more element: the step of `map` and `filter`.
     Append {
         accu: usize,
@@ -177,7 +179,13 @@ impl Planner<'_> {
                 }
                 return self.map(planned);
             }
-            Expr::Struct { name, .. } => return Err(Fault::new(format!("unknown type: {name}"))),
+            Expr::Struct { fields, .. } => {
+                let mut planned = Vec::with_capacity(fields.len());
+                for field in fields {
+                    planned.push((field.name.clone(), self.node(field.value)?, field.optional));
+                }
+                Node::Message(planned.into())
+            }
             Expr::Fold(fold) => Node::Fold(self.fold(fold)?),
         };
         Ok(self.add(node))

@@ -1,6 +1,7 @@
 //! Stories of expressions: what they are worth, what is wrong with them, what
 //! they cost.
 
+mod access;
 mod costs;
 mod errors;
 mod properties;

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use crate::declaration::Object;
+use crate::{declaration::Object, functions};
 
 /// The type of an expression.
 #[derive(Clone, Debug)]
@@ -41,11 +41,23 @@ pub enum Type {
     Opaque(&'static str),
     /// Named fields.
     Object(Arc<Object>),
+    /// What an expression makes by naming it.
+    Message(Arc<str>),
     /// A type that an overload leaves open, by number.
     Param(u32),
 }
 
 impl Type {
+    /// The type of `authorizer`.
+    pub fn authorizer() -> Self {
+        functions::authorizer::types().0
+    }
+
+    /// The type of `authorizer.requestResource`.
+    pub fn resource_check() -> Self {
+        functions::authorizer::types().1
+    }
+
     /// A list of these.
     pub fn list(of: Type) -> Self {
         Self::List(Arc::new(of))
@@ -77,6 +89,7 @@ impl Type {
                 | Self::Optional(_)
                 | Self::Opaque(_)
                 | Self::Object(_)
+                | Self::Message(_)
                 | Self::Duration
                 | Self::Timestamp
         )
@@ -105,6 +118,7 @@ impl PartialEq for Type {
             (Self::Type(a), Self::Type(b)) => a == b,
             (Self::Opaque(a), Self::Opaque(b)) => a == b,
             (Self::Object(a), Self::Object(b)) => a.name == b.name,
+            (Self::Message(a), Self::Message(b)) => a == b,
             (Self::Param(a), Self::Param(b)) => a == b,
             _ => std::mem::discriminant(self) == std::mem::discriminant(other),
         }
@@ -132,6 +146,7 @@ impl fmt::Display for Type {
             Self::Type(Some(of)) => return write!(f, "type({of})"),
             Self::Opaque(name) => name,
             Self::Object(object) => &object.name,
+            Self::Message(name) => name,
             Self::Param(number) => return write!(f, "_var{number}"),
         })
     }

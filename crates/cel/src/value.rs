@@ -10,7 +10,8 @@ use crate::{
     declaration::{Declaration, Kind, Merge},
     fault::Fault,
     functions::{
-        named_format::NamedFormat, network::Cidr, regex::Pattern, semver::Semver, url::Url,
+        authorizer::Access, named_format::NamedFormat, network::Cidr, regex::Pattern,
+        semver::Semver, url::Url,
     },
     time::{self, Timestamp},
     types::Type,
@@ -57,6 +58,8 @@ pub enum Value<'a> {
     Semver(Arc<Semver>),
     /// A named format.
     Format(&'static NamedFormat),
+    /// A question about what somebody may do, or its answer.
+    Access(Arc<Access>),
 }
 
 /// Text: a piece of JSON, or made by an expression. A regular expression that
@@ -194,6 +197,10 @@ impl<'a> Value<'a> {
             },
             (Kind::String, _) => Self::String(Text::Borrowed(text(json)?)),
             (Kind::Bytes, _) => Self::Bytes(base64(text(json)?)?.into()),
+            (Kind::Quantity, _) => match Quantity::parse(text(json)?) {
+                Ok(quantity) => Self::Quantity(quantity),
+                Err(error) => return Err(Fault::new(error.to_string())),
+            },
             (Kind::Duration, _) => Self::Duration(time::schema_duration(text(json)?)?),
             (Kind::Date, _) => Self::Timestamp(time::date(text(json)?)?),
             (Kind::DateTime, _) => Self::Timestamp(Timestamp::parse(text(json)?)?),
@@ -251,6 +258,7 @@ impl<'a> Value<'a> {
             Self::Url(_) => Type::Opaque("kubernetes.URL"),
             Self::Semver(_) => Type::Opaque("kubernetes.Semver"),
             Self::Format(_) => Type::Opaque("kubernetes.NamedFormat"),
+            Self::Access(access) => access.ty(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::{Bounds, Operand};
 use crate::{
-    cost::{Cost, LIST, PATTERN, TRAVERSE},
+    cost::{Cost, DECISION, LIST, PATTERN, TRAVERSE},
     declaration::Declaration,
     types::Type,
 };
@@ -125,6 +125,7 @@ fn call(
         (Cost::Sets(times), _) => {
             (size(0).multiply(size(1)).scale(f64::from(times)).add(ONE), None)
         }
+        (Cost::Decide, _) => (Bounds::fixed(DECISION), None),
         _ => (ONE, None),
     }
 }

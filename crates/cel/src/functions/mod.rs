@@ -2,6 +2,7 @@
 //! does. The checker, the estimate, the evaluator and the documentation read
 //! the same table.
 
+pub(crate) mod authorizer;
 pub(crate) mod conversions;
 mod format_text;
 mod list;
@@ -9,6 +10,7 @@ pub(crate) mod named_format;
 pub(crate) mod network;
 mod operators;
 mod optional;
+pub(crate) mod patch;
 mod quantity;
 pub(crate) mod regex;
 pub(crate) mod semver;
@@ -95,6 +97,12 @@ pub enum Library {
     Format,
     /// Semantic versions.
     Semver,
+    /// What somebody may do.
+    Authorizer,
+    /// The macro `cel.bind`; not in Kubernetes' own set.
+    Bindings,
+    /// Objects and patches that expressions make; not in that set either.
+    Patch,
 }
 
 impl Library {
@@ -112,6 +120,7 @@ impl Library {
         Self::Quantity,
         Self::Format,
         Self::Semver,
+        Self::Authorizer,
     ];
 }
 
@@ -129,6 +138,8 @@ const TABLE: &[&[Function]] = &[
     quantity::FUNCTIONS,
     named_format::FUNCTIONS,
     semver::FUNCTIONS,
+    authorizer::FUNCTIONS,
+    patch::FUNCTIONS,
 ];
 
 /// The rows of that name in these libraries: a name such as `indexOf` may have

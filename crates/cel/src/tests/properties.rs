@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::{declare, environment};
-use crate::{Value, parse::parse, print::print};
+use crate::{Library, Value, parse::parse, print::print};
 
 /// Pieces that make likely expressions.
 const PIECES: &[&str] = &[
@@ -109,7 +109,7 @@ proptest! {
 
     #[test]
     fn any_text_is_parsed_or_refused(source in ".{0,60}") {
-        let _ = parse(&source);
+        let _ = parse(&source, Library::KUBERNETES);
     }
 
     #[test]
@@ -120,15 +120,15 @@ proptest! {
             0..40,
         )
     ) {
-        let _ = parse(&tokens.concat());
+        let _ = parse(&tokens.concat(), Library::KUBERNETES);
     }
 
     #[test]
     fn what_is_printed_is_parsed_to_the_same(source in expression()) {
         // Macros refuse some arguments.
-        let Ok((ast, root)) = parse(&source) else { return Ok(()) };
+        let Ok((ast, root)) = parse(&source, Library::KUBERNETES) else { return Ok(()) };
         if let Some(printed) = print(&ast, root) {
-            let (again, root) = parse(&printed).unwrap();
+            let (again, root) = parse(&printed, Library::KUBERNETES).unwrap();
             prop_assert_eq!(print(&again, root), Some(printed));
         }
     }
