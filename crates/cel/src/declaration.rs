@@ -53,6 +53,8 @@ pub enum Kind {
     Map(Arc<Declaration>),
     /// An object with named fields.
     Object(Arc<Object>),
+    /// What another expression gives; no JSON is behind it.
+    Made(Type),
 }
 
 /// How two lists compare and add up.
@@ -105,6 +107,7 @@ impl Declaration {
             Kind::List { items, .. } => Type::list(items.ty()),
             Kind::Map(values) => Type::map(Type::String, values.ty()),
             Kind::Object(object) => Type::Object(object.clone()),
+            Kind::Made(ty) => ty.clone(),
         }
     }
 

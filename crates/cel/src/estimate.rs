@@ -7,7 +7,7 @@ use crate::{
     ast::{Ast, Expr, ExprId, Fold, Literal},
     check::Checked,
     cost::{self, Cost},
-    declaration::Declaration,
+    declaration::{Declaration, Kind},
     types::Type,
 };
 
@@ -205,8 +205,12 @@ impl<'d> Estimator<'d> {
                 if matches!(self.ty(*operand), Type::Map(_) | Type::Object(_) | Type::Param(_)) {
                     sum = sum.add(Bounds::fixed(cost::SELECT));
                 }
-                self.origins[id.0 as usize] =
-                    self.origin(*operand).and_then(|origin| origin.field(field));
+                self.origins[id.0 as usize] = self.origin(*operand).and_then(|origin| {
+                    // Of a map, upstream knows what all its values have in common
+                    // only where they may be anything.
+                    let any = |values: &&Declaration| matches!(values.kind, Kind::Any);
+                    origin.field(field).or_else(|| origin.values().filter(any))
+                });
                 sum
             }
             Expr::Call { function, target, args } => self.call(id, function, *target, args),

@@ -70,6 +70,18 @@ pub struct Variable {
     pub declaration: Option<Arc<Declaration>>,
 }
 
+impl Variable {
+    /// A variable whose size is not known.
+    pub fn new(name: &str, ty: Type) -> Self {
+        Self { name: name.into(), ty, declaration: None }
+    }
+
+    /// A variable that is JSON of a kind.
+    pub fn declared(name: &str, declaration: Arc<Declaration>) -> Self {
+        Self { name: name.into(), ty: declaration.ty(), declaration: Some(declaration) }
+    }
+}
+
 /// Why there is no program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CompileError {

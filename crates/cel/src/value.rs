@@ -163,7 +163,7 @@ impl<'a> Value<'a> {
             other => Err(Fault::new(format!("invalid data, expected string, got {}", name(other)))),
         };
         Ok(match (&declaration.kind, json) {
-            (Kind::Any, json) => Self::any(json),
+            (Kind::Any | Kind::Made(_), json) => Self::any(json),
             (Kind::IntOrString, Json::String(text)) => Self::String(Text::Borrowed(text)),
             (Kind::IntOrString, Json::Number(number)) if number.as_i64().is_some() => {
                 Self::any(json)

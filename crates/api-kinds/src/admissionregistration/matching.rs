@@ -7,7 +7,7 @@ use api_schema::{Faults, Path, tree};
 use serde_json::{Value, json};
 
 use crate::{
-    expression::{self, Of},
+    expression::{Admission, Gives, Has},
     rules,
 };
 
@@ -147,8 +147,9 @@ pub(super) fn not_deleted(path: &Path<'_>, rules: &[Value], faults: &mut Faults)
     }
 }
 
-/// Faults of `matchConditions`.
-pub(super) fn conditions(path: &Path<'_>, list: &[Value], of: Of, faults: &mut Faults) {
+/// Faults of `matchConditions`; those of a policy may use its parameters.
+pub(super) fn conditions(path: &Path<'_>, list: &[Value], params: bool, faults: &mut Faults) {
+    let has = Has { params, authorizer: true, ..Has::default() };
     if list.len() > CONDITIONS_MAX {
         faults.too_many(path, list.len(), CONDITIONS_MAX);
     }
@@ -157,7 +158,9 @@ pub(super) fn conditions(path: &Path<'_>, list: &[Value], of: Of, faults: &mut F
         let at = path.child("expression");
         match tree::text(condition, "expression") {
             text if text.trim().is_empty() => faults.required(&at, ""),
-            text => expression::check(&at, text, of, faults),
+            text => {
+                Admission::default().check(&at, text, has, Gives::Bool, faults);
+            }
         }
         let at = path.child("name");
         let own_name = tree::text(condition, "name");

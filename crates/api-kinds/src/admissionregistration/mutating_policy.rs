@@ -6,7 +6,7 @@ use api_schema::{Cell, Column, Faults, Generation, Hooks, Path, ResourceSpec, Sc
 use serde_json::Value;
 
 use super::{any_row, matching, policy};
-use crate::expression::{self, Of};
+use crate::expression::{Admission, Gives, Has};
 use crate::row::not_enforced;
 
 pub(crate) fn row(schema: &Arc<Schema>) -> ResourceSpec {
@@ -34,7 +34,8 @@ pub(crate) fn row(schema: &Arc<Schema>) -> ResourceSpec {
 }
 
 fn validate(_: &ResourceSpec, object: &Value, faults: &mut Faults) {
-    policy::validate(object, faults);
+    let (admission, has) = policy::validate(object, faults);
+    let has = Has { patches: true, ..has };
     let rules = tree::list(object, "spec.matchConstraints.resourceRules");
     matching::not_deleted(
         &Path::new("spec.matchConstraints.resourceRules.operations"),
@@ -48,7 +49,7 @@ fn validate(_: &ResourceSpec, object: &Value, faults: &mut Faults) {
         faults.required(&at, "mutations must contain at least one item");
     }
     for (index, each) in mutations.iter().enumerate() {
-        mutation(&at.index(index), each, faults);
+        mutation(&at.index(index), each, (&admission, has), faults);
     }
     if tree::text(object, "spec.reinvocationPolicy").is_empty() {
         faults.required(&path.child("reinvocationPolicy"), "");
@@ -56,18 +57,26 @@ fn validate(_: &ResourceSpec, object: &Value, faults: &mut Faults) {
 }
 
 /// One of two ways, named by the type.
-fn mutation(path: &Path<'_>, mutation: &Value, faults: &mut Faults) {
+fn mutation(
+    path: &Path<'_>,
+    mutation: &Value,
+    (admission, has): (&Admission, Has),
+    faults: &mut Faults,
+) {
     let kind = tree::text(mutation, "patchType");
     if kind.is_empty() {
         faults.required(&path.child("patchType"), "");
         return;
     }
-    let ways = [("ApplyConfiguration", "applyConfiguration"), ("JSONPatch", "jsonPatch")];
+    let ways = [
+        ("ApplyConfiguration", "applyConfiguration", Gives::Object),
+        ("JSONPatch", "jsonPatch", Gives::Patches),
+    ];
     // The shape has told of a type that is none of these.
-    if !ways.iter().any(|(own_kind, _)| *own_kind == kind) {
+    if !ways.iter().any(|(own_kind, ..)| *own_kind == kind) {
         return;
     }
-    for (own_kind, field) in ways {
+    for (own_kind, field, gives) in ways {
         let way = tree::get(mutation, field);
         let at = path.child(field);
         match (kind == own_kind, way.is_null()) {
@@ -78,7 +87,9 @@ fn mutation(path: &Path<'_>, mutation: &Value, faults: &mut Faults) {
                 let at = at.child("expression");
                 match tree::text(way, "expression") {
                     text if text.trim().is_empty() => faults.required(&at, ""),
-                    text => expression::check(&at, text, Of::Policy, faults),
+                    text => {
+                        admission.check(&at, text, has, gives, faults);
+                    }
                 }
             }
             (false, false) => {

@@ -5,7 +5,7 @@ use api_schema::{Column, Faults, Path, tree};
 use serde_json::Value;
 
 use super::matching;
-use crate::expression::{self, Of};
+use crate::expression::{self, Admission, Gives, Has};
 
 pub(super) fn param_kind_column() -> Column {
     Column::text(
@@ -25,8 +25,9 @@ pub(super) fn default(policy: &mut Value) {
     matching::default_resources(policy, "spec.matchConstraints");
 }
 
-/// Faults of the fields that both have.
-pub(super) fn validate(policy: &Value, faults: &mut Faults) {
+/// Faults of the fields that both have. Gives what compiles the other expressions,
+/// and what those may use.
+pub(super) fn validate(policy: &Value, faults: &mut Faults) -> (Admission, Has) {
     let (path, spec) = (Path::new("spec"), tree::get(policy, "spec"));
     let kind = tree::get(spec, "paramKind");
     if !kind.is_null() {
@@ -43,14 +44,27 @@ pub(super) fn validate(policy: &Value, faults: &mut Faults) {
         }
     }
     let conditions = tree::list(spec, "matchConditions");
-    matching::conditions(&path.child("matchConditions"), conditions, Of::Policy, faults);
+    matching::conditions(&path.child("matchConditions"), conditions, true, faults);
+    let has = Has { params: !kind.is_null(), authorizer: true, ..Has::default() };
     let at = path.child("variables");
-    for (index, variable) in tree::list(spec, "variables").iter().enumerate() {
-        check_variable(&at.index(index), variable, faults);
+    let variables = tree::list(spec, "variables");
+    let mut admission = match variables {
+        [] => Admission::default(),
+        _ => Admission::with_variables(),
+    };
+    for (index, variable) in variables.iter().enumerate() {
+        check_variable(&at.index(index), variable, has, &mut admission, faults);
     }
+    (admission, has)
 }
 
-fn check_variable(path: &Path<'_>, variable: &Value, faults: &mut Faults) {
+fn check_variable(
+    path: &Path<'_>,
+    variable: &Value,
+    has: Has,
+    admission: &mut Admission,
+    faults: &mut Faults,
+) {
     let at = path.child("name");
     match tree::text(variable, "name") {
         text if text.trim().is_empty() => faults.required(&at, "name is not specified"),
@@ -59,14 +73,13 @@ fn check_variable(path: &Path<'_>, variable: &Value, faults: &mut Faults) {
         }
         _ => {}
     }
-    required_expression(&path.child("expression"), tree::text(variable, "expression"), faults);
-}
-
-/// An expression that has to be there.
-pub(super) fn required_expression(path: &Path<'_>, text: &str, faults: &mut Faults) {
-    match text.trim() {
-        "" => faults.required(path, "expression is not specified"),
-        _ => expression::check(path, text, Of::Policy, faults),
+    let at = path.child("expression");
+    match tree::text(variable, "expression") {
+        text if text.trim().is_empty() => faults.required(&at, "expression is not specified"),
+        text => {
+            let ty = admission.check(&at, text, has, Gives::Anything, faults);
+            admission.define(tree::text(variable, "name"), ty);
+        }
     }
 }
 

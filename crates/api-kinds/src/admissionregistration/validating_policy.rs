@@ -10,7 +10,7 @@ use super::{any_row, policy};
 use crate::row::not_enforced;
 use crate::{
     conditions,
-    expression::{self, Of},
+    expression::{Admission, Gives, Has},
     row::Build,
 };
 
@@ -47,7 +47,7 @@ pub(crate) fn row(schema: &Arc<Schema>) -> ResourceSpec {
 }
 
 fn validate(_: &ResourceSpec, object: &Value, faults: &mut Faults) {
-    policy::validate(object, faults);
+    let (admission, has) = policy::validate(object, faults);
     let path = Path::new("spec");
     let (validations, annotations) =
         (tree::list(object, "spec.validations"), tree::list(object, "spec.auditAnnotations"));
@@ -59,7 +59,7 @@ fn validate(_: &ResourceSpec, object: &Value, faults: &mut Faults) {
         return;
     }
     for (index, each) in validations.iter().enumerate() {
-        validation(&at.index(index), each, faults);
+        validation(&at.index(index), each, (&admission, has), faults);
     }
     if annotations.len() > ANNOTATIONS_MAX {
         let detail = format!("must not have more than {ANNOTATIONS_MAX} auditAnnotations");
@@ -68,7 +68,7 @@ fn validate(_: &ResourceSpec, object: &Value, faults: &mut Faults) {
     let own_name = tree::text(object, "metadata.name");
     for (index, each) in annotations.iter().enumerate() {
         let path = at_annotations.index(index);
-        annotation(&path, own_name, each, faults);
+        annotation(&path, own_name, each, (&admission, has), faults);
         let key = tree::text(each, "key");
         if annotations[..index].iter().any(|earlier| tree::text(earlier, "key") == key) {
             faults.duplicate(&path.child("key"), key);
@@ -76,16 +76,30 @@ fn validate(_: &ResourceSpec, object: &Value, faults: &mut Faults) {
     }
 }
 
-fn validation(path: &Path<'_>, validation: &Value, faults: &mut Faults) {
-    let text = tree::text(validation, "expression");
-    policy::required_expression(&path.child("expression"), text, faults);
+fn validation(
+    path: &Path<'_>,
+    validation: &Value,
+    (admission, has): (&Admission, Has),
+    faults: &mut Faults,
+) {
+    let at = path.child("expression");
+    match tree::text(validation, "expression") {
+        text if text.trim().is_empty() => faults.required(&at, "expression is not specified"),
+        text => {
+            admission.check(&at, text, has, Gives::Bool, faults);
+        }
+    }
     let at = path.child("messageExpression");
     match tree::text(validation, "messageExpression") {
         "" => {}
         text if text.trim().is_empty() => {
             faults.invalid(&at, text, "must be non-empty if specified");
         }
-        text => expression::check(&at, text, Of::Policy, faults),
+        // A message is not worth a decision by the authorizer.
+        text => {
+            let has = Has { authorizer: false, ..has };
+            admission.check(&at, text, has, Gives::Text, faults);
+        }
     }
     let at = path.child("message");
     match tree::text(validation, "message") {
@@ -104,7 +118,13 @@ fn validation(path: &Path<'_>, validation: &Value, faults: &mut Faults) {
     }
 }
 
-fn annotation(path: &Path<'_>, own_name: &str, annotation: &Value, faults: &mut Faults) {
+fn annotation(
+    path: &Path<'_>,
+    own_name: &str,
+    annotation: &Value,
+    (admission, has): (&Admission, Has),
+    faults: &mut Faults,
+) {
     let at = path.child("key");
     let key = tree::text(annotation, "key");
     if own_name.is_empty() {
@@ -122,7 +142,9 @@ fn annotation(path: &Path<'_>, own_name: &str, annotation: &Value, faults: &mut 
             let detail = format!("must not exceed {VALUE_EXPRESSION_BYTES_MAX} bytes in length");
             faults.required(&at, &detail);
         }
-        text => expression::check(&at, text, Of::Policy, faults),
+        text => {
+            admission.check(&at, text, has, Gives::TextOrNull, faults);
+        }
     }
 }
 

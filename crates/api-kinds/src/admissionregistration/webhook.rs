@@ -8,7 +8,6 @@ use api_schema::{Cell, Column, Faults, Generation, Hooks, Path, ResourceSpec, Sc
 use serde_json::Value;
 
 use super::{any_row, matching};
-use crate::expression::Of;
 use crate::row::not_enforced;
 
 const VERSIONS: [&str; 2] = ["v1", "v1beta1"];
@@ -109,7 +108,7 @@ fn webhook(path: &Path<'_>, hook: &Value, faults: &mut Faults) {
     matching::selectors(path, hook, faults);
     client_config(&path.child("clientConfig"), tree::get(hook, "clientConfig"), faults);
     let conditions = tree::list(hook, "matchConditions");
-    matching::conditions(&path.child("matchConditions"), conditions, Of::WebhookMatch, faults);
+    matching::conditions(&path.child("matchConditions"), conditions, false, faults);
     review_versions(&path.child("admissionReviewVersions"), hook, faults);
 }
 

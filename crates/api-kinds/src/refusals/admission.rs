@@ -273,3 +273,75 @@ fn who_stores_a_policy_is_told_that_it_does_nothing() {
         );
     }
 }
+
+/// Expressions are compiled with the names that they may use.
+#[test]
+fn expressions_are_compiled() {
+    let condition = |expression: &str| json!([{ "name": "a", "expression": expression }]);
+    const NAMES: &str = "object.metadata.name == request.name && oldObject == null && namespaceObject.metadata.UID != '' && authorizer.requestResource.check('get').allowed()";
+    refused(VALIDATING_HOOK, "webhooks.0.matchConditions", condition(NAMES), &[]);
+    refused(
+        VALIDATING_HOOK,
+        "webhooks.0.matchConditions",
+        condition("params.x == 1"),
+        &[
+            "webhooks[0].matchConditions[0].expression: Invalid value: \"params.x == 1\": compilation failed: ERROR: <input>:1:1: undeclared reference to 'params' (in container '')\n | params.x == 1\n | ^",
+        ],
+    );
+    refused(VALIDATING, "spec.matchConditions", condition("params.x == 1"), &[]);
+    refused(
+        VALIDATING,
+        "spec.matchConditions",
+        condition("object.x"),
+        &["spec.matchConditions[0].expression: Invalid value: \"object.x\": must evaluate to bool"],
+    );
+    refused(
+        VALIDATING,
+        "spec.validations",
+        json!([
+            { "expression": "object.spec.replicas <= 5", "messageExpression": "'too many: ' + string(object.spec.replicas)" },
+            { "expression": "request.nope == ''", "messageExpression": "1" },
+            { "expression": "authorizer.path('/x').check('get').allowed()", "messageExpression": "authorizer.path('/x').check('get').reason()" },
+        ]),
+        &[
+            "spec.validations[1].expression: Invalid value: \"request.nope == ''\": compilation failed: ERROR: <input>:1:8: undefined field 'nope'\n | request.nope == ''\n | .......^",
+            "spec.validations[1].messageExpression: Invalid value: \"1\": must evaluate to string",
+            "spec.validations[2].messageExpression: Invalid value: \"authorizer.path('/x').check('get').reason()\": compilation failed: ERROR: <input>:1:1: undeclared reference to 'authorizer' (in container '')\n | authorizer.path('/x').check('get').reason()\n | ^",
+        ],
+    );
+    refused(
+        VALIDATING,
+        "spec.auditAnnotations",
+        json!([{ "key": "a", "valueExpression": "1" }, { "key": "b", "valueExpression": "null" }]),
+        &[
+            "spec.auditAnnotations[0].valueExpression: Invalid value: \"1\": must evaluate to one of [string null_type]",
+        ],
+    );
+    refused(
+        VALIDATING,
+        "spec.variables",
+        json!([
+            { "name": "names", "expression": "['a', request.name]" },
+            { "name": "first", "expression": "variables.names[0]" },
+            { "name": "wrong", "expression": "variables.first + 1" },
+            { "name": "later", "expression": "variables.after" },
+        ]),
+        &[
+            "spec.variables[2].expression: Invalid value: \"variables.first + 1\": compilation failed: ERROR: <input>:1:17: found no matching overload for '_+_' applied to '(string, int)'\n | variables.first + 1\n | ................^",
+            "spec.variables[3].expression: Invalid value: \"variables.after\": compilation failed: ERROR: <input>:1:10: undefined field 'after'\n | variables.after\n | .........^",
+        ],
+    );
+    let mutation = |kind: &str, field: &str, expression: &str| json!([{ "patchType": kind, field: { "expression": expression } }]);
+    for (kind, field, expression, fault) in [
+        ("ApplyConfiguration", "applyConfiguration", "Object{spec: Object.spec{replicas: 1}}", ""),
+        ("JSONPatch", "jsonPatch", "[JSONPatch{op: 'remove', path: '/spec/replicas'}]", ""),
+        ("ApplyConfiguration", "applyConfiguration", "object", "must evaluate to Object"),
+        ("JSONPatch", "jsonPatch", "['a']", "must evaluate to list(JSONPatch)"),
+    ] {
+        let fault = format!(
+            "spec.mutations[0].{field}.expression: Invalid value: \"{expression}\": {fault}"
+        );
+        let faults: &[&str] = if fault.ends_with(": ") { &[] } else { &[&fault] };
+        refused(MUTATING, "spec.mutations", mutation(kind, field, expression), faults);
+    }
+}

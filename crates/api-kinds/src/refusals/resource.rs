@@ -240,3 +240,35 @@ fn taints_carry_the_time_at_which_the_server_saw_them() {
         assert_eq!(object, stamped, "once");
     }
 }
+
+#[test]
+fn selectors_of_devices_are_compiled() {
+    const CLASS: [&str; 3] = ["resource.k8s.io", "v1", "deviceclasses"];
+    for (expression, fault) in [
+        (
+            "device.driver == 'gpu.example.com' && device.attributes['gpu.example.com'].model == 'a'",
+            "",
+        ),
+        ("device.capacity['gpu.example.com'].memory.compareTo(quantity('1Gi')) >= 0", ""),
+        (
+            "cel.bind(a, device.attributes['gpu.example.com'], a.family == 'x' && semver(a.version).isGreaterThan(semver('1.0.0')))",
+            "",
+        ),
+        ("device.driver", "must evaluate to bool or the unknown type, not string"),
+        (
+            "device.nope == 1",
+            "compilation failed: ERROR: <input>:1:7: undefined field 'nope'\n | device.nope == 1\n | ......^",
+        ),
+    ] {
+        let fault =
+            format!("spec.selectors[0].cel.expression: Invalid value: \"{expression}\": {fault}");
+        let faults: &[&str] = if fault.ends_with(": ") { &[] } else { &[&fault] };
+        refused(CLASS, "spec.selectors", json!([{ "cel": { "expression": expression } }]), faults);
+    }
+    refused(
+        CLASS,
+        "spec.selectors",
+        json!([{ "cel": { "expression": "device.attributes.all(a, device.attributes.all(b, device.attributes.all(c, device.attributes.all(d, a + b == c + d))))" } }]),
+        &["spec.selectors[0].cel.expression: Forbidden: too complex, exceeds cost limit"],
+    );
+}

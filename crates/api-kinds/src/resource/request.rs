@@ -165,7 +165,7 @@ pub(super) fn selectors(path: &Path<'_>, selectors: &[Value], faults: &mut Fault
             faults.too_long(&at, EXPRESSION_BYTES_MAX);
             return;
         }
-        expression::check(&at, text, expression::Of::Device, faults);
+        expression::check_device(&at, text, faults);
     });
 }
 

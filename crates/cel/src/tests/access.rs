@@ -33,10 +33,9 @@ impl Authorizer for Rules {
 }
 
 fn environment() -> Environment {
-    let variable = |name: &str, ty| Variable { name: name.into(), ty, declaration: None };
     let mut environment = Environment::kubernetes(vec![
-        variable("authorizer", Type::authorizer()),
-        variable("authorizer.requestResource", Type::resource_check()),
+        Variable::new("authorizer", Type::authorizer()),
+        Variable::new("authorizer.requestResource", Type::resource_check()),
     ]);
     environment.libraries.extend([Library::Bindings, Library::Patch]);
     environment
