@@ -148,6 +148,11 @@ pub(crate) fn watches(cluster: &mut Cluster, rows: &mut Rows) {
         "a tenth of upstream's",
         format!("{:.1} ms", fan.number("p50_ms")),
     );
+    rows.add(
+        "the same, request sent to last, p50",
+        "–",
+        format!("{:.1} ms", fan.number("sent_p50_ms")),
+    );
 }
 
 /// A custom kind beside a built-in one of the same size.

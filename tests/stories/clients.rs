@@ -1,6 +1,7 @@
-//! Clients that others wrote: Kubernetes' own for Python, an operator in a
-//! framework, and helm. Each is a script in `tests/clients/` that asserts what it
-//! sees; `./x test` installs what they import into `target/python`.
+//! Clients that others wrote: Kubernetes' own for Python and JavaScript, an
+//! operator in a framework, helm, and one that speaks only protobuf. Each is a
+//! script in `tests/clients/` that asserts what it sees; `./x test` installs what
+//! they import into `target/python` and `target/javascript`.
 
 use std::{path::PathBuf, process::Stdio};
 
@@ -42,6 +43,30 @@ fn the_dynamic_python_client() {
     let Some(cluster) = Cluster::start() else { return };
     let Some(run) = script(&cluster, "dynamic_client.py") else { return };
     run.prints("the dynamic client is content");
+}
+
+#[test]
+fn the_javascript_client_and_one_that_speaks_only_protobuf() {
+    let Some(cluster) = Cluster::start() else { return };
+    cluster.wait_node_ready();
+    let modules = repository("target/javascript");
+    if modules.join("node_modules").exists() {
+        let mut node = cluster.command("node");
+        node.env("KUBECONFIG", cluster.path("admin.yaml")).env("HOME", cluster.path("."));
+        node.arg(repository("tests/clients/javascript_client.mjs")).arg(modules);
+        run(&mut node, None).prints("the JavaScript client is content");
+    } else {
+        eprintln!("skipped: no client in target/javascript; ./x test installs it");
+    }
+    let facts = repository("../shared/kubernetes-api");
+    let (Some(python), true) = (python(), facts.exists()) else {
+        return eprintln!("skipped: no ../shared/kubernetes-api beside the checkout");
+    };
+    let mut command = cluster.command(&python.to_string_lossy());
+    command.env("KUBECONFIG", cluster.path("admin.yaml")).env("HOME", cluster.path("."));
+    command.arg(repository("tests/clients/protobuf_client.py"));
+    command.args([facts.join("types.json"), facts.join("resources.json")]);
+    run(&mut command, None).prints("the protobuf client is content");
 }
 
 #[test]
