@@ -42,12 +42,12 @@ pub(crate) fn validate(spec: &ResourceSpec, object: &Value, faults: &mut Faults)
         (false, "") => {}
         (false, _) => faults.forbidden(&path, "not allowed on this type"),
     }
-    common(object, faults);
+    common(object, has_known_finalizers(spec), faults);
 }
 
 /// Faults of a change of metadata.
-pub(crate) fn validate_update(_spec: &ResourceSpec, new: &Value, old: &Value, faults: &mut Faults) {
-    common(new, faults);
+pub(crate) fn validate_update(spec: &ResourceSpec, new: &Value, old: &Value, faults: &mut Faults) {
+    common(new, has_known_finalizers(spec), faults);
     for field in ["name", "namespace", "uid", "creationTimestamp"] {
         let path = format!("metadata.{field}");
         let (new, old) = (tree::get(new, &path), tree::get(old, &path));
@@ -78,11 +78,47 @@ pub(crate) fn validate_update(_spec: &ResourceSpec, new: &Value, old: &Value, fa
 /// its own name.
 pub(crate) fn validate_embedded(object: &Value, path: &Path<'_>, faults: &mut Faults) {
     let mut found = Faults::default();
-    common(object, &mut found);
+    common(object, false, &mut found);
     faults.append_below(path, found);
 }
 
-fn common(object: &Value, faults: &mut Faults) {
+/// Groups whose kinds upstream serves from libraries of their own, which take any
+/// qualified name for a finalizer, with a path or not.
+const ANY_FINALIZER: [&str; 3] =
+    ["admissionregistration.k8s.io", "apiextensions.k8s.io", "apiregistration.k8s.io"];
+
+/// Finalizers without a path that Kubernetes gives a meaning.
+const KNOWN_FINALIZERS: [&str; 3] = ["orphan", "foregroundDeletion", "kubernetes"];
+
+/// Whether finalizers without a path have to be known ones. Custom kinds are
+/// warned of others, see [`finalizer_warnings`].
+fn has_known_finalizers(spec: &ResourceSpec) -> bool {
+    spec.custom.is_none() && !ANY_FINALIZER.contains(&&*spec.group)
+}
+
+/// Warnings about finalizers that a custom object gains.
+pub(crate) fn finalizer_warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
+    let list = |object| tree::list(object, "metadata.finalizers");
+    let before = old.map(list).unwrap_or_default();
+    let mut gained: Vec<&str> = list(new)
+        .iter()
+        .filter(|finalizer| !before.contains(finalizer))
+        .filter_map(Value::as_str)
+        .filter(|text| !text.contains('/') && !KNOWN_FINALIZERS[..2].contains(text))
+        .collect();
+    gained.sort_unstable();
+    gained.dedup();
+    gained
+        .into_iter()
+        .map(|text| {
+            format!(
+                "metadata.finalizers: {text:?}: prefer a domain-qualified finalizer name including a path (/) to avoid accidental conflicts with other finalizer writers"
+            )
+        })
+        .collect()
+}
+
+fn common(object: &Value, known_finalizers: bool, faults: &mut Faults) {
     labels(&METADATA.child("labels"), tree::get(object, "metadata.labels"), faults);
     let path = METADATA.child("annotations");
     annotations(&path, tree::get(object, "metadata.annotations"), faults);
@@ -92,9 +128,9 @@ fn common(object: &Value, faults: &mut Faults) {
         let text = finalizer.as_str().unwrap_or_default();
         let path = path.index(index);
         let unqualified = !text.contains('/');
-        let known = ["orphan", "foregroundDeletion", "kubernetes"].contains(&text);
         let wrong = name::qualified_name(text);
-        if wrong.is_empty() && unqualified && !known {
+        if known_finalizers && wrong.is_empty() && unqualified && !KNOWN_FINALIZERS.contains(&text)
+        {
             faults.invalid(
                 &path,
                 text,

@@ -6,7 +6,7 @@ use api_object::{GroupVersionKind, GroupVersionResource, Status};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::{Custom, Faults, Generation, Hooks, JsonPath, ShapeRef, tree};
+use crate::{Custom, Faults, Generation, Hooks, JsonPath, ShapeRef, meta, tree};
 
 /// Text that is static for built-in kinds and owned for custom ones.
 type Str = Cow<'static, str>;
@@ -234,6 +234,9 @@ impl ResourceSpec {
     /// Texts for `Warning` headers of an accepted write.
     pub fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
         let mut warnings = (self.hooks.warnings)(new, old);
+        if self.custom.is_some() {
+            warnings.extend(meta::finalizer_warnings(new, old));
+        }
         if old.is_none() && !self.hooks.idle.is_empty() {
             warnings.push(self.hooks.idle.to_owned());
         }

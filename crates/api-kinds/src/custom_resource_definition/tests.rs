@@ -364,6 +364,15 @@ fn a_row_is_all_that_the_definition_says() {
     let now = Timestamp::from_second(90).expect("in range");
     assert_eq!(row.cells(&object, now), [json!("a"), json!("* * * * *"), json!(2), json!("90s")]);
     assert_eq!(row.select(&object, "spec.image").as_deref(), Some("i"));
+    // Custom kinds take finalizers that built-in ones refuse, and warn.
+    let mut held = object.clone();
+    held["metadata"]["finalizers"] = json!(["a.example", "b.example/c"]);
+    held["metadata"]["namespace"] = "default".into();
+    assert_eq!(row.validate_create(&held), []);
+    const WARNING: &str = "metadata.finalizers: \"a.example\": prefer a domain-qualified finalizer name including a path (/) to avoid accidental conflicts with other finalizer writers";
+    assert_eq!(row.warnings(&held, None), [WARNING]);
+    assert_eq!(row.warnings(&held, Some(&object)), [WARNING]);
+    assert_eq!(row.warnings(&held, Some(&held)), [""; 0]);
     assert_eq!(rows[0].deprecation, None);
     assert_eq!(
         rows[1].deprecation.as_deref(),
