@@ -22,6 +22,28 @@ impl ResourceSpec {
 }
 
 impl Column {
+    /// The columns of a `Scale`, whatever it is of.
+    pub fn of_scale() -> Vec<Self> {
+        let desired = |scale: &Value, _| tree::int(scale, "spec.replicas").unwrap_or(0).into();
+        let available = |scale: &Value, _| tree::int(scale, "status.replicas").unwrap_or(0).into();
+        vec![
+            Self::name(),
+            Self::new(
+                "Desired",
+                "integer",
+                "Number of desired replicas for the scaled object.",
+                Cell::With(desired),
+            ),
+            Self::new(
+                "Available",
+                "integer",
+                "Number of replicas that the scaled object has.",
+                Cell::With(available),
+            ),
+            Self::age(),
+        ]
+    }
+
     /// A column of a built-in kind.
     pub fn new(
         name: &'static str,
@@ -89,7 +111,8 @@ impl Column {
         Self { priority: 1, ..self }
     }
 
-    fn cell(&self, object: &Value, now: Timestamp) -> Value {
+    /// What it shows of an object.
+    pub fn cell(&self, object: &Value, now: Timestamp) -> Value {
         match &self.cell {
             Cell::With(cell) => cell(object, now),
             Cell::Path(path) => match tree::get(object, path) {

@@ -21,7 +21,7 @@ pub(crate) enum View {
     /// The object.
     #[default]
     Whole,
-    /// `meta.k8s.io/v1` `Table`.
+    /// `Table` of `meta.k8s.io`.
     Table,
     /// `PartialObjectMetadata`.
     Metadata,
@@ -40,6 +40,19 @@ pub(crate) struct Accept {
     pub(crate) view: View,
     /// `pretty=1` among the parameters.
     pub(crate) pretty: bool,
+    /// A table or metadata in `v1beta1` of `meta.k8s.io`, which differs from `v1`
+    /// by that name only.
+    pub(crate) beta: bool,
+}
+
+impl Accept {
+    /// The version of tables and of metadata alone.
+    pub(crate) fn meta(self) -> &'static str {
+        match self.beta {
+            true => "meta.k8s.io/v1beta1",
+            false => "meta.k8s.io/v1",
+        }
+    }
 }
 
 /// What the API can write at a place.
@@ -148,7 +161,12 @@ impl<'a> Clause<'a> {
             ("", _) | ("watch", Offer::Watch { .. }) => {}
             _ => return None,
         }
-        Some(Accept { format, view, pretty: self.pretty })
+        let beta = self.version == "v1beta1" && (metadata || view == View::Table);
+        // In protobuf the list of the older version has other field numbers.
+        if beta && format == Format::Protobuf {
+            return None;
+        }
+        Some(Accept { format, view, pretty: self.pretty, beta })
     }
 
     fn view(&self, offer: Offer) -> Option<View> {
@@ -156,9 +174,11 @@ impl<'a> Clause<'a> {
         let view = match (self.kind, self.group, self.version) {
             ("", ..) => View::Whole,
             ("Table", ..) if matches!(offer, Offer::Objects { table: false, .. }) => return None,
-            ("Table", "meta.k8s.io", "v1") if objects => View::Table,
-            ("PartialObjectMetadata", "meta.k8s.io", "v1") if objects => View::Metadata,
-            ("PartialObjectMetadataList", "meta.k8s.io", "v1") if objects => View::MetadataList,
+            ("Table", "meta.k8s.io", "v1" | "v1beta1") if objects => View::Table,
+            ("PartialObjectMetadata", "meta.k8s.io", "v1" | "v1beta1") if objects => View::Metadata,
+            ("PartialObjectMetadataList", "meta.k8s.io", "v1" | "v1beta1") if objects => {
+                View::MetadataList
+            }
             ("APIGroupDiscoveryList", "apidiscovery.k8s.io", version)
                 if offer == Offer::Discovery =>
             {
@@ -267,7 +287,17 @@ mod tests {
                 Offer::Discovery,
                 None,
             ),
-            ("application/json;as=Table;v=v1beta1;g=meta.k8s.io", OBJECTS, None),
+            (
+                "application/json;as=Table;v=v1beta1;g=meta.k8s.io",
+                OBJECTS,
+                Some((Json, View::Table)),
+            ),
+            ("application/json;as=Table;v=v2;g=meta.k8s.io", OBJECTS, None),
+            (
+                "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;v=v1beta1;g=meta.k8s.io",
+                OBJECTS,
+                None,
+            ),
             (browser, OBJECTS, Some((Json, View::Whole))),
             ("application/json;q=0.5, application/yaml", OBJECTS, Some((Yaml, View::Whole))),
             ("*/*, application/yaml", OBJECTS, Some((Yaml, View::Whole))),

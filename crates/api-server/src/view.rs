@@ -46,6 +46,8 @@ impl IncludeObject {
 #[derive(Clone, Debug)]
 pub(crate) struct Shown {
     spec: Arc<ResourceSpec>,
+    /// What is shown is a `Scale`.
+    scale: bool,
     accept: Accept,
     include: IncludeObject,
     pretty: bool,
@@ -73,6 +75,7 @@ impl Shown {
         asked: &Asked,
     ) -> Result<Self, Status> {
         let shape = body_shape(spec, sub);
+        let scale = sub.is_some_and(|sub| matches!(sub.role, Role::Scale(_)));
         let protobuf = shape.has_protobuf();
         let offer = match verb {
             "watch" => Offer::Watch { protobuf },
@@ -81,6 +84,7 @@ impl Shown {
         let mut accept = negotiate::accept(&asked.head.headers, offer)?;
         let of_list = matches!(verb, "list" | "deletecollection");
         match accept.view {
+            View::Table if scale => {}
             // A body that is no object of the kind has one view only.
             _ if !std::ptr::eq(shape, &spec.shape) => accept.view = View::Whole,
             View::Metadata if of_list => {
@@ -111,7 +115,7 @@ impl Shown {
         };
         let include = IncludeObject::parse(asked.parameter("includeObject"))?;
         let pretty = asked.pretty() || accept.pretty;
-        Ok(Self { spec: spec.clone(), accept, include, pretty, shapes })
+        Ok(Self { spec: spec.clone(), scale, accept, include, pretty, shapes })
     }
 
     /// The response that is one object, or a `Status`.
@@ -148,7 +152,7 @@ impl Shown {
             meta["remainingItemCount"] = remaining.into();
         }
         let (kind, api_version) = match self.accept.view {
-            View::Metadata => ("PartialObjectMetadataList", META.to_owned()),
+            View::Metadata => ("PartialObjectMetadataList", self.accept.meta().to_owned()),
             _ => (&*self.spec.list_kind, self.spec.api_version()),
         };
         if let Some(shapes) = &self.shapes {
@@ -166,7 +170,10 @@ impl Shown {
                 return Ok(respond::object(self.accept, self.pretty, 200, table));
             }
             View::Metadata => {
-                listed.items.iter().map(metadata).collect::<Result<Vec<_>, Status>>()?
+                let items = listed.items.iter();
+                items
+                    .map(|item| metadata(item, self.accept.meta()))
+                    .collect::<Result<_, Status>>()?
             }
             _ => listed.items,
         };
@@ -231,7 +238,7 @@ impl Shown {
     fn protobuf(&self, shapes: &Shapes, bytes: &[u8]) -> Result<Vec<u8>, String> {
         match self.accept.view {
             View::Metadata => {
-                shapes.object.encode_protobuf_as(META, "PartialObjectMetadata", bytes)
+                shapes.object.encode_protobuf_as(self.accept.meta(), "PartialObjectMetadata", bytes)
             }
             _ => shapes.object.encode_protobuf(bytes),
         }
@@ -241,7 +248,7 @@ impl Shown {
     fn object(&self, bytes: Bytes, now: Timestamp) -> Result<Bytes, Status> {
         match self.accept.view {
             View::Table | View::Metadata if is_status(&bytes) => Ok(bytes),
-            View::Metadata => metadata(&bytes),
+            View::Metadata => metadata(&bytes, self.accept.meta()),
             View::Table => self.table_of_one("", &bytes, true, now),
             _ => Ok(bytes),
         }
@@ -274,17 +281,21 @@ impl Shown {
                 "description": column.description, "priority": column.priority,
             })
         };
-        let columns: Option<Vec<Value>> =
-            columns.then(|| self.spec.table_columns().iter().map(column).collect());
+        let of_kind = match self.scale {
+            true => Column::of_scale().into(),
+            false => self.spec.table_columns(),
+        };
+        let columns: Option<Vec<Value>> = columns.then(|| of_kind.iter().map(column).collect());
         let rows: Vec<Value> = objects
             .iter()
             .map(|object| {
-                let mut row = json!({"cells": self.spec.cells(object, now)});
+                let cells = of_kind.iter().map(|column| column.cell(object, now));
+                let mut row = json!({"cells": cells.collect::<Vec<_>>()});
                 match self.include {
                     IncludeObject::None => {}
                     IncludeObject::Metadata => {
                         row["object"] = json!({
-                            "kind": "PartialObjectMetadata", "apiVersion": META,
+                            "kind": "PartialObjectMetadata", "apiVersion": self.accept.meta(),
                             "metadata": object.get("metadata"),
                         });
                     }
@@ -294,14 +305,13 @@ impl Shown {
             })
             .collect();
         let table = json!({
-            "kind": "Table", "apiVersion": META, "metadata": meta,
+            "kind": "Table", "apiVersion": self.accept.meta(), "metadata": meta,
             "columnDefinitions": columns, "rows": rows,
         });
         serde_json::to_vec(&table).map(Bytes::from).map_err(Status::internal)
     }
 }
 
-const META: &str = "meta.k8s.io/v1";
 const PARTIAL: &str = "meta/v1.PartialObjectMetadata";
 /// The shape of every failure.
 pub(crate) const STATUS: &str = "meta/v1.Status";
@@ -335,9 +345,11 @@ fn parse(bytes: &Bytes) -> Result<Value, Status> {
 }
 
 /// An object's metadata alone; its text is taken as it is.
-fn metadata(bytes: &Bytes) -> Result<Bytes, Status> {
+fn metadata(bytes: &Bytes, version: &str) -> Result<Bytes, Status> {
     let fields: HashMap<String, &RawValue> = serde_json::from_slice(bytes).map_err(unreadable)?;
     let metadata = fields.get("metadata").map_or("{}", |metadata| metadata.get());
-    Ok(format!(r#"{{"kind":"PartialObjectMetadata","apiVersion":"{META}","metadata":{metadata}}}"#)
-        .into())
+    Ok(format!(
+        r#"{{"kind":"PartialObjectMetadata","apiVersion":"{version}","metadata":{metadata}}}"#
+    )
+    .into())
 }

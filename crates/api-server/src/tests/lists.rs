@@ -92,6 +92,27 @@ async fn tables_and_metadata_are_views() {
     let answer = cluster.send_as("GET", CONFIG_MAPS, &partial, Value::Null).await;
     assert_eq!(answer.body["kind"], "PartialObjectMetadataList");
     assert_eq!(answer.at("/items/0/data"), &Value::Null);
+    let old = [("accept", "application/json;as=Table;v=v1beta1;g=meta.k8s.io")];
+    let answer = cluster.send_as("GET", CONFIG_MAPS, &old, Value::Null).await;
+    assert_eq!(answer.at("/rows/0/object/apiVersion"), "meta.k8s.io/v1beta1");
+    assert_eq!(
+        (answer.at("/kind"), answer.at("/apiVersion")),
+        (&json!("Table"), &json!("meta.k8s.io/v1beta1"))
+    );
+    let old = [("accept", "application/json;as=PartialObjectMetadata;v=v1beta1;g=meta.k8s.io")];
+    let answer = cluster.send_as("GET", &format!("{CONFIG_MAPS}/a"), &old, Value::Null).await;
+    assert_eq!(answer.body["apiVersion"], "meta.k8s.io/v1beta1");
+    let deployments = "/apis/apps/v1/namespaces/default/deployments";
+    let labels = json!({"a": "b"});
+    let template = json!({"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let spec = json!({"replicas": 3, "selector": {"matchLabels": labels}, "template": template});
+    cluster
+        .create(deployments, json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}, "spec": spec}))
+        .await;
+    let scale = format!("{deployments}/web/scale");
+    let answer = cluster.send_as("GET", &scale, &table, Value::Null).await;
+    assert_eq!(answer.at("/columnDefinitions/1/name"), "Desired");
+    assert_eq!(answer.at("/rows/0/cells"), &json!(["web", 3, 0, "0s"]));
     let unknown = [("accept", "application/xml")];
     assert_eq!(cluster.send_as("GET", CONFIG_MAPS, &unknown, Value::Null).await.code, 406);
 }
