@@ -225,7 +225,7 @@ impl Registry {
     }
 
     /// A random version 4 UUID (RFC 9562).
-    pub(crate) fn new_uid(&self) -> String {
+    pub fn new_uid(&self) -> String {
         let bits = (self.sources.random)();
         let bits = (bits & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
         let hex = format!("{bits:032x}");

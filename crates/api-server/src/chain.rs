@@ -7,7 +7,7 @@ use api_object::{GroupVersionResource, Reason, Status, status::Details};
 use api_registry::{Credentials, Decision, RequestAttributes, UserInfo};
 use api_schema::{ResourceSpec, Role};
 use futures_util::FutureExt;
-use http::{HeaderMap, Method, Request, header, request};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header, request};
 use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 
@@ -26,6 +26,8 @@ use crate::{
 
 /// Upstream's `--request-timeout`, for all that is no watch and no stream.
 const REQUEST_MAX: Duration = Duration::from_secs(60);
+
+const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 
 /// A request as the chain knows it once its head is read.
 pub(crate) struct Asked {
@@ -66,6 +68,7 @@ impl ApiServer {
     ) -> Reply {
         let started = Instant::now();
         let near = caller.is_near();
+        let outside = matches!(caller, Caller::Connection { .. });
         let upgrade = hyper::upgrade::on(&mut request);
         let (head, body) = request.into_parts();
         let request_headers = head.headers.clone();
@@ -114,16 +117,28 @@ impl ApiServer {
             };
             respond::failure(&status, accept, shape)
         });
-        let reply = match near {
+        let mut reply = match near {
             true => reply,
             false => respond::compress(&request_headers, reply).await,
         };
+        if outside {
+            let id = self.audit_id(&request_headers);
+            reply.headers_mut().insert(AUDIT_ID, id);
+        }
         let took = (!long).then(|| started.elapsed());
         self.counts.answered(&label, reply.status().as_u16(), took);
         tracing::debug!(
             %method, %uri, code = reply.status().as_u16(), took = ?started.elapsed(), "answered"
         );
         reply
+    }
+
+    /// What the request is called in logs and audits: as the client says, or anew.
+    fn audit_id(&self, headers: &HeaderMap) -> HeaderValue {
+        match headers.get(AUDIT_ID).filter(|id| !id.is_empty()) {
+            Some(id) => id.clone(),
+            None => HeaderValue::try_from(self.parts.registry.new_uid()).expect("a UUID is ASCII"),
+        }
     }
 
     async fn chain(

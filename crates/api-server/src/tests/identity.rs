@@ -6,6 +6,7 @@ use api_registry::{Authorizer, BoxFuture, Decision, RequestAttributes, UserInfo}
 use http::Request;
 use serde_json::{Value, json};
 use store::MemoryStore;
+use tokio::io::AsyncWriteExt as _;
 
 use super::harness::{CONFIG_MAPS, Cluster, cluster, config_map, named, parts};
 use crate::{ApiServer, body::RequestBody, server::Caller};
@@ -281,4 +282,21 @@ async fn keys_are_published_with_a_time_to_keep_them() {
     assert_eq!(admin.send("POST", "/openid/v1/jwks", json!({})).await.code, 405);
     let nobody = cluster_of(named("bob"), &[]);
     assert_eq!(nobody.get("/openid/v1/jwks").await.code, 403);
+}
+
+/// Every answer to somebody outside names the request, as the client does or anew.
+#[tokio::test]
+async fn requests_have_an_audit_id() {
+    let listening = super::wire::Listening::start().await;
+    let mut seen = Vec::new();
+    for id in ["", "audit-id: mine\r\n", ""] {
+        let mut stream = listening.plain().await;
+        let request = format!("GET /version HTTP/1.1\r\nhost: a\r\n{id}connection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.expect("sent");
+        let answer = super::wire::rest(&mut stream).await;
+        let line = answer.lines().find_map(|line| line.strip_prefix("audit-id: "));
+        seen.push(line.expect("a header").to_owned());
+    }
+    assert_eq!((seen[0].len(), seen[1].as_str(), seen[2].len()), (36, "mine", 36));
+    listening.end().await;
 }
