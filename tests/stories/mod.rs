@@ -5,6 +5,7 @@ mod apply;
 mod bad_input;
 mod certificates;
 mod clients;
+mod conversion;
 mod custom_resources;
 mod hello;
 mod identity;

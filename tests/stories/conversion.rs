@@ -1,0 +1,153 @@
+//! A custom kind whose versions differ, converted by a webhook behind a Service:
+//! a program outside of the cluster that an EndpointSlice names.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use base64::Engine as _;
+
+use crate::cluster::Cluster;
+
+/// How long a node may take to learn of a Service.
+const SERVICE_TIMEOUT: Duration = Duration::from_secs(30);
+/// The node's address, where the webhook listens.
+const ADDRESS: &str = "192.168.77.1";
+
+/// A CA and a certificate for the Service's name, made by openssl.
+fn certificates(dir: &Path) -> Option<()> {
+    const CA: &str = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out ca.crt -subj /CN=ca -days 30";
+    const REQUEST: &str = "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout tls.key -out tls.csr -subj /CN=converter";
+    const SIGN: &str = "x509 -req -in tls.csr -CA ca.crt -CAkey ca.key -CAcreateserial -out tls.crt -days 30 -extfile names";
+    std::fs::write(dir.join("names"), "subjectAltName=DNS:converter.hooks.svc\n").expect("ours");
+    for line in [CA, REQUEST, SIGN] {
+        let Ok(done) = Command::new("openssl").args(line.split(' ')).current_dir(dir).output()
+        else {
+            eprintln!("skipped: needs `openssl`");
+            return None;
+        };
+        assert!(done.status.success(), "{line}: {}", String::from_utf8_lossy(&done.stderr));
+    }
+    Some(())
+}
+
+/// The webhook, once it listens.
+fn converter(cluster: &Cluster) -> Option<Child> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/clients/converter.py");
+    let mut command = cluster.command("python3");
+    command.arg(script).args([ADDRESS, "9443"]);
+    command.args([cluster.path("tls.crt"), cluster.path("tls.key")]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().ok()?;
+    let mut line = String::new();
+    let stdout = child.stdout.take().expect("piped");
+    BufReader::new(stdout).read_line(&mut line).expect("text");
+    if line.trim() == "listening" {
+        return Some(child);
+    }
+    eprintln!("skipped: needs `python3`");
+    child.wait().expect("our own child");
+    None
+}
+
+const SERVICE: &str = r#"
+apiVersion: v1
+kind: Namespace
+metadata: {name: hooks}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: converter, namespace: hooks}
+spec: {ports: [{port: 443, targetPort: 9443}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: converter-1, namespace: hooks, labels: {kubernetes.io/service-name: converter}}
+addressType: IPv4
+ports: [{port: 9443, protocol: TCP, name: ""}]
+endpoints: [{addresses: [192.168.77.1], conditions: {ready: true}}]
+"#;
+
+const SITES: &str = r#"
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: sites.conv.example.com}
+spec:
+  group: conv.example.com
+  names: {plural: sites, singular: site, kind: Site}
+  scope: Namespaced
+  conversion:
+    strategy: Webhook
+    webhook:
+      conversionReviewVersions: [v1]
+      clientConfig:
+        caBundle: CA
+        service: {name: converter, namespace: hooks, path: /convert}
+  versions:
+  - name: v1
+    served: true
+    storage: true
+    schema: {openAPIV3Schema: {type: object, properties: {spec: {type: object, properties: {hostPort: {type: string}}}}}}
+  - name: v2
+    served: true
+    storage: false
+    schema: {openAPIV3Schema: {type: object, properties: {spec: {type: object, properties: {host: {type: string}, port: {type: string}}}}}}
+"#;
+
+const OLD: &str = "apiVersion: conv.example.com/v1\nkind: Site\nmetadata: {name: old}\nspec: {hostPort: 'a.example:80'}\n";
+const NEW: &str = "apiVersion: conv.example.com/v2\nkind: Site\nmetadata: {name: new}\nspec: {host: b.example, port: '81'}\n";
+
+#[test]
+fn a_webhook_behind_a_service_converts() {
+    let Some(cluster) = Cluster::start() else { return };
+    let Some(()) = certificates(&cluster.path(".")) else { return };
+    let ca = std::fs::read(cluster.path("ca.crt")).expect("openssl wrote it");
+    let ca = base64::engine::general_purpose::STANDARD.encode(ca);
+    let Some(mut webhook) = converter(&cluster) else { return };
+    let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        cluster.wait_node_ready();
+        cluster.apply(SERVICE).ok();
+        cluster.apply(&SITES.replace("CA", &ca)).ok();
+        cluster
+            .kubectl("wait --for=condition=Established crd/sites.conv.example.com --timeout=20s")
+            .ok();
+        cluster.apply(OLD).prints("created");
+        // The node has the Service's address a moment later.
+        let began = Instant::now();
+        let get = "get sites.v2.conv.example.com old -o jsonpath={.spec.host}";
+        while !cluster.kubectl(get).success && began.elapsed() < SERVICE_TIMEOUT {}
+        cluster.kubectl(get).prints("a.example");
+        cluster.apply(NEW).prints("created");
+        cluster
+            .kubectl("get sites.v1.conv.example.com new -o jsonpath={.spec.hostPort}")
+            .prints("b.example:81");
+        cluster
+            .kubectl("get sites.v2.conv.example.com -o jsonpath={.items[*].spec.port}")
+            .prints("81 80");
+        cluster
+            .kubectl_args(&[
+                "patch",
+                "sites.v2.conv.example.com",
+                "old",
+                "--type=merge",
+                "-p",
+                r#"{"spec":{"port":"8080"}}"#,
+            ])
+            .ok();
+        cluster
+            .kubectl("get sites.v1.conv.example.com old -o jsonpath={.spec.hostPort}")
+            .prints("a.example:8080");
+    }));
+    webhook.kill().expect("our own child");
+    webhook.wait().expect("our own child");
+    if let Err(panic) = told {
+        std::panic::resume_unwind(panic);
+    }
+    // Without it, what is stored can still be read as it is stored.
+    cluster.kubectl("get sites.v1.conv.example.com old").prints("old");
+    cluster
+        .kubectl("get sites.v2.conv.example.com old")
+        .fails_with("conversion webhook for conv.example.com/v1, Kind=Site failed");
+}
