@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf, str::FromStr};
 
-use crate::pod::host_ports::HostPorts;
+use crate::pod::{host_ports::HostPorts, static_pods::StaticPods};
 
 /// Everything that a node does not find out by itself.
 #[derive(Debug, Clone)]
@@ -37,6 +37,8 @@ pub struct NodeConfig {
     pub pods_max: u32,
     /// Most processes and threads a pod; no limit where `None`.
     pub pod_pids_max: Option<u64>,
+    /// Pods from files, if any.
+    pub static_pods: Option<StaticPods>,
     /// Where the node says which of its ports lead to pods.
     pub host_ports: HostPorts,
     /// Sysctls beyond the safe ones that pods may set, by name or prefix
@@ -65,6 +67,7 @@ impl NodeConfig {
             reserved: None,
             pods_max: 110,
             pod_pids_max: None,
+            static_pods: None,
             host_ports: HostPorts::default(),
             allowed_unsafe_sysctls: Vec::new(),
             pod_mtu: 1500,

@@ -12,7 +12,7 @@
 //! [`Images`], so it knows neither namespaces nor registries.
 //!
 //! Not here yet: eviction (so the sizes of emptyDirs on disk are not enforced),
-//! refusal of pods that do not fit (`OutOfcpu`), static pods, graceful node
+//! refusal of pods that do not fit (`OutOfcpu`), graceful node
 //! shutdown, user namespaces, start from checkpoints
 //! with no server in reach; volume kinds beyond emptyDir,
 //! hostPath, configMap, secret, projected and downwardAPI (an event says so).
@@ -34,7 +34,10 @@ mod volume;
 pub use config::{Cidr, NodeConfig, PodCidrs, Reserved, Taint};
 pub use images::{BoxFuture, Image, ImageConfig, ImageError, ImageListing, Images};
 pub use node::{Node, NodeHandle, StartError};
-pub use pod::host_ports::{HostPort, HostPorts, PodPorts};
+pub use pod::{
+    host_ports::{HostPort, HostPorts, PodPorts},
+    static_pods::{ReadPod, StaticPods},
+};
 
 #[cfg(test)]
 mod tests;

@@ -325,7 +325,7 @@ impl Worker {
             return Some(at);
         }
         let new = status::status(&self.state, &self.conditions, now);
-        let patch = status::patch(&self.state.pod.metadata.uid, &self.told, &new)?;
+        let patch = status::patch(self.told_to.as_ref()?, &self.told, &new)?;
         self.publishing = true;
         let (deps, pod) = (self.deps.clone(), self.state.pod.clone());
         self.ops.spawn(async move {

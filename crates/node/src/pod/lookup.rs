@@ -35,7 +35,7 @@ pub(crate) struct ContainerFacts {
 
 /// All of them, by uid.
 #[derive(Debug, Default)]
-pub(crate) struct Lookup(RwLock<BTreeMap<String, Arc<PodFacts>>>);
+pub(crate) struct Lookup(RwLock<BTreeMap<String, Arc<PodFacts>>>, RwLock<BTreeMap<String, String>>);
 
 impl Lookup {
     pub(crate) fn put(&self, state: &PodState) {
@@ -67,9 +67,20 @@ impl Lookup {
 
     pub(crate) fn remove(&self, uid: &str) {
         self.write().remove(uid);
+        let mut aliases = self.1.write().unwrap_or_else(PoisonError::into_inner);
+        aliases.retain(|_, of| of != uid);
+    }
+
+    /// A static pod is asked for by its mirror's UID.
+    pub(crate) fn alias(&self, mirror: &str, uid: &str) {
+        let mut aliases = self.1.write().unwrap_or_else(PoisonError::into_inner);
+        aliases.retain(|_, of| of != uid);
+        aliases.insert(mirror.to_owned(), uid.to_owned());
     }
 
     pub(crate) fn get(&self, uid: &str) -> Option<Arc<PodFacts>> {
+        let aliases = self.1.read().unwrap_or_else(PoisonError::into_inner);
+        let uid = aliases.get(uid).map_or(uid, String::as_str);
         self.0.read().unwrap_or_else(PoisonError::into_inner).get(uid).cloned()
     }
 

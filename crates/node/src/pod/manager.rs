@@ -19,7 +19,9 @@ use tokio::{
 };
 
 use super::{
+    mirror::Statics,
     setup::{blocking, ips_of},
+    static_pods::Mirror,
     worker::{Message, Worker},
 };
 use crate::{container::spec::label, node::Deps, resources::PODS, volume};
@@ -34,8 +36,11 @@ pub(crate) async fn run(deps: Arc<Deps>) {
         workers: JoinSet::new(),
         uids: BTreeMap::new(),
         listed: None,
+        statics: Statics::default(),
     };
     manager.adopt_addresses().await;
+    // Before the API's list says what is an orphan.
+    manager.load_statics();
     let (sender, mut pods) = mpsc::unbounded_channel();
     let follow = async {
         let options = ListOptions {
@@ -48,11 +53,29 @@ pub(crate) async fn run(deps: Arc<Deps>) {
         })
         .await;
     };
-    tokio::pin!(follow);
+    let (files, mut changed_files) = mpsc::unbounded_channel();
+    let follow_files = async {
+        let Some(statics) = &deps.config.static_pods else { return std::future::pending().await };
+        // The receiver lives as long as this future.
+        let told = statics
+            .follow(|| {
+                let _ = files.send(());
+            })
+            .await;
+        if let Err(error) = told {
+            let path = statics.dir.display();
+            tracing::error!(%path, %error, "static pods are not followed any more");
+        }
+        std::future::pending().await
+    };
+    tokio::pin!(follow, follow_files);
     let mut is_telling = true;
     loop {
         tokio::select! {
             () = &mut follow => {}
+            () = &mut follow_files => {}
+            Some(()) = changed_files.recv() => manager.load_statics(),
+            Some(key) = manager.statics.ops.join_next() => manager.mirrored(key),
             Some(event) = pods.recv() => manager.api(event).await,
             event = events.recv(), if is_telling => match event {
                 Ok(event) => manager.runtime(event).await,
@@ -63,22 +86,26 @@ pub(crate) async fn run(deps: Arc<Deps>) {
                 }
             },
             Some(ended) = manager.workers.join_next() => match ended {
-                Ok(uid) => drop(manager.inboxes.remove(&uid)),
+                Ok(uid) => {
+                    manager.inboxes.remove(&uid);
+                    manager.settle_statics();
+                }
                 Err(error) => tracing::error!(%error, "a pod worker broke off"),
             },
         }
     }
 }
 
-struct Manager {
-    deps: Arc<Deps>,
-    inboxes: BTreeMap<String, mpsc::UnboundedSender<Message>>,
+pub(super) struct Manager {
+    pub(super) deps: Arc<Deps>,
+    pub(super) inboxes: BTreeMap<String, mpsc::UnboundedSender<Message>>,
     /// Each answers with its pod's uid.
     workers: JoinSet<String>,
     /// Whose sandbox it is.
     uids: BTreeMap<SandboxId, String>,
     /// The uids told since a restart of the watch; the others are gone.
     listed: Option<BTreeSet<String>>,
+    pub(super) statics: Statics,
 }
 
 impl Manager {
@@ -108,12 +135,21 @@ impl Manager {
 
     async fn api(&mut self, event: Reflected) {
         match event {
-            Reflected::Restart => self.listed = Some(BTreeSet::new()),
+            Reflected::Restart => {
+                self.listed = Some(BTreeSet::new());
+                self.statics.forget_mirrors();
+            }
             Reflected::Upsert(object) => {
                 if let Some(listed) = &mut self.listed {
                     listed.insert(object.meta.uid.clone());
                 }
-                self.upsert(&object);
+                match Mirror::of(&object) {
+                    Some(mirror) => self.mirror(object.meta.key(), Some(mirror)),
+                    None => self.upsert(&object),
+                }
+            }
+            Reflected::Delete(object) if Mirror::of(&object).is_some() => {
+                self.unmirror(&object.meta.key(), &object.meta.uid);
             }
             Reflected::Delete(object) => {
                 let last = serde_json::from_slice(&object.bytes).ok().map(Arc::new);
@@ -122,12 +158,14 @@ impl Manager {
             Reflected::Synced(_) => {
                 let Some(listed) = self.listed.take() else { return };
                 for (uid, inbox) in &self.inboxes {
-                    if !listed.contains(uid) {
+                    if !listed.contains(uid) && !self.statics.running.contains_key(uid) {
                         // A worker that has just ended needs no news.
                         let _ = inbox.send(Message::Gone(None));
                     }
                 }
                 self.end_orphans(&listed).await;
+                self.statics.is_synced = true;
+                self.settle_mirrors();
             }
             Reflected::Progress(_) => {}
         }
@@ -151,13 +189,13 @@ impl Manager {
             status: Map<String, Value>,
         }
         let told: Result<Told, _> = serde_json::from_slice(&object.bytes);
-        self.start(pod, told.map(|told| told.status).unwrap_or_default());
+        self.start(pod, told.map(|told| told.status).unwrap_or_default(), false);
     }
 
-    fn start(&mut self, pod: Arc<Pod>, told: Map<String, Value>) {
+    pub(super) fn start(&mut self, pod: Arc<Pod>, told: Map<String, Value>, is_static: bool) {
         let uid = pod.metadata.uid.clone();
         let (sender, inbox) = mpsc::unbounded_channel();
-        let worker = Worker::new(self.deps.clone(), pod, told, sender.clone(), inbox);
+        let worker = Worker::new(self.deps.clone(), pod, told, is_static, sender.clone(), inbox);
         self.inboxes.insert(uid.clone(), sender);
         self.workers.spawn(async move {
             worker.run().await;
@@ -166,7 +204,7 @@ impl Manager {
     }
 
     /// Whether there was somebody to tell.
-    fn tell(&self, uid: &str, message: Message) -> bool {
+    pub(super) fn tell(&self, uid: &str, message: Message) -> bool {
         self.inboxes.get(uid).is_some_and(|inbox| inbox.send(message).is_ok())
     }
 
@@ -202,7 +240,7 @@ impl Manager {
         }
         for (uid, sandboxes) in orphans {
             tracing::info!(uid, "a pod was deleted while nobody watched: ending it");
-            self.start(Arc::new(pod_of(&sandboxes)), Map::new());
+            self.start(Arc::new(pod_of(&sandboxes)), Map::new(), false);
             self.tell(&uid, Message::Gone(None));
         }
         self.remove_strays().await;

@@ -23,6 +23,7 @@ use super::{
     resize::{self, Amount},
     setup::{self, SetupError},
     start::{StartFailure, reference},
+    static_pods::Mirror,
     view::{Deletion, PodState, RunState, Step, containers, told},
 };
 use crate::{node::Deps, probe::Report, volume::refresh::Holdings};
@@ -38,6 +39,8 @@ pub(crate) enum Message {
     Runtime,
     /// A probe has come to a verdict.
     Probe(Report),
+    /// The API's mirror of this static pod is new.
+    Mirror(Mirror),
 }
 
 /// What was done beside the worker.
@@ -68,6 +71,9 @@ pub(crate) struct Worker {
     pub(super) holdings: Arc<Mutex<Holdings>>,
     pub(super) refresh: Option<JoinHandle<()>>,
     pub(super) probes: BTreeMap<String, (ContainerId, JoinHandle<()>)>,
+    /// The UID of the object that statuses are told to: the pod itself, or the
+    /// mirror of a static pod, once there is one.
+    pub(super) told_to: Option<String>,
     /// The status as the API has it from us.
     pub(super) told: Map<String, Value>,
     pub(super) conditions: Vec<Condition>,
@@ -94,6 +100,7 @@ impl Worker {
         deps: Arc<Deps>,
         pod: Arc<Pod>,
         told: Map<String, Value>,
+        is_static: bool,
         own: mpsc::UnboundedSender<Message>,
         inbox: mpsc::UnboundedReceiver<Message>,
     ) -> Self {
@@ -111,6 +118,7 @@ impl Worker {
             refresh: None,
             probes: BTreeMap::new(),
             conditions: pod.status.conditions.clone(),
+            told_to: (!is_static).then(|| pod.metadata.uid.clone()),
             told,
             room,
             publishing: false,
@@ -246,6 +254,19 @@ impl Worker {
             }
             Message::Runtime => {}
             Message::Probe(report) => self.judge(report),
+            Message::Mirror(mirror) => {
+                let uid = &self.state.pod.metadata.uid;
+                self.deps.lookup.alias(&mirror.uid, uid);
+                if self.told_to.as_ref() != Some(&mirror.uid) {
+                    self.conditions = mirror
+                        .status
+                        .get("conditions")
+                        .and_then(|list| serde_json::from_value(list.clone()).ok())
+                        .unwrap_or_default();
+                    self.told = mirror.status;
+                    self.told_to = Some(mirror.uid);
+                }
+            }
         }
     }
 

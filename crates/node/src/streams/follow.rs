@@ -6,14 +6,17 @@ use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use tokio::io::unix::AsyncFd;
 
 /// A watch on one directory: files written, made or moved in it.
-pub(super) struct Changes {
+pub(crate) struct Changes {
     fd: AsyncFd<OwnedFd>,
 }
 
 impl Changes {
     pub(super) fn of(dir: &Path) -> io::Result<Self> {
+        Self::with(dir, WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO)
+    }
+
+    pub(crate) fn with(dir: &Path, events: WatchFlags) -> io::Result<Self> {
         let fd = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-        let events = WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO;
         inotify::add_watch(&fd, dir, events)?;
         #[expect(
             deprecated,
@@ -24,7 +27,7 @@ impl Changes {
     }
 
     /// Waits for a change since the last call; several count as one.
-    pub(super) async fn next(&self) -> io::Result<()> {
+    pub(crate) async fn next(&self) -> io::Result<()> {
         let mut buffer = [0u8; 4096];
         let mut seen = false;
         loop {

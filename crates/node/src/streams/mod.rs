@@ -2,7 +2,7 @@
 //! connections.
 
 pub(crate) mod cri;
-mod follow;
+pub(crate) mod follow;
 mod forward;
 mod logs;
 mod session;

@@ -4,14 +4,14 @@
 use std::{fs, os::unix::fs::symlink, path::PathBuf, process::Command, sync::Arc, time::Duration};
 
 use client::{Ambient, ListOptions, Resource};
-use node_runtime::{Config, ShimRuntime, killall, spec::User};
+use node_runtime::{Config, Runtime, ShimRuntime, killall, spec::User};
 use serde_json::{Value, json};
 use testkit::FakeCluster;
 use tunnel::{End, LogOptions, NodeStreams, Open, OpenError, Output, ServerEnd, Stdio, Target};
 
 use crate::{
     BoxFuture, Image, ImageError, ImageListing, Images, Node, NodeConfig, NodeHandle, PodCidrs,
-    resources::PODS,
+    StaticPods, resources::PODS,
 };
 
 const INSIDE: &str = "SKIFF_NODE_TEST_INSIDE";
@@ -125,16 +125,33 @@ impl Bed {
         Self { dir, cluster: FakeCluster::new(), prefix }
     }
 
+    /// The first part of the pods' cgroups.
+    pub(super) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     pub(super) async fn start(&self) -> NodeHandle {
+        self.start_on(|runtime| runtime).await
+    }
+
+    /// Starts a node that has its runtime behind something.
+    pub(super) async fn start_on(
+        &self,
+        wrap: impl FnOnce(Arc<ShimRuntime>) -> Arc<dyn Runtime>,
+    ) -> NodeHandle {
         let path = |below: &str| self.dir.path().join(below);
         let runtime = ShimRuntime::open(Config {
             state_dir: path("runtime"),
             cgroup_prefix: self.prefix.clone(),
         });
-        let runtime = runtime.await.expect("a runtime");
+        let runtime = wrap(runtime.await.expect("a runtime"));
         let config = NodeConfig {
             kubelet_dir: path("kubelet"),
             log_dir: path("log"),
+            static_pods: Some(StaticPods {
+                dir: path("manifests"),
+                read: Arc::new(|bytes| serde_json::from_slice(bytes).map_err(|e| e.to_string())),
+            }),
             pod_cidrs: PodCidrs::Fixed(vec!["10.66.0.0/24".parse().expect("a network")]),
             ..NodeConfig::new("n1", path("node"), vec!["10.99.0.1".parse().expect("ip")])
         };
@@ -225,6 +242,19 @@ impl Bed {
             })
         })
         .await;
+    }
+
+    /// Waits until no file of any pod is there; the API may have known before.
+    pub(super) async fn until_nothing_is_left(&self) {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let is_there = |dir: &str| {
+            fs::read_dir(self.dir.path().join(dir)).is_ok_and(|mut all| all.next().is_some())
+        };
+        let dirs = ["kubelet/pods", "log/pods", "log/containers", "runtime/sandboxes"];
+        while dirs.iter().any(|dir| is_there(dir)) {
+            assert!(tokio::time::Instant::now() < deadline, "something stays");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// No file of these pods, nor of anybody unknown.

@@ -4,6 +4,7 @@
 //! its own, in a process of its own.
 
 mod bed;
+mod crash;
 mod table;
 
 use std::{fs, time::Duration};
@@ -438,6 +439,70 @@ async fn running_containers_get_more_and_less() {
         pod.is_some_and(|pod| status(pod, "other")["resources"] == with("300m", "96Mi"))
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pods_of_files_run_and_are_mirrored() {
+    if !inside("pods_of_files_run_and_are_mirrored") {
+        return;
+    }
+    let bed = Bed::new();
+    let manifests = bed.dir.path().join("manifests");
+    fs::create_dir(&manifests).expect("made");
+    let write = |script: &str| {
+        let main = json!({"name": "main", "image": "busybox", "command": ["sh", "-c", script],
+            "terminationMessagePath": "/dev/termination-log"});
+        let pod = json!({"metadata": {"name": "web"},
+            "spec": {"restartPolicy": "Always", "terminationGracePeriodSeconds": 2, "containers": [main]}});
+        fs::write(manifests.join("web.json"), pod.to_string()).expect("written");
+    };
+    write(SERVE);
+    let node = bed.start().await;
+    bed.until_ready("web-n1").await;
+    let uid = |bed: &Bed| bed.pod("web-n1").map(|pod| pod["metadata"]["uid"].clone());
+    let id = |bed: &Bed| {
+        let pod = bed.pod("web-n1").expect("there");
+        pod["status"]["containerStatuses"][0]["containerID"].clone()
+    };
+    let mirror = bed.pod("web-n1").expect("there");
+    let annotations = &mirror["metadata"]["annotations"];
+    assert_eq!(annotations["kubernetes.io/config.source"], "file");
+    assert_eq!(
+        annotations["kubernetes.io/config.mirror"],
+        annotations["kubernetes.io/config.hash"]
+    );
+    assert_eq!(mirror["metadata"]["ownerReferences"][0]["name"], "n1");
+    let (text, _) = bed.run(&node, "web-n1", "echo by its mirror").await;
+    assert_eq!(text, "by its mirror\n");
+    let (first, container) = (uid(&bed), id(&bed));
+
+    // Whoever deletes the mirror gets another one, of the same containers.
+    bed.cluster.delete_with(PODS, "default/web-n1", json!({"gracePeriodSeconds": 30}));
+    bed.until("web-n1", "mirrored again", |pod| {
+        pod.is_some_and(|pod| Some(&pod["metadata"]["uid"]) != first.as_ref())
+    })
+    .await;
+    bed.until_ready("web-n1").await;
+    assert_eq!(id(&bed), container);
+
+    // Another process finds both; another file is another pod.
+    node.shutdown();
+    drop(node);
+    let node = bed.start().await;
+    write("echo second; trap 'exit 0' TERM; sleep 1000 & wait");
+    bed.until("web-n1", "replaced", |pod| {
+        pod.is_some_and(|pod| {
+            let id = &pod["status"]["containerStatuses"][0]["containerID"];
+            id.is_string() && *id != container
+        })
+    })
+    .await;
+    bed.until_ready("web-n1").await;
+    let (text, _) = bed.run(&node, "web-n1", "grep -c second /proc/1/cmdline").await;
+    assert_eq!(text, "1\n");
+    fs::remove_file(manifests.join("web.json")).expect("removed");
+    bed.until("web-n1", "gone", |pod| pod.is_none()).await;
+    bed.until_nothing_is_left().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,0 +1,242 @@
+//! The agent dies wherever it can while a pod starts and while it ends, and
+//! another one takes over: nothing runs twice, nothing is left.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    future::poll_fn,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    task::Poll,
+    time::Duration,
+};
+
+use node_runtime::{
+    AttachStreams, BoxFuture, Container, ContainerId, ContainerSpec, Event, ExecOutput,
+    ExecSession, ExecSpec, ExitStatus, Runtime, Sandbox, SandboxId, SandboxSpec, ShimRuntime,
+    Stats, spec::Resources,
+};
+use serde_json::json;
+use tokio::sync::{Notify, broadcast};
+
+use super::bed::{Bed, PATIENCE, inside};
+use crate::resources::PODS;
+
+type Result<T> = node_runtime::Result<T>;
+
+/// Burns down with everything that the agent waits for in its runtime; then
+/// nothing goes on any more.
+#[derive(Default)]
+struct Fuse {
+    left: AtomicI64,
+    out: Notify,
+}
+
+impl Fuse {
+    fn of(length: i64) -> Arc<Self> {
+        Arc::new(Self { left: length.into(), out: Notify::new() })
+    }
+
+    fn is_out(&self) -> bool {
+        self.left.load(Ordering::SeqCst) < 0
+    }
+
+    /// Whether this was too much.
+    fn burn(&self) -> bool {
+        let out = self.left.fetch_sub(1, Ordering::SeqCst) <= 0;
+        if out {
+            self.out.notify_one();
+        }
+        out
+    }
+}
+
+/// A runtime whose calls break off where the fuse is out: before, after, and
+/// wherever they wait in between.
+struct Fused {
+    inner: Arc<ShimRuntime>,
+    fuse: Arc<Fuse>,
+}
+
+impl Fused {
+    fn call<'a, T: Send + 'a>(&'a self, call: BoxFuture<'a, T>) -> BoxFuture<'a, T> {
+        let mut call = Some(call);
+        let mut result = None;
+        Box::pin(poll_fn(move |context| {
+            if self.fuse.is_out() || self.fuse.burn() {
+                call = None;
+                return Poll::Pending;
+            }
+            if let Some(future) = &mut call
+                && let Poll::Ready(value) = future.as_mut().poll(context)
+            {
+                (call, result) = (None, Some(value));
+            }
+            match result.take() {
+                Some(_) if self.fuse.burn() => Poll::Pending,
+                Some(value) => Poll::Ready(value),
+                None => Poll::Pending,
+            }
+        }))
+    }
+}
+
+macro_rules! fused {
+    ($($name:ident<$life:lifetime>($($arg:ident: $type:ty),*) -> $result:ty;)*) => {
+        $(
+            fn $name<$life>(&$life self $(, $arg: $type)*) -> BoxFuture<$life, $result> {
+                self.call(Runtime::$name(&*self.inner $(, $arg)*))
+            }
+        )*
+    };
+}
+
+impl Runtime for Fused {
+    fused! {
+        run_sandbox<'a>(spec: SandboxSpec) -> Result<Sandbox>;
+        stop_sandbox<'a>(id: &'a SandboxId) -> Result<()>;
+        remove_sandbox<'a>(id: &'a SandboxId) -> Result<()>;
+        start_container<'a>(sandbox: &'a SandboxId, spec: ContainerSpec) -> Result<Container>;
+        signal<'a>(id: &'a ContainerId, signal: i32) -> Result<()>;
+        stop_container<'a>(id: &'a ContainerId, signal: Option<i32>, grace: Duration) -> Result<ExitStatus>;
+        remove_container<'a>(id: &'a ContainerId) -> Result<()>;
+        update_container<'a>(id: &'a ContainerId, resources: Resources, labels: BTreeMap<String, String>) -> Result<()>;
+        update_sandbox<'a>(id: &'a SandboxId, resources: Resources) -> Result<()>;
+        exec<'a>(id: &'a ContainerId, spec: ExecSpec) -> Result<ExecSession>;
+        exec_sync<'a>(id: &'a ContainerId, args: Vec<String>, timeout: Duration) -> Result<ExecOutput>;
+        attach<'a>(id: &'a ContainerId, want: AttachStreams) -> Result<ExecSession>;
+        reopen_log<'a>(id: &'a ContainerId) -> Result<()>;
+        container_stats<'a>(id: &'a ContainerId) -> Result<Stats>;
+        sandbox_stats<'a>(id: &'a SandboxId) -> Result<Stats>;
+    }
+
+    // Looking changes nothing.
+    fn list(&self) -> BoxFuture<'_, Result<Vec<Sandbox>>> {
+        Runtime::list(&*self.inner)
+    }
+
+    fn subscribe(&self) -> broadcast::Receiver<Event> {
+        Runtime::subscribe(&*self.inner)
+    }
+}
+
+/// One life of the agent, on threads of its own that are gone at its end: until
+/// the fuse is out or what is waited for has come. Answers whether that came.
+fn live(bed: &Bed, length: i64, until: impl AsyncFn()) -> bool {
+    let threads = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("threads");
+    let came = threads.block_on(async {
+        let fuse = Fuse::of(length);
+        let fused = fuse.clone();
+        let node = bed.start_on(move |inner| Arc::new(Fused { inner, fuse: fused })).await;
+        let came = tokio::select! {
+            () = fuse.out.notified() => false,
+            () = until() => true,
+        };
+        node.shutdown();
+        came
+    });
+    // What a thread has begun it ends, as a killed process's system call does.
+    threads.shutdown_timeout(PATIENCE);
+    came
+}
+
+/// Processes of the node whose command line has this text.
+fn processes(text: &str) -> usize {
+    let all = fs::read_dir("/proc").expect("mounted").flatten();
+    let lines = all.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
+    lines.filter(|line| String::from_utf8_lossy(line).replace('\0', " ").contains(text)).count()
+}
+
+fn mounts_below(path: &Path) -> Vec<String> {
+    let all = fs::read_to_string("/proc/self/mountinfo").expect("mounted");
+    let path = path.to_str().expect("text");
+    all.lines().filter(|line| line.contains(path)).map(str::to_owned).collect()
+}
+
+fn cgroups_of(prefix: &str) -> usize {
+    let mut todo = vec![Path::new("/sys/fs/cgroup").to_owned()];
+    let mut found = 0;
+    while let Some(dir) = todo.pop() {
+        for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if !path.is_dir() {
+                continue;
+            }
+            let text = path.to_string_lossy().into_owned();
+            // Those above the pods stay.
+            found += usize::from(
+                text.contains(prefix) && text.contains("/pod") && {
+                    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("podu"))
+                },
+            );
+            if text.contains(prefix) || text.matches('/').count() < 5 {
+                todo.push(path);
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn an_agent_that_dies_anywhere_is_followed_by_one_that_goes_on() {
+    if !inside("crash::an_agent_that_dies_anywhere_is_followed_by_one_that_goes_on") {
+        return;
+    }
+    // Each pod's processes are told apart by how long they sleep.
+    let script = |seconds: i64| format!("trap 'exit 0' TERM; sleep {seconds} & wait");
+    let bed = Bed::new();
+    let mut sleeps = 7_000_000;
+    let mut story = |name: &str, starting: i64, ending: i64| -> (bool, bool) {
+        sleeps += 10;
+        let main = json!({"name": "main", "command": ["sh", "-c", script(sleeps)],
+            "volumeMounts": [{"name": "v", "mountPath": "/v"}]});
+        let sidecar = json!({"name": "side", "restartPolicy": "Always",
+            "command": ["sh", "-c", script(sleeps + 1)]});
+        let init = json!({"name": "init", "command": ["touch", "/v/x"],
+            "volumeMounts": [{"name": "v", "mountPath": "/v"}]});
+        let spec = json!({"restartPolicy": "Always", "terminationGracePeriodSeconds": 5,
+            "initContainers": [sidecar, init], "containers": [main],
+            "volumes": [{"name": "v", "emptyDir": {"medium": "Memory"}}]});
+        let now = tokio::runtime::Builder::new_current_thread().build().expect("a thread");
+        now.block_on(bed.bind(name, spec));
+        let whole_start = live(&bed, starting, async || bed.until_ready(name).await);
+        let ready = live(&bed, i64::MAX, async || bed.until_ready(name).await);
+        assert!(ready);
+        for (seconds, what) in [(sleeps, "main"), (sleeps + 1, "the sidecar")] {
+            let running = processes(&format!("sleep {seconds}"));
+            // The shell says it too.
+            assert_eq!(running, 2, "{name}: {what} runs once");
+        }
+        bed.cluster.delete_with(PODS, &format!("default/{name}"), json!({"gracePeriodSeconds": 5}));
+        let gone = async || bed.until(name, "gone", |pod| pod.is_none()).await;
+        let whole_end = live(&bed, ending, gone);
+        assert!(live(&bed, i64::MAX, async || {
+            gone().await;
+            bed.until_nothing_is_left().await;
+        }));
+        assert_eq!(processes(&format!("sleep {sleeps}")), 0, "{name}: main is gone");
+        assert_eq!(processes(&format!("sleep {}", sleeps + 1)), 0, "{name}: the sidecar is gone");
+        assert_eq!(mounts_below(bed.dir.path()), Vec::<String>::new(), "{name}");
+        assert_eq!(netlink::pod_link::list().expect("listed"), [], "{name}");
+        assert_eq!(cgroups_of(bed.prefix()), 0, "{name}: a cgroup stays");
+        (whole_start, whole_end)
+    };
+    let mut length = 0;
+    loop {
+        let (started, ended) = story(&format!("web-{length}"), length, length);
+        if started && ended {
+            break;
+        }
+        length += 1;
+        assert!(length < 500, "the story never ends by itself");
+    }
+    println!("died at {length} places of starting and ending");
+    assert!(length > 10, "it hardly waited for anything: {length}");
+}
