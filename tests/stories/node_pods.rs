@@ -23,7 +23,11 @@ fn ask(cluster: &Cluster, address: &str) -> std::io::Result<String> {
 
 #[test]
 fn pods_are_debugged_resized_and_reached_at_ports_of_the_node() {
-    let Some(cluster) = Cluster::start() else { return };
+    let manifests = tempfile::tempdir().expect("a folder");
+    let manifest = "apiVersion: v1\nkind: Pod\nmetadata: {name: fixed}\nspec:\n  terminationGracePeriodSeconds: 1\n  containers: [{name: c, image: skiff.local/toolbox, args: [sleep, infinity]}]\n";
+    std::fs::write(manifests.path().join("fixed.yaml"), manifest).expect("our own folder");
+    let flag = format!("--pod-manifest-path={}", manifests.path().display());
+    let Some(cluster) = Cluster::start_with(&[&flag]) else { return };
     let pod = |name: &str, container: &str, rest: &str| {
         format!(
             "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  terminationGracePeriodSeconds: 1\n  containers: [{{name: c, image: skiff.local/toolbox, {container}}}]\n{rest}"
@@ -98,4 +102,18 @@ fn pods_are_debugged_resized_and_reached_at_ports_of_the_node() {
     // The port goes with its pod.
     cluster.kubectl("delete pod web same-port --timeout=60s").ok();
     assert!(ask(&cluster, "192.168.77.1:9080").is_err());
+
+    // A pod of a file is there like any other, and stays as long as its file.
+    let ready = "wait --for=condition=Ready pod/fixed-node-1 --timeout=60s";
+    cluster.kubectl("wait --for=create pod/fixed-node-1 --timeout=60s").ok();
+    cluster.kubectl(ready).ok();
+    cluster.kubectl("exec fixed-node-1 -- toolbox echo here").prints("here");
+    cluster
+        .kubectl("get pod fixed-node-1 -o jsonpath={.metadata.ownerReferences[0].kind}")
+        .prints("Node");
+    cluster.kubectl("delete pod fixed-node-1 --timeout=60s").ok();
+    cluster.kubectl("wait --for=create pod/fixed-node-1 --timeout=60s").ok();
+    cluster.kubectl(ready).ok();
+    std::fs::remove_file(manifests.path().join("fixed.yaml")).expect("our own file");
+    cluster.kubectl("wait --for=delete pod/fixed-node-1 --timeout=60s").ok();
 }

@@ -99,6 +99,8 @@ pub struct Config {
     pub node_labels: Vec<(String, String)>,
     /// Key, value and effect.
     pub node_taints: Vec<(String, String, String)>,
+    /// The directory of static pods, where given.
+    pub static_pods: Option<PathBuf>,
     /// Sysctls that pods may set beyond the safe ones.
     pub allowed_unsafe_sysctls: Vec<String>,
     /// Secret for joining, where given.
@@ -172,6 +174,7 @@ impl Config {
                 "key=value:effect with NoSchedule, PreferNoSchedule or NoExecute",
                 node_taint,
             )?,
+            static_pods: values.one("pod-manifest-path").map(absolute).transpose()?,
             allowed_unsafe_sysctls: values
                 .many("allowed-unsafe-sysctls")
                 .into_iter()

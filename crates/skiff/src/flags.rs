@@ -129,6 +129,12 @@ pub static FLAGS: &[Flag] = &[
     flag("node-label", Takes::Many("KEY=VALUE"), "", "Labels this node registers with"),
     flag("node-taint", Takes::Many("KEY=VALUE:EFFECT"), "", "Taints this node registers with"),
     flag(
+        "pod-manifest-path",
+        Takes::One("DIR"),
+        "",
+        "Run the pods whose manifests are in this directory, also without an API",
+    ),
+    flag(
         "allowed-unsafe-sysctls",
         Takes::Many("NAME"),
         "",

@@ -8,7 +8,7 @@ use std::{
 };
 
 use api_object::Object;
-use client::DeleteOptions;
+use client::{Backoff, DeleteOptions};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use tokio::task::{JoinError, JoinSet};
@@ -24,7 +24,9 @@ use crate::{
 };
 
 /// Between attempts at a mirror that the API refused.
-const RETRY: Duration = Duration::from_secs(10);
+const RETRY: Backoff = Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(60) };
+/// The watch tells what came of an attempt before another one is due.
+const TOLD: Duration = Duration::from_secs(10);
 
 /// What the manager knows of static pods.
 #[derive(Default)]
@@ -40,6 +42,8 @@ pub(super) struct Statics {
     /// Keys whose mirrors are being made or deleted, with the attempt's number.
     busy: BTreeMap<String, u64>,
     attempts: u64,
+    /// By key: in a row.
+    failures: BTreeMap<String, u32>,
     pub(super) ops: JoinSet<(String, u64)>,
 }
 
@@ -105,6 +109,7 @@ impl Manager {
     /// The API has, or has no longer, a mirror of this key.
     pub(super) fn mirror(&mut self, key: String, mirror: Option<Mirror>) {
         self.statics.busy.remove(&key);
+        self.statics.failures.remove(&key);
         match mirror {
             Some(mirror) => {
                 if mirror_action(self.hash(&key).as_deref(), Some(&mirror)) == MirrorAction::Keep {
@@ -181,12 +186,19 @@ impl Manager {
         self.statics.attempts += 1;
         let number = self.statics.attempts;
         self.statics.busy.insert(key.clone(), number);
+        // Counted until the watch shows that it was none.
+        let failures = self.statics.failures.entry(key.clone()).or_default();
+        *failures = failures.saturating_add(1);
+        let retry = RETRY.delay(*failures);
         self.statics.ops.spawn(async move {
-            if let Err(error) = attempt.await {
-                tracing::warn!(pod = key, %error, "its mirror pod is not as it should be");
-            }
-            // The watch tells what came of it before another attempt is due.
-            tokio::time::sleep(RETRY).await;
+            let pause = match attempt.await {
+                Ok(()) => TOLD,
+                Err(error) => {
+                    tracing::warn!(pod = key, %error, "its mirror pod is not as it should be");
+                    retry
+                }
+            };
+            tokio::time::sleep(pause).await;
             (key, number)
         });
     }

@@ -20,6 +20,7 @@ mod peers;
 mod preflight;
 mod role;
 mod service_proxy;
+mod static_pods;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

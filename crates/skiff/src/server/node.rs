@@ -2,11 +2,11 @@
 
 use std::{net::IpAddr, path::Path, sync::Arc};
 
-use ::node::{Cidr, HostPorts, Node, NodeConfig, NodeHandle, PodCidrs, Taint};
+use ::node::{Cidr, HostPorts, Node, NodeConfig, NodeHandle, PodCidrs, StaticPods, Taint};
 use client::{Ambient, Api};
 use node_runtime::ShimRuntime;
 
-use super::{StartError, images};
+use super::{StartError, images, static_pods};
 use crate::config::{self, Config};
 
 /// The share of the cluster's pod network that is a node's: 254 pods.
@@ -48,6 +48,10 @@ pub(super) async fn start(
             })
             .collect(),
         host_ports,
+        static_pods: config
+            .static_pods
+            .clone()
+            .map(|dir| StaticPods { dir, read: static_pods::reader() }),
         allowed_unsafe_sysctls: config.allowed_unsafe_sysctls.clone(),
         cluster_dns: config.cluster_dns.clone(),
         cluster_domain: config.cluster_domain.clone(),
