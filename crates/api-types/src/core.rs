@@ -55,7 +55,8 @@ views! {
         enable_service_links: Option<bool>,
         overhead: ResourceList,
         resources: Option<ResourceRequirements>,
-        topology_spread_constraints: Vec<Value>,
+        topology_spread_constraints: Vec<TopologySpreadConstraint>,
+        resource_claims: Vec<LocalObjectReference>,
     }
 
     LocalObjectReference { name: String, }
@@ -64,7 +65,35 @@ views! {
     PodDnsConfig { nameservers: Vec<String>, searches: Vec<String>, options: Vec<PodDnsConfigOption>, }
     PodDnsConfigOption { name: String, value: Option<String>, }
 
-    Affinity { node_affinity: Option<NodeAffinity>, pod_affinity: Option<Value>, pod_anti_affinity: Option<Value>, }
+    Affinity {
+        node_affinity: Option<NodeAffinity>,
+        pod_affinity: Option<PodAffinity>,
+        pod_anti_affinity: Option<PodAffinity>,
+    }
+    /// Also the shape of `podAntiAffinity`.
+    PodAffinity {
+        required_during_scheduling_ignored_during_execution: Vec<PodAffinityTerm>,
+        preferred_during_scheduling_ignored_during_execution: Vec<WeightedPodAffinityTerm>,
+    }
+    PodAffinityTerm {
+        label_selector: Option<Value>,
+        namespaces: Vec<String>,
+        topology_key: String,
+        namespace_selector: Option<Value>,
+        match_label_keys: Vec<String>,
+        mismatch_label_keys: Vec<String>,
+    }
+    WeightedPodAffinityTerm { weight: i32, pod_affinity_term: PodAffinityTerm, }
+    TopologySpreadConstraint {
+        max_skew: i32,
+        topology_key: String,
+        when_unsatisfiable: String,
+        label_selector: Option<Value>,
+        min_domains: Option<i32>,
+        node_affinity_policy: Option<String>,
+        node_taints_policy: Option<String>,
+        match_label_keys: Vec<String>,
+    }
     NodeAffinity {
         required_during_scheduling_ignored_during_execution: Option<NodeSelector>,
         preferred_during_scheduling_ignored_during_execution: Vec<PreferredSchedulingTerm>,
@@ -227,9 +256,13 @@ views! {
         projected: Option<ProjectedVolumeSource>,
         #[serde(rename = "downwardAPI")]
         downward_api: Option<DownwardApiVolumeSource>,
+        persistent_volume_claim: Option<PersistentVolumeClaimVolumeSource>,
+        ephemeral: Option<EphemeralVolumeSource>,
         #[serde(flatten)]
         other: BTreeMap<String, Value>,
     }
+    PersistentVolumeClaimVolumeSource { claim_name: String, read_only: bool, }
+    EphemeralVolumeSource { volume_claim_template: Value, }
     EmptyDirVolumeSource { medium: String, size_limit: Option<Quantity>, }
     HostPathVolumeSource { path: String, r#type: String, }
     KeyedVolumeSource { name: String, items: Vec<KeyToPath>, default_mode: Option<i32>, optional: Option<bool>, }
@@ -290,6 +323,8 @@ views! {
         name: String,
         state: ContainerState,
         last_state: ContainerState,
+        allocated_resources: Option<ResourceList>,
+        resources: Option<ResourceRequirements>,
         ready: bool,
         restart_count: i32,
         image: String,

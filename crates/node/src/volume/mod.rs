@@ -69,6 +69,10 @@ pub(crate) fn kind(volume: &Volume) -> Kind<'_> {
         Kind::Payload { plugin: "projected", memory: true }
     } else if volume.downward_api.is_some() {
         Kind::Payload { plugin: "downward-api", memory: true }
+    } else if volume.persistent_volume_claim.is_some() {
+        Kind::Unsupported("persistentVolumeClaim")
+    } else if volume.ephemeral.is_some() {
+        Kind::Unsupported("ephemeral")
     } else {
         Kind::Unsupported(volume.other.keys().next().map_or("(none)", String::as_str))
     }
