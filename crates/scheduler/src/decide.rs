@@ -1,97 +1,290 @@
 //! One pod and the nodes: which one it shall be, or why none.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{borrow::Cow, collections::BTreeSet, sync::Arc};
 
-use crate::{Node, PLUGINS, Pod, Rejection};
+use client::Cached;
+
+use crate::{
+    Binds, Cluster, Filter, Map, Node, Plugin, Pod, Profile, Rejection, Start, Task, fit_error,
+    preempt::{self, Preemption},
+};
 
 /// What becomes of a pod.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Decision {
-    /// It shall run on this node.
-    Bind(String),
+    /// It shall run on this node, once its volumes are bound.
+    Bind {
+        /// The node's name.
+        node: String,
+        /// What has to be bound first.
+        binds: Binds,
+    },
     /// No node is possible now.
-    Unschedulable(FitError),
+    Unschedulable(Unschedulable),
 }
 
 /// Why no node is possible.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FitError {
+#[derive(Clone, Debug)]
+pub struct Unschedulable {
     /// In upstream's form, as it is shown in the event and the condition.
     pub message: String,
     /// Who rejected: what helps one of them may help the pod.
     pub plugins: BTreeSet<&'static str>,
+    /// Whose place it shall have.
+    pub preemption: Option<Preemption>,
+    /// Whether the room that was being made for it will not do.
+    pub clears_nomination: bool,
 }
 
+/// Looks at up to this many nodes in every cluster; upstream's figure.
+const FEASIBLE_MIN: usize = 100;
+
 /// Decides for one pod. `random` chooses among equally good nodes.
-pub fn decide(pod: &Pod, nodes: &BTreeMap<String, Node>, random: u64) -> Decision {
-    let mut plugins = BTreeSet::new();
-    let mut rejections = Vec::new();
-    let mut possible = Vec::new();
-    for node in nodes.values() {
-        match filter(pod, node) {
-            None => possible.push(node),
-            Some((plugin, rejection)) => {
-                plugins.insert(plugin);
-                rejections.push(rejection);
+pub fn decide(
+    cluster: &Cluster,
+    pod: &Arc<Cached<Pod>>,
+    profile: &Profile,
+    random: u64,
+) -> Decision {
+    if cluster.is_empty() {
+        return Decision::Unschedulable(Unschedulable {
+            message: "no nodes available to schedule pods".into(),
+            // Any new one may help.
+            plugins: BTreeSet::from(["NodeName"]),
+            preemption: None,
+            clears_nomination: false,
+        });
+    }
+    let task = Task { cluster, pod, profile };
+    let mut look = match Look::begin(&task) {
+        Ok(look) => look,
+        Err((plugin, rejection)) => return never(&task, plugin, rejection),
+    };
+    let found = look.feasible(&task);
+    if found.nodes.is_empty() {
+        return unschedulable(&task, &mut look, &found, random);
+    }
+    let node = best(&task, &found.nodes, random);
+    let binds = match binds(&task, node) {
+        Ok(binds) => binds,
+        Err(rejection) => return never(&task, "VolumeBinding", rejection),
+    };
+    Decision::Bind { node: node.name().to_owned(), binds }
+}
+
+/// What has to be bound for the pod to run on the node that was chosen.
+fn binds(task: &Task<'_>, node: &Node) -> Result<Binds, Rejection> {
+    let looks_after = |plugin: &&Plugin| plugin.name == "VolumeBinding";
+    if task.pod.view.claims.is_empty() || !task.profile.filters.iter().any(looks_after) {
+        return Ok(Binds::new());
+    }
+    let volumes = &task.cluster.volumes;
+    let claims = volumes.claims_of(task.pod).map_err(Rejection::never)?;
+    volumes.on_node(&claims, node).map_err(|reasons| Rejection::never(reasons.join(", ")))
+}
+
+/// The plugins that have something to say of a pod, at work.
+pub(crate) struct Look<'a> {
+    pub(crate) filters: Vec<(&'static Plugin, Box<dyn Filter + 'a>)>,
+    /// The possible nodes by name, where they are named, and who named them.
+    only: Option<(BTreeSet<String>, Vec<&'static str>)>,
+    /// For whom room is being made on each node.
+    nominated: Map<String, Vec<Arc<Cached<Pod>>>>,
+}
+
+/// What was found.
+pub(crate) struct Found<'a> {
+    nodes: Vec<&'a Node>,
+    pub(crate) rejected: Vec<(&'a Node, &'static str, Rejection)>,
+}
+
+impl<'a> Look<'a> {
+    fn begin(task: &Task<'a>) -> Result<Self, (&'static str, Rejection)> {
+        let mut look = Self { filters: Vec::new(), only: None, nominated: Map::default() };
+        for plugin in &task.profile.filters {
+            let Some(begin) = plugin.begin else { continue };
+            match begin(task) {
+                Start::Skip => {}
+                Start::Each(filter) => look.filters.push((plugin, filter)),
+                Start::Never(rejection) => return Err((plugin.name, rejection)),
+                Start::Only(names, filter) => {
+                    look.filters.push((plugin, filter));
+                    let names: BTreeSet<String> = names.into_iter().collect();
+                    let (all, by) = look.only.get_or_insert_with(|| (names.clone(), Vec::new()));
+                    all.retain(|name| names.contains(name));
+                    by.push(plugin.name);
+                }
             }
         }
-    }
-    if possible.is_empty() {
-        let message = match nodes.len() {
-            0 => "no nodes available to schedule pods".into(),
-            n => message(n, &rejections),
-        };
-        // With no node at all, any new one may help.
-        if nodes.is_empty() {
-            plugins.insert("NodeName");
+        for (node, other) in task.cluster.nominations() {
+            if other.view.priority >= task.pod.view.priority && other.meta.uid != task.pod.meta.uid
+            {
+                look.nominated.entry(node.clone()).or_default().push(other.clone());
+            }
         }
-        return Decision::Unschedulable(FitError { message, plugins });
+        Ok(look)
     }
-    let mut totals = vec![0i64; possible.len()];
-    for plugin in PLUGINS {
-        // One possible node needs no comparison.
-        if let Some(score) = plugin.score.filter(|_| possible.len() > 1) {
-            for (total, score) in totals.iter_mut().zip(score(pod, &possible)) {
-                *total += score * plugin.weight;
+
+    /// The nodes that are possible: all, or enough of them to choose from.
+    fn feasible(&mut self, task: &Task<'a>) -> Found<'a> {
+        let cluster = task.cluster;
+        let mut found = Found { nodes: Vec::new(), rejected: Vec::new() };
+        // Room was made there, so that is where it goes, if it does.
+        let nominated = cluster.nomination(task.pod).and_then(|node| cluster.node(node));
+        if let Some(node) = nominated
+            && self.check(node).is_none()
+        {
+            found.nodes.push(node);
+            return found;
+        }
+        if let Some((names, _)) = &self.only {
+            for node in names.clone().iter().filter_map(|name| cluster.node(name)) {
+                self.sort(node, &mut found);
+            }
+            return found;
+        }
+        let order = cluster.order();
+        let enough = enough(order.len(), task.profile.percentage_of_nodes_to_score);
+        let start = cluster.start.get() % order.len();
+        let mut looked = 0;
+        for slot in order[start..].iter().chain(&order[..start]) {
+            let node = cluster.at(*slot).expect("the order is of nodes that are there");
+            looked += 1;
+            self.sort(node, &mut found);
+            if found.nodes.len() >= enough {
+                break;
+            }
+        }
+        cluster.start.set((start + looked) % order.len());
+        found
+    }
+
+    fn sort(&mut self, node: &'a Node, found: &mut Found<'a>) {
+        match self.check(node) {
+            None => found.nodes.push(node),
+            Some((plugin, rejection)) => found.rejected.push((node, plugin, rejection)),
+        }
+    }
+
+    /// Why a node is not possible, now and when those come for whom room is
+    /// being made there.
+    pub(crate) fn check(&mut self, node: &Node) -> Option<(&'static str, Rejection)> {
+        if let Some(coming) = self.nominated.get(node.name()).cloned() {
+            let mut later = node.clone();
+            for pod in &coming {
+                self.add(&mut later, pod);
+            }
+            let rejected = self.check_now(&later);
+            for pod in &coming {
+                self.remove(&mut later, pod);
+            }
+            if rejected.is_some() {
+                return rejected;
+            }
+        }
+        self.check_now(node)
+    }
+
+    fn check_now(&self, node: &Node) -> Option<(&'static str, Rejection)> {
+        let mut filters = self.filters.iter();
+        filters.find_map(|(plugin, filter)| Some((plugin.name, filter.check(node)?)))
+    }
+
+    /// Tries a node with one pod more.
+    pub(crate) fn add(&mut self, node: &mut Node, pod: &Arc<Cached<Pod>>) {
+        node.add(pod);
+        self.filters.iter_mut().for_each(|(_, filter)| filter.moved(pod, node, 1));
+    }
+
+    /// Tries a node with one pod less.
+    pub(crate) fn remove(&mut self, node: &mut Node, pod: &Arc<Cached<Pod>>) {
+        node.remove(pod);
+        self.filters.iter_mut().for_each(|(_, filter)| filter.moved(pod, node, -1));
+    }
+}
+
+/// How many possible nodes are enough; upstream's rule: half of a hundred
+/// nodes' worth less for each 125, and never under 5 %.
+fn enough(nodes: usize, percentage: Option<usize>) -> usize {
+    let percentage = match percentage {
+        Some(percentage) => percentage.min(100),
+        None => 50usize.saturating_sub(nodes / 125).max(5),
+    };
+    match nodes {
+        nodes if nodes < FEASIBLE_MIN => nodes,
+        nodes => (nodes * percentage / 100).max(FEASIBLE_MIN),
+    }
+}
+
+fn best<'a>(task: &Task<'_>, nodes: &[&'a Node], random: u64) -> &'a Node {
+    // One possible node needs no comparison.
+    if let [only] = nodes {
+        return only;
+    }
+    let mut totals = vec![0i64; nodes.len()];
+    for (plugin, weight) in &task.profile.scores {
+        if let Some(score) = plugin.score {
+            for (total, score) in totals.iter_mut().zip(score(task, nodes)) {
+                *total += score * weight;
             }
         }
     }
     let best = totals.iter().copied().max().unwrap_or(0);
-    let winners: Vec<&&Node> =
-        possible.iter().zip(&totals).filter(|(_, total)| **total == best).map(|(n, _)| n).collect();
-    let chosen = usize::try_from(random % winners.len() as u64).unwrap_or(0);
-    Decision::Bind(winners[chosen].name.clone())
+    let winners: Vec<&'a Node> =
+        nodes.iter().zip(&totals).filter(|(_, total)| **total == best).map(|(n, _)| *n).collect();
+    winners[usize::try_from(random % winners.len() as u64).unwrap_or(0)]
 }
 
-fn filter(pod: &Pod, node: &Node) -> Option<(&'static str, Rejection)> {
-    PLUGINS.iter().find_map(|plugin| {
-        let rejection = plugin.filter?(pod, node)?;
-        Some((plugin.name, rejection))
+/// A plugin said no before it saw a node.
+fn never(task: &Task<'_>, plugin: &'static str, rejection: Rejection) -> Decision {
+    let nodes = task.cluster.len();
+    let mut message = fit_error::never(nodes, &rejection.reasons.join(", "));
+    if task.profile.preempts {
+        let told = match preempt::is_eligible(task, &[]) {
+            Err(why) => why,
+            Ok(()) => fit_error::counted(nodes, [(preempt::NO_HELP, nodes)].into_iter()),
+        };
+        message = format!("{message} preemption: {told}");
+    }
+    Decision::Unschedulable(Unschedulable {
+        message,
+        plugins: BTreeSet::from([plugin]),
+        preemption: None,
+        clears_nomination: task.cluster.nomination(task.pod).is_some(),
     })
 }
 
-/// `0/3 nodes are available: 1 Insufficient cpu, 2 node(s) were
-/// unschedulable. preemption: 0/3 nodes are available: …`. There is no
-/// preemption yet; the second half says what upstream's would have said of
-/// pods of equal priority.
-fn message(n: usize, rejections: &[Rejection]) -> String {
-    let reasons = rejections.iter().flat_map(|rejection| &rejection.reasons);
-    let preemption = rejections.iter().map(|rejection| match rejection.preemption_helps {
-        true => "No preemption victims found for incoming pod",
-        false => "Preemption is not helpful for scheduling",
-    });
-    format!(
-        "0/{n} nodes are available: {}. preemption: 0/{n} nodes are available: {}.",
-        counted(reasons.map(String::as_str)),
-        counted(preemption),
-    )
-}
-
-fn counted<'a>(texts: impl Iterator<Item = &'a str>) -> String {
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    texts.for_each(|text| *counts.entry(text).or_default() += 1);
-    let mut parts: Vec<String> = counts.iter().map(|(text, n)| format!("{n} {text}")).collect();
-    // Upstream sorts the finished texts, numbers first.
-    parts.sort();
-    parts.join(", ")
+fn unschedulable<'a>(
+    task: &Task<'a>,
+    look: &mut Look<'a>,
+    found: &Found<'a>,
+    random: u64,
+) -> Decision {
+    let nodes = task.cluster.len();
+    let mut plugins: BTreeSet<&'static str> =
+        found.rejected.iter().map(|(_, plugin, _)| *plugin).collect();
+    let reasons = found.rejected.iter().flat_map(|(_, _, rejection)| &rejection.reasons);
+    let mut reasons: Vec<(Cow<'_, str>, usize)> =
+        reasons.map(|reason| (reason.as_ref().into(), 1)).collect();
+    let absent = nodes - found.rejected.len();
+    if let Some((_, by)) = look.only.as_ref().filter(|_| absent > 0) {
+        plugins.extend(by);
+        reasons
+            .push((format!("node(s) didn't satisfy plugin(s) [{}]", by.join(" ")).into(), absent));
+    }
+    let counts = reasons.iter().map(|(reason, n)| (reason.as_ref(), *n));
+    let mut message = fit_error::counted(nodes, counts);
+    let mut preemption = None;
+    let mut clears_nomination = false;
+    if task.profile.preempts {
+        match preempt::preempt(task, look, &found.rejected, random) {
+            Ok(chosen) => preemption = Some(chosen),
+            Err(why) => {
+                message = format!("{message} preemption: {}", why.message);
+                clears_nomination =
+                    why.clears_nomination && task.cluster.nomination(task.pod).is_some();
+            }
+        }
+    }
+    Decision::Unschedulable(Unschedulable { message, plugins, preemption, clears_nomination })
 }

@@ -3,7 +3,12 @@
 use std::collections::BTreeMap;
 
 use api_object::Quantity;
-use api_types::core::{Container, PodSpec, ResourceList};
+use api_types::core::{Container, ContainerStatus, Pod, ResourceList};
+
+/// What a container that names none is taken to use, when nodes are compared;
+/// upstream's figures.
+const CPU_MILLI_UNASKED: i64 = 100;
+const MEMORY_UNASKED: i64 = 200 * 1024 * 1024;
 
 /// What a pod asks for, or what a node has. Missing names are zero.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,31 +34,67 @@ impl Requests {
     /// What a pod holds at most at any moment of its life: all containers and
     /// sidecars together, or a later init container beside the sidecars
     /// before it; plus overhead. Amounts for the whole pod, where given,
-    /// replace those of its containers.
-    pub fn of_pod(spec: &PodSpec) -> Self {
-        let of = |container: &Container| Self::from_list(&container.resources.requests);
-        let mut running = Self::default();
-        spec.containers.iter().for_each(|container| running.add(&of(container)));
-        let mut sidecars = Self::default();
-        let mut starting = Self::default();
-        for container in &spec.init_containers {
-            let own = of(container);
-            if container.restart_policy.as_deref() == Some("Always") {
-                sidecars.add(&own);
-                starting.raise_to(&sidecars);
-            } else {
-                let mut moment = sidecars.clone();
-                moment.add(&own);
-                starting.raise_to(&moment);
+    /// replace those of its containers (KEP-2837). While a container is being
+    /// resized it holds the larger of what it has and what it shall have
+    /// (KEP-1287).
+    ///
+    /// Beside it the CPU and memory by which nodes are compared, where a
+    /// container that names none counts for a little.
+    pub fn of_pod(pod: &Pod) -> (Self, [i64; 2]) {
+        let never = pod.status.condition("PodResizePending");
+        let never = never.is_some_and(|condition| condition.reason == "Infeasible");
+        let held = |container: &Container, statuses: &[ContainerStatus]| {
+            let status = statuses.iter().find(|status| status.name == container.name);
+            let mut own = match status {
+                Some(status) if never && status.allocated_resources.is_some() => Self::default(),
+                _ => Self::from_list(&container.resources.requests),
+            };
+            let actual = status.and_then(|status| status.resources.as_ref());
+            let lists = [
+                status.and_then(|status| status.allocated_resources.as_ref()),
+                actual.map(|resources| &resources.requests),
+            ];
+            lists.into_iter().flatten().for_each(|list| own.raise_to(&Self::from_list(list)));
+            own
+        };
+        let spec = &pod.spec;
+        let (now, first) = (&pod.status.container_statuses, &pod.status.init_container_statuses);
+        let running: Vec<Self> = spec.containers.iter().map(|c| held(c, now)).collect();
+        let starting: Vec<(bool, Self)> = spec
+            .init_containers
+            .iter()
+            .map(|c| (c.restart_policy.as_deref() == Some("Always"), held(c, first)))
+            .collect();
+        let whole = |running: &[Self], starting: &[(bool, Self)]| {
+            let mut sum = worst_moment(running, starting);
+            for (name, quantity) in spec.resources.iter().flat_map(|of_pod| &of_pod.requests) {
+                sum.set(name, *quantity);
             }
-        }
-        running.add(&sidecars);
-        running.raise_to(&starting);
-        for (name, quantity) in spec.resources.iter().flat_map(|resources| &resources.requests) {
-            running.set(name, *quantity);
-        }
-        running.add(&Self::from_list(&spec.overhead));
-        running
+            sum.add(&Self::from_list(&spec.overhead));
+            sum
+        };
+        let named = |container: &Container| {
+            ["cpu", "memory"].map(|name| container.resources.requests.contains_key(name))
+        };
+        let fill = |own: &Self, [cpu, memory]: [bool; 2]| Self {
+            cpu_milli: if cpu { own.cpu_milli } else { CPU_MILLI_UNASKED },
+            memory: if memory { own.memory } else { MEMORY_UNASKED },
+            ..Self::default()
+        };
+        let filled: Vec<Self> =
+            running.iter().zip(&spec.containers).map(|(own, c)| fill(own, named(c))).collect();
+        let filled_first: Vec<(bool, Self)> = starting
+            .iter()
+            .zip(&spec.init_containers)
+            .map(|((stays, own), c)| (*stays, fill(own, named(c))))
+            .collect();
+        let scored = whole(&filled, &filled_first);
+        (whole(&running, &starting), [scored.cpu_milli, scored.memory])
+    }
+
+    /// Whether nothing is asked for.
+    pub fn is_empty(&self) -> bool {
+        self.iter().all(|(_, amount)| amount == 0)
     }
 
     /// Each resource that is asked for, by name.
@@ -103,6 +144,26 @@ impl Requests {
     }
 }
 
+fn worst_moment(running: &[Requests], starting: &[(bool, Requests)]) -> Requests {
+    let mut total = Requests::default();
+    running.iter().for_each(|own| total.add(own));
+    let mut sidecars = Requests::default();
+    let mut worst = Requests::default();
+    for (stays, own) in starting {
+        if *stays {
+            sidecars.add(own);
+            worst.raise_to(&sidecars);
+        } else {
+            let mut moment = sidecars.clone();
+            moment.add(own);
+            worst.raise_to(&moment);
+        }
+    }
+    total.add(&sidecars);
+    total.raise_to(&worst);
+    total
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -134,8 +195,25 @@ mod tests {
             ),
         ];
         for (spec, milli) in table {
-            let parsed: PodSpec = serde_json::from_value(spec.clone()).expect("a pod spec");
-            assert_eq!(Requests::of_pod(&parsed).cpu_milli, milli, "{spec}");
+            let parsed: Pod = serde_json::from_value(json!({"spec": spec})).expect("a pod");
+            assert_eq!(Requests::of_pod(&parsed).0.cpu_milli, milli, "{spec}");
         }
+    }
+
+    #[test]
+    fn what_is_being_resized_counts_for_the_larger_size() {
+        let status = json!({"name": "c", "allocatedResources": {"cpu": "2"}, "resources": {"requests": {"cpu": "1"}}});
+        let pod = |cpu: &str, reason: &str| {
+            let condition = json!({"type": "PodResizePending", "status": "True", "reason": reason});
+            let pod = json!({
+                "spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": cpu}}}]},
+                "status": {"containerStatuses": [status], "conditions": [condition]},
+            });
+            Requests::of_pod(&serde_json::from_value(pod).expect("a pod"))
+        };
+        assert_eq!(pod("3", "Deferred").0.cpu_milli, 3000);
+        assert_eq!(pod("1", "Deferred").0.cpu_milli, 2000);
+        assert_eq!(pod("3", "Infeasible").0.cpu_milli, 2000, "it will never get more");
+        assert_eq!(pod("3", "Deferred").1, [3000, MEMORY_UNASKED]);
     }
 }

@@ -127,7 +127,12 @@ impl World {
         let world = self.clone();
         self.spawn(self.clone().mortal(move || {
             let api = world.api(user("system:kube-scheduler", &[]), "kube-scheduler");
-            scheduler::run(api, world.ambient(), std::future::pending())
+            scheduler::run(
+                api,
+                world.ambient(),
+                scheduler::Configuration::default(),
+                std::future::pending(),
+            )
         }));
         for n in 1..=NODES {
             self.spawn(kubelet::run(self.clone(), format!("node-{n}")));

@@ -1,50 +1,100 @@
 //! `nodeSelector` and node affinity.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
-use api_types::core::{NodeSelectorRequirement, NodeSelectorTerm};
+use api_object::Meta;
+use api_types::core::{NodeSelector, NodeSelectorRequirement, NodeSelectorTerm};
+use client::Cached;
 
-use super::{Rejection, normalized};
-use crate::{Node, Pod};
+use super::{Rejection, Start, Task, normalized};
+use crate::{Cluster, Happening, Labels, Node, Pod};
 
-pub(super) fn filter(pod: &Pod, node: &Node) -> Option<Rejection> {
-    let waiting = pod.waiting.as_ref()?;
-    let selected =
-        waiting.node_selector.iter().all(|(key, value)| node.labels.get(key) == Some(value));
-    let required = waiting.required.as_ref().is_none_or(|required| {
-        required.node_selector_terms.iter().any(|term| matches_term(term, &node.name, &node.labels))
-    });
-    (!selected || !required)
-        .then(|| Rejection::never("node(s) didn't match Pod's node affinity/selector"))
+pub(super) fn begin<'a>(task: &Task<'a>) -> Start<'a> {
+    let waiting = task.waiting();
+    let added = task.profile.args.added_affinity.as_ref();
+    let added =
+        added.and_then(|added| added.required_during_scheduling_ignored_during_execution.as_ref());
+    if waiting.node_selector.is_empty() && waiting.required.is_none() && added.is_none() {
+        return Start::Skip;
+    }
+    let check = move |node: &Node| {
+        let meta = &node.object.meta;
+        if added.is_some_and(|added| !selects(added, meta)) {
+            let why = "node(s) didn't match scheduler-enforced node affinity";
+            return Some(Rejection::never(why));
+        }
+        (!allows(&waiting.node_selector, waiting.required.as_ref(), meta))
+            .then(|| Rejection::never("node(s) didn't match Pod's node affinity/selector"))
+    };
+    match waiting.required.as_ref().and_then(names) {
+        Some(names) => Start::Only(names.into_iter().collect(), Box::new(check)),
+        None => Start::each(check),
+    }
+}
+
+/// The nodes that are possible, where each term names its own: the pods of a
+/// DaemonSet need no look at any other.
+fn names(required: &NodeSelector) -> Option<BTreeSet<String>> {
+    let mut all = BTreeSet::new();
+    for term in &required.node_selector_terms {
+        let fields = term.match_fields.iter();
+        let named =
+            fields.filter(|wanted| wanted.key == "metadata.name" && wanted.operator == "In");
+        let mut sets = named.map(|wanted| wanted.values.iter().cloned().collect::<BTreeSet<_>>());
+        let first = sets.next()?;
+        all.extend(sets.fold(first, |all, set| &all & &set));
+    }
+    (!required.node_selector_terms.is_empty()).then_some(all)
+}
+
+pub(super) fn helps(cluster: &Cluster, pod: &Cached<Pod>, what: &Happening) -> bool {
+    let node = what.slot().and_then(|slot| cluster.at(slot));
+    let (Some(node), Some(waiting)) = (node, &pod.view.waiting) else { return false };
+    allows(&waiting.node_selector, waiting.required.as_ref(), &node.object.meta)
 }
 
 /// The sum of the weights of wishes that a node fulfils.
-pub(super) fn score(pod: &Pod, nodes: &[&Node]) -> Vec<i64> {
-    let preferred = pod.waiting.as_ref().map_or(&[][..], |waiting| &waiting.preferred);
+pub(super) fn score(task: &Task<'_>, nodes: &[&Node]) -> Vec<i64> {
+    let added = task.profile.args.added_affinity.as_ref();
+    let added = added.map(|added| &added.preferred_during_scheduling_ignored_during_execution);
+    let wishes = task.waiting().preferred.iter().chain(added.into_iter().flatten());
+    if wishes.clone().next().is_none() {
+        return Vec::new();
+    }
     let score = |node: &&Node| {
-        let fulfilled = preferred
-            .iter()
-            .filter(|wish| matches_term(&wish.preference, &node.name, &node.labels));
+        let fulfilled =
+            wishes.clone().filter(|wish| matches_term(&wish.preference, &node.object.meta));
         fulfilled.map(|wish| i64::from(wish.weight)).sum()
     };
     normalized(nodes.iter().map(score).collect(), false)
 }
 
+/// Whether a pod's `nodeSelector` and required affinity allow a node.
+pub(crate) fn allows(selector: &Labels, required: Option<&NodeSelector>, node: &Meta) -> bool {
+    selector.iter().all(|(key, value)| node.labels.get(key) == Some(value))
+        && required.is_none_or(|required| selects(required, node))
+}
+
+/// Whether a node fulfils one of the terms.
+pub(crate) fn selects(selector: &NodeSelector, node: &Meta) -> bool {
+    selector.node_selector_terms.iter().any(|term| matches_term(term, node))
+}
+
 /// Whether a node fulfils every requirement of a term. An empty term matches
 /// nothing.
-fn matches_term(term: &NodeSelectorTerm, name: &str, labels: &BTreeMap<String, String>) -> bool {
+fn matches_term(term: &NodeSelectorTerm, node: &Meta) -> bool {
     if term.match_expressions.is_empty() && term.match_fields.is_empty() {
         return false;
     }
     let expressions = term
         .match_expressions
         .iter()
-        .all(|wanted| matches(wanted, labels.get(&wanted.key).map(String::as_str)));
+        .all(|wanted| matches(wanted, node.labels.get(&wanted.key).map(String::as_str)));
     // The one field there is.
     let fields = term
         .match_fields
         .iter()
-        .all(|wanted| wanted.key == "metadata.name" && matches(wanted, Some(name)));
+        .all(|wanted| wanted.key == "metadata.name" && matches(wanted, Some(&node.name)));
     expressions && fields
 }
 

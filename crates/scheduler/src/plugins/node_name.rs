@@ -1,9 +1,15 @@
 //! A pod that names its node goes nowhere else.
 
-use super::Rejection;
-use crate::{Node, Pod};
+use super::{Rejection, Start, Task};
+use crate::Node;
 
-pub(super) fn filter(pod: &Pod, node: &Node) -> Option<Rejection> {
-    (!pod.node_name.is_empty() && pod.node_name != node.name)
-        .then(|| Rejection::never("node(s) didn't match the requested node name"))
+pub(super) fn begin<'a>(task: &Task<'a>) -> Start<'a> {
+    let wanted = task.pod.view.node_name.as_str();
+    match wanted {
+        "" => Start::Skip,
+        wanted => Start::each(move |node: &Node| {
+            (wanted != node.name())
+                .then(|| Rejection::never("node(s) didn't match the requested node name"))
+        }),
+    }
 }

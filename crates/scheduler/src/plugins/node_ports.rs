@@ -1,14 +1,26 @@
 //! Ports on the node belong to one pod at a time.
 
-use super::Rejection;
-use crate::{Node, Pod, pod::HostPort};
+use client::Cached;
 
-pub(super) fn filter(pod: &Pod, node: &Node) -> Option<Rejection> {
-    let taken = |port: &HostPort| node.host_ports.iter().any(|other| conflicts(port, other));
-    pod.host_ports
-        .iter()
-        .any(taken)
-        .then(|| Rejection::crowded("node(s) didn't have free ports for the requested pod ports"))
+use super::{Rejection, Start, Task};
+use crate::{Cluster, Happening, Node, Pod, pod::HostPort};
+
+pub(super) fn begin<'a>(task: &Task<'a>) -> Start<'a> {
+    let wanted = &task.pod.view.host_ports;
+    if wanted.is_empty() {
+        return Start::Skip;
+    }
+    Start::each(move |node: &Node| {
+        wanted.iter().any(|port| node.host_ports.iter().any(|other| conflicts(port, other))).then(
+            || Rejection::crowded("node(s) didn't have free ports for the requested pod ports"),
+        )
+    })
+}
+
+pub(super) fn helps(_: &Cluster, pod: &Cached<Pod>, what: &Happening) -> bool {
+    let Happening::PodGone(gone, _) = what else { return true };
+    let freed = &gone.view.host_ports;
+    pod.view.host_ports.iter().any(|port| freed.iter().any(|other| conflicts(port, other)))
 }
 
 /// All addresses of a node include each of them.

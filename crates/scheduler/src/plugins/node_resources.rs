@@ -1,59 +1,111 @@
-//! A pod fits where what it asks for is left; better where more is left, and
-//! where CPU and memory are used evenly.
+//! A pod fits where what it asks for is left; better where more is left (or
+//! less, for packing), and where resources are used evenly.
 
-use super::{Rejection, SCORE_MAX};
-use crate::{Node, Pod};
+use client::Cached;
 
-/// What a pod that asks for nothing is taken to use, when nodes are compared;
-/// upstream's figures.
-const CPU_MILLI_UNASKED: i64 = 100;
-const MEMORY_UNASKED: i64 = 200 * 1024 * 1024;
+use super::{Rejection, SCORE_MAX, Start, Task};
+use crate::{Cluster, Happening, Node, Pod, profile::Strategy};
 
-pub(super) fn filter(pod: &Pod, node: &Node) -> Option<Rejection> {
+pub(super) fn begin<'a>(task: &Task<'a>) -> Start<'a> {
+    let (pod, args) = (task.pod, &task.profile.args);
+    Start::each(move |node: &Node| fits(&pod.view, node, |name| args.ignores(name)))
+}
+
+fn fits(pod: &Pod, node: &Node, ignored: impl Fn(&str) -> bool) -> Option<Rejection> {
+    let offer = node.offer();
     let mut rejection = Rejection { reasons: Vec::new(), preemption_helps: true };
-    if node.pods + 1 > node.offer.pods_max {
+    if i64::try_from(node.pods.len()).unwrap_or(i64::MAX) >= offer.pods_max {
         rejection.reasons.push("Too many pods".into());
-        rejection.preemption_helps &= node.offer.pods_max > 0;
+        rejection.preemption_helps &= offer.pods_max > 0;
     }
     for (name, amount) in pod.requests.iter().filter(|(_, amount)| *amount > 0) {
-        let offered = node.offer.allocatable.get(name);
-        if amount > offered - node.used.get(name) {
-            rejection.reasons.push(format!("Insufficient {name}"));
+        let offered = offer.allocatable.get(name);
+        if amount > offered - node.used.get(name) && !ignored(name) {
+            rejection.reasons.push(format!("Insufficient {name}").into());
             rejection.preemption_helps &= amount <= offered;
         }
     }
     (!rejection.reasons.is_empty()).then_some(rejection)
 }
 
-/// Shares of CPU and memory that would be used with the pod there, in
-/// thousandths.
-fn shares(pod: &Pod, node: &Node) -> [Option<i64>; 2] {
-    let or = |amount: i64, unasked: i64| if amount == 0 { unasked } else { amount };
-    let share = |used: i64, offered: i64| {
-        let thousandths = i128::from(used) * 1000 / i128::from(offered.max(1));
-        (offered > 0).then(|| i64::try_from(thousandths).unwrap_or(1000).clamp(0, 1000))
+/// A node that has room now, or gets some by preemption.
+pub(super) fn helps(cluster: &Cluster, pod: &Cached<Pod>, what: &Happening) -> bool {
+    let node = match what {
+        Happening::PodGone(_, node) => cluster.node(node),
+        what => what.slot().and_then(|slot| cluster.at(slot)),
     };
-    let (offered, used) = (&node.offer.allocatable, &node.used);
-    [
-        share(used.cpu_milli + or(pod.requests.cpu_milli, CPU_MILLI_UNASKED), offered.cpu_milli),
-        share(used.memory + or(pod.requests.memory, MEMORY_UNASKED), offered.memory),
-    ]
+    node.is_some_and(|node| {
+        fits(&pod.view, node, |_| false).is_none()
+            || node.pods.iter().any(|other| other.view.priority < pod.view.priority)
+    })
 }
 
-pub(super) fn least_allocated(pod: &Pod, nodes: &[&Node]) -> Vec<i64> {
+/// How a resource of a node stands with the pod on it: in use, and offered.
+/// `None` where it does not count.
+fn standing(pod: &Pod, node: &Node, name: &str, scored: bool) -> Option<(i64, i64)> {
+    let offered = node.offer().allocatable.get(name);
+    let (used, own) = match name {
+        "cpu" if scored => (node.scored[0], pod.scored[0]),
+        "memory" if scored => (node.scored[1], pod.scored[1]),
+        name => (node.used.get(name), pod.requests.get(name)),
+    };
+    // Nobody is sent to or away from a node for a device that it does not ask.
+    let asked = own > 0 || matches!(name, "cpu" | "memory" | "ephemeral-storage");
+    (offered > 0 && asked).then(|| (used.saturating_add(own), offered))
+}
+
+pub(super) fn score(task: &Task<'_>, nodes: &[&Node]) -> Vec<i64> {
+    let strategy = &task.profile.args.strategy;
     let score = |node: &&Node| {
-        let shares: Vec<i64> = shares(pod, node).into_iter().flatten().collect();
-        let left: i64 = shares.iter().map(|share| 1000 - share).sum();
-        left * SCORE_MAX / 1000 / i64::try_from(shares.len().max(1)).unwrap_or(1)
+        let (mut sum, mut weights) = (0, 0);
+        for (name, weight) in strategy.resources() {
+            if let Some((used, offered)) = standing(&task.pod.view, node, name, true) {
+                sum += weight * strategy.score(used, offered);
+                weights += weight;
+            }
+        }
+        match (weights, strategy) {
+            (0, _) => 0,
+            // The one strategy that rounds.
+            (weights, Strategy::RequestedToCapacityRatio { .. }) => {
+                (sum as f64 / weights as f64).round() as i64
+            }
+            (weights, _) => sum / weights,
+        }
     };
     nodes.iter().map(score).collect()
 }
 
-pub(super) fn balanced(pod: &Pod, nodes: &[&Node]) -> Vec<i64> {
-    let score = |node: &&Node| match shares(pod, node) {
-        // Half the difference is the standard deviation of two shares.
-        [Some(cpu), Some(memory)] => SCORE_MAX - (cpu - memory).abs() / 2 * SCORE_MAX / 1000,
-        _ => SCORE_MAX,
+/// How much more even a node would be used with the pod on it: 75 for no
+/// change, from 50 to 100.
+pub(super) fn balanced(task: &Task<'_>, nodes: &[&Node]) -> Vec<i64> {
+    let pod = &task.pod.view;
+    // A pod that asks for nothing changes nothing.
+    if pod.requests.is_empty() {
+        return Vec::new();
+    }
+    let evenness = |fractions: &[f64]| {
+        let deviation = match fractions {
+            [] | [_] => 0.0,
+            [a, b] => (a - b).abs() / 2.0,
+            many => {
+                let n = many.len() as f64;
+                let mean = many.iter().sum::<f64>() / n;
+                (many.iter().map(|f| (f - mean) * (f - mean)).sum::<f64>() / n).sqrt()
+            }
+        };
+        (1.0 - deviation) * SCORE_MAX as f64
+    };
+    let score = |node: &&Node| {
+        let (mut with, mut without) = (Vec::new(), Vec::new());
+        for (name, _) in &task.profile.args.balanced {
+            if let Some((used, offered)) = standing(pod, node, name, false) {
+                let share = |used: i64| (used as f64 / offered as f64).min(1.0);
+                with.push(share(used));
+                without.push(share(used - pod.requests.get(name)));
+            }
+        }
+        (75.0 + (evenness(&with) - evenness(&without)) / 2.0) as i64
     };
     nodes.iter().map(score).collect()
 }

@@ -1,18 +1,31 @@
 //! Keeps pods off nodes that were cordoned.
 
-use api_types::core::Taint;
+use api_types::core::{Taint, Toleration};
+use client::Cached;
 
-use super::{Rejection, tolerates};
-use crate::{Node, Pod};
+use super::{Rejection, Start, Task, taint_toleration::tolerates};
+use crate::{Cluster, Happening, Node, Pod};
 
-pub(super) fn filter(pod: &Pod, node: &Node) -> Option<Rejection> {
-    // Whoever tolerates the taint that stands for it may go there.
+/// Whoever tolerates the taint that stands for it may go there.
+fn tolerates_it(tolerations: &[Toleration]) -> bool {
     let taint = Taint {
         key: "node.kubernetes.io/unschedulable".into(),
         effect: "NoSchedule".into(),
         ..Taint::default()
     };
-    let tolerations = pod.waiting.as_ref().map_or(&[][..], |waiting| &waiting.tolerations);
-    (node.offer.unschedulable && !tolerates(tolerations, &taint))
-        .then(|| Rejection::never("node(s) were unschedulable"))
+    tolerates(tolerations, &taint)
+}
+
+pub(super) fn begin<'a>(task: &Task<'a>) -> Start<'a> {
+    if tolerates_it(&task.waiting().tolerations) {
+        return Start::Skip;
+    }
+    Start::each(|node: &Node| {
+        node.offer().unschedulable.then(|| Rejection::never("node(s) were unschedulable"))
+    })
+}
+
+pub(super) fn helps(cluster: &Cluster, _: &Cached<Pod>, what: &Happening) -> bool {
+    let node = what.slot().and_then(|slot| cluster.at(slot));
+    node.is_some_and(|node| !node.offer().unschedulable)
 }
