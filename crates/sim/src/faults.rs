@@ -25,6 +25,9 @@ const CUT: u64 = 15;
 const REPEATED: u64 = 30;
 const LAGGING: u64 = 150;
 
+/// Every request takes some time: in none at all, a client whose cache lags
+/// could ask without end before the cache hears.
+const DELAY_MIN: Duration = Duration::from_millis(1);
 const DELAY_MAX: Duration = Duration::from_millis(400);
 const LAG_MAX: Duration = Duration::from_secs(4);
 
@@ -89,6 +92,7 @@ impl Transport for Faulty {
             let creation = request.method() == Method::POST;
             let query = request.uri().query().unwrap_or_default();
             let resumed = query.contains("watch=true") && query.contains("resourceVersion=");
+            tokio::time::sleep(DELAY_MIN).await;
             faults.pause(SLOW, DELAY_MAX).await;
             if faults.hit(LOST) {
                 return Err(TransportError("the request was lost".into()));
