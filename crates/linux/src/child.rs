@@ -311,6 +311,10 @@ impl Context<'_> {
             Step::Seccomp { program } => child_identity::seccomp(program),
             Step::Exec { programs, .. } => Err(self.exec(programs)),
             Step::Init => self.init(),
+            Step::UseIds { userns } => self.mounts.use_ids(userns),
+            Step::MapTree { path } => self.mounts.map_tree(path),
+            Step::OwnStreams { uid } => child_identity::own_streams(*uid),
+            Step::EnterUser => setns(self.mounts.userns()?, libc::CLONE_NEWUSER as u32),
         }
     }
 

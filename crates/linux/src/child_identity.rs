@@ -41,17 +41,24 @@ pub(crate) fn bounding_set(keep: u64) -> rustix::io::Result<()> {
     Ok(())
 }
 
-pub(crate) fn identity(uid: u32, gid: u32, groups: &[u32]) -> rustix::io::Result<()> {
+/// Gives pipes among the standard streams to a user.
+pub(crate) fn own_streams(uid: u32) -> rustix::io::Result<()> {
     for number in 0..3 {
         // SAFETY: standard streams are open: `standard_streams` put them there.
         let fd = unsafe { BorrowedFd::borrow_raw(number) };
         // Own pipes only: a stream may also be a device of the host.
         if let Ok(stat) = rustix::fs::fstat(fd)
             && rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Fifo
+            && stat.st_uid != uid
         {
             rustix::fs::fchown(fd, Some(rustix::fs::Uid::from_raw(uid)), None)?;
         }
     }
+    Ok(())
+}
+
+pub(crate) fn identity(uid: u32, gid: u32, groups: &[u32]) -> rustix::io::Result<()> {
+    own_streams(uid)?;
     // SAFETY: plain numbers and a slice that outlives the call; the raw calls
     // act on this thread, which is the only one.
     unsafe {

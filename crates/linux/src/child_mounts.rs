@@ -16,7 +16,7 @@ use rustix::{
 };
 
 use crate::{
-    mount::{MountAttr, mount_setattr},
+    mount::{MountAttr, map_owners, mount_setattr},
     path_buffer::{PathBuffer, components},
     steps::{BindSource, HELD_MAX},
 };
@@ -33,16 +33,18 @@ const LINKS_MAX: u32 = 8;
 pub(crate) struct Mounts {
     root: Option<OwnedFd>,
     held: [Option<OwnedFd>; HELD_MAX],
+    userns: Option<OwnedFd>,
 }
 
 impl Mounts {
     pub(crate) fn new() -> Self {
-        Self { root: None, held: [const { None }; HELD_MAX] }
+        Self { root: None, held: [const { None }; HELD_MAX], userns: None }
     }
 
     /// Lets go of descriptors that were closed by number.
     pub(crate) fn forget_files(&mut self) {
         std::mem::forget(self.root.take());
+        std::mem::forget(self.userns.take());
         for held in &mut self.held {
             std::mem::forget(held.take());
         }
@@ -50,6 +52,23 @@ impl Mounts {
 
     fn root(&self) -> Result<BorrowedFd<'_>> {
         self.root.as_ref().map(AsFd::as_fd).ok_or(Errno::BADF)
+    }
+
+    pub(crate) fn userns(&self) -> Result<BorrowedFd<'_>> {
+        self.userns.as_ref().map(AsFd::as_fd).ok_or(Errno::BADF)
+    }
+
+    pub(crate) fn use_ids(&mut self, path: &CStr) -> Result<()> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        self.userns = Some(rustix::fs::open(path, flags, Mode::empty())?);
+        Ok(())
+    }
+
+    pub(crate) fn map_tree(&self, path: &CStr) -> Result<()> {
+        let tree = clone_tree(CWD, path, false)?;
+        map_owners(tree.as_fd(), false, self.userns()?)?;
+        let at = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        attach(tree.as_fd(), at.as_fd())
     }
 
     pub(crate) fn hold(&mut self, source: &CStr) -> Result<()> {
@@ -204,6 +223,9 @@ impl Mounts {
             recursive,
             MountAttr { set: attributes, clear: 0, propagation },
         )?;
+        if let (true, Some(userns)) = (recursive, &self.userns) {
+            map_owners(tree.as_fd(), recursive, userns.as_fd())?;
+        }
         let is_directory = file_type(tree.as_fd())? == FileType::Directory;
         let at = match self.open(dest, ResolveFlags::empty()) {
             Ok(at) => at,

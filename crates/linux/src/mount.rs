@@ -31,6 +31,29 @@ pub(crate) fn mount_setattr(
         propagation: attr.propagation,
         userns_fd: 0,
     };
+    set_attributes(fd, recursive, raw)
+}
+
+/// Makes a detached tree's owners those that a user namespace's IDs mean.
+pub(crate) fn map_owners(
+    tree: BorrowedFd<'_>,
+    recursive: bool,
+    userns: BorrowedFd<'_>,
+) -> rustix::io::Result<()> {
+    let raw = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_IDMAP,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: userns.as_raw_fd() as u64,
+    };
+    set_attributes(tree, recursive, raw)
+}
+
+fn set_attributes(
+    fd: BorrowedFd<'_>,
+    recursive: bool,
+    raw: libc::mount_attr,
+) -> rustix::io::Result<()> {
     let mut flags = libc::AT_EMPTY_PATH;
     if recursive {
         flags |= libc::AT_RECURSIVE;

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    os::fd::AsFd,
     path::{Path, PathBuf},
 };
 
@@ -16,6 +17,7 @@ pub const KINDS: &[(&str, u32)] = &[
     ("mnt", libc::CLONE_NEWNS as u32),
     ("net", libc::CLONE_NEWNET as u32),
     ("pid", libc::CLONE_NEWPID as u32),
+    ("user", libc::CLONE_NEWUSER as u32),
     ("uts", libc::CLONE_NEWUTS as u32),
 ];
 
@@ -33,6 +35,64 @@ pub struct Pins {
     pub hostname: Option<String>,
     /// Path below `/proc/sys` and value.
     pub sysctls: Vec<(String, String)>,
+    /// A user namespace that owns the others: the file to pin it on, the first of
+    /// the host's IDs that are its, and how many.
+    pub user: Option<(PathBuf, u32, u32)>,
+}
+
+/// A process that holds namespaces until they are pinned, and then ends.
+struct Holder(libc::pid_t);
+
+impl Holder {
+    /// In new namespaces of these kinds.
+    fn start(kinds: u32) -> io::Result<Self> {
+        // SAFETY: a plain fork into namespaces (no shared memory, no new stack);
+        // the child makes system calls only and never returns.
+        let pid = unsafe {
+            libc::syscall(libc::SYS_clone, u64::from(kinds) | libc::SIGCHLD as u64, 0, 0, 0, 0)
+        };
+        match pid {
+            ..0 => Err(io::Error::last_os_error()),
+            0 => loop {
+                // SAFETY: waits for the signal that ends it.
+                unsafe { libc::pause() };
+            },
+            pid => Ok(Self(pid as libc::pid_t)),
+        }
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        // SAFETY: our own child, not reaped by anybody else.
+        unsafe {
+            libc::kill(self.0, libc::SIGKILL);
+            libc::waitpid(self.0, std::ptr::null_mut(), 0);
+        }
+    }
+}
+
+/// Makes the namespaces of a pod with IDs of its own and moves this thread into
+/// all but the user namespace, which only a single-threaded process may enter.
+fn enter_owned(mask: u32, path: &Path, first: u32, count: u32) -> io::Result<()> {
+    let holder = Holder::start(mask | libc::CLONE_NEWUSER as u32)
+        .map_err(|e| said("make a user namespace", e))?;
+    let process = PathBuf::from(format!("/proc/{}", holder.0));
+    for map in ["uid_map", "gid_map"] {
+        std::fs::write(process.join(map), format!("0 {first} {count}\n"))
+            .map_err(|e| said(&format!("write the user namespace's {map}"), e))?;
+    }
+    for (name, kind) in KINDS.iter().filter(|(_, kind)| mask & kind != 0) {
+        let namespace = std::fs::File::open(process.join("ns").join(name))?;
+        crate::child::setns(namespace.as_fd(), *kind)
+            .map_err(|e| said(&format!("enter the {name} namespace"), e.into()))?;
+    }
+    pin_at(&process.join("ns/user"), path).map_err(|e| said("pin the user namespace", e))
+}
+
+fn pin_at(source: &Path, path: &Path) -> io::Result<()> {
+    std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
+    Ok(rustix::mount::mount(source, path, "", MountFlags::BIND, None)?)
 }
 
 /// Makes namespaces and pins each on a file (made where missing). Runs on a
@@ -51,9 +111,14 @@ pub fn pin(pins: Pins) -> io::Result<()> {
 
 fn pin_here(pins: &Pins) -> io::Result<()> {
     let mask = pins.namespaces.iter().fold(0, |mask, (name, _)| mask | kind(name));
-    // SAFETY: takes a mask without CLONE_FILES or CLONE_FS, so only namespaces
-    // of this thread change; it ends right after.
-    check(unsafe { libc::unshare(mask as i32) }).map_err(|e| said("unshare", e.into()))?;
+    match &pins.user {
+        Some((path, first, count)) => enter_owned(mask, path, *first, *count)?,
+        // SAFETY: takes a mask without CLONE_FILES or CLONE_FS, so only
+        // namespaces of this thread change; it ends right after.
+        None => {
+            check(unsafe { libc::unshare(mask as i32) }).map_err(|e| said("unshare", e.into()))?
+        }
+    }
     if let Some(hostname) = &pins.hostname {
         rustix::system::sethostname(hostname.as_bytes())
             .map_err(|e| said("set the host name", e.into()))?;
@@ -63,10 +128,8 @@ fn pin_here(pins: &Pins) -> io::Result<()> {
         std::fs::write(&path, value).map_err(|e| said(&format!("write {}", path.display()), e))?;
     }
     for (name, path) in &pins.namespaces {
-        std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
-        let source = Path::new("/proc/thread-self/ns").join(name);
-        rustix::mount::mount(&source, path, "", MountFlags::BIND, None)
-            .map_err(|e| said(&format!("pin the {name} namespace"), e.into()))?;
+        pin_at(&Path::new("/proc/thread-self/ns").join(name), path)
+            .map_err(|e| said(&format!("pin the {name} namespace"), e))?;
     }
     Ok(())
 }

@@ -199,6 +199,24 @@ pub enum Step {
     /// Stays and reaps what is left to it: the first process of a PID namespace
     /// that several containers share. A last step, in place of [`Step::Exec`].
     Init,
+    /// Takes a pinned user namespace: what is bound with its mounts below it from
+    /// now on, the user's own, has the owners that its IDs mean there.
+    UseIds {
+        /// Path on the host.
+        userns: CString,
+    },
+    /// Covers a directory with itself, mapped to the user namespace taken.
+    MapTree {
+        /// Path on the host.
+        path: CString,
+    },
+    /// Gives the standard streams to a user of the host.
+    OwnStreams {
+        /// As the host counts.
+        uid: u32,
+    },
+    /// Joins the user namespace taken.
+    EnterUser,
 }
 
 /// Where a [`Step::Bind`] takes its tree from.
@@ -262,6 +280,10 @@ impl fmt::Display for Step {
             Self::Exec { args, .. } => {
                 write!(f, "exec {:?}", args.first().map(|a| text(a)).unwrap_or_default())
             }
+            Self::UseIds { userns } => write!(f, "open user namespace {}", text(userns)),
+            Self::MapTree { path } => write!(f, "map the owners of {}", text(path)),
+            Self::OwnStreams { uid } => write!(f, "give the streams to user {uid}"),
+            Self::EnterUser => f.write_str("enter the user namespace"),
             Self::Init => f.write_str("become the first process of a PID namespace"),
         }
     }

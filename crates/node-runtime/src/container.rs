@@ -159,6 +159,7 @@ impl ShimRuntime {
     ) -> Result<String> {
         let (dir, cgroup, cgroups) = (dir.clone(), cgroup.to_owned(), self.cgroups.clone());
         let rules = plan::device_rules(&container.spec, place);
+        let first = place.userns.as_ref().map_or(0, |(ids, _)| ids.first);
         let record = ContainerRecord {
             id: container.id.to_string(),
             created_ns: ns(container.created_at),
@@ -174,7 +175,7 @@ impl ShimRuntime {
             for path in [dir.root(), dir.upper(), dir.work()] {
                 fs::create_dir_all(&path).map_err(Error::io(format!("make {}", path.display())))?;
             }
-            copy_root_attributes(&record.spec, &dir)?;
+            copy_root_attributes(&record.spec, &dir, first)?;
             record::write(&dir.record(), &record).map_err(Error::io("write the record"))?;
             cgroups.create(&cgroup).map_err(Error::io("make the container's cgroup"))?;
             cgroups
@@ -205,6 +206,7 @@ impl ShimRuntime {
             upper: dir.upper(),
             work: dir.work(),
             pins: pins(&sandbox_dir, &sandbox.spec),
+            userns: sandbox.spec.ids.map(|ids| (ids, sandbox_dir.namespace("user"))),
             shm: if own_ipc { sandbox_dir.shm() } else { PathBuf::from("/dev/shm") },
             procs: self
                 .cgroups
@@ -407,12 +409,13 @@ fn absent(result: io::Result<()>) -> io::Result<()> {
 
 /// The overlay's root has the mode and owner of the writable layer's root, so
 /// that takes over those of the image's.
-fn copy_root_attributes(spec: &ContainerSpec, dir: &ContainerDir) -> Result<()> {
+fn copy_root_attributes(spec: &ContainerSpec, dir: &ContainerDir, first: u32) -> Result<()> {
     let Some(top) = spec.layers.first() else {
         return Err(Error::InvalidSpec("the image has no layer".into()));
     };
     let metadata = fs::metadata(top).map_err(Error::io(format!("read {}", top.display())))?;
-    std::os::unix::fs::chown(dir.upper(), Some(metadata.uid()), Some(metadata.gid()))
+    let (uid, gid) = (first + metadata.uid(), first + metadata.gid());
+    std::os::unix::fs::chown(dir.upper(), Some(uid), Some(gid))
         .and_then(|()| fs::set_permissions(dir.upper(), metadata.permissions()))
         .map_err(Error::io("prepare the writable layer"))
 }

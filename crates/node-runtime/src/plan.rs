@@ -13,7 +13,9 @@ use linux::{
 
 use crate::{
     error::{Error, Result},
-    spec::{ContainerSpec, ExecSpec, MountSource, Namespace, Propagation, SandboxSpec, Security},
+    spec::{
+        ContainerSpec, ExecSpec, Ids, MountSource, Namespace, Propagation, SandboxSpec, Security,
+    },
 };
 
 /// Where a container of a sandbox finds things on the node.
@@ -27,6 +29,8 @@ pub(crate) struct Place {
     pub(crate) work: PathBuf,
     /// Pinned namespaces: `CLONE_NEW*` and path.
     pub(crate) pins: Vec<(u32, PathBuf)>,
+    /// The pod's own users, and where their namespace is pinned.
+    pub(crate) userns: Option<(Ids, PathBuf)>,
     /// `/dev/shm` of the pod.
     pub(crate) shm: PathBuf,
     /// `cgroup.procs` files to enter.
@@ -107,8 +111,16 @@ pub(crate) fn has_own_pids(sandbox: &SandboxSpec, spec: &ContainerSpec) -> bool 
 
 /// What the first process of a shared PID namespace does. Whoever may look into
 /// it from a container finds an empty root and the pod's own namespaces.
-pub(crate) fn init(root: &Path, pins: &[(u32, PathBuf)]) -> Result<Vec<Step>> {
+pub(crate) fn init(
+    root: &Path,
+    sandbox: &SandboxSpec,
+    userns: &Path,
+    pins: &[(u32, PathBuf)],
+) -> Result<Vec<Step>> {
     let mut steps = vec![Step::SlaveMounts];
+    if sandbox.ids.is_some() {
+        steps.push(Step::UseIds { userns: c(userns)? });
+    }
     for (kind, path) in pins {
         steps.push(Step::EnterNamespace { path: c(path)?, kind: *kind });
     }
@@ -119,6 +131,11 @@ pub(crate) fn init(root: &Path, pins: &[(u32, PathBuf)]) -> Result<Vec<Step>> {
         file_system("tmpfs", ".", &[("mode", "555")], attributes)?,
         Step::OpenRoot { path: c(root)? },
         Step::Pivot,
+    ]);
+    if sandbox.ids.is_some() {
+        steps.push(Step::EnterUser);
+    }
+    steps.extend([
         Step::CloseFiles,
         Step::NewSession,
         Step::BoundingSet { keep: 0 },
@@ -159,6 +176,12 @@ pub(crate) fn container(
         steps.push(Step::EnterNamespace { path: c(path)?, kind: *kind });
     }
     steps.push(Step::Unshare { kinds: linux::namespace::kind("cgroup") });
+    if let Some((_, userns)) = &place.userns {
+        steps.push(Step::UseIds { userns: c(userns)? });
+        for layer in &spec.layers {
+            steps.push(Step::MapTree { path: c(layer)? });
+        }
+    }
     steps.push(Step::Overlay {
         lower: spec.layers.iter().map(c).collect::<Result<_>>()?,
         upper: c(&place.upper)?,
@@ -182,8 +205,9 @@ pub(crate) fn container(
         steps.push(Step::ReadOnlyMount { dest: c(".")? });
     }
     steps.push(Step::Pivot);
-    steps.push(Step::CloseFiles);
-    become_program(sandbox, spec, place, &spec.args, spec.tty.then_some((0, 0, true)), &mut steps)?;
+    let enter = Step::EnterUser;
+    let terminal = spec.tty.then_some((0, 0, true));
+    become_program(sandbox, spec, place, &spec.args, terminal, enter, &mut steps)?;
     Ok(steps)
 }
 
@@ -198,10 +222,10 @@ pub(crate) fn exec(
     let kinds = ["mnt", "net", "ipc", "uts", "cgroup"];
     let kinds = kinds.iter().fold(0, |mask, name| mask | linux::namespace::kind(name));
     steps.push(Step::EnterTarget { kinds });
-    steps.push(Step::CloseFiles);
     let (rows, columns) = exec.window.unwrap_or((0, 0));
     let terminal = exec.tty.then_some((rows, columns, false));
-    become_program(sandbox, spec, place, &exec.args, terminal, &mut steps)?;
+    let enter = Step::EnterTarget { kinds: linux::namespace::kind("user") };
+    become_program(sandbox, spec, place, &exec.args, terminal, enter, &mut steps)?;
     Ok(steps)
 }
 
@@ -225,9 +249,12 @@ fn kernel_file_systems(spec: &ContainerSpec, place: &Place, steps: &mut Vec<Step
     let privileged = spec.security.privileged;
     let read_only = if privileged { 0 } else { ATTR_RDONLY };
     steps.push(file_system("proc", "proc", &[], safe)?);
-    let options = [("mode", "755"), ("size", "65536k")];
+    let root = node_id(place, 0)?.to_string();
+    let options = [("mode", "755"), ("size", "65536k"), ("uid", &*root), ("gid", &*root)];
     steps.push(file_system("tmpfs", "dev", &options, ATTR_NOSUID)?);
-    let options = [("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")];
+    let terminals = node_id(place, 5)?.to_string();
+    let options =
+        [("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620"), ("gid", &*terminals)];
     steps.push(file_system("devpts", "dev/pts", &options, ATTR_NOSUID | ATTR_NOEXEC)?);
     steps.push(bind(BindSource::Path(c(&place.shm)?), "dev/shm", safe)?);
     steps.push(file_system("mqueue", "dev/mqueue", &[], safe)?);
@@ -321,15 +348,23 @@ fn become_program(
     place: &Place,
     args: &[String],
     terminal: Option<(u16, u16, bool)>,
+    enter_user: Step,
     steps: &mut Vec<Step>,
 ) -> Result<()> {
     let security = &spec.security;
     let user = &spec.user;
+    let node_uid = node_id(place, user.uid)?;
     steps.push(match terminal {
-        Some((rows, columns, console)) => Step::Terminal { uid: user.uid, rows, columns, console },
+        Some((rows, columns, console)) => Step::Terminal { uid: node_uid, rows, columns, console },
         None => Step::NewSession,
     });
     steps.push(Step::Chdir { path: c(cwd(spec))? });
+    if place.userns.is_some() {
+        // Only the node's root may give these away, and only before it is none.
+        steps.push(Step::OwnStreams { uid: node_uid });
+        steps.push(enter_user);
+    }
+    steps.push(Step::CloseFiles);
     let capabilities = capabilities(security)?;
     steps.push(Step::BoundingSet { keep: capabilities });
     let filter =
@@ -360,6 +395,18 @@ fn become_program(
         env: env.iter().map(|(name, value)| c(format!("{name}={value}"))).collect::<Result<_>>()?,
     });
     Ok(())
+}
+
+/// A user or group of the pod as the node counts.
+fn node_id(place: &Place, id: u32) -> Result<u32> {
+    match &place.userns {
+        None => Ok(id),
+        Some((ids, _)) if id < ids.count => Ok(ids.first + id),
+        Some((ids, _)) => Err(Error::InvalidSpec(format!(
+            "user or group {id} is not among the {} of the pod",
+            ids.count
+        ))),
+    }
 }
 
 /// The bounding set of a container.

@@ -129,7 +129,7 @@ impl ShimRuntime {
             tracing::debug!(sandbox = %id, %error, "the shim keeps its OOM score");
         }
         if spec.share_pid && spec.pid == Namespace::Own {
-            let steps = plan::init(&dir.empty(), &pins(dir, spec))?;
+            let steps = plan::init(&dir.empty(), spec, &dir.namespace("user"), &pins(dir, spec))?;
             let answer = shim.0.call(&Request::Init { steps: steps.clone() }).await;
             match answer.map_err(Error::io("talk to the shim"))? {
                 Reply::Done => {}
@@ -312,7 +312,7 @@ pub(crate) fn take_down(
         note("kill the pod's processes", cgroups.kill(cgroup));
         note("remove the pod's cgroup", cgroups.remove(cgroup));
     }
-    for kind in ["net", "ipc", "uts"] {
+    for kind in ["net", "ipc", "uts", "user"] {
         note("unpin a namespace", linux::mount::unmount(&dir.namespace(kind)));
     }
     note("unmount /dev/shm", linux::mount::unmount(&dir.shm()));
@@ -342,6 +342,10 @@ fn check(spec: &SandboxSpec) -> Result<()> {
     }
     if spec.hostname.len() > 64 {
         return Err(Error::InvalidSpec(format!("host name {:?} is too long", spec.hostname)));
+    }
+    let shares = [spec.network, spec.ipc, spec.pid].contains(&Namespace::Host);
+    if spec.ids.is_some() && shares {
+        return Err(Error::InvalidSpec("a pod with users of its own shares no namespace".into()));
     }
     let allowed = |name: &str| {
         (name.starts_with("net.") && spec.network == Namespace::Own)
@@ -385,6 +389,7 @@ fn pin(dir: &SandboxDir, spec: &SandboxSpec) -> io::Result<()> {
     }
     pins.sysctls =
         spec.sysctls.iter().map(|(name, value)| (name.replace('.', "/"), value.clone())).collect();
+    pins.user = spec.ids.map(|ids| (dir.namespace("user"), ids.first, ids.count));
     if pins.namespaces.is_empty() { Ok(()) } else { linux::namespace::pin(pins) }
 }
 

@@ -45,6 +45,18 @@ pub struct SandboxSpec {
     /// Limits of the whole pod.
     #[serde(default)]
     pub resources: Resources,
+    /// A user namespace of the pod's own; the node's users where `None`.
+    #[serde(default)]
+    pub ids: Option<Ids>,
+}
+
+/// The users and groups of the node that a pod's own are, 0 being the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ids {
+    /// The node's ID of the pod's root.
+    pub first: u32,
+    /// How many there are.
+    pub count: u32,
 }
 
 /// Whose namespace of one type a pod uses.

@@ -3,6 +3,7 @@
 
 mod escapes;
 mod pids;
+mod users;
 
 use std::{
     collections::BTreeMap,
@@ -67,7 +68,7 @@ impl Bed {
         fs::copy(busybox, bin.join("busybox")).expect("copied");
         for name in
             "sh sleep cat echo ls id mkdir mknod mount umount hostname ps kill stty tty dd readlink \
-             touch head wc test sort env seq sync rm chroot pwd grep true false yes"
+             touch head wc test sort stat tr env seq sync rm chroot pwd grep true false yes"
                 .split_whitespace()
         {
             std::os::unix::fs::symlink("busybox", bin.join(name)).expect("linked");
@@ -107,6 +108,7 @@ impl Bed {
             log_dir: self.path("logs/default_web_uid"),
             sysctls: BTreeMap::new(),
             resources: Resources::default(),
+            ids: None,
         }
     }
 

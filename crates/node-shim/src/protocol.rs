@@ -13,8 +13,8 @@ use crate::{
     wire_enum, wire_struct,
 };
 
-/// The version of everything in this crate. 2 brought [`Request::Init`] and
-/// [`Request::StartBeside`].
+/// The version of everything in this crate. 2 brought [`Request::Init`],
+/// [`Request::StartBeside`] and the steps of user namespaces.
 pub const VERSION: u8 = 2;
 
 /// The longest frame; a filter of 4096 instructions is 32 KiB.

@@ -42,4 +42,8 @@ wire_enum!(Step {
     28 => Seccomp { program },
     29 => Exec { programs, args, env },
     30 => Init,
+    31 => UseIds { userns },
+    32 => MapTree { path },
+    33 => OwnStreams { uid },
+    34 => EnterUser,
 });

@@ -13,7 +13,7 @@
 //!
 //! Not here yet: eviction (so the sizes of emptyDirs on disk are not enforced),
 //! refusal of pods that do not fit (`OutOfcpu`), graceful node
-//! shutdown, user namespaces, start from checkpoints
+//! shutdown, start from checkpoints
 //! with no server in reach; volume kinds beyond emptyDir,
 //! hostPath, configMap, secret, projected and downwardAPI (an event says so).
 //!

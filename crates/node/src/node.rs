@@ -16,7 +16,7 @@ use crate::{
     images::Images,
     machine::{self, Machine},
     network::addresses::Addresses,
-    pod::{admit::Host, lookup::Lookup, manager, resize::Granted},
+    pod::{admit::Host, lookup::Lookup, manager, resize::Granted, user_ranges::UserRanges},
     streams,
     volume::objects::Objects,
 };
@@ -35,6 +35,7 @@ pub(crate) struct Deps {
     pub(crate) objects: Objects,
     pub(crate) lookup: Lookup,
     pub(crate) granted: Granted,
+    pub(crate) users: UserRanges,
     /// A pull has brought something new.
     pub(crate) images_changed: Notify,
     /// What the log has been told that containers do without.
@@ -81,6 +82,7 @@ impl Node {
             addresses: Addresses::default(),
             lookup: Lookup::default(),
             granted: Granted::default(),
+            users: UserRanges::default(),
             images_changed: Notify::new(),
             warned: Mutex::default(),
             config,

@@ -34,7 +34,7 @@ async fn the_runtime_s_own_program_is_out_of_reach() {
     );
     let main = runtime.start_container(&sandbox.id, spec).await.expect("a start");
     logged(&main, "up").await;
-    for _ in 0..30 {
+    for _ in 0..10 {
         // Whatever comes of it: the shim in a container says how it is used, or
         // is not there to be executed.
         let trapped =
@@ -190,7 +190,7 @@ async fn a_process_on_its_way_in_cannot_be_looked_into() {
     );
     let main = runtime.start_container(&sandbox.id, spec).await.expect("a start");
     logged(&main, "up").await;
-    for _ in 0..30 {
+    for _ in 0..10 {
         let output =
             runtime.exec_sync(&main.id, vec!["true".into()], Duration::from_secs(20)).await;
         assert_eq!(output.expect("run").code, 0);

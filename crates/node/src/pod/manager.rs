@@ -109,12 +109,15 @@ pub(super) struct Manager {
 }
 
 impl Manager {
-    /// What runs keeps its addresses, before anybody gets new ones.
+    /// What runs keeps its addresses and users, before anybody gets new ones.
     async fn adopt_addresses(&mut self) {
         for sandbox in self.list().await {
             let ips = ips_of(&sandbox);
             if !ips.is_empty() {
                 self.deps.addresses.adopt(&sandbox.spec.pod_uid, ips);
+            }
+            if let Some(ids) = sandbox.spec.ids {
+                self.deps.users.adopt(&sandbox.spec.pod_uid, ids);
             }
         }
     }

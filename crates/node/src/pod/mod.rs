@@ -20,6 +20,7 @@ pub(crate) mod start;
 pub(crate) mod static_pods;
 pub(crate) mod status;
 pub(crate) mod stop;
+pub(crate) mod user_ranges;
 pub(crate) mod view;
 pub(crate) mod worker;
 

@@ -170,9 +170,6 @@ async fn new_sandbox(
 ) -> Result<(Sandbox, Vec<IpAddr>), SetupError> {
     let uid = &pod.metadata.uid;
     let hostname = kernel_name(pod, &deps.config.cluster_domain).map_err(sandbox_error)?;
-    if pod.spec.host_users == Some(false) {
-        return Err(sandbox_error("user namespaces (hostUsers: false) are not supported"));
-    }
     runtime_class(deps, pod).await?;
     // What is left of earlier sandboxes: their link carries the same name, and
     // only the newest one's exits are still asked for.
@@ -190,7 +187,10 @@ async fn new_sandbox(
         true => Vec::new(),
         false => deps.addresses.allocate(uid).map_err(sandbox_error)?,
     };
-    let spec = sandbox_spec(deps, pod, attempt, hostname, &ips);
+    let mut spec = sandbox_spec(deps, pod, attempt, hostname, &ips);
+    if pod.spec.host_users == Some(false) {
+        spec.ids = Some(deps.users.allocate(uid).map_err(sandbox_error)?);
+    }
     let sandbox = deps.runtime.run_sandbox(spec).await.map_err(sandbox_error)?;
     Ok((sandbox, ips))
 }
@@ -253,6 +253,7 @@ fn sandbox_spec(
         log_dir: log_dir(&deps.config.log_dir, pod),
         sysctls: sysctls.map(|s| (s.name.clone(), s.value.clone())).collect(),
         resources,
+        ids: None,
     }
 }
 

@@ -164,6 +164,8 @@ pub(crate) async fn clean(deps: &Deps, pod: &Pod) -> Result<(), String> {
         }
         deps.runtime.remove_sandbox(&sandbox.id).await.map_err(|error| error.to_string())?;
     }
+    // What is left has no owner among them any more.
+    deps.users.release(uid);
     let logs = setup::log_dir(&deps.config.log_dir, pod);
     match fs::remove_dir_all(&logs) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

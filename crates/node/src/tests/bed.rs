@@ -116,7 +116,7 @@ impl Bed {
         fs::copy("/usr/bin/busybox", bin.join("busybox")).expect("copied");
         for name in
             "sh sleep cat echo ls id nc wget env kill touch test grep ip httpd stty true false \
-             mkdir hostname tail ps cut"
+             mkdir hostname tail ps cut tr stat"
                 .split(' ')
         {
             symlink("busybox", bin.join(name)).expect("linked");

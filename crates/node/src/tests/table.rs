@@ -325,6 +325,11 @@ fn namespaces_and_runtime() -> Vec<Row> {
             {"name": "main", "command": ["sh", "-c", "cat /proc/1/comm; until ps | grep -q 'sleep 12[3]'; do sleep 0.1; done"]},
             {"name": "other", "command": ["sh", "-c", "sleep 123 & until ! ps | grep -q 'until p[s]'; do sleep 0.1; done"]}]}))
         .says("pause\n"),
+        script("own-users", "id -u; tr -s ' ' < /proc/self/uid_map | cut -d' ' -f4; cat /cm/k; echo; touch /v/x /own; stat -c %u /v/x /own")
+            .pod("hostUsers", json!(false))
+            .with("volumeMounts", json!([{"name": "v", "mountPath": "/v"}, {"name": "cm", "mountPath": "/cm"}]))
+            .pod("volumes", json!([{"name": "v", "emptyDir": {}}, {"name": "cm", "configMap": {"name": "cm"}}]))
+            .says("0\n65536\nv\n0\n0\n"),
         script("host-pids", "test -d /proc/$(cat /v/pid) && echo seen")
             .pod("hostPID", json!(true))
             .with("volumeMounts", json!([{"name": "v", "mountPath": "/v"}]))
