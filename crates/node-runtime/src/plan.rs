@@ -241,6 +241,15 @@ fn enter_cgroup(spec: &ContainerSpec, place: &Place) -> Result<Vec<Step>> {
         // Lowering it takes CAP_SYS_RESOURCE, which the node may lack.
         tolerate: true,
     });
+    if let Some(profile) = &spec.security.app_armor {
+        // Takes effect when the program is executed. Written through the node's
+        // own /proc, where nothing of a container can stand in for it.
+        steps.push(Step::WriteFile {
+            path: c("/proc/self/attr/apparmor/exec")?,
+            value: format!("exec {profile}").into_bytes(),
+            tolerate: false,
+        });
+    }
     Ok(steps)
 }
 

@@ -208,6 +208,10 @@ pub struct Security {
     pub seccomp: Seccomp,
     /// The root file system is read-only.
     pub read_only_root: bool,
+    /// The AppArmor profile, which must be loaded; that of this process where
+    /// `None`.
+    #[serde(default)]
+    pub app_armor: Option<String>,
     /// `procMount: Unmasked`: /proc without masked and read-only paths.
     #[serde(default)]
     pub unmasked_proc: bool,
@@ -222,6 +226,7 @@ impl Default for Security {
             no_new_privs: false,
             seccomp: Seccomp::RuntimeDefault,
             read_only_root: false,
+            app_armor: None,
             unmasked_proc: false,
         }
     }

@@ -78,6 +78,21 @@ pub(crate) fn user(
     Ok(user)
 }
 
+/// The profile of `RuntimeDefault`, under the name that containerd loads it by:
+/// this node has no compiler for one of its own.
+const DEFAULT_APP_ARMOR: &str = "cri-containerd.apparmor.d";
+
+/// Refuses a profile that the kernel has not loaded; `loaded` is its list, a name
+/// and a mode a line.
+pub(crate) fn verify_app_armor(security: &Security, loaded: &str) -> Result<(), ConfigError> {
+    let Some(profile) = &security.app_armor else { return Ok(()) };
+    let is_it = |line: &str| line.rsplit_once(" (").is_some_and(|(name, _)| name == profile);
+    match loaded.lines().any(is_it) {
+        true => Ok(()),
+        false => Err(ConfigError(format!("apparmor profile not found {profile}"))),
+    }
+}
+
 /// What the container may do. `profile` reads a Localhost seccomp profile.
 pub(crate) fn security(
     pod: &Pod,
@@ -107,7 +122,18 @@ pub(crate) fn security(
             _ => Seccomp::RuntimeDefault,
         },
     };
+    let app_armor = own
+        .app_armor_profile
+        .as_ref()
+        .or(pod.spec.security_context.app_armor_profile.as_ref())
+        .and_then(|profile| match profile.r#type.as_str() {
+            "Localhost" => profile.localhost_profile.clone(),
+            "RuntimeDefault" => Some(DEFAULT_APP_ARMOR.to_owned()),
+            _ => None,
+        })
+        .filter(|_| own.privileged != Some(true));
     Ok(Security {
+        app_armor,
         privileged: own.privileged == Some(true),
         capabilities_add: add,
         capabilities_drop: drop,
@@ -233,6 +259,32 @@ mod tests {
             let expected = expected.map_or(Ok(()), |e| Err(ConfigError(format!("{e} {which}"))));
             assert_eq!(result, expected);
         }
+    }
+
+    #[test]
+    fn app_armor_profiles_must_be_loaded() {
+        let check = |pod_context: Value, own: Value, loaded: &str| {
+            let pod = pod(pod_context, own);
+            let none = |_: &str| Ok(String::new());
+            let security = security(&pod, &pod.spec.containers[0], none).expect("fine");
+            verify_app_armor(&security, loaded).map(|()| security.app_armor)
+        };
+        let local = json!({"appArmorProfile": {"type": "Localhost", "localhostProfile": "a b"}});
+        let default = json!({"appArmorProfile": {"type": "RuntimeDefault"}});
+        assert_eq!(check(json!({}), json!({}), ""), Ok(None));
+        assert_eq!(
+            check(local.clone(), json!({}), "x (enforce)\na b (enforce)\n"),
+            Ok(Some("a b".into()))
+        );
+        assert_eq!(
+            check(local, json!({}), "a (enforce)"),
+            Err(ConfigError("apparmor profile not found a b".into()))
+        );
+        assert!(check(default.clone(), json!({}), "").is_err());
+        assert_eq!(
+            check(default, json!({"appArmorProfile": {"type": "Unconfined"}}), ""),
+            Ok(None)
+        );
     }
 
     #[test]

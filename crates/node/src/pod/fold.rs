@@ -13,7 +13,7 @@ use super::{
     start::{StartFailure, reference},
     status,
     view::{Condemned, Exit, Run, RunState, Step, Waiting, containers},
-    worker::{Done, Message, Worker},
+    worker::{Done, Message, Probes, Worker},
 };
 use crate::{
     probe::{self, Report, Verdict},
@@ -259,7 +259,8 @@ impl Worker {
             };
             let (id, started_at) = (id.clone(), *started_at);
             wanted.insert(container.name.clone());
-            if self.probes.get(&container.name).is_some_and(|(probed, _)| *probed == id) || ending {
+            let known = self.probes.get(&container.name);
+            if known.is_some_and(|probes| probes.id == id && probes.ending == ending) {
                 continue;
             }
             let memory = self.state.remember(&container.name);
@@ -276,6 +277,7 @@ impl Worker {
                 started_at,
                 startup_ok: memory.startup_ok,
                 readiness_ok: memory.readiness_ok,
+                ending,
                 ips: self.state.pod_ips.clone(),
             };
             let own = self.own.clone();
@@ -283,14 +285,15 @@ impl Worker {
                 // A worker that has ended needs no reports.
                 let _ = own.send(Message::Probe(report));
             }));
-            if let Some((_, old)) = self.probes.insert(container.name.clone(), (id, task)) {
-                old.abort();
+            let probes = Probes { id, ending, task };
+            if let Some(old) = self.probes.insert(container.name.clone(), probes) {
+                old.task.abort();
             }
         }
-        self.probes.retain(|name, (_, task)| {
+        self.probes.retain(|name, probes| {
             let keep = wanted.contains(name);
             if !keep {
-                task.abort();
+                probes.task.abort();
             }
             keep
         });

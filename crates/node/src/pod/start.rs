@@ -99,6 +99,15 @@ pub(crate) async fn start(
             }
         }
     });
+    let security = security.map_err(config)?;
+    if security.app_armor.is_some() {
+        let path = "/sys/kernel/security/apparmor/profiles";
+        let failed =
+            |text: String| StartFailure::new("CreateContainerError", format!("{path}: {text}"));
+        let loaded = fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+        security::verify_app_armor(&security, &loaded)
+            .map_err(|error| StartFailure::new("CreateContainerError", error.0))?;
+    }
     let sources = sources(deps, pod, container).await.map_err(config)?;
     let around = setup::surroundings(deps, pod_ips);
     let env = env::variables(pod, container, &around, &sources).map_err(config)?;
@@ -111,7 +120,7 @@ pub(crate) async fn start(
         attempt,
         image: &image,
         user: security::user(pod, container, user).map_err(config)?,
-        security: security.map_err(config)?,
+        security,
         env,
         volumes: &volumes,
         files: &setup::files(deps, pod),

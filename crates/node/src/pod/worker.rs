@@ -57,6 +57,13 @@ pub(super) enum Done {
     Resize { result: Result<(), String>, told: String },
 }
 
+/// The probes of one run of a container.
+pub(super) struct Probes {
+    pub(super) id: ContainerId,
+    pub(super) ending: bool,
+    pub(super) task: JoinHandle<()>,
+}
+
 /// One pod's task.
 pub(crate) struct Worker {
     pub(super) deps: Arc<Deps>,
@@ -70,7 +77,7 @@ pub(crate) struct Worker {
     pub(super) removing: BTreeSet<ContainerId>,
     pub(super) holdings: Arc<Mutex<Holdings>>,
     pub(super) refresh: Option<JoinHandle<()>>,
-    pub(super) probes: BTreeMap<String, (ContainerId, JoinHandle<()>)>,
+    pub(super) probes: BTreeMap<String, Probes>,
     /// The UID of the object that statuses are told to: the pod itself, or the
     /// mirror of a static pod, once there is one.
     pub(super) told_to: Option<String>,
@@ -87,7 +94,7 @@ pub(crate) struct Worker {
 impl Drop for Worker {
     fn drop(&mut self) {
         self.refresh.iter().for_each(JoinHandle::abort);
-        self.probes.values().for_each(|(_, task)| task.abort());
+        self.probes.values().for_each(|probes| probes.task.abort());
         self.deps.lookup.remove(&self.state.pod.metadata.uid);
         self.deps.granted.set(&self.state.pod.metadata.uid, None);
         self.deps.config.host_ports.set(&self.state.pod.metadata.uid, None);

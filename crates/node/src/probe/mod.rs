@@ -50,6 +50,8 @@ pub(crate) struct Prober {
     /// were.
     pub(crate) startup_ok: bool,
     pub(crate) readiness_ok: bool,
+    /// The pod ends: only its readiness is still of interest.
+    pub(crate) ending: bool,
     pub(crate) ips: Vec<IpAddr>,
 }
 
@@ -59,7 +61,9 @@ impl Prober {
         let tell = |verdict| {
             tell(Report { container: self.container.name.clone(), id: self.id.clone(), verdict });
         };
-        if let (Some(probe), false) = (&self.container.startup_probe, self.startup_ok) {
+        if let (Some(probe), false) =
+            (&self.container.startup_probe, self.startup_ok || self.ending)
+        {
             let failed = self
                 .follow("Startup", probe, false, |ok| {
                     // A first success is all that a startup probe is for.
@@ -81,7 +85,7 @@ impl Prober {
             }
         };
         let liveness = async {
-            if let Some(probe) = &self.container.liveness_probe {
+            if let Some(probe) = self.container.liveness_probe.as_ref().filter(|_| !self.ending) {
                 let alive = |ok: bool| (!ok).then_some(false);
                 self.follow("Liveness", probe, true, alive).await;
                 tell(Verdict::NotAlive(grace(probe)));

@@ -210,9 +210,9 @@ fn an_agent_that_dies_anywhere_is_followed_by_one_that_goes_on() {
         let ready = live(&bed, i64::MAX, async || bed.until_ready(name).await);
         assert!(ready);
         for (seconds, what) in [(sleeps, "main"), (sleeps + 1, "the sidecar")] {
-            let running = processes(&format!("sleep {seconds}"));
-            // The shell says it too.
-            assert_eq!(running, 2, "{name}: {what} runs once");
+            // The shell, that is, whether or not it has come to its sleep.
+            let running = processes(&format!("sleep {seconds} &"));
+            assert_eq!(running, 1, "{name}: {what} runs once");
         }
         bed.cluster.delete_with(PODS, &format!("default/{name}"), json!({"gracePeriodSeconds": 5}));
         let gone = async || bed.until(name, "gone", |pod| pod.is_none()).await;
