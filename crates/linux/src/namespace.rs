@@ -111,13 +111,12 @@ pub fn pin(pins: Pins) -> io::Result<()> {
 
 fn pin_here(pins: &Pins) -> io::Result<()> {
     let mask = pins.namespaces.iter().fold(0, |mask, (name, _)| mask | kind(name));
-    match &pins.user {
-        Some((path, first, count)) => enter_owned(mask, path, *first, *count)?,
+    if let Some((path, first, count)) = &pins.user {
+        enter_owned(mask, path, *first, *count)?;
+    } else {
         // SAFETY: takes a mask without CLONE_FILES or CLONE_FS, so only
         // namespaces of this thread change; it ends right after.
-        None => {
-            check(unsafe { libc::unshare(mask as i32) }).map_err(|e| said("unshare", e.into()))?
-        }
+        check(unsafe { libc::unshare(mask as i32) }).map_err(|e| said("unshare", e.into()))?;
     }
     if let Some(hostname) = &pins.hostname {
         rustix::system::sethostname(hostname.as_bytes())
