@@ -182,6 +182,16 @@ impl Cluster {
 
     /// Starts the server and returns once it says that it is ready.
     pub(crate) fn start_server(&mut self) {
+        self.start_and_wait(None);
+    }
+
+    /// Starts the server and returns once its log holds a text: it may never be
+    /// ready.
+    pub(crate) fn start_server_until(&mut self, text: &str) {
+        self.start_and_wait(Some(text));
+    }
+
+    fn start_and_wait(&mut self, text: Option<&str>) {
         assert!(self.server.is_none(), "the server runs already");
         let socket = self.path("notify");
         let _ = fs::remove_file(&socket);
@@ -202,9 +212,13 @@ impl Cluster {
             .expect("the binary runs");
         let started = std::time::Instant::now();
         let mut message = [0; 256];
+        let before = self.log().len();
         loop {
+            if text.is_some_and(|text| self.log()[before..].contains(text)) {
+                break;
+            }
             match notify.recv(&mut message) {
-                Ok(n) if message[..n].starts_with(b"READY=1") => break,
+                Ok(n) if text.is_none() && message[..n].starts_with(b"READY=1") => break,
                 Ok(_) => {}
                 Err(_) => {
                     if let Some(status) = server.try_wait().expect("our own child") {

@@ -68,6 +68,7 @@ fn three_servers_are_one_cluster() {
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     servers[at].start_server();
     servers[at].kubectl("get configmap after-stop").ok();
+    a_survivor_goes_on_alone(&mut servers, token);
     // Machines beside the first go before its network does.
     while servers.len() > 1 {
         servers.pop();
@@ -196,4 +197,27 @@ fn a_server_is_replaced(servers: &mut Vec<Cluster>, token: &str) {
     new.kubectl("get configmap again").ok();
     servers.push(new);
     assert_eq!(status(&servers[2]).len(), 3);
+}
+
+/// `--cluster-reset` where two of three are lost for good.
+fn a_survivor_goes_on_alone(servers: &mut Vec<Cluster>, token: &str) {
+    let before = servers[0].get("configmap again");
+    servers.iter_mut().for_each(Cluster::kill_server);
+    drop(servers.pop());
+    crate::cluster::run(servers[0].server_command().arg("--cluster-reset"), None).ok();
+    servers[0].start_server();
+    let after = servers[0].get("configmap again");
+    assert_eq!(before, after, "nothing of it changed");
+    create(&servers[0], "alone");
+    assert_eq!(status(&servers[0]).len(), 1);
+    // One of the old cluster finds no way in.
+    servers[1].start_server_until("requests wait");
+    assert_eq!(status(&servers[0]).len(), 1);
+    servers[1].kill_server();
+    drop(servers.pop());
+    let url = servers[0].url();
+    let mut new = servers[0].beside(2, &["--server", &url, "--token", token]);
+    new.start_server();
+    new.kubectl("get configmap alone").ok();
+    servers.push(new);
 }

@@ -23,7 +23,7 @@ use crate::{
 
 /// Pings go out while calls are open; without an answer the connection ends.
 const PING_EVERY: Duration = Duration::from_secs(2);
-const PONG_MAX: Duration = Duration::from_secs(3);
+const PONG_MAX: Duration = Duration::from_secs(5);
 
 /// Why a call has no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

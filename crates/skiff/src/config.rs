@@ -107,6 +107,8 @@ pub struct Config {
     pub token: Option<String>,
     /// A server of the cluster to join.
     pub server: Option<String>,
+    /// Whether to make a cluster of this server alone, and end.
+    pub cluster_reset: bool,
 }
 
 /// Where the machine's own data directory is; other directories belong to
@@ -182,6 +184,7 @@ impl Config {
                 .collect(),
             token: values.one("token").map(str::to_owned),
             server: values.one("server").map(str::to_owned),
+            cluster_reset: values.one("cluster-reset") == Some("true"),
         })
     }
 

@@ -149,6 +149,12 @@ pub static FLAGS: &[Flag] = &[
         env: Some("SKIFF_URL"),
         ..flag("server", Takes::One("URL"), "", "Join the cluster of this server")
     },
+    flag(
+        "cluster-reset",
+        Takes::Switch,
+        "",
+        "Make a cluster of this server alone, whose others are lost for good, and end",
+    ),
     Flag {
         short: Some('o'),
         commands: Commands::CLUSTER,

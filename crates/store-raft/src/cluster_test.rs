@@ -1,6 +1,6 @@
 //! Several members in one process, on a network that can be cut.
 
-mod net;
+pub(crate) mod net;
 
 use std::{sync::Arc, time::Duration};
 

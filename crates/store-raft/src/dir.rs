@@ -30,12 +30,13 @@ pub(crate) struct StoreDir {
 const KEY_ID: u32 = 1;
 
 impl StoreDir {
-    /// Opens a directory, or makes one: of the cluster that is named, else of a
-    /// new one.
+    /// Opens a directory, or makes one: of the cluster and with the ID that are
+    /// given, else new ones.
     pub(crate) fn open(
         dir: &Path,
         disk: &dyn Disk,
         join: Option<[u8; 16]>,
+        id: Option<u64>,
     ) -> Result<Self, OpenError> {
         let failed = |what| move |error| OpenError::Dir { dir: dir.into(), what, error };
         let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
@@ -55,7 +56,7 @@ impl StoreDir {
             Some(known) => known,
             None if empty => {
                 let (new, node) = new_identity().map_err(failed("no random bytes"))?;
-                (join.unwrap_or(new), node)
+                (join.unwrap_or(new), id.unwrap_or(node))
             }
             None => {
                 let what = "there is a snapshot but no log".to_owned();

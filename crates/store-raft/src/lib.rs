@@ -35,8 +35,11 @@ pub mod proto;
 #[cfg(test)]
 mod proto_test;
 mod renewals;
+mod reset;
 mod seal;
 mod serve;
+#[cfg(test)]
+mod simulation;
 mod snapshot;
 mod stats;
 mod store;
@@ -51,6 +54,7 @@ pub use crate::{
     dir::lock,
     log::writer::LogStats,
     members::{ChangeFailed, Member, Position},
+    reset::{Reset, reset},
     stats::Stats,
     store::RaftStore,
 };
@@ -80,6 +84,8 @@ pub struct OpenOptions {
     pub snapshot_log_bytes: u64,
     /// Stands in for the disk behind `dir`, in tests.
     pub disk: Option<Arc<dyn Disk>>,
+    /// Stands in for the random ID of a new store, in tests.
+    pub id: Option<u64>,
     /// What the other members are to know of this one.
     pub name: String,
     /// `host:port` at which they reach it; empty for a store that stays alone.
@@ -104,6 +110,7 @@ impl OpenOptions {
             first_segment_bytes: 1 << 20,
             snapshot_log_bytes: 16 << 20,
             disk: None,
+            id: None,
             name: String::new(),
             address: String::new(),
             version: String::new(),

@@ -14,7 +14,10 @@ use std::{
 use bytes::Bytes;
 use grpc::{BoxFuture, CallError, Client, Code, Messages, Status};
 use prost::Message;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::Instant,
+};
 
 use crate::proto::raft_v1::{Envelope, Node};
 
@@ -103,7 +106,21 @@ pub type Connect = Arc<dyn Fn(String) -> BoxFuture<io::Result<Box<dyn Connection
 /// How long a connection may take to be made.
 const CONNECT_MAX: Duration = Duration::from_secs(3);
 
-type Slot = Arc<tokio::sync::Mutex<Option<Client>>>;
+/// A way to a member, open or not.
+#[derive(Default)]
+struct Way {
+    client: Option<Client>,
+    /// When a connection could not be made, and why.
+    failed: Option<(Instant, CallError)>,
+}
+
+impl Way {
+    fn open(&self) -> Option<Client> {
+        self.client.as_ref().filter(|client| client.is_open()).cloned()
+    }
+}
+
+type Slot = Arc<tokio::sync::Mutex<Way>>;
 
 /// Peers over gRPC. Connections are made when first needed and again when they
 /// break.
@@ -135,20 +152,41 @@ impl Peers for Connected {
         };
         let (connect, address) = (self.connect.clone(), address.to_owned());
         Box::pin(async move {
-            let mut client = {
-                // Held while connecting: others wait for the same connection.
-                let mut slot = slot.lock().await;
-                match &*slot {
-                    Some(client) if client.is_open() => client.clone(),
-                    _ => slot.insert(open(&connect, address).await?).clone(),
+            let open_now = slot.try_lock().ok().and_then(|way| way.open());
+            if let Some(mut client) = open_now {
+                return client.only(method.path(), messages).await;
+            }
+            let asked = Instant::now();
+            // A task of its own: a heartbeat is given up sooner than a slow machine
+            // has made a connection, and the next one must find it made.
+            let connecting = tokio::spawn(async move {
+                let mut way = slot.lock().await;
+                if let Some(client) = way.open() {
+                    return Ok(client);
                 }
-            };
+                // Whoever waited for an attempt need not make another.
+                if let Some((_, error)) = way.failed.as_ref().filter(|(at, _)| *at > asked) {
+                    return Err(error.clone());
+                }
+                match connect_to(&connect, address).await {
+                    Ok(client) => {
+                        way.failed = None;
+                        Ok(way.client.insert(client).clone())
+                    }
+                    Err(error) => {
+                        way.failed = Some((Instant::now(), error.clone()));
+                        Err(error)
+                    }
+                }
+            });
+            let stopped = |error| CallError::NotSent(format!("connecting was stopped: {error}"));
+            let mut client = connecting.await.map_err(stopped)??;
             client.only(method.path(), messages).await
         })
     }
 }
 
-async fn open(connect: &Connect, address: String) -> Result<Client, CallError> {
+async fn connect_to(connect: &Connect, address: String) -> Result<Client, CallError> {
     let named = |error: &dyn std::fmt::Display| CallError::NotSent(format!("{address}: {error}"));
     let connecting = async {
         let connection = connect(address.clone()).await.map_err(|error| named(&error))?;

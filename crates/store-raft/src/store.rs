@@ -241,7 +241,7 @@ struct Opened {
 
 fn open_disk(options: &OpenOptions, disk: Arc<dyn Disk>) -> Result<Opened, OpenError> {
     let damaged = |what: String| OpenError::Damaged { dir: options.dir.clone(), what };
-    let dir = StoreDir::open(&options.dir, &*disk, options.join)?;
+    let dir = StoreDir::open(&options.dir, &*disk, options.join, options.id)?;
     let log_options = LogOptions {
         cluster: dir.cluster,
         node: dir.node,

@@ -26,6 +26,9 @@ pub(super) fn run(values: Values, positional: Vec<String>) -> Result<(), Box<dyn
     if let Err(error) = linux::allocator::keep_small() {
         warn!(%error, "huge pages stay on; the server takes more memory than it needs");
     }
+    if config.cluster_reset {
+        return server::reset(&config).map_err(|error| -> Box<dyn Error> { error });
+    }
     let workers = std::thread::available_parallelism().map_or(1, usize::from).min(WORKERS_MAX);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;

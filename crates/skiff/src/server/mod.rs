@@ -296,6 +296,27 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
     Ok(Handle { stop, serving, controllers, scheduler, background, node, store })
 }
 
+/// Makes a cluster of this server alone, of what it has: for when the others are
+/// lost for good.
+///
+/// # Errors
+/// Why not. Nothing was changed.
+pub(crate) fn reset(config: &Config) -> Result<(), StartError> {
+    let done = store_raft::reset(&OpenOptions {
+        name: config.node_name.clone(),
+        version: VERSION.into(),
+        ..OpenOptions::new(config.data_dir.join("server/db"))
+    })?;
+    info!(
+        "this server is a cluster of its own now, with {} objects; start it without \
+         --cluster-reset. Other servers join it anew, each with its data directory removed. The \
+         state of before is in {}: remove it when all is well",
+        done.keys,
+        done.before.display()
+    );
+    Ok(())
+}
+
 /// What users do first needs a namespace to do it in.
 async fn wait_for_namespace(name: &str, api: &Api, ambient: &Ambient) {
     let namespaces = Resource::cluster("", "v1", "namespaces");

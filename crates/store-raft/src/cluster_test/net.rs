@@ -1,7 +1,8 @@
-//! A network in memory: who listens at which address, and which links are cut.
+//! A network in memory: who listens at which address, which links are cut, and
+//! what the weather does to messages.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -10,19 +11,34 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use grpc::{BoxFuture, Call, CallError, Code, Messages, Service, Status};
 
-use crate::peers::{Method, Peers};
+use crate::{
+    peers::{Method, Peers},
+    simulation::random::Random,
+};
 
 #[derive(Default)]
-pub(super) struct Net(Mutex<Wires>);
+pub(crate) struct Net(Mutex<Wires>);
+
+/// What may happen to a message.
+#[derive(Clone, Debug)]
+pub(crate) struct Weather {
+    pub(crate) random: Random,
+    /// So many of a thousand messages are lost, each way, or come twice.
+    pub(crate) lost_per_mille: u64,
+    pub(crate) twice_per_mille: u64,
+    /// Messages take up to so long one way, so they overtake each other.
+    pub(crate) delay_max: Duration,
+}
 
 #[derive(Default)]
 struct Wires {
-    listening: HashMap<String, Arc<dyn Service>>,
-    cut: HashSet<String>,
+    listening: BTreeMap<String, Arc<dyn Service>>,
+    cut: BTreeSet<String>,
+    weather: Option<Weather>,
 }
 
 impl Net {
-    pub(super) fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         Arc::default()
     }
 
@@ -31,20 +47,20 @@ impl Net {
     }
 
     /// The network as seen from an address.
-    pub(super) fn from(self: &Arc<Self>, address: &str) -> Arc<dyn Peers> {
+    pub(crate) fn from(self: &Arc<Self>, address: &str) -> Arc<dyn Peers> {
         Arc::new(Seen { net: self.clone(), from: address.to_owned() })
     }
 
-    pub(super) fn listen(&self, address: &str, service: Arc<dyn Service>) {
+    pub(crate) fn listen(&self, address: &str, service: Arc<dyn Service>) {
         self.lock().listening.insert(address.to_owned(), service);
     }
 
-    pub(super) fn leave(&self, address: &str) {
+    pub(crate) fn leave(&self, address: &str) {
         self.lock().listening.remove(address);
     }
 
     /// Cuts an address off, or mends it.
-    pub(super) fn cut(&self, address: &str, off: bool) {
+    pub(crate) fn cut(&self, address: &str, off: bool) {
         let mut wires = self.lock();
         match off {
             true => wires.cut.insert(address.to_owned()),
@@ -52,10 +68,34 @@ impl Net {
         };
     }
 
+    /// From now on; fair where there is none.
+    pub(crate) fn weather(&self, weather: Option<Weather>) {
+        self.lock().weather = weather;
+    }
+
     fn reaches(&self, from: &str, to: &str) -> Option<Arc<dyn Service>> {
         let wires = self.lock();
         let cut = wires.cut.contains(from) || wires.cut.contains(to);
         wires.listening.get(to).filter(|_| !cut).cloned()
+    }
+
+    /// One way of a message; false where it is lost.
+    async fn travel(&self) -> bool {
+        let weather = self.lock().weather.clone();
+        let (lost, delay) = match &weather {
+            None => (false, Duration::from_millis(1)),
+            Some(weather) => (
+                weather.random.chance(weather.lost_per_mille),
+                weather.random.below_duration(weather.delay_max),
+            ),
+        };
+        tokio::time::sleep(delay).await;
+        !lost
+    }
+
+    fn comes_twice(&self) -> bool {
+        let wires = self.lock();
+        wires.weather.as_ref().is_some_and(|weather| weather.random.chance(weather.twice_per_mille))
     }
 }
 
@@ -64,29 +104,46 @@ struct Seen {
     from: String,
 }
 
-/// One way.
-const DELAY: Duration = Duration::from_millis(1);
+/// As long a connection is silent before it is given up.
+const SILENCE: Duration = Duration::from_secs(2);
 
 impl Peers for Seen {
     fn call(
         &self,
         address: &str,
         method: Method,
-        messages: Messages,
+        mut messages: Messages,
     ) -> BoxFuture<Result<Bytes, CallError>> {
         let (net, from, to) = (self.net.clone(), self.from.clone(), address.to_owned());
         Box::pin(async move {
-            tokio::time::sleep(DELAY).await;
+            if !net.travel().await {
+                tokio::time::sleep(SILENCE).await;
+                return Err(Status::new(Code::Unavailable, "lost on the way there").into());
+            }
             let Some(service) = net.reaches(&from, &to) else {
                 return Err(CallError::NotSent(format!("{to}: nobody is there")));
             };
+            if method != Method::Snapshot && net.comes_twice() {
+                let message = messages.next().await.expect("one message")?;
+                let again =
+                    Call { path: method.path().into(), messages: grpc::once(message.clone()) };
+                let answering = service.call(again);
+                // Whatever it does, nobody hears its answer.
+                tokio::spawn(async move { drop(answering.await) });
+                messages = grpc::once(message);
+            }
             let call = Call { path: method.path().into(), messages };
-            let mut answers = service.call(call).await?;
-            let answer = answers.next().await.expect("one answer")?;
-            tokio::time::sleep(DELAY).await;
+            let answered = service.call(call).await;
+            if !net.travel().await {
+                tokio::time::sleep(SILENCE).await;
+                return Err(Status::new(Code::Unavailable, "lost on the way back").into());
+            }
+            // Who was killed meanwhile answers no more, whoever is there now.
             match net.reaches(&from, &to) {
-                Some(_) => Ok(answer),
-                None => Err(Status::new(Code::Unavailable, "the link broke").into()),
+                Some(now) if Arc::ptr_eq(&now, &service) => {
+                    Ok(answered?.next().await.expect("one answer")?)
+                }
+                _ => Err(Status::new(Code::Unavailable, "the link broke").into()),
             }
         })
     }

@@ -90,7 +90,11 @@ impl Consensus {
         machine: Machine,
     ) -> Result<Self, String> {
         let config = config().validate().map_err(|error| error.to_string())?;
-        let raft = Raft::new(me, Arc::new(config), network, log, machine).await;
+        let starting = Raft::new(me, Arc::new(config), network, log, machine);
+        // What Raft starts goes on from this seed.
+        #[cfg(test)]
+        let starting = types::Runtime::scope(me, starting);
+        let raft = starting.await;
         let raft = raft.map_err(|error| error.to_string())?;
         Ok(Self { raft, me, changing: Arc::default() })
     }

@@ -23,7 +23,15 @@ openraft::declare_raft_types!(
         R = Answers,
         NodeId = u64,
         Node = pb::Node,
+        AsyncRuntime = Runtime,
 );
+
+/// tokio's threads and clock; in tests, randomness that follows from a seed.
+#[cfg(not(test))]
+pub(crate) type Runtime = openraft::impls::TokioRuntime;
+#[cfg(test)]
+pub(crate) type Runtime =
+    openraft::rt::deterministic_rng::DeterministicRng<openraft::impls::TokioRuntime>;
 
 /// A command, encoded once by who proposes it.
 #[derive(Clone)]
@@ -59,12 +67,16 @@ pub(crate) type SnapshotMeta = openraft::SnapshotMeta<LeaderId, u64, pb::Node>;
 pub(crate) type Entry = openraft::Entry<LeaderId, EntryPayload<Data, u64, pb::Node>>;
 
 pub(crate) fn to_log_id(id: &LogId) -> pb::LogId {
-    let leader = pb::LeaderId { term: id.leader_id.term, node_id: id.leader_id.node_id };
+    let leader = leader(id.leader_id.term, id.leader_id.node_id);
     pb::LogId { leader: Some(leader), index: id.index }
 }
 
 pub(crate) fn from_log_id(id: &pb::LogId) -> LogId {
     LogId::new(from_leader(id.leader), id.index)
+}
+
+pub(crate) fn leader(term: u64, node_id: u64) -> pb::LeaderId {
+    pb::LeaderId { term, node_id }
 }
 
 fn from_leader(leader: Option<pb::LeaderId>) -> LeaderId {
@@ -73,7 +85,7 @@ fn from_leader(leader: Option<pb::LeaderId>) -> LeaderId {
 }
 
 pub(crate) fn to_vote(vote: &Vote) -> pb::Vote {
-    let leader = pb::LeaderId { term: vote.leader_id.term, node_id: vote.leader_id.node_id };
+    let leader = leader(vote.leader_id.term, vote.leader_id.node_id);
     pb::Vote { leader: Some(leader), committed: vote.committed }
 }
 

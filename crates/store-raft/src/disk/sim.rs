@@ -233,7 +233,12 @@ impl DiskFile for SimFile {
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let mut state = self.disk.lock();
-        state.step(Step::Write { file: self.id, offset, bytes: bytes.into() })?;
+        if let Err(error) = state.step(Step::Write { file: self.id, offset, bytes: bytes.into() }) {
+            // The power goes while it is written: some of it is there, unsynced.
+            let part = bytes[..bytes.len() / 2].to_vec();
+            state.steps.push(Step::Write { file: self.id, offset, bytes: part });
+            return Err(error);
+        }
         write(state.files.entry(self.id).or_default(), offset, bytes);
         Ok(())
     }

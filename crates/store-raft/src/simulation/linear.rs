@@ -1,0 +1,119 @@
+//! Whether a history of one key is linearizable: whether its operations can be
+//! put in an order that respects real time and in which each did what it said
+//! (Wing and Gong, 1993, with the memory of Lowe, 2017).
+
+use std::collections::HashSet;
+
+/// What was done to the key. Values are unique, so that a value says which
+/// write it came from; 0 stands for "absent".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Op {
+    /// Found this.
+    Read(u64),
+    /// Set it, whatever it was.
+    Write(u64),
+    /// Set it to the second where it was the first, which held or did not.
+    Swap(u64, u64, bool),
+}
+
+impl Op {
+    /// The state after it; `None` where it cannot have happened in this state.
+    fn apply(self, state: u64) -> Option<u64> {
+        match self {
+            Self::Read(found) => (found == state).then_some(state),
+            Self::Write(new) => Some(new),
+            Self::Swap(old, new, true) => (old == state).then_some(new),
+            Self::Swap(old, _, false) => (old != state).then_some(state),
+        }
+    }
+}
+
+/// An operation with the times between which it took effect.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entry {
+    pub(crate) op: Op,
+    pub(crate) called: u64,
+    /// `None` where nobody knows whether it was done: it may be, at any later
+    /// time, or never.
+    pub(crate) returned: Option<u64>,
+}
+
+/// Whether there is such an order, beginning with an absent key.
+pub(crate) fn is_linearizable(history: &[Entry]) -> bool {
+    let mut entries = history.to_vec();
+    entries.sort_by_key(|entry| entry.called);
+    let mut seen = HashSet::new();
+    let mut done = vec![0u64; entries.len().div_ceil(64)];
+    search(&entries, &mut done, 0, &mut seen)
+}
+
+fn is_done(done: &[u64], at: usize) -> bool {
+    done[at / 64] & (1 << (at % 64)) != 0
+}
+
+fn search(
+    entries: &[Entry],
+    done: &mut Vec<u64>,
+    state: u64,
+    seen: &mut HashSet<(Vec<u64>, u64)>,
+) -> bool {
+    let open = || (0..entries.len()).filter(|at| !is_done(done, *at));
+    if open().all(|at| entries[at].returned.is_none()) {
+        return true;
+    }
+    if !seen.insert((done.clone(), state)) {
+        return false;
+    }
+    // The next one was called before any of the others had returned.
+    let first_return = open().filter_map(|at| entries[at].returned).min().unwrap_or(u64::MAX);
+    let candidates: Vec<usize> =
+        open().take_while(|at| entries[*at].called <= first_return).collect();
+    for at in candidates {
+        let Some(next) = entries[at].op.apply(state) else { continue };
+        done[at / 64] |= 1 << (at % 64);
+        if search(entries, done, next, seen) {
+            return true;
+        }
+        done[at / 64] &= !(1 << (at % 64));
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(history: &[(Op, u64, u64)], expected: bool) {
+        let entries: Vec<Entry> = history
+            .iter()
+            .map(|(op, called, returned)| Entry {
+                op: *op,
+                called: *called,
+                returned: (*returned != 0).then_some(*returned),
+            })
+            .collect();
+        assert_eq!(is_linearizable(&entries), expected, "{history:?}");
+    }
+
+    #[test]
+    fn orders_are_found_and_missed() {
+        use Op::{Read, Swap, Write};
+        check(&[], true);
+        check(&[(Write(1), 1, 2), (Read(1), 3, 4)], true);
+        check(&[(Write(1), 1, 2), (Read(0), 3, 4)], false);
+        // Beside each other, either order is right, but not both.
+        check(&[(Write(1), 1, 9), (Read(0), 2, 3), (Read(1), 4, 5)], true);
+        check(&[(Write(1), 1, 9), (Read(1), 2, 3), (Read(0), 4, 5)], false);
+        // What may have been done may be seen, at any time, or never.
+        check(&[(Write(1), 1, 0), (Read(0), 2, 3), (Read(1), 4, 5)], true);
+        check(&[(Write(1), 1, 0), (Read(0), 2, 3), (Read(0), 4, 5)], true);
+        check(&[(Write(1), 1, 0), (Read(1), 2, 3), (Read(0), 4, 5)], false);
+        // A lost write.
+        check(&[(Write(1), 1, 2), (Write(2), 3, 4), (Read(1), 5, 6)], false);
+        // Only one of two swaps of the same value can hold.
+        let swaps = [(Write(1), 1, 2), (Swap(1, 2, true), 3, 6), (Swap(1, 3, true), 4, 5)];
+        check(&swaps, false);
+        let swaps = [(Write(1), 1, 2), (Swap(1, 2, true), 3, 6), (Swap(1, 3, false), 4, 5)];
+        check(&swaps, true);
+    }
+}
