@@ -8,6 +8,7 @@ mod namespace;
 mod node_restriction;
 mod pod_defaults;
 mod pod_security;
+mod priority;
 mod role_grants;
 mod service_account;
 
@@ -63,7 +64,9 @@ pub const ADMISSION: &[Row] = &[
     Row { name: "PodSecurity", looks_at: pod_security::LOOKS_AT, operations: &[Create, Update],
           mutate: None, validate: Some(|access, attributes| Box::pin(pod_security::check(access, attributes))) },
     Row { name: "Priority", looks_at: &["pods"], operations: &[Create, Update],
-          mutate: Some(|_, attributes| now(pod_defaults::priority(attributes))), validate: None },
+          mutate: Some(|access, attributes| Box::pin(priority::of_pod(access, attributes))), validate: None },
+    Row { name: "PriorityClassDefault", looks_at: &["priorityclasses.scheduling.k8s.io"], operations: &[Create, Update],
+          mutate: None, validate: Some(|access, attributes| now(priority::one_default(access, attributes))) },
     Row { name: "DefaultTolerationSeconds", looks_at: &["pods"], operations: &[Create, Update],
           mutate: Some(|_, attributes| now(pod_defaults::tolerations(attributes))), validate: None },
     Row { name: "CertificateApproval", looks_at: &["certificatesigningrequests/approval.certificates.k8s.io"], operations: &[Update],

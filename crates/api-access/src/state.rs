@@ -31,6 +31,8 @@ pub(crate) const VOLUME_ATTACHMENTS: Resource =
 pub(crate) const CSI_DRIVERS: Resource = Resource::cluster("storage.k8s.io", "v1", "csidrivers");
 pub(crate) const RESOURCE_SLICES: Resource =
     Resource::cluster("resource.k8s.io", "v1", "resourceslices");
+pub(crate) const PRIORITY_CLASSES: Resource =
+    Resource::cluster("scheduling.k8s.io", "v1", "priorityclasses");
 pub(crate) const POD_CERTIFICATE_REQUESTS: Resource =
     Resource::namespaced("certificates.k8s.io", "v1", "podcertificaterequests");
 pub(crate) const IP_ADDRESSES: Resource =
@@ -182,6 +184,14 @@ pub(crate) const SOURCES: &[Source] = &[
         remove: |state, namespace, name| state.certificate_requests.remove(namespace, name),
         clear: |state| state.certificate_requests = OfNodes::default(),
     },
+    Source {
+        resource: PRIORITY_CLASSES,
+        set: |state, object, value| {
+            state.priorities.insert(object.meta.name.clone(), PriorityClass::of(value));
+        },
+        remove: |state, _, name| drop(state.priorities.remove(name)),
+        clear: |state| state.priorities.clear(),
+    },
     Source { resource: SERVICES, set: |_, _, _| {}, remove: |_, _, _| {}, clear: |_| {} },
 ];
 
@@ -201,8 +211,42 @@ pub(crate) struct State {
     pub(crate) certificate_requests: OfNodes,
     /// The audiences that CSIDrivers ask tokens for.
     pub(crate) drivers: HashMap<String, Vec<String>>,
+    /// PriorityClasses by name.
+    pub(crate) priorities: BTreeMap<String, PriorityClass>,
     /// By namespace and name.
     accounts: HashMap<String, BTreeMap<String, Arc<Account>>>,
+}
+
+/// A PriorityClass, as far as pods take something from it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PriorityClass {
+    pub(crate) value: i64,
+    pub(crate) is_default: bool,
+    /// Its `preemptionPolicy`.
+    pub(crate) policy: String,
+}
+
+impl PriorityClass {
+    pub(crate) fn of(value: &Value) -> Self {
+        let policy = match tree::text(value, "preemptionPolicy") {
+            "" => "PreemptLowerPriority",
+            policy => policy,
+        };
+        Self {
+            value: tree::int(value, "value").unwrap_or(0),
+            is_default: tree::flag(value, "globalDefault"),
+            policy: policy.into(),
+        }
+    }
+}
+
+impl State {
+    /// The class of pods that name none: of several the least important.
+    pub(crate) fn default_priority(&self) -> Option<(String, PriorityClass)> {
+        let defaults = self.priorities.iter().filter(|(_, class)| class.is_default);
+        let (name, class) = defaults.min_by_key(|(_, class)| class.value)?;
+        Some((name.clone(), class.clone()))
+    }
 }
 
 /// That an object exists, and which one of its name it is.

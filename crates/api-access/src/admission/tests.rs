@@ -1,11 +1,12 @@
 use std::sync::Arc;
 
 use api_registry::UserInfo;
+use api_schema::tree;
 use serde_json::json;
 
 use super::*;
 use crate::{
-    state::{CLUSTER_ROLES, NAMESPACES, ROLE_BINDINGS, ROLES, SERVICE_ACCOUNTS},
+    state::{CLUSTER_ROLES, NAMESPACES, PRIORITY_CLASSES, ROLE_BINDINGS, ROLES, SERVICE_ACCOUNTS},
     testing::{World, admin, user, write},
 };
 
@@ -183,6 +184,50 @@ async fn pods_that_are_refused() {
     let made = create(&world, admin(), "pods", "default", critical).await.expect("known");
     assert_eq!(made["spec"]["priority"], 2_000_001_000);
     assert_eq!(made["spec"].get("volumes"), None, "nobody would mount it");
+}
+
+#[tokio::test]
+async fn a_class_says_how_important_a_pod_is() {
+    let world = world();
+    let class = |name: &str, value: i64, policy: &str, default: bool| json!({ "metadata": { "name": name }, "value": value, "preemptionPolicy": policy, "globalDefault": default });
+    world.add(PRIORITY_CLASSES, class("high", 1000, "Never", false));
+    world.add_unseen(PRIORITY_CLASSES, class("fresh", 7, "PreemptLowerPriority", false));
+    let made = async |spec: Value| {
+        let made = create(&world, admin(), "pods", "default", pod(spec)).await?;
+        let text = |path: &str| tree::text(&made, path).to_owned();
+        Ok::<_, Status>((
+            tree::int(&made, "spec.priority"),
+            text("spec.priorityClassName"),
+            text("spec.preemptionPolicy"),
+        ))
+    };
+    let of = |value, name: &str, policy: &str| (Some(value), name.to_owned(), policy.to_owned());
+    assert_eq!(made(json!({ "priorityClassName": "high" })).await, Ok(of(1000, "high", "Never")));
+    let fresh = made(json!({ "priorityClassName": "fresh" })).await;
+    assert_eq!(fresh, Ok(of(7, "fresh", "PreemptLowerPriority")), "asked for");
+    let refused =
+        made(json!({ "priorityClassName": "high", "preemptionPolicy": "PreemptLowerPriority" }))
+            .await;
+    assert!(refused.expect_err("another policy").message.contains("computed Never"));
+    world.add(PRIORITY_CLASSES, class("usual", 5, "PreemptLowerPriority", true));
+    assert_eq!(made(json!({})).await, Ok(of(5, "usual", "PreemptLowerPriority")));
+    let mut second = write(
+        admin(),
+        Operation::Create,
+        "priorityclasses",
+        "",
+        Some(class("other", 1, "Never", true)),
+        None,
+    );
+    second.resource.group = "scheduling.k8s.io".into();
+    let refused = world.admit(&mut second).await.expect_err("there is one");
+    assert!(
+        refused.message.ends_with(
+            "PriorityClass usual is already marked as default. Only one default can exist"
+        ),
+        "{}",
+        refused.message
+    );
 }
 
 #[tokio::test]
