@@ -17,6 +17,7 @@ mod node_pods;
 mod pods;
 mod power;
 mod rollout;
+mod scheduling;
 mod servers;
 mod startup;
 mod streams;

@@ -99,6 +99,8 @@ pub struct Config {
     pub node_labels: Vec<(String, String)>,
     /// Key, value and effect.
     pub node_taints: Vec<(String, String, String)>,
+    /// A `KubeSchedulerConfiguration`; null where nothing is given.
+    pub scheduler: serde_json::Value,
     /// The directory of static pods, where given.
     pub static_pods: Option<PathBuf>,
     /// Sysctls that pods may set beyond the safe ones.
@@ -176,6 +178,7 @@ impl Config {
                 "key=value:effect with NoSchedule, PreferNoSchedule or NoExecute",
                 node_taint,
             )?,
+            scheduler: scheduler(values.one("kube-scheduler-config"))?,
             static_pods: values.one("pod-manifest-path").map(absolute).transpose()?,
             allowed_unsafe_sysctls: values
                 .many("allowed-unsafe-sysctls")
@@ -279,6 +282,22 @@ pub fn gather(command: Commands, line: Values) -> Result<Values, UsageError> {
     Ok(given.or(from_files))
 }
 
+/// Reads and checks what the scheduler is told, given as a file or as text.
+fn scheduler(given: Option<&str>) -> Result<serde_json::Value, UsageError> {
+    let Some(given) = given else { return Ok(serde_json::Value::Null) };
+    let told = |error: String| UsageError(format!("--kube-scheduler-config: {error}"));
+    let text = match given.starts_with('{') {
+        true => given.to_owned(),
+        false => {
+            std::fs::read_to_string(given).map_err(|error| told(format!("{given}: {error}")))?
+        }
+    };
+    let value: serde_json::Value =
+        serde_saphyr::from_str(&text).map_err(|error| told(error.to_string()))?;
+    scheduler::Configuration::read(&value).map_err(told)?;
+    Ok(value)
+}
+
 fn parsed<T>(
     values: &Values,
     name: &str,
@@ -368,6 +387,8 @@ mod tests {
             ("--node-taint a=b:Never", "node-taint"),
             ("--write-kubeconfig-mode 999", "write-kubeconfig-mode"),
             ("-v x", "v"),
+            ("--kube-scheduler-config {kind:Pod}", "kube-scheduler-config"),
+            ("--kube-scheduler-config /nowhere", "kube-scheduler-config"),
         ] {
             let error = config(line).expect_err(line);
             assert!(error.0.contains(flag), "{line}: {error}");

@@ -42,6 +42,8 @@ pub enum Takes {
     One(&'static str),
     /// Any number of values, by repeating the flag or with commas.
     Many(&'static str),
+    /// A YAML file; in the config file its text may stand in the file's place.
+    Document(&'static str),
 }
 
 /// One flag.
@@ -128,6 +130,12 @@ pub static FLAGS: &[Flag] = &[
     ),
     flag("node-label", Takes::Many("KEY=VALUE"), "", "Labels this node registers with"),
     flag("node-taint", Takes::Many("KEY=VALUE:EFFECT"), "", "Taints this node registers with"),
+    flag(
+        "kube-scheduler-config",
+        Takes::Document("FILE"),
+        "",
+        "Schedule by this KubeSchedulerConfiguration: profiles, plugins and their arguments",
+    ),
     flag(
         "pod-manifest-path",
         Takes::One("DIR"),
@@ -252,7 +260,7 @@ pub fn parse_args(
         };
         let value = match flag.takes {
             Takes::Switch => "true".to_owned(),
-            Takes::One(_) | Takes::Many(_) => parser
+            Takes::One(_) | Takes::Many(_) | Takes::Document(_) => parser
                 .value()
                 .map_err(usage)?
                 .into_string()
@@ -292,6 +300,9 @@ pub fn from_config(command: Commands, text: &str, earlier: Values) -> Result<Val
         let given = match (value, flag.takes) {
             (serde_json::Value::Array(items), Takes::Many(_)) => {
                 items.into_iter().map(|item| scalar(&key, item)).collect::<Result<Vec<_>, _>>()?
+            }
+            (document @ serde_json::Value::Object(_), Takes::Document(_)) => {
+                vec![document.to_string()]
             }
             (value, _) => vec![scalar(&key, value)?],
         };
@@ -349,7 +360,7 @@ pub fn help(command: Commands) -> String {
 fn placeholder(takes: Takes) -> &'static str {
     match takes {
         Takes::Switch => "",
-        Takes::One(name) | Takes::Many(name) => name,
+        Takes::One(name) | Takes::Many(name) | Takes::Document(name) => name,
     }
 }
 
@@ -425,6 +436,10 @@ mod tests {
     fn bad_input_says_what() {
         assert!(args("--nope 1").expect_err("unknown").0.contains("nope"));
         assert!(args("--node-name").expect_err("no value").0.contains("node-name"));
+        let inline = "kube-scheduler-config: {profiles: [{schedulerName: a}]}";
+        let inline = from_config(Commands::SERVER, inline, Values::default()).expect("valid");
+        let text = r#"{"profiles":[{"schedulerName":"a"}]}"#;
+        assert_eq!(inline.one("kube-scheduler-config"), Some(text));
         for text in ["nope: 1", "node-name: [a]", "- a", "a: b: c", "node-name: {a: b}"] {
             assert!(from_config(Commands::SERVER, text, Values::default()).is_err(), "{text}");
         }

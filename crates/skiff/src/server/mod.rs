@@ -254,7 +254,10 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
     access.ready().await;
     let scheduling = api(identity::user("system:kube-scheduler", &[]), "kube-scheduler");
     let around = ambient.clone();
-    let rules = scheduler::Configuration::default();
+    let rules = match &config.scheduler {
+        serde_json::Value::Null => scheduler::Configuration::default(),
+        given => scheduler::Configuration::read(given)?,
+    };
     let scheduler =
         tokio::spawn(leading::while_leading(store.leadership(), stop.subscribe(), move |until| {
             scheduler::run(scheduling.clone(), around.clone(), rules.clone(), until.reached())
