@@ -171,6 +171,7 @@ pub fn catalogue() -> Catalogue {
     Catalogue::new(KINDS.iter().map(|row| row(&schema)).collect())
 }
 
+pub use cron_job::schedule as cron;
 pub use flowcontrol::bootstrap as flow_control;
 pub use pod::{Summary as PodSummary, qos_class};
 

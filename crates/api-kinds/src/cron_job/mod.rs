@@ -1,6 +1,6 @@
 //! CronJob: a Job at every moment that a schedule names.
 
-mod schedule;
+pub mod schedule;
 
 use std::sync::Arc;
 
@@ -28,7 +28,6 @@ pub(crate) fn row(schema: &Arc<Schema>) -> ResourceSpec {
             validate_create,
             validate_update,
             warnings: |new, old| workload::warnings("spec.jobTemplate.spec.template", new, old),
-            idle: "no controller of this server looks after CronJobs yet: no Jobs will be made of it",
             ..Hooks::default()
         },
         ..new_row(schema, "batch", "v1", "cronjobs", "CronJob", "batch/v1.CronJob")
@@ -104,7 +103,7 @@ fn validate(_: &ResourceSpec, object: &Value, faults: &mut Faults) {
     match tree::text(spec, "schedule") {
         "" => faults.required(&path.child("schedule"), ""),
         text => {
-            if let Err(why) = schedule::check(text) {
+            if let Err(why) = schedule::Schedule::parse(text) {
                 faults.invalid(&path.child("schedule"), text, why);
             }
         }

