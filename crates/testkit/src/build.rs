@@ -67,6 +67,46 @@ pub fn replica_set(key: &str, replicas: i32) -> Build {
         )
 }
 
+/// A ReplicationController of `app: <name>`.
+pub fn replication_controller(key: &str, replicas: i32) -> Build {
+    let name = key.rsplit('/').next().unwrap_or(key);
+    start("v1", "ReplicationController", key).set("/metadata/generation", json!(1)).set(
+        "/spec",
+        json!({
+            "replicas": replicas,
+            "selector": {"app": name},
+            "template": {
+                "metadata": {"labels": {"app": name}},
+                "spec": {"containers": [{"name": "main", "image": "web"}]},
+            },
+        }),
+    )
+}
+
+/// A Job of `job-name: <name>` that one pod has to do, with the server's
+/// defaults.
+pub fn job(key: &str) -> Build {
+    let name = key.rsplit('/').next().unwrap_or(key);
+    start("batch/v1", "Job", key).set("/metadata/generation", json!(1)).set(
+        "/spec",
+        json!({
+            "parallelism": 1,
+            "completions": 1,
+            "backoffLimit": 6,
+            "completionMode": "NonIndexed",
+            "podReplacementPolicy": "TerminatingOrFailed",
+            "selector": {"matchLabels": {"job-name": name}},
+            "template": {
+                "metadata": {"labels": {"job-name": name}},
+                "spec": {
+                    "restartPolicy": "Never",
+                    "containers": [{"name": "main", "image": "work"}],
+                },
+            },
+        }),
+    )
+}
+
 /// A Service that selects `app: <name>` on port 80 → 8080.
 pub fn service(key: &str) -> Build {
     let name = key.rsplit('/').next().unwrap_or(key);

@@ -10,5 +10,7 @@ mod discovery;
 mod fake;
 mod store;
 
-pub use build::{Build, deployment, namespace, node, pod, replica_set, service};
+pub use build::{
+    Build, deployment, job, namespace, node, pod, replica_set, replication_controller, service,
+};
 pub use fake::FakeCluster;

@@ -165,7 +165,9 @@ impl Store {
         let namespaced = gvr.resource == "namespaces"
             && new["spec"]["finalizers"].as_array().is_some_and(|f| !f.is_empty());
         let pending = !new["metadata"]["deletionTimestamp"].is_null();
-        let graceful = gvr.resource == "pods" && !new["spec"]["nodeName"].is_null();
+        // A pod that has ended has nothing left to stop.
+        let ended = matches!(new["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
+        let graceful = gvr.resource == "pods" && !new["spec"]["nodeName"].is_null() && !ended;
         if pending && !finalizers && !namespaced && !graceful {
             self.remove(gvr, namespace, name);
             return Ok(new);
@@ -261,8 +263,18 @@ impl Store {
 
     /// What the kubelet of a perfect node does.
     fn run_pod(&mut self, gvr: &GroupVersionResource, namespace: &str, name: &str, pod: &Value) {
+        let held = pod["metadata"]["finalizers"].as_array().is_some_and(|f| !f.is_empty());
+        let ended = matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
         if !pod["metadata"]["deletionTimestamp"].is_null() {
-            self.remove(gvr, namespace, name);
+            match (held, ended) {
+                (false, _) => self.remove(gvr, namespace, name),
+                (true, true) => {}
+                (true, false) => {
+                    let mut stopped = pod.clone();
+                    stopped["status"]["phase"] = json!("Failed");
+                    self.put(gvr, namespace, name, stopped);
+                }
+            }
         } else if pod["status"]["phase"] == "Pending" {
             let mut running = pod.clone();
             let (high, low) = (self.revision / 256 % 256, self.revision % 256);
@@ -282,7 +294,8 @@ fn key(gvr: &GroupVersionResource, namespace: &str, name: &str) -> Key {
     (gvr.clone(), namespace.to_owned(), name.to_owned())
 }
 
-/// RFC 7386; with `strategic`, lists of conditions merge by type.
+/// RFC 7386; with `strategic`, lists of conditions merge by type and
+/// `$deleteFromPrimitiveList` is known.
 pub(crate) fn merge(target: &mut Value, patch: &Value, strategic: bool) {
     let Value::Object(patch) = patch else {
         *target = patch.clone();
@@ -295,6 +308,11 @@ pub(crate) fn merge(target: &mut Value, patch: &Value, strategic: bool) {
     for (name, value) in patch {
         if value.is_null() {
             map.remove(name);
+        } else if let Some(list) = name.strip_prefix("$deleteFromPrimitiveList/") {
+            let gone = value.as_array().cloned().unwrap_or_default();
+            if let Some(list) = map.get_mut(list).and_then(Value::as_array_mut) {
+                list.retain(|item| !gone.contains(item));
+            }
         } else if strategic && name == "conditions" {
             merge_conditions(map.entry(name.clone()).or_insert(json!([])), value);
         } else {
