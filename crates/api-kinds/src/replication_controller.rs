@@ -46,7 +46,6 @@ pub(crate) fn row(schema: &Arc<Schema>) -> ResourceSpec {
             validate_status: |_, new, _, faults| replica_set::validate_status(new, faults),
             orphans_dependents: true,
             warnings: |new, old| workload::warnings("spec.template", new, old),
-            idle: "no controller of this server looks after ReplicationControllers yet: no pods will be made of it",
             ..Hooks::default()
         },
         ..new_row(

@@ -16,6 +16,7 @@ use serde_json::{Value, value::RawValue};
 pub(crate) const API_SERVICES: Resource =
     Resource::cluster("apiregistration.k8s.io", "v1", "apiservices");
 pub(crate) const CONFIG_MAPS: Resource = Resource::namespaced("", "v1", "configmaps");
+pub(crate) const CRON_JOBS: Resource = Resource::namespaced("batch", "v1", "cronjobs");
 pub(crate) const CUSTOM_RESOURCE_DEFINITIONS: Resource =
     Resource::cluster("apiextensions.k8s.io", "v1", "customresourcedefinitions");
 pub(crate) const DEPLOYMENTS: Resource = Resource::namespaced("apps", "v1", "deployments");
@@ -24,6 +25,7 @@ pub(crate) const ENDPOINT_SLICES: Resource =
 pub(crate) const EVENTS: Resource = Resource::namespaced("", "v1", "events");
 pub(crate) const FLOW_SCHEMAS: Resource =
     Resource::cluster("flowcontrol.apiserver.k8s.io", "v1", "flowschemas");
+pub(crate) const JOBS: Resource = Resource::namespaced("batch", "v1", "jobs");
 pub(crate) const LEASES: Resource = Resource::namespaced("coordination.k8s.io", "v1", "leases");
 pub(crate) const NAMESPACES: Resource = Resource::cluster("", "v1", "namespaces");
 pub(crate) const NODES: Resource = Resource::cluster("", "v1", "nodes");
@@ -33,6 +35,8 @@ pub(crate) const PRIORITY_CLASSES: Resource =
 pub(crate) const PRIORITY_LEVELS: Resource =
     Resource::cluster("flowcontrol.apiserver.k8s.io", "v1", "prioritylevelconfigurations");
 pub(crate) const REPLICA_SETS: Resource = Resource::namespaced("apps", "v1", "replicasets");
+pub(crate) const REPLICATION_CONTROLLERS: Resource =
+    Resource::namespaced("", "v1", "replicationcontrollers");
 pub(crate) const SIGNING_REQUESTS: Resource =
     Resource::cluster("certificates.k8s.io", "v1", "certificatesigningrequests");
 pub(crate) const SERVICE_ACCOUNTS: Resource = Resource::namespaced("", "v1", "serviceaccounts");
@@ -78,11 +82,14 @@ views! {
         pod_ip: String,
         #[serde(rename = "podIPs")]
         pod_ips: Vec<PodIp>,
+        init_container_statuses: Vec<ContainerStatus>,
         container_statuses: Vec<ContainerStatus>,
     }
     PodCondition { r#type: String, status: String, last_transition_time: Option<String>, }
     PodIp { ip: String, }
-    ContainerStatus { restart_count: i32, }
+    ContainerStatus { name: String, restart_count: i32, state: ContainerState, }
+    ContainerState { terminated: Option<Terminated>, }
+    Terminated { exit_code: i32, finished_at: Option<String>, }
 
     ReplicaSet { spec: ReplicaSetSpec, status: ReplicaSetStatus, }
     ReplicaSetSpec {
@@ -125,6 +132,49 @@ views! {
         conditions: Vec<Condition>,
         collision_count: Option<i32>,
     }
+
+    Job { spec: JobSpec, status: JobStatus, }
+    JobSpec {
+        parallelism: Option<i32>,
+        completions: Option<i32>,
+        active_deadline_seconds: Option<i64>,
+        pod_failure_policy: Option<PodFailurePolicy>,
+        success_policy: Option<SuccessPolicy>,
+        backoff_limit: Option<i32>,
+        backoff_limit_per_index: Option<i32>,
+        max_failed_indexes: Option<i32>,
+        selector: Value,
+        template: Raw,
+        ttl_seconds_after_finished: Option<i64>,
+        completion_mode: String,
+        suspend: bool,
+        pod_replacement_policy: String,
+        managed_by: String,
+    }
+    PodFailurePolicy { rules: Vec<PodFailureRule>, }
+    PodFailureRule {
+        action: String,
+        on_exit_codes: Option<OnExitCodes>,
+        on_pod_conditions: Vec<OnPodCondition>,
+    }
+    OnExitCodes { container_name: Option<String>, operator: String, values: Vec<i32>, }
+    OnPodCondition { r#type: String, status: String, }
+    SuccessPolicy { rules: Vec<SuccessRule>, }
+    SuccessRule { succeeded_indexes: Option<String>, succeeded_count: Option<i32>, }
+    JobStatus {
+        conditions: Vec<Condition>,
+        start_time: Option<String>,
+        completion_time: Option<String>,
+        active: i32,
+        succeeded: i32,
+        failed: i32,
+        terminating: Option<i32>,
+        completed_indexes: String,
+        failed_indexes: Option<String>,
+        uncounted_terminated_pods: Option<UncountedPods>,
+        ready: Option<i32>,
+    }
+    UncountedPods { succeeded: Vec<String>, failed: Vec<String>, }
 
     Service { spec: ServiceSpec, }
     ServiceSpec {
@@ -191,13 +241,34 @@ pub(crate) fn pods(informers: &SharedInformers) -> Informer<Pod> {
 
 /// The ReplicaSets of the cluster, by controller.
 pub(crate) fn replica_sets(informers: &SharedInformers) -> Informer<ReplicaSet> {
-    let sets = informers.get::<ReplicaSet>(Selection::all(REPLICA_SETS));
+    replicas(informers, REPLICA_SETS)
+}
+
+/// The same of another resource of their shape.
+pub(crate) fn replicas(informers: &SharedInformers, resource: Resource) -> Informer<ReplicaSet> {
+    let sets = informers.get::<ReplicaSet>(Selection::all(resource));
     sets.add_index(BY_CONTROLLER, controller_uid);
     sets
 }
 
+/// The Jobs of the cluster, by controller.
+pub(crate) fn jobs(informers: &SharedInformers) -> Informer<Job> {
+    let jobs = informers.get::<Job>(Selection::all(JOBS));
+    jobs.add_index(BY_CONTROLLER, controller_uid);
+    jobs
+}
+
 fn controller_uid<V>(object: &Cached<V>) -> Vec<String> {
     vec![object.meta.controller().map(|owner| owner.uid.clone()).unwrap_or_default()]
+}
+
+impl Job {
+    /// The condition that says how it ended, `Complete` or `Failed`.
+    pub(crate) fn finished(&self) -> Option<&Condition> {
+        self.status.conditions.iter().find(|condition| {
+            matches!(condition.r#type.as_str(), "Complete" | "Failed") && condition.status == "True"
+        })
+    }
 }
 
 impl Pod {

@@ -3,6 +3,7 @@
 use std::{future::Future, net::IpAddr, sync::Arc, time::Duration};
 
 use client::{Ambient, Api, Recorder, SharedInformers};
+use jiff::tz::TimeZone;
 use tokio::{sync::watch, task::JoinSet};
 
 use crate::{Account, CONTROLLERS, Controller, Sign};
@@ -12,7 +13,7 @@ use crate::{Account, CONTROLLERS, Controller, Sign};
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
 
 /// What the server tells its controllers.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// The server CA, as PEM: `kube-root-ca.crt` in every namespace.
     pub cluster_ca_pem: String,
@@ -26,6 +27,22 @@ pub struct Settings {
     pub kubernetes_service: Option<KubernetesService>,
     /// The address of `kube-system/kube-dns`; left alone where absent.
     pub cluster_dns: Option<IpAddr>,
+    /// What the schedules of CronJobs mean that name no zone.
+    pub time_zone: TimeZone,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            cluster_ca_pem: String::new(),
+            authentication: Default::default(),
+            trust_bundle_name: String::new(),
+            signer: None,
+            kubernetes_service: None,
+            cluster_dns: None,
+            time_zone: TimeZone::UTC,
+        }
+    }
 }
 
 /// How pods reach the API server.

@@ -45,6 +45,7 @@ pub(crate) fn conditions_json(conditions: &[Condition]) -> Value {
         };
         put("type", Some(&condition.r#type));
         put("status", Some(&condition.status));
+        put("lastProbeTime", condition.last_probe_time.as_deref());
         put("lastHeartbeatTime", condition.last_heartbeat_time.as_deref());
         put("lastUpdateTime", condition.last_update_time.as_deref());
         put("lastTransitionTime", condition.last_transition_time.as_deref());

@@ -9,17 +9,17 @@ use testkit::FakeCluster;
 
 use crate::{Settings, cached::*};
 
-struct Story {
-    cluster: FakeCluster,
+pub(crate) struct Story {
+    pub(crate) cluster: FakeCluster,
     task: tokio::task::JoinHandle<()>,
 }
 
 impl Story {
-    fn start(cluster: FakeCluster) -> Self {
+    pub(crate) fn start(cluster: FakeCluster) -> Self {
         Self::start_with(cluster, Settings::default())
     }
 
-    fn start_with(cluster: FakeCluster, settings: Settings) -> Self {
+    pub(crate) fn start_with(cluster: FakeCluster, settings: Settings) -> Self {
         let api = cluster.api();
         let run =
             crate::run(move |_| api.clone(), cluster.ambient(), settings, std::future::pending());
@@ -27,17 +27,17 @@ impl Story {
     }
 
     /// Waits until nobody has anything left to do.
-    async fn settle(&self) {
+    pub(crate) async fn settle(&self) {
         tokio::time::sleep(Duration::from_secs(20)).await;
     }
 
-    fn names(&self, resource: Resource) -> Vec<String> {
+    pub(crate) fn names(&self, resource: Resource) -> Vec<String> {
         let objects = self.cluster.list(resource);
         let name = |o: &Value| o["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         objects.iter().map(name).collect()
     }
 
-    fn conditions(&self, resource: Resource, key: &str) -> Vec<String> {
+    pub(crate) fn conditions(&self, resource: Resource, key: &str) -> Vec<String> {
         let object = self.cluster.get(resource, key).expect("it is there");
         let line = |c: &Value| {
             let text = |field: &str| c[field].as_str().unwrap_or_default().to_owned();
@@ -53,7 +53,7 @@ impl Drop for Story {
     }
 }
 
-fn one_node() -> FakeCluster {
+pub(crate) fn one_node() -> FakeCluster {
     let cluster = FakeCluster::new().with_kubelet().with_node("n1");
     cluster.create(NODES, &testkit::node("n1"));
     cluster
@@ -164,6 +164,7 @@ fn settings() -> Settings {
             port: 6443,
         }),
         cluster_dns: Some("10.43.0.10".parse().expect("an address")),
+        ..Settings::default()
     }
 }
 
@@ -467,4 +468,41 @@ async fn pods_leave_a_silent_node_when_their_patience_ends() {
     let events = story.cluster.events();
     let told = "TaintManagerEviction: Marking for deletion Pod default/five-minutes";
     assert!(events.contains(&told.to_owned()), "{events:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replication_controller_keeps_its_number() {
+    let story = Story::start(one_node());
+    let own = testkit::replication_controller("default/web", 2)
+        .set("/spec/template/metadata/labels", json!({"app": "web", "tier": "front"}));
+    // Its selector is labels and nothing else; one pod that matches is there already.
+    story.cluster.create(PODS, &testkit::pod("default/there").label("app", "web"));
+    story.cluster.create(REPLICATION_CONTROLLERS, &own);
+    story.settle().await;
+    let adopted = story.cluster.get(PODS, "default/there").expect("there");
+    assert_eq!(adopted["metadata"]["ownerReferences"][0]["kind"], "ReplicationController");
+    assert_eq!(adopted["metadata"]["ownerReferences"][0]["apiVersion"], "v1");
+    assert_eq!(story.cluster.list(PODS).len(), 2);
+    let status = || {
+        let object = story.cluster.get(REPLICATION_CONTROLLERS, "default/web").expect("there");
+        object["status"].clone()
+    };
+    assert_eq!(
+        status(),
+        json!({
+            "replicas": 2, "readyReplicas": 2, "availableReplicas": 2,
+            "fullyLabeledReplicas": 1, "observedGeneration": 1,
+        })
+    );
+    story.cluster.edit(PODS, "default/there", |pod| pod["metadata"]["labels"] = json!({}));
+    story.settle().await;
+    assert_eq!(story.cluster.list(PODS).len(), 3, "released, and another one is in its place");
+    story
+        .cluster
+        .edit(REPLICATION_CONTROLLERS, "default/web", |o| o["spec"]["replicas"] = json!(0));
+    story.settle().await;
+    assert_eq!((story.names(PODS), status()["replicas"].clone()), (vec!["there".into()], json!(0)));
+    let revision = story.cluster.revision();
+    story.settle().await;
+    assert_eq!(story.cluster.revision(), revision);
 }

@@ -5,9 +5,10 @@ use client::{BoxFuture, Resource};
 use crate::{
     Context, apiservice, bootstrap,
     cached::*,
-    certificates, deployment, endpointslice, essentials, flowcontrol, garbage, namespace,
-    nodelifecycle, podgc, replicaset, tainteviction,
+    certificates, cronjob, deployment, endpointslice, essentials, flowcontrol, garbage, job,
+    namespace, nodelifecycle, podgc, replicaset, tainteviction,
     trust::{self, TRUST_BUNDLES},
+    ttl,
 };
 
 /// Whatever the server serves: known only to those who ask it.
@@ -57,6 +58,34 @@ pub static CONTROLLERS: &[Controller] = &[
         inputs: &[REPLICA_SETS, PODS],
         outputs: &[REPLICA_SETS, PODS, EVENTS],
         run: |context| Box::pin(replicaset::run(context)),
+    },
+    Controller {
+        name: "replicationcontroller-controller",
+        account: Account::Of("replication-controller"),
+        inputs: &[REPLICATION_CONTROLLERS, PODS],
+        outputs: &[REPLICATION_CONTROLLERS, PODS, EVENTS],
+        run: |context| Box::pin(replicaset::run_replication_controllers(context)),
+    },
+    Controller {
+        name: "job-controller",
+        account: Account::Of("job-controller"),
+        inputs: &[JOBS, PODS],
+        outputs: &[JOBS, PODS, EVENTS],
+        run: |context| Box::pin(job::run(context)),
+    },
+    Controller {
+        name: "cronjob-controller",
+        account: Account::Of("cronjob-controller"),
+        inputs: &[CRON_JOBS, JOBS],
+        outputs: &[CRON_JOBS, JOBS, EVENTS],
+        run: |context| Box::pin(cronjob::run(context)),
+    },
+    Controller {
+        name: "ttl-after-finished-controller",
+        account: Account::Of("ttl-after-finished-controller"),
+        inputs: &[JOBS],
+        outputs: &[JOBS],
+        run: |context| Box::pin(ttl::run(context)),
     },
     Controller {
         name: "endpointslice-controller",

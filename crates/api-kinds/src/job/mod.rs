@@ -61,7 +61,6 @@ pub(crate) fn row(schema: &Arc<Schema>) -> ResourceSpec {
             validate_status: |_, new, old, faults| update::validate_status(new, old, faults),
             orphans_dependents: true,
             warnings: |new, old| workload::warnings("spec.template", new, old),
-            idle: "no controller of this server looks after Jobs yet: no pods will be made of it",
             ..Hooks::default()
         },
         ..new_row(schema, "batch", "v1", "jobs", "Job", "batch/v1.Job")

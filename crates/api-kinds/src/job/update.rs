@@ -89,7 +89,11 @@ pub(super) fn validate_status(new: &Value, old: &Value, faults: &mut Faults) {
         let ready = tree::get(status, "ready").clone();
         faults.invalid(&STATUS.child("ready"), ready, "cannot set more ready pods than active");
     }
-    for field in ["failed", "succeeded"] {
+    // An Indexed Job that is made smaller loses the indexes beyond its end.
+    let completions = tree::get(new, "spec.completions");
+    let shrinks = tree::text(new, "spec.completionMode") == "Indexed"
+        && completions == tree::get(new, "spec.parallelism");
+    for field in if shrinks { &["failed"][..] } else { &["failed", "succeeded"] } {
         let (after, before) = (count(new, field).unwrap_or(0), count(old, field).unwrap_or(0));
         if after < before {
             let detail = format!("cannot decrease the {field} counter");

@@ -1,9 +1,6 @@
-//! Carries out ReplicaSet plans.
+//! Carries out the plans.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::sync::Arc;
 
 use api_object::time;
 use api_types::core::Condition;
@@ -16,11 +13,13 @@ use serde_json::{Value, json};
 
 use super::{
     plan::{Plan, plan},
+    row::{REPLICA_SET, REPLICATION_CONTROLLER, Row},
     view::view,
 };
 use crate::{
     Context,
-    cached::{self, PODS, Pod, REPLICA_SETS, ReplicaSet, ReplicaSetStatus},
+    cached::{self, PODS, Pod, ReplicaSet, ReplicaSetStatus},
+    deletions::Deletions,
     owner,
     status::{conditions_json, count, set_condition},
 };
@@ -28,6 +27,7 @@ use crate::{
 const WORKERS: usize = 4;
 
 struct ReplicaSets {
+    row: &'static Row,
     api: Api,
     sets: Informer<ReplicaSet>,
     pods: Informer<Pod>,
@@ -35,22 +35,30 @@ struct ReplicaSets {
     context: Context,
     pod_writes: OwnWrites,
     set_writes: OwnWrites,
-    /// Uids of pods that were deleted for a set, until the cache shows it:
-    /// the answer to a delete has no revision to wait for.
-    deleted: Mutex<BTreeMap<String, BTreeSet<String>>>,
+    deletions: Deletions,
 }
 
-/// The controller. Never returns.
+/// The controller of ReplicaSets. Never returns.
 pub(crate) async fn run(context: Context) {
+    run_row(context, &REPLICA_SET).await;
+}
+
+/// The controller of ReplicationControllers. Never returns.
+pub(crate) async fn run_replication_controllers(context: Context) {
+    run_row(context, &REPLICATION_CONTROLLER).await;
+}
+
+async fn run_row(context: Context, row: &'static Row) {
     let controller = Arc::new(ReplicaSets {
+        row,
         api: context.api.clone(),
-        sets: cached::replica_sets(&context.informers),
+        sets: cached::replicas(&context.informers, row.resource),
         pods: cached::pods(&context.informers),
-        recorder: context.recorder("replicaset-controller"),
+        recorder: context.recorder(row.controller),
         context,
         pod_writes: OwnWrites::default(),
         set_writes: OwnWrites::default(),
-        deleted: Mutex::default(),
+        deletions: Deletions::default(),
     });
     let queue = Arc::new(WorkQueue::default());
     let keys = queue.clone();
@@ -58,12 +66,13 @@ pub(crate) async fn run(context: Context) {
     let (keys, sets) = (queue.clone(), controller.sets.clone());
     controller.pods.on_change(move |change| {
         for pod in change.sides() {
-            owner::queue_controller(&keys, "ReplicaSet", &pod.meta);
+            owner::queue_controller(&keys, row.kind, &pod.meta);
         }
         // An orphan may be somebody's to adopt, whenever its labels change.
         if let Some(pod) = change.new.as_ref().filter(|pod| pod.meta.controller().is_none()) {
             for set in sets.list_namespace(&pod.meta.namespace) {
-                if owner::selects(&set.view.spec.selector, &pod.meta.labels) {
+                let selector = row.selector(&set.view.spec.selector);
+                if selector.is_ok_and(|s| !s.is_empty() && s.matches(&pod.meta.labels)) {
                     keys.add(set.key());
                 }
             }
@@ -71,7 +80,7 @@ pub(crate) async fn run(context: Context) {
     });
     controller.sets.wait_synced().await;
     controller.pods.wait_synced().await;
-    reconcile_loop("replicaset", queue, WORKERS, move |key| {
+    reconcile_loop(row.controller, queue, WORKERS, move |key| {
         let controller = controller.clone();
         async move { controller.reconcile(&key).await }
     })
@@ -83,11 +92,12 @@ impl ReplicaSets {
         self.pod_writes.settle(key, &self.pods).await?;
         self.set_writes.settle(key, &self.sets).await?;
         let Some(set) = self.sets.get(key) else {
-            self.lock_deleted().remove(key);
+            self.deletions.forget(key);
             return Ok(None);
         };
-        let (deleted, now) = (self.deleted(key), self.context.ambient.now());
-        let view = view(set.clone(), &self.sets, &self.pods, deleted, now)?;
+        let deleted = self.deletions.unseen(key, &self.pods);
+        let now = self.context.ambient.now();
+        let view = view(self.row, set.clone(), &self.sets, &self.pods, deleted, now)?;
         let plan = plan(&view);
         self.claim(&set, &plan).await?;
         let failure = self.create(&set, &view.template, plan.create).await.err();
@@ -102,42 +112,19 @@ impl ReplicaSets {
         }
     }
 
-    fn lock_deleted(&self) -> MutexGuard<'_, BTreeMap<String, BTreeSet<String>>> {
-        self.deleted.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The deletions that the cache does not show yet.
-    fn deleted(&self, key: &str) -> BTreeSet<String> {
-        let mut all = self.lock_deleted();
-        let Some(uids) = all.get_mut(key) else { return BTreeSet::new() };
-        let namespace = key.split('/').next().unwrap_or_default();
-        let alive: BTreeSet<String> = self
-            .pods
-            .list_namespace(namespace)
-            .into_iter()
-            .filter(|pod| pod.meta.deletion_timestamp.is_none())
-            .map(|pod| pod.meta.uid.clone())
-            .collect();
-        uids.retain(|uid| alive.contains(uid));
-        let uids = uids.clone();
-        if uids.is_empty() {
-            all.remove(key);
-        }
-        uids
-    }
-
     async fn claim(&self, set: &Cached<ReplicaSet>, plan: &Plan) -> Result<(), Error> {
         let key = set.key();
         if !plan.adopt.is_empty() {
             // Our cache may not know yet that the set is being deleted, or is
             // another one of that name; an adopted pod would be lost with it.
-            let fresh = self.api.get(REPLICA_SETS, &set.meta.namespace, &set.meta.name).await?;
+            let fresh =
+                self.api.get(self.row.resource, &set.meta.namespace, &set.meta.name).await?;
             if fresh.meta.uid != set.meta.uid || fresh.meta.deletion_timestamp.is_some() {
                 return Ok(());
             }
         }
         for pod in &plan.adopt {
-            let patch = owner::adopt("apps/v1", "ReplicaSet", &set.meta, &pod.meta);
+            let patch = owner::adopt(self.row.api_version, self.row.kind, &set.meta, &pod.meta);
             self.patch_pod(&key, pod, &patch).await?;
         }
         for pod in &plan.release {
@@ -167,7 +154,8 @@ impl ReplicaSets {
         template: &Value,
         n: usize,
     ) -> Result<(), Error> {
-        let pod = owner::pod_from_template("apps/v1", "ReplicaSet", &set.meta, template);
+        let Row { api_version, kind, .. } = self.row;
+        let pod = owner::pod_from_template(api_version, kind, &set.meta, template);
         let (mut left, mut batch) = (n, 1);
         while left > 0 {
             batch = batch.min(left);
@@ -178,7 +166,7 @@ impl ReplicaSets {
                     Ok(created) => {
                         self.pod_writes.record(&set.key(), &created);
                         let message = format!("Created pod: {}", created.meta.name);
-                        self.recorder.normal(&reference(set), "SuccessfulCreate", message);
+                        self.recorder.normal(&self.reference(set), "SuccessfulCreate", message);
                     }
                     Err(error) => failed = Some(error),
                 }
@@ -188,7 +176,7 @@ impl ReplicaSets {
                     return Ok(());
                 }
                 let message = format!("Error creating: {error}");
-                self.recorder.warning(&reference(set), "FailedCreate", message);
+                self.recorder.warning(&self.reference(set), "FailedCreate", message);
                 return Err(error);
             }
             left -= batch;
@@ -206,18 +194,16 @@ impl ReplicaSets {
             let (namespace, name) = (&pod.meta.namespace, &pod.meta.name);
             match self.api.delete(PODS, namespace, name, &DeleteOptions::uid(&pod.meta.uid)).await {
                 Ok(()) => {
-                    let mut deleted = self.lock_deleted();
-                    deleted.entry(set.key()).or_default().insert(pod.meta.uid.clone());
-                    drop(deleted);
+                    self.deletions.record(&set.key(), pod);
                     let message = format!("Deleted pod: {name}");
-                    self.recorder.normal(&reference(set), "SuccessfulDelete", message);
+                    self.recorder.normal(&self.reference(set), "SuccessfulDelete", message);
                     Ok(())
                 }
                 // Gone, or another pod by now.
                 Err(error) if error.is_not_found() || error.is_conflict() => Ok(()),
                 Err(error) => {
                     let message = format!("Error deleting: {error}");
-                    self.recorder.warning(&reference(set), "FailedDelete", message);
+                    self.recorder.warning(&self.reference(set), "FailedDelete", message);
                     Err(error)
                 }
             }
@@ -259,8 +245,10 @@ impl ReplicaSets {
             "conditions": conditions_json(&status.conditions),
         }});
         let (namespace, name) = (&set.meta.namespace, &set.meta.name);
-        let written =
-            self.api.patch(REPLICA_SETS, namespace, name, "status", PatchKind::Merge, &patch).await;
+        let written = self
+            .api
+            .patch(self.row.resource, namespace, name, "status", PatchKind::Merge, &patch)
+            .await;
         match written {
             Ok(written) => {
                 self.set_writes.record(&set.key(), &written);
@@ -270,8 +258,8 @@ impl ReplicaSets {
             Err(error) => Err(error),
         }
     }
-}
 
-fn reference(set: &Cached<ReplicaSet>) -> Reference {
-    Reference::new("apps/v1", "ReplicaSet", &set.meta)
+    fn reference(&self, set: &Cached<ReplicaSet>) -> Reference {
+        Reference::new(self.row.api_version, self.row.kind, &set.meta)
+    }
 }

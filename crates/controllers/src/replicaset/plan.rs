@@ -89,7 +89,10 @@ fn status(view: &View, active: &[Arc<Cached<Pod>>], terminating: usize) -> Repli
         available_replicas: count(&|pod| {
             pod.view.available_at(min_ready).is_some_and(|at| at <= view.now)
         }),
-        terminating_replicas: Some(i32::try_from(terminating).unwrap_or(i32::MAX)),
+        terminating_replicas: view
+            .row
+            .counts_terminating
+            .then(|| i32::try_from(terminating).unwrap_or(i32::MAX)),
         observed_generation: view.set.meta.generation,
         conditions: set.status.conditions.clone(),
     }
@@ -103,7 +106,7 @@ fn look_again(view: &View, active: &[Arc<Cached<Pod>>]) -> Option<Duration> {
 }
 
 /// The pods that cost least to lose, in upstream's order of criteria.
-fn first_to_go(
+pub(crate) fn first_to_go(
     active: &[Arc<Cached<Pod>>],
     n: usize,
     related_on_node: &BTreeMap<String, usize>,

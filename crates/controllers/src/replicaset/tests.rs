@@ -9,6 +9,7 @@ use testkit::{Build, pod, replica_set};
 
 use super::{
     plan::{Plan, plan},
+    row::REPLICA_SET,
     view::View,
 };
 
@@ -24,6 +25,7 @@ fn decide(set: &Build, pods: &[Build], deleted: &[&str]) -> Plan {
     }
     let set: Arc<Cached<crate::cached::ReplicaSet>> = set;
     plan(&View {
+        row: &REPLICA_SET,
         selector: LabelSelector::from_object(&set.view.spec.selector).expect("a selector"),
         template: set.view.spec.template.value(),
         set,

@@ -1,4 +1,4 @@
-//! What the ReplicaSet controller sees.
+//! What the controller sees.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,11 +10,13 @@ use client::{Cached, Informer};
 use jiff::Timestamp;
 use serde_json::Value;
 
+use super::row::Row;
 use crate::cached::{BY_CONTROLLER, Pod, ReplicaSet, is_active};
 
-/// One ReplicaSet and the pods that concern it, at one moment.
+/// One ReplicaSet (or ReplicationController) and the pods that concern it, at one moment.
 #[derive(Debug)]
 pub(super) struct View {
+    pub(super) row: &'static Row,
     pub(super) set: Arc<Cached<ReplicaSet>>,
     pub(super) selector: LabelSelector,
     pub(super) template: Value,
@@ -31,13 +33,14 @@ pub(super) struct View {
 /// Gathers the view. A selector that cannot be read selects nothing: the
 /// server validates them, so none is expected.
 pub(super) fn view(
+    row: &'static Row,
     set: Arc<Cached<ReplicaSet>>,
     sets: &Informer<ReplicaSet>,
     pods: &Informer<Pod>,
     deleted: BTreeSet<String>,
     now: Timestamp,
 ) -> Result<View, api_object::selector::SelectorError> {
-    let selector = LabelSelector::from_object(&set.view.spec.selector)?;
+    let selector = row.selector(&set.view.spec.selector)?;
     let mut all = pods.by_index(BY_CONTROLLER, &set.meta.uid);
     let orphans = pods.by_index(BY_CONTROLLER, "");
     all.extend(orphans.into_iter().filter(|pod| pod.meta.namespace == set.meta.namespace));
@@ -54,5 +57,5 @@ pub(super) fn view(
         }
     }
     let template = set.view.spec.template.value();
-    Ok(View { set, selector, template, pods: all, related_on_node, deleted, now })
+    Ok(View { row, set, selector, template, pods: all, related_on_node, deleted, now })
 }

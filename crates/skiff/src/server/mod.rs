@@ -21,6 +21,7 @@ mod preflight;
 mod role;
 mod service_proxy;
 mod static_pods;
+mod time_zone;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -239,6 +240,7 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
             port,
         }),
         cluster_dns: config.cluster_dns.first().copied(),
+        time_zone: time_zone::local(),
     };
     let around = ambient.clone();
     let controllers =
