@@ -40,6 +40,7 @@ const PARTS: &[Part] = &[
     Part { name: "memory", measure: requests::memory },
     Part { name: "openapi", measure: requests::openapi },
     Part { name: "pods", measure: system::pods },
+    Part { name: "scheduling", measure: requests::scheduling },
 ];
 
 fn main() {

@@ -226,3 +226,27 @@ pub(crate) fn openapi(cluster: &mut Cluster, rows: &mut Rows) {
         format!("{resident:.1} / {:.1} MB", server.resident_mb()),
     );
 }
+
+/// Pods that are bound to nodes without machines.
+pub(crate) fn scheduling(cluster: &mut Cluster, rows: &mut Rows) {
+    const PODS: usize = 3000;
+    let server = serve(cluster);
+    for nodes in [100, 1000] {
+        for workload in ["plain", "affinity", "spread"] {
+            let pods = PODS.to_string();
+            let args = [&format!("schedule-{workload}"), &nodes.to_string(), &pods];
+            let cost = Cost::of(cluster, &server, &args.map(String::as_str));
+            rows.add(
+                format!("pods bound, {nodes} nodes, {workload}"),
+                "680/s",
+                format!(
+                    "{:.0}/s, {:.0} µs CPU each",
+                    cost.answer.number("rate"),
+                    cost.cpu_us(PODS)
+                ),
+            );
+            cluster.kubectl("delete nodes -l bare=yes").ok();
+            cluster.kubectl("delete pods -n bench --all --force --grace-period=0").ok();
+        }
+    }
+}

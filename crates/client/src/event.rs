@@ -23,8 +23,9 @@ const SIMILAR_MAX: usize = 10;
 const SIMILAR_WINDOW: SignedDuration = SignedDuration::from_mins(10);
 /// How many different events are remembered; the oldest are forgotten first.
 const REMEMBERED_MAX: usize = 1024;
-/// How many wait to be sent; more are dropped, since events are best effort.
-const QUEUED_MAX: usize = 256;
+/// How many wait to be sent, as upstream's; more are dropped, since events are
+/// best effort.
+const QUEUED_MAX: usize = 1000;
 const SEND_TRIES: u32 = 5;
 const SEND_RETRY: Duration = Duration::from_secs(2);
 
