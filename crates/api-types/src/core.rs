@@ -182,7 +182,9 @@ views! {
         resource_field_ref: Option<ResourceFieldSelector>,
         config_map_key_ref: Option<KeySelector>,
         secret_key_ref: Option<KeySelector>,
+        file_key_ref: Option<FileKeySelector>,
     }
+    FileKeySelector { volume_name: String, path: String, key: String, optional: Option<bool>, }
     ObjectFieldSelector { api_version: String, field_path: String, }
     ResourceFieldSelector { container_name: String, resource: String, divisor: Quantity, }
     KeySelector { name: String, key: String, optional: Option<bool>, }

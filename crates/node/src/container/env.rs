@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use api_types::core::{ConfigMap, Container, Pod, Secret, Service};
 use base64::{Engine, engine::general_purpose::STANDARD};
 
-use super::{ConfigError, expand, fields, fields::Surroundings, services};
+use super::{ConfigError, env_file, expand, fields, fields::Surroundings, services};
 
 /// The objects that an environment refers to, by name; `None` where the API
 /// has none of that name.
@@ -14,6 +14,15 @@ pub(crate) struct Sources {
     pub(crate) config_maps: BTreeMap<String, Option<ConfigMap>>,
     pub(crate) secrets: BTreeMap<String, Option<Secret>>,
     pub(crate) services: Vec<Service>,
+    /// By volume and path; `None` where there is no such file.
+    pub(crate) files: BTreeMap<(String, String), Option<String>>,
+}
+
+/// The files of volumes that a container's environment needs: volume and path.
+pub(crate) fn files(container: &Container) -> impl Iterator<Item = (&str, &str)> {
+    let sources = container.env.iter().filter_map(|var| var.value_from.as_ref());
+    let files = sources.filter_map(|source| source.file_key_ref.as_ref());
+    files.map(|file| (file.volume_name.as_str(), file.path.as_str()))
 }
 
 /// Names of the ConfigMaps and Secrets that a container's environment needs.
@@ -105,6 +114,22 @@ pub(crate) fn variables(
                         None if optional => None,
                         None => return Err(not_found("secret", &r.name)),
                     }
+                } else if let Some(r) = &source.file_key_ref {
+                    let file = (r.volume_name.clone(), r.path.clone());
+                    let text = sources.files.get(&file).and_then(Option::as_deref);
+                    let found = env_file::value(text.unwrap_or(""), &r.key);
+                    match found.map_err(|why| {
+                        ConfigError::new(format!("couldn't parse env file {}: {why}", r.path))
+                    })? {
+                        Some(value) => Some(value.to_owned()),
+                        None if r.optional == Some(true) => None,
+                        None => {
+                            return Err(ConfigError::new(format!(
+                                "environment variable key {:?} not found in file {:?}",
+                                r.key, r.path
+                            )));
+                        }
+                    }
                 } else {
                     None
                 }
@@ -195,6 +220,7 @@ mod tests {
                 Some(serde_json::from_value(json!({"data": {"pw": "aHVudGVyMg=="}})).expect("s")),
             )]
             .into(),
+            files: [(("v".to_owned(), "e".to_owned()), Some("F='file'".to_owned()))].into(),
             services: vec![
                 serde_json::from_value(json!({"metadata": {"name": "db"},
                     "spec": {"clusterIP": "10.43.0.9", "ports": [{"port": 5432}]}}))
@@ -220,12 +246,23 @@ mod tests {
             {"name": "N", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
             {"name": "OPT", "valueFrom": {"configMapKeyRef": {"name": "gone", "key": "k", "optional": true}}},
             {"name": "P_l", "value": "over"},
+            {"name": "F", "valueFrom": {"fileKeyRef": {"volumeName": "v", "path": "e", "key": "F"}}},
+            {"name": "G", "valueFrom": {"fileKeyRef": {"volumeName": "v", "path": "none", "key": "F", "optional": true}}},
         ]);
         let from = json!([{"prefix": "P_", "configMapRef": {"name": "cm"}},
             {"configMapRef": {"name": "gone", "optional": true}}]);
         assert_eq!(
             check(env, from).expect("fine"),
-            ["P_k=v", "P_l=over", "A=1", "B=1-10.43.0.9-$(C)", "CM=v", "PW=hunter2", "N=n1"]
+            [
+                "P_k=v",
+                "P_l=over",
+                "A=1",
+                "B=1-10.43.0.9-$(C)",
+                "CM=v",
+                "PW=hunter2",
+                "N=n1",
+                "F=file"
+            ]
         );
     }
 

@@ -2,6 +2,7 @@
 //! Nothing here does I/O: [`spec::container_spec`] gets all it needs.
 
 pub(crate) mod env;
+mod env_file;
 mod expand;
 pub(crate) mod fields;
 pub(crate) mod qos;

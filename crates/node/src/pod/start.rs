@@ -108,12 +108,21 @@ pub(crate) async fn start(
         security::verify_app_armor(&security, &loaded)
             .map_err(|error| StartFailure::new("CreateContainerError", error.0))?;
     }
-    let sources = sources(deps, pod, container).await.map_err(config)?;
-    let around = setup::surroundings(deps, pod_ips);
-    let env = env::variables(pod, container, &around, &sources).map_err(config)?;
     let volumes = setup::ready_volumes(deps, pod).map_err(|(name, e)| {
         StartFailure::new("CreateContainerError", format!("volume {name}: {e}"))
     })?;
+    let mut sources = sources(deps, pod, container).await.map_err(config)?;
+    for (volume, path) in env::files(container) {
+        let ready = volumes.get(volume).ok_or_else(|| {
+            let text = format!("cannot find the volume {volume:?} referenced by FileKeyRef");
+            StartFailure::new("CreateContainerConfigError", text)
+        })?;
+        let text = env_file(&ready.path, path)
+            .map_err(|error| StartFailure::new("CreateContainerConfigError", error))?;
+        sources.files.insert((volume.to_owned(), path.to_owned()), text);
+    }
+    let around = setup::surroundings(deps, pod_ips);
+    let env = env::variables(pod, container, &around, &sources).map_err(config)?;
     let spec = container_spec(Inputs {
         pod,
         container,
@@ -332,6 +341,38 @@ fn make_termination_log(path: &Path) -> std::io::Result<()> {
     }
     fs::write(path, "")?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o666))
+}
+
+/// Most of a file of variables that is read, bytes.
+const ENV_FILE_MAX: u64 = 64 * 1024;
+
+/// A file of a volume, which a container wrote: no link of it leads elsewhere.
+fn env_file(volume: &Path, path: &str) -> Result<Option<String>, String> {
+    use rustix::{
+        fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2},
+        io::Errno,
+    };
+    let failed = |error: Errno| format!("couldn't parse env file {path}: {error}");
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let dir = openat(CWD, volume, flags, Mode::empty()).map_err(failed)?;
+    // A pipe in its place would be waited for.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let inside = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    let file = match openat2(&dir, path, flags, Mode::empty(), inside) {
+        Err(Errno::NOENT) => return Ok(None),
+        opened => opened.map_err(failed)?,
+    };
+    let mode = fstat(&file).map_err(failed)?.st_mode;
+    if FileType::from_raw_mode(mode) != FileType::RegularFile {
+        return Err(format!("couldn't parse env file {path}: not a regular file"));
+    }
+    let mut text = String::new();
+    std::io::Read::read_to_string(
+        &mut std::io::Read::take(fs::File::from(file), ENV_FILE_MAX),
+        &mut text,
+    )
+    .map_err(|error| format!("couldn't parse env file {path}: {error}"))?;
+    Ok(Some(text))
 }
 
 /// Makes the directories that `subPath`s name and that are not there yet, with

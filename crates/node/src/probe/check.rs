@@ -66,17 +66,11 @@ pub(crate) async fn check(prober: &Prober, probe: &Probe, limit: Duration) -> Ou
             Ok(port) => port,
             Err(error) => return Outcome::Unknown(error),
         };
-        let host = match action.host.as_str() {
-            "" => Ok(ip),
-            host => host.parse(),
+        return match timeout(limit, http::address(&action.host, ip)).await {
+            Ok(Ok(host)) => connect(SocketAddr::new(host, port), limit).await,
+            Ok(Err(error)) => Outcome::Failure(error),
+            Err(_) => Outcome::Failure(format!("dial tcp: lookup {}: i/o timeout", action.host)),
         };
-        let Ok(host) = host else {
-            return Outcome::Failure(format!(
-                "dial tcp: lookup {}: hosts must be addresses",
-                action.host
-            ));
-        };
-        return connect(SocketAddr::new(host, port), limit).await;
     }
     if let Some(action) = &probe.grpc {
         let number = IntOrString::Int(action.port);

@@ -40,12 +40,7 @@ fn path(path: &str) -> String {
 
 /// The status of a GET; redirects to other hosts are answers in themselves.
 pub(crate) async fn get(action: &HttpGetAction, ip: IpAddr, port: u16) -> Result<u16, HttpError> {
-    let target = match action.host.as_str() {
-        "" => ip,
-        host => host
-            .parse()
-            .map_err(|_| HttpError(format!("lookup {host}: hosts must be addresses")))?,
-    };
+    let target = address(&action.host, ip).await.map_err(HttpError)?;
     let mut path = path(&action.path);
     for _ in 0..REDIRECTS_MAX {
         let (code, location) = once(action, SocketAddr::new(target, port), &path).await?;
@@ -57,6 +52,20 @@ pub(crate) async fn get(action: &HttpGetAction, ip: IpAddr, port: u16) -> Result
         }
     }
     Err(HttpError(format!("stopped after {REDIRECTS_MAX} redirects")))
+}
+
+/// The address of a probe's host: the pod's own where it names none.
+pub(crate) async fn address(host: &str, own: IpAddr) -> Result<IpAddr, String> {
+    if host.is_empty() {
+        return Ok(own);
+    }
+    if let Ok(ip) = host.parse() {
+        return Ok(ip);
+    }
+    let mut found = tokio::net::lookup_host((host, 0))
+        .await
+        .map_err(|error| format!("dial tcp: lookup {host}: {}", words(&error)))?;
+    found.next().map(|a| a.ip()).ok_or_else(|| format!("dial tcp: lookup {host}: no such host"))
 }
 
 async fn once(

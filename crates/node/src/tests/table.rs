@@ -127,6 +127,20 @@ fn commands_and_environment() -> Vec<Row> {
             })
             .pod("serviceAccountName", json!("acc"))
             .says("downward default n1 10.99.0.1 acc downward 2 67108864\n"),
+        row("from-a-file", json!({"volumes": [{"name": "v", "emptyDir": {}}],
+            "initContainers": [{"name": "i", "volumeMounts": [{"name": "v", "mountPath": "/v"}],
+                "command": ["sh", "-c", "echo \"KEY='of the file'\" > /v/env; true"]}],
+            "containers": [{"name": "main", "command": ["sh", "-c", "echo $F$G"], "env": [
+                {"name": "F", "valueFrom": {"fileKeyRef": {"volumeName": "v", "path": "env", "key": "KEY"}}},
+                {"name": "G", "valueFrom": {"fileKeyRef": {"volumeName": "v", "path": "no", "key": "KEY", "optional": true}}}]}]}))
+        .says("of the file\n"),
+        script("from-no-file", "true")
+            .with("env", json!([{"name": "F", "valueFrom": {"fileKeyRef":
+                {"volumeName": "v", "path": "no", "key": "KEY"}}}]))
+            .pod("volumes", json!([{"name": "v", "emptyDir": {}}]))
+            .is(WAITING, "CreateContainerConfigError")
+            .is("/status/containerStatuses/0/state/waiting/message",
+                "environment variable key \"KEY\" not found in file \"no\""),
         script("sub-path-expr", "ls /v; ls /w/sub-path-expr")
             .with("env", json!([{"name": "N", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]))
             .with(
