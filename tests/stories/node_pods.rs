@@ -103,6 +103,26 @@ fn pods_are_debugged_resized_and_reached_at_ports_of_the_node() {
     cluster.kubectl("delete pod web same-port --timeout=60s").ok();
     assert!(ask(&cluster, "192.168.77.1:9080").is_err());
 
+    // Rules of a container; a pod that the node does not take.
+    let rules = "args: [exit, '42'], restartPolicy: Never, restartPolicyRules: [{action: Restart, exitCodes: {operator: In, values: [42]}}]";
+    cluster.apply(&pod("rules", rules, "  restartPolicy: Never\n")).ok();
+    let waiting = ".status.containerStatuses[0].state.waiting.reason";
+    cluster
+        .kubectl(&format!(
+            "wait --for=jsonpath={{{waiting}}}=CrashLoopBackOff pod/rules --timeout=60s"
+        ))
+        .ok();
+    let sysctl = "  securityContext: {sysctls: [{name: kernel.msgmax, value: '1'}]}\n";
+    cluster.apply(&pod("unsafe", "args: [sleep, infinity]", sysctl)).ok();
+    cluster.kubectl("wait --for=jsonpath={.status.phase}=Failed pod/unsafe --timeout=60s").ok();
+    cluster.kubectl("get pod unsafe").prints("SysctlForbidden");
+
+    // Users of a pod's own.
+    cluster.apply(&pod("users", "args: [sleep, infinity]", "  hostUsers: false\n")).ok();
+    cluster.kubectl("wait --for=condition=Ready pod/users --timeout=60s").ok();
+    cluster.kubectl("exec users -- toolbox cat /proc/self/uid_map").prints("65536      65536");
+    cluster.kubectl("exec users -- toolbox id").prints("uid=0 gid=0");
+
     // A pod of a file is there like any other, and stays as long as its file.
     let ready = "wait --for=condition=Ready pod/fixed-node-1 --timeout=60s";
     cluster.kubectl("wait --for=create pod/fixed-node-1 --timeout=60s").ok();

@@ -124,7 +124,7 @@ pub(super) fn validate_status(new: &Value, old: &Value, faults: &mut Faults) {
         let name = tree::text(before, "name");
         let ended = !tree::get(before, "state.terminated").is_null();
         let at = after.iter().position(|status| tree::text(status, "name") == name);
-        if let Some(at) = at.filter(|_| ended && restarts_never)
+        if let Some(at) = at.filter(|_| ended && restarts_never && !restarts_by_itself(old, name))
             && tree::get(&after[at], "state.terminated").is_null()
         {
             faults.forbidden(
@@ -133,6 +133,19 @@ pub(super) fn validate_status(new: &Value, old: &Value, faults: &mut Faults) {
             );
         }
     }
+}
+
+/// Whether a container of a pod that restarts nothing may run again all the same:
+/// by a policy or rules of its own, or by a rule of another that restarts all.
+fn restarts_by_itself(pod: &Value, name: &str) -> bool {
+    let lists = ["spec.containers", "spec.initContainers"];
+    lists.into_iter().flat_map(|list| tree::list(pod, list)).any(|container| {
+        let rules = tree::list(container, "restartPolicyRules");
+        let own = matches!(tree::text(container, "restartPolicy"), "Always" | "OnFailure");
+        let is_it = tree::text(container, "name") == name;
+        is_it && (own || !rules.is_empty())
+            || rules.iter().any(|rule| tree::text(rule, "action") == "RestartAllContainers")
+    })
 }
 
 /// `ephemeralcontainers`: only that list, and metadata as it was.

@@ -36,7 +36,7 @@ pub(crate) fn refusal(pod: &Pod, host: &Host) -> Option<(Terminal, String)> {
     let terminal = Terminal {
         phase: "Failed",
         reason: reason.into(),
-        message: format!("Pod was rejected: {message}"),
+        message: format!("{}{message}", Terminal::REFUSED),
     };
     Some((terminal, message))
 }

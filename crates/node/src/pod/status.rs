@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::{
     plan::restarts_after,
     resize,
-    view::{Exit, PodState, Run, RunState, is_sidecar, told},
+    view::{Exit, PodState, Run, RunState, Terminal, is_sidecar, told},
 };
 use crate::container::{qos, security};
 
@@ -68,10 +68,15 @@ pub(crate) fn status(state: &PodState, known: &[Condition], now: Timestamp) -> M
         }
     }
     status.insert("startTime".into(), format_seconds(state.started_at).into());
-    if !init.is_empty() {
+    // A pod that was not taken has no containers to tell of: its reason is what
+    // `kubectl get` shows.
+    let refused = state.terminal.as_ref().is_some_and(Terminal::is_refusal);
+    if !init.is_empty() && !refused {
         status.insert("initContainerStatuses".into(), init.into());
     }
-    status.insert("containerStatuses".into(), mains.into());
+    if !refused {
+        status.insert("containerStatuses".into(), mains.into());
+    }
     let ephemeral = spec.ephemeral_containers.iter().map(|c| container(state, c, false));
     let ephemeral: Vec<Value> = ephemeral
         .map(|mut status| {

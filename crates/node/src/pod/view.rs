@@ -59,6 +59,15 @@ pub(crate) struct Terminal {
     pub(crate) message: String,
 }
 
+impl Terminal {
+    /// How the message of a pod begins that the node did not take.
+    pub(crate) const REFUSED: &str = "Pod was rejected: ";
+
+    pub(crate) fn is_refusal(&self) -> bool {
+        self.message.starts_with(Self::REFUSED)
+    }
+}
+
 /// Somebody asked for the pod's deletion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Deletion {

@@ -36,7 +36,6 @@ fn script(name: &'static str, script: &str) -> Row {
 
 /// Ends well when asked to, and makes `/up` once it can be asked.
 const UP: &str = "trap 'exit 0' TERM; touch /up; sleep 1000 & wait";
-const STATUS: &str = "/status/containerStatuses/0";
 
 impl Row {
     /// Changes the container.
@@ -392,6 +391,7 @@ fn probes_and_hooks() -> Vec<Row> {
             .is(ready, false)
             .event("Unhealthy: Readiness probe failed: HTTP probe failed with statuscode: 404"),
         running("http-dead", serve)
+            .with("startupProbe", json!({"tcpSocket": {"port": 8080}, "periodSeconds": 1, "failureThreshold": 60}))
             .with("livenessProbe", quick(json!({"httpGet": {"path": "/none", "port": 8080}})))
             .is(RESTARTS, 1)
             .event("Unhealthy: Liveness probe failed: HTTP probe failed with statuscode: 404")
@@ -484,7 +484,7 @@ async fn check(rows: Vec<Row>) {
                     pod.pointer(path).unwrap_or(&null) == value
                         || path.ends_with("restartCount")
                             && pod.pointer(path).and_then(Value::as_i64) > value.as_i64()
-                }) && pod.pointer(STATUS).is_some()
+                })
             })
         })
         .await;
