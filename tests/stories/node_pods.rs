@@ -35,6 +35,8 @@ fn pods_are_debugged_resized_and_reached_at_ports_of_the_node() {
     };
     let web = "args: [http-echo, --port, '8080', --text, hi], \
         ports: [{containerPort: 8080, hostPort: 9080}, {containerPort: 8080, hostPort: 9081, hostIP: 127.0.0.1}], \
+        startupProbe: {httpGet: {host: 192.168.77.1, port: 9080}, periodSeconds: 1, failureThreshold: 60}, \
+        readinessProbe: {httpGet: {host: 127.0.0.1, port: 9081}, periodSeconds: 1}, \
         resources: {requests: {cpu: 100m, memory: 32Mi}, limits: {cpu: 200m, memory: 64Mi}}";
     cluster.apply(&pod("web", web, "")).ok();
     cluster.kubectl("wait --for=condition=Ready pod/web --timeout=60s").ok();
