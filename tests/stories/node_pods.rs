@@ -133,8 +133,14 @@ fn pods_are_debugged_resized_and_reached_at_ports_of_the_node() {
     cluster
         .kubectl("get pod fixed-node-1 -o jsonpath={.metadata.ownerReferences[0].kind}")
         .prints("Node");
-    cluster.kubectl("delete pod fixed-node-1 --timeout=60s").ok();
-    cluster.kubectl("wait --for=create pod/fixed-node-1 --timeout=60s").ok();
+    // kubectl itself would wait for the end of the new one, if it came fast enough.
+    let uid = || cluster.kubectl("get pod fixed-node-1 -o jsonpath={.metadata.uid}").stdout;
+    let first = uid();
+    cluster.kubectl("delete pod fixed-node-1 --wait=false").ok();
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    while uid() == first || uid().is_empty() {
+        assert!(std::time::Instant::now() < deadline, "the mirror does not come back");
+    }
     cluster.kubectl(ready).ok();
     std::fs::remove_file(manifests.path().join("fixed.yaml")).expect("our own file");
     cluster.kubectl("wait --for=delete pod/fixed-node-1 --timeout=60s").ok();
