@@ -13,6 +13,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, value::RawValue};
 
+use crate::storage::ClaimVolumes;
+
 pub(crate) const API_SERVICES: Resource =
     Resource::cluster("apiregistration.k8s.io", "v1", "apiservices");
 pub(crate) const CONFIG_MAPS: Resource = Resource::namespaced("", "v1", "configmaps");
@@ -62,6 +64,7 @@ macro_rules! views {
         )*
     };
 }
+pub(crate) use views;
 
 views! {
     Pod { spec: PodSpec, status: PodStatus, }
@@ -72,6 +75,7 @@ views! {
         containers: Vec<Container>,
         init_containers: Vec<Container>,
         tolerations: Vec<Toleration>,
+        volumes: ClaimVolumes,
     }
     Container { restart_policy: String, ports: Vec<ContainerPort>, }
     ContainerPort { name: String, container_port: i32, protocol: String, }

@@ -12,6 +12,7 @@
 #![warn(missing_docs)]
 
 mod apiservice;
+mod attachdetach;
 mod bootstrap;
 mod cached;
 mod certificates;
@@ -20,10 +21,12 @@ mod deletions;
 mod deployment;
 mod discovery;
 mod endpointslice;
+mod ephemeralvolume;
 mod essentials;
 mod flowcontrol;
 mod garbage;
 mod job;
+mod localpath;
 mod namespace;
 mod nodelifecycle;
 mod owner;
@@ -31,12 +34,16 @@ mod podgc;
 mod replicaset;
 mod run;
 mod status;
+mod storage;
 #[cfg(test)]
 mod stories;
 mod table;
 mod tainteviction;
 mod trust;
 mod ttl;
+mod volumebinder;
+mod volumeexpand;
+mod volumeprotection;
 
 pub use certificates::{Issuer, Sign};
 pub use run::{Context, KubernetesService, Settings, run};

@@ -3,12 +3,16 @@
 use client::{BoxFuture, Resource};
 
 use crate::{
-    Context, apiservice, bootstrap,
+    Context, apiservice,
+    attachdetach::{self, ATTACHMENTS, DRIVERS},
+    bootstrap,
     cached::*,
-    certificates, cronjob, deployment, endpointslice, essentials, flowcontrol, garbage, job,
-    namespace, nodelifecycle, podgc, replicaset, tainteviction,
+    certificates, cronjob, deployment, endpointslice, ephemeralvolume, essentials, flowcontrol,
+    garbage, job, localpath, namespace, nodelifecycle, podgc, replicaset,
+    storage::{CLAIMS, CLASSES, VOLUMES},
+    tainteviction,
     trust::{self, TRUST_BUNDLES},
-    ttl,
+    ttl, volumebinder, volumeexpand, volumeprotection,
 };
 
 /// Whatever the server serves: known only to those who ask it.
@@ -177,6 +181,55 @@ pub static CONTROLLERS: &[Controller] = &[
         inputs: &[NODES, PODS],
         outputs: &[PODS, EVENTS],
         run: |context| Box::pin(tainteviction::run(context)),
+    },
+    Controller {
+        name: "persistentvolume-binder-controller",
+        account: Account::Of("persistent-volume-binder"),
+        inputs: &[CLAIMS, VOLUMES, CLASSES, PODS],
+        outputs: &[CLAIMS, VOLUMES, EVENTS],
+        run: |context| Box::pin(volumebinder::run(context)),
+    },
+    Controller {
+        name: "persistentvolume-expander-controller",
+        account: Account::Of("expand-controller"),
+        inputs: &[CLAIMS, VOLUMES],
+        outputs: &[CLAIMS, VOLUMES, EVENTS],
+        run: |context| Box::pin(volumeexpand::run(context)),
+    },
+    Controller {
+        name: "persistentvolumeclaim-protection-controller",
+        account: Account::Of("pvc-protection-controller"),
+        inputs: &[CLAIMS, PODS],
+        outputs: &[CLAIMS],
+        run: |context| Box::pin(volumeprotection::claims(context)),
+    },
+    Controller {
+        name: "persistentvolume-protection-controller",
+        account: Account::Of("pv-protection-controller"),
+        inputs: &[VOLUMES],
+        outputs: &[VOLUMES],
+        run: |context| Box::pin(volumeprotection::volumes(context)),
+    },
+    Controller {
+        name: "ephemeral-volume-controller",
+        account: Account::Of("ephemeral-volume-controller"),
+        inputs: &[PODS, CLAIMS],
+        outputs: &[CLAIMS, EVENTS],
+        run: |context| Box::pin(ephemeralvolume::run(context)),
+    },
+    Controller {
+        name: "persistentvolume-attach-detach-controller",
+        account: Account::Of("attachdetach-controller"),
+        inputs: &[PODS, CLAIMS, VOLUMES, NODES, ATTACHMENTS, DRIVERS],
+        outputs: &[ATTACHMENTS, EVENTS],
+        run: |context| Box::pin(attachdetach::run(context)),
+    },
+    Controller {
+        name: "local-path-controller",
+        account: Account::Of("local-path-controller"),
+        inputs: &[CLAIMS, VOLUMES, CLASSES, NODES],
+        outputs: &[CLAIMS, VOLUMES, CLASSES, EVENTS],
+        run: |context| Box::pin(localpath::run(context)),
     },
 ];
 

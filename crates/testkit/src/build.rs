@@ -139,6 +139,11 @@ pub fn namespace(name: &str) -> Build {
 }
 
 impl Build {
+    /// An object of any kind, empty but for that.
+    pub fn new(api_version: &str, kind: &str) -> Self {
+        Self(json!({"apiVersion": api_version, "kind": kind}))
+    }
+
     /// Sets a value by JSON pointer; objects on the way are made, and a `-`
     /// appends to a list.
     pub fn set(mut self, pointer: &str, value: Value) -> Self {

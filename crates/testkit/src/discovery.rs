@@ -8,6 +8,7 @@ const RESOURCES: &[(&str, &str, &str, &str, bool)] = &[
     ("", "v1", "events", "Event", true),
     ("", "v1", "namespaces", "Namespace", false),
     ("", "v1", "nodes", "Node", false),
+    ("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim", true),
     ("", "v1", "pods", "Pod", true),
     ("", "v1", "replicationcontrollers", "ReplicationController", true),
     ("", "v1", "secrets", "Secret", true),
