@@ -11,6 +11,7 @@ mod pod_security;
 mod priority;
 mod role_grants;
 mod service_account;
+mod storage;
 
 use api_object::Status;
 use api_registry::{Attributes, BoxFuture, Operation};
@@ -69,6 +70,12 @@ pub const ADMISSION: &[Row] = &[
           mutate: None, validate: Some(|access, attributes| now(priority::one_default(access, attributes))) },
     Row { name: "DefaultTolerationSeconds", looks_at: &["pods"], operations: &[Create, Update],
           mutate: Some(|_, attributes| now(pod_defaults::tolerations(attributes))), validate: None },
+    Row { name: "DefaultStorageClass", looks_at: &["persistentvolumeclaims"], operations: &[Create],
+          mutate: Some(|access, attributes| now(storage::default_class(access, attributes))), validate: None },
+    Row { name: "StorageObjectInUseProtection", looks_at: &["persistentvolumeclaims", "persistentvolumes"], operations: &[Create],
+          mutate: Some(|_, attributes| now(storage::protect(attributes))), validate: None },
+    Row { name: "PersistentVolumeClaimResize", looks_at: &["persistentvolumeclaims"], operations: &[Update],
+          mutate: None, validate: Some(|access, attributes| now(storage::resize(access, attributes))) },
     Row { name: "CertificateApproval", looks_at: &["certificatesigningrequests/approval.certificates.k8s.io"], operations: &[Update],
           mutate: None, validate: Some(|access, attributes| now(certificates::approval(access, attributes))) },
     Row { name: "CertificateSigning", looks_at: &["certificatesigningrequests/status.certificates.k8s.io"], operations: &[Update],

@@ -17,7 +17,8 @@ use serde_json::Value;
 
 use crate::authorization::rbac::{Binding, ClusterRole, Policy, Rule, SubjectName};
 pub(crate) use pods::{MIRROR, Pod, Pods};
-use volumes::{OfNodes, Volumes, driver_audiences};
+pub(crate) use volumes::LOCAL_PATH_NODE;
+use volumes::{Class, OfNodes, Volumes, driver_audiences};
 
 const RBAC: &str = "rbac.authorization.k8s.io";
 pub(crate) const NAMESPACES: Resource = Resource::cluster("", "v1", "namespaces");
@@ -28,6 +29,8 @@ pub(crate) const SERVICES: Resource = Resource::namespaced("", "v1", "services")
 pub(crate) const PERSISTENT_VOLUMES: Resource = Resource::cluster("", "v1", "persistentvolumes");
 pub(crate) const VOLUME_ATTACHMENTS: Resource =
     Resource::cluster("storage.k8s.io", "v1", "volumeattachments");
+pub(crate) const STORAGE_CLASSES: Resource =
+    Resource::cluster("storage.k8s.io", "v1", "storageclasses");
 pub(crate) const CSI_DRIVERS: Resource = Resource::cluster("storage.k8s.io", "v1", "csidrivers");
 pub(crate) const RESOURCE_SLICES: Resource =
     Resource::cluster("resource.k8s.io", "v1", "resourceslices");
@@ -146,7 +149,7 @@ pub(crate) const SOURCES: &[Source] = &[
     },
     Source {
         resource: PERSISTENT_VOLUMES,
-        set: |state, object, value| state.volumes.set(&object.meta.name, value),
+        set: |state, object, value| state.volumes.set(&object.meta, value),
         remove: |state, _, name| state.volumes.remove(name),
         clear: |state| state.volumes = Volumes::default(),
     },
@@ -158,6 +161,14 @@ pub(crate) const SOURCES: &[Source] = &[
         },
         remove: |state, _, name| state.attachments.remove("", name),
         clear: |state| state.attachments = OfNodes::default(),
+    },
+    Source {
+        resource: STORAGE_CLASSES,
+        set: |state, object, value| {
+            state.classes.insert(object.meta.name.clone(), Class::of(&object.meta, value));
+        },
+        remove: |state, _, name| drop(state.classes.remove(name)),
+        clear: |state| state.classes.clear(),
     },
     Source {
         resource: CSI_DRIVERS,
@@ -203,6 +214,8 @@ pub(crate) struct State {
     pub(crate) nodes: HashMap<String, Seen>,
     pub(crate) pods: Pods,
     pub(crate) volumes: Volumes,
+    /// StorageClasses.
+    pub(crate) classes: HashMap<String, Class>,
     /// VolumeAttachments.
     pub(crate) attachments: OfNodes,
     /// ResourceSlices.

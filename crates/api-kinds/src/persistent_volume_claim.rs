@@ -32,7 +32,6 @@ pub(crate) fn row(schema: &Arc<Schema>) -> ResourceSpec {
             validate_update,
             validate_status,
             warnings: |new, _| warnings_at("", new),
-            idle: "no controller of this server looks after PersistentVolumeClaims yet: it will not be bound",
             ..Hooks::default()
         },
         ..new_row(

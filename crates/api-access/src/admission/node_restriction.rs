@@ -10,7 +10,7 @@ use api_registry::{Attributes, Operation};
 use api_schema::tree;
 
 use super::denied;
-use crate::{Access, authorization::node::name};
+use crate::{Access, authorization::node::name, state::LOCAL_PATH_NODE};
 
 /// Why a write is not the node's to make.
 enum Refusal {
@@ -38,6 +38,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("nodes/status", node::whole),
     ("persistentvolumeclaims", |_, _, _| Err("may only update PVC status".to_owned().into())),
     ("persistentvolumeclaims/status", claim_status),
+    ("persistentvolumes", volume),
     ("serviceaccounts/token", token::check),
     ("leases.coordination.k8s.io", lease),
     ("csinodes.storage.k8s.io", csi_node),
@@ -139,6 +140,37 @@ fn claim_status(_: &Access, node: &str, attributes: &Attributes) -> Result<(), R
         true => Ok(()),
         false => Err(format!(
             "node {node:?} is not allowed to update fields other than status.quantity and status.conditions"
+        )
+        .into()),
+    }
+}
+
+/// Lets go of a volume that was a directory of the node; nothing else.
+fn volume(_: &Access, node: &str, attributes: &Attributes) -> Result<(), Refusal> {
+    const FINALIZER: &str = "skiff.sh/local-path";
+    let (Some(new), Some(old)) = (&attributes.object, &attributes.old_object) else {
+        return Err("may only let go of PersistentVolumes".to_owned().into());
+    };
+    let label = tree::get(old, "metadata.labels").get(LOCAL_PATH_NODE);
+    let is_own = label.and_then(serde_json::Value::as_str) == Some(node);
+    let is_deleting = !tree::get(old, "metadata.deletionTimestamp").is_null();
+    let rest = |volume: &serde_json::Value| {
+        let mut volume = volume.clone();
+        for path in ["metadata.resourceVersion", "metadata.managedFields", "metadata.finalizers"] {
+            tree::remove(&mut volume, path);
+        }
+        volume
+    };
+    let mut kept = tree::list(old, "metadata.finalizers").to_vec();
+    kept.retain(|finalizer| finalizer != FINALIZER);
+    match is_own
+        && is_deleting
+        && rest(new) == rest(old)
+        && tree::list(new, "metadata.finalizers") == kept.as_slice()
+    {
+        true => Ok(()),
+        false => Err(format!(
+            "node {node:?} may only take the finalizer {FINALIZER} from its own volumes that are being deleted"
         )
         .into()),
     }

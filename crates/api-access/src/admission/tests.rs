@@ -335,3 +335,45 @@ async fn a_request_for_a_certificate_says_who_asked() {
     let made = create(&world, ann, resource, "", lie).await.expect("allowed");
     assert_eq!(made["spec"], json!({ "username": "ann", "groups": ["system:authenticated"] }));
 }
+
+#[tokio::test]
+async fn claims_get_a_class_and_protection_and_grow_where_the_class_can() {
+    use crate::state::STORAGE_CLASSES;
+    let world = world();
+    let claim = |spec: Value| json!({ "metadata": { "name": "data", "namespace": "default" }, "spec": spec });
+    let claims = "persistentvolumeclaims";
+    let made = create(&world, admin(), claims, "default", claim(json!({}))).await.expect("fine");
+    assert_eq!(made["spec"], json!({}), "there is no default");
+    assert_eq!(made["metadata"]["finalizers"], json!(["kubernetes.io/pvc-protection"]));
+    let mark = "storageclass.kubernetes.io/is-default-class";
+    for (name, created, marked, grows) in
+        [("old", "1", "true", false), ("new", "2", "true", true), ("newest", "3", "false", false)]
+    {
+        world.add(
+            STORAGE_CLASSES,
+            json!({
+                "metadata": { "name": name, "annotations": { mark: marked },
+                    "creationTimestamp": format!("202{created}-01-01T00:00:00Z") },
+                "allowVolumeExpansion": grows,
+            }),
+        );
+    }
+    let made = create(&world, admin(), claims, "default", claim(json!({}))).await.expect("fine");
+    assert_eq!(made["spec"]["storageClassName"], "new");
+    let none = claim(json!({ "storageClassName": "" }));
+    let made = create(&world, admin(), claims, "default", none).await.expect("fine");
+    assert_eq!(made["spec"]["storageClassName"], "");
+    let sized = |class: &str, size: &str| {
+        let mut claim = claim(json!({ "storageClassName": class,
+            "resources": { "requests": { "storage": size } } }));
+        claim["status"] = json!({ "phase": "Bound" });
+        claim
+    };
+    let grow = async |class: &str| {
+        let (new, old) = (sized(class, "2Gi"), sized(class, "1Gi"));
+        update(&world, admin(), claims, "default", new, old).await
+    };
+    grow("new").await.expect("its class can");
+    let refused = grow("old").await.expect_err("its class cannot");
+    assert!(refused.message.contains("must support resize"), "{}", refused.message);
+}

@@ -1,13 +1,13 @@
 //! What a node may do: its own Node object and Lease, the pods bound to it,
 //! and what those refer to. NodeRestriction (admission) narrows the writes.
 
-use api_object::FieldSelector;
+use api_object::{FieldSelector, LabelSelector};
 use api_registry::{RequestAttributes, UserInfo};
 
 use super::rbac::Rule;
 use crate::{
     bootstrap,
-    state::{Pod, State},
+    state::{LOCAL_PATH_NODE, Pod, State},
 };
 
 /// The name of the node that a user is, if it is one.
@@ -47,12 +47,7 @@ pub(crate) fn judge(state: &State, node: &str, asked: &RequestAttributes) -> Res
             }
             related(node, asked, mounts(state, node, namespace, name))
         }
-        ("", "persistentvolumes") => get(asked).and_then(|()| {
-            let claim = state.volumes.claim_of(name);
-            let mounted =
-                claim.is_some_and(|(namespace, claim)| mounts(state, node, namespace, claim));
-            related(node, asked, mounted)
-        }),
+        ("", "persistentvolumes") => volumes(state, node, asked),
         ("", "serviceaccounts") => {
             match (asked.subresource.as_str(), asked.verb.as_str()) {
                 ("token", "create") if !name.is_empty() => {}
@@ -106,6 +101,28 @@ fn pods(state: &State, node: &str, asked: &RequestAttributes) -> Result<(), Stri
             Ok(())
         }
         _ => Err(String::new()),
+    }
+}
+
+/// Volumes that pods of the node mount may be read. Those that are a directory
+/// of the node may be followed, and let go once it has removed the directory
+/// (NodeRestriction narrows the patch to that).
+fn volumes(state: &State, node: &str, asked: &RequestAttributes) -> Result<(), String> {
+    let own = || state.volumes.local_node(&asked.name) == Some(node);
+    match (asked.subresource.as_str(), asked.verb.as_str()) {
+        ("", "list" | "watch")
+            if LabelSelector::parse(&asked.label_selector)
+                == LabelSelector::parse(&format!("{LOCAL_PATH_NODE}={node}")) =>
+        {
+            Ok(())
+        }
+        ("", "patch") => related(node, asked, own()),
+        _ => get(asked).and_then(|()| {
+            let claim = state.volumes.claim_of(&asked.name);
+            let mounted =
+                claim.is_some_and(|(namespace, claim)| mounts(state, node, namespace, claim));
+            related(node, asked, mounted || own())
+        }),
     }
 }
 

@@ -503,3 +503,36 @@ fn aggregated_roles_follow_their_parts() {
         &["create nodes", "create roles.rbac.authorization.k8s.io kube-system"],
     );
 }
+
+#[test]
+fn a_node_follows_the_volumes_that_are_its_directories() {
+    let world = world();
+    for (name, node) in [("dir", "pi"), ("far", "pi2")] {
+        world.add(
+            PERSISTENT_VOLUMES,
+            json!({ "metadata": { "name": name, "labels": { "skiff.sh/local-path-node": node } } }),
+        );
+    }
+    table(
+        &world,
+        &node_user("pi"),
+        &["get persistentvolumes - dir", "patch persistentvolumes - dir"],
+        &[
+            "patch persistentvolumes - far",
+            "patch persistentvolumes/status - dir",
+            "delete persistentvolumes - dir",
+            "create persistentvolumes",
+        ],
+    );
+    for (selector, allowed) in [
+        ("skiff.sh/local-path-node=pi", true),
+        ("skiff.sh/local-path-node=pi2", false),
+        ("skiff.sh/local-path-node", false),
+        ("", false),
+    ] {
+        let mut asked = ask(&node_user("pi"), "watch persistentvolumes");
+        asked.label_selector = selector.into();
+        let decision = judge(&world.access.state(), &asked);
+        assert_eq!(decision == Decision::Allow, allowed, "{selector}: {decision:?}");
+    }
+}

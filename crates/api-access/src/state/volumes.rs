@@ -3,11 +3,15 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use api_object::Meta;
 use api_schema::tree;
 use serde_json::Value;
 
 /// Namespace and name.
 type Name = (String, String);
+
+/// On a directory of a node that is a volume: the node.
+pub(crate) const LOCAL_PATH_NODE: &str = "skiff.sh/local-path-node";
 
 /// PersistentVolumes, by name and by the claim they are bound to.
 #[derive(Debug, Default)]
@@ -24,6 +28,31 @@ pub(crate) struct Volume {
     secrets: BTreeSet<Name>,
     /// Empty where it is no CSI volume.
     pub(crate) driver: String,
+    /// The node that has it as a directory; empty where it is none.
+    local_node: String,
+}
+
+/// A StorageClass, as far as claims take something from it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Class {
+    pub(crate) is_default: bool,
+    pub(crate) expands: bool,
+    /// As in the object; later is larger.
+    pub(crate) created: String,
+}
+
+impl Class {
+    pub(crate) fn of(meta: &Meta, value: &Value) -> Self {
+        let marks = [
+            "storageclass.kubernetes.io/is-default-class",
+            "storageclass.beta.kubernetes.io/is-default-class",
+        ];
+        Self {
+            is_default: marks.iter().any(|m| meta.annotations.get(*m).is_some_and(|v| v == "true")),
+            expands: value.get("allowVolumeExpansion") == Some(&Value::Bool(true)),
+            created: meta.creation_timestamp.clone().unwrap_or_default(),
+        }
+    }
 }
 
 impl Volumes {
@@ -46,19 +75,31 @@ impl Volumes {
         using.map(|volume| (volume.claim.0.as_str(), volume.claim.1.as_str())).collect()
     }
 
-    pub(crate) fn set(&mut self, name: &str, value: &Value) {
+    /// The node that has a volume as a directory.
+    pub(crate) fn local_node(&self, name: &str) -> Option<&str> {
+        let node = self.all.get(name)?.local_node.as_str();
+        Some(node).filter(|node| !node.is_empty())
+    }
+
+    pub(crate) fn set(&mut self, meta: &Meta, value: &Value) {
+        let name = meta.name.as_str();
         self.remove(name);
         let text = |path: &str| tree::text(value, path).to_owned();
         let claim = (text("spec.claimRef.namespace"), text("spec.claimRef.name"));
-        if claim.1.is_empty() {
+        let local_node = meta.labels.get(LOCAL_PATH_NODE).cloned().unwrap_or_default();
+        if claim.1.is_empty() && local_node.is_empty() {
             return;
         }
         let volume = Volume {
             secrets: secrets(tree::get(value, "spec"), &claim.0),
             claim: claim.clone(),
             driver: text("spec.csi.driver"),
+            local_node,
         };
         self.all.insert(name.to_owned(), volume);
+        if claim.1.is_empty() {
+            return;
+        }
         self.by_claim.entry(claim).or_default().insert(name.to_owned());
     }
 

@@ -461,3 +461,36 @@ async fn others_are_not_asked() {
         world.admit(&mut attributes).await.expect("not a node");
     }
 }
+
+#[tokio::test]
+async fn a_node_lets_go_of_its_directories_and_changes_nothing_else() {
+    let world = world();
+    let volume = json!({
+        "metadata": { "name": "dir", "labels": { "skiff.sh/local-path-node": "pi" },
+            "deletionTimestamp": "2023-11-14T22:13:20Z",
+            "finalizers": ["skiff.sh/local-path", "kubernetes.io/pv-protection"] },
+        "spec": { "local": { "path": "/srv/x" } },
+    });
+    let with = |path: &str, value: Value| {
+        let mut volume = volume.clone();
+        api_schema::tree::set(&mut volume, path, value);
+        volume
+    };
+    let kept = json!(["kubernetes.io/pv-protection"]);
+    let good = with("metadata.finalizers", kept.clone());
+    let update = async |new: Value, old: Value| {
+        outcome(&world, Update, "persistentvolumes", "", new, old).await
+    };
+    assert_eq!(update(good.clone(), volume.clone()).await, "");
+    let mut moved = good.clone();
+    api_schema::tree::set(&mut moved, "spec.local.path", "/etc");
+    for (new, old) in [
+        (moved, volume.clone()),
+        (with("metadata.finalizers", json!(["skiff.sh/local-path"])), volume.clone()),
+        (good.clone(), with("metadata.labels", json!({ "skiff.sh/local-path-node": "pi2" }))),
+        (with("metadata.finalizers", kept), with("metadata.deletionTimestamp", Value::Null)),
+    ] {
+        let refused = update(new, old).await;
+        assert!(refused.contains("may only take the finalizer"), "{refused:?}");
+    }
+}
