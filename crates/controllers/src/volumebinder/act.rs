@@ -154,14 +154,20 @@ impl Binder {
     fn claim_view(&self, claim: Arc<Cached<Claim>>) -> ClaimView {
         let named = claim.view.spec.volume_name.as_str();
         let is_choosing = named.is_empty() && is_open(&claim);
-        let waiting = self.pods.by_index(BY_CLAIM, &claim.key()).into_iter().filter(|pod| {
-            pod.view.spec.node_name.is_empty() && pod.meta.deletion_timestamp.is_none()
-        });
+        let users: Vec<_> = self
+            .pods
+            .by_index(BY_CLAIM, &claim.key())
+            .into_iter()
+            .filter(|pod| pod.meta.deletion_timestamp.is_none() && !pod.view.is_terminal())
+            .collect();
+        let node = |pod: &Arc<Cached<Pod>>| pod.view.spec.node_name.clone();
+        let waiting = users.iter().filter(|pod| node(pod).is_empty());
         ClaimView {
             volume: if named.is_empty() { None } else { self.volumes.get(named) },
             volumes: if is_choosing { self.volumes.list() } else { Vec::new() },
             class: class_of_claim(&claim).and_then(|name| self.classes.get(name)),
             default_class: storage::default_class(&self.classes),
+            used_on: users.iter().map(node).find(|node| !node.is_empty()),
             waiting_pods: waiting.map(|pod| pod.meta.name.clone()).collect(),
             claim,
         }

@@ -101,6 +101,12 @@ fn unbound(view: &ClaimView, plan: &mut Plan) {
         class.view.volume_binding_mode == "WaitForFirstConsumer"
             && !claim.meta.annotations.contains_key(SELECTED_NODE)
     });
+    if waits && let Some(node) = &view.used_on {
+        // A pod that names its node itself (a DaemonSet's, a static one) goes by
+        // no scheduler that would choose; upstream lets it wait for ever.
+        let annotations = json!({"annotations": {SELECTED_NODE: node}});
+        return plan.actions.push(Action::PatchClaim(json!({"metadata": annotations})));
+    }
     if let Some(volume) = best(&view.volumes, claim, waits) {
         return bind(plan, claim, volume);
     }

@@ -75,13 +75,21 @@ struct Situation {
     class: Option<Value>,
     default_class: Option<&'static str>,
     waiting: Vec<&'static str>,
+    used_on: Option<&'static str>,
 }
 
 impl Situation {
     fn of(edit: impl FnOnce(&mut Value)) -> Self {
         let mut claim = pvc();
         edit(&mut claim);
-        Self { claim, volumes: vec![], class: None, default_class: None, waiting: vec![] }
+        Self {
+            claim,
+            volumes: vec![],
+            class: None,
+            default_class: None,
+            waiting: vec![],
+            used_on: None,
+        }
     }
 
     fn with(self, volumes: &[Value]) -> Self {
@@ -97,6 +105,7 @@ impl Situation {
             volumes: self.volumes.iter().map(cached).collect(),
             class: self.class.as_ref().map(cached),
             default_class: self.default_class.map(Into::into),
+            used_on: self.used_on.map(Into::into),
             waiting_pods: self.waiting.iter().map(|pod| (*pod).to_owned()).collect(),
         };
         lines(&claim(&view))
@@ -199,6 +208,12 @@ fn a_claim_that_nobody_serves_says_so() {
     let mut chosen = class_of("x.example.com", wait, vec![]);
     chosen.claim["metadata"]["annotations"][SELECTED_NODE] = json!("n1");
     assert!(chosen.decide()[0].contains(PROVISIONER));
+    let mut placed = class_of("x.example.com", wait, vec![]);
+    placed.used_on = Some("n2");
+    assert_eq!(
+        placed.decide(),
+        [format!(r#"claim {{"metadata":{{"annotations":{{"{SELECTED_NODE}":"n2"}}}}}}"#)]
+    );
     // A volume that is free is not taken before a pod has a node.
     let waits = class_of("x.example.com", wait, vec![]).with(&[pv("v", "1Gi")]);
     assert_eq!(taken(&waits), None);

@@ -20,6 +20,9 @@ pub(super) struct ClaimView {
     pub(super) default_class: Option<String>,
     /// Pods that use the claim and have no node yet.
     pub(super) waiting_pods: Vec<String>,
+    /// The node of a pod that uses the claim and was put there by somebody who
+    /// did not ask for it.
+    pub(super) used_on: Option<String>,
 }
 
 /// A volume and the claim that it names.
