@@ -42,6 +42,7 @@ mod pod;
 mod pod_disruption_budget;
 mod pod_template;
 mod priority_class;
+pub mod quota;
 mod rbac;
 mod replica_set;
 mod replication_controller;
