@@ -66,6 +66,7 @@ pub struct Access {
     pub(crate) tokens: TokenCache,
     pub(crate) certificates: CertificateCache,
     pub(crate) allocators: Allocators,
+    pub(crate) quota_locks: admission::resource_quota::Locks,
 }
 
 impl std::fmt::Debug for Access {
@@ -93,6 +94,7 @@ impl Access {
             tokens: TokenCache::default(),
             certificates: CertificateCache::default(),
             allocators,
+            quota_locks: admission::resource_quota::Locks::default(),
         })
     }
 

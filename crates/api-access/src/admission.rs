@@ -4,11 +4,13 @@
 
 mod certificate_request;
 mod certificates;
+mod limit_ranger;
 mod namespace;
 mod node_restriction;
 mod pod_defaults;
 mod pod_security;
 mod priority;
+pub(crate) mod resource_quota;
 mod role_grants;
 mod service_account;
 mod storage;
@@ -56,6 +58,9 @@ use Operation::{Create, Delete, Update};
 pub const ADMISSION: &[Row] = &[
     Row { name: "NamespaceLifecycle", looks_at: &["*"], operations: &[Create, Update, Delete],
           mutate: Some(|access, attributes| Box::pin(namespace::lifecycle(access, attributes))), validate: None },
+    Row { name: "LimitRanger", looks_at: &["pods", "persistentvolumeclaims"], operations: &[Create, Update],
+          mutate: Some(|access, attributes| now(limit_ranger::fill(access, attributes))),
+          validate: Some(|access, attributes| now(limit_ranger::check(access, attributes))) },
     Row { name: "ServiceAccount", looks_at: &["pods"], operations: &[Create],
           mutate: Some(|access, attributes| Box::pin(service_account::mount(access, attributes))), validate: None },
     Row { name: "NodeRestriction", looks_at: node_restriction::LOOKS_AT, operations: &[Create, Update, Delete],
@@ -88,10 +93,13 @@ pub const ADMISSION: &[Row] = &[
           mutate: None, validate: Some(|access, attributes| Box::pin(role_grants::check(access, attributes))) },
     Row { name: "CertificateRequester", looks_at: &["certificatesigningrequests.certificates.k8s.io"], operations: &[Create],
           mutate: Some(|_, attributes| now(certificate_request::name_requester(attributes))), validate: None },
-    // Last, so that nothing is reserved for a write that another plugin refuses.
+    // So late that nothing is reserved for a write that another plugin refuses.
     Row { name: "ServiceAllocation", looks_at: &["services"], operations: &[Create, Update, Delete],
           mutate: Some(|access, attributes| Box::pin(service::allocate(access, attributes))),
           validate: Some(|_, attributes| { service::reserve(attributes); now(Ok(())) }) },
+    // And after it: what is charged should be stored.
+    Row { name: "ResourceQuota", looks_at: &["*"], operations: &[Create, Update],
+          mutate: None, validate: Some(|access, attributes| Box::pin(resource_quota::charge(access, attributes))) },
 ];
 
 fn now<'a>(result: Result<(), Status>) -> BoxFuture<'a, Result<(), Status>> {

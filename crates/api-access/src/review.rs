@@ -1,13 +1,14 @@
 //! What is asked and not stored: who am I, may they, whose token is this; and
-//! the tokens themselves. [`register`] hands the answers to the registry.
+//! the tokens themselves; and evictions. [`register`] hands the answers to the registry.
 
 mod access_review;
+mod eviction;
 mod token;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use api_object::Status;
-use api_registry::{BoxFuture, Evict, Posted, Registry, SubresourceHandler, UserInfo};
+use api_registry::{BoxFuture, Posted, Registry, SubresourceHandler, UserInfo};
 use api_schema::{Faults, tree};
 use serde_json::{Value, json};
 
@@ -44,7 +45,7 @@ pub fn register(access: &Arc<Access>, registry: &mut Registry) {
         let answers = Answers { access: access.clone(), question: *question };
         registry.handle(group, resource, subresource, Arc::new(answers));
     }
-    registry.handle("", "pods", "eviction", Arc::new(Evict));
+    registry.handle("", "pods", "eviction", Arc::new(eviction::Evictions(access.clone())));
 }
 
 struct Answers {

@@ -5,7 +5,7 @@ mod pods;
 mod volumes;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -42,6 +42,8 @@ pub(crate) const IP_ADDRESSES: Resource =
     Resource::cluster("networking.k8s.io", "v1", "ipaddresses");
 pub(crate) const SERVICE_CIDRS: Resource =
     Resource::cluster("networking.k8s.io", "v1", "servicecidrs");
+pub(crate) const LIMIT_RANGES: Resource = Resource::namespaced("", "v1", "limitranges");
+pub(crate) const RESOURCE_QUOTAS: Resource = Resource::namespaced("", "v1", "resourcequotas");
 pub(crate) const SERVICE_ACCOUNTS: Resource = Resource::namespaced("", "v1", "serviceaccounts");
 pub(crate) const CLUSTER_ROLES: Resource = Resource::cluster(RBAC, "v1", "clusterroles");
 pub(crate) const CLUSTER_ROLE_BINDINGS: Resource =
@@ -203,6 +205,39 @@ pub(crate) const SOURCES: &[Source] = &[
         remove: |state, _, name| drop(state.priorities.remove(name)),
         clear: |state| state.priorities.clear(),
     },
+    Source {
+        resource: LIMIT_RANGES,
+        set: |state, object, value| {
+            let ranges = state.limit_ranges.entry(object.meta.namespace.clone()).or_default();
+            let items = tree::list(value, "spec.limits").to_vec();
+            ranges.insert(object.meta.name.clone(), items);
+        },
+        remove: |state, namespace, name| {
+            if let Some(ranges) = state.limit_ranges.get_mut(namespace) {
+                ranges.remove(name);
+                if ranges.is_empty() {
+                    state.limit_ranges.remove(namespace);
+                }
+            }
+        },
+        clear: |state| state.limit_ranges.clear(),
+    },
+    Source {
+        resource: RESOURCE_QUOTAS,
+        set: |state, object, _| {
+            let quotas = state.quotas.entry(object.meta.namespace.clone()).or_default();
+            quotas.insert(object.meta.name.clone());
+        },
+        remove: |state, namespace, name| {
+            if let Some(quotas) = state.quotas.get_mut(namespace) {
+                quotas.remove(name);
+                if quotas.is_empty() {
+                    state.quotas.remove(namespace);
+                }
+            }
+        },
+        clear: |state| state.quotas.clear(),
+    },
     Source { resource: SERVICES, set: |_, _, _| {}, remove: |_, _, _| {}, clear: |_| {} },
 ];
 
@@ -226,6 +261,11 @@ pub(crate) struct State {
     pub(crate) drivers: HashMap<String, Vec<String>>,
     /// PriorityClasses by name.
     pub(crate) priorities: BTreeMap<String, PriorityClass>,
+    /// The items of LimitRanges, by namespace and name.
+    pub(crate) limit_ranges: HashMap<String, BTreeMap<String, Vec<Value>>>,
+    /// Which ResourceQuotas there are, by namespace. How much is used is read
+    /// where it is charged.
+    pub(crate) quotas: HashMap<String, BTreeSet<String>>,
     /// By namespace and name.
     accounts: HashMap<String, BTreeMap<String, Arc<Account>>>,
 }

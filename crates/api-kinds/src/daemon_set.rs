@@ -69,7 +69,6 @@ pub(crate) fn row(schema: &Arc<Schema>) -> ResourceSpec {
             validate_update: workload::selector_is_immutable,
             validate_status,
             warnings: |new, old| workload::template_warnings("spec.template", new, old),
-            idle: "no controller of this server looks after DaemonSets yet: no pods will be made of it",
             ..Hooks::default()
         },
         ..new_row(schema, "apps", "v1", "daemonsets", "DaemonSet", "apps/v1.DaemonSet")

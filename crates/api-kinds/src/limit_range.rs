@@ -13,12 +13,7 @@ const AMOUNTS: [&str; 5] = ["max", "min", "default", "defaultRequest", "maxLimit
 pub(crate) fn row(schema: &Arc<Schema>) -> ResourceSpec {
     ResourceSpec {
         short_names: vec!["limits".into()],
-        hooks: Hooks {
-            default,
-            validate,
-            idle: "this server does not enforce LimitRanges yet: nothing will be refused or filled in",
-            ..Hooks::default()
-        },
+        hooks: Hooks { default, validate, ..Hooks::default() },
         ..new_row(schema, "", "v1", "limitranges", "LimitRange", "core/v1.LimitRange")
     }
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     conditions,
-    row::{Build, not_enforced, row as new_row},
+    row::{Build, row as new_row},
     rules, workload,
 };
 
@@ -36,12 +36,7 @@ pub(crate) fn row(schema: &Arc<Schema>) -> ResourceSpec {
             Column::age(),
         ],
         generation: Generation::Spec,
-        hooks: Hooks {
-            validate,
-            validate_status,
-            warnings: |new, _| not_enforced(tree::text(new, "kind")),
-            ..Hooks::default()
-        },
+        hooks: Hooks { validate, validate_status, ..Hooks::default() },
         ..new_row(
             schema,
             "policy",

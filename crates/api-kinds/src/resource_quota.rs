@@ -44,7 +44,6 @@ pub(crate) fn row(schema: &Arc<Schema>) -> ResourceSpec {
             validate,
             validate_update,
             validate_status,
-            idle: "this server does not enforce ResourceQuotas yet: nothing will be refused or counted",
             ..Hooks::default()
         },
         ..new_row(schema, "", "v1", "resourcequotas", "ResourceQuota", "core/v1.ResourceQuota")

@@ -47,7 +47,6 @@ pub(crate) fn row(schema: &Arc<Schema>) -> ResourceSpec {
             validate_update,
             validate_status,
             warnings,
-            idle: "no controller of this server looks after StatefulSets yet: no pods will be made of it",
             ..Hooks::default()
         },
         ..new_row(schema, "apps", "v1", "statefulsets", "StatefulSet", "apps/v1.StatefulSet")

@@ -349,16 +349,10 @@ fn open_api_documents_refer_to_what_they_have() {
 
 #[test]
 fn what_nobody_looks_after_says_so_when_it_is_created() {
-    let idle: Vec<String> = catalogue()
-        .all()
-        .iter()
-        .filter(|spec| !spec.hooks.idle.is_empty())
-        .map(|spec| {
-            let object = created(spec, &sample(spec));
-            let told = |old| spec.warnings(&object, old).contains(&spec.hooks.idle.to_owned());
-            assert!(told(None) && !told(Some(&object)), "{}", spec.kind);
-            format!("{}/{}", spec.plural, spec.version)
-        })
-        .collect();
-    assert!(idle.iter().any(|name| name == "statefulsets/v1"), "{idle:?}");
+    let all = catalogue();
+    for spec in all.all().iter().filter(|spec| !spec.hooks.idle.is_empty()) {
+        let object = created(spec, &sample(spec));
+        let told = |old| spec.warnings(&object, old).contains(&spec.hooks.idle.to_owned());
+        assert!(told(None) && !told(Some(&object)), "{}", spec.kind);
+    }
 }

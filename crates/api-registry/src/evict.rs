@@ -1,6 +1,6 @@
 //! A deletion that is asked for by a POST, so that it can be refused by more
-//! than permissions: `pods/eviction`. Disruption budgets, which would refuse
-//! it, are stored but not asked yet; who writes one is told so.
+//! than permissions: `pods/eviction`. Here is the deletion; who asks the
+//! disruption budgets first is above this crate.
 
 use api_object::{Reason, Status};
 use serde_json::Value;
