@@ -12,6 +12,7 @@ pub mod apps;
 pub mod coordination;
 pub mod core;
 pub mod discovery;
+mod fit;
 pub mod rbac;
 
 use serde::{Deserialize, Serialize};
