@@ -1,12 +1,12 @@
 //! The resources and views that the controllers share. Views are as narrow as
 //! can be: what is here is held in memory for every object of the cluster.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use api_object::time;
 use api_types::{
     IntOrString,
-    core::{Condition, Taint, Toleration},
+    core::{Affinity, Condition, Taint, Toleration},
 };
 use client::{Cached, Informer, Resource, Selection, SharedInformers};
 use jiff::{SignedDuration, Timestamp};
@@ -19,9 +19,15 @@ pub(crate) const API_SERVICES: Resource =
     Resource::cluster("apiregistration.k8s.io", "v1", "apiservices");
 pub(crate) const CONFIG_MAPS: Resource = Resource::namespaced("", "v1", "configmaps");
 pub(crate) const CRON_JOBS: Resource = Resource::namespaced("batch", "v1", "cronjobs");
+pub(crate) const CONTROLLER_REVISIONS: Resource =
+    Resource::namespaced("apps", "v1", "controllerrevisions");
 pub(crate) const CUSTOM_RESOURCE_DEFINITIONS: Resource =
     Resource::cluster("apiextensions.k8s.io", "v1", "customresourcedefinitions");
+pub(crate) const DAEMON_SETS: Resource = Resource::namespaced("apps", "v1", "daemonsets");
+pub(crate) const DISRUPTION_BUDGETS: Resource =
+    Resource::namespaced("policy", "v1", "poddisruptionbudgets");
 pub(crate) const DEPLOYMENTS: Resource = Resource::namespaced("apps", "v1", "deployments");
+pub(crate) const ENDPOINTS: Resource = Resource::namespaced("", "v1", "endpoints");
 pub(crate) const ENDPOINT_SLICES: Resource =
     Resource::namespaced("discovery.k8s.io", "v1", "endpointslices");
 pub(crate) const EVENTS: Resource = Resource::namespaced("", "v1", "events");
@@ -39,10 +45,12 @@ pub(crate) const PRIORITY_LEVELS: Resource =
 pub(crate) const REPLICA_SETS: Resource = Resource::namespaced("apps", "v1", "replicasets");
 pub(crate) const REPLICATION_CONTROLLERS: Resource =
     Resource::namespaced("", "v1", "replicationcontrollers");
+pub(crate) const RESOURCE_QUOTAS: Resource = Resource::namespaced("", "v1", "resourcequotas");
 pub(crate) const SIGNING_REQUESTS: Resource =
     Resource::cluster("certificates.k8s.io", "v1", "certificatesigningrequests");
 pub(crate) const SERVICE_ACCOUNTS: Resource = Resource::namespaced("", "v1", "serviceaccounts");
 pub(crate) const SERVICES: Resource = Resource::namespaced("", "v1", "services");
+pub(crate) const STATEFUL_SETS: Resource = Resource::namespaced("apps", "v1", "statefulsets");
 
 /// Index by the uid of the owner that is the controller; orphans are under "".
 pub(crate) const BY_CONTROLLER: &str = "controller";
@@ -70,6 +78,8 @@ views! {
     Pod { spec: PodSpec, status: PodStatus, }
     PodSpec {
         node_name: String,
+        #[serde(rename = "affinity")]
+        target: TargetNode,
         hostname: String,
         subdomain: String,
         containers: Vec<Container>,
@@ -180,6 +190,74 @@ views! {
     }
     UncountedPods { succeeded: Vec<String>, failed: Vec<String>, }
 
+    StatefulSet { spec: StatefulSetSpec, status: StatefulSetStatus, }
+    StatefulSetSpec {
+        replicas: Option<i32>,
+        selector: Value,
+        template: Raw,
+        volume_claim_templates: Raw,
+        service_name: String,
+        pod_management_policy: String,
+        update_strategy: StatefulSetStrategy,
+        min_ready_seconds: i32,
+        revision_history_limit: Option<i32>,
+        persistent_volume_claim_retention_policy: ClaimRetention,
+        ordinals: Ordinals,
+    }
+    StatefulSetStrategy { r#type: String, rolling_update: StatefulSetRolling, }
+    StatefulSetRolling { partition: i32, max_unavailable: Option<IntOrString>, }
+    ClaimRetention { when_deleted: String, when_scaled: String, }
+    Ordinals { start: i32, }
+    StatefulSetStatus {
+        observed_generation: i64,
+        replicas: i32,
+        ready_replicas: i32,
+        current_replicas: i32,
+        updated_replicas: i32,
+        available_replicas: i32,
+        current_revision: String,
+        update_revision: String,
+        collision_count: Option<i32>,
+    }
+
+    DaemonSet { spec: DaemonSetSpec, status: DaemonSetStatus, }
+    DaemonSetSpec {
+        selector: Value,
+        template: Raw,
+        update_strategy: DeploymentStrategy,
+        min_ready_seconds: i32,
+        revision_history_limit: Option<i32>,
+    }
+    DaemonSetStatus {
+        current_number_scheduled: i32,
+        number_misscheduled: i32,
+        desired_number_scheduled: i32,
+        number_ready: i32,
+        observed_generation: i64,
+        updated_number_scheduled: i32,
+        number_available: i32,
+        number_unavailable: i32,
+        collision_count: Option<i32>,
+    }
+
+    ControllerRevision { revision: i64, data: Raw, }
+
+    DisruptionBudget { spec: DisruptionBudgetSpec, status: DisruptionBudgetStatus, }
+    DisruptionBudgetSpec {
+        min_available: Option<IntOrString>,
+        max_unavailable: Option<IntOrString>,
+        selector: Value,
+    }
+    DisruptionBudgetStatus {
+        observed_generation: i64,
+        disrupted_pods: BTreeMap<String, String>,
+        disruptions_allowed: i64,
+        current_healthy: i64,
+        desired_healthy: i64,
+        expected_pods: i64,
+        conditions: Vec<Condition>,
+    }
+
     Service { spec: ServiceSpec, }
     ServiceSpec {
         r#type: String,
@@ -209,6 +287,26 @@ where
     T: Deserialize<'de> + Default,
 {
     Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// The node that an unbound pod of a DaemonSet is meant for: its required node
+/// affinity names it by the field `metadata.name`. Empty for all other pods.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct TargetNode(pub(crate) String);
+
+impl<'de> Deserialize<'de> for TargetNode {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let affinity = Affinity::deserialize(deserializer)?;
+        let required = affinity
+            .node_affinity
+            .and_then(|a| a.required_during_scheduling_ignored_during_execution);
+        let terms = required.map(|required| required.node_selector_terms).unwrap_or_default();
+        let mut fields = terms.into_iter().flat_map(|term| term.match_fields);
+        let named = fields.find(|field| {
+            field.key == "metadata.name" && field.operator == "In" && field.values.len() == 1
+        });
+        Ok(Self(named.and_then(|mut field| field.values.pop()).unwrap_or_default()))
+    }
 }
 
 /// A part of an object that is kept as its JSON: pod templates.
@@ -262,6 +360,13 @@ pub(crate) fn jobs(informers: &SharedInformers) -> Informer<Job> {
     jobs
 }
 
+/// The ControllerRevisions of the cluster, by controller.
+pub(crate) fn revisions(informers: &SharedInformers) -> Informer<ControllerRevision> {
+    let revisions = informers.get::<ControllerRevision>(Selection::all(CONTROLLER_REVISIONS));
+    revisions.add_index(BY_CONTROLLER, controller_uid);
+    revisions
+}
+
 fn controller_uid<V>(object: &Cached<V>) -> Vec<String> {
     vec![object.meta.controller().map(|owner| owner.uid.clone()).unwrap_or_default()]
 }
@@ -280,6 +385,19 @@ impl Pod {
     pub(crate) fn ready(&self) -> Option<&PodCondition> {
         let mut conditions = self.status.conditions.iter();
         conditions.find(|condition| condition.r#type == "Ready" && condition.status == "True")
+    }
+
+    /// Whether it has been ready for `min_ready_seconds`.
+    pub(crate) fn is_available(&self, min_ready_seconds: i32, now: Timestamp) -> bool {
+        self.available_at(min_ready_seconds).is_some_and(|at| at <= now)
+    }
+
+    /// The node it runs on, or is meant for.
+    pub(crate) fn node_or_target(&self) -> &str {
+        match self.spec.node_name.as_str() {
+            "" => &self.spec.target.0,
+            bound => bound,
+        }
     }
 
     /// Whether it has run to its end.
@@ -301,4 +419,15 @@ impl Pod {
 /// Neither finished nor being deleted: it counts as a replica.
 pub(crate) fn is_active(pod: &Cached<Pod>) -> bool {
     !pod.view.is_terminal() && pod.meta.deletion_timestamp.is_none()
+}
+
+/// When the first of some pods becomes available by mere passing of time.
+pub(crate) fn next_available<'a>(
+    pods: impl Iterator<Item = &'a Arc<Cached<Pod>>>,
+    min_ready_seconds: i32,
+    now: Timestamp,
+) -> Option<Duration> {
+    let due = pods.filter_map(|pod| pod.view.available_at(min_ready_seconds));
+    let first = due.filter(|at| *at > now).min()?;
+    Duration::try_from(first.duration_since(now)).ok()
 }

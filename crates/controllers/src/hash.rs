@@ -1,11 +1,11 @@
-//! The name of a template: `pod-template-hash`.
+//! The name of a template: `pod-template-hash`, `controller-revision-hash`.
 
 use serde_json::Value;
 
 /// A short, speakable name of a template, the same on every server and in
 /// every version: FNV-1a over the canonical JSON, in the alphabet of generated
 /// names. `collisions` makes another one of the same template.
-pub(super) fn template_hash(template: &Value, collisions: i32) -> String {
+pub(crate) fn template_hash(template: &Value, collisions: i32) -> String {
     let mut hash = Fnv(0x811c_9dc5);
     hash.value(template);
     if collisions > 0 {

@@ -1,10 +1,12 @@
 //! Owner references: who controls what, and how it is claimed and let go.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use api_object::{LabelSelector, Meta, OwnerReference};
-use client::{Error, WorkQueue};
+use client::{Cached, Error, Informer, View, WorkQueue};
 use serde_json::{Value, json};
+
+use crate::cached::BY_CONTROLLER;
 
 /// The reference of a controller to be put on what it makes.
 pub(crate) fn reference(api_version: &str, kind: &str, owner: &Meta) -> OwnerReference {
@@ -45,6 +47,58 @@ pub(crate) fn release(owner_uid: &str, object: &Meta) -> Value {
     }})
 }
 
+/// Whose is whose, for an owner with a selector.
+#[derive(Debug)]
+pub(crate) struct Claim<V> {
+    /// What it controls, and what it is going to adopt.
+    pub(crate) own: Vec<Arc<Cached<V>>>,
+    /// What matches and has no controller.
+    pub(crate) adopt: Vec<Arc<Cached<V>>>,
+    /// What it controls though it no longer matches.
+    pub(crate) release: Vec<Arc<Cached<V>>>,
+}
+
+/// Sorts out `all`: what an owner controls, and what has no controller.
+/// `may_adopt` narrows what is taken beyond matching.
+pub(crate) fn claim<V>(
+    owner: &Meta,
+    selector: &LabelSelector,
+    all: &[Arc<Cached<V>>],
+    may_adopt: impl Fn(&Cached<V>) -> bool,
+) -> Claim<V> {
+    let mut claim = Claim { own: Vec::new(), adopt: Vec::new(), release: Vec::new() };
+    for object in all {
+        let controller = object.meta.controller();
+        let is_own = controller.is_some_and(|controller| controller.uid == owner.uid);
+        match (is_own, selector.matches(&object.meta.labels)) {
+            (true, true) => claim.own.push(object.clone()),
+            (true, false) if object.meta.deletion_timestamp.is_none() => {
+                claim.release.push(object.clone());
+            }
+            (false, true)
+                if controller.is_none()
+                    && owner.deletion_timestamp.is_none()
+                    && object.meta.deletion_timestamp.is_none()
+                    && may_adopt(object) =>
+            {
+                claim.adopt.push(object.clone());
+                claim.own.push(object.clone());
+            }
+            _ => {}
+        }
+    }
+    claim
+}
+
+/// What is of an owner, and what in its namespace has no controller: all that
+/// [`claim`] looks at. The informer has the index [`BY_CONTROLLER`].
+pub(crate) fn claimable<V: View>(owner: &Meta, informer: &Informer<V>) -> Vec<Arc<Cached<V>>> {
+    let mut all = informer.by_index(BY_CONTROLLER, &owner.uid);
+    let orphans = informer.by_index(BY_CONTROLLER, "");
+    all.extend(orphans.into_iter().filter(|object| object.meta.namespace == owner.namespace));
+    all
+}
+
 /// Queues an object's controller, if that is of the kind.
 pub(crate) fn queue_controller(queue: &WorkQueue<String>, kind: &str, object: &Meta) {
     if let Some(owner) = object.controller().filter(|owner| owner.kind == kind) {
@@ -57,6 +111,12 @@ pub(crate) fn queue_controller(queue: &WorkQueue<String>, kind: &str, object: &M
 pub(crate) fn selects(selector: &Value, labels: &BTreeMap<String, String>) -> bool {
     LabelSelector::from_object(selector)
         .is_ok_and(|selector| !selector.is_empty() && selector.matches(labels))
+}
+
+/// The labels of a template.
+pub(crate) fn labels(template: &Value) -> BTreeMap<String, String> {
+    let labels = template["metadata"]["labels"].as_object().into_iter().flatten();
+    labels.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
 }
 
 /// A pod to be created from a template, named after its owner.

@@ -51,6 +51,9 @@ pub(crate) fn conditions_json(conditions: &[Condition]) -> Value {
         put("lastTransitionTime", condition.last_transition_time.as_deref());
         put("reason", Some(&condition.reason));
         put("message", Some(&condition.message));
+        if condition.observed_generation != 0 {
+            map.insert("observedGeneration".into(), json!(condition.observed_generation));
+        }
         Value::Object(map)
     };
     conditions.iter().map(one).collect()

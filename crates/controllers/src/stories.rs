@@ -31,6 +31,12 @@ impl Story {
         tokio::time::sleep(Duration::from_secs(20)).await;
     }
 
+    /// The same in less time: nodes whose kubelet is none are not yet silent
+    /// after many of these.
+    pub(crate) async fn moment(&self) {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+
     pub(crate) fn names(&self, resource: Resource) -> Vec<String> {
         let objects = self.cluster.list(resource);
         let name = |o: &Value| o["metadata"]["name"].as_str().unwrap_or_default().to_owned();
@@ -286,6 +292,82 @@ async fn a_silent_node_is_tainted_and_its_pods_leave_the_services() {
     story.cluster.edit(DEPLOYMENTS, deployment, |d| d["spec"]["replicas"] = json!(0));
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(story.cluster.list(PODS).len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_of_a_node_out_of_service_do_not_wait_for_it() {
+    let story = Story::start(FakeCluster::new());
+    let node = testkit::node("n1").set("/status/conditions/0/status", json!("False"));
+    story.cluster.create(NODES, &node);
+    story.cluster.create(PODS, &testkit::pod("default/stays").on("n1"));
+    story.cluster.create(PODS, &testkit::pod("default/leaves").on("n1"));
+    story.cluster.delete(PODS, "default/leaves");
+    story.moment().await;
+    assert_eq!(story.names(PODS), ["leaves", "stays"], "its kubelet may still end it");
+    story.cluster.edit(NODES, "n1", |node| {
+        node["spec"]["taints"] = json!([
+            {"key": "node.kubernetes.io/out-of-service", "effect": "NoSchedule"},
+        ]);
+    });
+    story.moment().await;
+    assert_eq!(story.names(PODS), ["stays"]);
+    let node = story.cluster.get(NODES, "n1").expect("there");
+    assert_eq!(node["metadata"]["annotations"]["node.alpha.kubernetes.io/ttl"], "0");
+}
+
+#[tokio::test(start_paused = true)]
+async fn endpoints_are_written_and_mirrored() {
+    let story = Story::start(one_node());
+    story.cluster.create(SERVICES, &testkit::service("default/web"));
+    story.cluster.create(DEPLOYMENTS, &testkit::deployment("default/web", 2));
+    let by_hand = testkit::service("default/by-hand").set("/spec/selector", Value::Null);
+    story.cluster.create(SERVICES, &by_hand);
+    let addresses = json!([{
+        "addresses": [{"ip": "192.0.2.7"}],
+        "notReadyAddresses": [{"ip": "192.0.2.8"}],
+        "ports": [{"name": "http", "port": 80}],
+    }]);
+    let endpoints =
+        testkit::pod("default/by-hand").set("/spec", Value::Null).set("/status", Value::Null);
+    story.cluster.create(ENDPOINTS, &endpoints.set("/subsets", addresses));
+    story.moment().await;
+    let web = story.cluster.get(ENDPOINTS, "default/web").expect("written");
+    let subset = &web["subsets"][0];
+    assert_eq!(subset["addresses"].as_array().map(Vec::len), Some(2), "{web}");
+    assert_eq!(subset["ports"], json!([{"name": "http", "port": 8080, "protocol": "TCP"}]));
+    assert_eq!(subset["addresses"][0]["targetRef"]["kind"], "Pod");
+    let mirrored = || {
+        let slices = story.cluster.list(ENDPOINT_SLICES);
+        let of =
+            |slice: &&Value| slice["metadata"]["labels"]["kubernetes.io/service-name"] == "by-hand";
+        let ready = |slice: &Value| {
+            let endpoints = slice["endpoints"].as_array().cloned().unwrap_or_default();
+            endpoints.iter().map(|e| json!([e["addresses"][0], e["conditions"]["ready"]])).collect()
+        };
+        slices
+            .iter()
+            .filter(of)
+            .flat_map(|slice| -> Vec<Value> { ready(slice) })
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(mirrored(), [json!(["192.0.2.7", true]), json!(["192.0.2.8", false])]);
+    story.cluster.edit(ENDPOINTS, "default/by-hand", |endpoints| {
+        endpoints["subsets"][0]["addresses"] = json!([{"ip": "192.0.2.9"}]);
+        endpoints["subsets"][0].as_object_mut().expect("a map").remove("notReadyAddresses");
+    });
+    story.moment().await;
+    assert_eq!(mirrored(), [json!(["192.0.2.9", true])]);
+    story.cluster.edit(DEPLOYMENTS, "default/web", |d| d["spec"]["replicas"] = json!(0));
+    story.moment().await;
+    let web = story.cluster.get(ENDPOINTS, "default/web").expect("kept");
+    assert_eq!(web["subsets"], Value::Null);
+    let revision = story.cluster.revision();
+    story.moment().await;
+    assert_eq!(story.cluster.revision(), revision, "silent");
+    story.cluster.delete(SERVICES, "default/web");
+    story.cluster.delete(ENDPOINTS, "default/by-hand");
+    story.moment().await;
+    assert_eq!((mirrored(), story.names(ENDPOINTS)), (Vec::new(), Vec::new()));
 }
 
 #[tokio::test(start_paused = true)]

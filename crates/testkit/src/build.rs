@@ -107,6 +107,47 @@ pub fn job(key: &str) -> Build {
     )
 }
 
+/// A StatefulSet of `app: <name>`, with the server's defaults.
+pub fn stateful_set(key: &str, replicas: i32) -> Build {
+    let name = key.rsplit('/').next().unwrap_or(key);
+    start("apps/v1", "StatefulSet", key).set("/metadata/generation", json!(1)).set(
+        "/spec",
+        json!({
+            "replicas": replicas,
+            "serviceName": name,
+            "selector": {"matchLabels": {"app": name}},
+            "template": {
+                "metadata": {"labels": {"app": name}},
+                "spec": {"containers": [{"name": "main", "image": "web"}]},
+            },
+            "podManagementPolicy": "OrderedReady",
+            "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 0}},
+            "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Retain", "whenScaled": "Retain"},
+            "revisionHistoryLimit": 10,
+        }),
+    )
+}
+
+/// A DaemonSet of `app: <name>`, with the server's defaults.
+pub fn daemon_set(key: &str) -> Build {
+    let name = key.rsplit('/').next().unwrap_or(key);
+    start("apps/v1", "DaemonSet", key).set("/metadata/generation", json!(1)).set(
+        "/spec",
+        json!({
+            "selector": {"matchLabels": {"app": name}},
+            "template": {
+                "metadata": {"labels": {"app": name}},
+                "spec": {"containers": [{"name": "main", "image": "web"}]},
+            },
+            "updateStrategy": {
+                "type": "RollingUpdate",
+                "rollingUpdate": {"maxUnavailable": 1, "maxSurge": 0},
+            },
+            "revisionHistoryLimit": 10,
+        }),
+    )
+}
+
 /// A Service that selects `app: <name>` on port 80 → 8080.
 pub fn service(key: &str) -> Build {
     let name = key.rsplit('/').next().unwrap_or(key);

@@ -195,7 +195,8 @@ impl FakeCluster {
         self.changed();
     }
 
-    /// From now on, every new pod is bound to this node at once.
+    /// From now on, every new pod is bound to this node at once, or to the one that
+    /// its node affinity names.
     pub fn with_node(self, node: &str) -> Self {
         self.store().node = Some(node.into());
         self

@@ -11,6 +11,7 @@ mod fake;
 mod store;
 
 pub use build::{
-    Build, deployment, job, namespace, node, pod, replica_set, replication_controller, service,
+    Build, daemon_set, deployment, job, namespace, node, pod, replica_set, replication_controller,
+    service, stateful_set,
 };
 pub use fake::FakeCluster;

@@ -244,7 +244,11 @@ impl Store {
         if gvr.resource == "pods" && object["spec"]["nodeName"].is_null() {
             if let Some(node) = self.node.clone() {
                 let mut bound = object.clone();
-                bound["spec"]["nodeName"] = json!(node);
+                // A daemon's pod says itself where it belongs.
+                let asked = bound["spec"]
+                    .pointer("/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms/0/matchFields/0/values/0")
+                    .cloned();
+                bound["spec"]["nodeName"] = asked.unwrap_or(json!(node));
                 self.put(&gvr, namespace, name, bound);
             }
         } else if self.kubelet && gvr.resource == "pods" {

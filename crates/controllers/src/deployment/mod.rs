@@ -2,7 +2,6 @@
 //! ReplicaSets, one for each template.
 
 mod act;
-mod hash;
 mod plan;
 mod progress;
 #[cfg(test)]

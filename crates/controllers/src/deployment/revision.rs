@@ -8,12 +8,12 @@ use api_types::core::Condition;
 use client::Cached;
 
 use super::{
-    hash::template_hash,
     plan::{NewSet, State},
     progress, rollout,
 };
 use crate::{
     cached::ReplicaSet,
+    hash::template_hash,
     status::{condition, set_condition},
 };
 

@@ -29,18 +29,20 @@ pub(super) struct Plan {
     pub(super) delete: Vec<Arc<Cached<Slice>>>,
     /// The labels of every slice.
     pub(super) labels: BTreeMap<String, String>,
+    /// Annotations that every slice has among others.
+    pub(super) annotations: BTreeMap<String, String>,
 }
 
 /// What tells groups of slices apart: a slice has one kind of address and one
 /// list of ports. Named ports may have other numbers in other pods.
-type Group = (&'static str, Vec<Port>);
+pub(super) type Group = (&'static str, Vec<Port>);
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Port {
-    name: String,
-    protocol: String,
-    port: i32,
-    app_protocol: Option<String>,
+pub(super) struct Port {
+    pub(super) name: String,
+    pub(super) protocol: String,
+    pub(super) port: i32,
+    pub(super) app_protocol: Option<String>,
 }
 
 /// Decides from what is seen.
@@ -57,17 +59,35 @@ pub(super) fn plan(view: &View) -> Plan {
         return plan;
     }
     let families = families(spec);
+    share(&mut plan, &view.slices, wanted(view, &families), &families);
+    keep_one(&mut plan, view, &families);
+    plan
+}
+
+/// The endpoints of a Service, by what tells slices apart.
+pub(super) fn wanted(view: &View, families: &[&'static str]) -> BTreeMap<Group, Vec<Endpoint>> {
     let mut wanted: BTreeMap<Group, Vec<Endpoint>> = BTreeMap::new();
     for pod in view.pods.iter().filter(|pod| !pod.view.is_terminal()) {
-        let ports = ports(spec, pod);
-        for family in &families {
+        let ports = ports(&view.service.view.spec, pod);
+        for family in families {
             if let Some(endpoint) = endpoint(view, pod, family) {
                 wanted.entry((family, ports.clone())).or_default().push(endpoint);
             }
         }
     }
+    wanted
+}
+
+/// Plans slices that hold `wanted`, from those there are. A slice of another
+/// family goes.
+pub(super) fn share(
+    plan: &mut Plan,
+    slices: &[Arc<Cached<Slice>>],
+    mut wanted: BTreeMap<Group, Vec<Endpoint>>,
+    families: &[&'static str],
+) {
     let mut present: BTreeMap<Group, Vec<Arc<Cached<Slice>>>> = BTreeMap::new();
-    for slice in &view.slices {
+    for slice in slices {
         let family = families.iter().find(|family| **family == slice.view.address_type);
         let group = family.map(|family| (*family, slice_ports(&slice.view)));
         match group {
@@ -82,10 +102,8 @@ pub(super) fn plan(view: &View) -> Plan {
     for group in groups {
         let endpoints = wanted.remove(&group).unwrap_or_default();
         let slices = present.remove(&group).unwrap_or_default();
-        fill(&mut plan, &group, endpoints, slices);
+        fill(plan, &group, endpoints, slices);
     }
-    keep_one(&mut plan, view, &families);
-    plan
 }
 
 /// Spreads a group's endpoints over its slices with few writes: what is in a
@@ -177,7 +195,8 @@ fn identity(endpoint: &Endpoint) -> (String, String) {
     (endpoint.addresses.join(","), uid.unwrap_or_default())
 }
 
-fn families(spec: &crate::cached::ServiceSpec) -> Vec<&'static str> {
+/// The families of a Service, the primary one first.
+pub(super) fn families(spec: &crate::cached::ServiceSpec) -> Vec<&'static str> {
     let families = spec.ip_families.iter().filter_map(|family| match family.as_str() {
         "IPv4" => Some("IPv4"),
         "IPv6" => Some("IPv6"),
@@ -273,5 +292,7 @@ fn labels(service: &Cached<Service>) -> BTreeMap<String, String> {
 }
 
 fn has_stale_labels(plan: &Plan, slice: &Cached<Slice>) -> bool {
+    let known = &slice.meta.annotations;
     slice.meta.labels != plan.labels
+        || plan.annotations.iter().any(|(key, value)| known.get(key) != Some(value))
 }

@@ -61,8 +61,13 @@ pub(super) fn view(
 
 /// The Service of a slice that this controller manages.
 pub(super) fn service_of(slice: &Cached<Slice>) -> Vec<String> {
+    managed_service(slice, MANAGED_BY)
+}
+
+/// The Service of a slice that a controller of this name manages.
+pub(super) fn managed_service(slice: &Cached<Slice>, manager: &str) -> Vec<String> {
     let labels = &slice.meta.labels;
-    let managed = labels.get(MANAGED_BY_LABEL).is_some_and(|by| by == MANAGED_BY);
+    let managed = labels.get(MANAGED_BY_LABEL).is_some_and(|by| by == manager);
     let service = labels.get(SERVICE_LABEL).filter(|_| managed);
     service.map(|name| format!("{}/{name}", slice.meta.namespace)).into_iter().collect()
 }

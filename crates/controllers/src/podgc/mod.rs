@@ -1,28 +1,39 @@
-//! Pod garbage collector: pods on nodes that are gone, which no kubelet will
-//! ever end, and pods that were deleted before they had a node.
+//! Pod garbage collector: pods on nodes that are gone or were said to be out of
+//! service, which no kubelet will ever end; pods that were deleted before they
+//! had a node; and the oldest of very many that have ended.
 
 use std::{sync::Arc, time::Duration};
 
 use api_object::time;
 use client::{
-    Api, Cached, DeleteOptions, Error, Informer, MetaOnly, Outcome, PatchKind, Selection,
-    WorkQueue, reconcile_loop,
+    Api, Cached, DeleteOptions, Error, Informer, Outcome, PatchKind, Selection, WorkQueue,
+    reconcile_loop,
 };
 use serde_json::json;
 
 use crate::{
     Context,
-    cached::{self, BY_NODE, NODES, PODS, Pod},
+    cached::{self, BY_NODE, NODES, Node, PODS, Pod},
+    status::condition,
 };
 
 /// A node that was deleted by mistake has this long to come back; upstream's
 /// `quarantineTime`.
 const QUARANTINE: Duration = Duration::from_secs(40);
 
+/// Most pods that have ended; upstream's `--terminated-pod-gc-threshold`.
+const ENDED_MAX: usize = 12_500;
+/// How long pods that end are waited for before they are counted.
+const COUNT_PAUSE: Duration = Duration::from_secs(20);
+/// The key of that count: no name of a node.
+const ENDED: &str = "/ended";
+/// By this taint an administrator says that a node is shut down for sure.
+const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
+
 struct PodCollector {
     api: Api,
     pods: Informer<Pod>,
-    nodes: Informer<MetaOnly>,
+    nodes: Informer<Node>,
     context: Context,
 }
 
@@ -41,19 +52,28 @@ pub(crate) async fn run(context: Context) {
     controller.pods.on_change(move |change| {
         let Some(pod) = &change.new else { return };
         let node = &pod.view.spec.node_name;
+        if pod.view.is_terminal() {
+            keys.add_after(ENDED.to_owned(), COUNT_PAUSE);
+        }
         if node.is_empty() {
             if pod.meta.deletion_timestamp.is_some() {
                 keys.add(String::new());
             }
-        } else if nodes.get(node).is_none() {
-            keys.add_after(node.clone(), QUARANTINE);
+        } else {
+            match nodes.get(node) {
+                None => keys.add_after(node.clone(), QUARANTINE),
+                Some(known) if pod.meta.deletion_timestamp.is_some() && is_out(&known) => {
+                    keys.add(node.clone());
+                }
+                Some(_) => {}
+            }
         }
     });
     let keys = queue.clone();
-    controller.nodes.on_change(move |change| {
-        if change.new.is_none() {
-            keys.add_after(change.object().meta.name.clone(), QUARANTINE);
-        }
+    controller.nodes.on_change(move |change| match &change.new {
+        None => keys.add_after(change.object().meta.name.clone(), QUARANTINE),
+        Some(node) if is_out(node) => keys.add(node.meta.name.clone()),
+        Some(_) => {}
     });
     controller.pods.wait_synced().await;
     reconcile_loop("podgc", queue, 1, move |node| {
@@ -65,6 +85,9 @@ pub(crate) async fn run(context: Context) {
 
 impl PodCollector {
     async fn reconcile(&self, node: &str) -> Outcome {
+        if node == ENDED {
+            return self.collect_ended().await;
+        }
         let pods = self.pods.by_index(BY_NODE, node);
         if node.is_empty() {
             for pod in pods.iter().filter(|pod| pod.meta.deletion_timestamp.is_some()) {
@@ -72,7 +95,15 @@ impl PodCollector {
             }
             return Ok(None);
         }
-        if pods.is_empty() || self.nodes.get(node).is_some() {
+        if let Some(node) = self.nodes.get(node) {
+            let leaving = pods.iter().filter(|pod| pod.meta.deletion_timestamp.is_some());
+            for pod in leaving.filter(|_| is_out(&node)) {
+                self.mark(pod, None).await?;
+                self.delete(pod).await?;
+            }
+            return Ok(None);
+        }
+        if pods.is_empty() {
             return Ok(None);
         }
         match self.api.get(NODES, "", node).await {
@@ -81,30 +112,45 @@ impl PodCollector {
             Err(error) => return Err(error.into()),
         }
         for pod in pods {
-            self.mark(&pod).await?;
+            self.mark(&pod, Some("PodGC: node no longer exists")).await?;
             self.delete(&pod).await?;
         }
         Ok(None)
     }
 
-    /// The pod has failed; its owner is told why.
-    async fn mark(&self, pod: &Cached<Pod>) -> Result<(), Error> {
+    /// The oldest of those that have ended go, where there are too many.
+    async fn collect_ended(&self) -> Outcome {
+        let mut ended = self.pods.list();
+        ended.retain(|pod| pod.view.is_terminal() && pod.meta.deletion_timestamp.is_none());
+        let surplus = ended.len().saturating_sub(ENDED_MAX);
+        if surplus > 0 {
+            // RFC 3339 in UTC sorts as text.
+            ended.sort_by_key(|pod| (pod.meta.creation_timestamp.clone(), pod.key()));
+            for pod in &ended[..surplus] {
+                self.delete(pod).await?;
+            }
+        }
+        Ok(None)
+    }
+
+    /// The pod has failed; its owner is told why it is disrupted.
+    async fn mark(&self, pod: &Cached<Pod>, why: Option<&str>) -> Result<(), Error> {
         if pod.view.is_terminal() {
             return Ok(());
         }
-        let patch = json!({
+        let mut patch = json!({
             "metadata": {"uid": pod.meta.uid},
-            "status": {
-                "phase": "Failed",
-                "conditions": [{
-                    "type": "DisruptionTarget",
-                    "status": "True",
-                    "reason": "DeletionByPodGC",
-                    "message": "PodGC: node no longer exists",
-                    "lastTransitionTime": time::format_seconds(self.context.ambient.now()),
-                }],
-            },
+            "status": {"phase": "Failed"},
         });
+        if let Some(why) = why {
+            patch["status"]["conditions"] = json!([{
+                "type": "DisruptionTarget",
+                "status": "True",
+                "reason": "DeletionByPodGC",
+                "message": why,
+                "lastTransitionTime": time::format_seconds(self.context.ambient.now()),
+            }]);
+        }
         let (namespace, name) = (&pod.meta.namespace, &pod.meta.name);
         let patched =
             self.api.patch(PODS, namespace, name, "status", PatchKind::Strategic, &patch).await;
@@ -117,6 +163,13 @@ impl PodCollector {
         let (namespace, name) = (&pod.meta.namespace, &pod.meta.name);
         ignore_gone(self.api.delete(PODS, namespace, name, &options).await)
     }
+}
+
+/// Whether a node is neither ready nor, as somebody vouches for, running.
+fn is_out(node: &Cached<Node>) -> bool {
+    let ready = condition(&node.view.status.conditions, "Ready");
+    ready.is_none_or(|ready| ready.status != "True")
+        && node.view.spec.taints.iter().any(|taint| taint.key == OUT_OF_SERVICE)
 }
 
 /// Gone, or another pod by now.

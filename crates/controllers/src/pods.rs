@@ -1,0 +1,181 @@
+//! How controllers write pods: claimed, created in growing batches, deleted
+//! once; and what they remember of that until their cache shows it.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use api_object::{Meta, Object};
+use client::{
+    Api, Cached, DeleteOptions, Error, Informer, Lagging, OwnWrites, PatchKind, Recorder,
+    Reference, Resource,
+};
+use futures_util::future::join_all;
+use serde_json::Value;
+
+use crate::{
+    Context,
+    cached::{self, PODS, Pod},
+    deletions::Deletions,
+    owner::{self, Claim},
+};
+
+/// Who owns the pods that are written.
+#[derive(Clone, Debug)]
+pub(crate) struct PodOwner<'a> {
+    pub(crate) resource: Resource,
+    pub(crate) api_version: &'static str,
+    pub(crate) kind: &'static str,
+    pub(crate) meta: &'a Meta,
+}
+
+impl PodOwner<'_> {
+    pub(crate) fn reference(&self) -> Reference {
+        Reference::new(self.api_version, self.kind, self.meta)
+    }
+}
+
+/// A controller's hand on its pods.
+pub(crate) struct Pods {
+    api: Api,
+    recorder: Recorder,
+    pub(crate) informer: Informer<Pod>,
+    writes: OwnWrites,
+    deleted: Deletions,
+}
+
+impl Pods {
+    pub(crate) fn new(context: &Context, recorder: Recorder) -> Self {
+        Self {
+            api: context.api.clone(),
+            recorder,
+            informer: cached::pods(&context.informers),
+            writes: OwnWrites::default(),
+            deleted: Deletions::default(),
+        }
+    }
+
+    /// Waits until the cache has what was written for an owner.
+    pub(crate) async fn settle(&self, key: &str) -> Result<(), Lagging> {
+        self.writes.settle(key, &self.informer).await
+    }
+
+    /// The deletions that the cache does not show yet.
+    pub(crate) fn deleted(&self, key: &str) -> BTreeSet<String> {
+        self.deleted.unseen(key, &self.informer)
+    }
+
+    /// Forgets an owner that is gone.
+    pub(crate) fn forget(&self, key: &str) {
+        self.deleted.forget(key);
+    }
+
+    /// Takes what is to be adopted, lets go what is to be released.
+    pub(crate) async fn claim(&self, by: &PodOwner<'_>, claim: &Claim<Pod>) -> Result<(), Error> {
+        let owner = by.meta;
+        if !claim.adopt.is_empty() {
+            // Our cache may not know yet that the owner is being deleted, or is
+            // another one of that name; an adopted pod would be lost with it.
+            let fresh = self.api.get(by.resource, &owner.namespace, &owner.name).await?;
+            if fresh.meta.uid != owner.uid || fresh.meta.deletion_timestamp.is_some() {
+                return Ok(());
+            }
+        }
+        for pod in &claim.adopt {
+            let patch = owner::adopt(by.api_version, by.kind, owner, &pod.meta);
+            self.patch(&owner.key(), &pod.meta, &patch).await?;
+        }
+        for pod in &claim.release {
+            let patch = owner::release(&owner.uid, &pod.meta);
+            self.patch(&owner.key(), &pod.meta, &patch).await?;
+        }
+        Ok(())
+    }
+
+    /// Changes a pod's metadata; one that is gone needs none.
+    pub(crate) async fn patch(&self, key: &str, pod: &Meta, patch: &Value) -> Result<(), Error> {
+        match self.api.patch(PODS, &pod.namespace, &pod.name, "", PatchKind::Merge, patch).await {
+            Ok(written) => {
+                self.writes.record(key, &written);
+                Ok(())
+            }
+            Err(error) if error.is_not_found() => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Creates one pod, without a word.
+    pub(crate) async fn create(&self, owner: &Meta, body: &Value) -> Result<Object, Error> {
+        let created = self.api.create(PODS, &owner.namespace, body).await?;
+        self.writes.record(&owner.key(), &created);
+        Ok(created)
+    }
+
+    /// Deletes one pod, without a word; whether it was there.
+    pub(crate) async fn delete(&self, owner: &Meta, pod: &Cached<Pod>) -> Result<bool, Error> {
+        let options = DeleteOptions::uid(&pod.meta.uid);
+        match self.api.delete(PODS, &pod.meta.namespace, &pod.meta.name, &options).await {
+            Ok(()) => {
+                self.deleted.record(&owner.key(), pod);
+                Ok(true)
+            }
+            // Gone, or another pod by now.
+            Err(error) if error.is_not_found() || error.is_conflict() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Creates pods in batches of 1, 2, 4 and so on, so that a quota or an
+    /// admission that refuses them all is asked once and not 500 times.
+    pub(crate) async fn create_all(
+        &self,
+        by: &PodOwner<'_>,
+        bodies: &[Value],
+    ) -> Result<(), Error> {
+        let (mut rest, mut batch) = (bodies, 1);
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(batch.min(rest.len()));
+            let mut failed = None;
+            for result in join_all(now.iter().map(|body| self.create(by.meta, body))).await {
+                match result {
+                    Ok(created) => {
+                        let message = format!("Created pod: {}", created.meta.name);
+                        self.recorder.normal(&by.reference(), "SuccessfulCreate", message);
+                    }
+                    Err(error) => failed = Some(error),
+                }
+            }
+            if let Some(error) = failed {
+                if owner::namespace_terminates(&error) {
+                    return Ok(());
+                }
+                let message = format!("Error creating: {error}");
+                self.recorder.warning(&by.reference(), "FailedCreate", message);
+                return Err(error);
+            }
+            (rest, batch) = (later, batch * 2);
+        }
+        Ok(())
+    }
+
+    /// Deletes pods.
+    pub(crate) async fn delete_all(
+        &self,
+        by: &PodOwner<'_>,
+        pods: &[Arc<Cached<Pod>>],
+    ) -> Result<(), Error> {
+        let deletes = pods.iter().map(async |pod| match self.delete(by.meta, pod).await {
+            Ok(there) => {
+                if there {
+                    let message = format!("Deleted pod: {}", pod.meta.name);
+                    self.recorder.normal(&by.reference(), "SuccessfulDelete", message);
+                }
+                Ok(())
+            }
+            Err(error) => {
+                let message = format!("Error deleting: {error}");
+                self.recorder.warning(&by.reference(), "FailedDelete", message);
+                Err(error)
+            }
+        });
+        join_all(deletes).await.into_iter().collect()
+    }
+}

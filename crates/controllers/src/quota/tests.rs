@@ -1,0 +1,59 @@
+use serde_json::{Value, json};
+use testkit::{deployment, pod, service};
+
+use crate::{
+    cached::*,
+    stories::{Story, one_node},
+};
+
+#[tokio::test(start_paused = true)]
+async fn quotas_count_what_there_is() {
+    let story = Story::start(one_node().with_running_clock());
+    let quota = pod("default/all").set(
+        "/spec",
+        json!({"hard": {"pods": "10", "requests.cpu": "2", "services": "5", "count/deployments.apps": "3", "count/nothing.example.com": "1"}}),
+    );
+    story.cluster.create(RESOURCE_QUOTAS, &quota.set("/status", Value::Null));
+    story.cluster.create(
+        DEPLOYMENTS,
+        &deployment("default/web", 2).set(
+            "/spec/template/spec/containers/0/resources",
+            json!({"requests": {"cpu": "250m"}}),
+        ),
+    );
+    story.cluster.create(DEPLOYMENTS, &deployment("other/web", 2));
+    story.cluster.create(SERVICES, &service("default/web"));
+    story.moment().await;
+    let used = || {
+        let quota = story.cluster.get(RESOURCE_QUOTAS, "default/all").expect("there");
+        assert_eq!(quota["status"]["hard"], quota["spec"]["hard"]);
+        let used = quota["status"]["used"].clone();
+        ["pods", "requests.cpu", "services", "count/deployments.apps", "count/nothing.example.com"]
+            .map(|name| used[name].as_str().unwrap_or("?").to_owned())
+    };
+    assert_eq!(used(), ["2", "500m", "1", "1", "0"]);
+    // Gone pods, and those that have ended, are given back.
+    story.cluster.edit(DEPLOYMENTS, "default/web", |d| d["spec"]["replicas"] = json!(1));
+    story.moment().await;
+    assert_eq!(used(), ["1", "250m", "1", "1", "0"]);
+    let name = story.names(PODS)[0].clone();
+    story.cluster.delete(DEPLOYMENTS, "default/web");
+    story.moment().await;
+    assert_eq!(used(), ["0", "0", "1", "0", "0"], "{name}");
+    // What was charged for a write that failed.
+    story.cluster.edit(RESOURCE_QUOTAS, "default/all", |quota| {
+        quota["status"]["used"]["services"] = json!("3");
+    });
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    assert_eq!(used()[2], "3", "it may still come");
+    story.moment().await;
+    assert_eq!(used()[2], "1");
+    story.cluster.edit(RESOURCE_QUOTAS, "default/all", |quota| {
+        quota["spec"]["hard"].as_object_mut().expect("a map").remove("services");
+    });
+    story.moment().await;
+    assert_eq!(used()[2], "?");
+    let revision = story.cluster.revision();
+    story.moment().await;
+    assert_eq!(story.cluster.revision(), revision, "silent");
+}

@@ -1,0 +1,324 @@
+//! Carries out StatefulSet plans.
+
+use std::sync::Arc;
+
+use api_object::OwnerReference;
+use client::{
+    Api, Cached, Error, Informer, MetaOnly, Outcome, OwnWrites, PatchKind, Recorder, Selection,
+    WorkQueue, reconcile_loop,
+};
+use serde_json::{Map, Value, json};
+
+use super::{
+    claims::Owned,
+    plan::{Plan, Step, plan},
+    view::{View, view},
+};
+use crate::{
+    Context,
+    cached::{STATEFUL_SETS, StatefulSet, StatefulSetStatus},
+    owner,
+    pods::{PodOwner, Pods},
+    revisions::{HASH_LABEL, Made, Revisions, Writing},
+    status::count,
+    storage::CLAIMS,
+};
+
+const WORKERS: usize = 4;
+
+struct StatefulSets {
+    api: Api,
+    sets: Informer<StatefulSet>,
+    pods: Pods,
+    revisions: Revisions,
+    claims: Informer<MetaOnly>,
+    recorder: Recorder,
+    context: Context,
+    writes: OwnWrites,
+    claim_writes: OwnWrites,
+}
+
+/// The controller. Never returns.
+pub(crate) async fn run(context: Context) {
+    let recorder = context.recorder("statefulset-controller");
+    let controller = Arc::new(StatefulSets {
+        api: context.api.clone(),
+        sets: context.informers.get(Selection::all(STATEFUL_SETS)),
+        pods: Pods::new(&context, recorder.clone()),
+        revisions: Revisions::new(&context),
+        claims: context.informers.get(Selection::all(CLAIMS)),
+        recorder,
+        context,
+        writes: OwnWrites::default(),
+        claim_writes: OwnWrites::default(),
+    });
+    let queue = Arc::new(WorkQueue::default());
+    controller.watch(&queue);
+    controller.sets.wait_synced().await;
+    controller.pods.informer.wait_synced().await;
+    controller.revisions.informer.wait_synced().await;
+    controller.claims.wait_synced().await;
+    reconcile_loop("statefulset", queue, WORKERS, move |key| {
+        let controller = controller.clone();
+        async move { controller.reconcile(&key).await }
+    })
+    .await;
+}
+
+impl StatefulSets {
+    fn watch(&self, queue: &Arc<WorkQueue<String>>) {
+        let keys = queue.clone();
+        self.sets.on_change(move |change| keys.add(change.object().key()));
+        let (keys, sets) = (queue.clone(), self.sets.clone());
+        self.pods.informer.on_change(move |change| {
+            for pod in change.sides() {
+                owner::queue_controller(&keys, "StatefulSet", &pod.meta);
+            }
+            if let Some(pod) = change.new.as_ref().filter(|pod| pod.meta.controller().is_none()) {
+                for set in sets.list_namespace(&pod.meta.namespace) {
+                    if owner::selects(&set.view.spec.selector, &pod.meta.labels) {
+                        keys.add(set.key());
+                    }
+                }
+            }
+        });
+        let (keys, sets) = (queue.clone(), self.sets.clone());
+        self.revisions.informer.on_change(move |change| {
+            for revision in change.sides() {
+                owner::queue_controller(&keys, "StatefulSet", &revision.meta);
+            }
+            if let Some(new) = change.new.as_ref().filter(|new| new.meta.controller().is_none()) {
+                for set in sets.list_namespace(&new.meta.namespace) {
+                    if owner::selects(&set.view.spec.selector, &new.meta.labels) {
+                        keys.add(set.key());
+                    }
+                }
+            }
+        });
+        // A pod may wait until a claim that goes is gone.
+        let (keys, sets) = (queue.clone(), self.sets.clone());
+        self.claims.on_change(move |change| {
+            let claim = &change.object().meta;
+            for set in sets.list_namespace(&claim.namespace) {
+                if claim.name.contains(&format!("-{}-", set.meta.name)) {
+                    keys.add(set.key());
+                }
+            }
+        });
+    }
+
+    async fn reconcile(&self, key: &str) -> Outcome {
+        self.writes.settle(key, &self.sets).await?;
+        self.pods.settle(key).await?;
+        self.revisions.settle(key).await?;
+        self.claim_writes.settle(key, &self.claims).await?;
+        let Some(set) = self.sets.get(key) else {
+            self.pods.forget(key);
+            return Ok(None);
+        };
+        if set.view.spec.selector.as_object().is_none_or(Map::is_empty) {
+            // The API refuses these; without a selector there is nothing to do.
+            return Ok(None);
+        }
+        let (deleted, now) = (self.pods.deleted(key), self.context.ambient.now());
+        let (pods, revisions) = (&self.pods.informer, &self.revisions.informer);
+        let view = view(set.clone(), pods, revisions, &self.claims, deleted, now)?;
+        let plan = plan(&view);
+        self.pods.claim(&pod_owner(&set), &plan.pods).await?;
+        if set.meta.deletion_timestamp.is_none()
+            && self.ensure_revision(&view, &plan).await? == Made::Collision
+        {
+            let collisions = set.view.status.collision_count.unwrap_or(0) + 1;
+            self.patch_status(&set, &json!({"collisionCount": collisions})).await?;
+            return Ok(None);
+        }
+        let mut failure = None;
+        for step in &plan.steps {
+            if let Err(error) = self.step(&set, step).await {
+                failure = Some(error);
+                break;
+            }
+        }
+        self.write_status(&set, &plan.status).await?;
+        match failure {
+            Some(error) if owner::namespace_terminates(&error) => Ok(None),
+            Some(error) => Err(error.into()),
+            None => {
+                self.revisions.delete(&plan.delete_revisions).await?;
+                Ok(plan.look_again)
+            }
+        }
+    }
+
+    async fn ensure_revision(&self, view: &View, plan: &Plan) -> Result<Made, Error> {
+        let set = &view.set;
+        let mut labels = owner::labels(&view.template);
+        labels.insert(HASH_LABEL.into(), plan.update.hash.clone());
+        let key = set.key();
+        let writing = Writing {
+            key: &key,
+            owner: &set.meta,
+            owner_reference: owner_reference(set),
+            labels,
+            template: &view.template,
+        };
+        self.revisions.adopt(&writing, &plan.adopt_revisions).await?;
+        self.revisions.ensure(&writing, &plan.update).await
+    }
+
+    async fn step(&self, set: &Cached<StatefulSet>, step: &Step) -> Result<(), Error> {
+        let name = |body: &Value| body["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        match step {
+            Step::CreateClaim { pod, body } => {
+                let namespace = &set.meta.namespace;
+                let created = self.api.create(CLAIMS, namespace, body).await;
+                self.tell_of_claim(set, &name(body), pod, created.as_ref().err());
+                self.claim_writes.record(&set.key(), &created?);
+                Ok(())
+            }
+            Step::OwnClaim(owned) => self.own_claim(set, owned).await,
+            Step::CreatePod { body } => {
+                let created = self.pods.create(&set.meta, body).await;
+                self.tell(set, "create", &name(body), created.as_ref().err());
+                created.map(drop)
+            }
+            Step::Label { pod, labels } => {
+                let patch = json!({"metadata": {
+                    "uid": pod.meta.uid,
+                    "resourceVersion": pod.meta.resource_version,
+                    "labels": labels,
+                }});
+                let patched = self.pods.patch(&set.key(), &pod.meta, &patch).await;
+                self.tell(set, "update", &pod.meta.name, patched.as_ref().err());
+                patched
+            }
+            Step::DeletePod(pod) => {
+                let deleted = self.pods.delete(&set.meta, pod).await;
+                if !matches!(deleted, Ok(false)) {
+                    self.tell(set, "delete", &pod.meta.name, deleted.as_ref().err());
+                }
+                deleted.map(drop)
+            }
+        }
+    }
+
+    /// Reads and replaces, since upstream's role has no patch of claims.
+    async fn own_claim(&self, set: &Cached<StatefulSet>, owned: &Owned) -> Result<(), Error> {
+        let namespace = &set.meta.namespace;
+        let found = self.api.get(CLAIMS, namespace, &owned.claim).await;
+        let found = match found {
+            Ok(found) if found.meta.uid == owned.uid => found,
+            // Gone, or another one by now.
+            Ok(_) => return Ok(()),
+            Err(error) if error.is_not_found() => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let mut claim: Value = serde_json::from_slice(&found.bytes)
+            .map_err(|error| Error::Malformed(error.to_string()))?;
+        claim["metadata"]["ownerReferences"] = json!(owned.owners);
+        let name = &owned.claim;
+        match self.api.update(CLAIMS, namespace, name, "", &claim).await {
+            Ok(written) => {
+                self.claim_writes.record(&set.key(), &written);
+                Ok(())
+            }
+            Err(error) if error.is_not_found() => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// `SuccessfulCreate`: `create Pod web-0 in StatefulSet web successful`.
+    fn tell(&self, set: &Cached<StatefulSet>, verb: &str, pod: &str, error: Option<&Error>) {
+        let about = pod_owner(set).reference();
+        let reason = &format!("{}{}", verb[..1].to_uppercase(), &verb[1..]);
+        let what = format!("{verb} Pod {pod} in StatefulSet {}", set.meta.name);
+        match error {
+            None => {
+                let (reason, message) =
+                    (format!("Successful{reason}"), format!("{what} successful"));
+                self.recorder.normal(&about, &reason, message);
+            }
+            Some(error) if owner::namespace_terminates(error) => {}
+            Some(error) => {
+                let (reason, message) =
+                    (format!("Failed{reason}"), format!("{what} failed error: {error}"));
+                self.recorder.warning(&about, &reason, message);
+            }
+        }
+    }
+
+    fn tell_of_claim(
+        &self,
+        set: &Cached<StatefulSet>,
+        claim: &str,
+        pod: &str,
+        error: Option<&Error>,
+    ) {
+        let about = pod_owner(set).reference();
+        let set = &set.meta.name;
+        match error {
+            None => {
+                let message =
+                    format!("create Claim {claim} Pod {pod} in StatefulSet {set} success");
+                self.recorder.normal(&about, "SuccessfulCreate", message);
+            }
+            Some(error) if owner::namespace_terminates(error) => {}
+            Some(error) => {
+                let message = format!(
+                    "create Claim {claim} for Pod {pod} in StatefulSet {set} failed error: {error}"
+                );
+                self.recorder.warning(&about, "FailedCreate", message);
+            }
+        }
+    }
+
+    async fn write_status(
+        &self,
+        set: &Cached<StatefulSet>,
+        status: &StatefulSetStatus,
+    ) -> Result<(), Error> {
+        if *status == set.view.status {
+            return Ok(());
+        }
+        let status = json!({
+            "observedGeneration": status.observed_generation,
+            "replicas": status.replicas,
+            "readyReplicas": count(status.ready_replicas),
+            "currentReplicas": count(status.current_replicas),
+            "updatedReplicas": count(status.updated_replicas),
+            "availableReplicas": status.available_replicas,
+            "currentRevision": status.current_revision,
+            "updateRevision": status.update_revision,
+            "collisionCount": status.collision_count,
+        });
+        self.patch_status(set, &status).await
+    }
+
+    async fn patch_status(&self, set: &Cached<StatefulSet>, status: &Value) -> Result<(), Error> {
+        let patch = json!({"metadata": {"uid": set.meta.uid}, "status": status});
+        let (namespace, name) = (&set.meta.namespace, &set.meta.name);
+        let patched =
+            self.api.patch(STATEFUL_SETS, namespace, name, "status", PatchKind::Merge, &patch);
+        match patched.await {
+            Ok(written) => {
+                self.writes.record(&set.key(), &written);
+                Ok(())
+            }
+            Err(error) if error.is_not_found() => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn pod_owner(set: &Cached<StatefulSet>) -> PodOwner<'_> {
+    PodOwner {
+        resource: STATEFUL_SETS,
+        api_version: "apps/v1",
+        kind: "StatefulSet",
+        meta: &set.meta,
+    }
+}
+
+fn owner_reference(set: &Cached<StatefulSet>) -> OwnerReference {
+    owner::reference("apps/v1", "StatefulSet", &set.meta)
+}
