@@ -137,7 +137,8 @@ pub enum PatchKind {
 }
 
 impl PatchKind {
-    fn media_type(self) -> &'static str {
+    /// What the `Content-Type` header says.
+    pub fn media_type(self) -> &'static str {
         match self {
             Self::Merge => "application/merge-patch+json",
             Self::Strategic => "application/strategic-merge-patch+json",
@@ -513,7 +514,8 @@ fn list_query(options: &ListOptions) -> Vec<(&'static str, &str)> {
     .collect()
 }
 
-fn with_query(mut path: String, query: &[(&'static str, &str)]) -> String {
+/// A path with a query, its values encoded.
+pub fn with_query(mut path: String, query: &[(&str, &str)]) -> String {
     for (i, (key, value)) in query.iter().enumerate() {
         path.push(if i == 0 { '?' } else { '&' });
         path.push_str(key);

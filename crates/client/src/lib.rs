@@ -30,7 +30,7 @@ mod transport;
 pub use ambient::{Ambient, Backoff};
 pub use api::{
     Api, DeleteOptions, Error, List, ListOptions, PatchKind, Preconditions, Resource, Watch,
-    WatchEvent,
+    WatchEvent, with_query,
 };
 pub use cache::{Cached, IndexFn, MetaOnly, View, revision};
 pub use event::{Recorder, Reference, Severity};

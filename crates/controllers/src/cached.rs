@@ -17,6 +17,8 @@ use crate::storage::ClaimVolumes;
 
 pub(crate) const API_SERVICES: Resource =
     Resource::cluster("apiregistration.k8s.io", "v1", "apiservices");
+pub(crate) const AUTOSCALERS: Resource =
+    Resource::namespaced("autoscaling", "v2", "horizontalpodautoscalers");
 pub(crate) const CONFIG_MAPS: Resource = Resource::namespaced("", "v1", "configmaps");
 pub(crate) const CRON_JOBS: Resource = Resource::namespaced("batch", "v1", "cronjobs");
 pub(crate) const CONTROLLER_REVISIONS: Resource =

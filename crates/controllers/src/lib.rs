@@ -34,6 +34,7 @@ mod namespace;
 mod nodelifecycle;
 mod nodettl;
 mod owner;
+mod podautoscaler;
 mod podgc;
 mod pods;
 mod quota;

@@ -8,8 +8,8 @@ use crate::{
     bootstrap,
     cached::*,
     certificates, cronjob, daemonset, deployment, disruption, endpointslice, ephemeralvolume,
-    essentials, flowcontrol, garbage, job, localpath, namespace, nodelifecycle, nodettl, podgc,
-    quota, replicaset, statefulset,
+    essentials, flowcontrol, garbage, job, localpath, namespace, nodelifecycle, nodettl,
+    podautoscaler, podgc, quota, replicaset, statefulset,
     storage::{CLAIMS, CLASSES, VOLUMES},
     tainteviction,
     trust::{self, TRUST_BUNDLES},
@@ -119,6 +119,14 @@ pub static CONTROLLERS: &[Controller] = &[
         inputs: EVERYTHING,
         outputs: &[RESOURCE_QUOTAS],
         run: |context| Box::pin(quota::run(context)),
+    },
+    Controller {
+        name: "horizontal-pod-autoscaler-controller",
+        account: Account::Of("horizontal-pod-autoscaler"),
+        inputs: &[AUTOSCALERS],
+        // And the scale of whatever it is pointed at.
+        outputs: &[AUTOSCALERS, EVENTS],
+        run: |context| Box::pin(podautoscaler::run(context)),
     },
     Controller {
         name: "endpointslice-controller",

@@ -253,6 +253,12 @@ impl FakeCluster {
                 let revision = store.revision.to_string();
                 json!({"kind": "List", "metadata": {"resourceVersion": revision}, "items": items})
             }
+            (Method::GET, name, "scale") => scale(&self.store().get(gvr, namespace, name)?),
+            (Method::PATCH, name, "scale") => {
+                let replicas = &body["spec"]["replicas"];
+                let resize = |object: &mut Value| object["spec"]["replicas"] = replicas.clone();
+                scale(&self.store().change(gvr, namespace, name, "", resize)?)
+            }
             (Method::DELETE, "", _) => {
                 let mut store = self.store();
                 let keys: Vec<(String, String)> = store
@@ -372,6 +378,23 @@ impl Transport for FakeCluster {
             Ok(response.expect("a status and a body are a response"))
         })
     }
+}
+
+/// The size of a workload whose selector is labels.
+fn scale(object: &Value) -> Value {
+    let labels = object["spec"]["selector"]["matchLabels"].as_object();
+    let labels = labels.into_iter().flatten();
+    let labels = labels.map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()));
+    json!({
+        "apiVersion": "autoscaling/v1",
+        "kind": "Scale",
+        "metadata": object["metadata"],
+        "spec": {"replicas": object["spec"]["replicas"]},
+        "status": {
+            "replicas": object["status"]["replicas"].as_i64().unwrap_or(0),
+            "selector": labels.collect::<Vec<_>>().join(","),
+        },
+    })
 }
 
 struct Target {

@@ -27,7 +27,6 @@ pub(crate) fn v2(schema: &Arc<Schema>) -> ResourceSpec {
             default: |_, scaler| default(scaler),
             validate: |_, scaler, faults| validate::scaler(scaler, faults),
             validate_status: |_, new, _, faults| validate::status(new, faults),
-            idle: "no controller of this server looks after HorizontalPodAutoscalers yet: nothing will be scaled",
             ..Hooks::default()
         },
         ..row(schema, GROUP, "v2", PLURAL, KIND, "autoscaling/v2.HorizontalPodAutoscaler")
@@ -68,7 +67,6 @@ pub(crate) fn v1(schema: &Arc<Schema>) -> ResourceSpec {
             validate_status: |_, new, _, faults| {
                 validate::status(&old::to_stored(new.clone()), faults);
             },
-            idle: "no controller of this server looks after HorizontalPodAutoscalers yet: nothing will be scaled",
             ..Hooks::default()
         },
         ..row(schema, GROUP, "v1", PLURAL, KIND, "autoscaling/v1.HorizontalPodAutoscaler")
