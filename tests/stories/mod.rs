@@ -3,6 +3,7 @@
 mod addresses;
 mod apply;
 mod bad_input;
+mod batch;
 mod certificates;
 mod clients;
 mod conversion;
