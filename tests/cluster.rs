@@ -6,6 +6,7 @@ use std::{
     os::{fd::AsFd, unix::net::UnixDatagram},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
+    sync::OnceLock,
     time::Duration,
 };
 
@@ -21,6 +22,8 @@ pub(crate) struct Cluster {
     namespaces: Namespaces,
     /// 1 for the first machine on its network.
     number: u8,
+    /// Of the first machine, once there are others.
+    switch: OnceLock<Namespaces>,
     dir: tempfile::TempDir,
     server: Option<Child>,
     flags: Vec<String>,
@@ -30,9 +33,8 @@ pub(crate) struct Cluster {
 struct Namespaces(Child);
 
 impl Namespaces {
-    /// A machine's. `switch` are those of the network's first machine, which has
-    /// the bridge for all; without, this is the first.
-    fn new(number: u8, switch: Option<&Self>) -> Self {
+    /// Empty ones.
+    fn hold() -> Self {
         let mut holder = Command::new("unshare")
             .args(["--net", "--mount", "--propagation", "private", "sh", "-c", "echo up; exec cat"])
             .stdin(Stdio::piped())
@@ -42,31 +44,40 @@ impl Namespaces {
         // The line says that the namespaces are there; `cat` ends with us.
         let mut byte = [0];
         holder.stdout.as_mut().expect("piped").read_exact(&mut byte).expect("the holder runs");
-        let namespaces = Self(holder);
-        let peer = match switch {
-            None => "switch0".to_owned(),
-            Some(first) => {
-                // Fails where it is there already.
-                let _ = first.enter("ip").args(["link", "add", "br0", "type", "bridge"]).output();
-                // The kernel takes its time with the links of a machine that is gone.
-                let link = format!("switch{number}");
-                let _ = first.enter("ip").args(["link", "del", &link]).output();
-                first.ip("link set br0 up");
-                first.ip("link set switch0 master br0");
-                format!("switch{number} netns {}", first.0.id())
-            }
-        };
-        // An address and a default route, as on a machine with one network card.
+        Self(holder)
+    }
+
+    /// A machine's: an address and a default route, as with one network card,
+    /// whose other end is in `switch`, or else beside it.
+    fn new(number: u8, switch: Option<&Self>) -> Self {
+        let namespaces = Self::hold();
+        let peer = format!("switch{number}");
+        let place = switch.map(|switch| format!(" netns {}", switch.0.id())).unwrap_or_default();
+        if let Some(switch) = switch {
+            // The kernel takes its time with the links of a machine that is gone.
+            let _ = switch.enter("ip").args(["link", "del", &peer]).output();
+        }
         namespaces.ip("link set lo up");
-        namespaces.ip(&format!("link add eth0 type veth peer name {peer}"));
+        namespaces.ip(&format!("link add eth0 type veth peer name {peer}{place}"));
         namespaces.ip(&format!("addr add 192.168.77.{number}/24 dev eth0"));
         namespaces.ip("link set eth0 up");
         match switch {
-            None => namespaces.ip("link set switch0 up"),
-            Some(first) => first.ip(&format!("link set switch{number} master br0 up")),
+            None => namespaces.ip(&format!("link set {peer} up")),
+            Some(switch) => switch.ip(&format!("link set {peer} master br0 up")),
         }
         namespaces.ip("route add default via 192.168.77.254 dev eth0");
         namespaces
+    }
+
+    /// The bridge of a network, in namespaces of its own: on a machine's own, each
+    /// packet would be seen twice. The first machine's end is moved there.
+    fn switch(first: &Self) -> Self {
+        let switch = Self::hold();
+        switch.ip("link add br0 type bridge");
+        switch.ip("link set br0 up");
+        first.ip(&format!("link set switch1 netns {}", switch.0.id()));
+        switch.ip("link set switch1 master br0 up");
+        switch
     }
 
     fn ip(&self, line: &str) {
@@ -136,19 +147,21 @@ impl Cluster {
             .tempdir()
             .expect("a temporary directory");
         let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
-        Self { namespaces, number, dir, server: None, flags }
+        Self { namespaces, number, switch: OnceLock::new(), dir, server: None, flags }
     }
 
     /// Another machine on the network of this one, the first: everything but a
     /// running server.
     pub(crate) fn beside(&self, number: u8, flags: &[&str]) -> Self {
         assert!(self.number == 1 && number > 1, "machines are numbered");
-        Self::on_machine(Namespaces::new(number, Some(&self.namespaces)), number, flags)
+        let switch = self.switch.get_or_init(|| Namespaces::switch(&self.namespaces));
+        Self::on_machine(Namespaces::new(number, Some(switch)), number, flags)
     }
 
     /// Takes a machine beside this one, the first, off the network, or puts it back.
     pub(crate) fn cut(&self, number: u8, off: bool) {
-        self.namespaces.ip(&format!("link set switch{number} {}", if off { "down" } else { "up" }));
+        let switch = self.switch.get().expect("there are others");
+        switch.ip(&format!("link set switch{number} {}", if off { "down" } else { "up" }));
     }
 
     /// What the server is called, and where it is.

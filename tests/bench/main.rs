@@ -18,6 +18,7 @@ mod objects;
 mod process;
 mod requests;
 mod rows;
+mod servers;
 mod system;
 
 use cluster::Cluster;
@@ -41,6 +42,8 @@ const PARTS: &[Part] = &[
     Part { name: "openapi", measure: requests::openapi },
     Part { name: "pods", measure: system::pods },
     Part { name: "scheduling", measure: requests::scheduling },
+    Part { name: "servers", measure: servers::writes },
+    Part { name: "failover", measure: servers::failover },
 ];
 
 fn main() {

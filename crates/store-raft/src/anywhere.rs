@@ -25,6 +25,8 @@ use crate::{
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// How long whoever wrote waits for this server to see it.
 const SEE_MAX: Duration = Duration::from_secs(3);
+/// How long an answer of a leader that was deposed is still waited for.
+const LAST_WORD: Duration = Duration::from_millis(300);
 /// Between two looks at who leads, where nobody says that it changed.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// No other server can have been elected so shortly after a quorum was heard
@@ -102,7 +104,19 @@ impl RaftStore {
         let message = self.links.envelope(*id, body);
         let calling = self.links.peers.call(&node.address, method, grpc::once(message));
         let unknown = |why: String| Failure::Commit(CommitError::Unknown(why));
-        let answer = match tokio::time::timeout(PATIENCE, calling).await {
+        let deposed = async {
+            self.consensus.lead_moved(*id).await;
+            // An answer may be on its way.
+            tokio::time::sleep(LAST_WORD).await;
+        };
+        let called = tokio::select! {
+            biased;
+            called = tokio::time::timeout(PATIENCE, calling) => called,
+            () = deposed => {
+                return Err(unknown(format!("{} has lost the lead and does not answer", node.name)));
+            }
+        };
+        let answer = match called {
             Ok(Ok(answer)) => answer,
             Ok(Err(CallError::NotSent(_))) => return Err(Failure::NotLeader),
             // It is another server by now, or another cluster's.
@@ -208,7 +222,12 @@ impl RaftStore {
         let seen = *self.shared.renewals.borrow();
         let request = ReadIndexRequest { term: seen.term, renewals: seen.count };
         let asking = self.links.call((id, &node), Method::ReadIndex, &request);
-        let mut answer: ReadIndexResponse = match tokio::time::timeout(SEE_MAX, asking).await {
+        let asked = tokio::select! {
+            biased;
+            asked = tokio::time::timeout(SEE_MAX, asking) => asked,
+            () = self.consensus.lead_moved(id) => return Err(BarrierError::NotLeader),
+        };
+        let mut answer: ReadIndexResponse = match asked {
             Ok(Ok(answer)) => answer,
             // Dead or frozen: another will lead soon.
             _ => return Err(BarrierError::NotLeader),

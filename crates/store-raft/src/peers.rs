@@ -106,6 +106,9 @@ pub type Connect = Arc<dyn Fn(String) -> BoxFuture<io::Result<Box<dyn Connection
 /// How long a connection may take to be made.
 const CONNECT_MAX: Duration = Duration::from_secs(3);
 
+/// How long a call waits for a connection; it is made all the same.
+const WAIT_MAX: Duration = Duration::from_millis(700);
+
 /// A way to a member, open or not.
 #[derive(Default)]
 struct Way {
@@ -180,7 +183,10 @@ impl Peers for Connected {
                 }
             });
             let stopped = |error| CallError::NotSent(format!("connecting was stopped: {error}"));
-            let mut client = connecting.await.map_err(stopped)??;
+            // A machine without power does not even refuse.
+            let late = |_| CallError::NotSent("it is still being connected to".into());
+            let connected = tokio::time::timeout(WAIT_MAX, connecting).await.map_err(late)?;
+            let mut client = connected.map_err(stopped)??;
             client.only(method.path(), messages).await
         })
     }

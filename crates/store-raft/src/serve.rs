@@ -12,7 +12,7 @@ use crate::{
     RaftStore,
     consensus::{BarrierError, ChangeError, unreadable},
     forward,
-    peers::Method,
+    peers::{Method, REMOVED},
     proposer::Failure,
     proto::raft_v1::{
         ChangeRequest, ChangeResponse, ReadIndexRequest, ReadIndexResponse, RenewRequest,
@@ -20,6 +20,9 @@ use crate::{
     },
     renewals,
 };
+
+/// A leader that was heard from within this time has not been replaced.
+const LEAD_HEARD: std::time::Duration = std::time::Duration::from_millis(500);
 
 impl RaftStore {
     /// What other members' calls go to; the owner of the store has made sure
@@ -41,6 +44,10 @@ impl RaftStore {
         let message = messages.next().await.ok_or_else(|| unreadable("none"))??;
         let (from, body) = self.links.open(message)?;
         let raft = &self.consensus;
+        let asks_leader = matches!(method, Method::Commit | Method::Renew | Method::ReadIndex);
+        if asks_leader && raft.is_leader() && !raft.has_member(from) {
+            return Err(Status::new(grpc::Code::PermissionDenied, REMOVED));
+        }
         Ok(match method {
             Method::Append => {
                 let answer = raft.take_append(body).await?;
@@ -49,7 +56,10 @@ impl RaftStore {
                 }
                 encode(&answer)
             }
-            Method::Vote => encode(&raft.take_vote(from, body).await?),
+            Method::Vote => {
+                let heard = raft.is_leader() || self.shared.heard_within(LEAD_HEARD);
+                encode(&raft.take_vote(from, heard, body).await?)
+            }
             Method::Transfer => encode(&raft.take_transfer(body).await?),
             Method::Renewed => {
                 let request = RenewedRequest::decode(body).map_err(unreadable)?;

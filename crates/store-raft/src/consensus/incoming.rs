@@ -43,11 +43,13 @@ impl Consensus {
     pub(crate) async fn take_vote(
         &self,
         from: u64,
+        lead_is_heard: bool,
         body: Bytes,
     ) -> Result<pb::VoteResponse, Status> {
         let request = pb::VoteRequest::decode(body).map_err(unreadable)?;
-        let members = self.lead().members;
-        if !members.is_empty() && !members.contains_key(&from) {
+        // Only where a leader is heard: a member that lags may not know yet of
+        // one that it has to vote for.
+        if lead_is_heard && !self.has_member(from) {
             return Err(Status::new(Code::PermissionDenied, REMOVED));
         }
         let rpc = from_vote_request(&request);

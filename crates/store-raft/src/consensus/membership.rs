@@ -38,6 +38,7 @@ impl Consensus {
         if lead.leader != Some(self.me) {
             return Err(ChangeError::NotLeader);
         }
+        let is_new = !lead.members.contains_key(&id);
         match lead.members.get(&id) {
             Some(known) if *known == node => {}
             Some(_) => self.change(ChangeMembers::SetNodes(BTreeMap::from([(id, node)]))).await?,
@@ -46,8 +47,19 @@ impl Consensus {
         if lead.voters.contains(&id) {
             return Ok(());
         }
-        self.caught_up(id).await?;
-        self.change(ChangeMembers::AddVoterIds(BTreeSet::from([id]))).await
+        let promoted = async {
+            self.caught_up(id).await?;
+            self.change(ChangeMembers::AddVoterIds(BTreeSet::from([id]))).await
+        };
+        let promoted = promoted.await;
+        if is_new && let Err(ChangeError::Refused(_)) = &promoted {
+            // It is told that it was not taken in, and will not come back as this.
+            if let Err(error) = self.change(ChangeMembers::RemoveNodes(BTreeSet::from([id]))).await
+            {
+                tracing::warn!("a server that did not catch up stays a learner: {error}");
+            }
+        }
+        promoted
     }
 
     /// Removes a member.

@@ -199,6 +199,25 @@ impl Consensus {
         lead_of(&now)
     }
 
+    /// Whether a server is a member, as far as this one knows.
+    pub(crate) fn has_member(&self, id: u64) -> bool {
+        let metrics = self.raft.server_metrics();
+        let now = metrics.borrow_watched();
+        now.membership_config.membership().get_node(&id).is_some()
+    }
+
+    /// Completes once another than this one leads, as far as this member knows.
+    pub(crate) async fn lead_moved(&self, from: u64) {
+        let mut metrics = self.raft.server_metrics();
+        let moved = metrics.wait_until(|now: &openraft::metrics::RaftServerMetrics<Types>| {
+            now.current_leader.is_some_and(|leader| leader != from)
+        });
+        if moved.await.is_err() {
+            // The member has stopped, which others say.
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Calls back with every change of the lead or the membership, until the
     /// member stops.
     pub(crate) async fn follow_lead(&self, mut changed: impl FnMut(Lead)) {
@@ -266,11 +285,11 @@ fn config() -> Config {
         // A cluster of one has nobody to wait for; ticks would wake it many
         // times a second. They are turned on with the second member.
         enable_tick: false,
-        heartbeat_interval: 300,
+        heartbeat_interval: 250,
         // What was just written says that the leader is there, too.
         heartbeat_min_interval: Some(0),
-        election_timeout_min: 500,
-        election_timeout_max: 800,
+        election_timeout_min: 350,
+        election_timeout_max: 600,
         // The state is in memory: a leader that starts again is elected again,
         // and its blank entry commits what is in the log.
         enable_leader_restore: Some(false),
