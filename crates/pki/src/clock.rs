@@ -5,11 +5,14 @@
 //! backwards here: it is at least the last time seen and the time of the build.
 
 use std::{
-    sync::atomic::{AtomicI64, Ordering},
-    time::Duration,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rustls::{pki_types::UnixTime, time_provider::TimeProvider};
 
 /// The latest of the machine's clock, the last time that was seen (persisted
@@ -44,6 +47,67 @@ impl TimeProvider for FlooredClock {
     }
 }
 
+/// The machine's clock, unless it is far from what a server of the cluster said:
+/// then the server's, carried on by the machine's steady one. Once the
+/// machine's has been set right, it is believed again.
+#[derive(Debug)]
+pub struct JudgedClock {
+    floor: FlooredClock,
+    told: Mutex<Option<(Timestamp, Instant)>>,
+}
+
+/// Certificates are backdated by a day, so that much makes no difference.
+const TRUSTED_DIFFERENCE: SignedDuration = SignedDuration::from_hours(12);
+
+impl JudgedClock {
+    /// A clock that shows `floor` or later until a server has told the time.
+    pub fn new(floor: Timestamp) -> Self {
+        Self { floor: FlooredClock::new(floor), told: Mutex::default() }
+    }
+
+    /// What a server says that the time is. Returns by how much the machine's
+    /// clock is wrong (positive: it is ahead), where that matters.
+    pub fn hear(&self, told: Timestamp) -> Option<SignedDuration> {
+        let difference = Timestamp::now().duration_since(told);
+        let wrong = difference.abs() > TRUSTED_DIFFERENCE;
+        let mut slot = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        *slot = wrong.then(|| (told, Instant::now()));
+        wrong.then_some(difference)
+    }
+
+    /// The time as it is judged to be.
+    pub fn now(&self) -> Timestamp {
+        judge(Timestamp::now(), *self.told.lock().unwrap_or_else(PoisonError::into_inner), |then| {
+            then.elapsed()
+        })
+        .unwrap_or_else(|machine| {
+            let floor = self.floor.floor.load(Ordering::Relaxed);
+            machine.max(Timestamp::from_second(floor).unwrap_or(machine))
+        })
+    }
+}
+
+/// What was told where that is far from the machine's clock, else the latter.
+fn judge<I>(
+    machine: Timestamp,
+    told: Option<(Timestamp, I)>,
+    elapsed: impl Fn(I) -> Duration,
+) -> Result<Timestamp, Timestamp> {
+    let (told, then) = told.ok_or(machine)?;
+    let now = told.checked_add(elapsed(then)).map_err(|_| machine)?;
+    match machine.duration_since(now).abs() > TRUSTED_DIFFERENCE {
+        true => Ok(now),
+        false => Err(machine),
+    }
+}
+
+impl TimeProvider for JudgedClock {
+    fn current_time(&self) -> Option<UnixTime> {
+        let second = u64::try_from(self.now().as_second()).unwrap_or(0);
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(second)))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -60,6 +124,31 @@ mod tests {
         ] {
             assert_eq!(latest(clock, last_seen, built), expected);
         }
+    }
+
+    #[test]
+    fn a_clock_that_is_years_off_is_not_believed_until_it_is_set() {
+        let at = |second| Timestamp::from_second(second).expect("in range");
+        const DAY: i64 = 24 * 3600;
+        let minute = |()| Duration::from_secs(60);
+        assert_eq!(judge(at(0), None, minute), Err(at(0)));
+        for machine in [0, 5000 * DAY] {
+            assert_eq!(
+                judge(at(machine), Some((at(1000 * DAY), ())), minute),
+                Ok(at(1000 * DAY + 60))
+            );
+        }
+        let set = at(1000 * DAY + 3600);
+        assert_eq!(judge(set, Some((at(1000 * DAY), ())), minute), Err(set));
+
+        let clock = JudgedClock::new(Timestamp::UNIX_EPOCH);
+        assert_eq!(clock.hear(Timestamp::now()), None);
+        let future = Timestamp::now() + SignedDuration::from_hours(24 * 5000);
+        assert!(clock.hear(future).is_some_and(|ahead| ahead.is_negative()));
+        assert!(clock.now() >= future);
+        let past = Timestamp::now() - SignedDuration::from_hours(24 * 5000);
+        assert!(clock.hear(past).is_some_and(|ahead| ahead.is_positive()));
+        assert!(clock.now() < past + SignedDuration::from_hours(1));
     }
 
     #[test]

@@ -19,6 +19,9 @@ use crate::{Error, peer::hex};
 /// Servers join with tokens of this group (`auth-extra-groups` of the Secret)
 /// only: they are given the cluster's keys.
 pub const SERVERS_GROUP: &str = "system:bootstrappers:skiff:servers";
+/// Agents join with tokens of this group; the default policy says what else
+/// those may.
+pub const AGENTS_GROUP: &str = "system:bootstrappers:skiff:agents";
 
 const VERSION: &str = "skiff1";
 const ID_LEN: usize = 6;

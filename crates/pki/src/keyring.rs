@@ -115,6 +115,17 @@ impl Pki {
         tls::server_config(certificate, ca, ClientAuth::Optional, alpn, self.clock.clone())
     }
 
+    /// The API server's side towards nodes: who has no certificate of the client
+    /// CA is not let in.
+    ///
+    /// # Errors
+    /// Where the library refuses our own CA.
+    pub fn node_config(&self, alpn: &[&[u8]]) -> Result<ServerConfig, Error> {
+        let certificate = self.leaf(CertificateName::ApiServer).clone();
+        let ca = self.authority(Ca::Client).certificate();
+        tls::server_config(certificate, ca, ClientAuth::Required, alpn, self.clock.clone())
+    }
+
     /// A client of the API server with one of our identities.
     ///
     /// # Errors

@@ -13,6 +13,7 @@
 
 pub mod anybody;
 mod authority;
+pub mod client_key;
 pub mod clock;
 mod error;
 mod file;

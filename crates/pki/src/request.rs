@@ -7,7 +7,7 @@ use rcgen::{CertificateSigningRequestParams, ExtendedKeyUsagePurpose, IsCa, KeyU
 use rustls_pki_types::{CertificateSigningRequestDer, pem::PemObject};
 use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509CertificationRequest};
 
-use crate::{Authority, Error};
+use crate::{Authority, Error, authority::sha256, peer::hex};
 
 /// Whom and what a certificate is asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub struct SigningRequest {
     pub addresses: Vec<IpAddr>,
     /// Its e-mail addresses, URIs and whatever else names it.
     pub other_names: Vec<String>,
+    /// SHA-256 of the public key (SPKI) in lower-case hex.
+    pub key_hash: String,
 }
 
 impl SigningRequest {
@@ -42,6 +44,7 @@ impl SigningRequest {
         let mut request = Self {
             common_name: subject.iter_common_name().find_map(text).unwrap_or_default(),
             organizations: subject.iter_organization().filter_map(text).collect(),
+            key_hash: hex(&sha256(parsed.certification_request_info.subject_pki.raw)),
             ..Self::default()
         };
         for extension in parsed.requested_extensions().into_iter().flatten() {
