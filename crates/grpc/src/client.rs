@@ -17,13 +17,16 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::{body::Body, client::Grpc};
 
 use crate::{
-    BoxFuture, MESSAGE_BYTES_MAX, Messages, Status, WINDOW_BYTES, once, raw::Raw,
+    BoxFuture, MESSAGE_BYTES_MAX, Messages, Settings, Status, WINDOW_BYTES, once, raw::Raw,
     status::from_tonic,
 };
 
-/// Pings go out while calls are open; without an answer the connection ends.
-const PING_EVERY: Duration = Duration::from_secs(2);
-const PONG_MAX: Duration = Duration::from_secs(5);
+const SETTINGS: Settings = Settings {
+    stream_window_bytes: WINDOW_BYTES,
+    connection_window_bytes: 2 * WINDOW_BYTES,
+    ping_every: Duration::from_secs(2),
+    pong_max: Duration::from_secs(5),
+};
 
 /// Why a call has no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -52,12 +55,23 @@ impl Client {
     pub async fn start(
         connection: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     ) -> Result<Self, CallError> {
+        Self::start_with(connection, SETTINGS).await
+    }
+
+    /// The same with other limits.
+    ///
+    /// # Errors
+    /// Where the other end does not speak it.
+    pub async fn start_with(
+        connection: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        settings: Settings,
+    ) -> Result<Self, CallError> {
         let made = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
-            .initial_stream_window_size(WINDOW_BYTES)
-            .initial_connection_window_size(2 * WINDOW_BYTES)
-            .keep_alive_interval(PING_EVERY)
-            .keep_alive_timeout(PONG_MAX)
+            .initial_stream_window_size(settings.stream_window_bytes)
+            .initial_connection_window_size(settings.connection_window_bytes)
+            .keep_alive_interval(settings.ping_every)
+            .keep_alive_timeout(settings.pong_max)
             .handshake(TokioIo::new(connection))
             .await;
         let (requests, running) =

@@ -18,13 +18,13 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-use std::{future::Future, pin::Pin};
+use std::{future::Future, pin::Pin, time::Duration};
 
 use bytes::Bytes;
 use futures_util::Stream;
 
 pub use client::{CallError, Client};
-pub use server::{Call, Service, serve};
+pub use server::{Call, Service, serve, serve_with};
 pub use status::{Code, Status};
 
 /// A future on the heap.
@@ -40,6 +40,20 @@ pub fn once(message: Bytes) -> Messages {
 
 /// No message is longer.
 pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
+
+/// What one end of a connection allows the other, and how it looks whether that
+/// is still there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// What may be on its way in one call before somebody has read it.
+    pub stream_window_bytes: u32,
+    /// The same of all calls together.
+    pub connection_window_bytes: u32,
+    /// While calls are open.
+    pub ping_every: Duration,
+    /// Without an answer in that time the connection ends.
+    pub pong_max: Duration,
+}
 
 /// What may be on its way in one direction before somebody has read it.
 const WINDOW_BYTES: u32 = 4 << 20;

@@ -14,11 +14,16 @@ use tonic::{
 };
 
 use crate::{
-    BoxFuture, MESSAGE_BYTES_MAX, Messages, Status, WINDOW_BYTES, raw::Raw, status::from_tonic,
+    BoxFuture, MESSAGE_BYTES_MAX, Messages, Settings, Status, WINDOW_BYTES, raw::Raw,
+    status::from_tonic,
 };
 
-const PING_EVERY: Duration = Duration::from_secs(10);
-const PONG_MAX: Duration = Duration::from_secs(10);
+const SETTINGS: Settings = Settings {
+    stream_window_bytes: WINDOW_BYTES,
+    connection_window_bytes: 2 * WINDOW_BYTES,
+    ping_every: Duration::from_secs(10),
+    pong_max: Duration::from_secs(10),
+};
 
 /// A call as it comes in.
 pub struct Call {
@@ -41,16 +46,26 @@ pub async fn serve(
     service: Arc<dyn Service>,
     stop: impl Future<Output = ()>,
 ) {
+    serve_with(connection, service, SETTINGS, stop).await;
+}
+
+/// The same with other limits.
+pub async fn serve_with(
+    connection: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    service: Arc<dyn Service>,
+    settings: Settings,
+    stop: impl Future<Output = ()>,
+) {
     let answer = service_fn(move |request: Request<Incoming>| {
         let service = service.clone();
         async move { Ok::<_, Infallible>(answer(service, request).await) }
     });
     let running = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
-        .initial_stream_window_size(WINDOW_BYTES)
-        .initial_connection_window_size(2 * WINDOW_BYTES)
-        .keep_alive_interval(PING_EVERY)
-        .keep_alive_timeout(PONG_MAX)
+        .initial_stream_window_size(settings.stream_window_bytes)
+        .initial_connection_window_size(settings.connection_window_bytes)
+        .keep_alive_interval(settings.ping_every)
+        .keep_alive_timeout(settings.pong_max)
         .serve_connection(TokioIo::new(connection), answer);
     tokio::pin!(running, stop);
     // How a connection ends is the calling end's concern.
