@@ -3,23 +3,45 @@
 //!
 //! The API server ends the client's protocol (WebSocket, SPDY) and speaks
 //! these frames to the node, so a node never parses a client's bytes. This
-//! crate knows neither HTTP nor containers. Here the two ends meet in one
-//! process; the outbound gRPC stream of a remote node carries the same types.
+//! crate knows no containers. Here the two ends meet in one process; a remote
+//! node calls its servers by gRPC ([`agent`]), and they ask it for streams over
+//! what it opened ([`service`]), so that a node behind NAT needs no open port.
 //! Start at [`NodeStreams`].
 
 #![warn(missing_docs)]
 
+pub mod agent;
+mod server;
 mod socket;
+#[cfg(test)]
+mod story;
+mod wire;
 
+pub use server::service;
 pub use socket::Socket;
 
-use std::{collections::BTreeMap, fmt, future::Future, pin::Pin, sync::Arc, sync::RwLock};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Mutex, RwLock, atomic::AtomicU64},
+};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
 /// A boxed future, so that the trait is usable as an object.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// How gRPC is spoken here. A stream may leave a quarter of what a connection may
+/// have unread; both ends look whether the other is there.
+pub const SETTINGS: grpc::Settings = grpc::Settings {
+    stream_window_bytes: 256 * 1024,
+    connection_window_bytes: 1024 * 1024,
+    ping_every: std::time::Duration::from_secs(10),
+    pong_max: std::time::Duration::from_secs(5),
+};
 
 /// Frames in flight a direction; more makes the sender wait, so a client that
 /// does not read holds at most this many chunks of the node's memory.
@@ -198,12 +220,24 @@ pub trait NodeStreams: Send + Sync + 'static {
 #[derive(Default)]
 pub struct Nodes {
     by_name: RwLock<BTreeMap<String, Arc<dyn NodeStreams>>>,
+    /// Those of them that have called.
+    remotes: Mutex<BTreeMap<String, Vec<Arc<server::Remote>>>>,
+    /// How many streams were asked of them.
+    wishes: Arc<AtomicU64>,
 }
 
 impl Nodes {
     /// Makes a node reachable, replacing an older stream of the same name.
     pub fn insert(&self, name: &str, node: Arc<dyn NodeStreams>) {
         self.by_name.write().expect("no panic while held").insert(name.to_owned(), node);
+    }
+
+    fn remove(&self, name: &str) {
+        self.by_name.write().expect("no panic while held").remove(name);
+    }
+
+    fn remotes(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Vec<Arc<server::Remote>>>> {
+        self.remotes.lock().expect("no panic while held")
     }
 
     /// Whether streams to that node can be opened now.
