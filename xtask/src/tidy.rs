@@ -50,6 +50,7 @@ const CRATES: &[(&str, u8, Side)] = &[
     ("store-raft", 3, ControlPlane),
     ("net-rules", 3, Node),
     ("net-dns", 3, Node),
+    ("net-overlay", 3, Node),
     ("api-server", 4, ControlPlane),
     ("api-access", 4, ControlPlane),
     ("api-custom", 4, ControlPlane),
@@ -94,6 +95,7 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
     ),
     ("net-rules", &["api-object", "api-types", "client"], "it is given plain tables"),
     ("net-dns", &["api-object", "api-types", "client"], "it is given plain tables"),
+    ("net-overlay", &["api-object", "api-types", "client"], "it is given plain tables"),
     ("node-runtime", &["api-object", "api-types", "client"], "it knows no Kubernetes objects"),
     ("node-image", &["api-object", "api-types", "client"], "it knows no pods"),
 ];

@@ -43,11 +43,36 @@ fn choose_address(
     defaults.iter().find_map(from_route).or_else(|| {
         let usable = |index: u32| {
             links.iter().any(|l| {
-                l.index == index && l.up && l.name != "lo" && !l.name.starts_with(HOST_PREFIX)
+                l.index == index
+                    && l.up
+                    && ![crate::overlay::DEVICE, "lo"].contains(&l.name.as_str())
+                    && !l.name.starts_with(HOST_PREFIX)
             })
         };
         addresses.iter().filter(global).find(|a| usable(a.index)).map(|a| a.ip)
     })
+}
+
+/// Calls `told` after changes of links and addresses, from a thread of its own
+/// that lives as long as the process.
+///
+/// # Errors
+/// Where the kernel does not tell.
+pub fn follow_addresses(told: impl Fn() + Send + 'static) -> Result<(), Error> {
+    const RTMGRP_LINK: u32 = 1;
+    const RTMGRP_IPV4_IFADDR: u32 = 0x10;
+    const RTMGRP_IPV6_IFADDR: u32 = 0x100;
+    let socket = Socket::route_changes(RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR)?;
+    let wait = move || {
+        while socket.wait_change().is_ok() {
+            told();
+        }
+    };
+    std::thread::Builder::new()
+        .name("addresses".into())
+        .spawn(wait)
+        .map(drop)
+        .map_err(|e| Error::io("start a thread", e))
 }
 
 /// Turns on forwarding of IPv4 and, if pods have such addresses, of IPv6. Links

@@ -9,7 +9,7 @@
 //! Must not know: Kubernetes, pods' objects, Services.
 //!
 //! Start with [`pod_link`] (a pod's way to the world) and [`host`] (what the
-//! node itself needs); [`nft`] speaks nf_tables; [`conntrack`]
+//! node itself needs); [`overlay`] leads to pods on other nodes; [`nft`] speaks nf_tables; [`conntrack`]
 //! forgets connections; `wire` is the message format
 //! under all of them.
 
@@ -17,6 +17,7 @@ pub mod conntrack;
 pub mod host;
 pub mod netns;
 pub mod nft;
+pub mod overlay;
 pub mod pod_link;
 
 mod error;

@@ -20,6 +20,8 @@ const RTM_NEWROUTE: u16 = 24;
 const RTM_DELROUTE: u16 = 25;
 const RTM_GETROUTE: u16 = 26;
 const RTM_NEWNEIGH: u16 = 28;
+const RTM_DELNEIGH: u16 = 29;
+const RTM_GETNEIGH: u16 = 30;
 
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
@@ -27,6 +29,10 @@ const IFLA_MTU: u16 = 4;
 const IFLA_LINK: u16 = 5;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_NET_NS_FD: u16 = 28;
+const IFLA_VXLAN_ID: u16 = 1;
+const IFLA_VXLAN_LEARNING: u16 = 7;
+const IFLA_VXLAN_PORT: u16 = 15;
+const IFLA_VXLAN_LOCAL6: u16 = 17;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const VETH_INFO_PEER: u16 = 1;
@@ -53,6 +59,9 @@ const RTNH_F_ONLINK: u32 = 4;
 const NDA_DST: u16 = 1;
 const NDA_LLADDR: u16 = 2;
 const NUD_PERMANENT: u16 = 0x80;
+const AF_BRIDGE: u8 = libc::AF_BRIDGE as u8;
+/// The entry is the device's own, not a bridge's.
+const NTF_SELF: u8 = 2;
 
 /// How far an address or a route reaches, `rt_scope_t`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,6 +175,49 @@ impl Socket {
         self.request(message, || format!("make veth {name} with {peer}"))
     }
 
+    /// Makes a VXLAN device that learns nothing. `v6` says of which family the
+    /// addresses of the other ends are.
+    pub(crate) fn add_vxlan(
+        &self,
+        name: &str,
+        mac: [u8; 6],
+        id: u32,
+        port: u16,
+        v6: bool,
+    ) -> Result<(), Error> {
+        let flags = NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
+        let mut message = Message::new(RTM_NEWLINK, flags, &ifinfomsg(0, 0, 0));
+        message.text(IFLA_IFNAME, name).attr(IFLA_ADDRESS, &mac);
+        message.nest(IFLA_LINKINFO, |m| {
+            m.text(IFLA_INFO_KIND, "vxlan").nest(IFLA_INFO_DATA, |m| {
+                m.u32(IFLA_VXLAN_ID, id).attr(IFLA_VXLAN_LEARNING, &[0]);
+                m.attr(IFLA_VXLAN_PORT, &port.to_be_bytes());
+                if v6 {
+                    m.attr(IFLA_VXLAN_LOCAL6, &[0; 16]);
+                }
+            });
+        });
+        self.request(message, || format!("make the VXLAN device {name}"))
+    }
+
+    /// The id, the port and the family of the other ends of a VXLAN device.
+    pub(crate) fn vxlan(&self, name: &str) -> Result<Option<(u32, u16, bool)>, Error> {
+        let mut message = Message::new(RTM_GETLINK, NLM_F_ACK, &ifinfomsg(0, 0, 0));
+        message.text(IFLA_IFNAME, name);
+        let answers = match self.query(message, || format!("look for link {name}")) {
+            Err(e) if e.errno() == Some(Errno::NODEV) => return Ok(None),
+            answers => answers?,
+        };
+        Ok(answers.iter().find_map(|answer| {
+            let info = Attrs(answer.payload.get(16..)?).nested(IFLA_LINKINFO);
+            (info.find_text(IFLA_INFO_KIND)? == "vxlan").then_some(())?;
+            let data = info.nested(IFLA_INFO_DATA);
+            let port = u16::from_be_bytes(data.find(IFLA_VXLAN_PORT)?.try_into().ok()?);
+            let v6 = data.find(IFLA_VXLAN_LOCAL6).is_some();
+            Some((data.find_u32(IFLA_VXLAN_ID)?, port, v6))
+        }))
+    }
+
     pub(crate) fn set_up(&self, link: &Link) -> Result<(), Error> {
         if link.up {
             return Ok(());
@@ -233,15 +285,45 @@ impl Socket {
         Ok(answers.iter().filter_map(parse_route).collect())
     }
 
+    /// Those of them that one protocol (`RTPROT_`) has made.
+    pub(crate) fn routes_of(&self, protocol: u8) -> Result<Vec<Route>, Error> {
+        let mut message = Message::new(RTM_GETROUTE, NLM_F_DUMP, &[0; 12]);
+        message.u32(RTA_TABLE, u32::from(RT_TABLE_MAIN));
+        let answers = self.query(message, || "list routes".into())?;
+        let own = answers.iter().filter(|answer| answer.payload.get(5) == Some(&protocol));
+        Ok(own.filter_map(parse_route).collect())
+    }
+
     /// Adds a route, in place of one to the same destination.
     pub(crate) fn replace_route(&self, route: &Route, like: IpAddr) -> Result<(), Error> {
-        let message = route_message(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, route, like);
+        self.replace_route_of(RTPROT_STATIC, route, like)
+    }
+
+    /// The same under a protocol of its own.
+    pub(crate) fn replace_route_of(
+        &self,
+        protocol: u8,
+        route: &Route,
+        like: IpAddr,
+    ) -> Result<(), Error> {
+        let flags = NLM_F_CREATE | NLM_F_REPLACE;
+        let message = route_message(RTM_NEWROUTE, flags, protocol, route, like);
         self.request(message, || describe("add a route", route))
     }
 
     /// Not an error if there is none.
     pub(crate) fn delete_route(&self, route: &Route, like: IpAddr) -> Result<(), Error> {
-        match self.request(route_message(RTM_DELROUTE, 0, route, like), || {
+        self.delete_route_of(RTPROT_STATIC, route, like)
+    }
+
+    /// The same under a protocol of its own.
+    pub(crate) fn delete_route_of(
+        &self,
+        protocol: u8,
+        route: &Route,
+        like: IpAddr,
+    ) -> Result<(), Error> {
+        match self.request(route_message(RTM_DELROUTE, 0, protocol, route, like), || {
             describe("remove the route", route)
         }) {
             Err(e) if e.errno() == Some(Errno::SRCH) => Ok(()),
@@ -256,15 +338,73 @@ impl Socket {
         ip: IpAddr,
         mac: &[u8],
     ) -> Result<(), Error> {
-        let mut header = [0; 12];
-        header[0] = family(ip);
-        header[4..8].copy_from_slice(&link.index.to_ne_bytes());
-        header[8..10].copy_from_slice(&NUD_PERMANENT.to_ne_bytes());
-        let mut message =
-            Message::new(RTM_NEWNEIGH, NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE, &header);
+        let flags = NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE;
+        let mut message = Message::new(RTM_NEWNEIGH, flags, &ndmsg(family(ip), link.index, 0));
         message.attr(NDA_DST, &octets(ip)).attr(NDA_LLADDR, mac);
         self.request(message, || format!("set the neighbour {ip} on {}", link.name))
     }
+
+    /// Which address the VXLAN device sends to for a MAC.
+    pub(crate) fn replace_forwarding(
+        &self,
+        link: &Link,
+        mac: &[u8],
+        ip: IpAddr,
+    ) -> Result<(), Error> {
+        let flags = NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE;
+        let mut message =
+            Message::new(RTM_NEWNEIGH, flags, &ndmsg(AF_BRIDGE, link.index, NTF_SELF));
+        message.attr(NDA_LLADDR, mac).attr(NDA_DST, &octets(ip));
+        self.request(message, || format!("send to {ip} by {}", link.name))
+    }
+
+    /// The permanent entries of a link: neighbours of a family, or with
+    /// `None` a VXLAN device's own table.
+    pub(crate) fn permanent(
+        &self,
+        link: &Link,
+        like: Option<IpAddr>,
+    ) -> Result<Vec<(Vec<u8>, IpAddr)>, Error> {
+        let of = like.map_or(AF_BRIDGE, family);
+        let message = Message::new(RTM_GETNEIGH, NLM_F_DUMP, &ndmsg(of, 0, 0));
+        let answers = self.query(message, || "list neighbours".into())?;
+        let entry = |answer: &Received| {
+            let header = answer.payload.get(..12)?;
+            let state = u16::from_ne_bytes([header[8], header[9]]);
+            let ours =
+                header[0] == of && word(header, 4)? == link.index && state & NUD_PERMANENT != 0;
+            let attrs = Attrs(&answer.payload[12..]);
+            let mac = attrs.find(NDA_LLADDR)?.to_vec();
+            ours.then(|| Some((mac, ip_from(attrs.find(NDA_DST)?)?)))?
+        };
+        Ok(answers.iter().filter_map(entry).collect())
+    }
+
+    /// Takes an entry of [`Self::permanent`] away; not an error if it is gone.
+    pub(crate) fn delete_permanent(
+        &self,
+        link: &Link,
+        mac: &[u8],
+        ip: IpAddr,
+        forwarding: bool,
+    ) -> Result<(), Error> {
+        let (of, flags) = if forwarding { (AF_BRIDGE, NTF_SELF) } else { (family(ip), 0) };
+        let mut message = Message::new(RTM_DELNEIGH, NLM_F_ACK, &ndmsg(of, link.index, flags));
+        message.attr(NDA_LLADDR, mac).attr(NDA_DST, &octets(ip));
+        match self.request(message, || format!("forget {ip} on {}", link.name)) {
+            Err(e) if e.errno() == Some(Errno::NOENT) => Ok(()),
+            result => result,
+        }
+    }
+}
+
+fn ndmsg(family: u8, index: u32, flags: u8) -> [u8; 12] {
+    let mut header = [0; 12];
+    header[0] = family;
+    header[4..8].copy_from_slice(&index.to_ne_bytes());
+    header[8..10].copy_from_slice(&NUD_PERMANENT.to_ne_bytes());
+    header[10] = flags;
+    header
 }
 
 fn describe(verb: &str, route: &Route) -> String {
@@ -292,13 +432,13 @@ fn address_message(
     message
 }
 
-fn route_message(kind: u16, flags: u16, route: &Route, like: IpAddr) -> Message {
+fn route_message(kind: u16, flags: u16, protocol: u8, route: &Route, like: IpAddr) -> Message {
     let prefix_len = route.destination.map_or(0, |(_, n)| n);
     let mut header = [0; 12];
     header[0] = family(like);
     header[1] = prefix_len;
     header[4] = RT_TABLE_MAIN;
-    header[5] = RTPROT_STATIC;
+    header[5] = protocol;
     header[6] = if like.is_ipv4() { route.scope as u8 } else { Scope::Universe as u8 };
     header[7] = RTN_UNICAST;
     if route.gateway.is_some() {

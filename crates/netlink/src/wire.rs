@@ -247,6 +247,10 @@ pub(crate) struct Socket {
 
 impl Socket {
     pub(crate) fn open(protocol: Option<Protocol>) -> Result<Self, Error> {
+        Socket::open_in_groups(protocol, 0)
+    }
+
+    fn open_in_groups(protocol: Option<Protocol>, groups: u32) -> Result<Self, Error> {
         let fail = |e: Errno| Error::io("open a netlink socket", e);
         let fd = rustix::net::socket_with(
             AddressFamily::NETLINK,
@@ -255,7 +259,7 @@ impl Socket {
             protocol,
         )
         .map_err(fail)?;
-        rustix::net::bind(&fd, &SocketAddrNetlink::new(0, 0)).map_err(fail)?;
+        rustix::net::bind(&fd, &SocketAddrNetlink::new(0, groups)).map_err(fail)?;
         for option in [sys::NetlinkOption::CapAck, sys::NetlinkOption::ExtendedAck] {
             sys::enable(&fd, option).map_err(|e| Error::io("set a netlink socket option", e))?;
         }
@@ -265,6 +269,19 @@ impl Socket {
     pub(crate) fn route() -> Result<Self, Error> {
         // NETLINK_ROUTE is protocol zero.
         Socket::open(None)
+    }
+
+    /// A routing socket that hears of changes: `groups` are `RTMGRP_` bits.
+    pub(crate) fn route_changes(groups: u32) -> Result<Self, Error> {
+        Socket::open_in_groups(None, groups)
+    }
+
+    /// Waits for the next change. Where some were lost, that is a change too.
+    pub(crate) fn wait_change(&self) -> Result<(), Error> {
+        match self.receive(RecvFlags::empty()) {
+            Ok(_) | Err(Errno::NOBUFS) => Ok(()),
+            Err(e) => Err(Error::io("hear of network changes", e)),
+        }
     }
 
     pub(crate) fn netfilter() -> Result<Self, Error> {

@@ -1,0 +1,309 @@
+//! The way to pods on other nodes: routes through the other node's address
+//! where both share a segment, and a VXLAN device elsewhere, told by hand whom
+//! it sends to.
+
+use crate::Error;
+use crate::route::{Route, Scope, host_prefix};
+use crate::wire::Socket;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+/// The VXLAN device's name.
+pub const DEVICE: &str = "skiff-vxlan";
+/// The network inside the UDP packets.
+const VXLAN_ID: u32 = 1;
+/// Linux' own port, as flannel uses it. The kernel lets one namespace have one
+/// device of an id and port.
+const VXLAN_PORT: u16 = 8472;
+/// Marks our routes, so that nobody else's are touched.
+const PROTOCOL: u8 = 0x5f;
+
+/// A network.
+pub type Network = (IpAddr, u8);
+
+/// How an address outside this machine is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reach {
+    /// The link's index.
+    pub link: u32,
+    /// Bytes.
+    pub mtu: u32,
+    /// Whether no router is in between.
+    pub direct: bool,
+}
+
+/// This node's end of the VXLAN.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// By which other nodes' devices know it.
+    pub mac: [u8; 6],
+    /// Its addresses, from which this node itself talks to pods elsewhere.
+    pub addresses: Vec<IpAddr>,
+    /// Bytes.
+    pub mtu: u32,
+    /// Whether the other nodes' own addresses are IPv6.
+    pub v6: bool,
+}
+
+/// Another node that is reached by the device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tunnel {
+    /// Its device's.
+    pub mac: [u8; 6],
+    /// Its own address.
+    pub to: IpAddr,
+    /// Its device's addresses, one of each family; networks of that family are
+    /// routed to them.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// Where a network of pods is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Via {
+    /// Behind a node on this link.
+    Direct {
+        /// The node's address.
+        gateway: IpAddr,
+        /// The link's index.
+        link: u32,
+    },
+    /// Behind the device of this address.
+    Tunnel(IpAddr),
+}
+
+/// All there should be.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Where somebody is reached by it.
+    pub device: Option<Device>,
+    /// Whom it reaches.
+    pub tunnels: Vec<Tunnel>,
+    /// Every network elsewhere.
+    pub routes: BTreeMap<Network, Via>,
+}
+
+/// What an [`apply`] has done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Changed {
+    /// Routes that are new or lead elsewhere.
+    pub routed: usize,
+    /// Routes that are gone.
+    pub unrouted: usize,
+}
+
+/// How each address is reached now; those that nothing leads to are not in it.
+///
+/// # Errors
+/// What the kernel refused.
+pub fn reach(addresses: &BTreeSet<IpAddr>) -> Result<BTreeMap<IpAddr, Reach>, Error> {
+    let socket = Socket::route()?;
+    let (links, routes) = (socket.links()?, socket.routes()?);
+    let find = |ip: &IpAddr| {
+        let route = best(&routes, *ip)?;
+        let link = links.iter().find(|link| link.index == route.index && link.up)?;
+        // A way through our own device would go in circles.
+        let usable = link.name != DEVICE && link.name != "lo";
+        let direct = route.gateway.is_none();
+        usable.then_some((*ip, Reach { link: link.index, mtu: link.mtu, direct }))
+    };
+    Ok(addresses.iter().filter_map(find).collect())
+}
+
+/// The route that the kernel would take: the longest prefix, then the lowest
+/// metric.
+fn best(routes: &[Route], ip: IpAddr) -> Option<&Route> {
+    let length = |route: &&Route| match route.destination {
+        Some((network, prefix)) => covers(network, prefix, ip).then_some(prefix),
+        None => {
+            let like = route.gateway.or(route.source);
+            like.is_none_or(|like| like.is_ipv4() == ip.is_ipv4()).then_some(0)
+        }
+    };
+    let candidates = routes.iter().filter_map(|route| Some((length(&route)?, route)));
+    candidates
+        .max_by_key(|(length, route)| (*length, std::cmp::Reverse(route.metric)))
+        .map(|(_, route)| route)
+}
+
+fn covers(network: IpAddr, prefix: u8, ip: IpAddr) -> bool {
+    let shifted = |bits: u128, width: u32| {
+        bits.checked_shr(width.saturating_sub(u32::from(prefix))).unwrap_or(0)
+    };
+    match (network, ip) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => {
+            shifted(a.to_bits().into(), 32) == shifted(b.to_bits().into(), 32)
+        }
+        (IpAddr::V6(a), IpAddr::V6(b)) => shifted(a.to_bits(), 128) == shifted(b.to_bits(), 128),
+        _ => false,
+    }
+}
+
+/// Makes it so: what is there and right is left alone, so that traffic of
+/// nodes that did not change goes on.
+///
+/// # Errors
+/// The step that the kernel refused; the next call goes on from there.
+pub fn apply(wanted: &Wanted) -> Result<Changed, Error> {
+    let socket = Socket::route()?;
+    let device = match &wanted.device {
+        Some(device) => Some(ensure_device(&socket, device)?),
+        None => {
+            socket.delete_link(DEVICE)?;
+            None
+        }
+    };
+    if let (Some(link), Some(device)) = (&device, &wanted.device) {
+        tell_device(&socket, link, device, &wanted.tunnels)?;
+    }
+    let mut changed = Changed::default();
+    let known = socket.routes_of(PROTOCOL)?;
+    for (network, via) in &wanted.routes {
+        let Some(route) = route(*network, via, device.as_ref().map(|link| link.index)) else {
+            continue;
+        };
+        let same = |known: &Route| {
+            (known.destination, known.index, known.gateway)
+                == (route.destination, route.index, route.gateway)
+        };
+        if !known.iter().any(same) {
+            socket.replace_route_of(PROTOCOL, &route, network.0)?;
+            changed.routed += 1;
+        }
+    }
+    for old in known {
+        let Some(network) = old.destination else { continue };
+        if !wanted.routes.contains_key(&network) {
+            socket.delete_route_of(PROTOCOL, &old, network.0)?;
+            changed.unrouted += 1;
+        }
+    }
+    Ok(changed)
+}
+
+fn route(network: Network, via: &Via, device: Option<u32>) -> Option<Route> {
+    let (gateway, index) = match *via {
+        Via::Direct { gateway, link } => (gateway, link),
+        Via::Tunnel(gateway) => (gateway, device?),
+    };
+    Some(Route {
+        destination: Some(network),
+        index,
+        gateway: Some(gateway),
+        source: None,
+        metric: 0,
+        scope: Scope::Universe,
+    })
+}
+
+fn ensure_device(socket: &Socket, device: &Device) -> Result<crate::route::Link, Error> {
+    let found = socket.link(DEVICE)?;
+    let kind = socket.vxlan(DEVICE)?;
+    let right = found.as_ref().is_some_and(|link| link.mac == device.mac)
+        && kind == Some((VXLAN_ID, VXLAN_PORT, device.v6));
+    if found.is_some() && !right {
+        socket.delete_link(DEVICE)?;
+    }
+    if !right {
+        socket.add_vxlan(DEVICE, device.mac, VXLAN_ID, VXLAN_PORT, device.v6)?;
+    }
+    let missing = || Error::Answer(format!("{DEVICE} went away while it was made"));
+    let link = socket.link(DEVICE)?.ok_or_else(missing)?;
+    socket.set_mtu(&link, device.mtu)?;
+    let known: Vec<_> =
+        socket.addresses()?.into_iter().filter(|address| address.index == link.index).collect();
+    for ip in &device.addresses {
+        if !known.iter().any(|address| address.ip == *ip) {
+            socket.add_address(&link, *ip, host_prefix(*ip), Scope::Universe)?;
+        }
+    }
+    // The kernel gives each link an address of its own that nobody needs to lose.
+    let ours = |ip: &IpAddr| device.addresses.contains(ip) || link_local(*ip);
+    for old in known.iter().filter(|address| !ours(&address.ip)) {
+        socket.delete_address(&link, old.ip, old.prefix_len)?;
+    }
+    socket.set_up(&link)?;
+    Ok(link)
+}
+
+fn link_local(ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V6(ip) if ip.segments()[0] & 0xffc0 == 0xfe80)
+}
+
+fn tell_device(
+    socket: &Socket,
+    link: &crate::route::Link,
+    device: &Device,
+    tunnels: &[Tunnel],
+) -> Result<(), Error> {
+    let wanted: BTreeSet<(Vec<u8>, IpAddr)> =
+        tunnels.iter().map(|tunnel| (tunnel.mac.to_vec(), tunnel.to)).collect();
+    let known: BTreeSet<_> = socket.permanent(link, None)?.into_iter().collect();
+    // The old way goes first: a MAC may lead to several, and replacing adds.
+    for (mac, ip) in known.difference(&wanted) {
+        socket.delete_permanent(link, mac, *ip, true)?;
+    }
+    for (mac, ip) in wanted.difference(&known) {
+        socket.replace_forwarding(link, mac, *ip)?;
+    }
+    for like in &device.addresses {
+        let of_family = |ip: &&IpAddr| ip.is_ipv4() == like.is_ipv4();
+        let wanted: BTreeSet<(Vec<u8>, IpAddr)> = tunnels
+            .iter()
+            .flat_map(|tunnel| {
+                tunnel.addresses.iter().filter(of_family).map(|ip| (tunnel.mac.to_vec(), *ip))
+            })
+            .collect();
+        let known: BTreeSet<_> = socket.permanent(link, Some(*like))?.into_iter().collect();
+        for (mac, ip) in known.difference(&wanted) {
+            if !wanted.iter().any(|(_, kept)| kept == ip) {
+                socket.delete_permanent(link, mac, *ip, false)?;
+            }
+        }
+        for (mac, ip) in wanted.difference(&known) {
+            socket.replace_neighbour(link, *ip, mac)?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes everything away again.
+///
+/// # Errors
+/// What the kernel refused.
+pub fn killall() -> Result<(), Error> {
+    apply(&Wanted::default()).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    #[test]
+    fn the_longest_prefix_leads() {
+        let route = |network: Option<(&str, u8)>, gateway: Option<&str>, metric| Route {
+            destination: network.map(|(network, prefix)| (ip(network), prefix)),
+            index: metric,
+            gateway: gateway.map(ip),
+            source: None,
+            metric,
+            scope: Scope::Universe,
+        };
+        let routes = [
+            route(None, Some("10.0.0.1"), 1),
+            route(Some(("10.0.0.0", 8)), None, 2),
+            route(Some(("10.0.0.0", 24)), None, 4),
+            route(Some(("10.0.0.0", 24)), None, 3),
+            route(Some(("fd00::", 64)), None, 5),
+        ];
+        let index = |text| best(&routes, ip(text)).map(|route| route.index);
+        assert_eq!(index("10.0.0.9"), Some(3));
+        assert_eq!(index("10.9.0.9"), Some(2));
+        assert_eq!(index("192.0.2.1"), Some(1));
+        assert_eq!(index("fd00::1"), Some(5));
+        assert_eq!(index("fd01::1"), None);
+    }
+}
