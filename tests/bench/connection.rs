@@ -23,6 +23,7 @@ pub(crate) fn https_config(kubeconfig: &str) -> HttpsConfig {
     HttpsConfig {
         servers: vec![server.to_owned()],
         ca_pem: pem(&cluster["certificate-authority-data"]),
+        clock: None,
         credentials: Credentials::Pem {
             cert: pem(&user["client-certificate-data"]),
             key: pem(&user["client-key-data"]),

@@ -5,7 +5,7 @@ use std::{
     fmt,
     path::PathBuf,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -20,20 +20,23 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+    time_provider::TimeProvider,
 };
 use tokio::{
     net::TcpStream,
     time::{Instant, timeout},
 };
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{Body, BoxFuture, Transport, TransportError};
 
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// Pings go out only while requests or watches are open; without them a
 /// server that lost power would hold its watchers for ever.
-const PING_INTERVAL: Duration = Duration::from_secs(30);
-const PING_ANSWER_MAX: Duration = Duration::from_secs(15);
+/// A node must find another server well within the 40 s after which it is
+/// taken for dead.
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+const PING_ANSWER_MAX: Duration = Duration::from_secs(5);
 /// How long a token is used before its file is read again; client-go's figure.
 const TOKEN_FRESH: Duration = Duration::from_secs(60);
 
@@ -86,6 +89,8 @@ pub struct HttpsConfig {
     pub ca_pem: Vec<u8>,
     /// Who asks.
     pub credentials: Credentials,
+    /// By what certificates are judged; the machine's clock where unset.
+    pub clock: Option<Arc<dyn TimeProvider>>,
 }
 
 /// A transport over HTTPS. Connects when first used; a connection that ends
@@ -95,7 +100,8 @@ pub struct HttpsConfig {
 pub struct Https(Arc<Inner>);
 
 struct Inner {
-    servers: Vec<String>,
+    servers: RwLock<Vec<String>>,
+    clock: Option<Arc<dyn TimeProvider>>,
     roots: Arc<RootCertStore>,
     credentials: Credentials,
     /// The server that answered last.
@@ -112,7 +118,7 @@ struct Connection {
 
 impl fmt::Debug for Https {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Https({})", self.0.servers.join(", "))
+        write!(f, "Https({})", self.servers().join(", "))
     }
 }
 
@@ -138,13 +144,55 @@ impl Https {
             return Err(failed("server CA: no certificate found"));
         }
         Ok(Self(Arc::new(Inner {
-            servers: config.servers,
+            servers: RwLock::new(config.servers),
+            clock: config.clock,
             roots: Arc::new(roots),
             credentials: config.credentials,
             server: AtomicUsize::new(0),
             connection: tokio::sync::Mutex::new(None),
             token: Mutex::new(None),
         })))
+    }
+
+    /// The servers as they are known now.
+    pub fn servers(&self) -> Vec<String> {
+        self.0.servers.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Other servers: those of a cluster come and go. A connection to one that
+    /// is no longer among them lasts until it breaks; an empty list changes
+    /// nothing.
+    pub fn set_servers(&self, servers: Vec<String>) {
+        if !servers.is_empty() {
+            *self.0.servers.write().unwrap_or_else(PoisonError::into_inner) = servers;
+        }
+    }
+
+    /// Begins with this server, counted around, so that clients spread.
+    pub fn begin_with(&self, index: u64) {
+        let count = self.servers().len().max(1) as u64;
+        self.0.server.store((index % count) as usize, Ordering::Relaxed);
+    }
+
+    /// The next request makes a new connection, with credentials as they are
+    /// then. What runs on the present one goes on.
+    pub async fn reconnect(&self) {
+        *self.0.connection.lock().await = None;
+    }
+
+    /// A connection of its own to a server, as the same identity, for another
+    /// protocol (ALPN) than the API's.
+    ///
+    /// # Errors
+    /// Where the server is not reached, is not who it should be, or does not
+    /// speak the protocol.
+    pub async fn dial(
+        &self,
+        server: &str,
+        protocol: &[u8],
+    ) -> Result<TlsStream<TcpStream>, TransportError> {
+        let dialled = timeout(CONNECT_MAX, self.0.dial(server, protocol)).await;
+        dialled.unwrap_or_else(|_| Err(failed("connect timed out")))
     }
 }
 
@@ -155,11 +203,12 @@ impl Inner {
         if let Some(connection) = slot.as_ref().filter(|c| !c.requests.is_closed()) {
             return Ok(connection.clone());
         }
+        let servers = self.servers.read().unwrap_or_else(PoisonError::into_inner).clone();
         let first = self.server.load(Ordering::Relaxed);
         let mut faults = Vec::new();
-        for i in 0..self.servers.len() {
-            let at = (first + i) % self.servers.len();
-            let server = &self.servers[at];
+        for i in 0..servers.len() {
+            let at = (first + i) % servers.len();
+            let server = &servers[at];
             match timeout(CONNECT_MAX, self.connect(server)).await {
                 Ok(Ok(connection)) => {
                     self.server.store(at, Ordering::Relaxed);
@@ -173,17 +222,27 @@ impl Inner {
         Err(failed(faults.join("; ")))
     }
 
-    async fn connect(&self, server: &str) -> Result<Connection, TransportError> {
+    async fn dial(
+        &self,
+        server: &str,
+        protocol: &[u8],
+    ) -> Result<TlsStream<TcpStream>, TransportError> {
         let host = server.rsplit_once(':').map_or(server, |(host, _)| host);
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let name = ServerName::try_from(host.to_owned()).map_err(failed)?;
-        let tls = TlsConnector::from(Arc::new(self.tls_config().await?));
+        let tls = TlsConnector::from(Arc::new(self.tls_config(protocol).await?));
         let tcp = TcpStream::connect(server).await.map_err(failed)?;
         tcp.set_nodelay(true).map_err(failed)?;
         let stream = tls.connect(name, tcp).await.map_err(failed)?;
-        if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
-            return Err(failed("the server does not speak HTTP/2"));
+        if stream.get_ref().1.alpn_protocol() != Some(protocol) {
+            let name = String::from_utf8_lossy(protocol);
+            return Err(failed(format!("the server does not speak {name}")));
         }
+        Ok(stream)
+    }
+
+    async fn connect(&self, server: &str) -> Result<Connection, TransportError> {
+        let stream = self.dial(server, b"h2").await?;
         let (requests, driver) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .keep_alive_interval(PING_INTERVAL)
@@ -200,9 +259,13 @@ impl Inner {
         Ok(Connection { requests, authority: server.to_owned() })
     }
 
-    async fn tls_config(&self) -> Result<ClientConfig, TransportError> {
+    async fn tls_config(&self, protocol: &[u8]) -> Result<ClientConfig, TransportError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider)
+        let builder = match &self.clock {
+            Some(clock) => ClientConfig::builder_with_details(provider, clock.clone()),
+            None => ClientConfig::builder_with_provider(provider),
+        };
+        let builder = builder
             .with_safe_default_protocol_versions()
             .map_err(failed)?
             .with_root_certificates(self.roots.clone());
@@ -228,7 +291,7 @@ impl Inner {
             }
             None => builder.with_no_client_auth(),
         };
-        config.alpn_protocols = vec![b"h2".to_vec()];
+        config.alpn_protocols = vec![protocol.to_vec()];
         Ok(config)
     }
 
@@ -323,6 +386,7 @@ mod tests {
             servers: servers.iter().map(|s| (*s).to_owned()).collect(),
             ca_pem: ca.as_bytes().to_vec(),
             credentials: Credentials::Token("secret".into()),
+            clock: None,
         };
         assert!(Https::new(config(&[], "")).is_err());
         let error = Https::new(config(&["a:1"], "no pem")).expect_err("no CA");

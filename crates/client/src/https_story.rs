@@ -93,6 +93,7 @@ fn api(authority: &Authority, servers: &[&str], credentials: Credentials) -> Api
     let config = HttpsConfig {
         servers: servers.iter().map(|server| (*server).to_owned()).collect(),
         ca_pem: authority.0.pem().into_bytes(),
+        clock: None,
         credentials,
     };
     Api::new(Arc::new(Https::new(config).expect("valid")), "test")
