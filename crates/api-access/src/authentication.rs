@@ -1,5 +1,7 @@
-//! Who is calling: a client certificate, or a ServiceAccount token.
+//! Who is calling: a client certificate, a ServiceAccount token, or a bootstrap
+//! token.
 
+mod bootstrap_token;
 mod token;
 
 use std::{
@@ -43,6 +45,10 @@ impl Access {
             return Ok(None);
         };
         self.synced().await;
+        if let Some((id, secret)) = bootstrap_token::parts(token) {
+            let user = self.bootstrap_user(id, secret).await.map_err(unauthorized)?;
+            return Ok(Some(Arc::new(user)));
+        }
         let audience = std::slice::from_ref(&self.settings.issuer);
         let (user, _) = self.token_user(token, audience).await.map_err(unauthorized)?;
         Ok(Some(Arc::new(user)))
