@@ -354,7 +354,7 @@ views! {
         container_id: String,
     }
 
-    Service { metadata: Meta, spec: ServiceSpec, }
+    Service { metadata: Meta, spec: ServiceSpec, status: ServiceStatus, }
     ServiceSpec {
         ports: Vec<ServicePort>,
         selector: BTreeMap<String, String>,
@@ -369,6 +369,7 @@ views! {
         session_affinity_config: Option<SessionAffinityConfig>,
         external_name: String,
         external_traffic_policy: String,
+        health_check_node_port: i32,
         internal_traffic_policy: Option<String>,
         publish_not_ready_addresses: bool,
         ip_families: Vec<String>,
@@ -387,6 +388,9 @@ views! {
         client_ip: Option<ClientIpConfig>,
     }
     ClientIpConfig { timeout_seconds: Option<i32>, }
+    ServiceStatus { load_balancer: LoadBalancerStatus, }
+    LoadBalancerStatus { ingress: Vec<LoadBalancerIngress>, }
+    LoadBalancerIngress { ip: String, hostname: String, ip_mode: Option<String>, }
 
     Node { metadata: Meta, spec: NodeSpec, status: NodeStatus, }
     NodeSpec {

@@ -48,6 +48,7 @@ pub(crate) const REPLICA_SETS: Resource = Resource::namespaced("apps", "v1", "re
 pub(crate) const REPLICATION_CONTROLLERS: Resource =
     Resource::namespaced("", "v1", "replicationcontrollers");
 pub(crate) const RESOURCE_QUOTAS: Resource = Resource::namespaced("", "v1", "resourcequotas");
+pub(crate) const SECRETS: Resource = Resource::namespaced("", "v1", "secrets");
 pub(crate) const SIGNING_REQUESTS: Resource =
     Resource::cluster("certificates.k8s.io", "v1", "certificatesigningrequests");
 pub(crate) const SERVICE_ACCOUNTS: Resource = Resource::namespaced("", "v1", "serviceaccounts");

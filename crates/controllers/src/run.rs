@@ -6,7 +6,7 @@ use client::{Ambient, Api, Recorder, SharedInformers};
 use jiff::tz::TimeZone;
 use tokio::{sync::watch, task::JoinSet};
 
-use crate::{Account, CONTROLLERS, Controller, Sign};
+use crate::{Account, CONTROLLERS, Controller, PodRange, Sign};
 
 /// A controller ends only by a fault of its own; the pause keeps one that
 /// faults at once from spinning.
@@ -19,6 +19,12 @@ pub struct Settings {
     pub cluster_ca_pem: String,
     /// `extension-apiserver-authentication`; left alone where empty.
     pub authentication: std::collections::BTreeMap<String, String>,
+    /// `kube-system/skiff-cluster`, what a node must know to be one; left alone
+    /// where empty.
+    pub cluster: std::collections::BTreeMap<String, String>,
+    /// Where nodes get their shares of pod addresses; none are given out where
+    /// empty.
+    pub pod_ranges: Vec<PodRange>,
     /// The ClusterTrustBundle of the server CA; left alone where empty.
     pub trust_bundle_name: String,
     /// Signs certificates; none are signed where absent.
@@ -36,6 +42,8 @@ impl Default for Settings {
         Self {
             cluster_ca_pem: String::new(),
             authentication: Default::default(),
+            cluster: Default::default(),
+            pod_ranges: Vec::new(),
             trust_bundle_name: String::new(),
             signer: None,
             kubernetes_service: None,

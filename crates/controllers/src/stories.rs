@@ -163,6 +163,10 @@ fn settings() -> Settings {
         authentication: [("client-ca-file".to_owned(), "CA".to_owned())].into(),
         trust_bundle_name: "kubernetes.io:kube-apiserver-serving:0".into(),
         cluster_ca_pem: "PEM".into(),
+        cluster: [("cluster-domain".to_owned(), "cluster.local".to_owned())].into(),
+        pod_ranges: vec![
+            crate::PodRange::new("10.42.0.0".parse().expect("an address"), 23).expect("valid"),
+        ],
         kubernetes_service: Some(crate::KubernetesService {
             cluster_ip: "10.43.0.1".parse().expect("an address"),
             addresses: tokio::sync::watch::Sender::new(vec!["192.0.2.1:6443".to_owned()])
@@ -191,6 +195,8 @@ async fn an_empty_cluster_gets_what_every_cluster_has() {
     assert_eq!(slice["endpoints"][0]["addresses"], json!(["192.0.2.1"]));
     assert_eq!(slice["ports"][0]["port"], 6443);
     assert!(story.cluster.get(SERVICES, "kube-system/kube-dns").is_some());
+    let told = story.cluster.get(CONFIG_MAPS, "kube-system/skiff-cluster").expect("there");
+    assert_eq!(told["data"], json!({"cluster-domain": "cluster.local"}));
     // What is lost comes back, what was changed is put right.
     story.cluster.delete(SERVICE_ACCOUNTS, "default/default");
     story.cluster.edit(CONFIG_MAPS, "default/kube-root-ca.crt", |map| {
@@ -205,6 +211,31 @@ async fn an_empty_cluster_gets_what_every_cluster_has() {
     let revision = story.cluster.revision();
     story.settle().await;
     assert_eq!(story.cluster.revision(), revision);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nodes_get_their_share_of_the_pod_network() {
+    let story = Story::start_with(FakeCluster::new(), settings());
+    let share = |name: &str| story.cluster.get(NODES, name).expect("there")["spec"].clone();
+    for name in ["n1", "n2"] {
+        story.cluster.create(NODES, &testkit::node(name));
+    }
+    story.settle().await;
+    let mut shares = ["n1", "n2"].map(|name| share(name)["podCIDRs"].clone());
+    shares.sort_by_key(Value::to_string);
+    assert_eq!(shares, [json!(["10.42.0.0/24"]), json!(["10.42.1.0/24"])]);
+    assert_eq!(share("n1")["podCIDR"], share("n1")["podCIDRs"][0]);
+    // There is no third, until one goes.
+    story.cluster.create(NODES, &testkit::node("n3"));
+    story.settle().await;
+    assert_eq!(share("n3").get("podCIDR"), None);
+    let events = story.cluster.events();
+    let told = "CIDRNotAvailable: Node n3 status is now: CIDRNotAvailable";
+    assert!(events.contains(&told.to_owned()), "{events:?}");
+    let freed = share("n1")["podCIDR"].clone();
+    story.cluster.delete(NODES, "n1");
+    story.settle().await;
+    assert_eq!(share("n3")["podCIDR"], freed);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,7 @@
 //! What others must know to believe this API server and its callers: the
-//! ConfigMap by which extension API servers know whom to trust, and the
-//! ClusterTrustBundle with the server's CA.
+//! ConfigMap by which extension API servers know whom to trust, the one by
+//! which nodes know the cluster's networks, and the ClusterTrustBundle with the
+//! server's CA.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -12,7 +13,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    Context,
+    Context, Settings,
     cached::{CONFIG_MAPS, NAMESPACES},
 };
 
@@ -20,6 +21,7 @@ pub(crate) const TRUST_BUNDLES: Resource =
     Resource::cluster("certificates.k8s.io", "v1", "clustertrustbundles");
 const SYSTEM: &str = "kube-system";
 const AUTHENTICATION: &str = "extension-apiserver-authentication";
+const CLUSTER: &str = "skiff-cluster";
 const SIGNER: &str = "kubernetes.io/kube-apiserver-serving";
 /// There is one thing to be brought about.
 const KEY: &str = "trust";
@@ -30,9 +32,21 @@ struct Data {
     data: BTreeMap<String, String>,
 }
 
-/// The controller of the ConfigMap. Never returns.
+/// The controller of `extension-apiserver-authentication`. Never returns.
 pub(crate) async fn authentication(context: Context) {
-    let only = format!("metadata.name={AUTHENTICATION}");
+    keep_map(context, AUTHENTICATION, |settings| &settings.authentication).await;
+}
+
+/// The controller of `skiff-cluster`. Never returns.
+pub(crate) async fn cluster(context: Context) {
+    keep_map(context, CLUSTER, |settings| &settings.cluster).await;
+}
+
+type Wanted = fn(&Settings) -> &BTreeMap<String, String>;
+
+/// Keeps the wanted keys of a ConfigMap of the system's.
+async fn keep_map(context: Context, name: &'static str, wanted: Wanted) {
+    let only = format!("metadata.name={name}");
     let selection = Selection::all(CONFIG_MAPS).namespace(SYSTEM).fields(&only);
     let known: Informer<Data> = context.informers.get(selection);
     let namespaces: Informer<MetaOnly> = context.informers.get(Selection::all(NAMESPACES));
@@ -48,33 +62,33 @@ pub(crate) async fn authentication(context: Context) {
     });
     known.wait_synced().await;
     namespaces.wait_synced().await;
-    reconcile_loop("authentication-trust", queue, 1, move |_| {
+    reconcile_loop(name, queue, 1, move |_| {
         let (context, known) = (context.clone(), known.clone());
         // The namespace comes a moment later, and its change brings us here again.
         let there = namespaces.get(SYSTEM).is_some();
-        async move { if there { keep_authentication(&context, &known).await } else { Ok(None) } }
+        async move { if there { keep(&context, &known, name, wanted).await } else { Ok(None) } }
     })
     .await;
 }
 
-async fn keep_authentication(context: &Context, known: &Informer<Data>) -> Outcome {
-    let wanted = &context.settings.authentication;
+async fn keep(context: &Context, known: &Informer<Data>, name: &str, wanted: Wanted) -> Outcome {
+    let wanted = wanted(&context.settings);
     if wanted.is_empty() {
         return Ok(None);
     }
     let data = json!({ "data": wanted });
-    match known.get(&format!("{SYSTEM}/{AUTHENTICATION}")) {
+    match known.get(&format!("{SYSTEM}/{name}")) {
         None => {
             let mut map = json!({
                 "apiVersion": "v1", "kind": "ConfigMap",
-                "metadata": { "name": AUTHENTICATION, "namespace": SYSTEM },
+                "metadata": { "name": name, "namespace": SYSTEM },
             });
             map["data"] = data["data"].clone();
             created(context.api.create(CONFIG_MAPS, SYSTEM, &map).await.map(drop))?;
         }
         Some(map) if wanted.iter().any(|(key, value)| map.view.data.get(key) != Some(value)) => {
             let kind = PatchKind::Merge;
-            context.api.patch(CONFIG_MAPS, SYSTEM, AUTHENTICATION, "", kind, &data).await?;
+            context.api.patch(CONFIG_MAPS, SYSTEM, name, "", kind, &data).await?;
         }
         Some(_) => {}
     }

@@ -1,6 +1,6 @@
 //! Asks, approves, signs and deletes.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use api_object::time;
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -14,7 +14,11 @@ use super::{
     plan::{Action, pem, plan},
     view::Request,
 };
-use crate::{Context, cached::SIGNING_REQUESTS, status::conditions_json};
+use crate::{
+    Context,
+    cached::{NODES, SIGNING_REQUESTS},
+    status::conditions_json,
+};
 
 const ACCESS_REVIEWS: Resource =
     Resource::cluster("authorization.k8s.io", "v1", "subjectaccessreviews");
@@ -54,9 +58,18 @@ impl Certificates {
         let created = request.meta.creation_timestamp.as_deref().and_then(time::parse);
         match plan(&request.view, created.unwrap_or(now), now) {
             Action::Wait(left) => return Ok(Some(left)),
-            Action::Approve { if_may, message, or_wait } => {
+            Action::Approve { if_may, message, or_wait, unless_taken } => {
                 if !self.may(&request.view, if_may).await? {
                     return Ok(Some(or_wait));
+                }
+                let refused = match unless_taken {
+                    Some(claim) => claim.refused(self.annotations(&claim.node).await?.as_ref()),
+                    None => None,
+                };
+                if let Some(why) = refused {
+                    let patch = self.with_condition(&request, "Denied", "NodeNameTaken", &why);
+                    self.patch(&request, "approval", &patch).await?;
+                    return Ok(None);
                 }
                 let patch = self.with_condition(&request, "Approved", "AutoApproved", message);
                 self.patch(&request, "approval", &patch).await?;
@@ -105,6 +118,15 @@ impl Certificates {
         let answer = self.api.create(ACCESS_REVIEWS, "", &review).await?;
         let answer: Value = serde_json::from_slice(&answer.bytes).unwrap_or_default();
         Ok(answer["status"]["allowed"] == true)
+    }
+
+    /// Those of a Node, read now: the cache may be behind its registration.
+    async fn annotations(&self, node: &str) -> Result<Option<BTreeMap<String, String>>, Error> {
+        match self.api.get(NODES, "", node).await {
+            Ok(node) => Ok(Some(node.meta.annotations)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     fn with_condition(

@@ -1,12 +1,17 @@
 //! CertificateSigningRequests: those of nodes are approved where the policy
 //! says so, approved ones are signed by the built-in signers, and old ones go.
 //! Three controllers upstream; here one decision about one object.
+//!
+//! A node's name belongs to the key it first joined with ([`NODE_KEY`]): who
+//! asks for a certificate of a name that has a Node must hold that Node's key.
+//! A machine that lost its key gets in once its Node has been deleted.
 
 mod act;
 mod plan;
 mod view;
 
 pub(crate) use act::run;
+pub use plan::{NODE_KEY, PROXY_USER};
 
 use std::{fmt, time::Duration};
 

@@ -1,6 +1,6 @@
 //! What is to be done about a request: a pure function.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
@@ -26,16 +26,20 @@ pub(super) struct Signer {
 
 /// `kubernetes.io/legacy-unknown` cannot be asked for in v1.
 const SIGNERS: &[Signer] = &[
-    Signer {
-        name: "kubernetes.io/kube-apiserver-client",
-        issuer: Issuer::Clients,
-        check: |_, usages| client_usages(usages),
-    },
+    Signer { name: CLIENT, issuer: Issuer::Clients, check: |_, usages| client_usages(usages) },
     Signer { name: KUBELET_CLIENT, issuer: Issuer::Clients, check: node_client },
     Signer { name: "kubernetes.io/kubelet-serving", issuer: Issuer::Servers, check: node_serving },
 ];
 
 const KUBELET_CLIENT: &str = "kubernetes.io/kube-apiserver-client-kubelet";
+const CLIENT: &str = "kubernetes.io/kube-apiserver-client";
+
+/// The annotation in which a Node says which key is its own: SHA-256 of the
+/// public key (SPKI) in lower-case hex.
+pub const NODE_KEY: &str = "skiff.sh/node-key";
+/// Whom a node's proxy, policy and DNS are to the API. Every node may ask for a
+/// certificate of this name.
+pub const PROXY_USER: &str = "system:kube-proxy";
 
 /// What to do.
 #[derive(Debug, PartialEq, Eq)]
@@ -48,6 +52,8 @@ pub(super) enum Action {
         if_may: &'static str,
         message: &'static str,
         or_wait: Duration,
+        /// Only if no other machine has this name.
+        unless_taken: Option<Claim>,
     },
     Sign {
         issuer: Issuer,
@@ -56,6 +62,29 @@ pub(super) enum Action {
     /// It is approved and cannot be signed.
     Fail(String),
     Delete,
+}
+
+/// A machine that wants to be a node of some name, and the key it holds.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Claim {
+    pub(super) node: String,
+    key_hash: String,
+}
+
+impl Claim {
+    /// Why the name cannot be had, given the annotations of the Node of that
+    /// name, where there is one.
+    pub(super) fn refused(&self, known: Option<&BTreeMap<String, String>>) -> Option<String> {
+        let node = &self.node;
+        if known?.get(NODE_KEY).is_some_and(|key| *key == self.key_hash) {
+            return None;
+        }
+        Some(format!(
+            "another machine is node \"{node}\" already: give this one a name of its own with \
+             --node-name; if it is the same machine, installed anew, or if it replaces the old one, \
+             remove the old node first: kubectl delete node {node}"
+        ))
+    }
 }
 
 pub(super) fn plan(request: &Request, created: Timestamp, now: Timestamp) -> Action {
@@ -85,7 +114,9 @@ pub(super) fn plan(request: &Request, created: Timestamp, now: Timestamp) -> Act
     let asked = read(request);
     if !request.has("Approved") {
         return match asked.ok().and_then(|asked| recognized(request, &asked)) {
-            Some((if_may, message)) => Action::Approve { if_may, message, or_wait: left },
+            Some(Recognized { if_may, message, unless_taken }) => {
+                Action::Approve { if_may, message, or_wait: left, unless_taken }
+            }
             None => Action::Wait(left),
         };
     }
@@ -111,22 +142,45 @@ fn life(asked: Option<i64>) -> Duration {
     asked.unwrap_or(CERTIFICATE_LIFE).clamp(CERTIFICATE_LIFE_MIN, CERTIFICATE_LIFE)
 }
 
-/// A node's own client certificate, or one that somebody gets for a node: the
-/// right that is asked for, and what the approval says.
-fn recognized(request: &Request, asked: &SigningRequest) -> Option<(&'static str, &'static str)> {
-    if request.spec.signer_name != KUBELET_CLIENT
-        || node_client(asked, &request.spec.usages).is_err()
-    {
+/// A request that need not wait for people.
+struct Recognized {
+    /// The right that is asked for: to create this subresource of requests.
+    if_may: &'static str,
+    /// What the approval says.
+    message: &'static str,
+    unless_taken: Option<Claim>,
+}
+
+/// A node's own client certificate, one that somebody gets for a node, or the
+/// one of a node's proxy.
+fn recognized(request: &Request, asked: &SigningRequest) -> Option<Recognized> {
+    let usages = &request.spec.usages;
+    if request.spec.signer_name == CLIENT {
+        let plain = asked.organizations.is_empty() && no_other_names(asked).is_ok();
+        let proxy = asked.common_name == PROXY_USER && plain;
+        return (proxy && exact(usages, "client auth").is_ok()).then_some(Recognized {
+            if_may: "nodeproxyclient",
+            message: "Auto approving the certificate of a node's proxy after SubjectAccessReview.",
+            unless_taken: None,
+        });
+    }
+    if request.spec.signer_name != KUBELET_CLIENT || node_client(asked, usages).is_err() {
         return None;
     }
     Some(match asked.common_name == request.spec.username {
-        true => (
-            "selfnodeclient",
-            "Auto approving self kubelet client certificate after SubjectAccessReview.",
-        ),
-        false => {
-            ("nodeclient", "Auto approving kubelet client certificate after SubjectAccessReview.")
-        }
+        true => Recognized {
+            if_may: "selfnodeclient",
+            message: "Auto approving self kubelet client certificate after SubjectAccessReview.",
+            unless_taken: None,
+        },
+        false => Recognized {
+            if_may: "nodeclient",
+            message: "Auto approving kubelet client certificate after SubjectAccessReview.",
+            unless_taken: asked
+                .common_name
+                .strip_prefix("system:node:")
+                .map(|node| Claim { node: node.to_owned(), key_hash: asked.key_hash.clone() }),
+        },
     })
 }
 
@@ -153,6 +207,11 @@ fn node_subject(asked: &SigningRequest) -> Result<(), String> {
 
 fn node_client(asked: &SigningRequest, usages: &[String]) -> Result<(), String> {
     node_subject(asked)?;
+    no_other_names(asked)?;
+    exact(usages, "client auth")
+}
+
+fn no_other_names(asked: &SigningRequest) -> Result<(), String> {
     for (none, what) in [
         (asked.dns_names.is_empty(), "DNS"),
         (asked.addresses.is_empty(), "IP"),
@@ -162,7 +221,7 @@ fn node_client(asked: &SigningRequest, usages: &[String]) -> Result<(), String> 
             return Err(format!("{what} subjectAltNames are not allowed"));
         }
     }
-    exact(usages, "client auth")
+    Ok(())
 }
 
 fn node_serving(asked: &SigningRequest, usages: &[String]) -> Result<(), String> {

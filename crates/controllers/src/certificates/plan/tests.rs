@@ -35,6 +35,16 @@ oJYRKXoeIbUp6f0CKAb/+JpLl93YTS5juikzPAcVx1s=
 -----END CERTIFICATE REQUEST-----
 ";
 
+/// CN `system:kube-proxy` alone.
+const PROXY: &str = "-----BEGIN CERTIFICATE REQUEST-----
+MIHWMH4CAQAwHDEaMBgGA1UEAwwRc3lzdGVtOmt1YmUtcHJveHkwWTATBgcqhkjO
+PQIBBggqhkjOPQMBBwNCAATVhjFvfKauNa0Gq7boUQo50E0MfEsqzADw5JGmzZ90
+GT5yDiApE7oOIYKVkJRa5azRRcYzYadmf1yHvZ7IiG1joAAwCgYIKoZIzj0EAwID
+SAAwRQIhAKEu315eAtnwLsTBARDo4bzPCZXR8Q6YN/Bo8fe40mg6AiB1UumRhc5I
+hw0tP9nQBW9h80ou+kmNcKbcJWdonJ/F8Q==
+-----END CERTIFICATE REQUEST-----
+";
+
 fn at(hours: i64) -> Timestamp {
     let created: Timestamp = CREATED.parse().expect("a time");
     created + jiff::SignedDuration::from_hours(hours)
@@ -69,7 +79,18 @@ fn requests_are_approved_signed_failed_and_forgotten() {
     const SERVE: &str = "kubelet-serving";
     for (pem, signer, auth, user, conditions, hours, expected) in [
         (NODE, KUBELET, "client auth", "system:node:pi", &[][..], 0, "approve selfnodeclient"),
-        (NODE, KUBELET, "client auth", "system:bootstrap:x", &[], 0, "approve nodeclient"),
+        (
+            NODE,
+            KUBELET,
+            "client auth",
+            "system:bootstrap:x",
+            &[],
+            0,
+            "approve nodeclient unless pi is taken",
+        ),
+        (PROXY, CLIENT, "client auth", "system:node:pi", &[], 0, "approve nodeproxyclient"),
+        (PROXY, CLIENT, "server auth", "system:node:pi", &[], 0, "wait 24h"),
+        (PROXY, KUBELET, "client auth", "system:node:pi", &[], 0, "wait 24h"),
         (NODE, KUBELET, "server auth", "system:node:pi", &[], 0, "wait 24h"),
         (JANE, KUBELET, "client auth", "system:node:pi", &[], 0, "wait 24h"),
         (SERVING, KUBELET, "client auth", "system:node:pi", &[], 0, "wait 24h"),
@@ -127,7 +148,10 @@ fn requests_are_approved_signed_failed_and_forgotten() {
         let asked = request(pem, signer, auth, user, conditions);
         let found = match plan(&asked, at(0), at(hours)) {
             Action::Wait(left) => format!("wait {}h", left.as_secs() / 3600),
-            Action::Approve { if_may, .. } => format!("approve {if_may}"),
+            Action::Approve { if_may, unless_taken, .. } => {
+                let node = unless_taken.map(|claim| format!(" unless {} is taken", claim.node));
+                format!("approve {if_may}{}", node.unwrap_or_default())
+            }
             Action::Sign { issuer, .. } => format!("sign {issuer:?}"),
             Action::Fail(why) => format!("fail {why}"),
             Action::Delete => "delete".to_owned(),
@@ -138,6 +162,21 @@ fn requests_are_approved_signed_failed_and_forgotten() {
     issued.status.certificate = "x".into();
     assert_eq!(plan(&issued, at(0), at(0)), Action::Wait(DECIDED_LIFE));
     assert_eq!(plan(&issued, at(0), at(1)), Action::Delete);
+}
+
+#[test]
+fn a_name_belongs_to_the_key_that_it_joined_with() {
+    let asked = request(NODE, "kube-apiserver-client-kubelet", "client auth", "x", &[]);
+    let Action::Approve { unless_taken: Some(claim), .. } = plan(&asked, at(0), at(0)) else {
+        panic!("a claim")
+    };
+    assert_eq!(claim.refused(None), None);
+    let node = |key: &str| BTreeMap::from([(NODE_KEY.to_owned(), key.to_owned())]);
+    assert_eq!(claim.refused(Some(&node(&claim.key_hash))), None);
+    for other in [BTreeMap::new(), node("another"), node("")] {
+        let why = claim.refused(Some(&other)).expect("refused");
+        assert!(why.contains("kubectl delete node pi"), "{why}");
+    }
 }
 
 #[test]
