@@ -2,7 +2,39 @@
 
 use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf, str::FromStr};
 
+use tokio::sync::watch;
+
 use crate::pod::{host_ports::HostPorts, static_pods::StaticPods};
+
+/// A setting that may change while the node runs. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Live<T>(watch::Sender<T>);
+
+impl<T: Clone + PartialEq> Live<T> {
+    /// With its first value.
+    pub fn new(value: T) -> Self {
+        Self(watch::Sender::new(value))
+    }
+
+    /// As it is now.
+    pub fn get(&self) -> T {
+        self.0.borrow().clone()
+    }
+
+    /// Tells another value; the same one again is told to nobody.
+    pub fn set(&self, value: T) {
+        self.0.send_if_modified(|known| {
+            let other = *known != value;
+            *known = value;
+            other
+        });
+    }
+
+    /// Hears of other values.
+    pub fn follow(&self) -> watch::Receiver<T> {
+        self.0.subscribe()
+    }
+}
 
 /// Everything that a node does not find out by itself.
 #[derive(Debug, Clone)]
@@ -12,7 +44,7 @@ pub struct NodeConfig {
     /// The node's own state.
     pub data_dir: PathBuf,
     /// The node's addresses; the first is its primary one.
-    pub ips: Vec<IpAddr>,
+    pub ips: Live<Vec<IpAddr>>,
     /// Labels beyond hostname, os and arch (node roles, the operator's own).
     pub labels: BTreeMap<String, String>,
     /// Annotations on the Node object.
@@ -44,8 +76,8 @@ pub struct NodeConfig {
     /// Sysctls beyond the safe ones that pods may set, by name or prefix
     /// (`net.core.*`).
     pub allowed_unsafe_sysctls: Vec<String>,
-    /// MTU of pod links, bytes.
-    pub pod_mtu: u32,
+    /// MTU of the links of pods that start, bytes.
+    pub pod_mtu: Live<u32>,
 }
 
 impl NodeConfig {
@@ -54,7 +86,7 @@ impl NodeConfig {
         Self {
             name: name.into(),
             data_dir: data_dir.into(),
-            ips,
+            ips: Live::new(ips),
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
             taints: Vec::new(),
@@ -70,7 +102,7 @@ impl NodeConfig {
             static_pods: None,
             host_ports: HostPorts::default(),
             allowed_unsafe_sysctls: Vec::new(),
-            pod_mtu: 1500,
+            pod_mtu: Live::new(1500),
         }
     }
 }

@@ -31,7 +31,7 @@ mod resources;
 mod streams;
 mod volume;
 
-pub use config::{Cidr, NodeConfig, PodCidrs, Reserved, Taint};
+pub use config::{Cidr, Live, NodeConfig, PodCidrs, Reserved, Taint};
 pub use images::{BoxFuture, Image, ImageConfig, ImageError, ImageListing, Images};
 pub use node::{Node, NodeHandle, StartError};
 pub use pod::{

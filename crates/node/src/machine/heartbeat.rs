@@ -64,10 +64,13 @@ pub(crate) async fn run(deps: Arc<Deps>) {
     let mut ticks = interval(RENEW_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut tick = 0u32;
+    let mut addresses = deps.config.ips.follow();
     loop {
         tokio::select! {
             () = &mut follow => {}
             Some(event) = nodes.recv() => speaker.hear(event).await,
+            // The sender is in the configuration, so it is always there.
+            Ok(()) = addresses.changed() => speaker.look(false).await,
             () = deps.images_changed.notified() => speaker.look(true).await,
             _ = ticks.tick() => {
                 speaker.renew().await;

@@ -111,7 +111,7 @@ pub(crate) fn status(
         machine.allocatable_storage(),
     );
     let address = |ip: &IpAddr| json!({"type": "InternalIP", "address": ip.to_string()});
-    let mut addresses: Vec<Value> = config.ips.iter().map(address).collect();
+    let mut addresses: Vec<Value> = config.ips.get().iter().map(address).collect();
     addresses.push(json!({"type": "Hostname", "address": config.name}));
     let mut status = Map::new();
     status.insert("capacity".into(), capacity);

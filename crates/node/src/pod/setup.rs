@@ -65,14 +65,14 @@ pub(crate) async fn setup(
         Some(sandbox) => (sandbox.clone(), ips_of(sandbox)),
         None => new_sandbox(deps, pod, attempt, &sandboxes).await?,
     };
-    let ips = if pod.spec.host_network { deps.config.ips.clone() } else { ips };
+    let ips = if pod.spec.host_network { deps.config.ips.get() } else { ips };
     if let Some(netns_path) = sandbox.netns_path.clone().filter(|_| !pod.spec.host_network) {
         let link = PodLink {
             netns_path,
             host_ifname: pod_link::host_ifname(&pod.metadata.uid),
             pod_ifname: "eth0".into(),
             addresses: ips.clone(),
-            mtu: deps.config.pod_mtu,
+            mtu: deps.config.pod_mtu.get(),
             from_loopback: !host_ports::ports(pod).is_empty(),
         };
         blocking(move || pod_link::ensure(&link)).await.map_err(|error| {
@@ -154,7 +154,7 @@ pub(crate) fn ready_volumes(deps: &Deps, pod: &Pod) -> Result<ReadyVolumes, (Str
 pub(crate) fn surroundings(deps: &Deps, pod_ips: &[IpAddr]) -> Surroundings {
     Surroundings {
         node_name: deps.config.name.clone(),
-        host_ips: deps.config.ips.clone(),
+        host_ips: deps.config.ips.get(),
         pod_ips: pod_ips.to_vec(),
         allocatable_cpu_millis: deps.machine.allocatable_cpu_millis(),
         allocatable_memory: i64::try_from(deps.machine.allocatable_memory()).unwrap_or(i64::MAX),

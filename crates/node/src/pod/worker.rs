@@ -111,7 +111,7 @@ impl Worker {
         own: mpsc::UnboundedSender<Message>,
         inbox: mpsc::UnboundedReceiver<Message>,
     ) -> Self {
-        let state = PodState::new(pod.clone(), deps.config.ips.clone(), deps.ambient.now());
+        let state = PodState::new(pod.clone(), deps.config.ips.get(), deps.ambient.now());
         let room = deps.granted.changed.subscribe();
         Self {
             deps,
@@ -202,7 +202,7 @@ impl Worker {
         };
         if let Some(sandbox) = sandboxes.last() {
             self.state.pod_ips = match self.state.pod.spec.host_network {
-                true => self.deps.config.ips.clone(),
+                true => self.deps.config.ips.get(),
                 false => setup::ips_of(sandbox),
             };
         }
