@@ -1,9 +1,13 @@
-//! The server's settings, read from [`Values`] and checked once.
+//! The settings of servers and agents, read from [`Values`] and checked once.
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
 };
+
+use net_overlay::Mode;
+use pki::join_token::JoinToken;
 
 use crate::flags::{self, Commands, UsageError, Values};
 
@@ -66,13 +70,61 @@ impl std::fmt::Display for Cidr {
     }
 }
 
-/// What `skiff server` runs with.
+/// What a machine runs with, whichever its role.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
+pub struct Machine {
     /// All state.
     pub data_dir: PathBuf,
     /// 0 information, 2 debug, 4 trace.
     pub verbosity: u8,
+    /// This node's name.
+    pub node_name: String,
+    /// This node's addresses; empty for that of the default route.
+    pub node_ips: Vec<IpAddr>,
+    /// Key and value.
+    pub node_labels: Vec<(String, String)>,
+    /// Key, value and effect.
+    pub node_taints: Vec<(String, String, String)>,
+    /// The directory of static pods, where given.
+    pub static_pods: Option<PathBuf>,
+    /// Sysctls that pods may set beyond the safe ones.
+    pub allowed_unsafe_sysctls: Vec<String>,
+}
+
+/// What all machines of a cluster agree on. Servers are told; nodes read it
+/// from them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cluster {
+    /// Pod addresses.
+    pub pod_cidrs: Vec<Cidr>,
+    /// Service addresses.
+    pub service_cidrs: Vec<Cidr>,
+    /// DNS service addresses.
+    pub dns: Vec<IpAddr>,
+    /// `cluster.local`.
+    pub domain: String,
+    /// How pods reach those of other nodes.
+    pub pod_network: Mode,
+}
+
+/// What `skiff agent` runs with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentConfig {
+    /// What its node has in common with others.
+    pub machine: Machine,
+    /// `host:port` of a server; needed to join, not to start again.
+    pub server: Option<String>,
+    /// The right to join; the same.
+    pub token: Option<JoinToken>,
+}
+
+/// What `skiff server` runs with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// What its node has in common with others.
+    pub machine: Machine,
+    /// What its cluster agrees on.
+    pub cluster: Cluster,
     /// Where the API is served.
     pub bind_address: IpAddr,
     /// Its port.
@@ -83,39 +135,190 @@ pub struct Config {
     pub kubeconfig: PathBuf,
     /// Its file mode.
     pub kubeconfig_mode: u32,
-    /// Pod addresses.
-    pub cluster_cidrs: Vec<Cidr>,
-    /// Service addresses.
-    pub service_cidrs: Vec<Cidr>,
-    /// DNS service addresses.
-    pub cluster_dns: Vec<IpAddr>,
-    /// `cluster.local`.
-    pub cluster_domain: String,
-    /// This node's name.
-    pub node_name: String,
-    /// This node's addresses; empty for that of the default route.
-    pub node_ips: Vec<IpAddr>,
-    /// Key and value.
-    pub node_labels: Vec<(String, String)>,
-    /// Key, value and effect.
-    pub node_taints: Vec<(String, String, String)>,
-    /// A `KubeSchedulerConfiguration`; null where nothing is given.
-    pub scheduler: serde_json::Value,
-    /// The directory of static pods, where given.
-    pub static_pods: Option<PathBuf>,
-    /// Sysctls that pods may set beyond the safe ones.
-    pub allowed_unsafe_sysctls: Vec<String>,
     /// Secret for joining, where given.
     pub token: Option<String>,
-    /// A server of the cluster to join.
+    /// `host:port` of a server of the cluster to join.
     pub server: Option<String>,
+    /// A `KubeSchedulerConfiguration`; null where nothing is given.
+    pub scheduler: serde_json::Value,
     /// Whether to make a cluster of this server alone, and end.
     pub cluster_reset: bool,
+}
+
+impl AgentConfig {
+    /// Checks every value.
+    ///
+    /// # Errors
+    /// Names the flag and what it should look like.
+    pub fn new(values: &Values, host_name: &str) -> Result<Self, UsageError> {
+        let server = values.one("server").map(server_address).transpose()?;
+        let token = values.one("token").map(str::parse::<JoinToken>).transpose();
+        Ok(Self {
+            machine: Machine::new(values, host_name)?,
+            server,
+            token: token.map_err(|error| UsageError(format!("--token: {error}")))?,
+        })
+    }
+}
+
+/// `host:port` of `https://host:6443`; the port may be left out.
+fn server_address(url: &str) -> Result<String, UsageError> {
+    let wrong = || {
+        UsageError(format!("--server: \"{url}\" is not a URL such as https://192.168.1.10:6443"))
+    };
+    let authority = url.strip_prefix("https://").ok_or_else(wrong)?.trim_end_matches('/');
+    if authority.is_empty() || authority.contains(['/', '@', '?', '#', ' ']) {
+        return Err(wrong());
+    }
+    let (host, port) = match authority.rsplit_once(':') {
+        // The colon is one of an address in brackets.
+        Some((_, port)) if port.ends_with(']') => (authority, "6443"),
+        Some((host, port)) => (host, port),
+        None => (authority, "6443"),
+    };
+    let port: u16 = port.parse().map_err(|_| wrong())?;
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let valid = bare.parse::<IpAddr>().is_ok()
+        || api_object::name::dns1123_subdomain(&bare.to_lowercase()).is_empty();
+    (valid && port != 0).then(|| format!("{host}:{port}")).ok_or_else(wrong)
 }
 
 /// Where the machine's own data directory is; other directories belong to
 /// further servers on the machine, which keep everything below theirs.
 pub const DEFAULT_DATA_DIR: &str = "/var/lib/skiff";
+
+const MODES: [(&str, Mode); 3] =
+    [("auto", Mode::Auto), ("direct", Mode::Direct), ("vxlan", Mode::Vxlan)];
+
+fn ip(text: &str) -> Option<IpAddr> {
+    text.parse().ok()
+}
+
+impl Cluster {
+    /// Checks every value; the keys are those of the flags.
+    ///
+    /// # Errors
+    /// Names the flag and what it should look like.
+    pub fn new(values: &Values) -> Result<Self, UsageError> {
+        let pod_cidrs = all(values, "cluster-cidr", "a network such as 10.42.0.0/16", Cidr::parse)?;
+        let service_cidrs =
+            all(values, "service-cidr", "a network such as 10.43.0.0/16", Cidr::parse)?;
+        let dns: Vec<IpAddr> = all(values, "cluster-dns", "an address such as 10.43.0.10", ip)?;
+        for dns in &dns {
+            if !service_cidrs.iter().any(|cidr| cidr.contains(*dns)) {
+                return Err(UsageError(format!(
+                    "--cluster-dns: {dns} is not inside --service-cidr {}; choose an address from that range",
+                    joined(&service_cidrs)
+                )));
+            }
+        }
+        for (pods, services) in
+            pod_cidrs.iter().flat_map(|pods| service_cidrs.iter().map(move |s| (pods, s)))
+        {
+            if pods.contains(services.network) || services.contains(pods.network) {
+                return Err(UsageError(format!(
+                    "--cluster-cidr {pods} and --service-cidr {services} overlap; choose ranges \
+                     that have no address in common"
+                )));
+            }
+        }
+        let domain = values.one("cluster-domain").unwrap_or_default().to_owned();
+        if let Some(fault) = api_object::name::dns1123_subdomain(&domain).first() {
+            return Err(UsageError(format!("--cluster-domain: \"{domain}\": {fault}")));
+        }
+        let pod_network = parsed(values, "pod-network", "one of auto, direct and vxlan", |text| {
+            MODES.iter().find(|(name, _)| *name == text).map(|(_, mode)| *mode)
+        })?;
+        Ok(Self { pod_cidrs, service_cidrs, dns, domain, pod_network })
+    }
+
+    /// What [`Self::told`] reads back: one text a flag.
+    pub fn tell(&self) -> BTreeMap<String, String> {
+        [
+            ("cluster-cidr", joined(&self.pod_cidrs)),
+            ("service-cidr", joined(&self.service_cidrs)),
+            ("cluster-dns", joined(&self.dns)),
+            ("cluster-domain", self.domain.clone()),
+            (
+                "pod-network",
+                (MODES.iter().find(|(_, mode)| *mode == self.pod_network))
+                    .map_or_else(String::new, |(name, _)| (*name).to_owned()),
+            ),
+        ]
+        .map(|(key, text)| (key.to_owned(), text))
+        .into()
+    }
+
+    /// From what a server tells. What a newer one says beside that is not for us.
+    ///
+    /// # Errors
+    /// Where a value is missing or wrong.
+    pub fn told(texts: &BTreeMap<String, String>) -> Result<Self, UsageError> {
+        let keys = ["cluster-cidr", "service-cidr", "cluster-dns", "cluster-domain", "pod-network"];
+        let mut values = Values::default();
+        for key in keys {
+            let text = texts.get(key).filter(|text| !text.is_empty()).ok_or_else(|| {
+                UsageError(format!("the server does not say what {key} the cluster has"))
+            })?;
+            values.set(key, text);
+        }
+        Self::new(&values)
+    }
+}
+
+fn joined(all: &[impl ToString]) -> String {
+    all.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
+
+impl Machine {
+    /// Checks every value.
+    ///
+    /// # Errors
+    /// Names the flag and what it should look like.
+    pub fn new(values: &Values, host_name: &str) -> Result<Self, UsageError> {
+        let one = |name: &str| values.one(name).unwrap_or_default().to_owned();
+        let node_name = match one("node-name") {
+            name if name.is_empty() => host_name.to_lowercase(),
+            name => name,
+        };
+        if let Some(fault) = api_object::name::dns1123_subdomain(&node_name).first() {
+            return Err(UsageError(format!("--node-name: \"{node_name}\": {fault}")));
+        }
+        Ok(Self {
+            data_dir: absolute(&one("data-dir"))?,
+            verbosity: parsed(values, "v", "a number from 0 to 10", |text| text.parse().ok())?,
+            node_name,
+            node_ips: all(values, "node-ip", "an address such as 192.168.1.10", ip)?,
+            node_labels: all(values, "node-label", "key=value, both valid labels", node_label)?,
+            node_taints: all(
+                values,
+                "node-taint",
+                "key=value:effect with NoSchedule, PreferNoSchedule or NoExecute",
+                node_taint,
+            )?,
+            static_pods: values.one("pod-manifest-path").map(absolute).transpose()?,
+            allowed_unsafe_sysctls: (values.many("allowed-unsafe-sysctls").into_iter())
+                .map(str::to_owned)
+                .collect(),
+        })
+    }
+
+    /// See [`kubelet_dir`].
+    pub fn kubelet_dir(&self) -> PathBuf {
+        kubelet_dir(&self.data_dir)
+    }
+
+    /// `/var/log`, by the rule of [`kubelet_dir`].
+    pub fn log_dir(&self) -> PathBuf {
+        upstream_path(&self.data_dir, "/var/log", "log")
+    }
+
+    /// A short name for what this machine's node makes (cgroups, links), so that
+    /// those of different data directories do not meet.
+    pub fn instance(&self) -> String {
+        instance(&self.data_dir)
+    }
+}
 
 impl Config {
     /// Checks every value.
@@ -124,35 +327,9 @@ impl Config {
     /// Names the flag and what it should look like.
     pub fn new(values: &Values, host_name: &str) -> Result<Self, UsageError> {
         let one = |name: &str| values.one(name).unwrap_or_default().to_owned();
-        let cluster_cidrs =
-            all(values, "cluster-cidr", "a network such as 10.42.0.0/16", Cidr::parse)?;
-        let service_cidrs =
-            all(values, "service-cidr", "a network such as 10.43.0.0/16", Cidr::parse)?;
-        let ip = |text: &str| text.parse::<IpAddr>().ok();
-        let cluster_dns: Vec<IpAddr> =
-            all(values, "cluster-dns", "an address such as 10.43.0.10", ip)?;
-        for dns in &cluster_dns {
-            if !service_cidrs.iter().any(|cidr| cidr.contains(*dns)) {
-                return Err(UsageError(format!(
-                    "--cluster-dns: {dns} is not inside --service-cidr {}; choose an address from that range",
-                    service_cidrs.iter().map(Cidr::to_string).collect::<Vec<_>>().join(",")
-                )));
-            }
-        }
-        let node_name = match one("node-name") {
-            name if name.is_empty() => host_name.to_lowercase(),
-            name => name,
-        };
-        if let Some(fault) = api_object::name::dns1123_subdomain(&node_name).first() {
-            return Err(UsageError(format!("--node-name: \"{node_name}\": {fault}")));
-        }
-        let cluster_domain = one("cluster-domain");
-        if let Some(fault) = api_object::name::dns1123_subdomain(&cluster_domain).first() {
-            return Err(UsageError(format!("--cluster-domain: \"{cluster_domain}\": {fault}")));
-        }
         Ok(Self {
-            data_dir: absolute(&one("data-dir"))?,
-            verbosity: parsed(values, "v", "a number from 0 to 10", |text| text.parse().ok())?,
+            machine: Machine::new(values, host_name)?,
+            cluster: Cluster::new(values)?,
             bind_address: parsed(values, "bind-address", "an address such as 0.0.0.0", ip)?,
             https_port: parsed(values, "https-listen-port", "a port from 1 to 65535", |text| {
                 text.parse().ok().filter(|port| *port != 0)
@@ -165,64 +342,11 @@ impl Config {
                 "an octal file mode such as 600",
                 |text| u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777),
             )?,
-            cluster_cidrs,
-            service_cidrs,
-            cluster_dns,
-            cluster_domain,
-            node_name,
-            node_ips: all(values, "node-ip", "an address such as 192.168.1.10", ip)?,
-            node_labels: all(values, "node-label", "key=value, both valid labels", node_label)?,
-            node_taints: all(
-                values,
-                "node-taint",
-                "key=value:effect with NoSchedule, PreferNoSchedule or NoExecute",
-                node_taint,
-            )?,
-            scheduler: scheduler(values.one("kube-scheduler-config"))?,
-            static_pods: values.one("pod-manifest-path").map(absolute).transpose()?,
-            allowed_unsafe_sysctls: values
-                .many("allowed-unsafe-sysctls")
-                .into_iter()
-                .map(str::to_owned)
-                .collect(),
             token: values.one("token").map(str::to_owned),
-            server: values.one("server").map(str::to_owned),
+            server: values.one("server").map(server_address).transpose()?,
+            scheduler: scheduler(values.one("kube-scheduler-config"))?,
             cluster_reset: values.one("cluster-reset") == Some("true"),
         })
-    }
-
-    /// What must be the same on all servers of a cluster, by flag.
-    pub fn settings(&self) -> Vec<(&'static str, String)> {
-        fn joined(all: &[impl ToString]) -> String {
-            all.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
-        }
-        vec![
-            ("cluster-cidr", joined(&self.cluster_cidrs)),
-            ("service-cidr", joined(&self.service_cidrs)),
-            ("cluster-dns", joined(&self.cluster_dns)),
-            ("cluster-domain", self.cluster_domain.clone()),
-        ]
-    }
-
-    /// One of them; `None` for a flag that is not known here.
-    pub fn setting(&self, flag: &str) -> Option<String> {
-        self.settings().into_iter().find(|(known, _)| *known == flag).map(|(_, value)| value)
-    }
-
-    /// A short name for what this server makes on the machine (cgroups,
-    /// links), so that servers with different data directories do not meet.
-    pub fn instance(&self) -> String {
-        instance(&self.data_dir)
-    }
-
-    /// See [`kubelet_dir`].
-    pub fn kubelet_dir(&self) -> PathBuf {
-        kubelet_dir(&self.data_dir)
-    }
-
-    /// `/var/log`, by the rule of [`kubelet_dir`].
-    pub fn log_dir(&self) -> PathBuf {
-        upstream_path(&self.data_dir, "/var/log", "log")
     }
 }
 
@@ -239,7 +363,7 @@ fn upstream_path(data_dir: &Path, upstream: &str, below: &str) -> PathBuf {
     }
 }
 
-/// See [`Config::instance`].
+/// See [`Machine::instance`].
 pub fn instance(data_dir: &Path) -> String {
     match data_dir == Path::new(DEFAULT_DATA_DIR) {
         true => "skiff".to_owned(),
@@ -353,22 +477,22 @@ mod tests {
     #[test]
     fn defaults_are_k3s_like() {
         let config = config("").expect("defaults are valid");
-        assert_eq!(config.node_name, "pi4");
-        assert_eq!(config.cluster_cidrs[0].to_string(), "10.42.0.0/16");
+        assert_eq!(config.machine.node_name, "pi4");
+        assert_eq!(config.cluster.pod_cidrs[0].to_string(), "10.42.0.0/16");
         assert_eq!(
-            config.service_cidrs[0].nth(1).map(|ip| ip.to_string()),
+            config.cluster.service_cidrs[0].nth(1).map(|ip| ip.to_string()),
             Some("10.43.0.1".into())
         );
         assert_eq!(config.kubeconfig_mode, 0o600);
-        assert_eq!(config.kubelet_dir(), Path::new("/var/lib/kubelet"));
-        assert_eq!(config.instance(), "skiff");
+        assert_eq!(config.machine.kubelet_dir(), Path::new("/var/lib/kubelet"));
+        assert_eq!(config.machine.instance(), "skiff");
     }
 
     #[test]
     fn another_data_dir_keeps_everything_below_it() {
         let config = config("--data-dir /srv/b").expect("valid");
-        assert_eq!(config.kubelet_dir(), Path::new("/srv/b/kubelet"));
-        assert_ne!(config.instance(), "skiff");
+        assert_eq!(config.machine.kubelet_dir(), Path::new("/srv/b/kubelet"));
+        assert_ne!(config.machine.instance(), "skiff");
     }
 
     #[test]
@@ -380,12 +504,15 @@ mod tests {
             ("--cluster-cidr 10.42.0.1/16", "cluster-cidr"),
             ("--cluster-cidr 10.42.0.0/33", "cluster-cidr"),
             ("--cluster-dns 10.99.0.10", "cluster-dns"),
+            ("--cluster-cidr 10.0.0.0/8", "overlap"),
+            ("--service-cidr 10.40.0.0/13 --cluster-dns 10.41.0.10", "overlap"),
             ("--node-name A_b", "node-name"),
             ("--node-label a", "node-label"),
             ("--node-label -=b", "node-label"),
             ("--node-taint a=b", "node-taint"),
             ("--node-taint a=b:Never", "node-taint"),
             ("--write-kubeconfig-mode 999", "write-kubeconfig-mode"),
+            ("--pod-network ipip", "pod-network"),
             ("-v x", "v"),
             ("--kube-scheduler-config {kind:Pod}", "kube-scheduler-config"),
             ("--kube-scheduler-config /nowhere", "kube-scheduler-config"),
@@ -396,11 +523,48 @@ mod tests {
     }
 
     #[test]
+    fn a_cluster_is_told_and_understood() {
+        let config = config("--cluster-cidr 10.44.0.0/16,fd44::/56 --cluster-domain home.arpa");
+        let cluster = config.expect("valid").cluster;
+        let mut texts = cluster.tell();
+        assert_eq!(Cluster::told(&texts), Ok(cluster));
+        texts.insert("cluster-dns".into(), "10.99.0.1".into());
+        assert!(Cluster::told(&texts).is_err());
+        texts.remove("cluster-dns");
+        assert!(Cluster::told(&texts).expect_err("missing").0.contains("cluster-dns"));
+    }
+
+    #[test]
+    fn servers_are_urls() {
+        for (url, address) in [
+            ("https://192.0.2.1", "192.0.2.1:6443"),
+            ("https://pi4.home:7443/", "pi4.home:7443"),
+            ("https://[2001:db8::1]", "[2001:db8::1]:6443"),
+            ("https://[2001:db8::1]:1", "[2001:db8::1]:1"),
+        ] {
+            assert_eq!(server_address(url), Ok(address.to_owned()));
+        }
+        for url in ["", "192.0.2.1:6443", "http://a", "https://", "https://a:x", "https://a/b"] {
+            let error = server_address(url).expect_err(url);
+            assert!(error.0.contains("--server"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_agent_says_what_is_wrong_with_its_token() {
+        let args = ["--token", "secret"].map(Into::into);
+        let (values, _) =
+            flags::parse_args(Commands::AGENT, args).expect("known").expect("no help");
+        let error = AgentConfig::new(&values, "pi").expect_err("no token");
+        assert!(error.0.contains("skiff token create"), "{error}");
+    }
+
+    #[test]
     fn taints_and_labels() {
         let config =
             config("--node-taint a=b:NoSchedule,c:NoExecute --node-label x.y/z=1").expect("valid");
-        assert_eq!(config.node_taints[1], ("c".into(), String::new(), "NoExecute".into()));
-        assert_eq!(config.node_labels, [("x.y/z".into(), "1".into())]);
+        assert_eq!(config.machine.node_taints[1], ("c".into(), String::new(), "NoExecute".into()));
+        assert_eq!(config.machine.node_labels, [("x.y/z".into(), "1".into())]);
     }
 
     #[test]

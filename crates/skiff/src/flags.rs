@@ -22,6 +22,10 @@ impl Commands {
     pub const IMAGE: Self = Self(4);
     /// `skiff cluster …`
     pub const CLUSTER: Self = Self(8);
+    /// `skiff agent`
+    pub const AGENT: Self = Self(16);
+    /// `skiff token …`
+    pub const TOKEN: Self = Self(32);
 
     const fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
@@ -66,7 +70,9 @@ pub struct Flag {
 }
 
 const S: Commands = Commands::SERVER;
-const ALL: Commands = S.and(Commands::KILLALL).and(Commands::IMAGE).and(Commands::CLUSTER);
+/// What runs a node.
+const NODE: Commands = S.and(Commands::AGENT);
+const ALL: Commands = NODE.and(Commands::KILLALL).and(Commands::IMAGE).and(Commands::CLUSTER);
 
 const fn flag(name: &'static str, takes: Takes, default: &'static str, help: &'static str) -> Flag {
     Flag { name, short: None, takes, commands: S, default, env: None, help }
@@ -76,6 +82,7 @@ const fn flag(name: &'static str, takes: Takes, default: &'static str, help: &'s
 pub static FLAGS: &[Flag] = &[
     Flag {
         short: Some('c'),
+        commands: NODE,
         ..flag(
             "config",
             Takes::One("FILE"),
@@ -90,6 +97,7 @@ pub static FLAGS: &[Flag] = &[
     },
     Flag {
         short: Some('v'),
+        commands: NODE,
         ..flag("v", Takes::One("LEVEL"), "0", "Log more: 0 information, 2 debug, 4 and above trace")
     },
     flag("bind-address", Takes::One("IP"), "0.0.0.0", "Serve the Kubernetes API on this address"),
@@ -121,39 +129,101 @@ pub static FLAGS: &[Flag] = &[
         "cluster.local",
         "Domain of the cluster's DNS names",
     ),
-    flag("node-name", Takes::One("NAME"), "", "Name of this node; the host name where unset"),
-    flag(
-        "node-ip",
-        Takes::Many("IP"),
-        "",
-        "Addresses of this node; that of the default route where unset",
-    ),
-    flag("node-label", Takes::Many("KEY=VALUE"), "", "Labels this node registers with"),
-    flag("node-taint", Takes::Many("KEY=VALUE:EFFECT"), "", "Taints this node registers with"),
+    Flag {
+        commands: NODE,
+        ..flag("node-name", Takes::One("NAME"), "", "Name of this node; the host name where unset")
+    },
+    Flag {
+        commands: NODE,
+        ..flag(
+            "node-ip",
+            Takes::Many("IP"),
+            "",
+            "Addresses of this node; that of the default route where unset",
+        )
+    },
+    Flag {
+        commands: NODE,
+        ..flag("node-label", Takes::Many("KEY=VALUE"), "", "Labels this node registers with")
+    },
+    Flag {
+        commands: NODE,
+        ..flag("node-taint", Takes::Many("KEY=VALUE:EFFECT"), "", "Taints this node registers with")
+    },
     flag(
         "kube-scheduler-config",
         Takes::Document("FILE"),
         "",
         "Schedule by this KubeSchedulerConfiguration: profiles, plugins and their arguments",
     ),
+    Flag {
+        commands: NODE,
+        ..flag(
+            "pod-manifest-path",
+            Takes::One("DIR"),
+            "",
+            "Run the pods whose manifests are in this directory, also without an API",
+        )
+    },
     flag(
-        "pod-manifest-path",
-        Takes::One("DIR"),
-        "",
-        "Run the pods whose manifests are in this directory, also without an API",
-    ),
-    flag(
-        "allowed-unsafe-sysctls",
-        Takes::Many("NAME"),
-        "",
-        "Sysctls beyond the safe ones that pods may set; NAME.* for all below",
+        "pod-network",
+        Takes::One("MODE"),
+        "auto",
+        "How pods reach those of other nodes: direct on one segment, vxlan, or auto for whichever fits",
     ),
     Flag {
+        commands: NODE,
+        ..flag(
+            "allowed-unsafe-sysctls",
+            Takes::Many("NAME"),
+            "",
+            "Sysctls beyond the safe ones that pods may set; NAME.* for all below",
+        )
+    },
+    Flag {
         short: Some('t'),
-        ..flag("token", Takes::One("TOKEN"), "", "Shared secret for joining a cluster")
+        commands: NODE,
+        ..flag(
+            "token",
+            Takes::One("TOKEN"),
+            "",
+            "The right to join a cluster, from `skiff token create`",
+        )
+    },
+    Flag {
+        commands: Commands::TOKEN,
+        ..flag(
+            "kubeconfig",
+            Takes::One("FILE"),
+            "/etc/skiff/skiff.yaml",
+            "Reach the cluster as this file says",
+        )
+    },
+    Flag {
+        commands: Commands::TOKEN,
+        ..flag(
+            "ttl",
+            Takes::One("TIME"),
+            "24h",
+            "How long the token is good: 30m, 24h, 7d; 0 for ever",
+        )
+    },
+    Flag {
+        commands: Commands::TOKEN,
+        ..flag("description", Takes::One("TEXT"), "", "What the token is for")
+    },
+    Flag {
+        commands: Commands::TOKEN,
+        ..flag(
+            "usage",
+            Takes::One("ROLE"),
+            "agent",
+            "What may join with it: agent, or server (and agents)",
+        )
     },
     Flag {
         short: Some('s'),
+        commands: NODE,
         env: Some("SKIFF_URL"),
         ..flag("server", Takes::One("URL"), "", "Join the cluster of this server")
     },
@@ -218,6 +288,13 @@ impl Values {
             None => row(name).map(|flag| flag.default.split(',').collect()).unwrap_or_default(),
         };
         given.into_iter().map(str::trim).filter(|value| !value.is_empty()).collect()
+    }
+
+    /// Sets one value in place of all that were given.
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
+        if let Some(flag) = row(name) {
+            self.0.insert(flag.name, vec![value.to_owned()]);
+        }
     }
 
     /// Fills what is unset here from a source of lower precedence.

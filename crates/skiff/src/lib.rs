@@ -1,17 +1,24 @@
 //! The `skiff` binary as a library: flags and commands as tables, and the
-//! server as `build(config) → handle`.
+//! server and the agent as `start(config) → handle`.
 //!
 //! This is the only crate that knows all others; it wires and decides nothing.
-//! Start at [`run`] (what a command line does) and `server` (what a server is
-//! made of, in order).
+//! Start at [`run`] (what a command line does), `server` and `agent` (what each
+//! is made of, in order) and `node`, which both have.
 
 #![warn(missing_docs)]
 
+mod admin;
+mod agent;
+mod clock;
 pub mod commands;
 pub mod config;
 pub mod flags;
 mod logging;
+mod node;
 mod notify;
 mod server;
 
 pub use commands::run;
+
+/// Why a server or an agent could not start.
+pub(crate) type StartError = Box<dyn std::error::Error + Send + Sync>;

@@ -9,9 +9,12 @@ use std::{
 
 use crate::{
     flags::{UsageError, Values},
-    server::images::{
+    node::{
         self,
-        socket::{self, Answer, Ask, Row},
+        images::{
+            self,
+            socket::{self, Answer, Ask, Row},
+        },
     },
 };
 
@@ -57,9 +60,8 @@ fn ask(data_dir: &Path, ask: Ask, tarball: &mut dyn Read) -> Result<Vec<Row>, Bo
     let answer = match told {
         Some(answer) => answer,
         None => {
-            let db = data_dir.join("server/db");
-            // Held while we work, so that no server starts meanwhile.
-            let _lock = db.exists().then(|| store_raft::lock(&db)).transpose()?;
+            // Held while we work, so that nothing starts meanwhile.
+            let _lock = node::lock(data_dir)?;
             let store =
                 images::open(&socket::images_dir(data_dir)).map_err(|error| error.to_string())?;
             socket::answer(&store, ask, tarball)

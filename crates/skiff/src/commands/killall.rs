@@ -2,7 +2,7 @@
 
 use std::{error::Error, path::PathBuf};
 
-use crate::{flags::Values, server};
+use crate::{flags::Values, node};
 
 pub(super) fn run(values: Values, _: Vec<String>) -> Result<(), Box<dyn Error>> {
     let data_dir = std::path::absolute(values.one("data-dir").unwrap_or_default())?;
@@ -11,14 +11,11 @@ pub(super) fn run(values: Values, _: Vec<String>) -> Result<(), Box<dyn Error>> 
         return Ok(());
     }
     // A running server would start its pods again at once.
-    let db = data_dir.join("server/db");
-    // Without a store no server ever ran here.
-    let lock = db.exists().then(|| store_raft::lock(&db)).transpose();
-    let _lock = lock.map_err(|error| format!("{error}; stop that server first"))?;
+    let _lock = node::lock(&data_dir).map_err(|error| format!("{error}; stop that first"))?;
     let mut failures: Vec<String> = Vec::new();
-    let runtime = server::node::runtime_dir(&data_dir);
+    let runtime = node::runtime_dir(&data_dir);
     failures.extend(node_runtime::killall(&runtime).err().map(|error| error.to_string()));
-    match server::network::Footprint::load(&data_dir) {
+    match node::network::Footprint::load(&data_dir) {
         Ok(Some(footprint)) => failures.extend(footprint.undo()),
         Ok(None) => {}
         Err(error) => failures.push(error.to_string()),

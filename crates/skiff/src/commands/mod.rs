@@ -1,9 +1,12 @@
 //! Every command is one row of [`COMMANDS`].
 
+mod agent;
 mod cluster;
+mod daemon;
 mod image;
 mod killall;
 mod server;
+mod token;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -46,6 +49,20 @@ pub static COMMANDS: &[Command] = &[
         run: cluster::run,
     },
     Command {
+        name: "agent",
+        arguments: "",
+        help: "Run a node of a cluster whose servers are elsewhere",
+        flags: Commands::AGENT,
+        run: agent::run,
+    },
+    Command {
+        name: "token",
+        arguments: "create | list | delete ID… | rotate ID",
+        help: "Look after the tokens with which machines join",
+        flags: Commands::TOKEN,
+        run: token::run,
+    },
+    Command {
         name: "image",
         arguments: "import FILE… | ls | rm NAME…",
         help: "Look after the container images of this node",
@@ -55,7 +72,7 @@ pub static COMMANDS: &[Command] = &[
     Command {
         name: "killall",
         arguments: "",
-        help: "End everything that a stopped server left running: pods, mounts, links, rules, cgroups",
+        help: "End everything that a stopped server or agent left running: pods, mounts, links, rules, cgroups",
         flags: Commands::KILLALL,
         run: killall::run,
     },

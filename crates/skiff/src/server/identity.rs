@@ -34,18 +34,22 @@ pub(super) fn of(account: Account) -> UserInfo {
     }
 }
 
-/// OpenID discovery: the issuer, and the keys that it signs with.
-pub(super) fn documents(keys: &Pki, issuer: &str, url: &str) -> Vec<Published> {
-    let discovery = service_account::discovery_document(issuer, url);
+/// OpenID discovery (the issuer, and the keys that it signs with), and the CA
+/// by which whoever has a join token knows this server.
+pub(super) fn published(keys: &Pki, issuer: &str, url: &str) -> Vec<Published> {
+    let discovery = service_account::discovery_document(issuer, url).to_string();
+    let jwks = keys.service_account_keys().jwks().to_string();
+    let ca = keys.authority(Ca::Server).pem().to_owned();
     [
+        ("/cacerts", "application/x-pem-file", ca),
         ("/.well-known/openid-configuration", "application/json", discovery),
-        ("/openid/v1/jwks", "application/jwk-set+json", keys.service_account_keys().jwks()),
+        ("/openid/v1/jwks", "application/jwk-set+json", jwks),
     ]
     .map(|(path, media_type, text)| Published {
         path,
         media_type,
         cache_control: CACHE_CONTROL,
-        text: text.to_string(),
+        text,
     })
     .into()
 }

@@ -9,8 +9,7 @@ use std::{
 
 use pki::Pki;
 
-use super::StartError;
-use crate::config::Config;
+use crate::{StartError, config::Config};
 
 /// Writes it whole or not at all, readable by its owner only (or as
 /// `--write-kubeconfig-mode` says).

@@ -4,26 +4,18 @@
 //! that works through the API; [`Handle::stop`] takes it down in reverse and
 //! leaves pods running. Nothing here decides anything.
 
-mod clock;
-mod cluster_dns;
 pub(crate) mod cluster_socket;
 mod components;
-mod host_ports;
 mod identity;
-pub(crate) mod images;
 mod join;
 mod kubeconfig;
 mod leading;
-pub(crate) mod network;
-pub(crate) mod node;
 mod peers;
-mod preflight;
 mod role;
-mod service_proxy;
-mod static_pods;
 mod time_zone;
+pub(crate) mod tunnels;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use api_access::Access;
 use api_custom::{CustomKinds, Webhooks};
@@ -39,15 +31,14 @@ use tracing::{error, info};
 
 use self::components::Components;
 use crate::{
+    StartError, clock,
     commands::VERSION,
     config::{Cidr, Config},
+    node::{self, network, preflight},
 };
 
 /// The schema that objects are written under; raised when defaults change.
 const SCHEMA_EPOCH: u32 = 1;
-
-/// Why a server could not start.
-pub(crate) type StartError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A running server.
 pub(crate) struct Handle {
@@ -92,20 +83,20 @@ fn stopped(stop: &watch::Sender<bool>) -> impl Future<Output = ()> + Send + use<
 /// The first thing that stands in the way, and what to do about it.
 pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
     // Who is not root cannot make the data directory either.
-    preflight::data_dir(&config.data_dir)?;
-    preflight::machine(&config.data_dir)?;
+    preflight::data_dir(&config.machine.data_dir)?;
+    preflight::machine(&config.machine.data_dir)?;
     let address = SocketAddr::new(config.bind_address, config.https_port);
     let joining = join::prepare(config).await?;
-    let node_ips = network::addresses(config)?;
+    let node_ips = network::addresses(&config.machine, &config.cluster)?;
     let port = config.https_port;
     let way = peers::Way::default();
     let store = RaftStore::open(OpenOptions {
-        name: config.node_name.clone(),
+        name: config.machine.node_name.clone(),
         address: SocketAddr::new(node_ips[0], port).to_string(),
         version: VERSION.into(),
         peers: way.peers(),
         join: joining.as_ref().map(|told| told.cluster),
-        ..OpenOptions::new(config.data_dir.join("server/db"))
+        ..OpenOptions::new(config.machine.data_dir.join("server/db"))
     })
     .await?;
     let listener = TcpListener::bind(address).await.map_err(|error| {
@@ -122,18 +113,20 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
         let floor = clock::built();
         Arc::new(move || Timestamp::now().max(floor))
     };
-    let issuer = pki::service_account::issuer(&config.cluster_domain);
-    let service_ips: Vec<_> = config.service_cidrs.iter().filter_map(|cidr| cidr.nth(1)).collect();
+    let issuer = pki::service_account::issuer(&config.cluster.domain);
+    let service_ips: Vec<_> =
+        config.cluster.service_cidrs.iter().filter_map(|cidr| cidr.nth(1)).collect();
     let access = Access::new(api_access::Settings {
         keys: keys.service_account_keys().clone(),
         issuer: issuer.clone(),
         cluster_ca_pem: keys.authority(pki::Ca::Server).pem().to_owned(),
         service_ranges: config
+            .cluster
             .service_cidrs
             .iter()
             .map(|cidr| cidr.to_string().parse())
             .collect::<Result<_, _>>()?,
-        reserved_addresses: service_ips.iter().chain(&config.cluster_dns).copied().collect(),
+        reserved_addresses: service_ips.iter().chain(&config.cluster.dns).copied().collect(),
         node_ports: (30_000, 32_767),
         clock: now.clone(),
         random: Arc::new(ring::rand::SystemRandom::new()),
@@ -168,7 +161,7 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
         },
         now: now.clone(),
         descriptions: api_kinds::descriptions,
-        published: identity::documents(&keys, &issuer, &format!("https://{}:{port}", node_ips[0])),
+        published: identity::published(&keys, &issuer, &format!("https://{}:{port}", node_ips[0])),
         address: format!("{}:{port}", node_ips[0]),
     });
 
@@ -198,14 +191,15 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
     let admission = Arc::new(join::Admission {
         api: loopback.named("skiff/join"),
         store: store.clone(),
-        keys_dir: pki::directory(&config.data_dir),
-        settings: config.settings(),
+        keys_dir: pki::directory(&config.machine.data_dir),
+        settings: config.cluster.tell(),
         now,
     });
     let tls = Tls {
         api: Arc::new(keys.server_config(&[b"h2", b"http/1.1"])?),
         others: vec![
             peers::protocol(&keys, &store)?,
+            tunnels::protocol(&keys, nodes.clone(), stop.subscribe())?,
             Protocol {
                 name: join::PROTOCOL,
                 tls: Arc::new(keys.joining_config(&[join::PROTOCOL])?),
@@ -216,16 +210,16 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
         ],
     };
     let serving = tokio::spawn(server.clone().serve(listener, Some(tls), stopped(&stop)));
-    background.push(cluster_socket::serve(&config.data_dir, store.clone())?);
+    background.push(cluster_socket::serve(&config.machine.data_dir, store.clone())?);
     if let Some(told) = joining {
         info!(servers = told.servers.join(", "), "joining the cluster");
         if let Err(error) = store.join(&told.servers).await {
             stop.send_replace(true);
             store.shutdown().await;
-            join::undo(&config.data_dir);
+            join::undo(&config.machine.data_dir);
             return Err(error.into());
         }
-        join::finished(&config.data_dir)?;
+        join::finished(&config.machine.data_dir)?;
     }
 
     let acting = server.clone();
@@ -239,7 +233,11 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
             addresses: store.reachable(),
             port,
         }),
-        cluster_dns: config.cluster_dns.first().copied(),
+        cluster_dns: config.cluster.dns.first().copied(),
+        cluster: config.cluster.tell(),
+        pod_ranges: (config.cluster.pod_cidrs.iter())
+            .map(|cidr| controllers::PodRange::new(cidr.network, cidr.prefix))
+            .collect::<Result<_, _>>()?,
         time_zone: time_zone::local(),
     };
     let around = ambient.clone();
@@ -265,17 +263,20 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
             scheduler::run(scheduling.clone(), around.clone(), rules.clone(), until.reached())
         }));
     components.add_task("scheduler", &scheduler);
-    let proxy_api = api(identity::user("system:kube-proxy", &[]), "kube-proxy");
-    let host_ports = ::node::HostPorts::default();
-    let network =
-        network::start(config, &node_ips, proxy_api, ambient.clone(), host_ports.clone()).await?;
-    background.extend(network);
-    let node_user = identity::user(&format!("system:node:{}", config.node_name), &["system:nodes"]);
-    let node_api = api(node_user, "kubelet");
-    let node = node::start(config, &node_ips, node_api, ambient.clone(), host_ports).await?;
-    nodes.insert(&config.node_name, Arc::new(node.clone()));
+    let proxy_api = api(identity::user(controllers::PROXY_USER, &[]), "kube-proxy");
+    let (machine, cluster) = (&config.machine, &config.cluster);
+    let outside = network::Outside::new(node_ips.clone());
+    background
+        .extend(network::start(machine, cluster, &outside, proxy_api, ambient.clone()).await?);
+    let node_user =
+        identity::user(&format!("system:node:{}", machine.node_name), &["system:nodes"]);
+    let kubelet = api(node_user, "kubelet");
+    // It needs no certificate, so no key: its name can be had by nobody else.
+    let node =
+        node::start(machine, cluster, outside, BTreeMap::new(), kubelet, ambient.clone()).await?;
+    nodes.insert(&config.machine.node_name, Arc::new(node.clone()));
 
-    let role = role::run(loopback.clone(), ambient.clone(), config.node_name.clone());
+    let role = role::run(loopback.clone(), ambient.clone(), config.machine.node_name.clone());
     background.push(tokio::spawn(role));
 
     let health = server.health();
@@ -297,7 +298,7 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
     wait_for_namespace("default", &loopback, &ambient).await;
     wait_for_namespace("kube-system", &loopback, &ambient).await;
     join::publish_token(config, &keys, &loopback).await?;
-    info!(%address, data_dir = %config.data_dir.display(), "the Kubernetes API is ready");
+    info!(%address, data_dir = %config.machine.data_dir.display(), "the Kubernetes API is ready");
     Ok(Handle { stop, serving, controllers, scheduler, background, node, store })
 }
 
@@ -308,9 +309,9 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
 /// Why not. Nothing was changed.
 pub(crate) fn reset(config: &Config) -> Result<(), StartError> {
     let done = store_raft::reset(&OpenOptions {
-        name: config.node_name.clone(),
+        name: config.machine.node_name.clone(),
         version: VERSION.into(),
-        ..OpenOptions::new(config.data_dir.join("server/db"))
+        ..OpenOptions::new(config.machine.data_dir.join("server/db"))
     })?;
     info!(
         "this server is a cluster of its own now, with {} objects; start it without \
@@ -349,16 +350,21 @@ fn sources(now: Arc<dyn Fn() -> Timestamp + Send + Sync>) -> api_registry::Sourc
 }
 
 fn open_keys(config: &Config, node_ips: &[std::net::IpAddr]) -> Result<Pki, StartError> {
-    let db = config.data_dir.join("server/db");
+    let db = config.machine.data_dir.join("server/db");
     let now = pki::clock::latest(Timestamp::now(), clock::last_seen(&db), clock::built());
     let names = pki::Names {
-        node_name: config.node_name.clone(),
+        node_name: config.machine.node_name.clone(),
         node_ips: node_ips.to_vec(),
-        cluster_domain: config.cluster_domain.clone(),
-        service_ips: config.service_cidrs.iter().filter_map(|cidr: &Cidr| cidr.nth(1)).collect(),
+        cluster_domain: config.cluster.domain.clone(),
+        service_ips: config
+            .cluster
+            .service_cidrs
+            .iter()
+            .filter_map(|cidr: &Cidr| cidr.nth(1))
+            .collect(),
         tls_sans: config.tls_sans.clone(),
     };
-    let (keys, renewals) = Pki::open(&pki::directory(&config.data_dir), &names, now)?;
+    let (keys, renewals) = Pki::open(&pki::directory(&config.machine.data_dir), &names, now)?;
     for renewal in renewals {
         info!(certificate = renewal.file, why = renewal.why, "certificate issued");
     }

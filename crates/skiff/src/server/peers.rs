@@ -15,7 +15,7 @@ use store_raft::{
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::StartError;
+use crate::StartError;
 
 /// The protocol's name on the API's port.
 const PROTOCOL: &[u8] = b"skiff-peer/1";

@@ -7,7 +7,7 @@ use client::{Api, Resource};
 use grpc::{BoxFuture, Call, Code, Messages, Service, Status};
 use pki::{
     Ca, Pki,
-    join_token::{JoinToken, SERVERS_GROUP},
+    join_token::{AGENTS_GROUP, JoinToken, SERVERS_GROUP},
 };
 use prost::Message as _;
 use ring::digest::{SHA256, digest};
@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::info;
 
 use super::messages::{File, SERVER, ServerRequest, ServerResponse, Setting};
-use crate::{config::Config, server::StartError};
+use crate::{StartError, config::Config};
 use futures_util::StreamExt as _;
 
 const SECRETS: Resource = Resource::namespaced("", "v1", "secrets");
@@ -29,7 +29,7 @@ pub(in crate::server) struct Admission {
     pub(in crate::server) api: Api,
     pub(in crate::server) store: Arc<RaftStore>,
     pub(in crate::server) keys_dir: PathBuf,
-    pub(in crate::server) settings: Vec<(&'static str, String)>,
+    pub(in crate::server) settings: std::collections::BTreeMap<String, String>,
     pub(in crate::server) now: Arc<dyn Fn() -> jiff::Timestamp + Send + Sync>,
 }
 
@@ -61,7 +61,7 @@ impl Admission {
             settings: self
                 .settings
                 .iter()
-                .map(|(flag, value)| Setting { flag: (*flag).into(), value: value.clone() })
+                .map(|(flag, value)| Setting { flag: flag.clone(), value: value.clone() })
                 .collect(),
         })
     }
@@ -70,7 +70,7 @@ impl Admission {
     async fn check(&self, token: &str) -> Result<(), Status> {
         let refused = |why: String| Status::new(Code::Unauthenticated, why);
         const ANEW: &str = "print a token on a server with `cat /var/lib/skiff/server/token`, or \
-                            make one with `skiff token create --server`";
+                            make one with `skiff token create --usage server`";
         let (id, secret) = token
             .split_once('.')
             .ok_or_else(|| refused(format!("the token is cut short; {ANEW}")))?;
@@ -137,14 +137,14 @@ impl Service for Incoming {
     }
 }
 
-/// The token with which further servers join: in a file that only root reads,
+/// The token with which further servers and agents join: in a file that only root reads,
 /// made once, and in the cluster, where it can be revoked like any other.
 pub(in crate::server) async fn publish_token(
     config: &Config,
     keys: &Pki,
     api: &Api,
 ) -> Result<(), StartError> {
-    let path = config.data_dir.join("server/token");
+    let path = config.machine.data_dir.join("server/token");
     match std::fs::read_to_string(&path) {
         // Deleted from the cluster since, perhaps: that is how it is revoked.
         Ok(_) => return Ok(()),
@@ -161,8 +161,9 @@ pub(in crate::server) async fn publish_token(
         "stringData": {
             "token-id": token.id,
             "token-secret": token.secret,
-            "auth-extra-groups": SERVERS_GROUP,
-            "description": format!("for servers; printed in {} of {}", path.display(), config.node_name),
+            "auth-extra-groups": format!("{SERVERS_GROUP},{AGENTS_GROUP}"),
+            "usage-bootstrap-authentication": "true",
+            "description": format!("for servers and agents; printed in {} of {}", path.display(), config.machine.node_name),
         },
     });
     api.create(SECRETS, NAMESPACE, &secret).await?;

@@ -14,8 +14,7 @@ use tokio_rustls::TlsConnector;
 use tracing::info;
 
 use self::messages::{SERVER, ServerRequest, ServerResponse};
-use super::{StartError, clock};
-use crate::{commands::VERSION, config::Config};
+use crate::{StartError, clock, commands::VERSION, config::Config};
 
 pub(super) use admit::{Admission, publish_token};
 
@@ -45,15 +44,15 @@ pub(super) struct Told {
 /// # Errors
 /// Why it cannot join, and what to do. Nothing was changed.
 pub(super) async fn prepare(config: &Config) -> Result<Option<Told>, StartError> {
-    let mark = config.data_dir.join(MARK);
-    let is_server = config.data_dir.join("server/db/store.key").exists();
-    let Some(url) = &config.server else {
+    let mark = config.machine.data_dir.join(MARK);
+    let is_server = config.machine.data_dir.join("server/db/store.key").exists();
+    let Some(address) = &config.server else {
         if mark.exists() {
             return Err(format!(
                 "{}: this machine has not finished joining a cluster: start it with --server and \
                  --token again, or remove {} to make a cluster of its own",
                 mark.display(),
-                config.data_dir.join("server").display()
+                config.machine.data_dir.join("server").display()
             )
             .into());
         }
@@ -72,32 +71,30 @@ pub(super) async fn prepare(config: &Config) -> Result<Option<Told>, StartError>
         )?
         .parse()
         .map_err(|error| format!("--token: {error}"))?;
-    let address = address_of(url)?;
-    let answer = ask(&address, &token, config).await?;
+    let answer = ask(address, &token, config).await?;
+    let told = config.cluster.tell();
     for setting in &answer.settings {
-        let ours = config.setting(&setting.flag);
-        if ours.as_ref().is_some_and(|ours| *ours != setting.value) {
+        let ours = told.get(&setting.flag);
+        if let Some(ours) = ours.filter(|ours| **ours != setting.value) {
             return Err(format!(
                 "--{0}: this machine says {1}, the cluster's servers say {2}; start with --{0} {2}",
-                setting.flag,
-                ours.unwrap_or_default(),
-                setting.value
+                setting.flag, ours, setting.value
             )
             .into());
         }
     }
     let cluster = <[u8; 16]>::try_from(&answer.cluster_id[..]).map_err(|_| {
-        format!("{url}: its answer names no cluster; is its skiff newer than this?")
+        format!("{address}: its answer names no cluster; is its skiff newer than this?")
     })?;
     let files: Shared = answer.files.into_iter().map(|file| (file.name, file.text)).collect();
     let failed = |error: std::io::Error| format!("{}: {error}", mark.display());
-    std::fs::create_dir_all(config.data_dir.join("server")).map_err(failed)?;
+    std::fs::create_dir_all(config.machine.data_dir.join("server")).map_err(failed)?;
     std::fs::write(&mark, "").map_err(failed)?;
-    pki::shared::import(&pki::directory(&config.data_dir), &files)?;
+    pki::shared::import(&pki::directory(&config.machine.data_dir), &files)?;
     let mut servers = answer.servers;
     // The address that was typed is known to work.
-    servers.retain(|server| *server != address);
-    servers.insert(0, address);
+    servers.retain(|server| server != address);
+    servers.insert(0, address.clone());
     Ok(Some(Told { cluster, servers }))
 }
 
@@ -120,15 +117,6 @@ pub(super) fn undo(data_dir: &Path) {
     }
 }
 
-/// `host:port` of `https://host:port`.
-fn address_of(url: &str) -> Result<String, StartError> {
-    let wrong = || format!("--server: \"{url}\" is not an address such as https://10.0.0.1:6443");
-    let rest = url.strip_prefix("https://").ok_or_else(wrong)?.trim_end_matches('/');
-    let uri: http::Uri = format!("https://{rest}").parse().map_err(|_| wrong())?;
-    let authority = uri.authority().filter(|_| uri.path() == "/").ok_or_else(wrong)?;
-    Ok(format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(6443)))
-}
-
 async fn ask(
     address: &str,
     token: &JoinToken,
@@ -136,7 +124,7 @@ async fn ask(
 ) -> Result<ServerResponse, StartError> {
     let request = ServerRequest {
         token: token.bootstrap_token(),
-        name: config.node_name.clone(),
+        name: config.machine.node_name.clone(),
         version: VERSION.into(),
     };
     let now = Timestamp::now().max(clock::built());
@@ -193,25 +181,5 @@ fn not_ours(address: &str, error: &std::io::Error) -> String {
              both machines right?"
         ),
         _ => no_skiff(address),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses() {
-        for (url, expected) in [
-            ("https://10.0.0.1:6443", Some("10.0.0.1:6443")),
-            ("https://first", Some("first:6443")),
-            ("https://[fd00::1]:7443/", Some("[fd00::1]:7443")),
-            ("http://first:6443", None),
-            ("first:6443", None),
-            ("https://", None),
-            ("https://first/path", None),
-        ] {
-            assert_eq!(address_of(url).ok().as_deref(), expected, "{url}");
-        }
     }
 }

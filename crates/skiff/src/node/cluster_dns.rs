@@ -12,10 +12,8 @@ use net_dns::{Endpoint, Port, Protocol, Server, Service, ServiceName, Sockets, Z
 use tokio::task::JoinHandle;
 use tracing::warn;
 
-use super::{
-    StartError,
-    service_proxy::{BY_SERVICE, Changed, ENDPOINT_SLICES, SERVICES, service_of},
-};
+use super::service_proxy::{BY_SERVICE, Changed, ENDPOINT_SLICES, SERVICES, service_of};
+use crate::StartError;
 
 /// What the zone needs to know of a Service; `None` where it has no names yet.
 pub(crate) fn service(

@@ -9,7 +9,7 @@ use ::node::{BoxFuture, Image, ImageConfig, ImageError, ImageListing, Images};
 use node_image::{BuiltinFile, ImageStore, PullOptions, Reference};
 use node_runtime::spec::User;
 
-use super::StartError;
+use crate::StartError;
 
 /// Images under this registry name come with the binary and from nowhere else.
 const LOCAL_REGISTRY: &str = "skiff.local";

@@ -97,6 +97,13 @@ pub(crate) fn service(
     if spec.r#type == "ExternalName" || cluster_ips.is_empty() {
         return None;
     }
+    let mut external_ips = addresses(&spec.external_ips);
+    if spec.r#type == "LoadBalancer" {
+        // In mode Proxy the balancer has put the node's or the pod's address in.
+        let whole = object.status.load_balancer.ingress.iter();
+        let whole = whole.filter(|ingress| ingress.ip_mode.as_deref() != Some("Proxy"));
+        external_ips.extend(whole.filter_map(|ingress| ingress.ip.parse::<IpAddr>().ok()));
+    }
     let policy = |text: Option<&str>| match text {
         Some("Local") => TrafficPolicy::Local,
         _ => TrafficPolicy::Cluster,
@@ -110,7 +117,7 @@ pub(crate) fn service(
         .unwrap_or(10_800);
     Some(Service {
         cluster_ips,
-        external_ips: addresses(&spec.external_ips),
+        external_ips,
         ports: spec.ports.iter().filter_map(|port| self::port(port, slices, node_name)).collect(),
         affinity: (spec.session_affinity == "ClientIP").then(|| Duration::from_secs(affinity_s)),
         internal_policy: policy(spec.internal_traffic_policy.as_deref()),
@@ -302,6 +309,22 @@ mod tests {
         let [first, second] = http.endpoints.as_slice() else { panic!("two endpoints") };
         assert!(first.local && first.ready && first.serving && first.port == 8080);
         assert!(!second.local && !second.ready && second.serving && second.terminating);
+    }
+
+    #[test]
+    fn a_balancer_s_addresses_are_external_ones() {
+        let service = |kind: &str, mode: &str| {
+            let object = cached::<core::Service>(json!({
+                "metadata": {"name": "a"},
+                "spec": {"clusterIP": "10.43.0.7", "type": kind, "externalIPs": ["192.0.2.9"]},
+                "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.1", "ipMode": mode}]}},
+            }));
+            let service = super::service(&object.view, &[], "n1").expect("it has an address");
+            service.external_ips.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(service("LoadBalancer", "VIP"), ["192.0.2.9", "192.0.2.1"]);
+        assert_eq!(service("LoadBalancer", "Proxy"), ["192.0.2.9"]);
+        assert_eq!(service("ClusterIP", "VIP"), ["192.0.2.9"]);
     }
 
     #[test]

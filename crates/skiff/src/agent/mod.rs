@@ -1,0 +1,167 @@
+//! What an agent is made of, in the order in which it comes up: a machine that
+//! is a node of a cluster whose servers are elsewhere.
+//!
+//! [`start`] joins (or remembers that it did), then starts what every node
+//! runs; [`Handle::stop`] leaves pods running. Nothing here decides anything.
+
+mod greeting;
+mod join;
+mod servers;
+pub(crate) mod state;
+
+use std::{collections::BTreeMap, fs::File, sync::Arc, time::Duration};
+
+use client::{Ambient, Api, Backoff, Https};
+use jiff::Timestamp;
+use pki::clock::JudgedClock;
+use tokio::{sync::watch, task::JoinHandle};
+use tracing::{error, info, warn};
+
+use self::{
+    join::{Joiner, Membership},
+    state::State,
+};
+use crate::{
+    StartError, clock,
+    config::AgentConfig,
+    node::{self, network, preflight},
+};
+
+/// A running agent.
+pub(crate) struct Handle {
+    node: ::node::NodeHandle,
+    background: Vec<JoinHandle<()>>,
+    /// Held so that no other process works on the same data.
+    _lock: Vec<File>,
+}
+
+impl Handle {
+    /// Ends everything; pods go on running.
+    pub(crate) async fn stop(self) {
+        self.node.shutdown();
+        for task in self.background {
+            task.abort();
+        }
+    }
+}
+
+/// Brings an agent up; waits for a server where this machine has none yet.
+///
+/// # Errors
+/// The first thing that stands in the way, and what to do about it.
+pub(crate) async fn start(config: &AgentConfig) -> Result<Handle, StartError> {
+    let machine = &config.machine;
+    preflight::data_dir(&machine.data_dir)?;
+    preflight::machine(&machine.data_dir)?;
+    let state = State::open(&machine.data_dir)?;
+    let lock = node::lock(&machine.data_dir)?;
+    let seen = clock::last_seen(&state::dir(&machine.data_dir));
+    let floor = clock::built().max(seen.unwrap_or(Timestamp::UNIX_EPOCH));
+    let judged = Arc::new(JudgedClock::new(floor));
+    let ambient = {
+        let (judged, system) = (judged.clone(), Ambient::system());
+        Ambient::new(move || judged.now(), move || system.random())
+    };
+    let joiner = Joiner { config, state: &state, clock: &judged, ambient: &ambient };
+    let member = join::membership(&joiner).await?;
+
+    let api = |https: &Https, agent: &str| Api::new(Arc::new(https.clone()), agent);
+    let outside = network::Outside::new(network::addresses(machine, &member.cluster)?);
+    let proxy_api = api(&member.proxy, "kube-proxy");
+    let mut background =
+        network::start(machine, &member.cluster, &outside, proxy_api.clone(), ambient.clone())
+            .await?;
+    let annotations = BTreeMap::from([(controllers::NODE_KEY.to_owned(), member.node_key.hash())]);
+    let kubelet = api(&member.node, "kubelet");
+    let node =
+        node::start(machine, &member.cluster, outside, annotations, kubelet, ambient.clone())
+            .await?;
+
+    let servers = watch::Sender::new(member.servers.clone());
+    let renewed = watch::Sender::new(0);
+    background.push(tokio::spawn(servers::call(
+        member.node.clone(),
+        Arc::new(node.clone()),
+        servers.subscribe(),
+        renewed.subscribe(),
+        ambient.clone(),
+    )));
+    background.push(tokio::spawn(hear_time(
+        judged,
+        member.ca_hash,
+        servers.subscribe(),
+        ambient.clone(),
+    )));
+    background.push(tokio::spawn(servers::follow(
+        proxy_api,
+        ambient.clone(),
+        state.clone(),
+        config.server.clone(),
+        vec![member.node.clone(), member.proxy.clone()],
+        servers,
+    )));
+    let name = machine.node_name.clone();
+    background.push(tokio::spawn(renew(member, state, ambient, name, renewed)));
+    info!(node = machine.node_name, data_dir = %machine.data_dir.display(), "the agent runs");
+    Ok(Handle { node, background, _lock: lock })
+}
+
+/// Asks the servers for the time until one of the cluster has told it: this
+/// machine may have booted in the past, and then knows no valid certificate.
+async fn hear_time(
+    clock: Arc<JudgedClock>,
+    ca_hash: [u8; 32],
+    servers: watch::Receiver<Vec<String>>,
+    ambient: Ambient,
+) {
+    let mut failures = 0;
+    loop {
+        let known = servers.borrow().clone();
+        for server in known {
+            if let Ok(greeting) = greeting::greet(&server).await
+                && greeting.ca_hash == ca_hash
+            {
+                return greeting::hear_time(&clock, &greeting);
+            }
+        }
+        failures += 1;
+        tokio::time::sleep(ambient.jittered(Backoff::CONNECT.delay(failures))).await;
+    }
+}
+
+/// Renews the certificates while the agent runs.
+async fn renew(
+    member: Membership,
+    state: State,
+    ambient: Ambient,
+    name: String,
+    renewed: watch::Sender<u64>,
+) {
+    // A clock that is set right long after boot must be noticed too.
+    const LOOK_AGAIN: Duration = Duration::from_secs(24 * 3600);
+    const RETRY: Duration = Duration::from_secs(60);
+    loop {
+        let pause = match join::next_renewal(&member, &state) {
+            Ok(due) => Duration::try_from(due.duration_since(ambient.now())).unwrap_or_default(),
+            Err(error) => {
+                error!(%error, "the certificates cannot be read");
+                RETRY
+            }
+        };
+        if !pause.is_zero() {
+            tokio::time::sleep(pause.min(LOOK_AGAIN)).await;
+        }
+        match join::renew(&member, &state, &ambient, &name, ambient.now()).await {
+            Ok(false) => {}
+            Ok(true) => {
+                member.node.reconnect().await;
+                member.proxy.reconnect().await;
+                renewed.send_modify(|count| *count += 1);
+            }
+            Err(error) => {
+                warn!(%error, "certificates are not renewed yet; trying again in a minute");
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    }
+}

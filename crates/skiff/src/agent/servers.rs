@@ -1,0 +1,183 @@
+//! The servers of the cluster as an agent knows them: learnt from the
+//! `kubernetes` EndpointSlice, kept on disk, and each called so that it can
+//! reach this node.
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+
+use api_types::discovery::EndpointSlice;
+use client::{Ambient, Api, Backoff, Https, Informer, Resource, Selection};
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinHandle,
+};
+use tracing::{debug, info, warn};
+use tunnel::NodeStreams;
+
+use super::state::{self, State};
+use crate::server::tunnels::PROTOCOL;
+
+const ENDPOINT_SLICES: Resource = Resource::namespaced("discovery.k8s.io", "v1", "endpointslices");
+/// A tunnel that lasted this long has worked: its end is no failure.
+const LASTED: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// `host:port` of every ready server in the slices.
+fn addresses<'a>(slices: impl Iterator<Item = &'a EndpointSlice>) -> Vec<String> {
+    let mut found: Vec<String> = slices
+        .flat_map(|slice| {
+            let https = slice.ports.iter().find(|port| port.name.as_deref() == Some("https"));
+            let port = https.or(slice.ports.first()).and_then(|port| port.port);
+            let ready = slice.endpoints.iter().filter(|e| e.conditions.ready.unwrap_or(true));
+            let ips = ready.flat_map(|endpoint| &endpoint.addresses);
+            ips.filter_map(move |ip| {
+                let (ip, port): (IpAddr, u16) = (ip.parse().ok()?, u16::try_from(port?).ok()?);
+                Some(std::net::SocketAddr::new(ip, port).to_string())
+            })
+        })
+        .collect();
+    found.sort();
+    found.dedup();
+    found
+}
+
+/// Follows the servers until dropped. `configured` stays among them: it may be
+/// a name or a balancer that leads to whatever servers there are.
+pub(super) async fn follow(
+    api: Api,
+    ambient: Ambient,
+    state: State,
+    configured: Option<String>,
+    clients: Vec<Https>,
+    told: watch::Sender<Vec<String>>,
+) {
+    let selection = Selection::all(ENDPOINT_SLICES)
+        .namespace("default")
+        .labels("kubernetes.io/service-name=kubernetes");
+    let slices = Informer::<EndpointSlice>::new(selection);
+    let changed = Arc::new(Notify::new());
+    let notify = changed.clone();
+    slices.on_change(move |_| notify.notify_one());
+    let apply = async {
+        slices.wait_synced().await;
+        loop {
+            let listed = slices.list();
+            let mut servers = addresses(listed.iter().map(|slice| &slice.view));
+            // None at all means that servers are about to say who they are.
+            if !servers.is_empty() {
+                servers.extend(configured.clone().filter(|server| !servers.contains(server)));
+                for client in &clients {
+                    client.set_servers(servers.clone());
+                }
+                let text = serde_json::to_string(&servers).expect("a list of texts");
+                if let Err(error) = state.write(state::SERVERS, &text) {
+                    warn!(%error, "the servers' addresses are not kept; a start without them needs --server");
+                }
+                told.send_if_modified(|known| {
+                    let other = *known != servers;
+                    if other {
+                        info!(servers = servers.join(", "), "the cluster's servers");
+                    }
+                    *known = servers;
+                    other
+                });
+            }
+            changed.notified().await;
+        }
+    };
+    tokio::select! {
+        () = slices.run(&api, &ambient) => {}
+        () = apply => {}
+    }
+}
+
+/// Ends a task with its owner.
+struct Owned(JoinHandle<()>);
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Keeps a tunnel to every server until dropped. `renewed` makes all of them
+/// anew, with the certificate of then.
+pub(super) async fn call(
+    https: Https,
+    node: Arc<dyn NodeStreams>,
+    mut servers: watch::Receiver<Vec<String>>,
+    mut renewed: watch::Receiver<u64>,
+    ambient: Ambient,
+) {
+    let mut tunnels: BTreeMap<String, Owned> = BTreeMap::new();
+    loop {
+        let wanted = servers.borrow_and_update().clone();
+        tunnels.retain(|server, _| wanted.contains(server));
+        for server in wanted {
+            tunnels.entry(server.clone()).or_insert_with(|| {
+                let task = tunnel(https.clone(), server, node.clone(), ambient.clone());
+                Owned(tokio::spawn(task))
+            });
+        }
+        tokio::select! {
+            changed = servers.changed() => if changed.is_err() { return },
+            changed = renewed.changed() => match changed {
+                Ok(()) => tunnels.clear(),
+                Err(_) => return,
+            },
+        }
+    }
+}
+
+async fn tunnel(https: Https, server: String, node: Arc<dyn NodeStreams>, ambient: Ambient) {
+    let mut failures = 0;
+    loop {
+        let began = tokio::time::Instant::now();
+        let (client, to) = (https.clone(), server.clone());
+        let dial: tunnel::agent::Dial = Arc::new(move || {
+            let (client, to) = (client.clone(), to.clone());
+            Box::pin(async move {
+                let stream = client.dial(&to, PROTOCOL).await.map_err(|error| error.to_string())?;
+                Ok(Box::new(stream) as Box<dyn tunnel::agent::Io>)
+            })
+        });
+        let up = || info!(server, "the server can reach this node");
+        let ended = tunnel::agent::serve(dial, node.clone(), up).await;
+        let why = ended.err().unwrap_or_else(|| "the server let go".into());
+        if began.elapsed() > LASTED {
+            failures = 0;
+        }
+        match failures {
+            0 => warn!(server, why, "the server cannot reach this node; calling again"),
+            _ => debug!(server, why, "the server is not reached yet"),
+        }
+        failures += 1;
+        tokio::time::sleep(ambient.jittered(Backoff::CONNECT.delay(failures))).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn servers_are_read_from_slices() {
+        let slice = |value| serde_json::from_value::<EndpointSlice>(value).expect("a slice");
+        let v4 = slice(json!({
+            "ports": [{"name": "https", "port": 6443}],
+            "endpoints": [
+                {"addresses": ["192.0.2.2"]},
+                {"addresses": ["192.0.2.1"], "conditions": {"ready": true}},
+                {"addresses": ["192.0.2.9"], "conditions": {"ready": false}},
+            ],
+        }));
+        let v6 = slice(json!({
+            "ports": [{"name": "https", "port": 6443}],
+            "endpoints": [{"addresses": ["2001:db8::1", "junk"]}],
+        }));
+        assert_eq!(
+            addresses([v4, v6, slice(json!({}))].iter()),
+            ["192.0.2.1:6443", "192.0.2.2:6443", "[2001:db8::1]:6443"]
+        );
+    }
+}

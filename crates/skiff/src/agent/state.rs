@@ -1,0 +1,102 @@
+//! What an agent keeps on disk, so that it starts without a server in reach:
+//! `<data-dir>/agent`.
+
+use std::{
+    fs::{self, DirBuilder, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+/// The CA by which servers are known, as PEM.
+pub(super) const CA: &str = "server-ca.crt";
+/// The node's own key and its certificate.
+pub(super) const NODE_KEY: &str = "client-kubelet.key";
+pub(super) const NODE_CERTIFICATE: &str = "client-kubelet.crt";
+/// Those of its proxy, policy and DNS.
+pub(super) const PROXY_KEY: &str = "client-kube-proxy.key";
+pub(super) const PROXY_CERTIFICATE: &str = "client-kube-proxy.crt";
+/// `host:port` of every server, as JSON.
+pub(super) const SERVERS: &str = "servers.json";
+/// What the cluster agrees on, as JSON.
+pub(super) const CLUSTER: &str = "cluster.json";
+
+/// The folder of a data directory.
+pub(crate) fn dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("agent")
+}
+
+/// The files, whole or not at all.
+#[derive(Clone, Debug)]
+pub(super) struct State(PathBuf);
+
+impl State {
+    /// Makes the folder, which nobody else may read.
+    ///
+    /// # Errors
+    /// Where it cannot be made.
+    pub(super) fn open(data_dir: &Path) -> Result<Self, String> {
+        let dir = dir(data_dir);
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&dir);
+        made.map_err(|error| format!("{}: {error}", dir.display()))?;
+        Ok(Self(dir))
+    }
+
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// `None` where there is no such file.
+    ///
+    /// # Errors
+    /// Where it is there and cannot be read.
+    pub(super) fn read(&self, name: &str) -> Result<Option<String>, String> {
+        match fs::read_to_string(self.path(name)) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(format!("{}: {error}", self.path(name).display())),
+        }
+    }
+
+    /// Replaces a file; one that says the same is not written, so that a start
+    /// costs the SD card nothing.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub(super) fn write(&self, name: &str, text: &str) -> Result<(), String> {
+        if self.read(name).is_ok_and(|known| known.as_deref() == Some(text)) {
+            return Ok(());
+        }
+        let new = self.path(&format!("{name}.new"));
+        let put = || -> io::Result<()> {
+            let mut options = OpenOptions::new();
+            let mut file =
+                options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+            fs::rename(&new, self.path(name))?;
+            fs::File::open(&self.0)?.sync_all()
+        };
+        put().map_err(|error| format!("{}: {error}", self.path(name).display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn files_are_whole_and_secret() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let state = State::open(dir.path()).expect("made");
+        assert_eq!(state.read(CA), Ok(None));
+        state.write(CA, "first").expect("written");
+        state.write(CA, "second").expect("written");
+        assert_eq!(state.read(CA), Ok(Some("second".into())));
+        let mode = fs::metadata(state.path(CA)).expect("there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert!(!state.path("server-ca.crt.new").exists());
+    }
+}

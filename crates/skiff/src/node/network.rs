@@ -1,0 +1,257 @@
+//! The node's side of the cluster network: what the kernel is told at start,
+//! the routes to other nodes' pods, the service proxy and the DNS.
+
+use std::{net::IpAddr, path::Path, sync::Arc};
+
+use ::node::{HostPorts, Live};
+
+use client::{Ambient, Api, SharedInformers};
+use serde::{Deserialize, Serialize};
+use tokio::{sync::Notify, task::JoinHandle};
+use tracing::{info, warn};
+
+use super::{cluster_dns, health_ports, overlay, service_proxy};
+use crate::{
+    StartError,
+    config::{Cidr, Cluster, Machine},
+};
+
+/// The nftables table; a network namespace has one node.
+const TABLE: &str = "skiff";
+
+/// What a node did to the network, left in its data directory so that
+/// `skiff killall` can undo it without knowing the flags.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Footprint {
+    version: u32,
+    table: String,
+    service_networks: Vec<(IpAddr, u8)>,
+    local_addresses: Vec<IpAddr>,
+}
+
+impl Footprint {
+    fn path(data_dir: &Path) -> std::path::PathBuf {
+        data_dir.join("node/network.json")
+    }
+
+    fn new(cluster: &Cluster) -> Self {
+        Self {
+            version: 1,
+            table: TABLE.into(),
+            service_networks: pairs(&cluster.service_cidrs),
+            local_addresses: cluster.dns.clone(),
+        }
+    }
+
+    fn save(&self, data_dir: &Path) -> Result<(), StartError> {
+        let path = Self::path(data_dir);
+        let text = serde_json::to_vec(self)?;
+        // An unchanged file is not written: a start should cost the SD card nothing.
+        if std::fs::read(&path).is_ok_and(|old| old == text) {
+            return Ok(());
+        }
+        let put = || {
+            std::fs::create_dir_all(path.parent().unwrap_or(data_dir))?;
+            let new = path.with_extension("new");
+            std::fs::write(&new, &text)?;
+            std::fs::rename(&new, &path)
+        };
+        put().map_err(|error| format!("{}: {error}", path.display()).into())
+    }
+
+    /// What the node with this data directory did; `None` where it never ran.
+    pub(crate) fn load(data_dir: &Path) -> Result<Option<Self>, StartError> {
+        let path = Self::path(data_dir);
+        match std::fs::read(&path) {
+            Ok(text) => serde_json::from_slice(&text)
+                .map(Some)
+                .map_err(|error| format!("{}: {error}", path.display()).into()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(format!("{}: {error}", path.display()).into()),
+        }
+    }
+
+    /// Takes it all back; tries everything and returns every failure.
+    pub(crate) fn undo(&self) -> Vec<String> {
+        let mut failures = Vec::new();
+        let mut note = |what: &str, result: Result<(), String>| {
+            failures.extend(result.err().map(|error| format!("{what}: {error}")));
+        };
+        match netlink::pod_link::list() {
+            Ok(links) => {
+                for link in links {
+                    let removed = netlink::pod_link::remove(&link.host_ifname);
+                    note(&link.host_ifname, removed.map_err(|error| error.to_string()));
+                }
+            }
+            Err(error) => note("pod links", Err(error.to_string())),
+        }
+        note("routes to other nodes", net_overlay::killall().map_err(|error| error.to_string()));
+        note("service rules", net_rules::killall(&self.table).map_err(|error| error.to_string()));
+        for (network, prefix) in &self.service_networks {
+            let removed = netlink::host::remove_service_route(*network, *prefix);
+            note("service route", removed.map_err(|error| error.to_string()));
+        }
+        let removed = netlink::host::remove_local_addresses(&self.local_addresses);
+        note("DNS address", removed.map_err(|error| error.to_string()));
+        failures
+    }
+}
+
+fn pairs(cidrs: &[Cidr]) -> Vec<(IpAddr, u8)> {
+    cidrs.iter().map(|cidr| (cidr.network, cidr.prefix)).collect()
+}
+
+/// The node's addresses: as told, else those of the default route.
+pub(crate) fn addresses(machine: &Machine, cluster: &Cluster) -> Result<Vec<IpAddr>, StartError> {
+    if !machine.node_ips.is_empty() {
+        return Ok(machine.node_ips.clone());
+    }
+    // Of the families that pods have, and in their order: the first address is
+    // the one that others are told.
+    let all = netlink::host::node_addresses()?;
+    let of_family = |cidr: &Cidr| {
+        let ipv4 = cidr.network.is_ipv4();
+        all.iter().copied().filter(move |ip| ip.is_ipv4() == ipv4).collect::<Vec<_>>()
+    };
+    let found: Vec<IpAddr> = cluster.pod_cidrs.iter().flat_map(of_family).collect();
+    if found.is_empty() {
+        return Err(
+            "this machine has no address yet: connect its network, or name one with --node-ip"
+                .into(),
+        );
+    }
+    Ok(found)
+}
+
+/// What the node hears of its network while it runs.
+#[derive(Clone)]
+pub(crate) struct Outside {
+    /// The node's own addresses.
+    pub(crate) ips: Live<Vec<IpAddr>>,
+    /// What fits on the way to every other node, bytes.
+    pub(crate) pod_mtu: Live<u32>,
+    /// What pods want of the node's own ports.
+    pub(crate) host_ports: HostPorts,
+}
+
+impl Outside {
+    pub(crate) fn new(ips: Vec<IpAddr>) -> Self {
+        Self { ips: Live::new(ips), pod_mtu: Live::new(1500), host_ports: HostPorts::default() }
+    }
+}
+
+/// A node among its own pods' or Services' addresses would lose what it sends.
+fn overlap(cluster: &Cluster, ips: &[IpAddr]) -> Result<(), StartError> {
+    for (flag, cidrs) in
+        [("--cluster-cidr", &cluster.pod_cidrs), ("--service-cidr", &cluster.service_cidrs)]
+    {
+        for cidr in cidrs {
+            if let Some(ip) = ips.iter().find(|ip| cidr.contains(**ip)) {
+                return Err(format!(
+                    "this machine's address {ip} lies in the cluster's {flag} {cidr}: give the \
+                     machine another network, or start the servers with ranges that are free here"
+                )
+                .into());
+            }
+        }
+    }
+    Ok(())
+}
+
+fn route_services(cluster: &Cluster, ips: &[IpAddr]) -> Result<(), netlink::Error> {
+    for (network, prefix) in pairs(&cluster.service_cidrs) {
+        let source = ips.iter().find(|ip| ip.is_ipv4() == network.is_ipv4()).copied();
+        netlink::host::ensure_service_route(network, prefix, source)?;
+    }
+    Ok(())
+}
+
+/// Follows the machine's own addresses until dropped. `changed` is told by the
+/// kernel's news, and `links` afterwards.
+async fn follow_addresses(
+    machine: Machine,
+    cluster: Cluster,
+    ips: Live<Vec<IpAddr>>,
+    changed: Arc<Notify>,
+    links: Arc<Notify>,
+) {
+    loop {
+        changed.notified().await;
+        match addresses(&machine, &cluster) {
+            Ok(found) => {
+                if found != ips.get() {
+                    info!(addresses = ?found, "this machine's addresses have changed");
+                    ips.set(found.clone());
+                }
+                if let Err(error) = route_services(&cluster, &found) {
+                    warn!(%error, "Services cannot be reached from this node");
+                }
+            }
+            // Between an old address and a new one there is none.
+            Err(error) => warn!(%error, "this machine has lost its address"),
+        }
+        links.notify_one();
+    }
+}
+
+/// Readies the kernel and starts what follows Nodes and Services.
+pub(crate) async fn start(
+    machine: &Machine,
+    cluster: &Cluster,
+    outside: &Outside,
+    api: Api,
+    ambient: Ambient,
+) -> Result<Vec<JoinHandle<()>>, StartError> {
+    Footprint::new(cluster).save(&machine.data_dir)?;
+    let ipv6 = cluster.pod_cidrs.iter().any(|cidr| cidr.network.is_ipv6());
+    netlink::host::ensure_loopback()?;
+    netlink::host::enable_forwarding(ipv6)?;
+    netlink::host::ensure_local_addresses(&cluster.dns)?;
+    let node_ips = outside.ips.get();
+    overlap(cluster, &node_ips)?;
+    route_services(cluster, &node_ips)?;
+    let (changed, links) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let told = changed.clone();
+    netlink::host::follow_addresses(move || told.notify_one())?;
+    let proxy = net_rules::Proxy::open(net_rules::Config {
+        table: TABLE.into(),
+        pod_networks: pairs(&cluster.pod_cidrs),
+        service_networks: pairs(&cluster.service_cidrs),
+        node_local: cluster.dns.clone(),
+        pod_ifname_prefix: netlink::pod_link::HOST_PREFIX.into(),
+    })?;
+    for chain in proxy.foreign_drops()? {
+        warn!(
+            %chain,
+            "a firewall on this machine drops forwarded packets: pods cannot talk until it lets {} through",
+            cluster.pod_cidrs.iter().map(Cidr::to_string).collect::<Vec<_>>().join(", ")
+        );
+    }
+    let informers = SharedInformers::new(api, ambient);
+    let zone = net_dns::ZoneConfig {
+        domain: cluster.domain.clone(),
+        nameservers: cluster.dns.clone(),
+        networks: pairs(&cluster.pod_cidrs)
+            .into_iter()
+            .chain(pairs(&cluster.service_cidrs))
+            .collect(),
+    };
+    let dns = cluster_dns::start(&informers, zone, &cluster.dns).await?;
+    let name = machine.node_name.clone();
+    let ports = outside.host_ports.clone();
+    let proxy = service_proxy::run(informers.clone(), proxy, name, ports);
+    let health = health_ports::run(informers.clone(), machine.node_name.clone());
+    let name = machine.node_name.clone();
+    let mtu = outside.pod_mtu.clone();
+    let routes = overlay::run(informers, name, cluster.pod_network, links.clone(), mtu);
+    let ips = outside.ips.clone();
+    let own = follow_addresses(machine.clone(), cluster.clone(), ips, changed, links);
+    Ok(vec![
+        dns,
+        tokio::spawn(proxy),
+        tokio::spawn(health),
+        tokio::spawn(routes),
+        tokio::spawn(own),
+    ])
+}
