@@ -100,7 +100,7 @@ impl Drop for Namespaces {
 }
 
 /// Why whole-system tests cannot run here, if so.
-fn obstacle() -> Option<String> {
+pub(crate) fn obstacle() -> Option<String> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let uid = status
         .lines()
@@ -406,7 +406,7 @@ impl Drop for Cluster {
     }
 }
 
-fn tail(text: &str, lines: usize) -> String {
+pub(crate) fn tail(text: &str, lines: usize) -> String {
     let all: Vec<&str> = text.lines().collect();
     all[all.len().saturating_sub(lines)..].join("\n")
 }

@@ -1,6 +1,7 @@
 //! What users do, a file a story.
 
 mod addresses;
+mod agents;
 mod apply;
 mod bad_input;
 mod batch;
