@@ -144,7 +144,7 @@ views! {
         restart_policy: Option<String>,
         restart_policy_rules: Vec<ContainerRestartRule>,
         volume_mounts: Vec<VolumeMount>,
-        volume_devices: Vec<Value>,
+        volume_devices: Vec<VolumeDevice>,
         liveness_probe: Option<Probe>,
         readiness_probe: Option<Probe>,
         startup_probe: Option<Probe>,
@@ -189,6 +189,7 @@ views! {
     ResourceFieldSelector { container_name: String, resource: String, divisor: Quantity, }
     KeySelector { name: String, key: String, optional: Option<bool>, }
     ResourceRequirements { limits: ResourceList, requests: ResourceList, }
+    VolumeDevice { name: String, device_path: String, }
     VolumeMount {
         name: String,
         read_only: bool,
@@ -260,11 +261,23 @@ views! {
         downward_api: Option<DownwardApiVolumeSource>,
         persistent_volume_claim: Option<PersistentVolumeClaimVolumeSource>,
         ephemeral: Option<EphemeralVolumeSource>,
+        nfs: Option<NfsVolumeSource>,
+        csi: Option<CsiVolumeSource>,
+        image: Option<ImageVolumeSource>,
         #[serde(flatten)]
         other: BTreeMap<String, Value>,
     }
     PersistentVolumeClaimVolumeSource { claim_name: String, read_only: bool, }
     EphemeralVolumeSource { volume_claim_template: Value, }
+    NfsVolumeSource { server: String, path: String, read_only: bool, }
+    CsiVolumeSource {
+        driver: String,
+        read_only: bool,
+        fs_type: String,
+        volume_attributes: BTreeMap<String, String>,
+        node_publish_secret_ref: Option<LocalObjectReference>,
+    }
+    ImageVolumeSource { reference: String, pull_policy: String, }
     EmptyDirVolumeSource { medium: String, size_limit: Option<Quantity>, }
     HostPathVolumeSource { path: String, r#type: String, }
     KeyedVolumeSource { name: String, items: Vec<KeyToPath>, default_mode: Option<i32>, optional: Option<bool>, }
@@ -277,10 +290,28 @@ views! {
         #[serde(rename = "downwardAPI")]
         downward_api: Option<DownwardApiVolumeSource>,
         service_account_token: Option<ServiceAccountTokenProjection>,
+        cluster_trust_bundle: Option<ClusterTrustBundleProjection>,
+        pod_certificate: Option<PodCertificateProjection>,
         #[serde(flatten)]
         other: BTreeMap<String, Value>,
     }
     ServiceAccountTokenProjection { audience: String, expiration_seconds: Option<i64>, path: String, }
+    ClusterTrustBundleProjection {
+        name: String,
+        signer_name: String,
+        label_selector: Option<Value>,
+        optional: Option<bool>,
+        path: String,
+    }
+    PodCertificateProjection {
+        signer_name: String,
+        key_type: String,
+        max_expiration_seconds: Option<i32>,
+        credential_bundle_path: String,
+        key_path: String,
+        certificate_chain_path: String,
+        user_annotations: BTreeMap<String, String>,
+    }
     DownwardApiVolumeSource { items: Vec<DownwardApiVolumeFile>, default_mode: Option<i32>, }
     DownwardApiVolumeFile {
         path: String,
@@ -288,6 +319,45 @@ views! {
         resource_field_ref: Option<ResourceFieldSelector>,
         mode: Option<i32>,
     }
+
+    PersistentVolume { metadata: Meta, spec: PersistentVolumeSpec, status: PersistentVolumeStatus, }
+    PersistentVolumeSpec {
+        capacity: ResourceList,
+        access_modes: Vec<String>,
+        claim_ref: Option<ClaimReference>,
+        persistent_volume_reclaim_policy: String,
+        storage_class_name: String,
+        mount_options: Vec<String>,
+        volume_mode: String,
+        host_path: Option<HostPathVolumeSource>,
+        local: Option<LocalVolumeSource>,
+        nfs: Option<NfsVolumeSource>,
+        csi: Option<CsiPersistentVolumeSource>,
+        /// The source fields of kinds that are not served among them.
+        #[serde(flatten)]
+        other: BTreeMap<String, Value>,
+    }
+    PersistentVolumeStatus { phase: String, }
+    ClaimReference { namespace: String, name: String, uid: String, }
+    LocalVolumeSource { path: String, fs_type: String, }
+    CsiPersistentVolumeSource {
+        driver: String,
+        volume_handle: String,
+        read_only: bool,
+        fs_type: String,
+        volume_attributes: BTreeMap<String, String>,
+        node_stage_secret_ref: Option<SecretReference>,
+        node_publish_secret_ref: Option<SecretReference>,
+        node_expand_secret_ref: Option<SecretReference>,
+    }
+    SecretReference { name: String, namespace: String, }
+    PersistentVolumeClaim {
+        metadata: Meta,
+        spec: PersistentVolumeClaimSpec,
+        status: PersistentVolumeClaimStatus,
+    }
+    PersistentVolumeClaimSpec { volume_name: String, volume_mode: String, access_modes: Vec<String>, }
+    PersistentVolumeClaimStatus { phase: String, capacity: ResourceList, conditions: Vec<Condition>, }
 
     PodStatus {
         observed_generation: i64,

@@ -12,10 +12,9 @@
 //! [`Images`], so it knows neither namespaces nor registries.
 //!
 //! Not here yet: eviction (so the sizes of emptyDirs on disk are not enforced),
-//! refusal of pods that do not fit (`OutOfcpu`), graceful node
-//! shutdown, start from checkpoints
-//! with no server in reach; volume kinds beyond emptyDir,
-//! hostPath, configMap, secret, projected and downwardAPI (an event says so).
+//! refusal of pods that do not fit (`OutOfcpu`), graceful node shutdown, start
+//! from checkpoints with no server in reach, projected podCertificates, growth of
+//! a CSI volume while a pod has it mounted.
 //!
 //! Start reading at [`Node::start`], then `pod::plan`.
 

@@ -18,7 +18,7 @@ use crate::{
     network::addresses::Addresses,
     pod::{admit::Host, lookup::Lookup, manager, resize::Granted, user_ranges::UserRanges},
     streams,
-    volume::objects::Objects,
+    volume::{local_path, objects::Objects, ready::Volumes},
 };
 
 /// What every part of the node works with.
@@ -33,6 +33,7 @@ pub(crate) struct Deps {
     pub(crate) host: Host,
     pub(crate) addresses: Addresses,
     pub(crate) objects: Objects,
+    pub(crate) volumes: Volumes,
     pub(crate) lookup: Lookup,
     pub(crate) granted: Granted,
     pub(crate) users: UserRanges,
@@ -60,7 +61,7 @@ impl Node {
     /// # Errors
     /// Where the machine cannot be read or the kubelet directory not be made.
     pub fn start(
-        config: NodeConfig,
+        mut config: NodeConfig,
         api: Api,
         runtime: Arc<dyn Runtime>,
         images: Arc<dyn Images>,
@@ -75,11 +76,14 @@ impl Node {
             has_app_armor: machine::facts::has_app_armor(),
             unsafe_sysctls: config.allowed_unsafe_sysctls.clone(),
         };
+        let directory = local_path::directory(&config.data_dir).to_string_lossy().into_owned();
+        config.annotations.insert(local_path::DIRECTORY.into(), directory);
         let api = api.named(&format!("kubelet/{}", config.name));
         let deps = Arc::new(Deps {
             recorder: Recorder::new(api.clone(), "kubelet", &config.name, ambient.clone()),
             objects: Objects::new(api.clone(), ambient.clone()),
             addresses: Addresses::default(),
+            volumes: Volumes::default(),
             lookup: Lookup::default(),
             granted: Granted::default(),
             users: UserRanges::default(),
@@ -99,6 +103,7 @@ impl Node {
         let tasks = vec![
             tokio::spawn(machine::heartbeat::run(deps.clone())),
             tokio::spawn(manager::run(deps.clone())),
+            tokio::spawn(local_path::run(deps.clone())),
         ];
         Ok(NodeHandle { inner: Arc::new(Inner { deps, tasks }) })
     }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use api_types::core::{Container, Pod};
-use node_runtime::spec::{ContainerSpec, Mount, MountSource, Propagation, Security, User};
+use node_runtime::spec::{ContainerSpec, Device, Mount, MountSource, Propagation, Security, User};
 
 use super::{ConfigError, env::Environment, expand, qos};
 use crate::{images::Image, pod::resize};
@@ -31,11 +31,15 @@ pub(crate) mod label {
 }
 
 /// A volume that is ready to be mounted.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ReadyVolume {
     pub(crate) path: PathBuf,
     /// configMap, secret, downwardAPI and projected volumes are never written.
     pub(crate) read_only: bool,
+    /// The path is a device, for `volumeDevices`.
+    pub(crate) is_block: bool,
+    /// The PersistentVolume that it is; empty where it is none.
+    pub(crate) volume: String,
 }
 
 /// Files that the node makes for every container of a pod.
@@ -126,7 +130,7 @@ pub(crate) fn container_spec(inputs: Inputs<'_>) -> Result<ContainerSpec, Config
         user: inputs.user.clone(),
         mounts,
         security: inputs.security.clone(),
-        devices: Vec::new(),
+        devices: devices(&inputs)?,
         tty: container.tty,
         stdin: container.stdin,
         stdin_once: container.stdin_once,
@@ -135,6 +139,25 @@ pub(crate) fn container_spec(inputs: Inputs<'_>) -> Result<ContainerSpec, Config
         log_path: None,
         pid_of: inputs.pid_of.clone(),
     })
+}
+
+/// Block volumes, each under the name that the container gives it.
+fn devices(inputs: &Inputs<'_>) -> Result<Vec<Device>, ConfigError> {
+    let devices = inputs.container.volume_devices.iter().map(|device| {
+        let volume = inputs.volumes.get(&device.name).filter(|volume| volume.is_block);
+        let volume = volume.ok_or_else(|| {
+            ConfigError(format!(
+                "cannot find volume \"{}\" to pass into container \"{}\"",
+                device.name, inputs.container.name
+            ))
+        })?;
+        Ok(Device {
+            host_path: volume.path.clone(),
+            container_path: device.device_path.clone(),
+            access: if volume.read_only { "r" } else { "rwm" }.into(),
+        })
+    });
+    devices.collect()
 }
 
 fn mounts(inputs: &Inputs<'_>, env: &BTreeMap<&str, &str>) -> Result<Vec<Mount>, ConfigError> {
@@ -222,7 +245,7 @@ mod tests {
             },
             ..Default::default()
         };
-        let volume = ReadyVolume { path: "/vol".into(), read_only: true };
+        let volume = ReadyVolume { path: "/vol".into(), read_only: true, ..ReadyVolume::default() };
         container_spec(Inputs {
             pod: &pod,
             container: &pod.spec.containers[0],

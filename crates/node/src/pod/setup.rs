@@ -28,7 +28,7 @@ use crate::{
     pod::{host_ports, start},
     resources::RUNTIME_CLASSES,
     volume::{
-        self, ReadyVolumes, VolumeError,
+        self, VolumeError,
         refresh::{self, Holdings},
     },
 };
@@ -126,7 +126,7 @@ async fn volumes(deps: &Deps, pod: &Pod, holdings: &mut Holdings) -> Result<(), 
                 message: format!("error making pod data directories: {}: {error}", path.display()),
             })?;
     }
-    ready_volumes(deps, pod).map_err(|(name, error)| failed(&name, &error))?;
+    volume::ready::all(deps, pod).await.map_err(|not_ready| not_ready.event())?;
     let around = surroundings(deps, &[]);
     let sources = refresh::Sources {
         api: &deps.api,
@@ -136,18 +136,6 @@ async fn volumes(deps: &Deps, pod: &Pod, holdings: &mut Holdings) -> Result<(), 
         pod_dir: &dir,
     };
     refresh::fill(&sources, pod, holdings).await.map_err(|(name, error)| failed(&name, &error))
-}
-
-/// Every volume's place, made where it is missing.
-pub(crate) fn ready_volumes(deps: &Deps, pod: &Pod) -> Result<ReadyVolumes, (String, VolumeError)> {
-    let dir = volume::pod_dir(&deps.config.kubelet_dir, &pod.metadata.uid);
-    let mut ready = BTreeMap::new();
-    for volume in &pod.spec.volumes {
-        let made = volume::make(pod, volume, &dir, deps.machine.memory_bytes / 2)
-            .map_err(|error| (volume.name.clone(), error))?;
-        ready.insert(volume.name.clone(), made);
-    }
-    Ok(ready)
 }
 
 /// What the downward API can tell on this node.

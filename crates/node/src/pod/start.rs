@@ -75,7 +75,8 @@ pub(crate) async fn start(
     pod_ips: &[IpAddr],
 ) -> Result<(), StartFailure> {
     let about = reference(pod, Some(&container.name));
-    let image = image(deps, pod, container, &about).await?;
+    let policy = container.image_pull_policy.as_str();
+    let image = image(deps, pod, &container.image, policy, &about).await?;
     let pid_of = target(deps, pod, container).await?;
     let config = |error: ConfigError| StartFailure::new("CreateContainerConfigError", error.0);
     let dir = volume::pod_dir(&deps.config.kubelet_dir, &pod.metadata.uid);
@@ -108,9 +109,9 @@ pub(crate) async fn start(
         security::verify_app_armor(&security, &loaded)
             .map_err(|error| StartFailure::new("CreateContainerError", error.0))?;
     }
-    let volumes = setup::ready_volumes(deps, pod).map_err(|(name, e)| {
-        StartFailure::new("CreateContainerError", format!("volume {name}: {e}"))
-    })?;
+    let volumes = volume::ready::all(deps, pod)
+        .await
+        .map_err(|not_ready| StartFailure::new("CreateContainerError", not_ready.to_string()))?;
     let mut sources = sources(deps, pod, container).await.map_err(config)?;
     for (volume, path) in env::files(container) {
         let ready = volumes.get(volume).ok_or_else(|| {
@@ -198,14 +199,24 @@ async fn target(
     }
 }
 
+/// The image of a volume.
+pub(crate) async fn image_of(
+    deps: &Deps,
+    pod: &Pod,
+    name: &str,
+    pull_policy: &str,
+) -> Result<Image, StartFailure> {
+    image(deps, pod, name, pull_policy, &reference(pod, None)).await
+}
+
 /// The image by the pull policy.
 async fn image(
     deps: &Deps,
     pod: &Pod,
-    container: &Container,
+    name: &str,
+    pull_policy: &str,
     about: &Reference,
 ) -> Result<Image, StartFailure> {
-    let name = container.image.as_str();
     let failed = |error: ImageError| match error {
         ImageError::InvalidName { .. } => {
             let message = format!("Failed to apply default image tag \"{name}\": {error}");
@@ -215,7 +226,7 @@ async fn image(
         ImageError::Failed(_) => StartFailure::new("ErrImagePull", error.to_string()),
     };
     let found = deps.images.find(name).await.map_err(failed)?;
-    match (container.image_pull_policy.as_str(), found) {
+    match (pull_policy, found) {
         ("Always", _) => {}
         (_, Some(image)) => {
             let message = format!("Container image \"{name}\" already present on machine");

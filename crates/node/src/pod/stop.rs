@@ -145,7 +145,9 @@ pub(crate) async fn stop_sandboxes(deps: &Deps, pod: &Pod) -> Result<(), String>
 /// Removes the volumes of a pod that has ended.
 pub(crate) async fn unmount(deps: &Deps, pod: &Pod) -> Result<(), String> {
     let dir = volume::pod_dir(&deps.config.kubelet_dir, &pod.metadata.uid);
-    setup::blocking(move || volume::remove(&dir, false)).await
+    setup::blocking(move || volume::remove(&dir, false)).await?;
+    deps.volumes.forget(&pod.metadata.uid);
+    Ok(())
 }
 
 /// Removes volumes, logs and the runtime's records.
@@ -153,6 +155,7 @@ pub(crate) async fn clean(deps: &Deps, pod: &Pod) -> Result<(), String> {
     let uid = &pod.metadata.uid;
     let dir = volume::pod_dir(&deps.config.kubelet_dir, uid);
     setup::blocking(move || volume::remove(&dir, true)).await?;
+    deps.volumes.forget(uid);
     let sandboxes = setup::of_pod(deps, uid).await.map_err(|error| error.to_string())?;
     for sandbox in sandboxes {
         for container in &sandbox.containers {

@@ -5,11 +5,16 @@
 //! and is removed with everything mounted below it.
 
 pub(crate) mod atomic;
+pub(crate) mod claim;
 pub(crate) mod host_path;
+pub(crate) mod local_path;
 pub(crate) mod mounts;
 pub(crate) mod objects;
 pub(crate) mod payload;
+pub(crate) mod persistent;
+pub(crate) mod ready;
 pub(crate) mod refresh;
+pub(crate) mod tree;
 
 use std::{
     collections::BTreeMap,
@@ -52,6 +57,11 @@ pub(crate) enum Kind<'a> {
         plugin: &'static str,
         memory: bool,
     },
+    /// What a claim is bound to.
+    Claim,
+    Nfs(&'a api_types::core::NfsVolumeSource),
+    /// The files of an image.
+    Image(&'a api_types::core::ImageVolumeSource),
     Unsupported(&'a str),
 }
 
@@ -69,10 +79,12 @@ pub(crate) fn kind(volume: &Volume) -> Kind<'_> {
         Kind::Payload { plugin: "projected", memory: true }
     } else if volume.downward_api.is_some() {
         Kind::Payload { plugin: "downward-api", memory: true }
-    } else if volume.persistent_volume_claim.is_some() {
-        Kind::Unsupported("persistentVolumeClaim")
-    } else if volume.ephemeral.is_some() {
-        Kind::Unsupported("ephemeral")
+    } else if volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some() {
+        Kind::Claim
+    } else if let Some(source) = &volume.nfs {
+        Kind::Nfs(source)
+    } else if let Some(source) = &volume.image {
+        Kind::Image(source)
     } else {
         Kind::Unsupported(volume.other.keys().next().map_or("(none)", String::as_str))
     }
@@ -89,24 +101,30 @@ pub(crate) fn make(
     match kind(volume) {
         Kind::HostPath(source) => {
             host_path::check(source)?;
-            Ok(ReadyVolume { path: source.path.clone().into(), read_only: false })
+            Ok(ReadyVolume { path: source.path.clone().into(), ..ReadyVolume::default() })
         }
         Kind::EmptyDir(source) => {
             let path = volume_dir(pod_dir, "empty-dir", &volume.name);
             make_dir(&path, 0o777)?;
+            let limit = source.size_limit.filter(|q| !q.is_zero());
+            let limit = limit.and_then(|q| u64::try_from(q.units()).ok());
             match source.medium.as_str() {
                 "Memory" => {
-                    let limit = source.size_limit.filter(|q| !q.is_zero());
-                    let limit = limit.and_then(|q| u64::try_from(q.units()).ok());
                     mounts::ensure_tmpfs(&path, limit.unwrap_or(bytes_max).min(bytes_max), 0o777)?;
                 }
                 "" => {}
+                medium if medium.starts_with("HugePages") => {
+                    let size = huge_page_size(pod, medium)?;
+                    let limit = limit.map(|limit| format!(",size={limit}")).unwrap_or_default();
+                    let options = format!("pagesize={size},mode=777{limit}");
+                    mounts::ensure(&path, "nodev".as_ref(), "hugetlbfs", &options)?;
+                }
                 medium => return Err(VolumeError(format!("unknown storage medium \"{medium}\""))),
             }
             if let Some(gid) = fs_group(pod) {
                 own_by_group(&path, gid)?;
             }
-            Ok(ReadyVolume { path, read_only: false })
+            Ok(ReadyVolume { path, ..ReadyVolume::default() })
         }
         Kind::Payload { plugin, memory } => {
             let path = volume_dir(pod_dir, plugin, &volume.name);
@@ -115,12 +133,39 @@ pub(crate) fn make(
                 // Secrets must not reach the disk.
                 mounts::ensure_tmpfs(&path, bytes_max, 0o755)?;
             }
-            Ok(ReadyVolume { path, read_only: true })
+            Ok(ReadyVolume { path, read_only: true, ..ReadyVolume::default() })
         }
-        Kind::Unsupported(kind) => {
-            Err(VolumeError(format!("volumes of type {kind} are not supported yet by skiff")))
+        Kind::Claim | Kind::Nfs(_) | Kind::Image(_) => {
+            Err(VolumeError("is made ready elsewhere".into()))
         }
+        Kind::Unsupported(kind) => Err(VolumeError(format!(
+            "volumes of type {kind} are not supported by skiff: use a CSI driver"
+        ))),
     }
+}
+
+/// The size of pages for a medium `HugePages-2Mi`; for plain `HugePages` the one
+/// size that the pod's containers ask for.
+fn huge_page_size(pod: &Pod, medium: &str) -> Result<u64, VolumeError> {
+    let containers = pod.spec.init_containers.iter().chain(&pod.spec.containers);
+    let asked: std::collections::BTreeSet<&str> = containers
+        .flat_map(|c| c.resources.requests.keys().chain(c.resources.limits.keys()))
+        .filter_map(|name| name.strip_prefix("hugepages-"))
+        .collect();
+    let size = match (medium.strip_prefix("HugePages-"), asked.len()) {
+        (Some(size), _) => size,
+        (None, 1) => asked.first().copied().unwrap_or_default(),
+        (None, n) => {
+            return Err(VolumeError(format!(
+                "medium HugePages needs containers that ask for one size of huge pages, not {n}: name it as HugePages-<size>"
+            )));
+        }
+    };
+    let bytes = api_object::Quantity::parse(size).ok().and_then(api_object::Quantity::whole);
+    bytes
+        .and_then(|bytes| u64::try_from(bytes).ok())
+        .filter(|bytes| *bytes > 0)
+        .ok_or_else(|| VolumeError(format!("\"{size}\" is no size of huge pages")))
 }
 
 /// The group that owns a pod's volumes.
@@ -146,16 +191,12 @@ fn own_by_group(path: &Path, gid: u32) -> Result<(), VolumeError> {
         .map_err(VolumeError::io(path.display()))
 }
 
-/// Removes the volumes and, where `all`, everything else of the pod.
+/// Removes the volumes and, where `all`, everything else of the pod. Whatever
+/// could not be unmounted keeps its files.
 pub(crate) fn remove(pod_dir: &Path, all: bool) -> Result<(), VolumeError> {
     let target = if all { pod_dir.to_owned() } else { pod_dir.join("volumes") };
     mounts::unmount_below(&target)?;
-    match fs::remove_dir_all(&target) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(VolumeError(format!("{}: {error}", target.display())))
-        }
-        _ => Ok(()),
-    }
+    tree::remove(&target)
 }
 
 /// All volumes of a pod by name, as containers get them.
@@ -190,10 +231,10 @@ mod tests {
 
     #[test]
     fn other_kinds_are_refused_by_name() {
-        let error = check(json!({"name": "v", "nfs": {"server": "x", "path": "/"}}));
+        let error = check(json!({"name": "v", "iscsi": {"iqn": "x"}}));
         assert_eq!(
             error.expect_err("refused").0,
-            "volumes of type nfs are not supported yet by skiff"
+            "volumes of type iscsi are not supported by skiff: use a CSI driver"
         );
     }
 }

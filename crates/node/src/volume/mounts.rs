@@ -1,33 +1,107 @@
 //! Memory-backed directories, and the end of whatever is mounted below a pod.
 
 use std::{
-    ffi::{CString, OsString},
+    ffi::{CString, OsStr, OsString},
     fs,
-    os::unix::{ffi::OsStringExt, fs::MetadataExt},
+    os::{
+        fd::AsRawFd,
+        unix::ffi::{OsStrExt, OsStringExt},
+    },
     path::{Path, PathBuf},
 };
 
-use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use rustix::{
+    fs::{AtFlags, Mode, OFlags, StatxAttributes, StatxFlags, statx},
+    mount::{MountFlags, UnmountFlags, mount, mount_bind, mount_remount, unmount},
+};
 
 use super::VolumeError;
 
 /// Mounts a tmpfs at a directory unless something is mounted there.
 pub(crate) fn ensure_tmpfs(path: &Path, bytes: u64, mode: u32) -> Result<(), VolumeError> {
+    let options = format!("size={bytes},mode={mode:o}");
+    ensure(path, OsStr::new("tmpfs"), "tmpfs", &options)
+}
+
+/// Mounts something at a directory unless something is mounted there.
+pub(crate) fn ensure(
+    path: &Path,
+    source: &OsStr,
+    fs_type: &str,
+    options: &str,
+) -> Result<(), VolumeError> {
     if is_mount_point(path)? {
         return Ok(());
     }
-    let options = CString::new(format!("size={bytes},mode={mode:o}")).expect("no NUL in digits");
-    let flags = MountFlags::NOSUID | MountFlags::NODEV;
-    mount("tmpfs", path, "tmpfs", flags, options.as_c_str())
-        .map_err(|error| VolumeError(format!("mount tmpfs at {}: {error}", path.display())))
+    let mut flags = MountFlags::NOSUID | MountFlags::NODEV;
+    let mut data = Vec::new();
+    for option in options.split(',').filter(|option| !option.is_empty()) {
+        match FLAGS.iter().find(|(name, _)| *name == option) {
+            Some((_, flag)) => flags |= *flag,
+            None => data.push(option),
+        }
+    }
+    let text = |text: &[u8]| {
+        CString::new(text).map_err(|_| VolumeError("a mount option holds a NUL byte".into()))
+    };
+    let (source, data) = (text(source.as_bytes())?, text(data.join(",").as_bytes())?);
+    mount(source.as_c_str(), path, fs_type, flags, data.as_c_str()).map_err(|error| {
+        VolumeError(format!(
+            "mount {fs_type} {} at {}: {error}",
+            source.to_string_lossy(),
+            path.display()
+        ))
+    })
 }
 
-fn is_mount_point(path: &Path) -> Result<bool, VolumeError> {
-    let device = |path: &Path| {
-        fs::symlink_metadata(path).map(|meta| meta.dev()).map_err(VolumeError::io(path.display()))
+/// Mount options that are flags of mount(2) and not the file system's own.
+const FLAGS: &[(&str, MountFlags)] = &[
+    ("defaults", MountFlags::empty()),
+    ("rw", MountFlags::empty()),
+    ("ro", MountFlags::RDONLY),
+    ("nosuid", MountFlags::NOSUID),
+    ("nodev", MountFlags::NODEV),
+    ("noexec", MountFlags::NOEXEC),
+    ("noatime", MountFlags::NOATIME),
+    ("nodiratime", MountFlags::NODIRATIME),
+    ("relatime", MountFlags::RELATIME),
+    ("strictatime", MountFlags::STRICTATIME),
+    ("sync", MountFlags::SYNCHRONOUS),
+    ("dirsync", MountFlags::DIRSYNC),
+];
+
+/// Shows an image's layers, the top-most first, read-only at a directory.
+pub(crate) fn ensure_layers(path: &Path, layers: &[PathBuf]) -> Result<(), VolumeError> {
+    if is_mount_point(path)? {
+        return Ok(());
+    }
+    let failed = |error| VolumeError(format!("mount image at {}: {error}", path.display()));
+    // An overlay takes two directories at least.
+    if let [only] = layers {
+        mount_bind(only, path).map_err(failed)?;
+        let flags = MountFlags::RDONLY | MountFlags::BIND | MountFlags::NOSUID | MountFlags::NODEV;
+        return mount_remount(path, flags, "").map_err(failed);
+    }
+    // The option string is a page at most and splits at colons, so each
+    // directory goes by descriptor.
+    let open = |layer: &PathBuf| {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::openat(rustix::fs::CWD, layer, flags, Mode::empty()).map_err(failed)
     };
-    let parent = path.parent().unwrap_or(Path::new("/"));
-    Ok(device(path)? != device(parent)?)
+    let held = layers.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+    let lower: Vec<String> =
+        held.iter().map(|fd| format!("/proc/self/fd/{}", fd.as_raw_fd())).collect();
+    let data = CString::new(format!("lowerdir={}", lower.join(":"))).expect("no NUL in digits");
+    let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
+    mount("overlay", path, "overlay", flags, data.as_c_str()).map_err(failed)
+}
+
+/// Whether something is mounted right there, a bind mount included.
+pub(crate) fn is_mount_point(path: &Path) -> Result<bool, VolumeError> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+    let stat = statx(rustix::fs::CWD, path, flags, StatxFlags::empty())
+        .map_err(|error| VolumeError(format!("{}: {error}", path.display())))?;
+    Ok(stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
 /// Unmounts everything at and below a path, the deepest first.
@@ -81,6 +155,33 @@ mod tests {
         let table = b"36 35 98:0 /a /mnt/a\\040b rw - ext4 /dev/x rw\n\nshort line\n37 35 0:1 / /tmp rw - tmpfs t rw\n";
         assert_eq!(mount_points(table), [PathBuf::from("/mnt/a b"), PathBuf::from("/tmp")]);
         assert_eq!(unescape(b"a\\1"), PathBuf::from("a\\1"));
+    }
+
+    #[test]
+    fn layers_are_shown_as_one_and_cannot_be_written() {
+        if !rustix::process::geteuid().is_root() {
+            return println!("skipped: mounting needs root");
+        }
+        let dir = tempfile::tempdir().expect("a directory");
+        let layer = |name: &str, file: &str| {
+            let path = dir.path().join(name);
+            fs::create_dir(&path).expect("made");
+            fs::write(path.join(file), name).expect("written");
+            path
+        };
+        let layers = [layer("top:1", "a"), layer("bottom", "b")];
+        for (n, shown) in [&layers[..1], &layers[..]].into_iter().enumerate() {
+            let at = dir.path().join(format!("at{n}"));
+            fs::create_dir(&at).expect("made");
+            ensure_layers(&at, shown).expect("mounted");
+            ensure_layers(&at, shown).expect("mounted already");
+            assert!(is_mount_point(&at).expect("looked"));
+            assert_eq!(fs::read_to_string(at.join("a")).expect("there"), "top:1");
+            assert_eq!(at.join("b").exists(), n == 1);
+            let refused = fs::write(at.join("new"), "").expect_err("read-only");
+            assert_eq!(refused.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+            unmount_below(&at).expect("unmounted");
+        }
     }
 
     #[test]

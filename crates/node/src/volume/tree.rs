@@ -1,0 +1,257 @@
+//! Directories that containers may write while the node works on them: every
+//! step goes by descriptor, follows no link and crosses no mount.
+
+use std::{
+    ffi::CStr,
+    fs,
+    os::{
+        fd::{AsRawFd, BorrowedFd, OwnedFd},
+        unix::fs::PermissionsExt,
+    },
+    path::Path,
+};
+
+use rustix::{
+    fs::{
+        AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, chownat, fchmod,
+        openat2, statat, unlinkat,
+    },
+    io::Errno,
+};
+
+use super::VolumeError;
+
+/// Deeper trees are left to their owner.
+const DEPTH_MAX: u32 = 4096;
+
+fn failed(what: &Path) -> impl Fn(Errno) -> VolumeError + '_ {
+    move |error| VolumeError(format!("{}: {error}", what.display()))
+}
+
+/// Opens a directory right below another: itself, no link, no mount point.
+fn open(base: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+    openat2(base, name, flags, Mode::empty(), resolve)
+}
+
+/// Opens a directory by its path, whatever links lead there.
+fn open_root(path: &Path) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat(CWD, path, flags, Mode::empty())
+}
+
+fn entries(dir: &OwnedFd) -> Result<Vec<std::ffi::CString>, Errno> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(dir)? {
+        let name = entry?.file_name().to_owned();
+        if name.as_c_str() != c"." && name.as_c_str() != c".." {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+fn kind(stat: &Stat) -> FileType {
+    FileType::from_raw_mode(stat.st_mode)
+}
+
+/// Removes a directory and everything in it. What is mounted somewhere below
+/// is never emptied: that is an error. A directory that is not there is fine.
+pub(crate) fn remove(path: &Path) -> Result<(), VolumeError> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(VolumeError(format!("{} cannot be removed", path.display())));
+    };
+    let name = std::ffi::CString::new(name.as_encoded_bytes())
+        .map_err(|_| VolumeError(format!("{} holds a NUL byte", path.display())))?;
+    let parent = match open_root(parent) {
+        Err(Errno::NOENT) => return Ok(()),
+        parent => parent.map_err(failed(path))?,
+    };
+    remove_in(&parent, &name, 0).map_err(failed(path))
+}
+
+fn remove_in(parent: &OwnedFd, name: &CStr, depth: u32) -> Result<(), Errno> {
+    use std::os::fd::AsFd;
+    match unlinkat(parent, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => return Ok(()),
+        Err(Errno::ISDIR | Errno::PERM) => {}
+        Err(error) => return Err(error),
+    }
+    if depth > DEPTH_MAX {
+        return Err(Errno::NAMETOOLONG);
+    }
+    let dir = open(parent.as_fd(), name)?;
+    for entry in entries(&dir)? {
+        remove_in(&dir, &entry, depth + 1)?;
+    }
+    match unlinkat(parent, name, AtFlags::REMOVEDIR) {
+        Err(Errno::NOENT) => Ok(()),
+        result => result,
+    }
+}
+
+/// How a volume's files are given to the pod's group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ownership {
+    pub(crate) gid: u32,
+    pub(crate) read_only: bool,
+    /// `OnRootMismatch`: where the root is right the rest is taken to be.
+    pub(crate) root_decides: bool,
+}
+
+impl Ownership {
+    /// The bits that an entry has to have at least.
+    fn bits(self, is_dir: bool) -> u32 {
+        let files = if self.read_only { 0o440 } else { 0o660 };
+        if is_dir { files | 0o2110 } else { files }
+    }
+}
+
+/// Gives a directory and what is in it to a group, as `fsGroup` asks for:
+/// the group may read and write, and what is made later is the group's too.
+pub(crate) fn own(path: &Path, ownership: Ownership) -> Result<(), VolumeError> {
+    let root = open_root(path).map_err(failed(path))?;
+    let stat = rustix::fs::fstat(&root).map_err(failed(path))?;
+    let bits = ownership.bits(true);
+    let is_right = stat.st_gid == ownership.gid && stat.st_mode & bits == bits;
+    if is_right && ownership.root_decides {
+        return Ok(());
+    }
+    // The root goes last: a walk that breaks off is begun anew.
+    own_below(&root, ownership, 0).map_err(failed(path))?;
+    chownat(&root, c"", None, Some(Gid::from_raw(ownership.gid)), AtFlags::EMPTY_PATH)
+        .map_err(failed(path))?;
+    let mode = Mode::from_raw_mode(stat.st_mode | bits);
+    fchmod(&root, mode).map_err(failed(path))
+}
+
+fn own_below(dir: &OwnedFd, ownership: Ownership, depth: u32) -> Result<(), Errno> {
+    use std::os::fd::AsFd;
+    if depth > DEPTH_MAX {
+        return Err(Errno::NAMETOOLONG);
+    }
+    let group = Some(Gid::from_raw(ownership.gid));
+    for name in entries(dir)? {
+        let stat = match statat(dir, &name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => continue,
+            stat => stat?,
+        };
+        let bits = ownership.bits(kind(&stat) == FileType::Directory);
+        let is_link = kind(&stat) == FileType::Symlink;
+        let is_right = stat.st_gid == ownership.gid && (is_link || stat.st_mode & bits == bits);
+        match kind(&stat) {
+            FileType::Directory => match open(dir.as_fd(), &name) {
+                Ok(below) => {
+                    own_below(&below, ownership, depth + 1)?;
+                    if !is_right {
+                        chownat(&below, c"", None, group, AtFlags::EMPTY_PATH)?;
+                        fchmod(&below, Mode::from_raw_mode(stat.st_mode | bits))?;
+                    }
+                }
+                // A mount of the volume's own user, or swapped under us.
+                Err(Errno::XDEV | Errno::LOOP | Errno::NOTDIR | Errno::NOENT) => {}
+                Err(error) => return Err(error),
+            },
+            FileType::Symlink if !is_right => {
+                chownat(dir, &name, None, group, AtFlags::SYMLINK_NOFOLLOW)?;
+            }
+            _ if !is_right => own_file(dir, &name, bits, group)?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// A file, FIFO, socket or device, held by a descriptor that opens none of them.
+fn own_file(dir: &OwnedFd, name: &CStr, bits: u32, group: Option<Gid>) -> Result<(), Errno> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = match rustix::fs::openat(dir, name, flags, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(()),
+        file => file?,
+    };
+    chownat(&file, c"", None, group, AtFlags::EMPTY_PATH)?;
+    let stat = rustix::fs::fstat(&file)?;
+    if kind(&stat) == FileType::Symlink {
+        return Ok(());
+    }
+    let permissions = fs::Permissions::from_mode((stat.st_mode | bits) & 0o7777);
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    fs::set_permissions(path, permissions)
+        .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{MetadataExt, symlink};
+
+    use super::*;
+
+    fn is_root() -> bool {
+        let root = rustix::process::geteuid().is_root();
+        if !root {
+            println!("skipped: needs root");
+        }
+        root
+    }
+
+    #[test]
+    fn a_tree_goes_and_what_links_lead_to_stays() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (outside, tree) = (dir.path().join("outside"), dir.path().join("tree"));
+        fs::create_dir_all(outside.join("kept")).expect("made");
+        fs::create_dir_all(tree.join("a/b")).expect("made");
+        fs::write(tree.join("a/b/file"), "x").expect("written");
+        symlink(&outside, tree.join("a/link")).expect("linked");
+        remove(&tree).expect("removed");
+        assert!(!tree.exists() && outside.join("kept").exists());
+        remove(&tree).expect("removing what is gone");
+    }
+
+    #[test]
+    fn what_is_mounted_below_is_not_emptied() {
+        if !is_root() {
+            return;
+        }
+        let dir = tempfile::tempdir().expect("a directory");
+        let (data, tree) = (dir.path().join("data"), dir.path().join("tree"));
+        fs::create_dir_all(&data).expect("made");
+        fs::write(data.join("precious"), "x").expect("written");
+        fs::create_dir_all(tree.join("mounted")).expect("made");
+        let at = tree.join("mounted");
+        // A bind mount of the same file system: the device does not tell.
+        rustix::mount::mount_bind(&data, &at).expect("mounted");
+        let result = remove(&tree);
+        rustix::mount::unmount(&at, rustix::mount::UnmountFlags::DETACH).expect("unmounted");
+        result.expect_err("refused");
+        assert!(data.join("precious").exists());
+    }
+
+    #[test]
+    fn a_group_gets_everything_but_what_links_lead_to() {
+        if !is_root() {
+            return;
+        }
+        let dir = tempfile::tempdir().expect("a directory");
+        let (outside, tree) = (dir.path().join("outside"), dir.path().join("tree"));
+        fs::write(&outside, "x").expect("written");
+        fs::create_dir_all(tree.join("sub")).expect("made");
+        let file = tree.join("sub/file");
+        fs::write(&file, "x").expect("written");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("set");
+        symlink(&outside, tree.join("link")).expect("linked");
+        let gid = |path: &Path| fs::symlink_metadata(path).expect("there").gid();
+        let mode = |path: &Path| fs::metadata(path).expect("there").mode() & 0o7777;
+        let asked = Ownership { gid: 1234, read_only: false, root_decides: true };
+        own(&tree, asked).expect("owned");
+        assert_eq!((gid(&tree), gid(&file), gid(&tree.join("link"))), (1234, 1234, 1234));
+        assert_eq!((mode(&tree.join("sub")) & 0o2770, mode(&file)), (0o2770, 0o660));
+        assert_eq!(gid(&outside), 0);
+        // The root is right, so the rest is taken to be.
+        std::os::unix::fs::chown(&file, None, Some(7)).expect("changed");
+        own(&tree, asked).expect("owned");
+        assert_eq!(gid(&file), 7);
+        own(&tree, Ownership { root_decides: false, ..asked }).expect("owned");
+        assert_eq!(gid(&file), 1234);
+    }
+}
