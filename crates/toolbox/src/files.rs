@@ -4,7 +4,7 @@ use crate::args::Args;
 use nix::unistd::{getegid, geteuid, getgid, getgroups, getuid};
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// The pod's name: `HOSTNAME` as Kubernetes sets it, or the kernel's.
@@ -61,10 +61,24 @@ pub(crate) fn environment() -> String {
     lines.concat()
 }
 
-pub(crate) fn write(args: Args) -> Result<u8, String> {
+pub(crate) fn write(mut args: Args) -> Result<u8, String> {
+    let mode: Option<String> = args.option("--mode")?;
+    let mode = mode.map(|mode| u32::from_str_radix(&mode, 8).map_err(|e| format!("{mode}: {e}")));
+    let mode = mode.transpose()?;
     let words = args.rest();
     let [path, text] = words.as_slice() else { return Err("expected FILE TEXT".into()) };
-    fs::write(path, format!("{text}\n")).map_err(|e| format!("{path}: {e}"))?;
+    let fail = |e: io::Error| format!("{path}: {e}");
+    fs::write(path, format!("{text}\n")).map_err(fail)?;
+    if let Some(mode) = mode {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(fail)?;
+    }
+    Ok(0)
+}
+
+pub(crate) fn link(args: Args) -> Result<u8, String> {
+    let words = args.rest();
+    let [target, path] = words.as_slice() else { return Err("expected TARGET LINK".into()) };
+    std::os::unix::fs::symlink(target, path).map_err(|e| format!("{path}: {e}"))?;
     Ok(0)
 }
 
@@ -102,6 +116,7 @@ pub(crate) fn ls(mut args: Args) -> Result<u8, String> {
     let both = args.switch("-la") | args.switch("-al");
     let long = args.switch("-l") || both;
     let all = args.switch("-a") || both;
+    let itself = args.switch("-d");
     args.switch("-1");
     let mut paths = args.paths();
     if paths.is_empty() {
@@ -111,7 +126,7 @@ pub(crate) fn ls(mut args: Args) -> Result<u8, String> {
     for path in paths {
         let fail = |e: io::Error| format!("{}: {e}", path.display());
         let meta = fs::metadata(&path).or_else(|_| fs::symlink_metadata(&path)).map_err(fail)?;
-        let mut entries: Vec<PathBuf> = if meta.is_dir() {
+        let mut entries: Vec<PathBuf> = if meta.is_dir() && !itself {
             fs::read_dir(&path)
                 .and_then(|dir| dir.map(|e| e.map(|e| e.path())).collect())
                 .map_err(fail)?
@@ -139,6 +154,8 @@ fn long_line(path: &Path, name: &str) -> Result<String, String> {
         ('d', String::new())
     } else if kind.is_symlink() {
         ('l', format!(" -> {}", fs::read_link(path).map_err(fail)?.display()))
+    } else if kind.is_block_device() {
+        ('b', String::new())
     } else {
         ('-', String::new())
     };

@@ -74,7 +74,8 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command { name: "id", usage: "", about: "print user and groups", run: files::id },
     Command { name: "ip", usage: "", about: "print the addresses", run: net::ip },
-    Command { name: "ls", usage: "[-l] [-a] [PATH...]", about: "list files", run: files::ls },
+    Command { name: "link", usage: "TARGET LINK", about: "make a symbolic link", run: files::link },
+    Command { name: "ls", usage: "[-l] [-a] [-d] [PATH...]", about: "list files", run: files::ls },
     Command {
         name: "sleep",
         usage: "SECONDS|infinity",
@@ -118,7 +119,12 @@ pub(crate) const COMMANDS: &[Command] = &[
         about: "answer datagrams with the pod's name and their text",
         run: net::udp_echo,
     },
-    Command { name: "write", usage: "FILE TEXT", about: "write a file", run: files::write },
+    Command {
+        name: "write",
+        usage: "[--mode OCTAL] FILE TEXT",
+        about: "write a file",
+        run: files::write,
+    },
 ];
 
 fn main() -> ExitCode {
