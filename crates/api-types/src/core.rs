@@ -291,7 +291,6 @@ views! {
         downward_api: Option<DownwardApiVolumeSource>,
         service_account_token: Option<ServiceAccountTokenProjection>,
         cluster_trust_bundle: Option<ClusterTrustBundleProjection>,
-        pod_certificate: Option<PodCertificateProjection>,
         #[serde(flatten)]
         other: BTreeMap<String, Value>,
     }
@@ -302,15 +301,6 @@ views! {
         label_selector: Option<Value>,
         optional: Option<bool>,
         path: String,
-    }
-    PodCertificateProjection {
-        signer_name: String,
-        key_type: String,
-        max_expiration_seconds: Option<i32>,
-        credential_bundle_path: String,
-        key_path: String,
-        certificate_chain_path: String,
-        user_annotations: BTreeMap<String, String>,
     }
     DownwardApiVolumeSource { items: Vec<DownwardApiVolumeFile>, default_mode: Option<i32>, }
     DownwardApiVolumeFile {

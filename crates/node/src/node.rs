@@ -18,7 +18,7 @@ use crate::{
     network::addresses::Addresses,
     pod::{admit::Host, lookup::Lookup, manager, resize::Granted, user_ranges::UserRanges},
     streams,
-    volume::{local_path, objects::Objects, ready::Volumes},
+    volume::{csi, local_path, objects::Objects, ready::Volumes},
 };
 
 /// What every part of the node works with.
@@ -83,7 +83,7 @@ impl Node {
             recorder: Recorder::new(api.clone(), "kubelet", &config.name, ambient.clone()),
             objects: Objects::new(api.clone(), ambient.clone()),
             addresses: Addresses::default(),
-            volumes: Volumes::default(),
+            volumes: Volumes::new(&config.kubelet_dir),
             lookup: Lookup::default(),
             granted: Granted::default(),
             users: UserRanges::default(),
@@ -104,6 +104,7 @@ impl Node {
             tokio::spawn(machine::heartbeat::run(deps.clone())),
             tokio::spawn(manager::run(deps.clone())),
             tokio::spawn(local_path::run(deps.clone())),
+            tokio::spawn(csi::registry::run(deps.clone())),
         ];
         Ok(NodeHandle { inner: Arc::new(Inner { deps, tasks }) })
     }

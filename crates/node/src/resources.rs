@@ -8,6 +8,12 @@ pub(crate) const CONFIG_MAPS: Resource = Resource::namespaced("", "v1", "configm
 pub(crate) const SECRETS: Resource = Resource::namespaced("", "v1", "secrets");
 pub(crate) const CLAIMS: Resource = Resource::namespaced("", "v1", "persistentvolumeclaims");
 pub(crate) const PERSISTENT_VOLUMES: Resource = Resource::cluster("", "v1", "persistentvolumes");
+pub(crate) const CSI_NODES: Resource = Resource::cluster("storage.k8s.io", "v1", "csinodes");
+pub(crate) const CSI_DRIVERS: Resource = Resource::cluster("storage.k8s.io", "v1", "csidrivers");
+pub(crate) const VOLUME_ATTACHMENTS: Resource =
+    Resource::cluster("storage.k8s.io", "v1", "volumeattachments");
+pub(crate) const TRUST_BUNDLES: Resource =
+    Resource::cluster("certificates.k8s.io", "v1", "clustertrustbundles");
 pub(crate) const SERVICES: Resource = Resource::namespaced("", "v1", "services");
 pub(crate) const SERVICE_ACCOUNTS: Resource = Resource::namespaced("", "v1", "serviceaccounts");
 pub(crate) const RUNTIME_CLASSES: Resource =

@@ -195,8 +195,12 @@ impl Speaker {
         }
         let known = self.told.get("conditions").and_then(Value::as_array).cloned();
         let known = known.unwrap_or_default();
-        let status =
+        let mut status =
             object::status(&deps.config, &deps.machine, &self.health, &self.images, &known, now);
+        let in_use = deps.volumes.drivers.in_use();
+        if !in_use.is_empty() || self.told.contains_key("volumesInUse") {
+            status.insert("volumesInUse".into(), in_use.into());
+        }
         let Some(patch) = object::patch(&self.told, &status) else { return };
         let kind = PatchKind::Strategic;
         match deps.api.patch(NODES, "", &deps.config.name, "status", kind, &patch).await {

@@ -20,7 +20,7 @@ use tokio::{
 
 use super::{
     mirror::Statics,
-    setup::{blocking, ips_of},
+    setup::ips_of,
     static_pods::Mirror,
     worker::{Message, Worker},
 };
@@ -261,11 +261,10 @@ impl Manager {
         };
         for entry in entries.flatten() {
             let name = entry.file_name();
-            if name.to_str().is_some_and(|uid| self.inboxes.contains_key(uid)) {
+            let Some(uid) = name.to_str().filter(|uid| !self.inboxes.contains_key(*uid)) else {
                 continue;
-            }
-            let path = entry.path();
-            if let Err(error) = blocking(move || volume::remove(&path, true)).await {
+            };
+            if let Err(error) = volume::ready::tear_down(&self.deps, uid, true).await {
                 tracing::warn!(error, "a stray pod directory stays");
             }
         }

@@ -144,18 +144,13 @@ pub(crate) async fn stop_sandboxes(deps: &Deps, pod: &Pod) -> Result<(), String>
 
 /// Removes the volumes of a pod that has ended.
 pub(crate) async fn unmount(deps: &Deps, pod: &Pod) -> Result<(), String> {
-    let dir = volume::pod_dir(&deps.config.kubelet_dir, &pod.metadata.uid);
-    setup::blocking(move || volume::remove(&dir, false)).await?;
-    deps.volumes.forget(&pod.metadata.uid);
-    Ok(())
+    volume::ready::tear_down(deps, &pod.metadata.uid, false).await
 }
 
 /// Removes volumes, logs and the runtime's records.
 pub(crate) async fn clean(deps: &Deps, pod: &Pod) -> Result<(), String> {
     let uid = &pod.metadata.uid;
-    let dir = volume::pod_dir(&deps.config.kubelet_dir, uid);
-    setup::blocking(move || volume::remove(&dir, true)).await?;
-    deps.volumes.forget(uid);
+    volume::ready::tear_down(deps, uid, true).await?;
     let sandboxes = setup::of_pod(deps, uid).await.map_err(|error| error.to_string())?;
     for sandbox in sandboxes {
         for container in &sandbox.containers {

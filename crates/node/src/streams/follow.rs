@@ -5,14 +5,21 @@ use std::{io, os::fd::OwnedFd, path::Path};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use tokio::io::unix::AsyncFd;
 
-/// A watch on one directory: files written, made or moved in it.
+/// A watch on one directory.
 pub(crate) struct Changes {
     fd: AsyncFd<OwnedFd>,
 }
 
 impl Changes {
+    /// Of files written, made or moved in it.
     pub(super) fn of(dir: &Path) -> io::Result<Self> {
         Self::with(dir, WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO)
+    }
+
+    /// Of names only: files that come and go.
+    pub(crate) fn of_names(dir: &Path) -> io::Result<Self> {
+        let moved = WatchFlags::MOVED_TO | WatchFlags::MOVED_FROM;
+        Self::with(dir, WatchFlags::CREATE | WatchFlags::DELETE | moved)
     }
 
     pub(crate) fn with(dir: &Path, events: WatchFlags) -> io::Result<Self> {

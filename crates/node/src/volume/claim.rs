@@ -7,9 +7,10 @@ use serde::de::DeserializeOwned;
 use super::VolumeError;
 use crate::resources::{CLAIMS, PERSISTENT_VOLUMES};
 
-/// The volume that a claim is bound to.
+/// A claim and its volume.
 #[derive(Debug, Clone)]
 pub(crate) struct Bound {
+    pub(crate) claim: PersistentVolumeClaim,
     pub(crate) volume: PersistentVolume,
     /// The pod asks for no writes.
     pub(crate) read_only: bool,
@@ -52,7 +53,7 @@ pub(crate) async fn resolve(
         .await
         .map_err(|why| failed(format!("failed to fetch PV {of} from API server: {why}")))?;
     check_volume(&found, &claim).map_err(failed)?;
-    Ok(Bound { volume: found, read_only })
+    Ok(Bound { claim, volume: found, read_only })
 }
 
 async fn get<T: DeserializeOwned>(

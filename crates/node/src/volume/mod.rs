@@ -6,6 +6,7 @@
 
 pub(crate) mod atomic;
 pub(crate) mod claim;
+pub(crate) mod csi;
 pub(crate) mod host_path;
 pub(crate) mod local_path;
 pub(crate) mod mounts;
@@ -15,6 +16,7 @@ pub(crate) mod persistent;
 pub(crate) mod ready;
 pub(crate) mod refresh;
 pub(crate) mod tree;
+pub(crate) mod trust;
 
 use std::{
     collections::BTreeMap,
@@ -60,6 +62,7 @@ pub(crate) enum Kind<'a> {
     /// What a claim is bound to.
     Claim,
     Nfs(&'a api_types::core::NfsVolumeSource),
+    Csi(&'a api_types::core::CsiVolumeSource),
     /// The files of an image.
     Image(&'a api_types::core::ImageVolumeSource),
     Unsupported(&'a str),
@@ -83,6 +86,8 @@ pub(crate) fn kind(volume: &Volume) -> Kind<'_> {
         Kind::Claim
     } else if let Some(source) = &volume.nfs {
         Kind::Nfs(source)
+    } else if let Some(source) = &volume.csi {
+        Kind::Csi(source)
     } else if let Some(source) = &volume.image {
         Kind::Image(source)
     } else {
@@ -135,7 +140,7 @@ pub(crate) fn make(
             }
             Ok(ReadyVolume { path, read_only: true, ..ReadyVolume::default() })
         }
-        Kind::Claim | Kind::Nfs(_) | Kind::Image(_) => {
+        Kind::Claim | Kind::Nfs(_) | Kind::Csi(_) | Kind::Image(_) => {
             Err(VolumeError("is made ready elsewhere".into()))
         }
         Kind::Unsupported(kind) => Err(VolumeError(format!(

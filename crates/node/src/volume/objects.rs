@@ -11,7 +11,7 @@ use api_object::Object;
 use client::{Ambient, Api, ListOptions, Reflected, Resource, reflect};
 use tokio::{sync::watch, task::JoinHandle};
 
-use super::VolumeError;
+use super::{VolumeError, trust};
 
 /// How long a first answer is waited for before the volume is reported.
 const FIRST_ANSWER_MAX: Duration = Duration::from_secs(15);
@@ -72,11 +72,17 @@ pub(crate) struct Objects {
     api: Api,
     ambient: Ambient,
     followed: Mutex<BTreeMap<Key, Weak<Followed>>>,
+    bundles: trust::Shared,
 }
 
 impl Objects {
     pub(crate) fn new(api: Api, ambient: Ambient) -> Self {
-        Self { api, ambient, followed: Mutex::default() }
+        Self { api, ambient, followed: Mutex::default(), bundles: trust::Shared::default() }
+    }
+
+    /// Every ClusterTrustBundle.
+    pub(crate) fn trust_bundles(&self) -> Arc<trust::Bundles> {
+        self.bundles.follow(&self.api, &self.ambient)
     }
 
     /// Starts following, or joins who does.

@@ -1,16 +1,19 @@
 //! What configMap, secret, downwardAPI and projected volumes hold. Pure: the
 //! objects come in.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use api_types::core::{
-    ConfigMap, DownwardApiVolumeFile, KeyToPath, Pod, Secret, ServiceAccountTokenProjection, Volume,
+    ClusterTrustBundleProjection, ConfigMap, DownwardApiVolumeFile, KeyToPath, Pod, Secret,
+    ServiceAccountTokenProjection, Volume,
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
+use client::Cached;
 
 use super::{
     VolumeError,
     atomic::{File, Files},
+    trust::{self, Bundle},
 };
 use crate::container::fields::{self, Surroundings};
 
@@ -23,6 +26,8 @@ pub(crate) struct Contents {
     pub(crate) secrets: BTreeMap<String, Option<Secret>>,
     /// Tokens by audience and lifetime.
     pub(crate) tokens: BTreeMap<TokenKey, String>,
+    /// Every ClusterTrustBundle, where one is asked for.
+    pub(crate) bundles: Vec<Arc<Cached<Bundle>>>,
 }
 
 /// What tells one of a pod's tokens from another.
@@ -48,6 +53,7 @@ enum Source<'a> {
     Secret { name: &'a str, items: &'a [KeyToPath], optional: bool },
     Downward(&'a [DownwardApiVolumeFile]),
     Token(&'a ServiceAccountTokenProjection),
+    Bundle(&'a ClusterTrustBundleProjection),
     Unsupported(&'a str),
 }
 
@@ -79,6 +85,7 @@ fn sources(volume: &Volume) -> (Vec<Source<'_>>, i32) {
             }
             list.extend(p.downward_api.iter().map(|s| Source::Downward(&s.items)));
             list.extend(p.service_account_token.iter().map(Source::Token));
+            list.extend(p.cluster_trust_bundle.iter().map(Source::Bundle));
             list.extend(p.other.keys().map(|kind| Source::Unsupported(kind)));
         }
         (list, projected.default_mode.unwrap_or(DEFAULT_MODE))
@@ -93,6 +100,8 @@ pub(crate) struct References {
     pub(crate) config_maps: Vec<String>,
     pub(crate) secrets: Vec<String>,
     pub(crate) tokens: Vec<TokenKey>,
+    /// Whether some are ClusterTrustBundles.
+    pub(crate) bundles: bool,
 }
 
 /// Names of everything that the pod's volumes are made of.
@@ -104,6 +113,7 @@ pub(crate) fn references(pod: &Pod) -> References {
                 Source::ConfigMap { name, .. } => all.config_maps.push(name.to_owned()),
                 Source::Secret { name, .. } => all.secrets.push(name.to_owned()),
                 Source::Token(source) => all.tokens.push(TokenKey::of(source)),
+                Source::Bundle(_) => all.bundles = true,
                 Source::Downward(_) | Source::Unsupported(_) => {}
             }
         }
@@ -182,6 +192,11 @@ pub(crate) fn files(
                     VolumeError(format!("failed to fetch token for {namespace}: not requested"))
                 })?;
                 files.insert(source.path.clone(), token_file(pod, default_mode, token));
+            }
+            Source::Bundle(source) => {
+                let data = trust::anchors(&contents.bundles, source)?.into_bytes();
+                let file = File { data, mode: mode(default_mode), uid: None };
+                files.insert(source.path.clone(), file);
             }
             Source::Unsupported(kind) => {
                 return Err(VolumeError(format!(
@@ -278,6 +293,7 @@ mod tests {
                 "tok".into(),
             )]
             .into(),
+            bundles: Vec::new(),
         };
         files(&pod, &pod.spec.volumes[0], &Surroundings::default(), &contents)
             .map(|files| {
@@ -333,8 +349,8 @@ mod tests {
                 "references non-existent secret key: z",
             ),
             (
-                json!({"projected": {"sources": [{"clusterTrustBundle": {"path": "x"}}]}}),
-                "projected volume source clusterTrustBundle is not supported yet by skiff",
+                json!({"projected": {"sources": [{"podCertificate": {"keyType": "ED25519"}}]}}),
+                "projected volume source podCertificate is not supported yet by skiff",
             ),
         ] {
             assert_eq!(check(volume), Err(message.into()));

@@ -180,8 +180,11 @@ mod tests {
     fn check(spec: serde_json::Value) -> Result<ReadyVolume, VolumeError> {
         let dir = tempfile::tempdir().expect("a directory");
         let volume = json!({"metadata": {"name": "pv"}, "spec": spec});
-        let bound =
-            Bound { volume: serde_json::from_value(volume).expect("a volume"), read_only: false };
+        let bound = Bound {
+            claim: serde_json::from_value(json!({})).expect("a claim"),
+            volume: serde_json::from_value(volume).expect("a volume"),
+            read_only: false,
+        };
         let pod = Pod::default();
         let place = Place {
             pod: &pod,

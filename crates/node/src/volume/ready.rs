@@ -12,7 +12,7 @@ use client::WorkQueue;
 use super::{
     Kind, ReadyVolumes, VolumeError,
     claim::{self, Bound},
-    kind, local_path, make, make_dir, mounts,
+    csi, kind, local_path, make, make_dir, mounts,
     persistent::{self, Place},
     pod_dir, volume_dir,
 };
@@ -31,15 +31,18 @@ pub(crate) struct Volumes {
     ready: Mutex<BTreeMap<String, ReadyVolumes>>,
     /// PersistentVolumes whose directory may have to be removed.
     pub(crate) reclaim: Arc<WorkQueue<String>>,
-}
-
-impl Default for Volumes {
-    fn default() -> Self {
-        Self { ready: Mutex::default(), reclaim: Arc::new(WorkQueue::default()) }
-    }
+    pub(crate) drivers: csi::Drivers,
 }
 
 impl Volumes {
+    pub(crate) fn new(kubelet_dir: &Path) -> Self {
+        Self {
+            ready: Mutex::default(),
+            reclaim: Arc::new(WorkQueue::default()),
+            drivers: csi::Drivers::new(kubelet_dir),
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, ReadyVolumes>> {
         self.ready.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -116,6 +119,9 @@ async fn one(deps: &Deps, pod: &Pod, volume: &Volume) -> Result<ReadyVolume, Not
     let (pod, volume) = (pod.clone(), volume.clone());
     match kind(&volume) {
         Kind::Image(source) => image(deps, &pod, &volume, source, &dir).await.map_err(failed),
+        Kind::Csi(source) => {
+            csi::mount::inline(deps, &pod, &dir, &volume, source).await.map_err(failed)
+        }
         Kind::Nfs(source) => {
             let (source, name) = (source.clone(), volume.name.clone());
             let work = in_place(deps, &pod, &dir, move |place| {
@@ -140,6 +146,9 @@ async fn bound(
     dir: &Path,
     bound: &Bound,
 ) -> Result<ReadyVolume, VolumeError> {
+    if bound.volume.spec.csi.is_some() {
+        return csi::mount::bound(deps, pod, dir, bound).await;
+    }
     let bound = bound.clone();
     in_place(deps, pod, dir, move |place| persistent::make(place, &bound)).await
 }
@@ -174,4 +183,14 @@ async fn image(
     let at = path.clone();
     blocking(move || mounts::ensure_layers(&at, &found.layers)).await.map_err(VolumeError)?;
     Ok(ReadyVolume { path, read_only: true, ..ReadyVolume::default() })
+}
+
+/// Takes a pod's volumes away, with everything else of the pod where `all`.
+/// The pod may be one that only its directory tells of.
+pub(crate) async fn tear_down(deps: &Deps, uid: &str, all: bool) -> Result<(), String> {
+    let dir = pod_dir(&deps.config.kubelet_dir, uid);
+    csi::mount::tear_down(deps, uid, &dir).await.map_err(|error| error.0)?;
+    blocking(move || super::remove(&dir, all)).await?;
+    deps.volumes.forget(uid);
+    Ok(())
 }

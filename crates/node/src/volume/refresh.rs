@@ -14,6 +14,7 @@ use super::{
     Kind, VolumeError, atomic, fs_group, kind,
     objects::{Followed, Known, Objects},
     payload::{self, Contents, TokenKey},
+    trust::Bundles,
     volume_dir,
 };
 use crate::{
@@ -30,6 +31,7 @@ pub(crate) struct Holdings {
     config_maps: BTreeMap<String, Held>,
     secrets: BTreeMap<String, Held>,
     tokens: BTreeMap<TokenKey, Token>,
+    bundles: Option<(Arc<Bundles>, watch::Receiver<u64>)>,
 }
 
 /// An object in use, and how far its changes have been written.
@@ -104,6 +106,16 @@ async fn contents(
         let follow = || Held::new(sources.objects.follow(SECRETS, namespace, name));
         let held = holdings.secrets.entry(name.clone()).or_insert_with(follow);
         contents.secrets.insert(name.clone(), held.read().await?);
+    }
+    if references.bundles {
+        let (bundles, seen) = holdings.bundles.get_or_insert_with(|| {
+            let bundles = sources.objects.trust_bundles();
+            let seen = bundles.changes();
+            (bundles, seen)
+        });
+        // What comes after this list is a change.
+        seen.mark_unchanged();
+        contents.bundles = bundles.list().await?;
     }
     for key in references.tokens {
         let now = sources.ambient.now();
@@ -184,6 +196,7 @@ impl Holdings {
     pub(crate) fn stale(&self, now: Timestamp) -> impl Future<Output = ()> + Send + 'static {
         let held = self.config_maps.values().chain(self.secrets.values());
         let receivers: Vec<_> = held.map(|held| held.seen.clone()).collect();
+        let bundles = self.bundles.as_ref().map(|(_, seen)| seen.clone());
         let due = self.tokens.values().map(|token| token.refresh_at).min();
         async move {
             let changed = async {
@@ -199,6 +212,12 @@ impl Holdings {
                 });
                 select_all(waits).await;
             };
+            let trusted = async {
+                match bundles {
+                    Some(mut seen) if seen.changed().await.is_ok() => {}
+                    _ => std::future::pending().await,
+                }
+            };
             let aged = async {
                 match due {
                     Some(due) => {
@@ -210,6 +229,7 @@ impl Holdings {
             };
             tokio::select! {
                 () = changed => {}
+                () = trusted => {}
                 () = aged => {}
             }
         }
