@@ -22,5 +22,7 @@ mod rollout;
 mod scheduling;
 mod servers;
 mod startup;
+mod storage;
 mod streams;
 mod validation_rules;
+mod volumes;
