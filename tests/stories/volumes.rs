@@ -382,7 +382,7 @@ fn others(cluster: &Cluster) -> Vec<Row> {
         row(
             "image",
             json!({"volumes": [{"name": "v", "image": {"reference": "skiff.local/toolbox", "pullPolicy": "Never"}}]}),
-            vec![step("ls /v", &[("v", "/v")], &["etc"])],
+            vec![step("ls /v", &[("v", "/v")], &["bin"])],
         ),
         row(
             "read-only",

@@ -214,8 +214,9 @@ impl Holdings {
             };
             let trusted = async {
                 match bundles {
-                    Some(mut seen) if seen.changed().await.is_ok() => {}
-                    _ => std::future::pending().await,
+                    // The sender lives in the cache, which ends with the pod.
+                    Some(mut seen) => drop(seen.changed().await),
+                    None => std::future::pending().await,
                 }
             };
             let aged = async {

@@ -207,7 +207,7 @@ async fn tell(deps: &Arc<Deps>, driver: &str, info: Option<&NodeInfo>) -> Result
         after.insert(driver.to_owned(), info.node_id.clone());
         labels = info.accessible_topology.clone().unwrap_or_default().segments;
     }
-    labels.retain(|key, value| node.meta.labels.get(key) != Some(value));
+    labels.retain(|key, value| node.meta.labels.get(key) != Some(&*value));
     if before != after || !labels.is_empty() {
         let text = if after.is_empty() { Value::Null } else { json!(json!(after).to_string()) };
         let patch = json!({"metadata": {"annotations": {NODE_ID: text}, "labels": labels}});
