@@ -8,6 +8,7 @@ mod batch;
 mod certificates;
 mod clients;
 mod conversion;
+mod csi;
 mod custom_resources;
 mod hello;
 mod identity;

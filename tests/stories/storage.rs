@@ -65,7 +65,9 @@ fn data_outlives_pods_and_servers() {
         cluster.kubectl("get storageclass").stdout.contains("local-path (default)").then_some(())
     });
     cluster.apply(&claim("data", None).to_string()).ok();
-    assert_eq!(cluster.get("pvc data")["spec"]["storageClassName"], "local-path");
+    wait_for("the default class, be it a moment later", || {
+        (cluster.get("pvc data")["spec"]["storageClassName"] == "local-path").then_some(())
+    });
     wait_for("an event", || {
         let told = cluster.kubectl("describe pvc data").ok().stdout;
         told.contains("waiting for first consumer to be created before binding").then_some(())

@@ -449,8 +449,12 @@ fn what_containers_find_in_their_volumes() {
         let logs = cluster.kubectl(&format!("logs {} --all-containers --prefix", row.name));
         for (n, step) in row.runs.iter().enumerate() {
             let prefix = format!("[pod/{}/r{n}] ", row.name);
-            let lines = logs.stdout.lines().filter_map(|line| line.strip_prefix(&prefix));
-            let said = lines.collect::<Vec<_>>().join("\n");
+            // Output without an end of line has the next prefix right behind it.
+            let pieces = logs.stdout.split("[pod/").filter_map(|piece| {
+                prefix.strip_prefix("[pod/").and_then(|own| piece.strip_prefix(own))
+            });
+            let said = pieces.map(|piece| piece.trim_end_matches('\n'));
+            let said = said.collect::<Vec<_>>().join("\n");
             for text in &step.says {
                 if !said.contains(text) {
                     faults
