@@ -43,6 +43,8 @@ pub struct NodeConfig {
     pub name: String,
     /// The node's own state.
     pub data_dir: PathBuf,
+    /// Where directories are made that are volumes (`local-path`).
+    pub storage_dir: PathBuf,
     /// The node's addresses; the first is its primary one.
     pub ips: Live<Vec<IpAddr>>,
     /// Labels beyond hostname, os and arch (node roles, the operator's own).
@@ -83,9 +85,11 @@ pub struct NodeConfig {
 impl NodeConfig {
     /// The usual paths and sizes for a node of this name and addresses.
     pub fn new(name: impl Into<String>, data_dir: impl Into<PathBuf>, ips: Vec<IpAddr>) -> Self {
+        let data_dir = data_dir.into();
         Self {
             name: name.into(),
-            data_dir: data_dir.into(),
+            storage_dir: data_dir.join("storage"),
+            data_dir,
             ips: Live::new(ips),
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),

@@ -76,7 +76,7 @@ impl Node {
             has_app_armor: machine::facts::has_app_armor(),
             unsafe_sysctls: config.allowed_unsafe_sysctls.clone(),
         };
-        let directory = local_path::directory(&config.data_dir).to_string_lossy().into_owned();
+        let directory = config.storage_dir.to_string_lossy().into_owned();
         config.annotations.insert(local_path::DIRECTORY.into(), directory);
         let api = api.named(&format!("kubelet/{}", config.name));
         let deps = Arc::new(Deps {

@@ -33,11 +33,6 @@ const FINALIZER: &str = "skiff.sh/local-path";
 /// Until a directory that could not be removed is tried again.
 const RETRY: Duration = Duration::from_secs(60);
 
-/// Where a node with this data directory keeps them.
-pub(crate) fn directory(data_dir: &Path) -> PathBuf {
-    data_dir.join("storage")
-}
-
 /// Whether a volume is a directory of this kind, on whatever node.
 pub(crate) fn is_one(volume: &PersistentVolume) -> bool {
     volume.spec.local.is_some() && volume.metadata.labels.contains_key(NODE)
@@ -144,7 +139,7 @@ async fn reclaim(deps: &Arc<Deps>, volumes: &Informer<Rest>, name: &str) -> Outc
     {
         return Ok(None);
     }
-    let root = directory(&deps.config.data_dir);
+    let root = deps.config.storage_dir.clone();
     let removed = match own_name(&volume, &deps.config.name, &root) {
         Ok(_) => {
             let path = volume.spec.local.map(|local| PathBuf::from(local.path));

@@ -12,7 +12,7 @@ use client::WorkQueue;
 use super::{
     Kind, ReadyVolumes, VolumeError,
     claim::{self, Bound},
-    csi, kind, local_path, make, make_dir, mounts,
+    csi, kind, make, make_dir, mounts,
     persistent::{self, Place},
     pod_dir, volume_dir,
 };
@@ -161,7 +161,7 @@ async fn in_place<T: Send + 'static>(
     work: impl FnOnce(&Place<'_>) -> Result<T, VolumeError> + Send + 'static,
 ) -> Result<T, VolumeError> {
     let (pod, dir, node) = (pod.clone(), dir.to_owned(), deps.config.name.clone());
-    let root = local_path::directory(&deps.config.data_dir);
+    let root = deps.config.storage_dir.clone();
     let work =
         blocking(move || work(&Place { pod: &pod, pod_dir: &dir, node: &node, local_root: &root }));
     work.await.map_err(VolumeError)

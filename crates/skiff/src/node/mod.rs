@@ -79,6 +79,7 @@ pub(crate) async fn start(
         annotations,
         ips: outside.ips,
         pod_mtu: outside.pod_mtu,
+        storage_dir: machine.data_dir.join("storage"),
         ..NodeConfig::new(&machine.node_name, machine.data_dir.join("node"), Vec::new())
     };
     Ok(Node::start(node, api, runtime, Arc::new(images::StoreImages(store)), ambient)?)
