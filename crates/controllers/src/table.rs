@@ -313,7 +313,7 @@ pub static CONTROLLERS: &[Controller] = &[
     Controller {
         name: "local-path-controller",
         account: Account::Of("local-path-controller"),
-        inputs: &[CLAIMS, VOLUMES, CLASSES, NODES],
+        inputs: &[CLAIMS, VOLUMES, CLASSES, NODES, PODS],
         outputs: &[CLAIMS, VOLUMES, CLASSES, EVENTS],
         run: |context| Box::pin(localpath::run(context)),
     },

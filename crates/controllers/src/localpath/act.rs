@@ -9,15 +9,15 @@ use client::{
 use serde_json::{Value, json};
 
 use super::{
-    plan::{FINALIZER, NODE, OfClaim, OfVolume, claim, volume, volume_name},
+    plan::{DIRECTORY, FINALIZER, NODE, OfClaim, OfVolume, claim, volume, volume_name},
     view::{ClaimView, VolumeView},
 };
 use crate::{
     Context,
-    cached::NODES,
+    cached::{NODES, Pod},
     storage::{
-        self, CLAIMS, CLASSES, Claim, Class, LOCAL_PATH, PROVISIONER, SELECTED_NODE, VOLUMES,
-        Volume, about_claim, about_volume, class_of_claim,
+        self, BY_CLAIM, CLAIMS, CLASSES, Claim, Class, LOCAL_PATH, PROVISIONER, SELECTED_NODE,
+        VOLUMES, Volume, about_claim, about_volume, class_of_claim,
     },
 };
 
@@ -32,6 +32,7 @@ struct Provisioner {
     volumes: Informer<Volume>,
     classes: Informer<Class>,
     nodes: Informer<MetaOnly>,
+    pods: Informer<Pod>,
     recorder: Recorder,
 }
 
@@ -45,6 +46,7 @@ pub(crate) async fn run(context: Context) {
         volumes: storage::volumes(informers),
         classes: storage::classes(informers),
         nodes: informers.get(Selection::all(NODES)),
+        pods: storage::pods_by_claim(informers),
         recorder: context.recorder("local-path-provisioner"),
     });
     provisioner.nodes.wait_synced().await;
@@ -71,14 +73,26 @@ pub(crate) async fn run(context: Context) {
         }
     });
     let (keys, volumes) = (queue.clone(), provisioner.volumes.clone());
+    let claims = provisioner.claims.clone();
     provisioner.nodes.on_change(move |change| {
         let node = &change.object().meta.name;
+        let offers = |side: &Option<Arc<Cached<MetaOnly>>>| {
+            side.as_ref().and_then(|node| node.meta.annotations.get(DIRECTORY).cloned())
+        };
+        if offers(&change.old) != offers(&change.new) {
+            let waits = |claim: &Arc<Cached<Claim>>| {
+                claim.meta.annotations.get(SELECTED_NODE) == Some(node)
+                    && claim.view.spec.volume_name.is_empty()
+            };
+            claims.list().iter().filter(|c| waits(c)).for_each(|claim| keys.add(claim.key()));
+        }
         if change.new.is_none() {
             let its = volumes.list().into_iter().filter(|v| v.meta.labels.get(NODE) == Some(node));
             its.for_each(|volume| keys.add(volume.key()));
         }
     });
     provisioner.volumes.wait_synced().await;
+    provisioner.pods.wait_synced().await;
     provisioner.claims.wait_synced().await;
     reconcile_loop("local-path", queue, 1, move |key| {
         let provisioner = provisioner.clone();
@@ -123,6 +137,11 @@ impl Provisioner {
         let view = ClaimView {
             class: class_of_claim(&found).and_then(|class| self.classes.get(class)),
             node: node.and_then(|node| self.nodes.get(node)),
+            is_placed: self
+                .pods
+                .by_index(BY_CLAIM, key)
+                .iter()
+                .any(|pod| !pod.view.spec.node_name.is_empty()),
             is_made: self.volumes.get(&volume_name(&found.meta.uid)).is_some(),
             claim: found.clone(),
         };

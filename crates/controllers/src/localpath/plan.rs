@@ -50,13 +50,17 @@ pub(super) fn claim(view: &ClaimView) -> OfClaim {
             "a directory is on one node, and none was selected: the class needs volumeBindingMode WaitForFirstConsumer".into(),
         );
     };
+    let elsewhere = |why: String| match view.is_placed {
+        true => OfClaim::Refuse(why),
+        false => OfClaim::Reschedule(why),
+    };
     let Some(node) = &view.node else {
-        return OfClaim::Reschedule(format!("node \"{selected}\" not found"));
+        return elsewhere(format!("node \"{selected}\" not found"));
     };
     let directory = match node.meta.annotations.get(DIRECTORY) {
         Some(directory) if directory.starts_with('/') => directory,
         _ => {
-            return OfClaim::Reschedule(format!(
+            return elsewhere(format!(
                 "node \"{selected}\" offers no directory for volumes (its annotation {DIRECTORY} is missing)"
             ));
         }
@@ -194,6 +198,7 @@ mod tests {
             node: Some(cached(&json!({"metadata": {"name": "n1",
                 "labels": {HOSTNAME: "host-1"}, "annotations": {DIRECTORY: "/srv/storage"}}}))),
             is_made: false,
+            is_placed: false,
         }
     }
 
@@ -235,10 +240,14 @@ mod tests {
             (None, "node \"n1\" not found"),
             (Some(cached(&json!({"metadata": {"name": "n1"}}))), "offers no directory"),
         ] {
-            match claim(&ClaimView { node, ..view(|_| {}) }) {
+            let view = ClaimView { node, ..view(|_| {}) };
+            match claim(&view) {
                 OfClaim::Reschedule(why) => assert!(why.contains(text), "{why}"),
                 other => panic!("{other:?} for {text}"),
             }
+            // Where a pod is already, nobody is asked to choose again.
+            let placed = ClaimView { is_placed: true, ..view };
+            assert!(matches!(claim(&placed), OfClaim::Refuse(_)), "{text}");
         }
     }
 

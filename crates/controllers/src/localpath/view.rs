@@ -13,6 +13,8 @@ pub(super) struct ClaimView {
     pub(super) class: Option<Arc<Cached<Class>>>,
     /// The node that the scheduler chose, if it is there.
     pub(super) node: Option<Arc<Cached<MetaOnly>>>,
+    /// Whether a pod that uses it is on a node, so that no other can be chosen.
+    pub(super) is_placed: bool,
     /// Whether the volume is there already.
     pub(super) is_made: bool,
 }
