@@ -165,8 +165,10 @@ impl Store {
         let namespaced = gvr.resource == "namespaces"
             && new["spec"]["finalizers"].as_array().is_some_and(|f| !f.is_empty());
         let pending = !new["metadata"]["deletionTimestamp"].is_null();
-        // A pod that has ended has nothing left to stop.
-        let ended = matches!(new["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
+        // A pod that has ended has nothing left to stop, but a status alone ends
+        // no object: its kubelet has still to clean up.
+        let ended = subresource != "status"
+            && matches!(new["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
         let graceful = gvr.resource == "pods" && !new["spec"]["nodeName"].is_null() && !ended;
         if pending && !finalizers && !namespaced && !graceful {
             self.remove(gvr, namespace, name);
