@@ -37,6 +37,19 @@ impl Story {
         tokio::time::sleep(Duration::from_secs(2)).await;
     }
 
+    /// Lets time pass in which the node `alive` speaks all the while: pods leave
+    /// no node where all are silent.
+    async fn pass(&self, seconds: u64) {
+        for beat in 0..seconds / 10 {
+            self.cluster.edit(NODES, "alive", |node| {
+                let time = jiff::Timestamp::from_second(1_700_000_000 + beat as i64 * 10);
+                let time = api_object::time::format_seconds(time.expect("in range"));
+                node["status"]["conditions"][0]["lastHeartbeatTime"] = json!(time);
+            });
+            tokio::time::sleep(Duration::from_secs(10)).await;
+        }
+    }
+
     pub(crate) fn names(&self, resource: Resource) -> Vec<String> {
         let objects = self.cluster.list(resource);
         let name = |o: &Value| o["metadata"]["name"].as_str().unwrap_or_default().to_owned();
@@ -291,12 +304,13 @@ async fn an_object_whose_owner_never_was_goes() {
 #[tokio::test(start_paused = true)]
 async fn a_silent_node_is_tainted_and_its_pods_leave_the_services() {
     let story = Story::start(one_node());
+    story.cluster.create(NODES, &testkit::node("alive"));
     story.cluster.create(SERVICES, &testkit::service("default/web"));
     story.cluster.create(DEPLOYMENTS, &testkit::deployment("default/web", 1));
     story.settle().await;
     let endpoint = || story.cluster.list(ENDPOINT_SLICES)[0]["endpoints"][0].clone();
     assert_eq!(endpoint()["conditions"]["ready"], true);
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    story.pass(60).await;
     let node = story.cluster.get(NODES, "n1").expect("there");
     let taints: Vec<_> =
         node["spec"]["taints"].as_array().expect("tainted").iter().map(|t| &t["key"]).collect();
@@ -321,7 +335,7 @@ async fn a_silent_node_is_tainted_and_its_pods_leave_the_services() {
     story.cluster.delete(NODES, "n1");
     let deployment = "default/web";
     story.cluster.edit(DEPLOYMENTS, deployment, |d| d["spec"]["replicas"] = json!(0));
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    story.pass(60).await;
     assert_eq!(story.cluster.list(PODS).len(), 0);
 }
 
@@ -553,6 +567,7 @@ async fn a_scaled_rollout_shares_the_change() {
 async fn pods_leave_a_silent_node_when_their_patience_ends() {
     let story = Story::start(FakeCluster::new().with_running_clock());
     story.cluster.create(NODES, &testkit::node("n1"));
+    story.cluster.create(NODES, &testkit::node("alive"));
     let patient = |key: &str, seconds: Value| {
         let unreachable = "node.kubernetes.io/unreachable";
         let toleration =
@@ -570,13 +585,13 @@ async fn pods_leave_a_silent_node_when_their_patience_ends() {
         let going = pods.iter().filter(|pod| !pod["metadata"]["deletionTimestamp"].is_null());
         going.map(|pod| pod["metadata"]["name"].clone()).collect::<Vec<_>>()
     };
-    tokio::time::sleep(Duration::from_secs(40)).await;
+    story.pass(40).await;
     assert_eq!(going(), [""; 0]);
-    tokio::time::sleep(Duration::from_secs(20)).await;
+    story.pass(20).await;
     assert_eq!(going(), ["not-at-all"]);
-    tokio::time::sleep(Duration::from_secs(280)).await;
+    story.pass(280).await;
     assert_eq!(going(), ["not-at-all"]);
-    tokio::time::sleep(Duration::from_secs(3600)).await;
+    story.pass(3600).await;
     assert_eq!(going(), ["five-minutes", "not-at-all"]);
     let events = story.cluster.events();
     let told = "TaintManagerEviction: Marking for deletion Pod default/five-minutes";

@@ -16,7 +16,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::plan::{GRACE, silence, taints};
+use super::{
+    plan::{GRACE, are_leaving, silence, taints},
+    zones::{Pace, Zones, zone},
+};
 use crate::{
     Context,
     cached::{self, BY_NODE, LEASES, NODES, PODS, Pod},
@@ -52,6 +55,9 @@ struct Nodes {
     writes: OwnWrites,
     /// When each node was last heard of, on our own clock: theirs may be off.
     heard: Mutex<BTreeMap<String, Instant>>,
+    zones: Mutex<Zones>,
+    /// By zone: when pods were last told to leave a node of it.
+    left: Mutex<BTreeMap<String, Instant>>,
 }
 
 /// The controller. Never returns.
@@ -66,6 +72,8 @@ pub(crate) async fn run(context: Context) {
         context,
         writes: OwnWrites::default(),
         heard: Mutex::default(),
+        zones: Mutex::default(),
+        left: Mutex::default(),
     });
     let queue = Arc::new(WorkQueue::default());
     let (keys, weak) = (queue.clone(), Arc::downgrade(&controller));
@@ -89,6 +97,11 @@ pub(crate) async fn run(context: Context) {
             Some(_) => {}
         }
         keys.add(name.clone());
+        if controller.count(change) {
+            // What the others may do depends on how many are down.
+            let nodes = controller.nodes.list();
+            nodes.iter().filter(|node| is_down(node)).for_each(|node| keys.add(node.key()));
+        }
     });
     controller.nodes.wait_synced().await;
     controller.pods.wait_synced().await;
@@ -108,6 +121,48 @@ impl Nodes {
 
     fn forget(&self, name: &str) {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+
+    /// Counts the nodes of zones; whether that changed.
+    fn count(&self, change: &client::Change<Node>) -> bool {
+        let of = |node: &Arc<Cached<Node>>| (zone(&node.meta), is_down(node));
+        let (old, new) = (change.old.as_ref().map(of), change.new.as_ref().map(of));
+        if old == new {
+            return false;
+        }
+        let mut zones = self.zones.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((zone, is_down)) = old {
+            zones.remove(&zone, is_down);
+        }
+        if let Some((zone, is_down)) = new {
+            zones.add(&zone, is_down);
+        }
+        true
+    }
+
+    /// Whether pods are to leave a node if it is down, and when to ask again
+    /// where it is not its turn.
+    fn leave(&self, node: &Cached<Node>) -> (bool, Option<Duration>) {
+        if !is_down(node) {
+            return (true, None);
+        }
+        let zone = zone(&node.meta);
+        let pace = self.zones.lock().unwrap_or_else(PoisonError::into_inner).pace(&zone);
+        let pause = match pace {
+            Pace::Halt => return (false, None),
+            _ if are_leaving(&node.view.spec.taints) => return (true, None),
+            Pace::Wait => return (false, None),
+            Pace::Every(pause) => pause,
+        };
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        let wait = left.get(&zone).and_then(|last| pause.checked_sub(last.elapsed()));
+        match wait.filter(|wait| !wait.is_zero()) {
+            Some(wait) => (false, Some(wait)),
+            None => {
+                left.insert(zone, Instant::now());
+                (true, None)
+            }
+        }
     }
 
     /// How much longer a node may stay silent.
@@ -135,9 +190,9 @@ impl Nodes {
                 return Ok(None);
             }
         }
-        if let Some(taints) =
-            taints(&node.view.spec.taints, conditions, node.view.spec.unschedulable, &now)
-        {
+        let (leave, wait) = self.leave(&node);
+        let spec = &node.view.spec;
+        if let Some(taints) = taints(&spec.taints, conditions, spec.unschedulable, leave, &now) {
             let patch = json!({
                 "metadata": {
                     "uid": node.meta.uid,
@@ -150,7 +205,7 @@ impl Nodes {
         if matches!(ready(conditions), Some("False" | "Unknown")) {
             self.mark_pods(name, &now).await?;
         }
-        Ok((!left.is_zero()).then_some(left))
+        Ok((!left.is_zero()).then_some(left).into_iter().chain(wait).min())
     }
 
     async fn write_silence(&self, node: &Cached<Node>, changed: Vec<Value>) -> Result<(), Error> {
@@ -199,6 +254,10 @@ impl Nodes {
             Err(error) => Err(error),
         }
     }
+}
+
+fn is_down(node: &Cached<Node>) -> bool {
+    ready(&node.view.status.conditions) != Some("True")
 }
 
 fn ready(conditions: &[Condition]) -> Option<&str> {

@@ -3,5 +3,6 @@
 
 mod act;
 mod plan;
+mod zones;
 
 pub(crate) use act::run;

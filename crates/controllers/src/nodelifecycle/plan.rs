@@ -51,12 +51,21 @@ pub(super) fn silence(conditions: &[Condition], now: &str) -> Vec<Value> {
     changed
 }
 
+/// Whether pods are leaving a node already, as far as it is up to us.
+pub(super) fn are_leaving(taints: &[Value]) -> bool {
+    taints.iter().any(|taint| {
+        taint["effect"] == "NoExecute" && NO_EXECUTE.iter().any(|(_, _, key)| taint["key"] == *key)
+    })
+}
+
 /// The taints as they should be, where they are not: ours follow from the
-/// conditions, all others stay. `taints` are a node's `spec.taints`.
+/// conditions, all others stay. `taints` are a node's `spec.taints`; `leave` says
+/// whether pods are to leave a node that is down.
 pub(super) fn taints(
     taints: &[Value],
     conditions: &[Condition],
     unschedulable: bool,
+    leave: bool,
     now: &str,
 ) -> Option<Vec<Value>> {
     let holds = |(r#type, status, _): &&(&str, &str, &str)| {
@@ -65,7 +74,9 @@ pub(super) fn taints(
     };
     let mut wanted: Vec<(&str, &str)> = Vec::new();
     wanted.extend(NO_SCHEDULE.iter().filter(holds).map(|(_, _, key)| (*key, "NoSchedule")));
-    wanted.extend(NO_EXECUTE.iter().filter(holds).map(|(_, _, key)| (*key, "NoExecute")));
+    if leave {
+        wanted.extend(NO_EXECUTE.iter().filter(holds).map(|(_, _, key)| (*key, "NoExecute")));
+    }
     if unschedulable {
         wanted.push((UNSCHEDULABLE, "NoSchedule"));
     }
@@ -145,9 +156,13 @@ mod tests {
             ),
         ];
         for (present, conditions, unschedulable, wanted) in table {
-            let next = taints(&present, &conditions, unschedulable, "now");
+            let next = taints(&present, &conditions, unschedulable, true, "now");
             assert_eq!(named(next), wanted, "{present:?} {conditions:?}");
         }
+        let leaving = taints(&[], &ready("False"), false, true, "now").expect("tainted");
+        assert!(are_leaving(&leaving) && !are_leaving(&leaving[..1]));
+        let halted = taints(&leaving, &ready("False"), false, false, "now");
+        assert_eq!(named(halted), strings(&["not-ready:NoSchedule"]), "they stay after all");
     }
 
     #[test]
