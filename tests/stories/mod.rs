@@ -27,3 +27,4 @@ mod storage;
 mod streams;
 mod validation_rules;
 mod volumes;
+mod workloads;
