@@ -89,7 +89,7 @@ fn refuses_what_does_not_belong(first: &Cluster, token: &str) {
         (vec!["--server", &url, "--token", &unknown], "this cluster has no token aaaaaa"),
         (vec!["--server", &url, "--token", "secret"], "a join token looks like"),
         (vec!["--server", &url], "--server needs --token"),
-        (vec!["--server", "10.0.0.1", "--token", token], "is not an address such as https://"),
+        (vec!["--server", "10.0.0.1", "--token", token], "is not a URL such as https://"),
         (vec!["--server", "https://192.168.77.1:1", "--token", token], "is not reached"),
         (
             vec!["--server", &url, "--token", token, "--cluster-domain", "x.local"],

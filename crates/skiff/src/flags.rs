@@ -449,6 +449,11 @@ mod tests {
         parse_args(Commands::SERVER, line.split_whitespace().map(Into::into))
     }
 
+    /// A command that takes the flag.
+    fn one_of(flag: &Flag) -> Commands {
+        Commands(1 << flag.commands.0.trailing_zeros())
+    }
+
     #[test]
     fn rows_are_sound() {
         for (i, flag) in FLAGS.iter().enumerate() {
@@ -458,22 +463,26 @@ mod tests {
                 assert!(flag.short.is_none() || flag.short != other.short, "{}", flag.name);
             }
             assert!(!flag.help.ends_with('.') && !flag.help.is_empty(), "{}", flag.name);
-            assert!(help(Commands::SERVER).contains(flag.help), "{}", flag.name);
+            assert!(help(one_of(flag)).contains(flag.help), "{}", flag.name);
         }
     }
 
     #[test]
     fn every_flag_can_come_from_every_source() {
         for flag in FLAGS.iter().filter(|flag| flag.name != "config") {
-            let dashes = if flag.name.len() == 1 { "-" } else { "--" };
-            let (from_args, _) =
-                args(&format!("{dashes}{} x", flag.name)).expect(flag.name).expect("no help");
-            let from_env = from_environment(Commands::SERVER, |name| {
-                (name == flag.variable()).then(|| "x".to_owned())
+            let (command, name) = (one_of(flag), flag.name);
+            let dashes = if name.len() == 1 { "-" } else { "--" };
+            let (value, line) = match flag.takes {
+                Takes::Switch => ("true", format!("{dashes}{name}")),
+                _ => ("x", format!("{dashes}{name} x")),
+            };
+            let words = line.split_whitespace().map(Into::into);
+            let (from_args, _) = parse_args(command, words).expect(name).expect("no help");
+            let from_env = from_environment(command, |variable| {
+                (variable == flag.variable()).then(|| value.to_owned())
             });
-            let from_file =
-                from_config(Commands::SERVER, &format!("{}: x", flag.name), Values::default())
-                    .expect(flag.name);
+            let text = format!("{name}: {value}");
+            let from_file = from_config(command, &text, Values::default()).expect(name);
             assert_eq!(from_args, from_env);
             assert_eq!(from_env, from_file);
         }
