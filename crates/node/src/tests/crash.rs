@@ -147,11 +147,22 @@ fn live(bed: &Bed, length: i64, until: impl AsyncFn()) -> bool {
     came
 }
 
-/// Processes of the node whose command line has this text.
+/// Processes whose command line has this text, without those whose parent has it
+/// too: a shell's child is a copy of it until it has become another program.
 fn processes(text: &str) -> usize {
     let all = fs::read_dir("/proc").expect("mounted").flatten();
-    let lines = all.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
-    lines.filter(|line| String::from_utf8_lossy(line).replace('\0', " ").contains(text)).count()
+    let parents: BTreeMap<String, String> = all
+        .filter_map(|entry| {
+            let line = fs::read(entry.path().join("cmdline")).ok()?;
+            if !String::from_utf8_lossy(&line).replace('\0', " ").contains(text) {
+                return None;
+            }
+            let status = fs::read_to_string(entry.path().join("status")).ok()?;
+            let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
+            Some((entry.file_name().to_string_lossy().into_owned(), parent.trim().to_owned()))
+        })
+        .collect();
+    parents.values().filter(|parent| !parents.contains_key(*parent)).count()
 }
 
 fn mounts_below(path: &Path) -> Vec<String> {
