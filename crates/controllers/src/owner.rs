@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use api_object::{LabelSelector, Meta, OwnerReference};
-use client::{Cached, Error, Informer, View, WorkQueue};
+use client::{Cached, Change, Error, Informer, View, WorkQueue};
 use serde_json::{Value, json};
 
 use crate::cached::BY_CONTROLLER;
@@ -103,6 +103,27 @@ pub(crate) fn claimable<V: View>(owner: &Meta, informer: &Informer<V>) -> Vec<Ar
 pub(crate) fn queue_controller(queue: &WorkQueue<String>, kind: &str, object: &Meta) {
     if let Some(owner) = object.controller().filter(|owner| owner.kind == kind) {
         queue.add(format!("{}/{}", object.namespace, owner.name));
+    }
+}
+
+/// Queues whom a change concerns: those of the kind that controlled the object before or
+/// do now, and, where nobody does, all that select it and may adopt it.
+pub(crate) fn queue_concerned<V, O: View>(
+    queue: &WorkQueue<String>,
+    kind: &str,
+    owners: &Informer<O>,
+    selector: fn(&O) -> &Value,
+    change: &Change<V>,
+) {
+    for object in change.sides() {
+        queue_controller(queue, kind, &object.meta);
+    }
+    let orphan = change.new.as_ref().filter(|object| object.meta.controller().is_none());
+    let Some(orphan) = orphan else { return };
+    for owner in owners.list_namespace(&orphan.meta.namespace) {
+        if selects(selector(&owner.view), &orphan.meta.labels) {
+            queue.add(owner.key());
+        }
     }
 }
 

@@ -86,29 +86,11 @@ impl DaemonSets {
         self.sets.on_change(move |change| keys.add(change.object().key()));
         let (keys, sets) = (queue.clone(), self.sets.clone());
         self.pods.informer.on_change(move |change| {
-            for pod in change.sides() {
-                owner::queue_controller(&keys, "DaemonSet", &pod.meta);
-            }
-            if let Some(pod) = change.new.as_ref().filter(|pod| pod.meta.controller().is_none()) {
-                for set in sets.list_namespace(&pod.meta.namespace) {
-                    if owner::selects(&set.view.spec.selector, &pod.meta.labels) {
-                        keys.add(set.key());
-                    }
-                }
-            }
+            owner::queue_concerned(&keys, "DaemonSet", &sets, |owner| &owner.spec.selector, change);
         });
         let (keys, sets) = (queue.clone(), self.sets.clone());
         self.revisions.informer.on_change(move |change| {
-            for revision in change.sides() {
-                owner::queue_controller(&keys, "DaemonSet", &revision.meta);
-            }
-            if let Some(new) = change.new.as_ref().filter(|new| new.meta.controller().is_none()) {
-                for set in sets.list_namespace(&new.meta.namespace) {
-                    if owner::selects(&set.view.spec.selector, &new.meta.labels) {
-                        keys.add(set.key());
-                    }
-                }
-            }
+            owner::queue_concerned(&keys, "DaemonSet", &sets, |owner| &owner.spec.selector, change);
         });
         // A node's heartbeat changes nothing here; its labels and taints may.
         let (keys, sets) = (queue.clone(), self.sets.clone());

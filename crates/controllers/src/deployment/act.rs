@@ -63,16 +63,13 @@ impl Deployments {
         self.deployments.on_change(move |change| keys.add(change.object().key()));
         let (keys, deployments) = (queue.clone(), self.deployments.clone());
         self.sets.on_change(move |change| {
-            for set in change.sides() {
-                owner::queue_controller(&keys, "Deployment", &set.meta);
-            }
-            if let Some(set) = change.new.as_ref().filter(|set| set.meta.controller().is_none()) {
-                for deployment in deployments.list_namespace(&set.meta.namespace) {
-                    if owner::selects(&deployment.view.spec.selector, &set.meta.labels) {
-                        keys.add(deployment.key());
-                    }
-                }
-            }
+            owner::queue_concerned(
+                &keys,
+                "Deployment",
+                &deployments,
+                |owner| &owner.spec.selector,
+                change,
+            );
         });
         // Recreate waits for the last old pod to end, which no count tells.
         let (keys, sets) = (queue.clone(), self.sets.clone());

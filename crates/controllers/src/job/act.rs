@@ -91,16 +91,7 @@ impl Jobs {
         self.jobs.on_change(move |change| keys.add(change.object().key()));
         let (keys, jobs) = (queue.clone(), self.jobs.clone());
         self.pods.on_change(move |change| {
-            for pod in change.sides() {
-                owner::queue_controller(&keys, "Job", &pod.meta);
-            }
-            if let Some(pod) = change.new.as_ref().filter(|pod| pod.meta.controller().is_none()) {
-                for job in jobs.list_namespace(&pod.meta.namespace) {
-                    if owner::selects(&job.view.spec.selector, &pod.meta.labels) {
-                        keys.add(job.key());
-                    }
-                }
-            }
+            owner::queue_concerned(&keys, "Job", &jobs, |owner| &owner.spec.selector, change);
         });
     }
 
