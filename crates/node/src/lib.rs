@@ -4,15 +4,15 @@
 //! One task a pod ([`pod`]) looks at what is there (`view`), decides without
 //! I/O (`plan`), and acts (`act`): start steps are ordered and may be repeated
 //! after a crash at any line. [`machine`] speaks for the node itself (Node
-//! object, Lease), [`streams`] answers logs, exec, attach and port-forward.
+//! object, Lease), [`device`] for what plugins offer, [`streams`] answers logs, exec, attach and port-forward.
 //!
 //! This crate reaches the cluster through [`client::Api`] and nothing else: it
 //! must not know the store, the API registry or the rules of Services. It
 //! runs containers through [`node_runtime::Runtime`] and takes images from an
 //! [`Images`], so it knows neither namespaces nor registries.
 //!
-//! Not here yet: eviction (so the sizes of emptyDirs on disk are not enforced),
-//! refusal of pods that do not fit (`OutOfcpu`), graceful node shutdown, start
+//! Not here yet: eviction (so the sizes of emptyDirs on disk are not enforced; a
+//! critical static pod that does not fit moves nobody), graceful node shutdown, start
 //! from checkpoints with no server in reach, projected podCertificates, growth of
 //! a CSI volume while a pod has it mounted.
 //!
@@ -20,10 +20,12 @@
 
 mod config;
 mod container;
+mod device;
 mod images;
 mod machine;
 mod network;
 mod node;
+mod plugin;
 mod pod;
 mod probe;
 mod resources;

@@ -13,10 +13,11 @@ use tunnel::{NodeStreams, Open, OpenError, ServerEnd};
 
 use crate::{
     config::{NodeConfig, PodCidrs},
+    device::{self, Devices},
     images::Images,
     machine::{self, Machine},
     network::addresses::Addresses,
-    pod::{admit::Host, lookup::Lookup, manager, resize::Granted, user_ranges::UserRanges},
+    pod::{admit::Host, granted::Granted, lookup::Lookup, manager, user_ranges::UserRanges},
     streams,
     volume::{csi, local_path, objects::Objects, ready::Volumes},
 };
@@ -37,6 +38,7 @@ pub(crate) struct Deps {
     pub(crate) lookup: Lookup,
     pub(crate) granted: Granted,
     pub(crate) users: UserRanges,
+    pub(crate) devices: Devices,
     /// A pull has brought something new.
     pub(crate) images_changed: Notify,
     /// What the log has been told that containers do without.
@@ -87,6 +89,7 @@ impl Node {
             lookup: Lookup::default(),
             granted: Granted::default(),
             users: UserRanges::default(),
+            devices: Devices::new(&config.kubelet_dir),
             images_changed: Notify::new(),
             warned: Mutex::default(),
             config,
@@ -105,6 +108,7 @@ impl Node {
             tokio::spawn(manager::run(deps.clone())),
             tokio::spawn(local_path::run(deps.clone())),
             tokio::spawn(csi::registry::run(deps.clone())),
+            tokio::spawn(device::registry::run(deps.clone())),
         ];
         Ok(NodeHandle { inner: Arc::new(Inner { deps, tasks }) })
     }

@@ -6,7 +6,7 @@ use api_types::core::{Container, Pod};
 use node_runtime::spec::{ContainerSpec, Device, Mount, MountSource, Propagation, Security, User};
 
 use super::{ConfigError, env::Environment, expand, qos};
-use crate::{images::Image, pod::resize};
+use crate::{device::Grant, images::Image, pod::resize};
 
 /// Labels on what the runtime holds; adoption reads them.
 pub(crate) mod label {
@@ -63,6 +63,8 @@ pub(crate) struct Inputs<'a> {
     pub(crate) volumes: &'a BTreeMap<String, ReadyVolume>,
     pub(crate) files: &'a PodFiles,
     pub(crate) termination_log: PathBuf,
+    /// What device plugins gave it.
+    pub(crate) granted: Grant,
     /// Bytes of the machine.
     pub(crate) memory_capacity: u64,
     /// The container whose PID namespace it joins.
@@ -97,6 +99,7 @@ pub(crate) fn container_spec(inputs: Inputs<'_>) -> Result<ContainerSpec, Config
         let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
         all.set(name.to_owned(), value.to_owned());
     }
+    inputs.granted.env.iter().for_each(|(name, value)| all.set(name.clone(), value.clone()));
     env.iter().for_each(|(name, value)| all.set(name.clone(), value.clone()));
 
     let stop_signal = container
@@ -130,7 +133,7 @@ pub(crate) fn container_spec(inputs: Inputs<'_>) -> Result<ContainerSpec, Config
         user: inputs.user.clone(),
         mounts,
         security: inputs.security.clone(),
-        devices: devices(&inputs)?,
+        devices: devices(&inputs)?.into_iter().chain(inputs.granted.devices.clone()).collect(),
         tty: container.tty,
         stdin: container.stdin,
         stdin_once: container.stdin_once,
@@ -204,6 +207,11 @@ fn mounts(inputs: &Inputs<'_>, env: &BTreeMap<&str, &str>) -> Result<Vec<Mount>,
             propagation,
         });
     }
+    for mount in &inputs.granted.mounts {
+        if !mounts.iter().any(|own| own.destination == mount.destination) {
+            mounts.push(mount.clone());
+        }
+    }
     // What the pod mounts itself at one of these places is left alone.
     let files = inputs.files;
     let made = [
@@ -257,6 +265,7 @@ mod tests {
             volumes: &BTreeMap::from([("v".into(), volume)]),
             files: &PodFiles { hosts: "/f/hosts".into(), ..Default::default() },
             termination_log: "/f/log".into(),
+            granted: Grant::default(),
             memory_capacity: 1 << 30,
             pid_of: None,
         })

@@ -2,7 +2,10 @@
 
 use std::{fs, io, path::Path};
 
-use crate::config::{NodeConfig, Reserved};
+use crate::{
+    config::{NodeConfig, Reserved},
+    pod::granted::Amount,
+};
 
 /// Upstream's default eviction thresholds decide what counts as pressure, but for
 /// storage k3s': a tenth of a disk of 256 GB is no reason to stop taking pods.
@@ -69,6 +72,16 @@ impl Machine {
 
     pub(crate) fn allocatable_memory(&self) -> u64 {
         self.memory_bytes.saturating_sub(self.reserved.memory_bytes)
+    }
+
+    /// What pods may ask for.
+    pub(crate) fn allocatable(&self) -> Amount {
+        let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+        Amount {
+            cpu_millis: self.allocatable_cpu_millis(),
+            memory: bytes(self.allocatable_memory()),
+            storage: bytes(self.allocatable_storage()),
+        }
     }
 
     pub(crate) fn allocatable_storage(&self) -> u64 {

@@ -72,6 +72,7 @@ pub(crate) async fn run(deps: Arc<Deps>) {
             // The sender is in the configuration, so it is always there.
             Ok(()) = addresses.changed() => speaker.look(false).await,
             () = deps.images_changed.notified() => speaker.look(true).await,
+            () = deps.devices.changed.notified() => speaker.look(false).await,
             _ = ticks.tick() => {
                 speaker.renew().await;
                 if !speaker.has_lease {
@@ -197,6 +198,7 @@ impl Speaker {
         let known = known.unwrap_or_default();
         let mut status =
             object::status(&deps.config, &deps.machine, &self.health, &self.images, &known, now);
+        object::count_devices(&mut status, deps.devices.counts());
         let in_use = deps.volumes.drivers.in_use();
         if !in_use.is_empty() || self.told.contains_key("volumesInUse") {
             status.insert("volumesInUse".into(), in_use.into());

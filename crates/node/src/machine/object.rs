@@ -145,6 +145,20 @@ pub(crate) fn status(
     status
 }
 
+/// Adds what device plugins offer, all and those that are well.
+pub(crate) fn count_devices(
+    status: &mut Map<String, Value>,
+    counts: BTreeMap<String, (usize, usize)>,
+) {
+    for (resource, (all, well)) in counts {
+        for (list, count) in [("capacity", all), ("allocatable", well)] {
+            if let Some(Value::Object(amounts)) = status.get_mut(list) {
+                amounts.insert(resource.clone(), count.to_string().into());
+            }
+        }
+    }
+}
+
 fn conditions(health: &Health, known: &[Value], now: Timestamp) -> Vec<Value> {
     let pressure = |kind: &'static str, seen: Option<Timestamp>, good, bad| {
         let (reason, message) = if seen.is_some() { bad } else { good };

@@ -33,12 +33,17 @@ const SAFE_SYSCTLS: [&str; 12] = [
 /// Why the pod is refused: how it ends, and what its event says.
 pub(crate) fn refusal(pod: &Pod, host: &Host) -> Option<(Terminal, String)> {
     let (reason, message) = sysctls(pod, host).or_else(|| app_armor(pod, host))?;
+    Some(refused(reason, message))
+}
+
+/// A pod that is refused for this reason.
+pub(crate) fn refused(reason: &str, message: String) -> (Terminal, String) {
     let terminal = Terminal {
         phase: "Failed",
         reason: reason.into(),
         message: format!("{}{message}", Terminal::REFUSED),
     };
-    Some((terminal, message))
+    (terminal, message)
 }
 
 fn sysctls(pod: &Pod, host: &Host) -> Option<(&'static str, String)> {

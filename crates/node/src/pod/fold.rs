@@ -76,6 +76,10 @@ impl Worker {
                 self.state.remember(&container).op = None;
             }
             Done::StopSandbox(result) => {
+                if result.is_ok() {
+                    // Nothing runs that could use them.
+                    self.deps.devices.release(&self.state.pod.metadata.uid);
+                }
                 self.state.stop_sandbox = self.stepped(self.state.stop_sandbox, result, now);
             }
             Done::Unmount(result) => {

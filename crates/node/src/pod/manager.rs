@@ -167,6 +167,8 @@ impl Manager {
                     }
                 }
                 self.end_orphans(&listed).await;
+                let inboxes = &self.inboxes;
+                self.deps.devices.retain(|uid| inboxes.contains_key(uid));
                 self.statics.is_synced = true;
                 self.settle_mirrors();
             }

@@ -1,13 +1,15 @@
 //! One pod on this node, from the first start step to the last trace removed.
 //!
 //! [`view`] is what was seen and remembered, [`plan`] decides from it without
-//! I/O ([`admit`] whether it may run here at all), [`status`] tells it in the API's words; [`resize`] changes what running containers get. [`worker`] is the task that
-//! acts, through [`setup`], [`start`] and [`stop`]. [`manager`] follows the
+//! I/O ([`admit`] whether it may run here at all, [`granted`] whether it fits),
+//! [`status`] tells it in the API's words; [`resize`] changes what running
+//! containers get. [`worker`] is the task that acts, through [`setup`], [`start`] and [`stop`]. [`manager`] follows the
 //! API and keeps one worker a pod.
 
 mod act;
 pub(crate) mod admit;
 mod fold;
+pub(crate) mod granted;
 pub(crate) mod host_ports;
 pub(crate) mod lookup;
 pub(crate) mod manager;

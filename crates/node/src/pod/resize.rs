@@ -1,15 +1,16 @@
 //! Changing how much running containers get (KEP-1287): what a pod is granted,
 //! and how that reaches its cgroups. Deciding is pure.
 
-use std::{collections::BTreeMap, sync::Mutex, sync::PoisonError};
+use std::collections::BTreeMap;
 
-use api_object::Quantity;
 use api_types::core::{Container, Pod, ResourceList, ResourceRequirements};
 use node_runtime::{ContainerId, SandboxId, spec::Resources};
 use serde_json::{Map, Value, json};
-use tokio::sync::watch;
 
-use super::view::{PodState, Run, RunState, Waiting, is_sidecar};
+use super::{
+    granted::Amount,
+    view::{PodState, Run, RunState, Waiting, is_sidecar},
+};
 use crate::{
     container::{qos, spec::label},
     node::Deps,
@@ -45,61 +46,6 @@ pub(crate) fn takes_restart(
         let mut policies = container.resize_policy.iter();
         policies.any(|p| p.resource_name == name && p.restart_policy == "RestartContainer")
     })
-}
-
-/// CPU and memory together: thousandths of a CPU, bytes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Amount {
-    pub(crate) cpu_millis: i64,
-    pub(crate) memory: i64,
-}
-
-impl Amount {
-    /// What a pod asks of its node.
-    pub(crate) fn of(pod: &Pod) -> Self {
-        Self {
-            cpu_millis: qos::request(pod, "cpu", Quantity::millis),
-            memory: qos::request(pod, "memory", Quantity::units),
-        }
-    }
-}
-
-/// What the pods of this node were granted.
-#[derive(Debug)]
-pub(crate) struct Granted {
-    by_pod: Mutex<BTreeMap<String, Amount>>,
-    /// Rises with every change, for those who wait for room.
-    pub(crate) changed: watch::Sender<u64>,
-}
-
-impl Default for Granted {
-    fn default() -> Self {
-        Self { by_pod: Mutex::default(), changed: watch::channel(0).0 }
-    }
-}
-
-impl Granted {
-    /// What one pod has from now on; `None` for nothing.
-    pub(crate) fn set(&self, uid: &str, amount: Option<Amount>) {
-        let mut by_pod = self.by_pod.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = match amount {
-            Some(amount) => by_pod.insert(uid.to_owned(), amount),
-            None => by_pod.remove(uid),
-        };
-        if before != amount {
-            self.changed.send_modify(|generation| *generation += 1);
-        }
-    }
-
-    /// What all pods but one have.
-    pub(crate) fn others(&self, uid: &str) -> Amount {
-        let by_pod = self.by_pod.lock().unwrap_or_else(PoisonError::into_inner);
-        let others = by_pod.iter().filter(|(other, _)| *other != uid);
-        others.fold(Amount::default(), |sum, (_, amount)| Amount {
-            cpu_millis: sum.cpu_millis.saturating_add(amount.cpu_millis),
-            memory: sum.memory.saturating_add(amount.memory),
-        })
-    }
 }
 
 /// Why a resize is not granted: `PodResizePending`'s reason and message.
@@ -238,7 +184,7 @@ mod tests {
 
     #[test]
     fn room_is_granted_once_it_is_there() {
-        let amount = |cpu_millis, memory| Amount { cpu_millis, memory };
+        let amount = |cpu_millis, memory| Amount { cpu_millis, memory, storage: 0 };
         let node = amount(2000, 100);
         for (wanted, others, expected) in [
             (amount(1000, 50), amount(1000, 50), ""),
@@ -262,11 +208,5 @@ mod tests {
                 refusal(wanted, others, node).map(|w| format!("{}: {}", w.reason, w.message));
             assert_eq!(told.unwrap_or_default(), expected);
         }
-        let granted = Granted::default();
-        granted.set("a", Some(amount(1, 2)));
-        granted.set("b", Some(amount(3, 4)));
-        assert_eq!(granted.others("a"), amount(3, 4));
-        granted.set("b", None);
-        assert_eq!(granted.others("a"), amount(0, 0));
     }
 }

@@ -122,6 +122,8 @@ pub(crate) async fn start(
             .map_err(|error| StartFailure::new("CreateContainerConfigError", error))?;
         sources.files.insert((volume.to_owned(), path.to_owned()), text);
     }
+    let granted = deps.devices.ready(&pod.metadata.uid, &container.name).await;
+    let granted = granted.map_err(|e| StartFailure::new("CreateContainerConfigError", e))?;
     let around = setup::surroundings(deps, pod_ips);
     let env = env::variables(pod, container, &around, &sources).map_err(config)?;
     let spec = container_spec(Inputs {
@@ -135,6 +137,7 @@ pub(crate) async fn start(
         volumes: &volumes,
         files: &setup::files(deps, pod),
         termination_log,
+        granted,
         memory_capacity: deps.machine.memory_bytes,
         pid_of,
     })

@@ -18,9 +18,11 @@ use tokio::{
 };
 
 use super::{
-    admit, host_ports, message,
+    admit,
+    granted::{Amount, Shortage},
+    host_ports, message,
     plan::{outcome, plan},
-    resize::{self, Amount},
+    resize,
     setup::{self, SetupError},
     start::{StartFailure, reference},
     static_pods::Mirror,
@@ -138,7 +140,7 @@ impl Worker {
     pub(crate) async fn run(mut self) {
         self.note_deletion();
         self.adopt().await;
-        self.admit();
+        self.admit().await;
         loop {
             self.observe().await;
             let now = self.deps.ambient.now();
@@ -229,16 +231,31 @@ impl Worker {
     }
 
     /// Refuses a pod that has not run yet and may not.
-    fn admit(&mut self) {
+    async fn admit(&mut self) {
         if self.state.is_ending() || !self.state.sandboxes.is_empty() {
             return;
         }
-        let Some((terminal, message)) = admit::refusal(&self.state.pod, &self.deps.host) else {
-            return;
+        let refusal = match admit::refusal(&self.state.pod, &self.deps.host) {
+            None => self.make_room().await.err().map(|s| admit::refused(&s.reason, s.message)),
+            refusal => refusal,
         };
+        let Some((terminal, message)) = refusal else { return };
         let about = reference(&self.state.pod, None);
         self.deps.recorder.warning(&about, &terminal.reason, message);
         self.state.terminal = Some(terminal);
+    }
+
+    /// Takes the pod's share of the node for it.
+    async fn make_room(&self) -> Result<(), Shortage> {
+        let (deps, pod) = (&self.deps, &self.state.pod);
+        let (uid, machine) = (&pod.metadata.uid, &deps.machine);
+        deps.devices
+            .allocate(pod)
+            .await
+            .map_err(|message| Shortage { reason: "UnexpectedAdmissionError".into(), message })?;
+        let wanted = Amount::of(pod);
+        let admitted = deps.granted.admit(uid, wanted, machine.allocatable(), machine.pods_max);
+        admitted.inspect_err(|_| deps.devices.release(uid))
     }
 
     fn hear(&mut self, message: Message) {
@@ -322,12 +339,8 @@ impl Worker {
             resize::differing(state.granted(c), &c.resources).next().is_some()
         };
         if resize::resizable(&pod).any(|c| asks(&self.state, c)) {
-            let machine = &self.deps.machine;
-            let node = Amount {
-                cpu_millis: machine.allocatable_cpu_millis(),
-                memory: i64::try_from(machine.allocatable_memory()).unwrap_or(i64::MAX),
-            };
-            let refusal = resize::refusal(Amount::of(&pod), self.deps.granted.others(&uid), node);
+            let (others, node) = (self.deps.granted.others(&uid), self.deps.machine.allocatable());
+            let refusal = resize::refusal(Amount::of(&pod), others, node);
             let about = reference(&pod, None);
             match &refusal {
                 Some(waiting) if Some(waiting) != self.state.resize_pending.as_ref() => {

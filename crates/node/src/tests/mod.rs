@@ -5,6 +5,7 @@
 
 mod bed;
 mod crash;
+mod devices;
 mod table;
 
 use std::{fs, time::Duration};

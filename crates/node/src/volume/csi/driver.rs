@@ -1,22 +1,14 @@
-//! Calls to a plugin over its socket: one connection a call, since drivers
-//! restart as they like.
+//! What a driver is asked over its socket.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::path::{Path, PathBuf};
 
 use prost::Message;
-use tokio::{net::UnixStream, time::timeout};
 
 use super::messages::{
     Capabilities, Empty, NodeExpandVolume, NodeInfo, NodePublishVolume, NodeStageVolume, NodeUndo,
     PluginInfo, RegistrationStatus,
 };
-use crate::volume::VolumeError;
-
-/// Upstream's `csiTimeout`.
-const CALL_MAX: Duration = Duration::from_secs(120);
+use crate::{plugin, volume::VolumeError};
 
 /// A plugin's socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,23 +20,7 @@ impl Socket {
         method: &str,
         request: &Q,
     ) -> Result<A, VolumeError> {
-        let call = async {
-            let stream = UnixStream::connect(&self.0).await.map_err(|error| {
-                VolumeError(format!("connection to {}: {error}", self.0.display()))
-            })?;
-            let mut client = grpc::Client::start(stream).await.map_err(failed)?;
-            let answer = client.unary(method, request.encode_to_vec().into()).await;
-            A::decode(answer.map_err(failed)?).map_err(|error| {
-                VolumeError(format!("{method} answered what is not understood: {error}"))
-            })
-        };
-        match timeout(CALL_MAX, call).await {
-            Ok(answer) => answer,
-            // The word by which upstream's events tell it.
-            Err(_) => Err(VolumeError(
-                "rpc error: code = DeadlineExceeded desc = context deadline exceeded".into(),
-            )),
-        }
+        plugin::unary(&self.0, method, request).await.map_err(VolumeError)
     }
 
     pub(crate) async fn plugin_info(&self) -> Result<PluginInfo, VolumeError> {
@@ -94,14 +70,5 @@ impl Socket {
 
     pub(crate) async fn expand(&self, request: &NodeExpandVolume) -> Result<(), VolumeError> {
         self.call::<_, Empty>("/csi.v1.Node/NodeExpandVolume", request).await.map(drop)
-    }
-}
-
-fn failed(error: grpc::CallError) -> VolumeError {
-    match error {
-        grpc::CallError::NotSent(text) => VolumeError(text),
-        grpc::CallError::Failed(status) => {
-            VolumeError(format!("rpc error: code = {:?} desc = {}", status.code, status.message))
-        }
     }
 }

@@ -64,8 +64,3 @@ impl Drivers {
 fn plugins(kubelet_dir: &Path) -> PathBuf {
     kubelet_dir.join("plugins")
 }
-
-fn digest(text: &str) -> String {
-    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
-}

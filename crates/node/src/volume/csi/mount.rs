@@ -13,7 +13,6 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    digest,
     driver::Socket,
     messages::{
         AccessMode, CapacityRange, Empty, MountVolume, NodeExpandVolume, NodePublishVolume,
@@ -25,6 +24,7 @@ use super::{
 use crate::{
     container::spec::ReadyVolume,
     node::Deps,
+    plugin::digest,
     pod::setup::blocking,
     resources::{CLAIMS, CSI_DRIVERS, SECRETS, VOLUME_ATTACHMENTS},
     volume::{VolumeError, claim::Bound, fs_group, make_dir, mounts, persistent, tree, volume_dir},
