@@ -9,6 +9,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use tokio::sync::watch;
 
 /// The wall clock and a source of randomness. Durations are waited for with
 /// tokio's clock, which tests pause.
@@ -16,6 +17,7 @@ use jiff::Timestamp;
 pub struct Ambient {
     now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     random: Arc<dyn Fn() -> u64 + Send + Sync>,
+    clock_sets: watch::Receiver<()>,
 }
 
 impl fmt::Debug for Ambient {
@@ -30,7 +32,15 @@ impl Ambient {
         now: impl Fn() -> Timestamp + Send + Sync + 'static,
         random: impl Fn() -> u64 + Send + Sync + 'static,
     ) -> Self {
-        Self { now: Arc::new(now), random: Arc::new(random) }
+        // Nobody sets this clock.
+        let clock_sets = watch::Sender::new(()).subscribe();
+        Self { now: Arc::new(now), random: Arc::new(random), clock_sets }
+    }
+
+    /// The same, whose wall clock is set now and then; each time this is told.
+    #[must_use]
+    pub fn with_clock_sets(self, clock_sets: watch::Receiver<()>) -> Self {
+        Self { clock_sets, ..self }
     }
 
     /// The machine's. The randomness spreads retries and names; it is not for
@@ -44,6 +54,12 @@ impl Ambient {
     /// The wall clock.
     pub fn now(&self) -> Timestamp {
         (self.now)()
+    }
+
+    /// Tells whenever the wall clock was set and no longer goes with tokio's: what
+    /// waits for a moment of it has to reckon anew. Closed where nobody tells.
+    pub fn clock_sets(&self) -> watch::Receiver<()> {
+        self.clock_sets.clone()
     }
 
     /// 64 random bits.

@@ -110,6 +110,18 @@ impl<K: Ord + Clone> WorkQueue<K> {
         delay
     }
 
+    /// Queues now what was to be queued later: the times were reckoned by a wall
+    /// clock that was set since.
+    pub fn hasten(&self) {
+        let mut state = self.lock();
+        state.due.clear();
+        for key in std::mem::take(&mut state.delayed).into_values() {
+            state.add(key);
+        }
+        drop(state);
+        self.wake.notify_one();
+    }
+
     /// Forgets a key's failures: it succeeded.
     pub fn forget(&self, key: &K) {
         self.lock().failures.remove(key);
@@ -245,6 +257,22 @@ mod tests {
             assert_eq!(start.elapsed(), Duration::from_secs(seconds));
             queue.done(&key);
         }
+        let rest = tokio::time::timeout(Duration::from_secs(60), queue.next()).await;
+        assert!(rest.is_err(), "each key was due once");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_hastened_comes_at_once_and_once() {
+        let queue = WorkQueue::default();
+        queue.add_after("a", Duration::from_secs(5));
+        queue.add_after("b", Duration::from_secs(9));
+        let start = Instant::now();
+        queue.hasten();
+        for key in ["a", "b"] {
+            assert_eq!(queue.next().await, Some(key));
+            queue.done(&key);
+        }
+        assert_eq!(start.elapsed(), Duration::ZERO);
         let rest = tokio::time::timeout(Duration::from_secs(60), queue.next()).await;
         assert!(rest.is_err(), "each key was due once");
     }

@@ -1,8 +1,13 @@
 //! Starts the controllers and keeps them running.
 
-use std::{future::Future, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
 
-use client::{Ambient, Api, Recorder, SharedInformers};
+use client::{Ambient, Api, Recorder, SharedInformers, WorkQueue};
 use jiff::tz::TimeZone;
 use tokio::{sync::watch, task::JoinSet};
 
@@ -75,12 +80,40 @@ pub struct Context {
     pub ambient: Ambient,
     /// What the server tells.
     pub settings: Arc<Settings>,
+    queues: Queues,
 }
 
 impl Context {
     /// A recorder of events as `component`.
     pub(crate) fn recorder(&self, component: &str) -> Recorder {
         Recorder::new(self.api.clone(), component, "", self.ambient.clone())
+    }
+
+    /// A queue for keys that are looked at again at moments of the wall clock.
+    pub(crate) fn queue(&self) -> Arc<WorkQueue<String>> {
+        let queue = Arc::new(WorkQueue::default());
+        let mut queues = self.queues.0.lock().unwrap_or_else(PoisonError::into_inner);
+        queues.retain(|queue| queue.strong_count() > 0);
+        queues.push(Arc::downgrade(&queue));
+        queue
+    }
+}
+
+/// The queues whose delays were reckoned by the wall clock.
+#[derive(Clone, Debug, Default)]
+struct Queues(Arc<Mutex<Vec<Weak<WorkQueue<String>>>>>);
+
+impl Queues {
+    /// Whenever the clock was set, everything that waits for a moment is looked at:
+    /// it may have come, or be much further away. Never returns.
+    async fn follow(self, ambient: Ambient) {
+        let mut sets = ambient.clock_sets();
+        while sets.changed().await.is_ok() {
+            tracing::info!("the clock was set: what waits for a moment is looked at anew");
+            let queues = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            queues.iter().filter_map(Weak::upgrade).for_each(|queue| queue.hasten());
+        }
+        std::future::pending().await
     }
 }
 
@@ -99,8 +132,9 @@ pub async fn run(
     };
     // The server's own do not wait until others have rights.
     let (of_server, of_others) = (watched_by(Account::Server), watched_by(Account::Watcher));
-    let settings = Arc::new(settings);
+    let (settings, queues) = (Arc::new(settings), Queues::default());
     let mut tasks = JoinSet::new();
+    tasks.spawn(queues.clone().follow(ambient.clone()));
     for controller in CONTROLLERS {
         let context = Context {
             api: api_as(controller.account)
@@ -111,6 +145,7 @@ pub async fn run(
             },
             ambient: ambient.clone(),
             settings: settings.clone(),
+            queues: queues.clone(),
         };
         tasks.spawn(supervise(controller, context));
     }

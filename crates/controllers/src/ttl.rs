@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use api_object::time;
-use client::{Api, Cached, DeleteOptions, Informer, Outcome, WorkQueue, reconcile_loop};
+use client::{Api, Cached, DeleteOptions, Informer, Outcome, reconcile_loop};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{
@@ -24,7 +24,7 @@ pub(crate) async fn run(context: Context) {
         jobs: cached::jobs(&context.informers),
         context,
     });
-    let queue = Arc::new(WorkQueue::default());
+    let queue = controller.context.queue();
     let keys = queue.clone();
     controller.jobs.on_change(move |change| {
         if let Some(job) = change.new.as_ref().filter(|job| expires_at(job).is_some()) {

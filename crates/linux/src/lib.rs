@@ -18,6 +18,7 @@ mod child_identity;
 mod child_mounts;
 mod child_overlay;
 mod child_terminal;
+pub mod clock;
 pub mod detect;
 pub mod memfd;
 pub mod mount;

@@ -37,6 +37,7 @@ struct Inner {
     /// Watches from before this get 410.
     oldest: AtomicU64,
     requests: Mutex<BTreeMap<String, u64>>,
+    clock_sets: watch::Sender<()>,
 }
 
 impl Default for FakeCluster {
@@ -54,6 +55,7 @@ impl FakeCluster {
             cuts: watch::Sender::default(),
             oldest: AtomicU64::new(0),
             requests: Mutex::default(),
+            clock_sets: watch::Sender::default(),
         }))
     }
 
@@ -78,6 +80,7 @@ impl FakeCluster {
                 counter.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 11
             },
         )
+        .with_clock_sets(self.0.clock_sets.subscribe())
     }
 
     /// Creates what was built; returns it as it was stored.
@@ -193,6 +196,12 @@ impl FakeCluster {
         let (namespace, name) = split(key);
         self.store().remove(&resource.gvr(), namespace, name);
         self.changed();
+    }
+
+    /// Sets the clock by so many seconds, forward or back.
+    pub fn set_clock(&self, seconds: i64) {
+        self.store().clock_set_s += seconds;
+        self.0.clock_sets.send_replace(());
     }
 
     /// From now on, every new pod is bound to this node at once, or to the one that

@@ -75,6 +75,8 @@ pub(crate) struct Store {
     pub(crate) node: Option<String>,
     /// When the clock was let go; it stands still without.
     pub(crate) clock: Option<tokio::time::Instant>,
+    /// How far the clock was set, in seconds.
+    pub(crate) clock_set_s: i64,
 }
 
 impl Store {
@@ -224,7 +226,8 @@ impl Store {
     pub(crate) fn now(&self) -> jiff::Timestamp {
         let start = jiff::Timestamp::from_second(1_700_000_000).expect("in range");
         let passed = self.clock.map_or(std::time::Duration::ZERO, |since| since.elapsed());
-        start + jiff::SignedDuration::try_from(passed).expect("tests are short")
+        let set = jiff::SignedDuration::from_secs(self.clock_set_s);
+        start + jiff::SignedDuration::try_from(passed).expect("tests are short") + set
     }
 
     fn time(&self) -> String {

@@ -6,7 +6,7 @@ use api_object::time;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use client::{
     Api, Cached, DeleteOptions, Error, Informer, Outcome, PatchKind, Resource, Selection,
-    WorkQueue, reconcile_loop,
+    reconcile_loop,
 };
 use serde_json::{Value, json};
 
@@ -36,7 +36,7 @@ pub(crate) async fn run(context: Context) {
         requests: context.informers.get(Selection::all(SIGNING_REQUESTS)),
         context,
     });
-    let queue = Arc::new(WorkQueue::default());
+    let queue = controller.context.queue();
     let keys = queue.clone();
     controller.requests.on_change(move |change| {
         if let Some(request) = &change.new {

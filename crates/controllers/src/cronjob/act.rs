@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use api_object::{Object, time};
 use client::{
     Api, Cached, DeleteOptions, Error, Informer, Outcome, OwnWrites, PatchKind, Recorder,
-    Reference, Selection, WorkQueue, reconcile_loop,
+    Reference, Selection, reconcile_loop,
 };
 use serde_json::{Value, json};
 
@@ -45,7 +45,7 @@ pub(crate) async fn run(context: Context) {
         job_writes: OwnWrites::default(),
         deletions: Deletions::default(),
     });
-    let queue = Arc::new(WorkQueue::default());
+    let queue = controller.context.queue();
     let keys = queue.clone();
     controller.crons.on_change(move |change| keys.add(change.object().key()));
     let keys = queue.clone();

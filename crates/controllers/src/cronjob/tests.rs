@@ -204,6 +204,40 @@ async fn jobs_come_at_their_moments_and_go_when_old() {
     assert_eq!(story.cluster.revision(), revision);
 }
 
+/// Forward: what has come by the new clock comes at once, the newest moment of many.
+/// Back: no moment is served twice, and the next one comes when the clock gets there.
+#[tokio::test(start_paused = true)]
+async fn the_clock_is_set() {
+    let story = Story::start(one_node().with_running_clock());
+    story.cluster.create(CRON_JOBS, &cron(&[]));
+    let brief = job("default/brief").set("/spec/activeDeadlineSeconds", json!(7200));
+    story.cluster.create(JOBS, &brief);
+    let ticks = || {
+        let names = story.names(JOBS).into_iter();
+        names.filter(|name| name.starts_with("tick-")).collect::<Vec<_>>()
+    };
+    // The clock starts at 22:13:20, and the CronJob is of three years later.
+    story.cluster.edit(CRON_JOBS, "default/tick", |cron| {
+        cron["metadata"]["creationTimestamp"] = json!("2023-11-14T22:13:20Z");
+    });
+    story.moment().await;
+    assert_eq!(ticks(), Vec::<String>::new());
+    assert_eq!(story.conditions(JOBS, "default/brief"), Vec::<String>::new());
+    story.cluster.set_clock(3 * 3600);
+    story.moment().await;
+    assert_eq!(ticks(), ["tick-28333500"], "of 01:00, and not of the two hours before");
+    let failed = story.conditions(JOBS, "default/brief");
+    assert!(failed.contains(&"Failed=True DeadlineExceeded".to_owned()), "{failed:?}");
+    story.cluster.set_clock(-2 * 3600);
+    tokio::time::sleep(Duration::from_secs(6000)).await;
+    assert_eq!(ticks().len(), 1, "it is 00:53 again");
+    tokio::time::sleep(Duration::from_secs(4200)).await;
+    assert_eq!(ticks(), ["tick-28333500", "tick-28333560"], "02:00 has come");
+    let revision = story.cluster.revision();
+    story.moment().await;
+    assert_eq!(story.cluster.revision(), revision);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_job_goes_some_time_after_its_end() {
     let story = Story::start(one_node().with_running_clock());

@@ -67,7 +67,7 @@ pub(crate) async fn run(context: Context) {
         writes: OwnWrites::default(),
         failures: Mutex::default(),
     });
-    let queue = Arc::new(WorkQueue::default());
+    let queue = controller.context.queue();
     controller.watch(&queue);
     controller.sets.wait_synced().await;
     controller.nodes.wait_synced().await;

@@ -45,7 +45,7 @@ pub(crate) async fn run(context: Context) {
         writes: OwnWrites::default(),
         set_writes: OwnWrites::default(),
     });
-    let queue = Arc::new(WorkQueue::default());
+    let queue = controller.context.queue();
     controller.watch(&queue);
     controller.deployments.wait_synced().await;
     controller.sets.wait_synced().await;

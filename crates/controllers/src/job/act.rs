@@ -60,7 +60,7 @@ pub(crate) async fn run(context: Context) {
         deletions: Deletions::default(),
         failures: Mutex::default(),
     });
-    let queue = Arc::new(WorkQueue::default());
+    let queue = controller.context.queue();
     controller.watch(&queue);
     controller.jobs.wait_synced().await;
     controller.pods.wait_synced().await;

@@ -10,7 +10,7 @@ use api_object::LabelSelector;
 use bytes::Bytes;
 use client::{
     Api, Cached, Error, Informer, ListOptions, Outcome, OwnWrites, PatchKind, Recorder, Reference,
-    Selection, WorkQueue, reconcile_loop,
+    Selection, reconcile_loop,
 };
 use futures_util::future::join_all;
 use http::Method;
@@ -63,7 +63,7 @@ pub(crate) async fn run(context: Context) {
         known: Mutex::default(),
         resources: Mutex::default(),
     });
-    let queue = Arc::new(WorkQueue::default());
+    let queue = controller.context.queue();
     let keys = queue.clone();
     controller.scalers.on_change(move |change| {
         // Its own status is no news.

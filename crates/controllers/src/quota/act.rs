@@ -10,8 +10,8 @@ use api_kinds::quota as reckon;
 use client::{
     Api, Cached, Informer, Outcome, OwnWrites, PatchKind, Selection, WorkQueue, reconcile_loop,
 };
-use jiff::Timestamp;
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::{
     follow::{Follower, Kind},
@@ -36,12 +36,12 @@ struct Quotas {
     context: Context,
     writes: OwnWrites,
     /// When each quota was last charged.
-    charged: Arc<Mutex<BTreeMap<String, Timestamp>>>,
+    charged: Arc<Mutex<BTreeMap<String, Instant>>>,
 }
 
 /// The controller. Never returns.
 pub(crate) async fn run(context: Context) {
-    let queue = Arc::new(WorkQueue::default());
+    let queue = context.queue();
     let quotas: Informer<Quota> = context.informers.get(Selection::all(RESOURCE_QUOTAS));
     let (keys, of) = (queue.clone(), quotas.clone());
     let told = move |namespace: &str| {
@@ -66,8 +66,7 @@ pub(crate) async fn run(context: Context) {
 
 impl Quotas {
     fn watch(&self, queue: &Arc<WorkQueue<String>>) {
-        let (keys, charged, ambient) =
-            (queue.clone(), self.charged.clone(), self.context.ambient.clone());
+        let (keys, charged) = (queue.clone(), self.charged.clone());
         self.quotas.on_change(move |change| {
             let key = change.object().key();
             if let (Some(old), Some(new)) = (&change.old, &change.new) {
@@ -75,7 +74,7 @@ impl Quotas {
                 let after = reckon::amounts(&new.view["status"]["used"]);
                 if after.iter().any(|(name, n)| before.get(name).is_none_or(|known| n > known)) {
                     let mut charged = charged.lock().unwrap_or_else(PoisonError::into_inner);
-                    charged.insert(key.clone(), ambient.now());
+                    charged.insert(key.clone(), Instant::now());
                 }
             }
             keys.add(key);
@@ -85,8 +84,7 @@ impl Quotas {
     /// How long a charge is still too fresh to be taken back.
     fn fresh(&self, key: &str) -> Option<Duration> {
         let mut charged = self.charged.lock().unwrap_or_else(PoisonError::into_inner);
-        let since = self.context.ambient.now().duration_since(*charged.get(key)?);
-        let left = AFTER_CHARGE.checked_sub(Duration::try_from(since).unwrap_or_default());
+        let left = AFTER_CHARGE.checked_sub(charged.get(key)?.elapsed());
         let left = left.filter(|left| !left.is_zero());
         if left.is_none() {
             charged.remove(key);

@@ -10,7 +10,7 @@ use api_object::time;
 use api_types::core::Taint;
 use client::{
     Api, Cached, DeleteOptions, Error, Informer, Outcome, PatchKind, Recorder, Reference,
-    Selection, WorkQueue, reconcile_loop,
+    Selection, reconcile_loop,
 };
 use jiff::Timestamp;
 use serde_json::json;
@@ -42,7 +42,7 @@ pub(crate) async fn run(context: Context) {
         context,
         seen: Mutex::default(),
     });
-    let queue = Arc::new(WorkQueue::default());
+    let queue = controller.context.queue();
     let (keys, weak) = (queue.clone(), Arc::downgrade(&controller));
     controller.nodes.on_change(move |change| {
         let Some(controller) = weak.upgrade() else { return };

@@ -13,7 +13,7 @@ pub(super) fn leaves_at(
     let executes = taints.iter().filter(|taint| taint.effect == "NoExecute");
     let due = executes.filter_map(|taint| {
         let mut matching =
-            tolerations.iter().filter(|toleration| tolerates(toleration, taint)).peekable();
+            tolerations.iter().filter(|toleration| toleration.tolerates(taint)).peekable();
         if matching.peek().is_none() {
             return Some(since(taint));
         }
@@ -22,17 +22,6 @@ pub(super) fn leaves_at(
         since(taint).checked_add(SignedDuration::from_secs(patience.max(0))).ok()
     });
     due.min()
-}
-
-fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
-    (toleration.effect.is_empty() || toleration.effect == taint.effect)
-        && match (toleration.key.as_str(), toleration.operator.as_str()) {
-            ("", operator) => operator == "Exists",
-            (key, _) if key != taint.key => false,
-            (_, "Exists") => true,
-            (_, "" | "Equal") => toleration.value == taint.value,
-            _ => false,
-        }
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
 //! Token cleaner: bootstrap tokens that have expired are deleted, as upstream's
 //! does. They were refused from that second on; this only tidies up.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use api_object::time;
 use base64::{Engine, engine::general_purpose::STANDARD};
-use client::{DeleteOptions, Informer, Outcome, Selection, WorkQueue, reconcile_loop};
+use client::{DeleteOptions, Informer, Outcome, Selection, reconcile_loop};
 use jiff::Timestamp;
 use serde::Deserialize;
 
@@ -45,7 +45,7 @@ pub(crate) async fn run(context: Context) {
     // Under the controller's own account: the watcher of all may see no Secrets
     // by this selection and need not.
     let tokens = Informer::<Token>::new(selection);
-    let queue = Arc::new(WorkQueue::default());
+    let queue = context.queue();
     let keys = queue.clone();
     tokens.on_change(move |change| {
         if let Some(token) = &change.new {

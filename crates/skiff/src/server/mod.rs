@@ -166,11 +166,13 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
     });
 
     let stop = watch::Sender::new(false);
-    let ambient = Ambient::system();
+    let clock_sets = watch::Sender::new(());
+    let ambient = Ambient::system().with_clock_sets(clock_sets.subscribe());
     let api = |user: UserInfo, agent: &str| Api::new(server.transport(user), agent);
     let loopback = api(identity::master("system:apiserver"), "kube-apiserver");
     let mut background = vec![tokio::spawn(access.clone().run(loopback.clone()))];
     background.push(tokio::spawn(renew_keys(keys.clone())));
+    background.push(tokio::spawn(clock::follow_sets(clock_sets)));
     let expiring = registry.clone();
     background.push(tokio::spawn(leading::while_leading(
         store.leadership(),
