@@ -14,10 +14,16 @@ impl Toleration {
                 (key, _) if key != taint.key => false,
                 (_, "Exists") => true,
                 (_, "" | "Equal") => self.value == taint.value,
-                (_, "Gt") => number(&taint.value) > number(&self.value),
-                (_, "Lt") => number(&taint.value) < number(&self.value),
+                (_, "Gt") => self.compares(taint, |taint, bound| taint > bound),
+                (_, "Lt") => self.compares(taint, |taint, bound| taint < bound),
                 _ => false,
             }
+    }
+
+    /// Both as numbers (KEP-5471); what is none compares to nothing.
+    fn compares(&self, taint: &Taint, holds: fn(i64, i64) -> bool) -> bool {
+        let numbers = (number(&taint.value), number(&self.value));
+        matches!(numbers, (Some(taint), Some(bound)) if holds(taint, bound))
     }
 }
 

@@ -58,6 +58,12 @@ pub(crate) struct Claim<V> {
     pub(crate) release: Vec<Arc<Cached<V>>>,
 }
 
+impl<V> Default for Claim<V> {
+    fn default() -> Self {
+        Self { own: Vec::new(), adopt: Vec::new(), release: Vec::new() }
+    }
+}
+
 /// Sorts out `all`: what an owner controls, and what has no controller.
 /// `may_adopt` narrows what is taken beyond matching.
 pub(crate) fn claim<V>(
@@ -66,7 +72,7 @@ pub(crate) fn claim<V>(
     all: &[Arc<Cached<V>>],
     may_adopt: impl Fn(&Cached<V>) -> bool,
 ) -> Claim<V> {
-    let mut claim = Claim { own: Vec::new(), adopt: Vec::new(), release: Vec::new() };
+    let mut claim = Claim::default();
     for object in all {
         let controller = object.meta.controller();
         let is_own = controller.is_some_and(|controller| controller.uid == owner.uid);

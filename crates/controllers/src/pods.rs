@@ -1,7 +1,7 @@
 //! How controllers write pods: claimed, created in growing batches, deleted
 //! once; and what they remember of that until their cache shows it.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{borrow::Borrow, collections::BTreeSet, sync::Arc};
 
 use api_object::{Meta, Object};
 use client::{
@@ -125,16 +125,17 @@ impl Pods {
 
     /// Creates pods in batches of 1, 2, 4 and so on, so that a quota or an
     /// admission that refuses them all is asked once and not 500 times.
-    pub(crate) async fn create_all(
+    pub(crate) async fn create_all<Body: Borrow<Value>>(
         &self,
         by: &PodOwner<'_>,
-        bodies: &[Value],
+        bodies: &[Body],
     ) -> Result<(), Error> {
         let (mut rest, mut batch) = (bodies, 1);
         while !rest.is_empty() {
             let (now, later) = rest.split_at(batch.min(rest.len()));
             let mut failed = None;
-            for result in join_all(now.iter().map(|body| self.create(by.meta, body))).await {
+            for result in join_all(now.iter().map(|body| self.create(by.meta, body.borrow()))).await
+            {
                 match result {
                     Ok(created) => {
                         let message = format!("Created pod: {}", created.meta.name);

@@ -4,23 +4,19 @@ use std::sync::Arc;
 
 use api_object::time;
 use api_types::core::Condition;
-use client::{
-    Api, Cached, DeleteOptions, Error, Informer, Outcome, OwnWrites, PatchKind, Recorder,
-    Reference, WorkQueue, reconcile_loop,
-};
-use futures_util::future::join_all;
-use serde_json::{Value, json};
+use client::{Api, Cached, Error, Informer, Outcome, OwnWrites, PatchKind, reconcile_loop};
+use serde_json::json;
 
 use super::{
-    plan::{Plan, plan},
+    plan::plan,
     row::{REPLICA_SET, REPLICATION_CONTROLLER, Row},
     view::view,
 };
 use crate::{
     Context,
-    cached::{self, PODS, Pod, ReplicaSet, ReplicaSetStatus},
-    deletions::Deletions,
+    cached::{self, ReplicaSet, ReplicaSetStatus},
     owner,
+    pods::{PodOwner, Pods},
     status::{conditions_json, count, set_condition},
 };
 
@@ -30,12 +26,9 @@ struct ReplicaSets {
     row: &'static Row,
     api: Api,
     sets: Informer<ReplicaSet>,
-    pods: Informer<Pod>,
-    recorder: Recorder,
+    pods: Pods,
     context: Context,
-    pod_writes: OwnWrites,
     set_writes: OwnWrites,
-    deletions: Deletions,
 }
 
 /// The controller of ReplicaSets. Never returns.
@@ -53,18 +46,15 @@ async fn run_row(context: Context, row: &'static Row) {
         row,
         api: context.api.clone(),
         sets: cached::replicas(&context.informers, row.resource),
-        pods: cached::pods(&context.informers),
-        recorder: context.recorder(row.controller),
+        pods: Pods::new(&context, context.recorder(row.controller)),
         context,
-        pod_writes: OwnWrites::default(),
         set_writes: OwnWrites::default(),
-        deletions: Deletions::default(),
     });
-    let queue = Arc::new(WorkQueue::default());
+    let queue = controller.context.queue();
     let keys = queue.clone();
     controller.sets.on_change(move |change| keys.add(change.object().key()));
     let (keys, sets) = (queue.clone(), controller.sets.clone());
-    controller.pods.on_change(move |change| {
+    controller.pods.informer.on_change(move |change| {
         for pod in change.sides() {
             owner::queue_controller(&keys, row.kind, &pod.meta);
         }
@@ -79,7 +69,7 @@ async fn run_row(context: Context, row: &'static Row) {
         }
     });
     controller.sets.wait_synced().await;
-    controller.pods.wait_synced().await;
+    controller.pods.informer.wait_synced().await;
     reconcile_loop(row.controller, queue, WORKERS, move |key| {
         let controller = controller.clone();
         async move { controller.reconcile(&key).await }
@@ -89,126 +79,33 @@ async fn run_row(context: Context, row: &'static Row) {
 
 impl ReplicaSets {
     async fn reconcile(&self, key: &str) -> Outcome {
-        self.pod_writes.settle(key, &self.pods).await?;
+        self.pods.settle(key).await?;
         self.set_writes.settle(key, &self.sets).await?;
         let Some(set) = self.sets.get(key) else {
-            self.deletions.forget(key);
+            self.pods.forget(key);
             return Ok(None);
         };
-        let deleted = self.deletions.unseen(key, &self.pods);
+        let (pods, deleted) = (&self.pods.informer, self.pods.deleted(key));
         let now = self.context.ambient.now();
-        let view = view(self.row, set.clone(), &self.sets, &self.pods, deleted, now)?;
+        let view = view(self.row, set.clone(), &self.sets, pods, deleted, now)?;
         let plan = plan(&view);
-        self.claim(&set, &plan).await?;
-        let failure = self.create(&set, &view.template, plan.create).await.err();
-        let failure = match failure {
-            Some(error) => Some(("FailedCreate", error)),
-            None => self.delete(&set, &plan.delete).await.err().map(|e| ("FailedDelete", e)),
+        let Row { resource, api_version, kind, .. } = *self.row;
+        let by = PodOwner { resource, api_version, kind, meta: &set.meta };
+        self.pods.claim(&by, &plan.pods).await?;
+        let pod = owner::pod_from_template(api_version, kind, &set.meta, &view.template);
+        let created = self.pods.create_all(&by, &vec![&pod; plan.create]).await;
+        let failure = match created {
+            Err(error) => Some(("FailedCreate", error)),
+            Ok(()) => {
+                let deleted = self.pods.delete_all(&by, &plan.delete).await;
+                deleted.err().map(|error| ("FailedDelete", error))
+            }
         };
         self.write_status(&set, &plan.status, failure.as_ref().map(|(r, e)| (*r, e))).await?;
         match failure {
             Some((_, error)) => Err(error.into()),
             None => Ok(plan.look_again),
         }
-    }
-
-    async fn claim(&self, set: &Cached<ReplicaSet>, plan: &Plan) -> Result<(), Error> {
-        let key = set.key();
-        if !plan.adopt.is_empty() {
-            // Our cache may not know yet that the set is being deleted, or is
-            // another one of that name; an adopted pod would be lost with it.
-            let fresh =
-                self.api.get(self.row.resource, &set.meta.namespace, &set.meta.name).await?;
-            if fresh.meta.uid != set.meta.uid || fresh.meta.deletion_timestamp.is_some() {
-                return Ok(());
-            }
-        }
-        for pod in &plan.adopt {
-            let patch = owner::adopt(self.row.api_version, self.row.kind, &set.meta, &pod.meta);
-            self.patch_pod(&key, pod, &patch).await?;
-        }
-        for pod in &plan.release {
-            let patch = owner::release(&set.meta.uid, &pod.meta);
-            self.patch_pod(&key, pod, &patch).await?;
-        }
-        Ok(())
-    }
-
-    async fn patch_pod(&self, key: &str, pod: &Cached<Pod>, patch: &Value) -> Result<(), Error> {
-        let (namespace, name) = (&pod.meta.namespace, &pod.meta.name);
-        match self.api.patch(PODS, namespace, name, "", PatchKind::Merge, patch).await {
-            Ok(written) => {
-                self.pod_writes.record(key, &written);
-                Ok(())
-            }
-            Err(error) if error.is_not_found() => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Creates pods in batches of 1, 2, 4 and so on, so that a quota or an
-    /// admission that refuses them all is asked once and not 500 times.
-    async fn create(
-        &self,
-        set: &Cached<ReplicaSet>,
-        template: &Value,
-        n: usize,
-    ) -> Result<(), Error> {
-        let Row { api_version, kind, .. } = self.row;
-        let pod = owner::pod_from_template(api_version, kind, &set.meta, template);
-        let (mut left, mut batch) = (n, 1);
-        while left > 0 {
-            batch = batch.min(left);
-            let creates = (0..batch).map(|_| self.api.create(PODS, &set.meta.namespace, &pod));
-            let mut failed = None;
-            for result in join_all(creates).await {
-                match result {
-                    Ok(created) => {
-                        self.pod_writes.record(&set.key(), &created);
-                        let message = format!("Created pod: {}", created.meta.name);
-                        self.recorder.normal(&self.reference(set), "SuccessfulCreate", message);
-                    }
-                    Err(error) => failed = Some(error),
-                }
-            }
-            if let Some(error) = failed {
-                if owner::namespace_terminates(&error) {
-                    return Ok(());
-                }
-                let message = format!("Error creating: {error}");
-                self.recorder.warning(&self.reference(set), "FailedCreate", message);
-                return Err(error);
-            }
-            left -= batch;
-            batch *= 2;
-        }
-        Ok(())
-    }
-
-    async fn delete(
-        &self,
-        set: &Cached<ReplicaSet>,
-        pods: &[Arc<Cached<Pod>>],
-    ) -> Result<(), Error> {
-        let deletes = pods.iter().map(async |pod| {
-            let (namespace, name) = (&pod.meta.namespace, &pod.meta.name);
-            match self.api.delete(PODS, namespace, name, &DeleteOptions::uid(&pod.meta.uid)).await {
-                Ok(()) => {
-                    self.deletions.record(&set.key(), pod);
-                    let message = format!("Deleted pod: {name}");
-                    self.recorder.normal(&self.reference(set), "SuccessfulDelete", message);
-                    Ok(())
-                }
-                // Gone, or another pod by now.
-                Err(error) if error.is_not_found() || error.is_conflict() => Ok(()),
-                Err(error) => {
-                    let message = format!("Error deleting: {error}");
-                    self.recorder.warning(&self.reference(set), "FailedDelete", message);
-                    Err(error)
-                }
-            }
-        });
-        join_all(deletes).await.into_iter().collect()
     }
 
     async fn write_status(
@@ -257,9 +154,5 @@ impl ReplicaSets {
             Err(error) if error.is_not_found() => Ok(()),
             Err(error) => Err(error),
         }
-    }
-
-    fn reference(&self, set: &Cached<ReplicaSet>) -> Reference {
-        Reference::new(self.row.api_version, self.row.kind, &set.meta)
     }
 }

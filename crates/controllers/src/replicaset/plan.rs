@@ -8,7 +8,10 @@ use client::Cached;
 use jiff::{SignedDuration, Timestamp};
 
 use super::view::View;
-use crate::cached::{Pod, ReplicaSetStatus, is_active};
+use crate::{
+    cached::{Pod, ReplicaSetStatus, is_active, next_available},
+    owner::{self, Claim},
+};
 
 /// Most pods created or deleted in one go; upstream's number.
 const BURST_MAX: usize = 500;
@@ -18,10 +21,8 @@ const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 /// failure to create belongs into it.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
-    /// Pods that match and have no controller.
-    pub(super) adopt: Vec<Arc<Cached<Pod>>>,
-    /// Own pods that no longer match.
-    pub(super) release: Vec<Arc<Cached<Pod>>>,
+    /// Whose pods are whose.
+    pub(super) pods: Claim<Pod>,
     /// How many to create.
     pub(super) create: usize,
     /// Whom to delete, first to go first.
@@ -35,29 +36,11 @@ pub(super) struct Plan {
 /// Decides from what is seen.
 pub(super) fn plan(view: &View) -> Plan {
     let set = &view.set;
-    let mut plan = Plan::default();
-    let mut own = Vec::new();
-    for pod in &view.pods {
-        let is_own = pod.meta.controller().is_some_and(|owner| owner.uid == set.meta.uid);
-        match (is_own, view.selector.matches(&pod.meta.labels)) {
-            (true, true) => own.push(pod.clone()),
-            (true, false) if pod.meta.deletion_timestamp.is_none() => {
-                plan.release.push(pod.clone());
-            }
-            (false, true)
-                if pod.meta.controller().is_none()
-                    && set.meta.deletion_timestamp.is_none()
-                    && is_active(pod) =>
-            {
-                plan.adopt.push(pod.clone());
-                own.push(pod.clone());
-            }
-            _ => {}
-        }
-    }
-    own.retain(|pod| !pod.view.is_terminal());
+    let pods = owner::claim(&set.meta, &view.selector, &view.pods, is_active);
+    let mut plan = Plan { pods, ..Plan::default() };
+    let living = plan.pods.own.iter().filter(|pod| !pod.view.is_terminal()).cloned();
     let (active, terminating): (Vec<_>, Vec<_>) =
-        own.into_iter().partition(|pod| is_active(pod) && !view.deleted.contains(&pod.meta.uid));
+        living.partition(|pod| is_active(pod) && !view.deleted.contains(&pod.meta.uid));
     let wanted = usize::try_from(set.view.spec.replicas.unwrap_or(1)).unwrap_or(0);
     if set.meta.deletion_timestamp.is_none() {
         plan.create = wanted.saturating_sub(active.len()).min(BURST_MAX);
@@ -65,7 +48,8 @@ pub(super) fn plan(view: &View) -> Plan {
         plan.delete = first_to_go(&active, surplus, &view.related_on_node, view.now);
     }
     plan.status = status(view, &active, terminating.len());
-    plan.look_again = look_again(view, &active);
+    let min_ready = set.view.spec.min_ready_seconds;
+    plan.look_again = next_available(active.iter(), min_ready, view.now);
     plan
 }
 
@@ -96,13 +80,6 @@ fn status(view: &View, active: &[Arc<Cached<Pod>>], terminating: usize) -> Repli
         observed_generation: view.set.meta.generation,
         conditions: set.status.conditions.clone(),
     }
-}
-
-fn look_again(view: &View, active: &[Arc<Cached<Pod>>]) -> Option<Duration> {
-    let min_ready = view.set.view.spec.min_ready_seconds;
-    let due = active.iter().filter_map(|pod| pod.view.available_at(min_ready));
-    let first = due.filter(|at| *at > view.now).min()?;
-    Duration::try_from(first.duration_since(view.now)).ok()
 }
 
 /// The pods that cost least to lose, in upstream's order of criteria.

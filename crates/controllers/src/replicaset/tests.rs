@@ -85,10 +85,10 @@ fn pods_are_adopted_and_released() {
         pod("default/finished").label("app", "web").set("/status/phase", json!("Succeeded")),
     ];
     let plan = decide(&set, &pods, &[]);
-    assert_eq!(names(&plan.adopt), ["orphan"]);
-    assert_eq!(names(&plan.release), ["strayed"]);
+    assert_eq!(names(&plan.pods.adopt), ["orphan"]);
+    assert_eq!(names(&plan.pods.release), ["strayed"]);
     assert_eq!(plan.create, 0, "the adopted one counts");
-    assert!(decide(&set.deleting(), &[orphan], &[]).adopt.is_empty());
+    assert!(decide(&set.deleting(), &[orphan], &[]).pods.adopt.is_empty());
 }
 
 #[test]

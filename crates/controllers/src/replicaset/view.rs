@@ -11,7 +11,10 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::row::Row;
-use crate::cached::{BY_CONTROLLER, Pod, ReplicaSet, is_active};
+use crate::{
+    cached::{BY_CONTROLLER, Pod, ReplicaSet, is_active},
+    owner,
+};
 
 /// One ReplicaSet (or ReplicationController) and the pods that concern it, at one moment.
 #[derive(Debug)]
@@ -41,9 +44,7 @@ pub(super) fn view(
     now: Timestamp,
 ) -> Result<View, api_object::selector::SelectorError> {
     let selector = row.selector(&set.view.spec.selector)?;
-    let mut all = pods.by_index(BY_CONTROLLER, &set.meta.uid);
-    let orphans = pods.by_index(BY_CONTROLLER, "");
-    all.extend(orphans.into_iter().filter(|pod| pod.meta.namespace == set.meta.namespace));
+    let all = owner::claimable(&set.meta, pods);
     let siblings = match set.meta.controller() {
         Some(owner) => sets.by_index(BY_CONTROLLER, &owner.uid),
         None => vec![set.clone()],

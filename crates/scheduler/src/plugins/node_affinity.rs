@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use api_object::Meta;
-use api_types::core::{NodeSelector, NodeSelectorRequirement, NodeSelectorTerm};
+use api_types::core::NodeSelector;
 use client::Cached;
 
 use super::{Rejection, Start, Task, normalized};
@@ -62,8 +62,9 @@ pub(super) fn score(task: &Task<'_>, nodes: &[&Node]) -> Vec<i64> {
         return Vec::new();
     }
     let score = |node: &&Node| {
+        let meta = &node.object.meta;
         let fulfilled =
-            wishes.clone().filter(|wish| matches_term(&wish.preference, &node.object.meta));
+            wishes.clone().filter(|wish| wish.preference.matches(&meta.name, &meta.labels));
         fulfilled.map(|wish| i64::from(wish.weight)).sum()
     };
     normalized(nodes.iter().map(score).collect(), false)
@@ -77,41 +78,5 @@ pub(crate) fn allows(selector: &Labels, required: Option<&NodeSelector>, node: &
 
 /// Whether a node fulfils one of the terms.
 pub(crate) fn selects(selector: &NodeSelector, node: &Meta) -> bool {
-    selector.node_selector_terms.iter().any(|term| matches_term(term, node))
-}
-
-/// Whether a node fulfils every requirement of a term. An empty term matches
-/// nothing.
-fn matches_term(term: &NodeSelectorTerm, node: &Meta) -> bool {
-    if term.match_expressions.is_empty() && term.match_fields.is_empty() {
-        return false;
-    }
-    let expressions = term
-        .match_expressions
-        .iter()
-        .all(|wanted| matches(wanted, node.labels.get(&wanted.key).map(String::as_str)));
-    // The one field there is.
-    let fields = term
-        .match_fields
-        .iter()
-        .all(|wanted| wanted.key == "metadata.name" && matches(wanted, Some(&node.name)));
-    expressions && fields
-}
-
-fn matches(wanted: &NodeSelectorRequirement, value: Option<&str>) -> bool {
-    let is_listed = || value.is_some_and(|value| wanted.values.iter().any(|v| v == value));
-    let compare = |holds: fn(i64, i64) -> bool| {
-        let bound = wanted.values.first().and_then(|bound| bound.parse().ok());
-        let number = value.and_then(|value| value.parse().ok());
-        matches!((number, bound), (Some(number), Some(bound)) if holds(number, bound))
-    };
-    match wanted.operator.as_str() {
-        "In" => is_listed(),
-        "NotIn" => !is_listed(),
-        "Exists" => value.is_some(),
-        "DoesNotExist" => value.is_none(),
-        "Gt" => compare(|number, bound| number > bound),
-        "Lt" => compare(|number, bound| number < bound),
-        _ => false,
-    }
+    selector.matches(&node.name, &node.labels)
 }

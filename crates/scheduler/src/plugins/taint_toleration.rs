@@ -8,25 +8,7 @@ use crate::{Cluster, Happening, Node, Pod};
 
 /// Whether one of the tolerations covers the taint.
 pub(super) fn tolerates(tolerations: &[Toleration], taint: &Taint) -> bool {
-    tolerations.iter().any(|toleration| {
-        (toleration.effect.is_empty() || toleration.effect == taint.effect)
-            && match (toleration.key.as_str(), toleration.operator.as_str()) {
-                // An empty key with Exists tolerates everything.
-                ("", operator) => operator == "Exists",
-                (key, _) if key != taint.key => false,
-                (_, "Exists") => true,
-                (_, "" | "Equal") => toleration.value == taint.value,
-                (_, "Gt") => compare(taint, toleration, |taint, bound| taint > bound),
-                (_, "Lt") => compare(taint, toleration, |taint, bound| taint < bound),
-                _ => false,
-            }
-    })
-}
-
-/// Both as numbers (KEP-5471); what is none compares to nothing.
-fn compare(taint: &Taint, toleration: &Toleration, holds: fn(i64, i64) -> bool) -> bool {
-    let numbers = (taint.value.parse(), toleration.value.parse());
-    matches!(numbers, (Ok(taint), Ok(bound)) if holds(taint, bound))
+    tolerations.iter().any(|toleration| toleration.tolerates(taint))
 }
 
 /// The first taint that keeps a pod away.
