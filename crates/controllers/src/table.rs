@@ -95,7 +95,7 @@ pub static CONTROLLERS: &[Controller] = &[
     Controller {
         name: "statefulset-controller",
         account: Account::Of("statefulset-controller"),
-        inputs: &[STATEFUL_SETS, PODS, CONTROLLER_REVISIONS, CLAIMS],
+        inputs: &[STATEFUL_SETS, PODS, CONTROLLER_REVISIONS, CLAIMS, SERVICES],
         outputs: &[STATEFUL_SETS, PODS, CONTROLLER_REVISIONS, CLAIMS, EVENTS],
         run: |context| Box::pin(statefulset::run(context)),
     },

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use api_object::{LabelSelector, Meta, time};
+use api_types::IntOrString;
 use client::{
     Api, Cached, Error, Informer, Outcome, OwnWrites, PatchKind, Recorder, Reference, Selection,
     View as CacheView, WorkQueue, reconcile_loop,
@@ -58,7 +59,7 @@ pub(crate) async fn run(context: Context) {
         context,
         writes: OwnWrites::default(),
     });
-    let queue = Arc::new(WorkQueue::default());
+    let queue = controller.context.queue();
     controller.watch(&queue);
     controller.budgets.wait_synced().await;
     controller.pods.wait_synced().await;
@@ -145,11 +146,12 @@ impl Budgets {
         if pods.is_empty() {
             self.recorder.normal(&about, "NoPods", "No matching pods found");
         }
-        let scale = match needs_scale(&budget.view) {
+        let scale = match needs_scale(&budget.view, pods.len()) {
             true => self.scales.of(&pods).await,
             false => Ok(Scale::default()),
         };
-        if scale.as_ref().is_ok_and(|scale| scale.some_unmanaged) {
+        let min_is_number = matches!(budget.view.spec.min_available, Some(IntOrString::Int(_)));
+        if !min_is_number && scale.as_ref().is_ok_and(|scale| scale.some_unmanaged) {
             let message = format!(
                 "Pods selected by this PodDisruptionBudget (selector: {}) were found to be \
                  unmanaged. As a result, the status of the PDB cannot be calculated correctly, \
@@ -167,6 +169,9 @@ impl Budgets {
                 budget.meta.key()
             );
             self.recorder.warning(&Reference::new("v1", "Pod", &pod.meta), "NotDeleted", message);
+        }
+        if let Some(why) = &plan.impossible {
+            self.recorder.warning(&about, "Unsatisfiable", why.clone());
         }
         self.write_status(&budget, &plan.status).await?;
         match plan.failure {

@@ -37,13 +37,20 @@ pub(super) struct Plan {
     pub(super) not_deleted: Vec<Arc<Cached<Pod>>>,
     /// Where the number of pods that should be there is not to be had.
     pub(super) failure: Option<String>,
+    /// Where more pods are asked for than will ever be there, and it was not said yet.
+    pub(super) impossible: Option<String>,
     pub(super) look_again: Option<Duration>,
 }
 
-/// Whether the number of pods that should be there is one of controllers.
-pub(super) fn needs_scale(budget: &DisruptionBudget) -> bool {
+/// Whether the number of pods that should be there is one of controllers, or they
+/// must be asked whether there will be as many; `pods` is how many there are.
+pub(super) fn needs_scale(budget: &DisruptionBudget, pods: usize) -> bool {
     budget.spec.max_unavailable.is_some()
-        || matches!(budget.spec.min_available, Some(IntOrString::String(_)))
+        || match budget.spec.min_available {
+            Some(IntOrString::String(_)) => true,
+            Some(IntOrString::Int(n)) => pods > 0 && i64::from(n) > pods as i64,
+            None => false,
+        }
 }
 
 /// Decides from what is seen.
@@ -85,8 +92,26 @@ pub(super) fn plan(view: &View) -> Plan {
         0 => ("False", "InsufficientPods"),
         _ => ("True", "SufficientPods"),
     };
-    note(&mut status, truth, reason, "", view.now);
-    Plan { status, not_deleted, failure: None, look_again: due }
+    let impossible = impossible(view, desired);
+    let message = impossible.as_deref().unwrap_or_default();
+    let is_said = known.conditions.iter().any(|known| known.message == message);
+    note(&mut status, truth, reason, message, view.now);
+    let impossible = impossible.filter(|_| !is_said);
+    Plan { status, not_deleted, failure: None, impossible, look_again: due }
+}
+
+/// Why no pod may ever be evicted, whatever becomes healthy. Upstream leaves that to
+/// be found out when a drain hangs.
+fn impossible(view: &View, desired: i64) -> Option<String> {
+    let scale = view.scale.as_ref().ok().filter(|scale| !scale.some_unmanaged)?;
+    let is_asked = needs_scale(&view.budget.view, view.pods.len());
+    (is_asked && scale.sum > 0 && desired > scale.sum).then(|| {
+        format!(
+            "minAvailable asks for {desired} healthy pods, but the pods' controllers make {} in \
+             all: no pod can ever be evicted. Lower minAvailable or use maxUnavailable.",
+            scale.sum
+        )
+    })
 }
 
 /// A budget that cannot be reckoned allows nothing.
@@ -94,7 +119,8 @@ fn failed(view: &View, error: &str) -> Plan {
     let mut status = view.budget.view.status.clone();
     status.disruptions_allowed = 0;
     note(&mut status, "False", "SyncFailed", error, view.now);
-    Plan { status, not_deleted: Vec::new(), failure: Some(error.to_owned()), look_again: None }
+    let failure = Some(error.to_owned());
+    Plan { status, not_deleted: Vec::new(), failure, impossible: None, look_again: None }
 }
 
 fn note(

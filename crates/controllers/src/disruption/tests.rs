@@ -74,6 +74,17 @@ fn what_may_be_disrupted() {
         let wanted = if wanted[3] > 0 { "SufficientPods" } else { "InsufficientPods" };
         assert_eq!((condition.reason.as_str(), condition.observed_generation), (wanted, 1));
     }
+    // More than there will ever be is said once; more than there is as yet is not.
+    let impossible = decide(&min(json!(5)), &three(), Ok(3));
+    let why = impossible.impossible.expect("it is said");
+    assert!(why.starts_with("minAvailable asks for 5 healthy pods, but"), "{why}");
+    let conditions = &impossible.status.conditions;
+    assert_eq!(conditions[0].message, why);
+    let said =
+        json!({"conditions": [{"type": "DisruptionAllowed", "status": "False", "message": why}]});
+    let again = decide(&budget(json!({"minAvailable": 5}), said), &three(), Ok(3));
+    assert_eq!((again.impossible, &again.status.conditions[0].message), (None, &why));
+    assert_eq!(decide(&min(json!(5)), &three(), Ok(7)).impossible, None);
     let waits = decide(&told("2023-11-14T22:13:00Z"), &three(), Ok(0));
     assert_eq!(waits.look_again.map(|wait| wait.as_secs()), Some(100));
     assert_eq!(waits.status.disrupted_pods.keys().collect::<Vec<_>>(), ["a"]);

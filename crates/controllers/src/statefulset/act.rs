@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     Context,
-    cached::{STATEFUL_SETS, StatefulSet, StatefulSetStatus},
+    cached::{SERVICES, STATEFUL_SETS, Service, StatefulSet, StatefulSetStatus},
     owner,
     pods::{PodOwner, Pods},
     revisions::{HASH_LABEL, Made, Revisions, Writing},
@@ -32,6 +32,7 @@ struct StatefulSets {
     pods: Pods,
     revisions: Revisions,
     claims: Informer<MetaOnly>,
+    services: Informer<Service>,
     recorder: Recorder,
     context: Context,
     writes: OwnWrites,
@@ -47,17 +48,19 @@ pub(crate) async fn run(context: Context) {
         pods: Pods::new(&context, recorder.clone()),
         revisions: Revisions::new(&context),
         claims: context.informers.get(Selection::all(CLAIMS)),
+        services: context.informers.get(Selection::all(SERVICES)),
         recorder,
         context,
         writes: OwnWrites::default(),
         claim_writes: OwnWrites::default(),
     });
-    let queue = Arc::new(WorkQueue::default());
+    let queue = controller.context.queue();
     controller.watch(&queue);
     controller.sets.wait_synced().await;
     controller.pods.informer.wait_synced().await;
     controller.revisions.informer.wait_synced().await;
     controller.claims.wait_synced().await;
+    controller.services.wait_synced().await;
     reconcile_loop("statefulset", queue, WORKERS, move |key| {
         let controller = controller.clone();
         async move { controller.reconcile(&key).await }
@@ -126,6 +129,7 @@ impl StatefulSets {
             self.patch_status(&set, &json!({"collisionCount": collisions})).await?;
             return Ok(None);
         }
+        self.tell_of_service(&set, &plan);
         let mut failure = None;
         for step in &plan.steps {
             if let Err(error) = self.step(&set, step).await {
@@ -218,6 +222,20 @@ impl StatefulSets {
             }
             Err(error) if error.is_not_found() => Ok(()),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Upstream makes the pods without a word, and nobody finds them by name.
+    fn tell_of_service(&self, set: &Cached<StatefulSet>, plan: &Plan) {
+        let name = &set.view.spec.service_name;
+        let creates = plan.steps.iter().any(|step| matches!(step, Step::CreatePod { .. }));
+        let is_there = || self.services.get(&format!("{}/{name}", set.meta.namespace)).is_some();
+        if creates && !name.is_empty() && !is_there() {
+            let message = format!(
+                "Service {name:?} of spec.serviceName does not exist: pods have no DNS names of \
+                 their own until it does"
+            );
+            self.recorder.warning(&pod_owner(set).reference(), "ServiceNotFound", message);
         }
     }
 
