@@ -75,6 +75,17 @@ pub(crate) fn write(mut args: Args) -> Result<u8, String> {
     Ok(0)
 }
 
+pub(crate) fn rm(args: Args) -> Result<u8, String> {
+    let words = args.rest();
+    if words.is_empty() {
+        return Err("expected FILE".into());
+    }
+    for path in &words {
+        fs::remove_file(path).map_err(|e| format!("{path}: {e}"))?;
+    }
+    Ok(0)
+}
+
 pub(crate) fn link(args: Args) -> Result<u8, String> {
     let words = args.rest();
     let [target, path] = words.as_slice() else { return Err("expected TARGET LINK".into()) };

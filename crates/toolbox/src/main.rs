@@ -76,6 +76,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     Command { name: "ip", usage: "", about: "print the addresses", run: net::ip },
     Command { name: "link", usage: "TARGET LINK", about: "make a symbolic link", run: files::link },
     Command { name: "ls", usage: "[-l] [-a] [-d] [PATH...]", about: "list files", run: files::ls },
+    Command { name: "rm", usage: "FILE...", about: "remove files", run: files::rm },
     Command {
         name: "sleep",
         usage: "SECONDS|infinity",
