@@ -1,5 +1,7 @@
 //! What goes wrong by hand: each mistake gets a clear error and loses nothing.
 
+use std::time::Instant;
+
 use crate::cluster::Cluster;
 
 const POD: &str =
@@ -94,4 +96,161 @@ fn the_second_of_two_writers_is_told() {
     cluster
         .kubectl("create configmap c --from-literal=a=1")
         .fails_with(r#"configmaps "c" already exists"#);
+}
+
+/// A pod template that sleeps, with the labels that selectors of these stories want.
+const SLEEPS: &str = "{metadata: {labels: {app: a}}, spec: {terminationGracePeriodSeconds: 0, containers: [{name: c, image: skiff.local/toolbox, args: [sleep, infinity]}]}}";
+
+/// What is accepted and can never come true, what tells of it in the object, and what
+/// in its events.
+struct Hopeless {
+    yaml: String,
+    what: &'static str,
+    /// A JSONPath, and what is in there.
+    status: (&'static str, &'static str),
+    event: &'static str,
+}
+
+fn hopeless() -> Vec<Hopeless> {
+    let job = |name: &str, spec: &str, pod: &str| {
+        format!(
+            "apiVersion: batch/v1\nkind: Job\nmetadata: {{name: {name}}}\nspec: {{{spec}, template: {{spec: {{restartPolicy: Never, terminationGracePeriodSeconds: 0, {pod}}}}}}}\n"
+        )
+    };
+    let container =
+        |args: &str| format!("containers: [{{name: c, image: skiff.local/toolbox, args: {args}}}]");
+    let failed = "{.status.conditions[?(@.type==\"Failed\")].reason}";
+    let scaler = |name: &str| {
+        format!(
+            "apiVersion: autoscaling/v2\nkind: HorizontalPodAutoscaler\nmetadata: {{name: {name}}}\nspec: {{scaleTargetRef: {{apiVersion: apps/v1, kind: Deployment, name: once}}, maxReplicas: 2, metrics: [{{type: Resource, resource: {{name: cpu, target: {{type: Utilization, averageUtilization: 50}}}}}}]}}\n"
+        )
+    };
+    let once = format!(
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: once}}\nspec: {{replicas: 1, selector: {{matchLabels: {{app: a}}}}, template: {SLEEPS}}}\n"
+    );
+    vec![
+        Hopeless {
+            yaml: "apiVersion: policy/v1\nkind: PodDisruptionBudget\nmetadata: {name: nobodys}\nspec: {minAvailable: 1, selector: {matchLabels: {app: nobody}}}\n".into(),
+            what: "pdb/nobodys",
+            status: ("{.status.conditions[0].reason}", "InsufficientPods"),
+            event: "No matching pods found",
+        },
+        Hopeless {
+            yaml: format!("{once}---\napiVersion: policy/v1\nkind: PodDisruptionBudget\nmetadata: {{name: too-much}}\nspec: {{minAvailable: 3, selector: {{matchLabels: {{app: a}}}}}}\n"),
+            what: "pdb/too-much",
+            status: (
+                "{.status.conditions[0].message}",
+                "minAvailable asks for 3 healthy pods, but the pods' controllers make 1 in all",
+            ),
+            event: "no pod can ever be evicted",
+        },
+        Hopeless {
+            yaml: "apiVersion: batch/v1\nkind: CronJob\nmetadata: {name: never}\nspec: {schedule: 0 0 31 2 *, jobTemplate: {spec: {template: {spec: {restartPolicy: Never, containers: [{name: c, image: x}]}}}}}\n".into(),
+            what: "cronjob/never",
+            status: ("{.status.lastScheduleTime}", ""),
+            event: "invalid schedule: 0 0 31 2 *",
+        },
+        Hopeless {
+            yaml: job("wrong", "backoffLimit: 0", &container("[exit, \"3\"]")),
+            what: "job/wrong",
+            status: (failed, "BackoffLimitExceeded"),
+            event: "Job has reached the specified backoff limit",
+        },
+        Hopeless {
+            yaml: job("late", "activeDeadlineSeconds: 1", &container("[sleep, infinity]")),
+            what: "job/late",
+            status: (failed, "DeadlineExceeded"),
+            event: "Job was active longer than specified deadline",
+        },
+        Hopeless {
+            yaml: job(
+                "nowhere",
+                "activeDeadlineSeconds: 3",
+                &format!("nodeSelector: {{no: node}}, {}", container("[echo, hi]")),
+            ),
+            what: "job/nowhere",
+            status: (failed, "DeadlineExceeded"),
+            event: "Job was active longer than specified deadline",
+        },
+        Hopeless {
+            yaml: format!("apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {{name: unnamed}}\nspec: {{serviceName: forgotten, replicas: 1, selector: {{matchLabels: {{app: a}}}}, template: {SLEEPS}}}\n"),
+            what: "statefulset/unnamed",
+            status: ("{.status.replicas}", "1"),
+            event: "Service \"forgotten\" of spec.serviceName does not exist",
+        },
+        Hopeless {
+            yaml: "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: unserved}\nspec: {storageClassName: nope, accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}\n".into(),
+            what: "pvc/unserved",
+            status: ("{.status.phase}", "Pending"),
+            event: "storageclass.storage.k8s.io \"nope\" not found",
+        },
+        Hopeless {
+            yaml: "apiVersion: v1\nkind: Pod\nmetadata: {name: waits}\nspec: {volumes: [{name: v, persistentVolumeClaim: {claimName: unserved}}], containers: [{name: c, image: x}]}\n".into(),
+            what: "pod/waits",
+            status: (
+                "{.status.conditions[?(@.type==\"PodScheduled\")].message}",
+                "pod has unbound immediate PersistentVolumeClaims",
+            ),
+            event: "pod has unbound immediate PersistentVolumeClaims",
+        },
+        Hopeless {
+            yaml: format!("{}---\n{}", scaler("first"), scaler("second")),
+            what: "hpa/second",
+            status: (
+                "{.status.conditions[?(@.type==\"ScalingActive\")].reason}",
+                "AmbiguousSelector",
+            ),
+            event: "pods by selector app=a are controlled by multiple HPAs",
+        },
+        Hopeless {
+            yaml: "apiVersion: v1\nkind: Namespace\nmetadata: {name: tight}\n---\napiVersion: v1\nkind: ResourceQuota\nmetadata: {name: half, namespace: tight}\nspec: {hard: {count/configmaps: \"99\", requests.cpu: 1m}}\n---\napiVersion: apps/v1\nkind: ReplicaSet\nmetadata: {name: over, namespace: tight}\nspec: {replicas: 2, selector: {matchLabels: {app: over}}, template: {metadata: {labels: {app: over}}, spec: {containers: [{name: c, image: x, resources: {requests: {cpu: 2m}}}]}}}\n".into(),
+            what: "replicaset/over -n tight",
+            status: (
+                "{.status.conditions[?(@.type==\"ReplicaFailure\")].message}",
+                "exceeded quota: half, requested: requests.cpu=2m, used: requests.cpu=0, limited: requests.cpu=1m",
+            ),
+            event: "exceeded quota: half",
+        },
+    ]
+}
+
+#[test]
+fn what_can_never_be_is_told() {
+    let Some(cluster) = Cluster::start() else { return };
+    cluster.wait_node_ready();
+    // Selectors that would match everything are refused.
+    for (kind, version, named) in [
+        ("Deployment", "apps/v1", "deployment"),
+        ("ReplicaSet", "apps/v1", "deployment"),
+        ("DaemonSet", "apps/v1", "daemonset"),
+        ("StatefulSet", "apps/v1", "statefulset"),
+    ] {
+        let yaml = format!(
+            "apiVersion: {version}\nkind: {kind}\nmetadata: {{name: all}}\nspec: {{selector: {{}}, template: {SLEEPS}}}\n"
+        );
+        cluster.apply(&yaml).fails_with(&format!("empty selector is invalid for {named}"));
+    }
+    let all = hopeless();
+    for one in &all {
+        cluster.apply(&one.yaml).ok();
+    }
+    for Hopeless { what, status: (path, wanted), event, .. } in &all {
+        let began = Instant::now();
+        loop {
+            let print = format!("jsonpath={path}");
+            let get = ["get"].into_iter().chain(what.split(' ')).chain(["-o", &print]);
+            let status = cluster.kubectl_args(&get.collect::<Vec<_>>());
+            let events = cluster.kubectl(&format!("events --for {what}")).ok().stdout;
+            // What is said of nothing is nothing.
+            let is_told = match wanted.is_empty() {
+                true => status.stdout.is_empty(),
+                false => status.stdout.contains(wanted),
+            };
+            if is_told && events.contains(event) {
+                break;
+            }
+            let late = began.elapsed().as_secs() > 60;
+            assert!(!late, "{what}: {}\n{events}\nand not {wanted}, {event}", status.stdout);
+        }
+    }
 }

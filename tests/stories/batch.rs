@@ -24,7 +24,7 @@ fn field(cluster: &Cluster, what: &str, path: &str) -> String {
 }
 
 #[test]
-fn jobs_run_to_their_end() {
+pub(super) fn jobs_run_to_their_end() {
     let Some(mut cluster) = Cluster::start() else { return };
     cluster.wait_node_ready();
     everything_at_once(&cluster);

@@ -1,11 +1,15 @@
 //! Images that come as files, and from a registry of Debian's.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use crate::cluster::Cluster;
 
 /// A docker-save tarball with one layer that holds busybox.
-fn busybox_tarball(cluster: &Cluster, name: &str) -> std::path::PathBuf {
+fn busybox_tarball(cluster: &Cluster, name: &str) -> PathBuf {
     let root = cluster.path("image");
     fs::create_dir_all(root.join("layer/bin")).expect("our own folder");
     fs::copy(which("busybox"), root.join("layer/bin/busybox")).expect("busybox of Debian");
@@ -15,12 +19,7 @@ fn busybox_tarball(cluster: &Cluster, name: &str) -> std::path::PathBuf {
 }
 
 /// What `docker save` would write for an image of one layer.
-fn docker_save(
-    root: &Path,
-    layer: &Path,
-    name: &str,
-    config: &serde_json::Value,
-) -> std::path::PathBuf {
+fn docker_save(root: &Path, layer: &Path, name: &str, config: &serde_json::Value) -> PathBuf {
     docker_save_of(root, layer, &["."], name, config)
 }
 
@@ -31,7 +30,7 @@ fn docker_save_of(
     members: &[&str],
     name: &str,
     config: &serde_json::Value,
-) -> std::path::PathBuf {
+) -> PathBuf {
     let tar = |archive: &str, from: &Path, what: &[&str]| {
         let done = Command::new("tar")
             .arg("-C")
@@ -175,18 +174,26 @@ fn registry(cluster: &Cluster, port: u16) -> Option<Registry> {
     Some(registry)
 }
 
-/// A docker-save tarball of Debian's nginx.
-fn nginx_tarball(cluster: &Cluster, name: &str) -> std::path::PathBuf {
-    let root = cluster.path("nginx");
+/// A docker-save tarball of packages of Debian, as they are without their
+/// maintainer scripts; `None` where it cannot be made here.
+pub(super) fn debian(cluster: &Cluster, packages: &str, name: &str) -> Option<PathBuf> {
+    if which("mmdebstrap").is_empty() {
+        eprintln!("skipped: needs mmdebstrap of Debian; ./x test installs it");
+        return None;
+    }
+    let layer = debian_layer(cluster, packages);
+    Some(docker_save(layer.parent()?, &layer, name, &serde_json::json!({})))
+}
+
+/// The files of packages of Debian, below a folder that is theirs alone.
+fn debian_layer(cluster: &Cluster, packages: &str) -> PathBuf {
+    let root = cluster.path("debian");
     fs::create_dir_all(&root).expect("our own folder");
     let layer = root.join("root");
     let made = Command::new("mmdebstrap")
-        .args([
-            "--quiet",
-            "--variant=extract",
-            "--include=nginx-light,base-files,libc-bin",
-            "bookworm",
-        ])
+        .args(["--quiet", "--variant=extract"])
+        .arg(format!("--include={packages},base-files,libc-bin"))
+        .arg("bookworm")
         .arg(&layer)
         .output()
         .expect("mmdebstrap");
@@ -198,9 +205,16 @@ fn nginx_tarball(cluster: &Cluster, name: &str) -> std::path::PathBuf {
     )
     .expect("our own folder");
     fs::write(layer.join("etc/group"), "root:x:0:\nnogroup:x:65534:\n").expect("our own folder");
+    layer
+}
+
+/// A docker-save tarball of Debian's nginx.
+fn nginx_tarball(cluster: &Cluster, name: &str) -> PathBuf {
+    let layer = debian_layer(cluster, "nginx-light");
+    let root = layer.parent().expect("it is below one");
     let conf = "daemon off;\nerror_log stderr;\nevents {}\nhttp { access_log off; server { listen 80; location / { return 200 \"nginx of Debian\\n\"; } } }\n";
     fs::write(layer.join("etc/nginx/nginx.conf"), conf).expect("our own folder");
-    docker_save(&root, &layer, name, &serde_json::json!({"Cmd": ["/usr/sbin/nginx"]}))
+    docker_save(root, &layer, name, &serde_json::json!({"Cmd": ["/usr/sbin/nginx"]}))
 }
 
 #[test]

@@ -81,7 +81,7 @@ fn gone(cluster: &Cluster, names: &str) {
 }
 
 #[test]
-fn pods_go_where_they_may_and_say_why_not() {
+pub(super) fn pods_go_where_they_may_and_say_why_not() {
     let config = tempfile::NamedTempFile::new().expect("a temporary file");
     let packing = json!({"profiles": [
         {"schedulerName": "default-scheduler"},
@@ -101,7 +101,8 @@ fn pods_go_where_they_may_and_say_why_not() {
     neighbours_and_zones(&cluster);
     gates(&cluster);
     preemption(&cluster);
-    examples(&cluster);
+    preemption_among_sets(&cluster);
+    cluster.kubectl("delete node f1 f2 f3").ok();
     // What was told of the real node holds for it as well.
     cluster.apply("apiVersion: v1\nkind: Pod\nmetadata: {name: real}\nspec: {terminationGracePeriodSeconds: 0, containers: [{name: c, image: skiff.local/toolbox, args: [sleep, infinity]}]}").ok();
     cluster.kubectl("wait --for=condition=Ready pod/real --timeout=60s").ok();
@@ -333,21 +334,38 @@ fn preemption(cluster: &Cluster) {
     gone(cluster, "late critical");
 }
 
-/// They run as they are, on the one node that there is.
-fn examples(cluster: &Cluster) {
-    cluster.kubectl("delete node f1 f2 f3").ok();
-    cluster.kubectl("label node node-1 topology.kubernetes.io/zone=cellar").ok();
-    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/examples");
-    for (file, until) in [
-        ("spread-over-zones", "rollout status deployment/spread --timeout=60s"),
-        ("keep-together", "rollout status deployment/web --timeout=60s"),
-        ("reserve-resources", "wait --for=condition=Ready pod/reserved --timeout=60s"),
-        ("bin-pack", "rollout status deployment/packed --timeout=60s"),
-    ] {
-        cluster.kubectl(&format!("apply -f {dir}/{file}.yaml")).ok();
-        cluster.kubectl(until).ok();
-    }
-    cluster
-        .kubectl("get pod reserved -o jsonpath={.status.qosClass}/{.spec.priority}")
-        .prints("Guaranteed/1000");
+/// SchedulerPreemption: a set of higher priority takes the places of others' pods, and
+/// only as many as it needs; those come back as pods that wait.
+fn preemption_among_sets(cluster: &Cluster) {
+    let set = |name: &str, class: &str, replicas: u32| {
+        let on =
+            json!({"priorityClassName": class, "nodeSelector": {"kubernetes.io/hostname": "f2"}});
+        let pod: Value = serde_json::from_str(&pod(name, "600m", on)).expect("JSON");
+        json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": {"name": name}, "spec": {
+            "replicas": replicas, "selector": {"matchLabels": {"app": name}},
+            "template": {"metadata": {"labels": {"app": name}}, "spec": pod["spec"]},
+        }})
+        .to_string()
+    };
+    let bound = |name: &str| {
+        let pods = cluster.get(&format!("pods -l app={name}"));
+        let pods = pods["items"].as_array().cloned().unwrap_or_default();
+        pods.iter().filter(|pod| pod["spec"]["nodeName"] == "f2").count()
+    };
+    let settles = |wanted: [usize; 2]| {
+        let began = std::time::Instant::now();
+        while [bound("lesser"), bound("greater")] != wanted {
+            let found = [bound("lesser"), bound("greater")];
+            assert!(began.elapsed().as_secs() < 60, "{found:?} and not {wanted:?}");
+        }
+    };
+    cluster.apply(&set("lesser", "low", 3)).ok();
+    settles([3, 0]);
+    cluster.apply(&set("greater", "high", 2)).ok();
+    settles([1, 2]);
+    let pods = cluster.get("pods -l app=lesser");
+    assert_eq!(pods["items"].as_array().map(Vec::len), Some(3), "two of them wait");
+    cluster.kubectl("delete replicaset greater --timeout=60s").ok();
+    settles([3, 0]);
+    cluster.kubectl("delete replicaset lesser --timeout=60s").ok();
 }

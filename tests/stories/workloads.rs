@@ -83,7 +83,7 @@ spec: {hard: {pods: "2", requests.cpu: 100m, limits.memory: 1Gi, count/configmap
 "#;
 
 #[test]
-fn workloads_roll_out_and_keep_to_their_limits() {
+pub(super) fn workloads_roll_out_and_keep_to_their_limits() {
     let Some(cluster) = Cluster::start() else { return };
     roll_out_and_back(&cluster);
     cluster.kubectl("taint node node-1 maintenance-").ok();
