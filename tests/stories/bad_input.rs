@@ -173,7 +173,7 @@ fn hopeless() -> Vec<Hopeless> {
             event: "Job was active longer than specified deadline",
         },
         Hopeless {
-            yaml: format!("apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {{name: unnamed}}\nspec: {{serviceName: forgotten, replicas: 1, selector: {{matchLabels: {{app: a}}}}, template: {SLEEPS}}}\n"),
+            yaml: format!("apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {{name: unnamed}}\nspec: {{serviceName: forgotten, replicas: 1, selector: {{matchLabels: {{app: b}}}}, template: {}}}\n", SLEEPS.replace("app: a", "app: b")),
             what: "statefulset/unnamed",
             status: ("{.status.replicas}", "1"),
             event: "Service \"forgotten\" of spec.serviceName does not exist",

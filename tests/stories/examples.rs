@@ -131,8 +131,9 @@ fn every_example_is_listed_and_says_what_to_do() {
 
 /// A shell's command, as a user types it at the top of the repository.
 fn type_in(cluster: &Cluster, line: &str) -> Run {
-    let mut command = cluster.command_of(Path::new("sh"), &["-c", line]);
-    run(command.current_dir(repository()), None)
+    // With the cluster's mounts one is at their root.
+    let line = format!("cd {} && {line}", repository().display());
+    run(&mut cluster.command_of(Path::new("sh"), &["-c", &line]), None)
 }
 
 /// It succeeds and prints what is said. What only looks is looked at again until

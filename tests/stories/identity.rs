@@ -203,6 +203,13 @@ fn tokens_of_accounts() {
     let forever = base64::engine::general_purpose::STANDARD.decode(encoded).expect("base64");
     let forever = String::from_utf8(forever).expect("text");
     with_token(&cluster, &forever, "auth whoami").prints("system:serviceaccount:team:deployer");
+    // The day of its use is noted, and since when such days are.
+    let label = r"jsonpath={.metadata.labels.kubernetes\.io/legacy-token-last-used}";
+    cluster.kubectl(&format!("get secret forever -n team -o {label}")).prints("20");
+    let tracking = "kube-apiserver-legacy-service-account-token-tracking";
+    cluster
+        .kubectl(&format!("get configmap {tracking} -n kube-system -o yaml"))
+        .prints("since: \"20");
     cluster.kubectl("get secret forever -n team -o jsonpath={.data.namespace}").prints("dGVhbQ==");
 
     // Whoever wants to verify tokens finds the keys; not everybody may ask.

@@ -58,7 +58,7 @@ use Operation::{Create, Delete, Update};
 pub const ADMISSION: &[Row] = &[
     Row { name: "NamespaceLifecycle", looks_at: &["*"], operations: &[Create, Update, Delete],
           mutate: Some(|access, attributes| Box::pin(namespace::lifecycle(access, attributes))), validate: None },
-    Row { name: "LimitRanger", looks_at: &["pods", "persistentvolumeclaims"], operations: &[Create, Update],
+    Row { name: "LimitRanger", looks_at: &["pods", "pods/resize", "persistentvolumeclaims"], operations: &[Create, Update],
           mutate: Some(|access, attributes| now(limit_ranger::fill(access, attributes))),
           validate: Some(|access, attributes| now(limit_ranger::check(access, attributes))) },
     Row { name: "ServiceAccount", looks_at: &["pods"], operations: &[Create],

@@ -18,6 +18,8 @@ use crate::{Access, state::SECRETS};
 
 /// A token in a Secret with this label is refused: its cleaner marked it.
 pub(crate) const INVALID_SINCE: &str = "kubernetes.io/legacy-token-invalid-since";
+/// The day on which a token in a Secret was last shown.
+pub(crate) const LAST_USED: &str = "kubernetes.io/legacy-token-last-used";
 const TYPE: &str = "kubernetes.io/service-account-token";
 const ACCOUNT: &str = "kubernetes.io/service-account.name";
 const ACCOUNT_UID: &str = "kubernetes.io/service-account.uid";

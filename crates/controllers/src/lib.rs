@@ -29,6 +29,7 @@ mod flowcontrol;
 mod garbage;
 mod hash;
 mod job;
+mod legacytokens;
 mod localpath;
 mod namespace;
 mod nodeipam;
@@ -56,6 +57,7 @@ mod ttl;
 mod volumebinder;
 mod volumeexpand;
 mod volumeprotection;
+mod whole;
 
 pub use certificates::{Issuer, NODE_KEY, PROXY_USER, Sign};
 pub use nodeipam::{PodRange, RangeError};

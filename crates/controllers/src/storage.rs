@@ -92,9 +92,13 @@ impl Amounts {
     }
 }
 
-/// Those of a pod's volumes that stand for a claim.
+/// What of a pod's volumes controllers look at: claims, and Secrets.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct ClaimVolumes(pub(crate) Vec<ClaimVolume>);
+pub(crate) struct ClaimVolumes(
+    pub(crate) Vec<ClaimVolume>,
+    /// Secrets by name.
+    pub(crate) Box<[String]>,
+);
 
 /// A volume that is a claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,14 +118,24 @@ impl<'de> Deserialize<'de> for ClaimVolumes {
             name: String,
             persistent_volume_claim: Option<Source>,
             ephemeral: Option<serde::de::IgnoredAny>,
+            secret: Option<SecretSource>,
         }
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
         struct Source {
             claim_name: String,
         }
-        let all = Vec::<Any>::deserialize(deserializer)?.into_iter();
+        #[derive(Deserialize)]
+        #[serde(default, rename_all = "camelCase")]
+        #[derive(Default)]
+        struct SecretSource {
+            secret_name: String,
+        }
+        let mut all = Vec::<Any>::deserialize(deserializer)?;
+        let secrets = all.iter_mut().filter_map(|any| Some(any.secret.take()?.secret_name));
+        let secrets = secrets.collect();
         let mut claims: Vec<_> = all
+            .into_iter()
             .filter_map(|any| match (any.persistent_volume_claim, any.ephemeral) {
                 (Some(source), _) => {
                     Some(ClaimVolume { name: any.name, claim: Some(source.claim_name) })
@@ -131,7 +145,7 @@ impl<'de> Deserialize<'de> for ClaimVolumes {
             })
             .collect();
         claims.shrink_to_fit();
-        Ok(Self(claims))
+        Ok(Self(claims, secrets))
     }
 }
 

@@ -27,7 +27,11 @@ pub(crate) fn last_seen(dir: &Path) -> Option<Timestamp> {
 /// Tells whenever the machine's clock is set, for as long as it is not dropped.
 pub(crate) async fn follow_sets(told: watch::Sender<()>) {
     let follow = async {
-        let sets = AsyncFd::register(ClockSets::new()?)?;
+        #[expect(
+            deprecated,
+            reason = "its successor is unsafe; the descriptor stays open and the same"
+        )]
+        let sets = AsyncFd::new(ClockSets::new()?)?;
         loop {
             let mut ready = sets.readable().await?;
             if sets.get_ref().take()? {

@@ -23,7 +23,7 @@ fn owner(kind: &str, name: &str, replicas: u32) -> Value {
         "ReplicationController" => ("v1", selector),
         _ => ("apps/v1", json!({"matchLabels": selector})),
     };
-    json!({"apiVersion": version, "kind": kind, "metadata": {"name": name}, "spec": {
+    json!({"apiVersion": version, "kind": kind, "metadata": {"name": name, "labels": {"app": name}}, "spec": {
         "replicas": replicas, "selector": selector, "template": template(name, IMAGE)}})
 }
 

@@ -52,11 +52,15 @@ pub(super) fn in_order(place: &Place) {
     let order = ["ordered-0", "ordered-1", "ordered-2"];
     assert_eq!(names(place, "ordered"), order);
     assert!(order.windows(2).all(|two| created(two[0]) <= created(two[1])), "one after the other");
-    make_ready(place, "ordered-0", false);
+    for pod in ["ordered-0", "ordered-2"] {
+        make_ready(place, pod, false);
+    }
     place.kubectl("scale statefulset/ordered --replicas=0").ok();
     place.wait("jsonpath={.status.observedGeneration}=3", "statefulset/ordered");
     assert_eq!(names(place, "ordered"), order, "nobody goes while one is not ready");
-    make_ready(place, "ordered-0", true);
+    for pod in ["ordered-0", "ordered-2"] {
+        make_ready(place, pod, true);
+    }
     // The last goes first.
     for (gone, left) in [("ordered-2", "ordered-1"), ("ordered-1", "ordered-0")] {
         place.wait("delete", &format!("pod/{gone}"));

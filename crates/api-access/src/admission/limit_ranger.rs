@@ -14,10 +14,11 @@ const ANNOTATION: &str = "kubernetes.io/limit-ranger";
 const LISTS: [(&str, &str); 2] =
     [("spec.containers", "container"), ("spec.initContainers", "init container")];
 
-/// The items of all LimitRanges of the namespace. A pod's containers do not
-/// change after it was created.
+/// The items of all LimitRanges of the namespace. What a pod's containers ask for
+/// does not change after it was created, but by its subresource `resize`.
 fn items(access: &Access, attributes: &Attributes) -> Vec<Value> {
-    if attributes.resource.resource == "pods" && attributes.operation == Operation::Update {
+    let is_update = attributes.operation == Operation::Update && attributes.subresource.is_empty();
+    if attributes.resource.resource == "pods" && is_update {
         return Vec::new();
     }
     let state = access.state();
@@ -27,7 +28,7 @@ fn items(access: &Access, attributes: &Attributes) -> Vec<Value> {
 
 /// Gives containers what they do not ask for themselves.
 pub(super) fn fill(access: &Access, attributes: &mut Attributes) -> Result<(), Status> {
-    if attributes.resource.resource != "pods" {
+    if attributes.resource.resource != "pods" || !attributes.subresource.is_empty() {
         return Ok(());
     }
     let items = items(access, attributes);

@@ -38,11 +38,10 @@ impl Locks {
 
 pub(super) async fn charge(access: &Access, attributes: &mut Attributes) -> Result<(), Status> {
     let namespace = attributes.namespace.clone();
-    let (group, plural) = (&attributes.resource.group, &attributes.resource.resource);
-    let is_counted = attributes.subresource.is_empty()
-        && plural != "events"
-        && (attributes.operation == Operation::Create || quota::counts_updates(group, plural));
-    if namespace.is_empty() || !is_counted || !access.state().quotas.contains_key(&namespace) {
+    if namespace.is_empty()
+        || !is_counted(attributes)
+        || !access.state().quotas.contains_key(&namespace)
+    {
         return Ok(());
     }
     let api =
@@ -77,6 +76,18 @@ pub(super) async fn charge(access: &Access, attributes: &mut Attributes) -> Resu
         }
     }
     Err(denied(attributes, "the namespace's quotas are changed by others all the time; try again"))
+}
+
+/// Whether a write may use more than was used before.
+fn is_counted(attributes: &Attributes) -> bool {
+    let (group, plural) = (&attributes.resource.group, &attributes.resource.resource);
+    match attributes.subresource.as_str() {
+        "" if plural == "events" => false,
+        "" => attributes.operation == Operation::Create || quota::counts_updates(group, plural),
+        // A pod's containers get more in place.
+        "resize" => plural == "pods" && group.is_empty(),
+        _ => false,
+    }
 }
 
 fn refusal(error: client::Error) -> Status {
@@ -303,6 +314,26 @@ mod tests {
         );
         assert_eq!(update(service("ClusterIP", 2), service("NodePort", 2)), Ok(String::new()));
         assert!(update(service("NodePort", 2), service("ClusterIP", 2)).is_err());
+        let quotas_of_cpu = [limited(
+            json!({"pods": "1", "requests.cpu": "1"}),
+            json!({"pods": "1", "requests.cpu": "400m"}),
+        )];
+        let resize = |cpu| decide(&quotas_of_cpu, "pods", pod(cpu), Some(pod("400m")));
+        assert_eq!(resize("900m"), Ok("requests.cpu=900m".into()));
+        assert_eq!(resize("300m"), Ok(String::new()), "given back by the controller");
+        let more = resize("1100m").expect_err("too much");
+        assert!(more.contains("exceeded quota: q, requested: requests.cpu=700m"), "{more}");
+        for (operation, resource, counted) in [
+            (Operation::Create, "pods", true),
+            (Operation::Update, "pods", false),
+            (Operation::Update, "pods/resize", true),
+            (Operation::Update, "pods/status", false),
+            (Operation::Update, "services", true),
+            (Operation::Create, "events", false),
+        ] {
+            let asked = write(user("u", &[]), operation, resource, "ns", Some(pod("1")), None);
+            assert_eq!(is_counted(&asked), counted, "{operation:?} {resource}");
+        }
         let claim = |size: &str| json!({"metadata": {"name": "c"}, "spec": {"resources": {"requests": {"storage": size}}}});
         assert_eq!(
             decide(&quotas, "persistentvolumeclaims", claim("2Gi"), Some(claim("1Gi"))),

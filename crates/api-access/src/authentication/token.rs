@@ -6,19 +6,19 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use api_object::Object;
+use api_object::{Meta, Object};
 use api_registry::UserInfo;
 use api_schema::tree;
 use base64::{Engine, engine::general_purpose::STANDARD};
-use client::Resource;
-use jiff::Timestamp;
+use client::{Api, PatchKind, Resource};
+use jiff::{Timestamp, tz::TimeZone};
 use pki::service_account::{Claims, LegacyClaims, ObjectRef, VerifyError};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{CACHED_MAX, CREDENTIAL_ID};
 use crate::{
     Access,
-    legacy_tokens::INVALID_SINCE,
+    legacy_tokens::{INVALID_SINCE, LAST_USED},
     state::{NODES, PODS, SECRETS, SERVICE_ACCOUNTS, Seen},
 };
 
@@ -181,9 +181,24 @@ impl Access {
         let value: Value = serde_json::from_slice(&secret.bytes).map_err(|e| e.to_string())?;
         let held = STANDARD.decode(tree::text(&value, "data.token")).unwrap_or_default();
         // The signature is ours already, so how long this takes tells nothing.
-        match held == token.as_bytes() {
-            true => Ok(()),
-            false => Err("service account token does not match server's copy".into()),
+        if held != token.as_bytes() {
+            return Err("service account token does not match server's copy".into());
+        }
+        self.note_use(api, &secret.meta, now).await;
+        Ok(())
+    }
+
+    /// Notes the day of a token's last use (KEP-2799), by which unused ones are found.
+    async fn note_use(&self, api: &Api, secret: &Meta, now: Timestamp) {
+        let today = now.to_zoned(TimeZone::UTC).date().to_string();
+        if secret.labels.get(LAST_USED) == Some(&today) {
+            return;
+        }
+        let patch = json!({"metadata": {"uid": secret.uid, "labels": {LAST_USED: today}}});
+        let (namespace, name) = (&secret.namespace, &secret.name);
+        let noted = api.patch(SECRETS, namespace, name, "", PatchKind::Merge, &patch).await;
+        if let Err(error) = noted {
+            tracing::warn!(%namespace, %name, %error, "that a token was used cannot be noted");
         }
     }
 

@@ -7,31 +7,15 @@ mod plan;
 use std::sync::Arc;
 
 use api_object::time;
-use client::{
-    Api, Cached, Error, Informer, Outcome, PatchKind, Selection, WorkQueue, reconcile_loop,
-};
-use futures_util::{StreamExt, TryStreamExt};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use client::{Api, Cached, Error, Informer, Outcome, PatchKind, Selection};
+use serde_json::json;
 
 use crate::{
     Context,
     cached::{FLOW_SCHEMAS, PRIORITY_LEVELS},
+    whole::{Kept, Whole, carry_out},
 };
 use plan::{Action, Seen};
-
-/// Writes in flight at once: they share the log's fsyncs.
-const AT_ONCE: usize = 16;
-/// There is one thing to be brought about.
-const KEY: &str = "cluster";
-
-/// The part of an object that is looked at.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Kept {
-    spec: Value,
-    status: Value,
-}
 
 struct FlowControl {
     api: Api,
@@ -48,19 +32,14 @@ pub(crate) async fn run(context: Context) {
         levels: context.informers.get(Selection::all(PRIORITY_LEVELS)),
         context,
     });
-    let queue = Arc::new(WorkQueue::default());
-    queue.add(KEY.to_owned());
-    let keys = queue.clone();
-    controller.schemas.on_change(move |_| keys.add(KEY.to_owned()));
-    let keys = queue.clone();
-    controller.levels.on_change(move |_| keys.add(KEY.to_owned()));
-    controller.schemas.wait_synced().await;
-    controller.levels.wait_synced().await;
-    reconcile_loop("flowcontrol", queue, 1, move |_| {
+    let whole = Whole::new();
+    whole.follow(&controller.schemas).await;
+    whole.follow(&controller.levels).await;
+    let reconcile = move || {
         let controller = controller.clone();
         async move { controller.reconcile().await }
-    })
-    .await;
+    };
+    whole.run("flowcontrol", reconcile).await;
 }
 
 impl FlowControl {
@@ -69,12 +48,7 @@ impl FlowControl {
         let schemas: Vec<Seen> = seen(self.schemas.list());
         let levels: Vec<Seen> = seen(self.levels.list());
         let now = time::format_seconds(self.context.ambient.now());
-        let actions = plan::plan(&schemas, &levels, &now);
-        futures_util::stream::iter(actions)
-            .map(|action| self.act(action))
-            .buffer_unordered(AT_ONCE)
-            .try_collect::<()>()
-            .await?;
+        carry_out(plan::plan(&schemas, &levels, &now), |action| self.act(action)).await?;
         Ok(None)
     }
 
@@ -83,7 +57,7 @@ impl FlowControl {
             "flowschemas" => FLOW_SCHEMAS,
             _ => PRIORITY_LEVELS,
         };
-        let result = match action {
+        let written = match action {
             Action::Create { plural, object } => {
                 self.api.create(resource(plural), "", object).await
             }
@@ -98,12 +72,7 @@ impl FlowControl {
                 self.api.patch(FLOW_SCHEMAS, "", &name, "status", kind, &patch).await
             }
         };
-        match result {
-            // Another server was first, or the object is gone meanwhile: both
-            // are seen next.
-            Err(error) if error.is_conflict() || error.is_not_found() => Ok(()),
-            other => other.map(drop),
-        }
+        written.map(drop)
     }
 }
 
@@ -114,7 +83,7 @@ impl Seen {
             generation: object.meta.generation,
             auto_update: object.meta.annotations.get(api_kinds::flow_control::AUTO_UPDATE).cloned(),
             spec: object.view.spec.clone(),
-            conditions: object.view.status["conditions"].as_array().cloned().unwrap_or_default(),
+            conditions: object.view.conditions(),
         }
     }
 }
