@@ -154,6 +154,22 @@ fn fill_a_quota(cluster: &Cluster) {
     let more = r#"{"spec":{"hard":{"pods":"3"}}}"#;
     cluster.kubectl_args(&["patch", "quota", "all", "-n", "team", "--type=merge", "-p", more]).ok();
     cluster.kubectl(&format!("wait {available}=3 deployment/guarded -n team --timeout=60s")).ok();
+    // What a pod gets more in place is charged as well, and within its range.
+    let pod = "get pods -n team -l app=guarded -o jsonpath={.items[0].metadata.name}";
+    let pod = cluster.kubectl(pod).ok().stdout;
+    let resize = |resources: &str| {
+        let patch =
+            format!(r#"{{"spec":{{"containers":[{{"name":"main","resources":{resources}}}]}}}}"#);
+        let args = ["patch", "pod", &pod, "-n", "team", "--subresource=resize", "-p", &patch];
+        cluster.kubectl_args(&args)
+    };
+    resize(r#"{"requests":{"cpu":"90m"}}"#)
+        .fails_with("exceeded quota: all, requested: requests.cpu=80m, used: requests.cpu=30m, limited: requests.cpu=100m");
+    resize(r#"{"limits":{"cpu":"2"}}"#)
+        .fails_with("maximum cpu usage per Container is 1, but limit is 2");
+    resize(r#"{"requests":{"cpu":"40m"}}"#).ok();
+    let used = "--for=jsonpath={.status.used.requests\\.cpu}";
+    cluster.kubectl(&format!("wait {used}=60m quota/all -n team --timeout=60s")).ok();
     cluster.kubectl("delete deployment guarded -n team").ok();
     cluster
         .kubectl("wait --for=jsonpath={.status.used.pods}=0 quota/all -n team --timeout=60s")

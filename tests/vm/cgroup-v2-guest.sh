@@ -156,6 +156,18 @@ check "pods gone" kubectl wait --for=delete pod -l app=hello --timeout=60s
 check "no cgroup of a pod is left" eventually 20 gone
 find $cgroup/skiff -type d | sed 's/^/    /'
 
+# The clock is set by half a day and an hour: what is due by then comes at once.
+kubectl create cronjob tick --image=skiff.local/toolbox '--schedule=0 */12 * * *' -- toolbox echo tick
+ticked() { kubectl get jobs -o name | grep job.batch/tick-; }
+check "a CronJob waits" [ -z "$(ticked)" ]
+date -s "@$(($(date +%s) + 46800))"
+check "a CronJob fires when the clock is set" eventually 30 ticked
+check "the node is ready all the same" kubectl wait --for=condition=Ready node --all --timeout=60s
+date -s "@$(($(date +%s) - 46800))"
+check "and when it is set back" kubectl wait --for=condition=Ready node --all --timeout=60s
+same "jobs of the CronJob" "$(ticked | wc -l | tr -d ' ')" 1
+check "delete the CronJob" kubectl delete cronjob tick --timeout=60s
+
 pod left "[sleep, infinity]" "{}"
 check "one more runs" kubectl wait --for=condition=Ready pod/left --timeout=90s
 kill $server

@@ -7,7 +7,8 @@
 # A Debian kernel boots in QEMU without KVM, with one unified cgroup tree. In it
 # a server starts, a stock kubectl applies docs/examples/hello.yaml, and the
 # cgroup files of its pods are looked at: limits of memory, CPU and processes,
-# an OOM kill, adoption after `kill -9`, and nothing left after `killall`. Each
+# an OOM kill, adoption after `kill -9`, and nothing left after `killall`; and the
+# clock is set, which the machine of other tests would not bear. Each
 # check prints PASS or FAIL; the exit code says whether all passed. Programs
 # given as arguments (built tests of `linux` or `node-runtime`) run in the
 # machine too, as root.
