@@ -203,6 +203,15 @@ fn hopeless() -> Vec<Hopeless> {
             event: "pods by selector app=a are controlled by multiple HPAs",
         },
         Hopeless {
+            yaml: format!("apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: blind}}\nspec: {{selector: {{matchLabels: {{app: c}}}}, template: {}}}\n---\napiVersion: autoscaling/v2\nkind: HorizontalPodAutoscaler\nmetadata: {{name: blind}}\nspec: {{scaleTargetRef: {{apiVersion: apps/v1, kind: Deployment, name: blind}}, maxReplicas: 2, metrics: [{{type: External, external: {{metric: {{name: queue}}, target: {{type: Value, value: 1}}}}}}]}}\n", SLEEPS.replace("app: a", "app: c")),
+            what: "hpa/blind",
+            status: (
+                "{.status.conditions[?(@.type==\"ScalingActive\")].reason}",
+                "FailedGetExternalMetric",
+            ),
+            event: "FailedGetExternalMetric",
+        },
+        Hopeless {
             yaml: "apiVersion: v1\nkind: Namespace\nmetadata: {name: tight}\n---\napiVersion: v1\nkind: ResourceQuota\nmetadata: {name: half, namespace: tight}\nspec: {hard: {count/configmaps: \"99\", requests.cpu: 1m}}\n---\napiVersion: apps/v1\nkind: ReplicaSet\nmetadata: {name: over, namespace: tight}\nspec: {replicas: 2, selector: {matchLabels: {app: over}}, template: {metadata: {labels: {app: over}}, spec: {containers: [{name: c, image: x, resources: {requests: {cpu: 2m}}}]}}}\n".into(),
             what: "replicaset/over -n tight",
             status: (

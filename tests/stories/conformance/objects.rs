@@ -102,7 +102,7 @@ pub(super) fn controller_revisions(place: &Place) {
     let change = json!({"data": {"spec": {"a": 1}}}).to_string();
     place
         .kubectl_args(&["patch", "controllerrevision/by-hand", "--type=merge", "-p", &change])
-        .fails_with("data: Forbidden");
+        .fails_with("field is immutable");
     place.kubectl("delete controllerrevision by-hand --timeout=60s").ok();
     // What the set needs it makes again, in its own shape.
     place.kubectl(&format!("delete {what} --timeout=60s")).ok();
