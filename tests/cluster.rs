@@ -26,6 +26,8 @@ pub(crate) struct Cluster {
     switch: OnceLock<Namespaces>,
     dir: tempfile::TempDir,
     server: Option<Child>,
+    /// What runs there: `server` or `agent`.
+    role: &'static str,
     flags: Vec<String>,
 }
 
@@ -147,7 +149,8 @@ impl Cluster {
             .tempdir()
             .expect("a temporary directory");
         let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
-        Self { namespaces, number, switch: OnceLock::new(), dir, server: None, flags }
+        let (switch, role) = (OnceLock::new(), "server");
+        Self { namespaces, number, switch, dir, server: None, role, flags }
     }
 
     /// Another machine on the network of this one, the first: everything but a
@@ -156,6 +159,23 @@ impl Cluster {
         assert!(self.number == 1 && number > 1, "machines are numbered");
         let switch = self.switch.get_or_init(|| Namespaces::switch(&self.namespaces));
         Self::on_machine(Namespaces::new(number, Some(switch)), number, flags)
+    }
+
+    /// A running cluster of a server and an agent, and that agent; both nodes are
+    /// ready. To be dropped before the server, as it is by going out of scope.
+    pub(crate) fn start_with_agent() -> Option<(Self, Self)> {
+        let server = Self::start()?;
+        let kubeconfig = server.path("admin.yaml");
+        let create = ["token", "create", "--kubeconfig", &kubeconfig.to_string_lossy()];
+        let token = server.skiff(&create).ok().stdout;
+        let flags = ["--server", &server.url(), "--token", token.trim()];
+        let mut agent = server.beside(2, &flags);
+        agent.role = "agent";
+        agent.start_server();
+        server.wait_node_ready();
+        server.kubectl("wait --for=create node/node-2 --timeout=60s").ok();
+        server.kubectl("wait --for=condition=Ready node/node-2 --timeout=60s").ok();
+        Some((server, agent))
     }
 
     /// Takes a machine beside this one, the first, off the network, or puts it back.
@@ -183,13 +203,14 @@ impl Cluster {
     pub(crate) fn server_command(&self) -> Command {
         let mut command = self.namespaces.enter(env!("CARGO_BIN_EXE_skiff"));
         command
-            .arg("server")
+            .arg(self.role)
             .arg("--data-dir")
             .arg(self.path("data"))
-            .arg("--write-kubeconfig")
-            .arg(self.path("admin.yaml"))
             .args(["--config", "/dev/null", "--node-name", &self.name()])
             .args(&self.flags);
+        if self.role == "server" {
+            command.arg("--write-kubeconfig").arg(self.path("admin.yaml"));
+        }
         command
     }
 

@@ -245,13 +245,7 @@ fn under_load(cluster: &Cluster, service: &str, done: impl FnOnce()) -> (u64, Ve
 
 #[test]
 fn examples_serve_without_a_failed_request() {
-    let Some(first) = Cluster::start() else { return };
-    first.wait_node_ready();
-    let token = fs::read_to_string(first.path("data/server/token")).expect("it is printed");
-    let mut second = first.beside(2, &["--server", &first.url(), "--token", token.trim()]);
-    second.start_server();
-    first.kubectl("wait --for=create node/node-2 --timeout=60s").ok();
-    first.kubectl("wait --for=condition=Ready node/node-2 --timeout=60s").ok();
+    let Some((first, _second)) = Cluster::start_with_agent() else { return };
     for (name, _) in with_needs(|needs| needs == Needs::Load) {
         let commands = commands(&text(name));
         let ready = commands.iter().rposition(|c| c.line.contains("docs/examples"));
@@ -273,8 +267,6 @@ fn examples_serve_without_a_failed_request() {
         assert!(asked > 100, "{name}: nobody asked");
         clean_up(&first, &commands);
     }
-    // The machine beside the first goes before its network does.
-    drop(second);
 }
 
 #[test]

@@ -372,16 +372,8 @@ fn workloads_behave_as_conformance_wants() {
 
 #[test]
 fn daemons_behave_as_conformance_wants() {
-    let Some(first) = Cluster::start() else { return };
-    first.wait_node_ready();
-    let token = std::fs::read_to_string(first.path("data/server/token")).expect("it is printed");
-    let mut second = first.beside(2, &["--server", &first.url(), "--token", token.trim()]);
-    second.start_server();
-    first.kubectl("wait --for=create node/node-2 --timeout=60s").ok();
-    first.kubectl("wait --for=condition=Ready node/node-2 --timeout=60s").ok();
+    let Some((first, _second)) = Cluster::start_with_agent() else { return };
     show(&first, &[DAEMONS]);
-    // The machine beside the first goes before its network does.
-    drop(second);
 }
 
 #[test]
