@@ -33,6 +33,9 @@ const AT_ONCE: usize = 4;
 /// How long something may take to come true.
 const COME_TRUE_MAX: Duration = Duration::from_secs(90);
 
+/// A story in a namespace of its own.
+type Story = fn(&Place);
+
 /// What shows some behaviours.
 struct Shown {
     by: By,
@@ -41,12 +44,12 @@ struct Shown {
 
 enum By {
     /// A story of this folder.
-    Story(fn(&Place)),
+    Story(Story),
     /// A test elsewhere.
     Test(fn()),
 }
 
-const fn story(by: fn(&Place), behaviours: &'static [&'static str]) -> Shown {
+const fn story(by: Story, behaviours: &'static [&'static str]) -> Shown {
     Shown { by: By::Story(by), behaviours }
 }
 
@@ -333,7 +336,7 @@ impl Place<'_> {
 
 /// Runs the stories of some tables; all of them, also if some fail.
 fn show(cluster: &Cluster, tables: &[&[Shown]]) {
-    let mut stories: Vec<(fn(&Place), &str)> = Vec::new();
+    let mut stories: Vec<(Story, &str)> = Vec::new();
     for shown in tables.iter().copied().flatten() {
         if let By::Story(story) = shown.by {
             stories.push((story, shown.behaviours[0]));

@@ -170,7 +170,8 @@ pub(super) fn orphans(place: &Place) {
             pod["metadata"]["ownerReferences"][0]["name"].as_str().map(str::to_owned)
         };
         place.until("it is adopted", || owned_by().as_deref() == Some(name));
-        assert_eq!(place.names(&format!("pods -l app={name}")), [orphan.clone()], "and it counts");
+        let pods = place.names(&format!("pods -l app={name}"));
+        assert_eq!(pods, std::slice::from_ref(&orphan), "and it counts");
         place.kubectl(&format!("label pod {orphan} app=stranger --overwrite")).ok();
         place.until("it is released", || owned_by().is_none());
         place.until("another takes its place", || {
