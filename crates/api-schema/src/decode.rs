@@ -203,7 +203,9 @@ impl Schema {
             Type::Quantity => "0".into(),
             Type::Duration => "0s".into(),
             Type::Strings => Value::Array(Vec::new()),
-            Type::Any | Type::Object | Type::Time | Type::MicroTime => Value::Null,
+            Type::Any | Type::Nested(_) | Type::Object | Type::Time | Type::MicroTime => {
+                Value::Null
+            }
             Type::Struct(id) => self.zero_struct(id),
         }
     }

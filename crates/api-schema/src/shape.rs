@@ -51,6 +51,9 @@ pub enum Type {
     Duration,
     /// An object with fields of its own.
     Struct(ShapeId),
+    /// A list or map directly inside of a list or map (custom resources): the
+    /// only field of the shape says what it holds and how it merges.
+    Nested(ShapeId),
 }
 
 /// How a field holds its type.
@@ -164,6 +167,11 @@ impl Schema {
     /// The field with this JSON name.
     pub fn field(&self, id: ShapeId, name: &str) -> Option<&Field> {
         self.fields(id).iter().find(|field| self.text(field.name) == name)
+    }
+
+    /// What a list or map inside of a list or map holds ([`Type::Nested`]).
+    pub(crate) fn nested(&self, id: ShapeId) -> Option<&Field> {
+        self.fields(id).first()
     }
 
     /// The JSON name of a field.

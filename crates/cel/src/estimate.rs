@@ -199,10 +199,17 @@ impl<'d> Estimator<'d> {
             }
             Expr::Select { operand, field, test } => {
                 let mut sum = self.cost(*operand);
+                // Upstream leaves the step out where the operand's type is open or
+                // optional, though it costs one there as well.
+                let known = matches!(self.ty(*operand), Type::Map(_) | Type::Object(_));
+                let computed = !self.is_path(*operand);
+                if !*test || !known || computed {
+                    sum = sum.add(Bounds::fixed(cost::SELECT));
+                }
                 if *test {
                     return sum;
                 }
-                if matches!(self.ty(*operand), Type::Map(_) | Type::Object(_) | Type::Param(_)) {
+                if computed {
                     sum = sum.add(Bounds::fixed(cost::SELECT));
                 }
                 self.origins[id.0 as usize] = self.origin(*operand).and_then(|origin| {
@@ -289,6 +296,17 @@ impl<'d> Estimator<'d> {
         sum.add(count.multiply(each))
     }
 
+    /// Whether a node reads from something rather than computes: a path that
+    /// begins with what is computed costs one more, which upstream leaves out.
+    fn is_path(&self, id: ExprId) -> bool {
+        match self.ast().expr(id) {
+            Expr::Ident(_) => true,
+            Expr::Select { test, .. } => !test,
+            Expr::Call { function, .. } => matches!(&**function, "_[_]" | "_[?_]" | "_?._"),
+            _ => false,
+        }
+    }
+
     fn is_bind(&self, fold: &Fold) -> bool {
         matches!(self.ast().expr(fold.range), Expr::List(elements) if elements.is_empty())
             && matches!(self.ast().expr(fold.condition), Expr::Literal(Literal::Bool(false)))
@@ -366,7 +384,12 @@ impl<'d> Estimator<'d> {
         if overloads.is_empty() {
             return Bounds::default();
         }
-        let mut sum = Bounds::default();
+        let mut sum = match (function, args.first()) {
+            ("_[_]" | "_[?_]" | "_?._", Some(&base)) if !self.is_path(base) => {
+                Bounds::fixed(cost::SELECT)
+            }
+            _ => Bounds::default(),
+        };
         let target = target.map(|target| {
             sum = self.cost(target);
             self.operand(target, sum)

@@ -43,7 +43,7 @@ pub(crate) fn row(schema: &Arc<Schema>) -> ResourceSpec {
             default,
             prepare_create: |_, definition| store_versions(definition),
             prepare_update: |_, definition, _| store_versions(definition),
-            validate: validate::definition,
+            validate_create: |_, definition, faults| validate::definition(definition, None, faults),
             validate_update: validate::update,
             validate_status: |_, definition, _, faults| {
                 validate::stored_versions(definition, faults);

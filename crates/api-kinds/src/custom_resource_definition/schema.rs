@@ -18,9 +18,10 @@ const UNSUPPORTED: [&str; 6] =
     ["$ref", "definitions", "dependencies", "patternProperties", "additionalItems", "id"];
 
 /// What only has a meaning outside of junctors: with what upstream wants instead.
-const STRUCTURE_ONLY: [(&str, &str); 13] = [
+const STRUCTURE_ONLY: [(&str, &str); 14] = [
     ("description", "must be empty to be structural"),
     ("title", "must be empty to be structural"),
+    ("externalDocs", "must be undefined to be structural"),
     ("type", "must be empty to be structural"),
     ("nullable", "must be false to be structural"),
     ("default", "must be undefined to be structural"),
@@ -41,8 +42,8 @@ enum Level {
     Item,
 }
 
-/// Faults of `openAPIV3Schema`.
-pub(super) fn validate(schema: &Value, path: &Path<'_>, faults: &mut Faults) {
+/// Faults of `openAPIV3Schema`, where the version had the schema `old`.
+pub(super) fn validate(schema: &Value, old: Option<&Value>, path: &Path<'_>, faults: &mut Faults) {
     if tree::flag(schema, "nullable") {
         faults.forbidden(&path.child("nullable"), "nullable cannot be true at the root");
     }
@@ -52,7 +53,7 @@ pub(super) fn validate(schema: &Value, path: &Path<'_>, faults: &mut Faults) {
         return faults.append(wrong);
     }
     match Node::parse(schema) {
-        Ok(node) => rules::check(&node, None, path, faults),
+        Ok(node) => rules::check(&node, old == Some(schema), path, faults),
         Err(why) => faults.invalid(path, "", why),
     }
 }
@@ -81,6 +82,12 @@ fn structure(schema: &Value, level: Level, path: &Path<'_>, faults: &mut Faults)
             meta_field(name, property, &path, faults);
         }
         structure(property, Level::Field, &path, faults);
+    }
+    if tree::text(schema, "type") == "array" && !says(schema, "items") {
+        faults.required(&path.child("items"), "must be specified");
+    }
+    if level == Level::Root && says(schema, "additionalProperties") {
+        faults.forbidden(&path.child("additionalProperties"), "must not be used at the root");
     }
     if let Some(items) = schema.get("items").filter(|items| items.is_object()) {
         structure(items, Level::Item, &path.child("items"), faults);
@@ -154,6 +161,14 @@ fn kind(schema: &Value, level: Level, path: &Path<'_>, faults: &mut Faults) {
 
 fn extensions(schema: &Value, path: &Path<'_>, faults: &mut Faults) {
     const PRESERVE: &str = "x-kubernetes-preserve-unknown-fields";
+    if tree::flag(schema, "x-kubernetes-int-or-string") {
+        for key in [PRESERVE, "x-kubernetes-embedded-resource"] {
+            if tree::flag(schema, key) {
+                let detail = "must be false if x-kubernetes-int-or-string is true";
+                faults.invalid(&path.child(key), true, detail);
+            }
+        }
+    }
     let kind = tree::text(schema, "type");
     if schema.get(PRESERVE) == Some(&Value::Bool(false)) {
         faults.invalid(&path.child(PRESERVE), false, "must be true or undefined");
@@ -248,7 +263,7 @@ fn nested(outer: &Value, schema: &Value, top: bool, path: &Path<'_>, faults: &mu
     let properties = path.child("properties");
     for (name, inner) in tree::entries(schema, "properties") {
         let path = properties.key(name);
-        if name == "metadata" && says(outer, "properties.metadata") {
+        if name == "metadata" {
             faults.forbidden(&path, "must not be specified in a nested context");
         }
         let place = tree::get(outer, "properties").get(name);

@@ -289,6 +289,55 @@ fn schemas_are_structural() {
 }
 
 #[test]
+fn rules_stand_outside_of_junctors() {
+    let rules = json!([{"rule": "self == 1"}]);
+    for (a, path) in [
+        (json!({"type": "integer", "allOf": [{"x-kubernetes-validations": rules}]}), "allOf[0]"),
+        (json!({"type": "integer", "anyOf": [{"x-kubernetes-validations": rules}]}), "anyOf[0]"),
+        (json!({"type": "integer", "oneOf": [{"x-kubernetes-validations": rules}]}), "oneOf[0]"),
+        (json!({"type": "integer", "not": {"x-kubernetes-validations": rules}}), "not"),
+        (
+            json!({"type": "object", "properties": {"b": {"type": "integer"}}, "allOf": [
+                {"properties": {"b": {"x-kubernetes-validations": rules}}},
+            ]}),
+            "allOf[0].properties[b]",
+        ),
+    ] {
+        let path = format!("{SCHEMA}.properties[a].{path}.x-kubernetes-validations");
+        assert_eq!(
+            schema_faults(&a),
+            [format!("{path}: Forbidden: must be empty to be structural")]
+        );
+    }
+}
+
+#[test]
+fn a_schema_that_stays_may_cost_what_it_did() {
+    let (spec, object) = definition();
+    let mut old = created(&spec, &object);
+    // Each pair of two lists without a bound: no new schema may have it.
+    let list = json!({"type": "array", "items": {"type": "string"}});
+    old["spec"]["versions"][0]["schema"]["openAPIV3Schema"] = json!({
+        "type": "object", "properties": {"a": list},
+        "x-kubernetes-validations": [{"rule": "self.a.all(x, self.a.exists(y, x == y))"}],
+    });
+    old["spec"]["versions"][0].as_object_mut().expect("a version").remove("selectableFields");
+    let costly = |causes: Vec<api_object::status::Cause>| {
+        let rule = |cause: &&api_object::status::Cause| {
+            cause.message.contains("estimated rule cost exceeds")
+        };
+        causes.iter().filter(rule).count()
+    };
+    assert_eq!(costly(spec.validate_create(&old)), 1);
+    let mut new = old.clone();
+    new["spec"]["names"]["categories"] = json!(["all"]);
+    assert_eq!(costly(spec.validate_update(&new, &old)), 0);
+    new["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["b"] =
+        json!({"type": "string"});
+    assert_eq!(costly(spec.validate_update(&new, &old)), 1);
+}
+
+#[test]
 fn once_established_the_kind_stays_what_it_is() {
     let (spec, object) = definition();
     let mut old = created(&spec, &object);

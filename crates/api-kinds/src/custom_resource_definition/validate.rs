@@ -15,7 +15,9 @@ const DEPRECATION_CHARS_MAX: usize = 256;
 const SELECTABLE_MAX: usize = 8;
 const APPROVED: &str = "api-approved.kubernetes.io";
 
-pub(super) fn definition(_: &ResourceSpec, definition: &Value, faults: &mut Faults) {
+/// Faults of a definition. Expressions of schemas that `old` has as well may be
+/// as costly as they were.
+pub(super) fn definition(definition: &Value, old: Option<&Value>, faults: &mut Faults) {
     let group = tree::text(definition, "spec.group");
     let wanted = format!("{}.{group}", tree::text(definition, "spec.names.plural"));
     let given = tree::text(definition, "metadata.name");
@@ -47,7 +49,7 @@ pub(super) fn definition(_: &ResourceSpec, definition: &Value, faults: &mut Faul
             "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead",
         );
     }
-    versions(definition, faults);
+    versions(definition, old, faults);
     names(definition, faults);
     conversion::validate(tree::get(definition, "spec.conversion"), faults);
     stored_versions(definition, faults);
@@ -55,6 +57,7 @@ pub(super) fn definition(_: &ResourceSpec, definition: &Value, faults: &mut Faul
 }
 
 pub(super) fn update(_: &ResourceSpec, new: &Value, old: &Value, faults: &mut Faults) {
+    definition(new, Some(old), faults);
     let mut fixed = vec!["spec.group", "spec.names.plural"];
     if is_true(old, "Established") {
         fixed.extend(["spec.scope", "spec.names.kind"]);
@@ -67,7 +70,7 @@ pub(super) fn update(_: &ResourceSpec, new: &Value, old: &Value, faults: &mut Fa
     }
 }
 
-fn versions(definition: &Value, faults: &mut Faults) {
+fn versions(definition: &Value, old: Option<&Value>, faults: &mut Faults) {
     let all = tree::list(definition, "spec.versions");
     let path = Path::new("spec.versions");
     let mut names = HashSet::new();
@@ -75,7 +78,9 @@ fn versions(definition: &Value, faults: &mut Faults) {
         let name = tree::text(version, "name");
         invalid_name(&path.child("name"), name, &name::dns1035_label(name), faults);
         names.insert(name.to_owned());
-        one_version(version, path, faults);
+        let old = old.map(|old| tree::list(old, "spec.versions")).unwrap_or_default();
+        let old = old.iter().find(|old| tree::text(old, "name") == name);
+        one_version(version, old, path, faults);
     });
     if names.len() < all.len() {
         faults.invalid(&path, all.to_vec(), "must contain unique version names");
@@ -86,14 +91,17 @@ fn versions(definition: &Value, faults: &mut Faults) {
     }
 }
 
-fn one_version(version: &Value, path: &Path<'_>, faults: &mut Faults) {
+fn one_version(version: &Value, old: Option<&Value>, path: &Path<'_>, faults: &mut Faults) {
     deprecation(version, path, faults);
     let schema_path = path.child("schema");
     let schema_path = schema_path.child("openAPIV3Schema");
     let schema = tree::get(version, "schema.openAPIV3Schema");
     match schema {
         Value::Null => faults.required(&schema_path, "schemas are required"),
-        schema => schema::validate(schema, &schema_path, faults),
+        schema => {
+            let old = old.map(|old| tree::get(old, "schema.openAPIV3Schema"));
+            schema::validate(schema, old, &schema_path, faults);
+        }
     }
     subresources(tree::get(version, "subresources"), &path.child("subresources"), faults);
     let columns = path.child("additionalPrinterColumns");

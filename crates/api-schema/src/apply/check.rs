@@ -113,6 +113,10 @@ impl Check<'_> {
         let stored = match (ty, &*value) {
             (_, Value::Null) | (Type::Any, _) => None,
             (Type::Struct(id), _) => return self.fields(id, value, path),
+            (Type::Nested(id), _) => match self.schema.nested(id).copied() {
+                Some(field) => return self.field(&field, value, path),
+                None => None,
+            },
             (Type::Object, Value::Object(_)) => None,
             (Type::Object, other) => {
                 return self.fault(path, format!("expected map, got &{{{}}}", go(other)));

@@ -46,6 +46,9 @@ impl Node {
         match ty {
             Type::Struct(id) if schema.shape(id).atomic => Self::Whole,
             Type::Struct(id) => Self::Struct(id),
+            Type::Nested(id) => {
+                schema.nested(id).map_or(Self::Whole, |field| Self::of_field(schema, field))
+            }
             Type::Any => Self::Deduced,
             Type::Object => Self::Entries,
             _ => Self::Whole,

@@ -142,7 +142,7 @@ impl Slot<'_, '_, '_> {
             Type::Float64 => "float64",
             Type::Bytes => "[]uint8",
             Type::Strings => "[]string",
-            Type::Any => "interface {}",
+            Type::Any | Type::Nested(_) => "interface {}",
             Type::Object => "runtime.RawExtension",
             Type::Quantity => "resource.Quantity",
             Type::IntOrString => "intstr.IntOrString",
@@ -171,7 +171,9 @@ impl<'de> DeserializeSeed<'de> for Slot<'_, '_, '_> {
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
         match self.ty {
-            Type::Any | Type::Object if self.scalar() => Value::deserialize(deserializer),
+            Type::Any | Type::Object | Type::Nested(_) if self.scalar() => {
+                Value::deserialize(deserializer)
+            }
             _ => deserializer.deserialize_any(self),
         }
     }

@@ -270,7 +270,7 @@ impl Writer<'_> {
             Type::Float64 => json!({ "type": "number", "format": "double" }),
             Type::Strings => json!({ "type": "array", "items": { "type": "string" } }),
             Type::Bytes => json!({ "type": "string", "format": "byte" }),
-            Type::Any => json!({}),
+            Type::Any | Type::Nested(_) => json!({}),
             Type::Object => reference(RAW),
             Type::Quantity => reference(QUANTITY),
             Type::IntOrString => reference(INT_OR_STRING),

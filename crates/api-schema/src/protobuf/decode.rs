@@ -203,7 +203,7 @@ fn zero(ty: Type) -> Value {
         Type::Bool => false.into(),
         Type::Int32 | Type::Int64 | Type::Float64 | Type::IntOrString => 0.into(),
         Type::Strings => Value::Array(Vec::new()),
-        Type::Any | Type::Time | Type::MicroTime => Value::Null,
+        Type::Any | Type::Nested(_) | Type::Time | Type::MicroTime => Value::Null,
         Type::Object | Type::Struct(_) => Value::Object(Map::new()),
     }
 }
@@ -240,7 +240,7 @@ fn value(room: &Room<'_>, ty: Type, wire: Wire<'_>, depth: usize) -> Result<Valu
             })?;
             list.into()
         }
-        Type::Any | Type::Object => {
+        Type::Any | Type::Nested(_) | Type::Object => {
             let mut raw: &[u8] = &[];
             each(wire.bytes()?, |number, wire| {
                 if number == 1 {

@@ -150,7 +150,12 @@ impl<'s> Encoder<'s> {
             Type::Quantity => bytes_field(out, number, b"\x0a\x010"),
             Type::IntOrString => bytes_field(out, number, b"\x08\0\x10\0\x1a\0"),
             Type::Duration => bytes_field(out, number, b"\x08\0"),
-            Type::Strings | Type::Any | Type::Object | Type::Time | Type::MicroTime => {
+            Type::Strings
+            | Type::Any
+            | Type::Nested(_)
+            | Type::Object
+            | Type::Time
+            | Type::MicroTime => {
                 bytes_field(out, number, b"");
             }
             Type::Struct(id) => {

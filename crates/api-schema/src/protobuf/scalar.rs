@@ -39,7 +39,9 @@ impl<'de> DeserializeSeed<'de> for Element<'_, '_> {
                 let value = Value::deserialize(deserializer)?;
                 put_union(self.encoder, self.number, union, &value).map_err(de::Error::custom)
             }
-            (Type::Any | Type::Object, _) => raw(&mut self.encoder.out, self.number, deserializer),
+            (Type::Any | Type::Nested(_) | Type::Object, _) => {
+                raw(&mut self.encoder.out, self.number, deserializer)
+            }
             _ => deserializer.deserialize_any(self),
         }
     }

@@ -1,8 +1,8 @@
 //! A structural schema as an arena of shapes, so that what works on shapes
 //! (server-side apply, documents) works on custom kinds.
 //!
-//! A list or map directly inside of a list or map has no shape of its own: it is
-//! [`Type::Any`], which is replaced as a whole.
+//! A list or map directly inside of a list or map is a shape whose only field
+//! says what it holds ([`Type::Nested`]).
 
 use std::{borrow::Cow, collections::HashMap};
 
@@ -187,6 +187,21 @@ impl Builder<'_> {
         Ok(field)
     }
 
+    /// A list or map that a list or map holds.
+    fn nested(&mut self, path: &str, node: &Node) -> Result<ShapeId, String> {
+        let name = self.text(path);
+        let id = self.reserve(Shape {
+            name,
+            first: 0,
+            count: 0,
+            atomic: false,
+            preserve_unknown: false,
+        });
+        let field = self.field(&format!("{path}[]"), "", node)?;
+        self.set_fields(id, vec![field]);
+        Ok(id)
+    }
+
     /// What one value is, where it is held by nothing.
     fn element(&mut self, path: &str, node: &Node) -> Result<Type, String> {
         Ok(match node.kind {
@@ -198,7 +213,8 @@ impl Builder<'_> {
             Kind::Object if matches!(node.additional, Additional::None) => {
                 Type::Struct(self.object(path, node, false)?)
             }
-            Kind::Object | Kind::Array | Kind::Any => Type::Any,
+            Kind::Object | Kind::Array => Type::Nested(self.nested(path, node)?),
+            Kind::Any => Type::Any,
         })
     }
 }

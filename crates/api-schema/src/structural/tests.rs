@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::{Faults, Path, Schema, ShapeRef, Type};
+use crate::{Faults, Holds, Path, Schema, ShapeRef, Type};
 
 fn node(schema: Value) -> Node {
     Node::parse(&schema).expect("a schema")
@@ -342,7 +342,9 @@ fn a_schema_is_an_arena_too() {
     assert_eq!(schema.default_text(protocol), "\"TCP\"");
     assert_eq!(schema.field(spec, "labels").expect("there").list_type, ListType::Atomic);
     assert_eq!(schema.field(spec, "any").expect("there").ty, Type::Any);
-    assert_eq!(schema.field(spec, "grid").expect("there").ty, Type::Any);
+    let grid = schema.field(spec, "grid").expect("there");
+    let Type::Nested(row) = grid.ty else { panic!("rows are lists") };
+    assert_eq!(schema.nested(row).expect("a list").holds, Holds::List);
     let Some(Type::Struct(open)) = schema.field(spec, "open").map(|field| field.ty) else {
         panic!("open is a struct");
     };

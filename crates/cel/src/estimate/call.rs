@@ -135,6 +135,9 @@ fn at_least_zero(number: i64) -> u64 {
 }
 
 fn compared(a: Bounds, b: Bounds) -> Bounds {
+    // What is declared of numbers and objects has no size: comparing them is
+    // free here and costs one when it happens. As upstream has it, since rules
+    // over long lists of numbers are just within the limit.
     let most = a.max.min(b.max);
     Bounds::new(u64::from(most > 0), most).scale(TRAVERSE)
 }

@@ -324,6 +324,9 @@ fn no_evaluation_costs_more_than_its_estimate() {
         "self.list.sortBy(x, x)[0] == 'aaaaa'",
         "self.list.transformMap(i, v, v).size() == 6",
         "optional.of(self.s).optMap(x, x + x).orValue('').size() == 40",
+        "optional.of({'a': self.s}).a.value().size() == 20",
+        "optional.of(self.list)[?5].hasValue() && self.?s.orValue('').size() == 20",
+        "has({'a': self.i}.a) && [self.s, self.s][1] == self.s",
         "self.s.matches('^[a-z]*$') && self.s.find('[a-c]+') == 'abc'",
         "self.list.indexOf('fffff') == 5 && self.list.max() == 'fffff'",
     ] {

@@ -28,6 +28,18 @@ fn custom() -> ShapeRef {
                 "properties": {"a": text, "b": text},
             },
             "open": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
+            "zones": {"type": "object", "additionalProperties": {
+                "type": "array",
+                "x-kubernetes-list-type": "map",
+                "x-kubernetes-list-map-keys": ["name"],
+                "items": {"type": "object", "properties": {"name": text, "a": text, "b": text}},
+            }},
+            "tags": {"type": "object", "additionalProperties": {
+                "type": "object", "additionalProperties": text,
+            }},
+            "rows": {"type": "object", "additionalProperties": {
+                "type": "array", "items": text,
+            }},
         },
     }}}));
     let root = root.expect("a structural schema");
@@ -80,6 +92,46 @@ fn lists_and_maps_of_a_custom_kind_have_several_managers() {
         refused.expect_err("wholes of another").status().message,
         "Apply failed with 2 conflicts: conflicts with \"a\":\n- .spec.whole\n- .spec.words"
     );
+}
+
+#[test]
+fn lists_and_maps_inside_of_maps_have_several_managers() {
+    let (shape, nothing) = (custom(), FieldSet::default());
+    let live = shape.schema.zero_struct(shape.id);
+    let first = json!({"spec": {
+        "zones": {"z": [{"name": "r", "a": "1"}]}, "tags": {"t": {"a": "1"}}, "rows": {"x": ["1"]},
+    }});
+    let first = change(&shape, &nothing, "a")
+        .apply(&live, first, Managers::default(), false)
+        .expect("nobody else is there");
+    let second = json!({"spec": {
+        "zones": {"z": [{"name": "r", "b": "2"}, {"name": "s"}]}, "tags": {"t": {"b": "2"}},
+    }});
+    let second = change(&shape, &nothing, "b")
+        .apply(&first.object, second, first.managers, false)
+        .expect("parts of their own");
+    assert_eq!(
+        second.object["spec"],
+        json!({
+            "zones": {"z": [{"name": "r", "a": "1", "b": "2"}, {"name": "s"}]},
+            "tags": {"t": {"a": "1", "b": "2"}}, "rows": {"x": ["1"]},
+        })
+    );
+    let third = json!({"spec": {"zones": {"z": [{"name": "r", "a": "3"}]}, "rows": {"x": ["2"]}}});
+    let refused =
+        change(&shape, &nothing, "b").apply(&second.object, third, second.managers.clone(), false);
+    assert_eq!(
+        refused.expect_err("parts of another").status().message,
+        "Apply failed with 2 conflicts: conflicts with \"a\":\n\
+         - .spec.rows.x\n- .spec.zones.z[name=\"r\"].a"
+    );
+    let fourth =
+        json!({"spec": {"zones": {"z": [{"name": "r"}, {"name": "r"}]}, "tags": {"t": 1}}});
+    let refused =
+        change(&shape, &nothing, "b").apply(&second.object, fourth, second.managers, false);
+    let message = refused.expect_err("not what the schema says").status().message;
+    assert!(message.contains("duplicate entries for key [name=\"r\"]"), "{message}");
+    assert!(message.contains(".spec.tags.t: expected map"), "{message}");
 }
 
 #[test]

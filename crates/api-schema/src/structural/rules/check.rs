@@ -22,10 +22,9 @@ const EXPENSIVE_MAX: usize = 4;
 const REASONS: [&str; 4] =
     ["FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired"];
 
-/// Faults of the rules of `openAPIV3Schema`, which is at `path`. Expressions
-/// that `old`, the schema before, has at the same place may be as costly as
-/// they were.
-pub fn check(schema: &Node, old: Option<&Node>, path: &Path<'_>, faults: &mut Faults) {
+/// Faults of the rules of `openAPIV3Schema`, which is at `path`. Where the
+/// schema is `unchanged`, each expression may be as costly as it was.
+pub fn check(schema: &Node, unchanged: bool, path: &Path<'_>, faults: &mut Faults) {
     if !schema.has_rules() {
         return;
     }
@@ -35,7 +34,6 @@ pub fn check(schema: &Node, old: Option<&Node>, path: &Path<'_>, faults: &mut Fa
         faults.append(wrong);
         return;
     }
-    let unchanged = old == Some(schema);
     let mut costs = Costs { total: 0, rules: Vec::new(), unchanged };
     let Some(declared) = declare(schema, true) else { return };
     let place = Place { times: Some(1), loose: None };
@@ -132,8 +130,8 @@ impl Costs {
 struct Place<'p> {
     /// How often its value can be there; `None` where nothing bounds it.
     times: Option<u64>,
-    /// The list around it whose elements cannot be told to be the same ones
-    /// after an update.
+    /// The list or atomic object around it whose parts cannot be told to be the
+    /// same ones after an update.
     loose: Option<&'p Path<'p>>,
 }
 
@@ -145,13 +143,14 @@ fn expressions(
     costs: &mut Costs,
     faults: &mut Faults,
 ) {
-    let within = Place {
-        times: place.times.and_then(|times| Some(times.saturating_mul(holds(node)?))),
-        loose: place
-            .loose
-            .or((node.kind == Kind::Array && node.list_type != ListType::Map).then_some(path)),
-    };
+    let times = place.times.and_then(|times| Some(times.saturating_mul(holds(node)?)));
     for (step, child) in node.children().filter(|(_, child)| child.has_rules()) {
+        let loose = match step {
+            Step::Items => node.list_type != ListType::Map,
+            Step::Property(_) => node.atomic,
+            Step::Additional => false,
+        };
+        let within = Place { times, loose: place.loose.or(loose.then_some(path)) };
         at(path, step, |path| match below(declaration, step, child) {
             Some(declaration) => {
                 expressions(child, &declaration, within, path, costs, faults);

@@ -280,8 +280,9 @@ fn told<'p>(path: &Path<'p>) -> Path<'p> {
     if path.is_root() { Path::new("<nil>") } else { *path }
 }
 
-/// An entry of an object by name. An atomic one has no twin, nor has what
-/// changes with the version of the whole object.
+/// An entry of an object by name. Of an atomic one nothing is known to have been
+/// there before, and what changes with the version of the whole object has no
+/// twin.
 fn named<'v>(
     part: &Part<'v>,
     node: &Node,
@@ -289,7 +290,7 @@ fn named<'v>(
     name: &str,
     path: &Path<'_>,
 ) -> Part<'v> {
-    let old = part.old.and_then(|old| old.get(name));
+    let old = part.old.filter(|_| !node.atomic).and_then(|old| old.get(name));
     let versioned = path.is_root() && matches!(name, "apiVersion" | "kind");
     let twin = part.twin.filter(|_| !node.atomic && !versioned).and_then(|twin| twin.get(name));
     part.below(new, old, twin)

@@ -26,7 +26,7 @@ fn shown(faults: Faults) -> Vec<String> {
 
 fn definition_faults(schema: &Value) -> Vec<String> {
     let mut faults = Faults::default();
-    check(&node(schema), None, &Path::new("schema"), &mut faults);
+    check(&node(schema), false, &Path::new("schema"), &mut faults);
     shown(faults)
 }
 
@@ -233,6 +233,66 @@ fn transitions() {
         Some(json!({"list": [{"k": "a", "v": 1}, {"k": "b", "v": 2}]})),
         json!({"list": [{"k": "b", "v": 3}, {"k": "c", "v": 9}]}),
         &["spec.list[0]: Invalid value: failed rule: self.v == oldSelf.v"],
+    );
+}
+
+#[test]
+fn parts_of_atomic_objects_have_no_old_self() {
+    let fields = |rule: Value| {
+        json!({"whole": {"type": "object", "x-kubernetes-map-type": "atomic", "properties": {
+            "a": {"type": "integer", "x-kubernetes-validations": [rule]},
+        }}})
+    };
+    let found = definition_faults(&schema(fields(json!({"rule": "self > oldSelf"})), json!([])));
+    let at = "schema.properties[spec].properties[whole]";
+    assert_eq!(
+        found,
+        [format!(
+            "{at}.properties[a].x-kubernetes-validations[0].rule: Invalid value: \"self > oldSelf\": oldSelf cannot be used on the uncorrelatable portion of the schema within {at}"
+        )]
+    );
+    // One that was stored before is not looked at where nothing is known of before.
+    let schema = schema(fields(json!({"rule": "self > oldSelf"})), json!([]));
+    let (old, new) = (json!({"spec": {"whole": {"a": 2}}}), json!({"spec": {"whole": {"a": 1}}}));
+    assert!(object_faults(&schema, &new, Some(&old)).is_empty());
+}
+
+#[test]
+fn elements_are_borne_where_their_list_tells_them_apart() {
+    let element = json!({"type": "object", "properties": {
+        "k": {"type": "string"}, "v": {"type": "integer", "x-kubernetes-validations": [{"rule": "self > 10"}]},
+        "w": {"type": "integer"},
+    }});
+    let keyed = json!({
+        "type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["k"],
+        "items": element.clone(),
+    });
+    let loose = json!({"type": "array", "items": element});
+    let old = json!([{"k": "a", "v": 1, "w": 1}, {"k": "b", "v": 2}]);
+    let moved = json!([{"k": "b", "v": 2}, {"k": "a", "v": 1, "w": 2}]);
+    let check = |list: &Value, old: &Value, new: &Value, wanted: &[&str]| {
+        let schema = schema(json!({"list": list, "n": {"type": "integer"}}), json!([]));
+        let (old, new) =
+            (json!({"spec": {"n": 1, "list": old}}), json!({"spec": {"n": 2, "list": new}}));
+        assert_eq!(object_faults(&schema, &new, Some(&old)), wanted);
+    };
+    check(&keyed, &old, &moved, &[]);
+    check(
+        &keyed,
+        &old,
+        &json!([{"k": "a", "v": 3}]),
+        &["spec.list[0].v: Invalid value: 3: failed rule: self > 10"],
+    );
+    // Of a list without keys only the whole can be the same.
+    check(&loose, &old, &old, &[]);
+    check(
+        &loose,
+        &old,
+        &moved,
+        &[
+            "spec.list[0].v: Invalid value: 2: failed rule: self > 10",
+            "spec.list[1].v: Invalid value: 1: failed rule: self > 10",
+        ],
     );
 }
 
