@@ -39,6 +39,8 @@ pub(crate) async fn follow(store: Weak<RaftStore>, consensus: Consensus) {
             let me = store.links.me;
             let leads = lead.leader == Some(me);
             let alone = lead.members.len() < 2;
+            // Nobody else waits for what Raft's thread does.
+            store.writer.write_here(alone);
             // A member that is no voter waits until it is told.
             store.consensus.tick(!alone && (leads || lead.voters.contains(&me)));
             if lead.leader != last.leader && !alone {

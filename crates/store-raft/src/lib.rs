@@ -5,7 +5,7 @@
 //! can do gets there, `serve` what it does for others, `lead` what follows a
 //! change of the lead, `renewals` what is replicated without the log. Below it,
 //! `consensus` is all that knows openraft, `log` is the durable log with its
-//! one writing thread, `snapshot` the file that replaces old log, `seal` the
+//! one writing thread, `home` the thread of Raft's tasks, `snapshot` the file that replaces old log, `seal` the
 //! encryption of both, and [`disk`] what they stand on (and the place where
 //! tests put a disk that fails), as [`peers`] is for the network. The messages
 //! on disk and on the wire are in `proto/skiff/{store,raft}/v1`.
@@ -24,6 +24,7 @@ mod consensus;
 mod dir;
 pub mod disk;
 mod forward;
+mod home;
 #[cfg(test)]
 mod kill_test;
 mod lead;

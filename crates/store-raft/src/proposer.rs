@@ -10,6 +10,7 @@ use std::{
 
 use store::{CommitError, Committed, Key, Op, Txn};
 use tokio::{
+    runtime::Handle,
     sync::{Semaphore, mpsc, oneshot},
     task::JoinHandle,
 };
@@ -81,9 +82,10 @@ impl Drop for Frozen {
 }
 
 impl Proposer {
-    pub(crate) fn start(consensus: Consensus) -> Self {
+    /// Starts the task that packs, on that runtime.
+    pub(crate) fn start(runtime: &Handle, consensus: Consensus) -> Self {
         let (queue, inbox) = mpsc::channel(QUEUE_MAX);
-        let task = tokio::spawn(run(consensus, inbox));
+        let task = runtime.spawn(run(consensus, inbox));
         let (queue, task) = (Mutex::new(Some(queue)), Mutex::new(Some(task)));
         Self { queue, task, keys: FrozenKeys::default() }
     }

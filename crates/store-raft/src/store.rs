@@ -23,6 +23,7 @@ use crate::{
     },
     dir::StoreDir,
     disk::{self, Disk, RealDisk},
+    home::Home,
     lead,
     log::{Log, LogOptions, writer::Writer},
     peers::Links,
@@ -46,11 +47,13 @@ pub struct RaftStore {
     /// The addresses of members that the leader hears from.
     pub(crate) reachable: watch::Sender<Vec<String>>,
     proposer: Proposer,
-    writer: Arc<Writer>,
+    pub(crate) writer: Arc<Writer>,
     quota_bytes: u64,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     /// Kept for its lock, and dropped with it.
     dir: Mutex<Option<StoreDir>>,
+    /// Dropped last: all of the above ends there.
+    _home: Home,
 }
 
 impl RaftStore {
@@ -82,8 +85,10 @@ impl RaftStore {
         let links = Links::new(dir.cluster, dir.node, peers);
         let network =
             Network { links: links.clone(), disk: shared.disk.clone(), key: shared.key.clone() };
-        let consensus =
-            Consensus::start(dir.node, network, log, machine).await.map_err(OpenError::Raft)?;
+        let raft = |error: std::io::Error| OpenError::Raft(error.to_string());
+        let home = Home::start(disk.takes_time()).map_err(raft)?;
+        let starting = Consensus::start(dir.node, network, log, machine);
+        let consensus = home.run(starting).await.map_err(raft)?.map_err(OpenError::Raft)?;
         let initialized = consensus.is_initialized().await.map_err(OpenError::Raft)?;
         if !initialized && !joins {
             consensus.initialize(node.clone()).await.map_err(OpenError::Raft)?;
@@ -93,7 +98,7 @@ impl RaftStore {
             let read = consensus.read_index().await;
             read.map_err(|error| OpenError::Raft(error.to_string()))?;
         }
-        let proposer = Proposer::start(consensus.clone());
+        let proposer = Proposer::start(home.handle(), consensus.clone());
         let (barrier, asked) = Barrier::new();
         let store = Arc::new(Self {
             shared,
@@ -109,6 +114,7 @@ impl RaftStore {
             quota_bytes,
             tasks: Mutex::default(),
             dir: Mutex::new(Some(dir)),
+            _home: home,
         });
         lead::settle(&store).await?;
         let tasks = [

@@ -1,13 +1,15 @@
 //! The one thread that writes the log: everything that has come in while the
-//! last group was synced becomes the next group. A log whose disk takes no time
-//! (in tests) is written at once instead, so that what happens is the same in
-//! every run.
+//! last group was synced becomes the next group. Where a server is alone, who
+//! appends does the thread's work if it has none (see [`Writer::write_here`]).
+//! A log whose disk takes no time (in tests) is always written at once, so that
+//! what happens is the same in every run.
 
 use std::{
+    cell::Cell,
     io,
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
         mpsc::{Receiver, Sender, channel},
     },
     thread::JoinHandle,
@@ -17,13 +19,15 @@ use std::{
 use super::{Index, Log, Record};
 use crate::proto::raft_v1::{LogId, LogState, Vote};
 
-/// Called from the writer's thread once the work is on disk, or failed.
+/// Called once the work is on disk, or failed: from the thread that did it.
 pub(crate) type Done = Box<dyn FnOnce(io::Result<()>) + Send>;
 
 enum Work {
     Append(Vec<Record>, Done),
     Vote(Vote, Done),
     Purge(LogId, Done),
+    /// Make what a later append would have to wait for.
+    Prepare,
     Close,
 }
 
@@ -46,10 +50,28 @@ pub struct LogStats {
 
 /// The handle to who writes. Work is done in the order in which it was given.
 pub(crate) struct Writer {
-    worker: Worker,
+    desk: Arc<Desk>,
+    /// Nothing where all work is done at once.
+    thread: Option<(Sender<Work>, Mutex<Option<JoinHandle<()>>>)>,
+    /// Whoever appends may do it, if nobody else is at work.
+    here: AtomicBool,
     committed: Arc<Mutex<Option<LogId>>>,
     pub(crate) index: Index,
     pub(crate) stats: Arc<LogStats>,
+}
+
+/// Where the log lies: one works at a time.
+struct Desk {
+    /// Nothing once the log is closed.
+    clerk: Mutex<Option<Clerk>>,
+    /// Work that the thread was given and has not finished.
+    waiting: AtomicUsize,
+}
+
+impl Desk {
+    fn lock(&self) -> MutexGuard<'_, Option<Clerk>> {
+        self.clerk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A group is closed once it holds so many bytes, so that the first of those
@@ -57,25 +79,35 @@ pub(crate) struct Writer {
 const GROUP_BYTES_MAX: usize = 1 << 20;
 
 impl Writer {
-    /// Starts the thread, which owns the log until [`Self::close`].
+    /// Starts the thread, which works until [`Self::close`].
     pub(crate) fn start(log: Log) -> io::Result<Self> {
-        let (work, inbox) = channel();
         let index = log.index();
         let committed = Arc::new(Mutex::new(index.state().committed));
         let stats = Arc::new(LogStats::default());
+        stats.disk_bytes.store(log.disk_bytes(), Ordering::Relaxed);
         let takes_time = log.takes_time();
-        let thread = Thread { log, committed: committed.clone(), stats: stats.clone() };
-        let worker = match takes_time {
-            false => Worker::Here(Mutex::new(Some(Box::new(thread)))),
+        let clerk = Clerk { log, committed: committed.clone(), stats: stats.clone() };
+        let desk =
+            Arc::new(Desk { clerk: Mutex::new(Some(clerk)), waiting: AtomicUsize::default() });
+        let thread = match takes_time {
+            false => None,
             true => {
+                let (work, inbox) = channel();
+                let desk = desk.clone();
                 let thread = std::thread::Builder::new()
                     .name("raft-log".into())
                     .stack_size(256 << 10)
-                    .spawn(move || thread.run(&inbox))?;
-                Worker::Thread(work, Mutex::new(Some(thread)))
+                    .spawn(move || desk.run(&inbox))?;
+                Some((work, Mutex::new(Some(thread))))
             }
         };
-        Ok(Self { worker, committed, index, stats })
+        Ok(Self { desk, thread, here: AtomicBool::default(), committed, index, stats })
+    }
+
+    /// Whether an append is done by whoever asks for it: right where nobody else
+    /// needs the thread meanwhile, since it spares two changes of threads.
+    pub(crate) fn write_here(&self, here: bool) {
+        self.here.store(here, Ordering::Relaxed);
     }
 
     /// Appends records.
@@ -101,50 +133,47 @@ impl Writer {
 
     /// Writes all that was given, then a closing record, and takes no more.
     pub(crate) fn close(&self) {
-        match &self.worker {
-            Worker::Here(_) => self.send(Work::Close),
-            Worker::Thread(_, thread) => {
-                let thread = thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-                if let Some(thread) = thread {
-                    self.send(Work::Close);
-                    if thread.join().is_err() {
-                        tracing::error!("the log's thread panicked");
-                    }
-                }
+        let Some((_, thread)) = &self.thread else { return self.send(Work::Close) };
+        let thread = thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            self.send(Work::Close);
+            if thread.join().is_err() {
+                tracing::error!("the log's thread panicked");
             }
         }
     }
 
     fn send(&self, work: Work) {
-        let refused = match &self.worker {
-            Worker::Thread(sender, _) => sender.send(work).err().map(|refused| refused.0),
-            Worker::Here(thread) => {
-                let mut thread = thread.lock().unwrap_or_else(PoisonError::into_inner);
-                match (&mut *thread, work) {
-                    (None, work) => Some(work),
-                    (slot @ Some(_), Work::Close) => {
-                        if let Some(mut thread) = slot.take() {
-                            thread.close();
-                        }
-                        None
-                    }
-                    (Some(thread), work) => {
-                        thread.at_once(work);
-                        None
-                    }
-                }
+        let left = match &self.thread {
+            None => self.desk.at_once(work),
+            Some((sender, _)) => {
+                let Some(work) = self.do_here(work) else { return };
+                self.desk.waiting.fetch_add(1, Ordering::SeqCst);
+                sender.send(work).err().map(|refused| refused.0)
             }
         };
-        if let Some(refused) = refused {
+        if let Some(refused) = left {
             refused.finish(&Err(io::Error::other("the log is closed")));
         }
     }
-}
 
-/// Who does the work.
-enum Worker {
-    Thread(Sender<Work>, Mutex<Option<JoinHandle<()>>>),
-    Here(Mutex<Option<Box<Thread>>>),
+    /// Does work at once where that is right; gives it back otherwise.
+    fn do_here(&self, work: Work) -> Option<Work> {
+        if !self.here.load(Ordering::Relaxed) || !matches!(work, Work::Append(..)) {
+            return Some(work);
+        }
+        let Ok(mut slot) = self.desk.clerk.try_lock() else { return Some(work) };
+        // What the thread has not finished comes first.
+        let busy = self.desk.waiting.load(Ordering::SeqCst) > 0;
+        let Some(clerk) = slot.as_mut().filter(|_| !busy) else { return Some(work) };
+        let left = clerk.write_group(work, || None);
+        let wants_spare = clerk.log.wants_spare();
+        drop(slot);
+        if wants_spare {
+            self.send(Work::Prepare);
+        }
+        left
+    }
 }
 
 impl Drop for Writer {
@@ -161,53 +190,79 @@ impl Work {
         };
         match self {
             Self::Append(_, done) | Self::Vote(_, done) | Self::Purge(_, done) => done(result),
-            Self::Close => {}
+            Self::Prepare | Self::Close => {}
         }
     }
 }
 
-struct Thread {
+/// Who works: the log and what is counted of it.
+struct Clerk {
     log: Log,
     committed: Arc<Mutex<Option<LogId>>>,
     stats: Arc<LogStats>,
 }
 
-impl Thread {
-    fn run(mut self, inbox: &Receiver<Work>) {
-        self.stats.disk_bytes.store(self.log.disk_bytes(), Ordering::Relaxed);
+impl Desk {
+    /// The thread.
+    fn run(&self, inbox: &Receiver<Work>) {
         let mut next = None;
         while let Some(first) = next.take().or_else(|| inbox.recv().ok()) {
-            match first {
-                Work::Purge(id, done) => self.purge(id, done),
-                Work::Close => return self.close(),
-                first => next = self.write_group(first, || inbox.try_recv().ok()),
+            let taken = Cell::new(1);
+            {
+                let mut slot = self.lock();
+                let Some(clerk) = slot.as_mut() else { return };
+                let more = || {
+                    let more = inbox.try_recv().ok()?;
+                    taken.set(taken.get() + 1);
+                    Some(more)
+                };
+                match first {
+                    Work::Purge(id, done) => clerk.purge(id, done),
+                    Work::Prepare => {}
+                    Work::Close => return close(&mut slot),
+                    first => next = clerk.write_group(first, more),
+                }
+                if next.is_none() {
+                    clerk.prepare();
+                }
             }
-            if next.is_none() {
-                self.prepare();
-            }
+            // What is left for the next turn is not finished.
+            let finished = taken.get() - usize::from(next.is_some());
+            self.waiting.fetch_sub(finished, Ordering::SeqCst);
         }
     }
 
-    fn at_once(&mut self, work: Work) {
+    fn at_once(&self, work: Work) -> Option<Work> {
+        let mut slot = self.lock();
+        let Some(clerk) = slot.as_mut() else { return Some(work) };
         match work {
-            Work::Purge(id, done) => self.purge(id, done),
-            Work::Close => self.close(),
-            first => drop(self.write_group(first, || None)),
+            Work::Purge(id, done) => clerk.purge(id, done),
+            Work::Prepare => {}
+            Work::Close => {
+                close(&mut slot);
+                return None;
+            }
+            first => drop(clerk.write_group(first, || None)),
         }
-        self.prepare();
+        clerk.prepare();
+        None
     }
+}
 
+/// Closes the log.
+fn close(slot: &mut Option<Clerk>) {
+    let Some(mut clerk) = slot.take() else { return };
+    // Best effort: a log without it is as good.
+    if let Err(error) = clerk.write(&mut vec![Record::Closed]) {
+        tracing::warn!("the log was not closed in order: {error}");
+    }
+}
+
+impl Clerk {
     fn purge(&mut self, id: LogId, done: Done) {
         let result = self.log.purge(id);
         self.stats.disk_bytes.store(self.log.disk_bytes(), Ordering::Relaxed);
         done(result);
-    }
-
-    fn close(&mut self) {
-        // Best effort: a log without it is as good.
-        if let Err(error) = self.write(&mut vec![Record::Closed]) {
-            tracing::warn!("the log was not closed in order: {error}");
-        }
     }
 
     /// Writes one group of all that waits. Returns what came that cannot be
