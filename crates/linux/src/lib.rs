@@ -25,5 +25,6 @@ pub mod mount;
 pub mod namespace;
 mod path_buffer;
 pub mod process;
+pub mod program_pages;
 pub mod seccomp;
 pub mod steps;
