@@ -183,7 +183,9 @@ async fn propose(consensus: &Consensus, proposals: Vec<Proposal>) {
             vec![Err(error); waiting.len()]
         }
     };
-    for ((waiting, _), answer) in waiting.into_iter().zip(answers) {
+    for ((waiting, frozen), answer) in waiting.into_iter().zip(answers) {
+        // Whoever is answered may renew the key at once.
+        drop(frozen);
         // A caller that went away does not ask.
         let _ = waiting.send(answer);
     }
