@@ -166,7 +166,15 @@ impl Schema {
 
     /// The field with this JSON name.
     pub fn field(&self, id: ShapeId, name: &str) -> Option<&Field> {
-        self.fields(id).iter().find(|field| self.text(field.name) == name)
+        self.position(id, name).map(|at| &self.fields(id)[at])
+    }
+
+    /// The same, as its place among the fields.
+    pub(crate) fn position(&self, id: ShapeId, name: &str) -> Option<usize> {
+        // Few names are of one length, so few are looked at.
+        let is =
+            |field: &Field| field.name.len as usize == name.len() && self.text(field.name) == name;
+        self.fields(id).iter().position(is)
     }
 
     /// What a list or map inside of a list or map holds ([`Type::Nested`]).

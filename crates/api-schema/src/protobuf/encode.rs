@@ -88,6 +88,8 @@ pub(super) struct Encoder<'s> {
     pub(super) out: Vec<u8>,
     parts: Vec<Part>,
     unsorted: Vec<u8>,
+    /// A tree is read, inside of an object's text.
+    pub(super) from_tree: bool,
     api_version: String,
     kind: String,
 }
@@ -125,13 +127,16 @@ impl<'s> Encoder<'s> {
             out: Vec::new(),
             parts: Vec::new(),
             unsorted: Vec::new(),
+            from_tree: false,
             api_version: String::new(),
             kind: String::new(),
         }
     }
 
     fn message(&mut self, id: ShapeId, json: &[u8]) -> Result<(), String> {
-        let mut deserializer = serde_json::Deserializer::from_slice(json);
+        // Looked at once: the parser need not for each text.
+        let text = std::str::from_utf8(json).map_err(|error| error.to_string())?;
+        let mut deserializer = serde_json::Deserializer::from_str(text);
         let message = Message { encoder: self, id, outermost: true };
         deserializer
             .deserialize_map(message)
@@ -310,8 +315,7 @@ impl Visitor<'_> for Name<'_> {
     }
 
     fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
-        let Self { schema, id } = self;
-        Ok(schema.fields(id).iter().position(|field| schema.field_name(field) == name))
+        Ok(self.schema.position(self.id, name))
     }
 }
 
@@ -380,18 +384,26 @@ impl<'de> Visitor<'de> for Slot<'_, '_> {
 }
 
 /// Text that holds JSON: `RawExtension`, `FieldsV1`, and the JSON of `apiextensions`.
+/// It is a part of the text that is read, unless a tree is.
 pub(super) fn raw<'de, D: Deserializer<'de>>(
     out: &mut Vec<u8>,
     number: u16,
+    from_tree: bool,
     deserializer: D,
 ) -> Result<(), D::Error> {
-    let text = Box::<RawValue>::deserialize(deserializer)?;
-    let text = text.get().as_bytes();
+    match from_tree {
+        true => raw_text(out, number, Box::<RawValue>::deserialize(deserializer)?.get()),
+        false => raw_text(out, number, <&RawValue>::deserialize(deserializer)?.get()),
+    }
+    Ok(())
+}
+
+fn raw_text(out: &mut Vec<u8>, number: u16, text: &str) {
+    let text = text.as_bytes();
     if text != b"null" {
         let start = open(out, number);
         bytes_field_head(out, 1, text.len());
         out.extend_from_slice(text);
         close(out, start);
     }
-    Ok(())
 }

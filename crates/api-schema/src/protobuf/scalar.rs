@@ -40,7 +40,8 @@ impl<'de> DeserializeSeed<'de> for Element<'_, '_> {
                 put_union(self.encoder, self.number, union, &value).map_err(de::Error::custom)
             }
             (Type::Any | Type::Nested(_) | Type::Object, _) => {
-                raw(&mut self.encoder.out, self.number, deserializer)
+                let from_tree = self.encoder.from_tree;
+                raw(&mut self.encoder.out, self.number, from_tree, deserializer)
             }
             _ => deserializer.deserialize_any(self),
         }
@@ -230,5 +231,8 @@ fn put_union(
 }
 
 fn put_form(encoder: &mut Encoder<'_>, field: &Field, value: &Value) -> Result<(), String> {
-    Element::of(encoder, field).deserialize(value).map_err(|error| error.to_string())
+    let before = std::mem::replace(&mut encoder.from_tree, true);
+    let put = Element::of(&mut *encoder, field).deserialize(value);
+    encoder.from_tree = before;
+    put.map_err(|error| error.to_string())
 }

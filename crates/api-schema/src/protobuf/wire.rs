@@ -125,14 +125,18 @@ pub(super) fn open(out: &mut Vec<u8>, number: u16) -> usize {
 
 /// Ends a field that was opened.
 pub(super) fn close(out: &mut Vec<u8>, start: usize) {
-    let len = (out.len() - start) as u64;
-    if len < 0x80 {
-        out[start - 1] = len as u8;
-        return;
+    let end = out.len();
+    let mut len = (end - start) as u64;
+    let more = varint_len(len) - 1;
+    if more > 0 {
+        out.resize(end + more, 0);
+        out.copy_within(start..end, start + more);
     }
-    let mut head = Vec::with_capacity(10);
-    put_varint(&mut head, len);
-    out.splice(start - 1..start, head);
+    for at in start - 1..start + more {
+        let continues = if at + 1 < start + more { 0x80 } else { 0 };
+        out[at] = (len & 0x7f) as u8 | continues;
+        len >>= 7;
+    }
 }
 
 #[cfg(test)]
