@@ -65,9 +65,6 @@ pub struct Hooks {
     pub begin_delete: fn(&mut Value, Timestamp),
     /// `Warning` headers for an accepted object: `(new, old)`.
     pub warnings: fn(&Value, Option<&Value>) -> Vec<String>,
-    /// What this server does not do with such objects yet, told with each create;
-    /// empty where it does what it should.
-    pub idle: &'static str,
     /// Refuses a deletion that makes no sense, before anything else happens.
     pub check_delete: fn(&Value) -> Result<(), Status>,
     /// When an object goes by itself, for kinds whose objects do (Event).
@@ -92,7 +89,6 @@ impl Default for Hooks {
             orphans_dependents: false,
             begin_delete: |_, _| {},
             warnings: |_, _| Vec::new(),
-            idle: "",
             check_delete: |_| Ok(()),
             expires: None,
         }

@@ -237,9 +237,6 @@ impl ResourceSpec {
         if self.custom.is_some() {
             warnings.extend(meta::finalizer_warnings(new, old));
         }
-        if old.is_none() && !self.hooks.idle.is_empty() {
-            warnings.push(self.hooks.idle.to_owned());
-        }
         warnings
     }
 }
