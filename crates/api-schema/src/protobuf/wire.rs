@@ -132,9 +132,9 @@ pub(super) fn close(out: &mut Vec<u8>, start: usize) {
         out.resize(end + more, 0);
         out.copy_within(start..end, start + more);
     }
-    for at in start - 1..start + more {
-        let continues = if at + 1 < start + more { 0x80 } else { 0 };
-        out[at] = (len & 0x7f) as u8 | continues;
+    for (at, byte) in out[start - 1..start + more].iter_mut().enumerate() {
+        let continues = if at < more { 0x80 } else { 0 };
+        *byte = (len & 0x7f) as u8 | continues;
         len >>= 7;
     }
 }

@@ -52,12 +52,18 @@ pub struct LogStats {
 pub(crate) struct Writer {
     desk: Arc<Desk>,
     /// Nothing where all work is done at once.
-    thread: Option<(Sender<Work>, Mutex<Option<JoinHandle<()>>>)>,
+    thread: Option<LogThread>,
     /// Whoever appends may do it, if nobody else is at work.
     here: AtomicBool,
     committed: Arc<Mutex<Option<LogId>>>,
     pub(crate) index: Index,
     pub(crate) stats: Arc<LogStats>,
+}
+
+/// The thread that works beside those who append.
+struct LogThread {
+    work: Sender<Work>,
+    joining: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// Where the log lies: one works at a time.
@@ -98,7 +104,7 @@ impl Writer {
                     .name("raft-log".into())
                     .stack_size(256 << 10)
                     .spawn(move || desk.run(&inbox))?;
-                Some((work, Mutex::new(Some(thread))))
+                Some(LogThread { work, joining: Mutex::new(Some(thread)) })
             }
         };
         Ok(Self { desk, thread, here: AtomicBool::default(), committed, index, stats })
@@ -133,8 +139,8 @@ impl Writer {
 
     /// Writes all that was given, then a closing record, and takes no more.
     pub(crate) fn close(&self) {
-        let Some((_, thread)) = &self.thread else { return self.send(Work::Close) };
-        let thread = thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(thread) = &self.thread else { return self.send(Work::Close) };
+        let thread = thread.joining.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
             self.send(Work::Close);
             if thread.join().is_err() {
@@ -146,10 +152,10 @@ impl Writer {
     fn send(&self, work: Work) {
         let left = match &self.thread {
             None => self.desk.at_once(work),
-            Some((sender, _)) => {
+            Some(thread) => {
                 let Some(work) = self.do_here(work) else { return };
                 self.desk.waiting.fetch_add(1, Ordering::SeqCst);
-                sender.send(work).err().map(|refused| refused.0)
+                thread.work.send(work).err().map(|refused| refused.0)
             }
         };
         if let Some(refused) = left {
