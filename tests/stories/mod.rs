@@ -18,6 +18,7 @@ mod images;
 mod installer;
 mod kube_rs;
 mod kubectl;
+mod metrics;
 mod node_pods;
 mod pods;
 mod power;

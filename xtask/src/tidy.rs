@@ -54,6 +54,7 @@ const CRATES: &[(&str, u8, Side)] = &[
     ("api-server", 4, ControlPlane),
     ("api-access", 4, ControlPlane),
     ("api-custom", 4, ControlPlane),
+    ("api-metrics", 4, ControlPlane),
     ("controllers", 4, ControlPlane),
     ("scheduler", 4, ControlPlane),
     ("node", 4, Node),
@@ -83,6 +84,7 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
     ),
     ("api-registry", &["api-kinds", "store-raft"], "it means the same for any kind"),
     ("api-custom", &["store", "store-raft", "api-server"], "it is a client that fills a catalogue"),
+    ("api-metrics", &["store", "store-raft", "api-server"], "it asks the API and the nodes"),
     (
         "controllers",
         &["store", "store-raft", "api-server", "api-registry"],

@@ -33,6 +33,7 @@ mod ip_address;
 mod job;
 mod lease;
 mod limit_range;
+mod metrics;
 mod namespace;
 mod network_policy;
 mod node;
@@ -153,6 +154,8 @@ pub const KINDS: &[fn(&Arc<Schema>) -> ResourceSpec] = &[
     resource::claim::template,
     resource::slice::row,
     storage_version_migration::row,
+    metrics::nodes,
+    metrics::pods,
 ];
 
 /// What the built-in types and their fields are for: the files in

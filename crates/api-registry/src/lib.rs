@@ -33,7 +33,7 @@ pub use access::{
     Authenticator, Authorizer, BoxFuture, Credentials, Decision, RequestAttributes, UserInfo,
 };
 pub use admission::{Admission, AdmitAll, Attributes, Beside, Operation};
-pub use computed::Compute;
+pub use computed::{Compute, Computing, Wanted};
 pub use convert::Converter;
 pub use create::Body;
 pub use delete::Deleted;

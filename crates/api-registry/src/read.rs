@@ -51,7 +51,7 @@ impl Registry {
             version => self.catch_up(version).await?,
         }
         let key = stored::key_of(&request.spec, &request.namespace, &request.name);
-        let item = match self.computed(request) {
+        let item = match self.computed(request, "").await? {
             Some(items) => items.into_iter().find(|item| item.key == key),
             None => self.store.get(&key, None).map_err(read_failed)?,
         };
@@ -72,8 +72,8 @@ impl Registry {
     /// 400 for bad options, 410 for a revision or token that is too old, 504.
     pub async fn list(&self, request: &Request, options: &ListOptions) -> Result<Listed, Status> {
         let spec = &request.spec;
-        if let Some(items) = self.computed(request) {
-            return self.list_computed(request, &items, options);
+        if let Some(listed) = self.list_computed(request, options).await? {
+            return Ok(listed);
         }
         let selection = Selection::new(spec, options, "")?;
         let prefix = stored::prefix_of(spec, &request.namespace);

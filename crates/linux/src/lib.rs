@@ -24,6 +24,7 @@ pub mod memfd;
 pub mod mount;
 pub mod namespace;
 mod path_buffer;
+pub mod pressure;
 pub mod process;
 pub mod program_pages;
 pub mod seccomp;

@@ -386,17 +386,7 @@ impl ShimRuntime {
     }
 
     pub(crate) fn cgroup_stats(&self, cgroup: &str) -> Result<Stats> {
-        let stats = self.cgroups.stats(cgroup).map_err(Error::io("read cgroup statistics"))?;
-        Ok(Stats {
-            cpu_ns: stats.cpu_ns,
-            cpu_throttled_periods: stats.cpu_throttled_periods,
-            memory_usage: stats.memory_usage,
-            memory_working_set: stats.memory_working_set,
-            memory_rss: stats.memory_rss,
-            memory_limit: stats.memory_limit,
-            oom_kills: stats.oom_kills,
-            pids: stats.pids,
-        })
+        self.cgroups.stats(cgroup).map_err(Error::io("read cgroup statistics"))
     }
 }
 

@@ -34,8 +34,8 @@ pub use runtime::{AttachStreams, BoxFuture, ControlMessage, ExecSession, Runtime
 pub use shim_runtime::{Config, ShimRuntime};
 pub use spec::{ContainerSpec, ExecSpec, SandboxSpec};
 pub use state::{
-    Container, ContainerId, ContainerState, Event, ExecOutput, ExitStatus, Sandbox, SandboxId,
-    SandboxState, Stats,
+    Container, ContainerId, ContainerState, Event, ExecOutput, ExitStatus, Pressure, Sandbox,
+    SandboxId, SandboxState, Stall, Stats,
 };
 
 #[cfg(test)]

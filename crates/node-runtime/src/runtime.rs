@@ -1,6 +1,6 @@
 //! The trait that the node programs against.
 
-use std::{collections::BTreeMap, future::Future, pin::Pin, time::Duration};
+use std::{collections::BTreeMap, future::Future, path::PathBuf, pin::Pin, time::Duration};
 
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -115,6 +115,10 @@ pub trait Runtime: Send + Sync + 'static {
 
     /// What the whole pod uses now, read from the pod's cgroup.
     fn sandbox_stats<'a>(&'a self, id: &'a SandboxId) -> BoxFuture<'a, Result<Stats>>;
+
+    /// The directory of what the container changed in its image, for those who
+    /// measure it. The container may write there at any time.
+    fn writable_layer(&self, sandbox: &SandboxId, id: &ContainerId) -> PathBuf;
 }
 
 /// Which streams an attach asks for. With a terminal stderr never comes.

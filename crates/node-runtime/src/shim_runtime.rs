@@ -354,6 +354,10 @@ impl Runtime for ShimRuntime {
     fn sandbox_stats<'a>(&'a self, id: &'a SandboxId) -> BoxFuture<'a, Result<Stats>> {
         Box::pin(ShimRuntime::sandbox_stats(self, id))
     }
+
+    fn writable_layer(&self, sandbox: &SandboxId, id: &ContainerId) -> PathBuf {
+        SandboxDir::new(&self.config, sandbox).container(id).upper()
+    }
 }
 
 /// How a container whose end nobody saw is reported.

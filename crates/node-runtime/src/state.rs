@@ -2,6 +2,11 @@
 
 use std::{fmt, path::PathBuf, time::SystemTime};
 
+pub use linux::{
+    cgroup::Stats,
+    pressure::{Pressure, Stall},
+};
+
 use crate::spec::{ContainerSpec, SandboxSpec};
 
 macro_rules! id {
@@ -155,25 +160,4 @@ pub enum Event {
         /// Which.
         sandbox: SandboxId,
     },
-}
-
-/// What a cgroup uses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Stats {
-    /// CPU time used since the start, nanoseconds.
-    pub cpu_ns: u64,
-    /// Periods in which the quota ran out.
-    pub cpu_throttled_periods: u64,
-    /// Bytes charged, page cache included.
-    pub memory_usage: u64,
-    /// Bytes without inactive file pages, what eviction looks at.
-    pub memory_working_set: u64,
-    /// Bytes of anonymous memory.
-    pub memory_rss: u64,
-    /// The limit in force, `None` where there is none.
-    pub memory_limit: Option<u64>,
-    /// Processes killed for memory since the start.
-    pub oom_kills: u64,
-    /// Processes and threads.
-    pub pids: u64,
 }

@@ -61,6 +61,8 @@ pub struct NodeConfig {
     pub pod_cidrs: PodCidrs,
     /// `/var/lib/kubelet`: pods' volumes are below it.
     pub kubelet_dir: PathBuf,
+    /// Where images are: their file system is measured.
+    pub images_dir: PathBuf,
     /// `/var/log`: `pods/` and `containers/` are below it.
     pub log_dir: PathBuf,
     /// The node's own resolver configuration, `/etc/resolv.conf`.
@@ -89,6 +91,7 @@ impl NodeConfig {
         Self {
             name: name.into(),
             storage_dir: data_dir.join("storage"),
+            images_dir: data_dir.clone(),
             data_dir,
             ips: Live::new(ips),
             labels: BTreeMap::new(),

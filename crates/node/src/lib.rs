@@ -4,7 +4,8 @@
 //! One task a pod ([`pod`]) looks at what is there (`view`), decides without
 //! I/O (`plan`), and acts (`act`): start steps are ordered and may be repeated
 //! after a crash at any line. [`machine`] speaks for the node itself (Node
-//! object, Lease), [`device`] for what plugins offer, [`streams`] answers logs, exec, attach and port-forward.
+//! object, Lease), [`device`] for what plugins offer, [`streams`] answers logs, exec,
+//! attach and port-forward, [`usage`] measures.
 //!
 //! This crate reaches the cluster through [`client::Api`] and nothing else: it
 //! must not know the store, the API registry or the rules of Services. It
@@ -30,6 +31,7 @@ mod pod;
 mod probe;
 mod resources;
 mod streams;
+mod usage;
 mod volume;
 
 pub use config::{Cidr, Live, NodeConfig, PodCidrs, Reserved, Taint};

@@ -1,7 +1,7 @@
 //! A running node: what it is made of, its start and its end.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fmt, fs, io,
     sync::{Arc, Mutex},
 };
@@ -14,11 +14,13 @@ use tunnel::{NodeStreams, Open, OpenError, ServerEnd};
 use crate::{
     config::{NodeConfig, PodCidrs},
     device::{self, Devices},
-    images::Images,
+    images::{ImageListing, Images},
     machine::{self, Machine},
     network::addresses::Addresses,
     pod::{admit::Host, granted::Granted, lookup::Lookup, manager, user_ranges::UserRanges},
+    probe::tally::Tallies,
     streams,
+    usage::Usage,
     volume::{csi, local_path, objects::Objects, ready::Volumes},
 };
 
@@ -39,6 +41,12 @@ pub(crate) struct Deps {
     pub(crate) granted: Granted,
     pub(crate) users: UserRanges,
     pub(crate) devices: Devices,
+    pub(crate) usage: Usage,
+    pub(crate) tallies: Tallies,
+    /// How many pods were evicted, by the signal that asked for it.
+    pub(crate) evictions: Mutex<BTreeMap<String, u64>>,
+    /// The images as they were last listed.
+    pub(crate) images_seen: Mutex<Vec<ImageListing>>,
     /// A pull has brought something new.
     pub(crate) images_changed: Notify,
     /// What the log has been told that containers do without.
@@ -90,6 +98,10 @@ impl Node {
             granted: Granted::default(),
             users: UserRanges::default(),
             devices: Devices::new(&config.kubelet_dir),
+            usage: Usage::default(),
+            tallies: Tallies::default(),
+            evictions: Mutex::default(),
+            images_seen: Mutex::default(),
             images_changed: Notify::new(),
             warned: Mutex::default(),
             config,

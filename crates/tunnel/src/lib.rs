@@ -1,5 +1,5 @@
-//! What a server asks of a node: logs, exec, attach, port-forward and
-//! connections to pods, as streams of frames.
+//! What a server asks of a node: logs, exec, attach, port-forward,
+//! connections to pods and what the node tells of itself, as streams of frames.
 //!
 //! The API server ends the client's protocol (WebSocket, SPDY) and speaks
 //! these frames to the node, so a node never parses a client's bytes. This
@@ -28,7 +28,7 @@ use std::{
     sync::{Arc, Mutex, RwLock, atomic::AtomicU64},
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc;
 
 /// A boxed future, so that the trait is usable as an object.
@@ -73,7 +73,24 @@ pub enum Open {
     PortForward(Target, u16),
     /// A TCP connection to a port at the pod's own address.
     Connect(Target, u16),
+    /// A page of the node's own API: its path and query. It comes as `Stdout`.
+    Page(String),
 }
+
+/// What a node's own API answers (a GET of the path) and of which media type, as a
+/// kubelet's does.
+pub const PAGES: [(&str, &str); 6] = [
+    ("/configz", "application/json"),
+    ("/metrics", METRICS),
+    ("/metrics/cadvisor", METRICS),
+    ("/metrics/probes", METRICS),
+    ("/metrics/resource", METRICS),
+    ("/stats/summary", "application/json"),
+];
+/// Prometheus' text format.
+const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
+/// More bytes than any page has.
+const PAGE_MAX: usize = 64 << 20;
 
 /// `PodLogOptions`, resolved.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -258,6 +275,30 @@ impl Nodes {
                 "node \"{node}\" is not connected to this server"
             ))),
         }
+    }
+}
+
+impl Nodes {
+    /// Fetches a page of a node's own API whole.
+    ///
+    /// # Errors
+    /// As [`Nodes::open`], and where the stream breaks.
+    pub async fn page(&self, node: &str, page: &str) -> Result<Bytes, OpenError> {
+        let mut stream = self.open(node, Open::Page(page.into())).await?;
+        let mut whole = BytesMut::new();
+        while let Some(output) = stream.output.recv().await {
+            match output {
+                Output::Stdout(bytes) if whole.len() + bytes.len() <= PAGE_MAX => {
+                    whole.extend_from_slice(&bytes);
+                }
+                Output::Stdout(_) => {
+                    return Err(OpenError::Failed(format!("{page} of {node} does not end")));
+                }
+                Output::End(End::Failed(why)) => return Err(OpenError::Failed(why)),
+                Output::Stderr(_) | Output::End(End::Exited(_)) => {}
+            }
+        }
+        Ok(whole.freeze())
     }
 }
 

@@ -17,7 +17,7 @@ pub(crate) mod v1 {
         pub(crate) id: u64,
         #[prost(message, optional, tag = "2")]
         pub(crate) target: Option<Target>,
-        #[prost(oneof = "open::What", tags = "3, 4, 5, 6, 7")]
+        #[prost(oneof = "open::What", tags = "3, 4, 5, 6, 7, 8")]
         pub(crate) what: Option<open::What>,
     }
 
@@ -34,6 +34,8 @@ pub(crate) mod v1 {
             PortForward(u32),
             #[prost(uint32, tag = "7")]
             Connect(u32),
+            #[prost(string, tag = "8")]
+            Page(String),
         }
     }
 
@@ -189,6 +191,9 @@ pub(crate) fn open(id: u64, open: crate::Open) -> v1::Open {
         crate::Open::Attach(target, stdio) => (target, What::Attach(stdio.into())),
         crate::Open::PortForward(target, port) => (target, What::PortForward(port.into())),
         crate::Open::Connect(target, port) => (target, What::Connect(port.into())),
+        crate::Open::Page(page) => {
+            return v1::Open { id, target: None, what: Some(What::Page(page)) };
+        }
     };
     let crate::Target { namespace, pod, uid, container } = target;
     let target = Some(v1::Target { namespace, pod, uid, container });
@@ -214,6 +219,7 @@ pub(crate) fn opened(message: v1::Open) -> Result<crate::Open, OpenError> {
         What::Attach(stdio) => crate::Open::Attach(target, stdio.into()),
         What::PortForward(number) => crate::Open::PortForward(target, port(number)?),
         What::Connect(number) => crate::Open::Connect(target, port(number)?),
+        What::Page(page) => crate::Open::Page(page),
     })
 }
 
@@ -360,6 +366,7 @@ mod tests {
             Open::Attach(target(), Stdio::default()),
             Open::PortForward(target(), 80),
             Open::Connect(target(), u16::MAX),
+            Open::Page("/metrics?a=b".into()),
         ] {
             let bytes = open(7, wish.clone()).encode_to_vec();
             let read = v1::Open::decode(&bytes[..]).expect("our own");

@@ -15,7 +15,7 @@ pub(crate) struct RoleRow {
     pub(crate) namespace: &'static str,
     pub(crate) name: &'static str,
     pub(crate) aggregates: Option<&'static str>,
-    part_of: Option<&'static str>,
+    part_of: Vec<&'static str>,
     pub(crate) rules: Vec<Rule>,
 }
 
@@ -37,7 +37,7 @@ impl RoleRow {
 
     /// The labels that the aggregation looks at.
     pub(crate) fn labels(&self) -> Vec<(&'static str, &'static str)> {
-        self.part_of.map(|to| (aggregation_label(to), "true")).into_iter().collect()
+        self.part_of.iter().map(|to| (aggregation_label(to), "true")).collect()
     }
 }
 
@@ -66,7 +66,7 @@ pub(crate) fn parse(text: &'static str) -> Result<Policy, String> {
                         ["aggregates", to @ ("admin" | "edit" | "view")] => {
                             row.aggregates = Some(to)
                         }
-                        ["part-of", to @ ("admin" | "edit" | "view")] => row.part_of = Some(to),
+                        ["part-of", to @ ("admin" | "edit" | "view")] => row.part_of.push(to),
                         _ => return Err(wrong("unknown option")),
                     }
                 }

@@ -114,7 +114,9 @@ pub(super) fn parts(store: MemoryStore) -> Parts {
     registry.handle("", "pods", "eviction", Arc::new(Evict));
     let component =
         |name| json!({"kind": "ComponentStatus", "apiVersion": "v1", "metadata": {"name": name}});
-    let components = move || ["scheduler", "store"].map(component).to_vec();
+    let components = move |_| -> api_registry::Computing {
+        Box::pin(async move { Ok(["scheduler", "store"].map(component).to_vec()) })
+    };
     registry.compute("", "componentstatuses", Arc::new(components));
     Parts {
         catalogue,

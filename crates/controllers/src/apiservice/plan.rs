@@ -52,6 +52,7 @@ const PRIORITIES: &[(&str, &str, i32, i32)] = &[
     ("flowcontrol.apiserver.k8s.io", "v1", 16100, 21),
     ("resource.k8s.io", "v1", 15900, 20),
     ("storagemigration.k8s.io", "v1", 15800, 15),
+    ("metrics.k8s.io", "v1beta1", 100, 100),
 ];
 const CUSTOM_PRIORITY: (i32, i32) = (1000, 100);
 /// Upstream has none for its own group: it is not served by the server that

@@ -19,7 +19,7 @@ pub use devices::{DeviceKind, DeviceRule};
 pub use v1::V1;
 pub use v2::V2;
 
-use crate::process;
+use crate::{pressure::Pressure, process};
 
 /// Limits; `None` leaves what is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -40,24 +40,36 @@ pub struct Limits {
 }
 
 /// What a cgroup and those below it use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Stats {
     /// Nanoseconds.
     pub cpu_ns: u64,
     /// Periods in which the quota ran out.
     pub cpu_throttled_periods: u64,
-    /// Bytes.
+    /// Bytes charged, page cache included.
     pub memory_usage: u64,
-    /// Bytes.
+    /// Bytes without inactive file pages, what eviction looks at.
     pub memory_working_set: u64,
-    /// Bytes.
+    /// Bytes of anonymous memory.
     pub memory_rss: u64,
+    /// Bytes in swap.
+    pub memory_swap: u64,
+    /// Pages that had to be mapped.
+    pub page_faults: u64,
+    /// Pages that had to be read.
+    pub major_page_faults: u64,
     /// Bytes; `None` where unlimited.
     pub memory_limit: Option<u64>,
     /// Processes killed for memory.
     pub oom_kills: u64,
     /// Processes and threads.
     pub pids: u64,
+    /// Waiting for CPU; v1 does not know.
+    pub cpu_pressure: Option<Pressure>,
+    /// Waiting for memory.
+    pub memory_pressure: Option<Pressure>,
+    /// Waiting for I/O.
+    pub io_pressure: Option<Pressure>,
 }
 
 /// The operations that v1 and v2 do in different ways.

@@ -145,6 +145,9 @@ impl Hierarchy for V1 {
             let inactive = keyed(&text, "total_inactive_file").unwrap_or(0);
             stats.memory_working_set = stats.memory_usage.saturating_sub(inactive);
             stats.memory_rss = keyed(&text, "total_rss").unwrap_or(0);
+            stats.memory_swap = keyed(&text, "total_swap").unwrap_or(0);
+            stats.page_faults = keyed(&text, "total_pgfault").unwrap_or(0);
+            stats.major_page_faults = keyed(&text, "total_pgmajfault").unwrap_or(0);
             stats.memory_limit =
                 number(&directory.join("memory.limit_in_bytes")).filter(|limit| *limit < UNLIMITED);
             let text = read(&directory.join("memory.oom_control"))?;
@@ -176,5 +179,48 @@ impl Hierarchy for V1 {
             }
         }
         failed.map_or(Ok(()), Err)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Directories stand in for the kernel's trees.
+    #[test]
+    fn statistics_are_read() {
+        let root = tempfile::tempdir().expect("a directory");
+        let mounts = ["cpu", "cpuacct", "memory", "pids"];
+        for (file, text) in [
+            ("cpu/c/cpu.stat", "nr_periods 9\nnr_throttled 3\nthrottled_time 5\n"),
+            ("cpuacct/c/cpuacct.usage", "1234567890\n"),
+            ("memory/c/memory.usage_in_bytes", "1000\n"),
+            (
+                "memory/c/memory.stat",
+                "rss 1\ntotal_rss 600\ntotal_pgfault 5\ntotal_pgmajfault 2\ntotal_inactive_file 300\n",
+            ),
+            ("memory/c/memory.limit_in_bytes", "9223372036854771712\n"),
+            ("memory/c/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 1\n"),
+            ("pids/c/pids.current", "4\n"),
+        ] {
+            let file = root.path().join(file);
+            fs::create_dir_all(file.parent().expect("a directory")).expect("made");
+            fs::write(file, text).expect("written");
+        }
+        let tree = V1 { mounts: mounts.map(|m| (m.to_owned(), root.path().join(m))).to_vec() };
+        let expected = Stats {
+            cpu_ns: 1_234_567_890,
+            cpu_throttled_periods: 3,
+            memory_usage: 1000,
+            memory_working_set: 700,
+            memory_rss: 600,
+            page_faults: 5,
+            major_page_faults: 2,
+            oom_kills: 1,
+            pids: 4,
+            ..Stats::default()
+        };
+        assert_eq!(tree.stats("c").expect("statistics"), expected);
+        assert!(tree.stats("gone").is_err());
     }
 }

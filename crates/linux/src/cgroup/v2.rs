@@ -8,7 +8,7 @@ use std::{
 use super::{
     DeviceRule, Hierarchy, Limits, Stats, devices, keyed, kill_processes, number, read, write,
 };
-use crate::mount::MountInfo;
+use crate::{mount::MountInfo, pressure::Pressure};
 
 /// The controllers that are enabled below where the root offers them.
 const CONTROLLERS: &[&str] = &["cpu", "memory", "pids", "cpuset", "io"];
@@ -145,6 +145,9 @@ impl Hierarchy for V2 {
             cpu_ns: keyed(&cpu, "usage_usec").unwrap_or(0) * 1000,
             cpu_throttled_periods: keyed(&cpu, "nr_throttled").unwrap_or(0),
             pids: number(&directory.join("pids.current")).unwrap_or(0),
+            cpu_pressure: Pressure::read(&directory.join("cpu.pressure")),
+            memory_pressure: Pressure::read(&directory.join("memory.pressure")),
+            io_pressure: Pressure::read(&directory.join("io.pressure")),
             ..Stats::default()
         };
         if let Ok(text) = fs::read_to_string(directory.join("memory.stat")) {
@@ -152,6 +155,9 @@ impl Hierarchy for V2 {
             let inactive = keyed(&text, "inactive_file").unwrap_or(0);
             stats.memory_working_set = stats.memory_usage.saturating_sub(inactive);
             stats.memory_rss = keyed(&text, "anon").unwrap_or(0);
+            stats.memory_swap = number(&directory.join("memory.swap.current")).unwrap_or(0);
+            stats.page_faults = keyed(&text, "pgfault").unwrap_or(0);
+            stats.major_page_faults = keyed(&text, "pgmajfault").unwrap_or(0);
             stats.memory_limit = number(&directory.join("memory.max"));
             let events = read(&directory.join("memory.events"))?;
             stats.oom_kills = keyed(&events, "oom_kill").unwrap_or(0);
@@ -180,12 +186,50 @@ impl Hierarchy for V2 {
 mod tests {
     use std::fs;
 
-    use super::{Hierarchy, Limits, V2, weight};
+    use super::{Hierarchy, Limits, Stats, V2, weight};
 
     #[test]
     fn weights() {
         assert_eq!([2, 1024, 262_144].map(weight), [1, 100, 10_000]);
         assert_eq!(weight(0), 1);
+    }
+
+    /// A directory stands in for the kernel's tree.
+    #[test]
+    fn statistics_are_read() {
+        let root = tempfile::tempdir().expect("a directory");
+        fs::create_dir(root.path().join("c")).expect("made");
+        for (file, text) in [
+            ("cpu.stat", "usage_usec 12345\nuser_usec 1\nnr_periods 9\nnr_throttled 3\n"),
+            ("memory.current", "1000\n"),
+            ("memory.max", "max\n"),
+            ("memory.swap.current", "8\n"),
+            ("memory.stat", "anon 600\nfile 1\ninactive_file 300\npgfault 5\npgmajfault 2\n"),
+            ("memory.events", "low 0\noom 1\noom_kill 1\n"),
+            ("pids.current", "4\n"),
+            ("memory.pressure", "some avg10=2.00 avg60=1.00 avg300=0.00 total=9\n"),
+        ] {
+            fs::write(root.path().join("c").join(file), text).expect("written");
+        }
+        let tree = V2 { root: root.path().to_owned() };
+        let stats = tree.stats("c").expect("statistics");
+        let expected = Stats {
+            cpu_ns: 12_345_000,
+            cpu_throttled_periods: 3,
+            memory_usage: 1000,
+            memory_working_set: 700,
+            memory_rss: 600,
+            memory_swap: 8,
+            page_faults: 5,
+            major_page_faults: 2,
+            oom_kills: 1,
+            pids: 4,
+            memory_pressure: stats.memory_pressure,
+            ..Stats::default()
+        };
+        assert_eq!(stats, expected);
+        assert_eq!(stats.memory_pressure.map(|p| p.some.total_us), Some(9));
+        assert!(tree.stats("gone").is_err());
     }
 
     /// A directory stands in for the kernel's tree.

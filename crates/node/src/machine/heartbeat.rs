@@ -1,7 +1,10 @@
 //! Registers the node, renews its Lease, and tells its status when that
 //! changes: one timer and one watch for the whole node.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use api_object::{Object, time::format_micros};
 use api_types::core::Node;
@@ -18,7 +21,6 @@ use super::{
 };
 use crate::{
     config::{Cidr, PodCidrs},
-    images::ImageListing,
     node::Deps,
     resources::{LEASES, NODES},
 };
@@ -38,7 +40,6 @@ pub(crate) async fn run(deps: Arc<Deps>) {
         deps: deps.clone(),
         told: Map::new(),
         health: Health::default(),
-        images: Vec::new(),
         node: None,
         has_lease: false,
     };
@@ -91,7 +92,6 @@ struct Speaker {
     /// The status as the API has it from us.
     told: Map<String, Value>,
     health: Health,
-    images: Vec<ImageListing>,
     node: Option<Node>,
     has_lease: bool,
 }
@@ -190,14 +190,17 @@ impl Speaker {
         self.health.has_network = deps.addresses.is_ready();
         if images {
             match deps.images.list().await {
-                Ok(list) => self.images = list,
+                Ok(list) => {
+                    *deps.images_seen.lock().unwrap_or_else(PoisonError::into_inner) = list;
+                }
                 Err(error) => tracing::warn!(%error, "images cannot be listed"),
             }
         }
         let known = self.told.get("conditions").and_then(Value::as_array).cloned();
         let known = known.unwrap_or_default();
+        let images = deps.images_seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut status =
-            object::status(&deps.config, &deps.machine, &self.health, &self.images, &known, now);
+            object::status(&deps.config, &deps.machine, &self.health, &images, &known, now);
         object::count_devices(&mut status, deps.devices.counts());
         let in_use = deps.volumes.drivers.in_use();
         if !in_use.is_empty() || self.told.contains_key("volumesInUse") {

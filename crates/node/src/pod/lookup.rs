@@ -7,7 +7,10 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
+use api_types::core::{Pod, Volume};
+
 use super::view::{PodState, Run, containers};
+use crate::volume::claim;
 
 /// What streams need to know of one pod; replaced as a whole.
 #[derive(Debug, Clone)]
@@ -22,6 +25,8 @@ pub(crate) struct PodFacts {
     pub(crate) is_running: bool,
     /// Its own addresses, or the node's.
     pub(crate) ips: Vec<IpAddr>,
+    /// The claim behind each volume that has one.
+    pub(crate) claims: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Clone)]
@@ -31,6 +36,11 @@ pub(crate) struct ContainerFacts {
     pub(crate) previous: Option<Run>,
     /// Why it has not run yet.
     pub(crate) waiting: String,
+}
+
+fn claims(pod: &Pod) -> BTreeMap<String, String> {
+    let claim = |volume: &Volume| Some((volume.name.clone(), claim::name(pod, volume)?.0));
+    pod.spec.volumes.iter().filter_map(claim).collect()
 }
 
 /// All of them, by uid.
@@ -61,6 +71,7 @@ impl Lookup {
             host_network: pod.spec.host_network,
             is_running: state.ready_sandbox().is_some(),
             ips: state.pod_ips.clone(),
+            claims: claims(pod),
         };
         self.write().insert(facts.uid.clone(), Arc::new(facts));
     }

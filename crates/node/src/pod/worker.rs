@@ -98,6 +98,7 @@ impl Drop for Worker {
         self.refresh.iter().for_each(JoinHandle::abort);
         self.probes.values().for_each(|probes| probes.task.abort());
         self.deps.lookup.remove(&self.state.pod.metadata.uid);
+        self.deps.tallies.forget(&self.state.pod.metadata.uid);
         self.deps.granted.set(&self.state.pod.metadata.uid, None);
         self.deps.config.host_ports.set(&self.state.pod.metadata.uid, None);
     }

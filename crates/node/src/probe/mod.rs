@@ -5,6 +5,7 @@
 pub(crate) mod check;
 mod grpc;
 pub(crate) mod http;
+pub(crate) mod tally;
 mod tls;
 mod verdict;
 
@@ -16,6 +17,7 @@ use node_runtime::ContainerId;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 pub(crate) use check::Outcome;
+use tally::Tally;
 use verdict::Thresholds;
 
 use crate::{node::Deps, pod::start::reference};
@@ -98,7 +100,7 @@ impl Prober {
     /// ends when that answers.
     async fn follow(
         &self,
-        kind: &str,
+        kind: &'static str,
         probe: &Probe,
         initially: bool,
         turned: impl Fn(bool) -> Option<bool>,
@@ -119,6 +121,7 @@ impl Prober {
             ticks.tick().await;
             let limit = seconds(probe.timeout_seconds, 1);
             let outcome = check::check(self, probe, limit).await;
+            self.tally(kind, &outcome);
             if let Outcome::Failure(text) = &outcome {
                 let message = format!("{kind} probe failed: {text}");
                 self.deps.recorder.warning(&about, "Unhealthy", message);
@@ -135,6 +138,24 @@ impl Prober {
                 return result;
             }
         }
+    }
+}
+
+impl Prober {
+    fn tally(&self, kind: &'static str, outcome: &Outcome) {
+        let meta = &self.pod.metadata;
+        self.deps.tallies.count(Tally {
+            uid: meta.uid.clone(),
+            namespace: meta.namespace.clone(),
+            pod: meta.name.clone(),
+            container: self.container.name.clone(),
+            kind,
+            result: match outcome {
+                Outcome::Success => "successful",
+                Outcome::Failure(_) => "failed",
+                Outcome::Unknown(_) => "unknown",
+            },
+        });
     }
 }
 

@@ -1,5 +1,5 @@
 //! What a server may ask of this node: logs, exec, attach, port-forward,
-//! connections.
+//! connections, and the pages of its own API.
 
 pub(crate) mod cri;
 pub(crate) mod follow;
@@ -17,11 +17,13 @@ use crate::{
         lookup::{ContainerFacts, PodFacts},
         view::{Run, RunState},
     },
+    usage::pages,
 };
 
 /// Opens a stream; what follows runs in a task that ends with either side.
 pub(crate) async fn open(deps: Arc<Deps>, open: Open) -> Result<ServerEnd, OpenError> {
     let target = match &open {
+        Open::Page(page) => return pages::open(deps, page).await,
         Open::Logs(target, _)
         | Open::Exec(target, _, _)
         | Open::Attach(target, _)
@@ -46,6 +48,7 @@ pub(crate) async fn open(deps: Arc<Deps>, open: Open) -> Result<ServerEnd, OpenE
         Open::Attach(_, stdio) => session::attach(deps, running(&pod, &target)?, stdio).await,
         Open::PortForward(_, port) => forward::localhost(&pod, port).await,
         Open::Connect(_, port) => forward::address(&pod, port).await,
+        Open::Page(_) => unreachable!("answered above"),
     }
 }
 

@@ -121,6 +121,10 @@ impl Runtime for Fused {
     fn subscribe(&self) -> broadcast::Receiver<Event> {
         Runtime::subscribe(&*self.inner)
     }
+
+    fn writable_layer(&self, sandbox: &SandboxId, id: &ContainerId) -> std::path::PathBuf {
+        Runtime::writable_layer(&*self.inner, sandbox, id)
+    }
 }
 
 /// One life of the agent, on threads of its own that are gone at its end: until

@@ -2,6 +2,7 @@
 //! step goes by descriptor, follows no link and crosses no mount.
 
 use std::{
+    collections::BTreeSet,
     ffi::CStr,
     fs,
     os::{
@@ -89,6 +90,71 @@ fn remove_in(parent: &OwnedFd, name: &CStr, depth: u32) -> Result<(), Errno> {
         Err(Errno::NOENT) => Ok(()),
         result => result,
     }
+}
+
+/// What a tree takes of its file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Used {
+    pub(crate) bytes: u64,
+    pub(crate) inodes: u64,
+}
+
+impl std::ops::AddAssign for Used {
+    fn add_assign(&mut self, other: Self) {
+        self.bytes += other.bytes;
+        self.inodes += other.inodes;
+    }
+}
+
+/// Adds up blocks and inodes of a directory and what is in it, each file once;
+/// what is mounted below is not counted. Nothing for what is not there.
+pub(crate) fn used(path: &Path) -> Result<Used, VolumeError> {
+    let root = match open_root(path) {
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(Used::default()),
+        root => root.map_err(failed(path))?,
+    };
+    let stat = rustix::fs::fstat(&root).map_err(failed(path))?;
+    let mut used = Used { bytes: blocks(&stat), inodes: 1 };
+    let mut linked = BTreeSet::new();
+    add_below(&root, &mut used, &mut linked, 0).map_err(failed(path))?;
+    Ok(used)
+}
+
+fn blocks(stat: &Stat) -> u64 {
+    // stat(2): always units of 512 bytes.
+    u64::try_from(stat.st_blocks).unwrap_or(0) * 512
+}
+
+fn add_below(
+    dir: &OwnedFd,
+    used: &mut Used,
+    linked: &mut BTreeSet<u64>,
+    depth: u32,
+) -> Result<(), Errno> {
+    use std::os::fd::AsFd;
+    if depth > DEPTH_MAX {
+        return Err(Errno::NAMETOOLONG);
+    }
+    for name in entries(dir)? {
+        let stat = match statat(dir, &name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => continue,
+            stat => stat?,
+        };
+        if kind(&stat) == FileType::Directory {
+            match open(dir.as_fd(), &name) {
+                Ok(below) => {
+                    *used += Used { bytes: blocks(&stat), inodes: 1 };
+                    add_below(&below, used, linked, depth + 1)?;
+                }
+                // A mount, or swapped under us.
+                Err(Errno::XDEV | Errno::LOOP | Errno::NOTDIR | Errno::NOENT) => {}
+                Err(error) => return Err(error),
+            }
+        } else if stat.st_nlink <= 1 || linked.insert(stat.st_ino) {
+            *used += Used { bytes: blocks(&stat), inodes: 1 };
+        }
+    }
+    Ok(())
 }
 
 /// How a volume's files are given to the pod's group.
@@ -206,6 +272,21 @@ mod tests {
         remove(&tree).expect("removed");
         assert!(!tree.exists() && outside.join("kept").exists());
         remove(&tree).expect("removing what is gone");
+    }
+
+    #[test]
+    fn a_tree_is_measured_and_each_file_once() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let tree = dir.path().join("tree");
+        fs::create_dir_all(tree.join("a")).expect("made");
+        let empty = used(&tree).expect("measured");
+        fs::write(tree.join("a/file"), vec![1; 100_000]).expect("written");
+        fs::hard_link(tree.join("a/file"), tree.join("again")).expect("linked");
+        symlink("/", tree.join("link")).expect("linked");
+        let full = used(&tree).expect("measured");
+        assert_eq!(full.inodes, empty.inodes + 2, "one file and one link");
+        assert!((100_000..200_000).contains(&(full.bytes - empty.bytes)), "{full:?}");
+        assert_eq!(used(&dir.path().join("gone")).expect("nothing"), Used::default());
     }
 
     #[test]

@@ -52,6 +52,7 @@ pub(crate) async fn start(
     })
     .await?;
     let images_dir = images::socket::images_dir(&machine.data_dir);
+    let images_at = images_dir.clone();
     let store = tokio::task::spawn_blocking(move || images::open(&images_dir)).await??;
     images::socket::serve(&machine.data_dir, store.clone()).map_err(|error| {
         format!("{}: {error}", images::socket::path(&machine.data_dir).display())
@@ -75,6 +76,7 @@ pub(crate) async fn start(
         cluster_domain: cluster.domain.clone(),
         kubelet_dir: machine.kubelet_dir(),
         log_dir: machine.log_dir(),
+        images_dir: images_at,
         resolv_conf: net_dns::resolv::host_path(),
         annotations,
         ips: outside.ips,

@@ -19,7 +19,8 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use api_access::Access;
 use api_custom::{CustomKinds, Webhooks};
-use api_registry::{Registry, UserInfo};
+use api_metrics::ResourceMetrics;
+use api_registry::{Computing, Registry, UserInfo, Wanted};
 use api_server::{ApiServer, Parts, Probe, Protocol, Tls, Version};
 use client::{Ambient, Api, Informer, Resource, Selection};
 use controllers::KubernetesService;
@@ -142,11 +143,25 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
     api_access::review::register(&access, &mut registry);
     let components = Components::default();
     let parts = components.clone();
-    registry.compute("", "componentstatuses", Arc::new(move || parts.objects()));
+    let compute = move |_| -> Computing { Box::pin(std::future::ready(Ok(parts.objects()))) };
+    registry.compute("", "componentstatuses", Arc::new(compute));
+    let nodes = Arc::new(tunnel::Nodes::default());
+    let usage = Arc::new(ResourceMetrics::new(nodes.clone(), now.clone()));
+    let asked = usage.clone();
+    let compute = move |wanted: Wanted| -> Computing {
+        let usage = asked.clone();
+        Box::pin(async move { usage.nodes(&wanted.name, &wanted.labels).await })
+    };
+    registry.compute(api_metrics::GROUP, "nodes", Arc::new(compute));
+    let asked = usage.clone();
+    let compute = move |wanted: Wanted| -> Computing {
+        let usage = asked.clone();
+        Box::pin(async move { usage.pods(&wanted.namespace, &wanted.name, &wanted.labels).await })
+    };
+    registry.compute(api_metrics::GROUP, "pods", Arc::new(compute));
     let webhooks = Arc::new(Webhooks::default());
     registry.convert_with(webhooks.clone());
     let registry = Arc::new(registry);
-    let nodes = Arc::new(tunnel::Nodes::default());
     let server = ApiServer::new(Parts {
         catalogue: catalogue.clone(),
         registry: registry.clone(),
@@ -188,6 +203,7 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
         },
     )));
     webhooks.find_services_with(loopback.clone());
+    usage.ask_with(loopback.named("skiff/resource-metrics"));
     let kinds = CustomKinds::new(catalogue, loopback.named("skiff/custom-kinds"), ambient.clone());
     background.push(tokio::spawn(kinds.clone().run()));
     let admission = Arc::new(join::Admission {

@@ -1,8 +1,8 @@
-//! `nodes/proxy`: what the node's own API answers. Nodes serve no HTTP here;
-//! the part of the kubelet's API that can be answered is answered from what
-//! the server and its tunnel to the node know.
+//! `nodes/proxy`: what the node's own API answers. Nodes serve no HTTP here: the
+//! kubelet's API is answered from what the server knows, and by the node's pages
+//! through the tunnel.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use api_object::{Reason, Status};
 use api_registry::{ListOptions, Request};
@@ -10,6 +10,7 @@ use api_schema::tree;
 use bytes::{Bytes, BytesMut};
 use http::Method;
 use serde_json::Value;
+use tunnel::{OpenError, PAGES};
 
 use super::place::Place;
 use crate::{
@@ -17,11 +18,13 @@ use crate::{
     chain::{Asked, method_not_allowed},
     counts::Label,
     respond::{self, Reply},
-    stream::log,
+    stream::{log, pod},
 };
 
 /// The kubelet's port.
 const PORT: &str = "10250";
+/// A node measures itself within a second or two.
+const PAGE_MAX: Duration = Duration::from_secs(30);
 
 pub(super) async fn serve(
     server: &Arc<ApiServer>,
@@ -63,13 +66,30 @@ pub(super) async fn serve(
             asked.query.push(("container".into(), container));
             log::serve(server, &object, asked, label).await
         }
-        _ => Err(Status::failure(
-            Reason::NotFound,
-            format!(
-                "nodes of this server do not answer {rest}: only /healthz, /pods and /containerLogs"
-            ),
-        )),
+        _ => page(server, &place.name, rest, &asked).await,
     }
+}
+
+/// What the node tells of itself.
+async fn page(server: &ApiServer, node: &str, rest: &str, asked: &Asked) -> Result<Reply, Status> {
+    let path = rest.trim_end_matches('/');
+    let Some((path, media_type)) = PAGES.iter().find(|(served, _)| *served == path) else {
+        let served: Vec<&str> = PAGES.iter().map(|(path, _)| *path).collect();
+        let why = format!(
+            "nodes of this server do not answer {rest}: only /healthz, /pods, /containerLogs, {}",
+            served.join(", ")
+        );
+        return Err(Status::failure(Reason::NotFound, why));
+    };
+    let query = asked.head.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    let page = format!("{path}{query}");
+    let page = tokio::time::timeout(PAGE_MAX, server.parts.nodes.page(node, &page)).await;
+    let page = page.unwrap_or_else(|_| {
+        let why = format!("node \"{node}\" has not answered within {} s", PAGE_MAX.as_secs());
+        Err(OpenError::NodeUnreachable(why))
+    });
+    let bytes = page.map_err(|error| pod::refused(&error))?;
+    Ok(respond::reply(200, media_type, bytes))
 }
 
 fn request(

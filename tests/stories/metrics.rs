@@ -1,0 +1,188 @@
+//! What nodes and pods use, and what follows from it: `kubectl top`, the node's
+//! pages.
+
+use serde_json::Value;
+
+use crate::cluster::Cluster;
+
+/// A pod that computes and holds memory, and beside it one that idles.
+const BUSY: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: busy, labels: {app: busy}}
+spec:
+  terminationGracePeriodSeconds: 0
+  volumes: [{name: scratch, emptyDir: {}}, {name: memory, emptyDir: {medium: Memory}}]
+  containers:
+  - name: stress
+    image: skiff.local/toolbox
+    args: [stress, --cpu, "1", --mem, "48"]
+    resources: {limits: {cpu: 300m, memory: 96Mi}}
+    volumeMounts: [{name: scratch, mountPath: /scratch}, {name: memory, mountPath: /memory}]
+    livenessProbe: {exec: {command: [toolbox, "true"]}, periodSeconds: 1, timeoutSeconds: 10}
+  - name: idle
+    image: skiff.local/toolbox
+    args: [sleep, infinity]
+"#;
+
+fn raw(cluster: &Cluster, path: &str) -> String {
+    cluster.kubectl(&format!("get --raw {path}")).ok().stdout
+}
+
+fn json(cluster: &Cluster, path: &str) -> Value {
+    serde_json::from_str(&raw(cluster, path)).expect("JSON")
+}
+
+/// The number of a quantity such as `48Mi`, in its unit.
+fn number(cell: &str) -> u64 {
+    let digits: String = cell.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().unwrap_or_else(|_| panic!("{cell} is no amount"))
+}
+
+#[test]
+fn what_nodes_and_pods_use_is_told() {
+    let Some(cluster) = Cluster::start() else { return };
+    cluster.wait_node_ready();
+    cluster.apply(BUSY).ok();
+    cluster.kubectl("wait --for=condition=Ready pod/busy --timeout=60s").ok();
+    the_summary(&cluster);
+    every_page(&cluster);
+    kubectl_top(&cluster);
+    the_api(&cluster);
+}
+
+fn the_summary(cluster: &Cluster) {
+    let summary = json(cluster, "/api/v1/nodes/node-1/proxy/stats/summary");
+    let number = |path: &str| summary.pointer(path).and_then(Value::as_u64);
+    for path in [
+        "/node/cpu/usageNanoCores",
+        "/node/memory/workingSetBytes",
+        "/node/memory/availableBytes",
+        "/node/fs/capacityBytes",
+        "/node/fs/inodes",
+        "/node/runtime/imageFs/usedBytes",
+        "/node/rlimit/maxpid",
+        "/node/network/rxBytes",
+    ] {
+        assert!(number(path).is_some_and(|n| n > 0), "{path}: {summary:#}");
+    }
+    let pod = summary["pods"].as_array().expect("a list").iter();
+    let pod = pod.clone().find(|pod| pod["podRef"]["name"] == "busy").expect("it runs");
+    let container = |name: &str| {
+        let mut all = pod["containers"].as_array().expect("a list").iter();
+        all.find(|container| container["name"] == name).expect("it runs").clone()
+    };
+    let (stress, idle) = (container("stress"), container("idle"));
+    let megabytes = |container: &Value| {
+        container["memory"]["workingSetBytes"].as_u64().expect("a number") >> 20
+    };
+    assert!((48..96).contains(&megabytes(&stress)), "{stress:#}");
+    assert!(megabytes(&idle) < 8, "{idle:#}");
+    let nano = |container: &Value| container["cpu"]["usageNanoCores"].as_u64().expect("measured");
+    assert!((1_000_000..400_000_000).contains(&nano(&stress)), "{stress:#}");
+    assert!(nano(&idle) < 50_000_000, "{idle:#}");
+    for path in ["/network/rxBytes", "/ephemeral-storage/usedBytes", "/process_stats/process_count"]
+    {
+        assert!(pod.pointer(path).is_some_and(Value::is_u64), "{path}: {pod:#}");
+    }
+
+    // What a container writes shows in its own layer and in its volume.
+    let used = |pod: &Value| pod["ephemeral-storage"]["usedBytes"].as_u64().expect("measured");
+    let names: Vec<&str> = pod["volume"]
+        .as_array()
+        .expect("volumes")
+        .iter()
+        .filter_map(|volume| volume["name"].as_str())
+        .collect();
+    assert!(names.contains(&"scratch") && names.contains(&"memory"), "{names:?}");
+    assert!(used(pod) > 0);
+}
+
+fn every_page(cluster: &Cluster) {
+    for (page, text) in [
+        ("metrics", "kubelet_running_pods "),
+        ("metrics", "kubelet_node_name{node=\"node-1\"} 1"),
+        (
+            "metrics/resource",
+            "container_memory_working_set_bytes{container=\"stress\",namespace=\"default\",pod=\"busy\"}",
+        ),
+        ("metrics/resource", "node_cpu_usage_seconds_total "),
+        ("metrics/cadvisor", "container_cpu_usage_seconds_total{container=\"stress\","),
+        ("metrics/cadvisor", "container_network_receive_bytes_total{"),
+        ("metrics/probes", "probe_type=\"Liveness\",result=\"successful\"}"),
+        ("configz", "\"clusterDomain\":\"cluster.local\""),
+    ] {
+        let told = raw(cluster, &format!("/api/v1/nodes/node-1/proxy/{page}"));
+        assert!(told.contains(text), "{page} has no {text}:\n{told}");
+    }
+    cluster.kubectl("get --raw /api/v1/nodes/node-1/proxy/nonsense").fails_with("/stats/summary");
+    // As upstream's server asks: of `nodes/proxy`.
+    let pages = "get --raw /api/v1/nodes/node-1/proxy/metrics/resource";
+    cluster.kubectl(&format!("{pages} --as=jane")).fails_with("nodes/proxy");
+    cluster.kubectl("create clusterrole pages --verb=get --resource=nodes/proxy").ok();
+    cluster.kubectl("create clusterrolebinding pages --clusterrole=pages --user=jane").ok();
+    cluster.kubectl(&format!("{pages} --as=jane")).prints("node_memory_working_set_bytes");
+}
+
+fn kubectl_top(cluster: &Cluster) {
+    let top = cluster.kubectl("top node").ok().stdout;
+    let mut lines = top.lines();
+    let head: Vec<&str> = lines.next().expect("a head").split_whitespace().collect();
+    assert_eq!(head[..2], ["NAME", "CPU(cores)"], "{top}");
+    let cells: Vec<&str> = lines.next().expect("a node").split_whitespace().collect();
+    assert_eq!(cells[0], "node-1");
+    assert!(number(cells[1]) > 0 && number(cells[3]) > 0, "{top}");
+
+    let top = cluster.kubectl("top pod --containers -A --sort-by=memory --no-headers").ok().stdout;
+    let rows: Vec<Vec<&str>> = top.lines().map(|l| l.split_whitespace().collect()).collect();
+    let row = |container: &str| {
+        let at = rows.iter().position(|row| row[2] == container);
+        at.unwrap_or_else(|| panic!("{container} is not among\n{top}"))
+    };
+    assert!(row("stress") < row("idle"), "sorted by memory:\n{top}");
+    let stress = &rows[row("stress")];
+    assert_eq!(stress[..2], ["default", "busy"]);
+    assert!(number(stress[3]) > 0 && (48..96).contains(&number(stress[4])), "{top}");
+    cluster.kubectl("top pod -l app=busy --sum").prints("busy");
+    cluster.kubectl("top pod busy --no-headers").prints("busy");
+    cluster.kubectl("top pod nobody").fails_with("\"nobody\" not found");
+}
+
+fn the_api(cluster: &Cluster) {
+    let list = json(cluster, "/apis/metrics.k8s.io/v1beta1/pods?labelSelector=app%3Dbusy");
+    assert_eq!(
+        (&list["kind"], &list["items"][0]["kind"]),
+        (&"PodMetricsList".into(), &"PodMetrics".into()),
+        "{list:#}"
+    );
+    assert_eq!(list["items"][0]["metadata"]["labels"]["app"], "busy");
+    assert!(list["items"][0]["window"].as_str().is_some_and(|window| window.ends_with('s')));
+    let none = json(
+        cluster,
+        "/apis/metrics.k8s.io/v1beta1/namespaces/kube-system/pods?labelSelector=app%3Dbusy",
+    );
+    assert_eq!(none["items"], serde_json::json!([]));
+    for (line, text) in [
+        ("get podmetrics", "busy"),
+        ("get nodemetrics", "node-1"),
+        ("get apiservice v1beta1.metrics.k8s.io", "Local"),
+        ("api-resources --api-group=metrics.k8s.io", "PodMetrics"),
+        ("explain podmetrics.containers", "usage"),
+    ] {
+        cluster.kubectl(line).prints(text);
+    }
+    cluster.kubectl("delete podmetrics busy").fails_with("not support the requested method");
+
+    // Who may look at a namespace may look at what its pods use.
+    cluster.kubectl("create namespace team").ok();
+    cluster.kubectl("create rolebinding view --clusterrole=view --user=kim -n team").ok();
+    for (line, allowed) in [
+        ("auth can-i list pods.metrics.k8s.io --as=kim -n team", true),
+        ("auth can-i list pods.metrics.k8s.io --as=kim -n default", false),
+        ("auth can-i list nodes.metrics.k8s.io --as=kim", false),
+    ] {
+        assert_eq!(cluster.kubectl(line).success, allowed, "{line}");
+    }
+    cluster.kubectl("top pod -n team --as=kim").ok();
+    cluster.kubectl("top pod --as=kim").fails_with("forbidden");
+}
