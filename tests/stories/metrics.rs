@@ -171,7 +171,7 @@ fn the_api(cluster: &Cluster) {
     ] {
         cluster.kubectl(line).prints(text);
     }
-    cluster.kubectl("delete podmetrics busy").fails_with("not support the requested method");
+    cluster.kubectl("delete podmetrics busy").fails_with("does not allow this method");
 
     // Who may look at a namespace may look at what its pods use.
     cluster.kubectl("create namespace team").ok();
