@@ -108,7 +108,7 @@ impl Cluster {
 
     /// How many of certain pods are in each domain of a topology.
     pub(crate) fn counter(&self, counted: Counted) -> (Arc<Counter>, Arc<Topology>) {
-        self.neighbours.borrow_mut().counter(counted, self.nodes(), &self.namespaces)
+        self.neighbours.borrow_mut().counter(counted, &self.slots, &self.namespaces)
     }
 
     /// Terms of placed pods; see [`Neighbours::terms`].

@@ -16,6 +16,7 @@ mod cluster;
 mod decide;
 mod disks;
 mod fit_error;
+mod handle;
 mod happening;
 mod neighbours;
 mod node;

@@ -5,8 +5,16 @@
 //! counts the pods of a selector in each domain; it is made when a pod first
 //! asks for it and followed from then on, and those that nobody asked for
 //! the longest are forgotten. Terms of placed pods are tallied the same way.
+//!
+//! Nearly every selector asks for one label of one value ([`LabelSelector`]'s
+//! handle, `handle.rs`): counters, terms and the nodes of pods are found by it,
+//! so that a pod costs nothing for the kinds of pods that it has nothing to do
+//! with.
+//!
+//! [`LabelSelector`]: api_object::LabelSelector
 
 use std::{
+    collections::BTreeMap,
     hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
     sync::Arc,
 };
@@ -16,12 +24,18 @@ use api_types::core::{NodeSelector, Toleration};
 use client::Cached;
 
 use crate::{
-    Labels, Map, Node, Pod, PodSelector, Term, node::Offer, plugins::node_affinity,
-    plugins::taint_toleration, terms::Namespaces,
+    Labels, Map, Node, Pod, PodSelector, Term,
+    handle::{Handle, handle, handles},
+    node::Offer,
+    plugins::node_affinity,
+    plugins::taint_toleration,
+    terms::Namespaces,
 };
 
-/// How many counters are followed; each costs a comparison a change of a pod.
-const COUNTERS_MAX: usize = 512;
+/// How many counters are followed; each costs four bytes a domain.
+const COUNTERS_MAX: usize = 2048;
+/// How many kinds of eligible nodes are remembered; most pods have the same.
+const ELIGIBLE_MAX: usize = 16;
 
 /// The domains of one node label.
 #[derive(Clone, Debug, Default)]
@@ -116,15 +130,21 @@ impl Counted {
         let build = BuildHasherDefault::<DefaultHasher>::default();
         build.hash_one((&self.pods, &self.topology_key, self.nodes.is_some()))
     }
+
+    /// By what the pods are found that may count.
+    fn handle(&self) -> Handle {
+        let mut handles = self.pods.iter().map(|pods| handle(pods.labels.as_ref()));
+        handles.find(|handle| *handle != Handle::Any).unwrap_or(Handle::Any)
+    }
 }
 
 /// Pods by domain.
 #[derive(Clone, Debug)]
 pub(crate) struct Counter {
     counted: Counted,
-    counts: Vec<i64>,
-    /// How many nodes of each domain count.
-    nodes: Vec<u32>,
+    counts: Vec<i32>,
+    /// How many nodes of each domain count; `None` where all do.
+    nodes: Option<Vec<u32>>,
     /// Pods in all domains.
     pub(crate) total: i64,
 }
@@ -132,13 +152,20 @@ pub(crate) struct Counter {
 impl Counter {
     /// Pods in a domain.
     pub(crate) fn count(&self, domain: usize) -> i64 {
-        self.counts.get(domain).copied().unwrap_or(0)
+        self.counts.get(domain).copied().map_or(0, i64::from)
     }
 
     /// The domains that have a node that counts, with their pods.
-    pub(crate) fn domains(&self) -> impl Iterator<Item = (usize, i64)> {
-        let nodes = self.nodes.iter().enumerate().filter(|(_, nodes)| **nodes > 0);
-        nodes.map(|(domain, _)| (domain, self.count(domain)))
+    pub(crate) fn domains<'a>(
+        &'a self,
+        topology: &'a Topology,
+    ) -> impl Iterator<Item = (usize, i64)> + 'a {
+        let count = |domain: usize| match &self.nodes {
+            Some(nodes) => nodes.get(domain).is_some_and(|nodes| *nodes > 0),
+            None => topology.domains[domain].1 > 0,
+        };
+        let domains = (0..topology.domains.len()).filter(move |domain| count(*domain));
+        domains.map(|domain| (domain, self.count(domain)))
     }
 
     /// Whether a pod on a node counts.
@@ -150,15 +177,21 @@ impl Counter {
         self.counted.nodes.as_ref().is_none_or(|nodes| nodes.admits(node))
     }
 
-    fn change(&mut self, domain: Option<usize>, pods: i64, nodes: i32) {
+    fn pods_changed(&mut self, domain: Option<usize>, pods: i32) {
         let Some(domain) = domain else { return };
         if self.counts.len() <= domain {
             self.counts.resize(domain + 1, 0);
-            self.nodes.resize(domain + 1, 0);
         }
         self.counts[domain] += pods;
-        self.total += pods;
-        self.nodes[domain] = self.nodes[domain].saturating_add_signed(nodes);
+        self.total += i64::from(pods);
+    }
+
+    fn node_changed(&mut self, domain: Option<usize>, sign: i32) {
+        let (Some(domain), Some(nodes)) = (domain, &mut self.nodes) else { return };
+        if nodes.len() <= domain {
+            nodes.resize(domain + 1, 0);
+        }
+        nodes[domain] = nodes[domain].saturating_add_signed(sign);
     }
 }
 
@@ -176,7 +209,8 @@ pub(crate) struct Wants {
 /// The wants of one term.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tally {
-    wants: Vec<Wants>,
+    /// By domain; few have any.
+    wants: BTreeMap<usize, Wants>,
     /// The sums over all domains.
     pub(crate) total: Wants,
     pods: usize,
@@ -185,26 +219,48 @@ pub(crate) struct Tally {
 impl Tally {
     /// What is wanted in a domain.
     pub(crate) fn wants(&self, domain: usize) -> Wants {
-        self.wants.get(domain).copied().unwrap_or_default()
+        self.wants.get(&domain).copied().unwrap_or_default()
     }
 }
 
 struct Kept {
-    hash: u64,
     used: u64,
     counter: Arc<Counter>,
+}
+
+/// The nodes that count, by domain of a label.
+struct Eligibles {
+    nodes: Eligible,
+    topology_key: String,
+    by_domain: Vec<u32>,
 }
 
 /// Topologies, counters and tallies.
 #[derive(Default)]
 pub(crate) struct Neighbours {
     topologies: Map<String, Arc<Topology>>,
-    counters: Vec<Kept>,
+    /// By [`Counted::hash`].
+    counters: Map<u64, Vec<Kept>>,
+    counters_len: usize,
+    counters_by: Map<Handle, Vec<u64>>,
+    eligible: Vec<Eligibles>,
     asked: u64,
-    pub(crate) terms: Map<Term, Arc<Tally>>,
+    terms: Map<Arc<Term>, Arc<Tally>>,
+    terms_by: Map<Handle, Vec<Arc<Term>>>,
+    /// The slots of the nodes that have pods with a label, and how many.
+    pods_by: Map<Handle, BTreeMap<usize, u32>>,
 }
 
 impl Neighbours {
+    /// The terms of placed pods that may be about a pod.
+    pub(crate) fn terms<'a>(
+        &'a self,
+        pod: &'a Meta,
+    ) -> impl Iterator<Item = (&'a Arc<Term>, &'a Arc<Tally>)> {
+        let terms = handles(&pod.labels).filter_map(|handle| self.terms_by.get(&handle)).flatten();
+        terms.filter_map(|term| self.terms.get_key_value(term))
+    }
+
     /// The domains of a label.
     pub(crate) fn topology<'a>(
         &mut self,
@@ -222,40 +278,97 @@ impl Neighbours {
     }
 
     /// The counter of certain pods, made where there is none, and its
-    /// topology.
-    pub(crate) fn counter<'a>(
+    /// topology. `slots` are the nodes.
+    pub(crate) fn counter(
         &mut self,
         counted: Counted,
-        nodes: impl Iterator<Item = &'a Node> + Clone,
+        slots: &[Option<Node>],
         namespaces: &Namespaces,
     ) -> (Arc<Counter>, Arc<Topology>) {
         self.asked += 1;
         let (hash, used) = (counted.hash(), self.asked);
-        let topology = self.topology(&counted.topology_key, nodes.clone());
-        let mut known = self.counters.iter_mut();
-        if let Some(kept) = known.find(|kept| kept.hash == hash && kept.counter.counted == counted)
-        {
+        let topology = self.topology(&counted.topology_key, slots.iter().flatten());
+        let mut known = self.counters.get_mut(&hash).into_iter().flatten();
+        if let Some(kept) = known.find(|kept| kept.counter.counted == counted) {
             kept.used = used;
             return (kept.counter.clone(), topology);
         }
-        let mut counter = Counter { counted, counts: Vec::new(), nodes: Vec::new(), total: 0 };
-        for node in nodes {
+        let nodes = counted.nodes.as_ref().map(|eligible| {
+            self.eligible(eligible, &counted.topology_key, &topology, slots).clone()
+        });
+        let handle = counted.handle();
+        let mut counter = Counter { counted, counts: Vec::new(), nodes, total: 0 };
+        for slot in self.pods_by.get(&handle).into_iter().flat_map(BTreeMap::keys) {
+            let Some(node) = slots.get(*slot).and_then(Option::as_ref) else { continue };
             if counter.counts_node(&node.object) {
                 let pods = node.pods.iter();
                 let pods = pods.filter(|pod| counter.counted.matches(&pod.meta, namespaces));
-                let pods = i64::try_from(pods.count()).unwrap_or(i64::MAX);
-                counter.change(topology.domain(node.slot), pods, 1);
+                let pods = i32::try_from(pods.count()).unwrap_or(i32::MAX);
+                counter.pods_changed(topology.domain(*slot), pods);
             }
         }
         let counter = Arc::new(counter);
-        if self.counters.len() >= COUNTERS_MAX {
-            let oldest = self.counters.iter().enumerate().min_by_key(|(_, kept)| kept.used);
-            if let Some((at, _)) = oldest {
-                self.counters.swap_remove(at);
-            }
+        if self.counters_len >= COUNTERS_MAX {
+            self.forget_half();
         }
-        self.counters.push(Kept { hash, used, counter: counter.clone() });
+        self.counters.entry(hash).or_default().push(Kept { used, counter: counter.clone() });
+        self.counters_len += 1;
+        let hashes = self.counters_by.entry(handle).or_default();
+        if !hashes.contains(&hash) {
+            hashes.push(hash);
+        }
         (counter, topology)
+    }
+
+    /// Forgets the half that nobody asked for the longest: at once, since it
+    /// takes a look at all.
+    fn forget_half(&mut self) {
+        let mut used: Vec<u64> = self.counters.values().flatten().map(|kept| kept.used).collect();
+        used.sort_unstable();
+        let Some(since) = used.get(used.len() / 2).copied() else { return };
+        self.keep_counters(|kept| kept.used >= since);
+    }
+
+    fn keep_counters(&mut self, wanted: impl Fn(&Kept) -> bool) {
+        self.counters.retain(|_, kept| {
+            kept.retain(&wanted);
+            !kept.is_empty()
+        });
+        self.counters_len = self.counters.values().map(Vec::len).sum();
+        let counters = &self.counters;
+        self.counters_by.retain(|_, hashes| {
+            hashes.retain(|hash| counters.contains_key(hash));
+            !hashes.is_empty()
+        });
+    }
+
+    /// How many nodes of each domain count.
+    fn eligible(
+        &mut self,
+        nodes: &Eligible,
+        topology_key: &str,
+        topology: &Topology,
+        slots: &[Option<Node>],
+    ) -> &Vec<u32> {
+        let known = self
+            .eligible
+            .iter()
+            .position(|known| known.nodes == *nodes && known.topology_key == topology_key);
+        let at = known.unwrap_or_else(|| {
+            let mut by_domain = vec![0; topology.domains.len()];
+            for node in slots.iter().flatten().filter(|node| nodes.admits(&node.object)) {
+                if let Some(domain) = topology.domain(node.slot) {
+                    by_domain[domain] += 1;
+                }
+            }
+            if self.eligible.len() >= ELIGIBLE_MAX {
+                self.eligible.remove(0);
+            }
+            let (nodes, topology_key) = (nodes.clone(), topology_key.to_owned());
+            self.eligible.push(Eligibles { nodes, topology_key, by_domain });
+            self.eligible.len() - 1
+        });
+        &self.eligible[at].by_domain
     }
 
     /// A pod came to a node (`sign` 1) or left it (−1).
@@ -267,10 +380,24 @@ impl Neighbours {
         namespaces: &Namespaces,
         nodes: impl Iterator<Item = &'a Node> + Clone,
     ) {
-        for Kept { counter, .. } in &mut self.counters {
-            if counter.counts_pod(&pod.meta, node, namespaces) {
-                let topology = &self.topologies[&counter.counted.topology_key];
-                Arc::make_mut(counter).change(topology.domain(node.slot), sign, 0);
+        let of_sign = if sign > 0 { 1 } else { -1 };
+        for handle in handles(&pod.meta.labels) {
+            for hash in self.counters_by.get(&handle).into_iter().flatten() {
+                for Kept { counter, .. } in self.counters.get_mut(hash).into_iter().flatten() {
+                    if counter.counts_pod(&pod.meta, node, namespaces) {
+                        let topology = &self.topologies[&counter.counted.topology_key];
+                        Arc::make_mut(counter).pods_changed(topology.domain(node.slot), of_sign);
+                    }
+                }
+            }
+            let there = self.pods_by.entry(handle).or_default();
+            let pods = there.entry(node.slot).or_default();
+            *pods = pods.saturating_add_signed(of_sign);
+            if *pods == 0 {
+                there.remove(&node.slot);
+                if there.is_empty() {
+                    self.pods_by.remove(&handle);
+                }
             }
         }
         let Some(affinity) = &pod.view.affinity else { return };
@@ -283,20 +410,37 @@ impl Neighbours {
             preferred.map(|(weight, term)| (term, Wants { preferred: *weight, ..none }));
         for (term, wants) in required.chain(forbidden).chain(preferred) {
             let domain = self.topology(&term.topology_key, nodes.clone()).domain(node.slot);
-            let tally = Arc::make_mut(self.terms.entry(term.clone()).or_default());
+            let known = match self.terms.get_mut(term) {
+                Some(known) => known,
+                None => {
+                    let shared = Arc::new(term.clone());
+                    let handle = handle(term.pods.labels.as_ref());
+                    self.terms_by.entry(handle).or_default().push(shared.clone());
+                    self.terms.entry(shared).or_default()
+                }
+            };
+            let tally = Arc::make_mut(known);
             tally.pods = tally.pods.saturating_add_signed(if sign > 0 { 1 } else { -1 });
             if let Some(domain) = domain {
-                if tally.wants.len() <= domain {
-                    tally.wants.resize(domain + 1, none);
-                }
-                for sum in [&mut tally.wants[domain], &mut tally.total] {
+                let there = tally.wants.entry(domain).or_default();
+                for sum in [&mut *there, &mut tally.total] {
                     sum.required += sign * wants.required;
                     sum.forbidden += sign * wants.forbidden;
                     sum.preferred += sign * wants.preferred;
                 }
+                if *there == none {
+                    tally.wants.remove(&domain);
+                }
             }
             if tally.pods == 0 {
                 self.terms.remove(term);
+                let handle = handle(term.pods.labels.as_ref());
+                if let Some(terms) = self.terms_by.get_mut(&handle) {
+                    terms.retain(|other| **other != *term);
+                    if terms.is_empty() {
+                        self.terms_by.remove(&handle);
+                    }
+                }
             }
         }
     }
@@ -312,10 +456,11 @@ impl Neighbours {
         if sign > 0 {
             place(&mut self.topologies, Some(node.labels()));
         }
-        for Kept { counter, .. } in &mut self.counters {
-            if counter.counts_node(&node.object) {
+        self.eligible.clear();
+        for Kept { counter, .. } in self.counters.values_mut().flatten() {
+            if counter.nodes.is_some() && counter.counts_node(&node.object) {
                 let topology = &self.topologies[&counter.counted.topology_key];
-                Arc::make_mut(counter).change(topology.domain(node.slot), 0, sign);
+                Arc::make_mut(counter).node_changed(topology.domain(node.slot), sign);
             }
         }
         if sign < 0 {
@@ -326,7 +471,7 @@ impl Neighbours {
     /// A namespace has other labels: what was selected by them is counted
     /// anew when it is asked for.
     pub(crate) fn namespace_changed(&mut self) {
-        self.counters.retain(|kept| {
+        self.keep_counters(|kept| {
             kept.counter.counted.pods.iter().all(|pods| pods.namespace_selector.is_none())
         });
     }
@@ -334,6 +479,6 @@ impl Neighbours {
 
 impl std::fmt::Debug for Neighbours {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Neighbours({} counters, {} terms)", self.counters.len(), self.terms.len())
+        write!(f, "Neighbours({} counters, {} terms)", self.counters_len, self.terms.len())
     }
 }

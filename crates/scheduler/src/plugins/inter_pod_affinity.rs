@@ -58,7 +58,7 @@ struct Rules<'a> {
 
 /// A term of pods that are there.
 struct About {
-    term: Term,
+    term: Arc<Term>,
     tally: Arc<Tally>,
     topology: Arc<Topology>,
     tried: Map<usize, i64>,
@@ -76,14 +76,14 @@ impl About {
 /// The terms of placed pods that are about this one.
 fn about<'a>(task: &Task<'a>, wanted: impl Fn(&Tally) -> bool) -> Vec<About> {
     task.cluster.with_neighbours(|neighbours| {
-        let terms = neighbours.terms.iter();
-        let matching: Vec<(Term, Arc<Tally>)> = terms
+        let terms = neighbours.terms(&task.pod.meta);
+        let matching: Vec<(Arc<Term>, Arc<Tally>)> = terms
             .filter(|(term, tally)| {
                 wanted(tally) && term.pods.matches(&task.pod.meta, &task.cluster.namespaces)
             })
             .map(|(term, tally)| (term.clone(), tally.clone()))
             .collect();
-        let with_topology = |(term, tally): (Term, Arc<Tally>)| {
+        let with_topology = |(term, tally): (Arc<Term>, Arc<Tally>)| {
             let topology = neighbours.topology(&term.topology_key, task.cluster.nodes());
             About { term, tally, topology, tried: Map::default() }
         };
@@ -149,13 +149,14 @@ impl Filter for Rules<'_> {
         }
         let terms = pod.view.affinity.iter().flat_map(|affinity| &affinity.forbidden);
         for term in terms.filter(|term| term.pods.matches(&own.meta, namespaces)) {
-            let known = self.closed.iter().position(|closed| closed.term == *term);
+            let known = self.closed.iter().position(|closed| *closed.term == *term);
             let at = known.unwrap_or_else(|| {
                 let topology = cluster.with_neighbours(|neighbours| {
                     neighbours.topology(&term.topology_key, cluster.nodes())
                 });
                 let (tally, tried) = (Arc::default(), Map::default());
-                self.closed.push(About { term: term.clone(), tally, topology, tried });
+                let term = Arc::new(term.clone());
+                self.closed.push(About { term, tally, topology, tried });
                 self.closed.len() - 1
             });
             let closed = &mut self.closed[at];

@@ -83,7 +83,7 @@ impl Rule<'_> {
         if self.tried.values().all(|tried| *tried == 0) {
             return self.min;
         }
-        let counts = self.counter.domains();
+        let counts = self.counter.domains(&self.topology);
         let counts = counts.map(|(at, n)| n + self.tried.get(&at).copied().unwrap_or(0));
         counts.min().unwrap_or(0)
     }
@@ -104,7 +104,7 @@ pub(super) fn begin<'a>(task: &Task<'a>) -> Start<'a> {
         let (counter, topology) = counting(task, &spread, &keys);
         let own = spread.labels.as_ref().is_some_and(|l| l.matches(&task.pod.meta.labels));
         let (min, domains) = counter
-            .domains()
+            .domains(&topology)
             .fold((None, 0), |(min, n), (_, count)| (Some(min.unwrap_or(count).min(count)), n + 1));
         Rule {
             spread,
