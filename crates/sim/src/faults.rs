@@ -61,8 +61,8 @@ impl Faults {
         self.0.on.load(Ordering::Relaxed)
     }
 
-    /// Creations whose client does not know that they were done, so far. One
-    /// with a generated name is then done twice by anybody's client.
+    /// Pods whose creator does not know that they were made, so far. One with a
+    /// generated name is then made twice by anybody's client.
     pub(crate) fn lost_creations(&self) -> u64 {
         self.0.lost_creations.load(Ordering::Relaxed)
     }
@@ -89,7 +89,8 @@ impl Transport for Faulty {
     fn send(&self, request: Request<Bytes>) -> BoxFuture<Result<Response<Body>, TransportError>> {
         let (inner, faults) = (self.inner.clone(), self.faults.clone());
         Box::pin(async move {
-            let creation = request.method() == Method::POST;
+            let creation =
+                request.method() == Method::POST && request.uri().path().ends_with("/pods");
             let query = request.uri().query().unwrap_or_default();
             let resumed = query.contains("watch=true") && query.contains("resourceVersion=");
             tokio::time::sleep(DELAY_MIN).await;

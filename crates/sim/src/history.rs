@@ -120,6 +120,11 @@ fn in_short(object: Option<&Value>) -> String {
     text
 }
 
+/// An object's own uid.
+pub(crate) fn uid(object: &Value) -> &str {
+    object["metadata"]["uid"].as_str().unwrap_or_default()
+}
+
 /// The uid of the owner that is an object's controller.
 pub(crate) fn controller(object: &Value) -> Option<&str> {
     let owners = object["metadata"]["ownerReferences"].as_array()?;

@@ -1,6 +1,10 @@
 //! A node that only reports: its pods start, fail, succeed and stop after a
 //! while. What its pods do is said by their label `sim/fate`: `run` (also
-//! where it is absent), `succeed`, `fail`, or `either` of these two.
+//! where it is absent), `succeed`, `slow` (succeeds after minutes), `fail`, or
+//! `either`. Those
+//! that fail exit with 1, or now and then with [`SPECIAL`]. While the node is
+//! cut off ([`World::cut_off`]) its pods run on, but it hears and tells
+//! nothing.
 
 use std::time::Duration;
 
@@ -16,8 +20,14 @@ const LEASES: Resource = Resource::namespaced("coordination.k8s.io", "v1", "leas
 
 const START_MAX: Duration = Duration::from_secs(3);
 const WORK_MAX: Duration = Duration::from_secs(30);
+const SLOW_WORK_MAX: Duration = Duration::from_secs(4 * 60);
 const STOP_MAX: Duration = Duration::from_secs(10);
 const HEARTBEAT: Duration = Duration::from_secs(10);
+/// Where nothing is lost any more every fourth is enough, and most of what a
+/// long silence costs is heartbeats.
+const HEARTBEAT_AT_REST: Duration = Duration::from_secs(35);
+/// An exit code that policies of Jobs have rules for.
+pub(crate) const SPECIAL: u64 = 42;
 
 #[derive(Debug, serde::Deserialize)]
 struct Pod {
@@ -41,10 +51,13 @@ pub(crate) async fn run(world: World, name: String) {
         // Nobody reads once the node is gone.
         let _ = sender.send(change.clone());
     });
-    let node = Node { world: world.clone(), api: api.clone(), random: world.random().fork() };
+    let (random, own) = (world.random().fork(), name.clone());
+    let node = Node { world: world.clone(), api: api.clone(), random, name: own };
+    let heard = node.clone();
     let look_after = async {
         while let Some(change) = changed.recv().await {
-            node.heard(&change);
+            world.connected(&name).await;
+            heard.heard(&change);
         }
     };
     let ambient = world.ambient();
@@ -53,6 +66,7 @@ pub(crate) async fn run(world: World, name: String) {
         () = pods.run(&api, &ambient) => {}
         () = look_after => {}
         () = heartbeat(&world, &api, &name) => {}
+        () = node.come_back() => {}
     }
 }
 
@@ -84,7 +98,9 @@ async fn heartbeat(world: &World, api: &Api, name: &str) {
     let now = || format!("{:.6}", world.ambient().now());
     retried(async || api.create(LEASES, NAMESPACE, &lease(now())).await.map(drop)).await;
     loop {
-        tokio::time::sleep(HEARTBEAT).await;
+        let at_rest = !world.faults().are_on();
+        tokio::time::sleep(if at_rest { HEARTBEAT_AT_REST } else { HEARTBEAT }).await;
+        world.connected(name).await;
         let renewal = json!({"spec": {"renewTime": now()}});
         retried(async || {
             api.patch(LEASES, NAMESPACE, name, "", PatchKind::Merge, &renewal).await.map(drop)
@@ -108,6 +124,7 @@ struct Node {
     world: World,
     api: Api,
     random: Random,
+    name: String,
 }
 
 impl Node {
@@ -130,6 +147,48 @@ impl Node {
         }
     }
 
+    /// Tells what was not believed of the node and its pods while it was cut off.
+    async fn come_back(&self) {
+        loop {
+            self.world.cut_off_once(&self.name).await;
+            self.world.connected(&self.name).await;
+            // The node first: else its pods would be said not to be ready again.
+            retried(async || {
+                let time = self.world.ambient().now().to_string();
+                let ready = json!({"status": {"conditions": [{
+                    "type": "Ready", "status": "True", "reason": "KubeletReady",
+                    "lastHeartbeatTime": time, "lastTransitionTime": time,
+                }]}});
+                let kind = PatchKind::Strategic;
+                self.api.patch(NODES, "", &self.name, "status", kind, &ready).await.map(drop)
+            })
+            .await;
+            let pods: Vec<(String, Value)> = {
+                let cluster = self.world.cluster();
+                let pods = cluster.all("/pods").filter(|(_, pod)| {
+                    pod["spec"]["nodeName"] == *self.name && pod["status"]["phase"] == "Running"
+                });
+                pods.map(|(key, pod)| (key.to_owned(), pod["metadata"]["uid"].clone())).collect()
+            };
+            for (key, uid) in pods {
+                let (namespace, name) = crate::world::split(&key);
+                let conditions =
+                    ["ContainersReady", "Ready"].map(|name| self.condition(name, true));
+                let status =
+                    json!({"metadata": {"uid": uid}, "status": {"conditions": conditions}});
+                let kind = PatchKind::Strategic;
+                // Gone meanwhile: there is nothing to report of it.
+                let _ = self.api.patch(PODS, namespace, name, "status", kind, &status).await;
+            }
+        }
+    }
+
+    fn condition(&self, name: &str, status: bool) -> Value {
+        let status = if status { "True" } else { "False" };
+        let time = self.world.ambient().now().to_string();
+        json!({"type": name, "status": status, "lastTransitionTime": time})
+    }
+
     fn stopped(&self, pod: &Cached<Pod>) {
         if let Some(uids) = self.world.running().get_mut(&pod.key()) {
             uids.retain(|uid| *uid != *pod.meta.uid);
@@ -142,19 +201,22 @@ impl Node {
         self.report(&pod, "Running", true).await;
         let fate = pod.meta.labels.get("sim/fate").map(|fate| fate.to_string());
         let phase = match fate.as_deref() {
-            Some("succeed") => "Succeeded",
+            Some("succeed" | "slow") => "Succeeded",
             Some("fail") => "Failed",
-            Some("either") if self.random.chance(300) => "Failed",
+            Some("either") if self.random.chance(400) => "Failed",
             Some("either") => "Succeeded",
             _ => return,
         };
-        tokio::time::sleep(self.random.pause(WORK_MAX)).await;
+        let work_max = if fate.as_deref() == Some("slow") { SLOW_WORK_MAX } else { WORK_MAX };
+        tokio::time::sleep(self.random.pause(work_max)).await;
         self.report(&pod, phase, false).await;
     }
 
     /// Stops a pod and says so, then lets its object go.
     async fn stop(self, pod: std::sync::Arc<Cached<Pod>>) {
         tokio::time::sleep(self.random.pause(STOP_MAX)).await;
+        // What a cut-off node stops it does not tell; it may as well run on.
+        self.world.connected(&self.name).await;
         if pod.view.spec.restart_policy != "Always" {
             self.report(&pod, "Failed", false).await;
         }
@@ -168,6 +230,7 @@ impl Node {
 
     /// Writes a status, unless the pod has ended before or is gone.
     async fn report(&self, pod: &Cached<Pod>, phase: &str, ready: bool) {
+        self.world.connected(&self.name).await;
         let key = pod.key();
         {
             let cluster = self.world.cluster();
@@ -178,17 +241,23 @@ impl Node {
             }
         }
         let time = self.world.ambient().now().to_string();
-        let condition = |name: &str, status: bool| {
-            let status = if status { "True" } else { "False" };
-            json!({"type": name, "status": status, "lastTransitionTime": time})
-        };
-        let conditions: Vec<Value> =
-            ["Initialized", "ContainersReady", "Ready"].map(|name| condition(name, ready)).into();
+        let conditions =
+            ["Initialized", "ContainersReady", "Ready"].map(|name| self.condition(name, ready));
         let ip = format!("10.42.0.{}", 1 + self.random.below(250));
+        let exit_code = match phase {
+            "Failed" if self.random.chance(200) => SPECIAL,
+            phase => u64::from(phase == "Failed"),
+        };
+        let state = match phase {
+            "Running" => json!({"running": {"startedAt": time}}),
+            _ => json!({"terminated": {"exitCode": exit_code, "finishedAt": time}}),
+        };
+        let container = json!({"name": "main", "image": "x", "imageID": "x", "ready": ready,
+                               "restartCount": 0, "state": state});
         let status = json!({
             "metadata": {"uid": pod.meta.uid},
             "status": {"phase": phase, "podIP": ip, "podIPs": [{"ip": ip}], "startTime": time,
-                       "conditions": conditions},
+                       "conditions": conditions, "containerStatuses": [container]},
         });
         let (namespace, name) = (&pod.meta.namespace, &pod.meta.name);
         // Gone meanwhile, or another one: there is nothing to report of it.

@@ -1,9 +1,9 @@
 //! The server, its clients, and the parts that can be killed.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     future::Future,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -14,14 +14,15 @@ use client::{Ambient, Api, DeleteOptions, PatchKind, Resource};
 use controllers::Account;
 use jiff::Timestamp;
 use pki::service_account::KeySet;
-use serde_json::Value;
+use serde_json::{Value, json};
 use store::MemoryStore;
-use tokio::{task::JoinHandle, time::Instant};
+use tokio::{sync::watch, task::JoinHandle, time::Instant};
 
 use crate::{
     Cluster, Random,
     faults::{Faults, Faulty},
     kubelet,
+    scenarios::PODS,
 };
 
 /// Signs ServiceAccount tokens that nobody shows to anybody.
@@ -32,10 +33,28 @@ LFZlfW9IlBrbV+wtZ/1qtGZ8AHiMJzKr4Csjsz27Ub2AE59bjQNsovO2
 -----END PRIVATE KEY-----
 ";
 
+/// The built-in kinds are the same in every run.
+static CATALOGUE: LazyLock<Arc<api_schema::Catalogue>> =
+    LazyLock::new(|| Arc::new(api_kinds::catalogue()));
+
 /// How many nodes there are.
 pub(crate) const NODES: usize = 3;
+const MEDDLING_MAX: Duration = Duration::from_secs(10);
+/// What is written beside its owner.
+const MEDDLED: &[(Resource, &str)] = &[
+    (PODS, "/pods"),
+    (Resource::cluster("", "v1", "nodes"), "/nodes"),
+    (Resource::namespaced("apps", "v1", "deployments"), "apps/deployments"),
+    (Resource::namespaced("apps", "v1", "replicasets"), "apps/replicasets"),
+    (Resource::namespaced("apps", "v1", "statefulsets"), "apps/statefulsets"),
+    (Resource::namespaced("apps", "v1", "daemonsets"), "apps/daemonsets"),
+    (Resource::namespaced("batch", "v1", "jobs"), "batch/jobs"),
+    (Resource::namespaced("batch", "v1", "cronjobs"), "batch/cronjobs"),
+    (Resource::namespaced("policy", "v1", "poddisruptionbudgets"), "policy/poddisruptionbudgets"),
+    (Resource::namespaced("", "v1", "persistentvolumeclaims"), "/persistentvolumeclaims"),
+];
 /// Controllers live at least so long between two kills.
-const LIFE_MAX: Duration = Duration::from_secs(60);
+const LIFE_MAX: Duration = Duration::from_secs(180);
 
 /// A cluster, and what the test does to it. Clones are the same.
 #[derive(Clone)]
@@ -50,6 +69,8 @@ struct Inner {
     cluster: Mutex<Cluster>,
     /// What runs on the nodes, by `namespace/name`: the uids of its pods.
     running: Mutex<BTreeMap<String, Vec<String>>>,
+    /// The nodes that nobody hears of.
+    cut_off: watch::Sender<BTreeSet<String>>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -69,7 +90,7 @@ impl World {
             random: Arc::new(ring::rand::SystemRandom::new()),
         });
         let store = Arc::new(MemoryStore::default());
-        let catalogue = Arc::new(api_kinds::catalogue());
+        let catalogue = CATALOGUE.clone();
         let count = AtomicU64::new(1);
         let uids = random.fork();
         let sources = Sources {
@@ -104,6 +125,7 @@ impl World {
             random,
             cluster: Mutex::default(),
             running: Mutex::default(),
+            cut_off: watch::Sender::default(),
             tasks: Mutex::default(),
         }));
         let loopback = world.reliable("system:apiserver");
@@ -134,8 +156,28 @@ impl World {
                 std::future::pending(),
             )
         }));
+        self.spawn(self.clone().meddle());
         for n in 1..=NODES {
             self.spawn(kubelet::run(self.clone(), format!("node-{n}")));
+        }
+    }
+
+    /// Somebody writes what nobody looks at, so that whoever goes by an older
+    /// version has a conflict.
+    async fn meddle(self) {
+        let api = self.reliable("meddler");
+        for n in 0u64.. {
+            tokio::time::sleep(self.0.random.pause(MEDDLING_MAX)).await;
+            if !self.0.faults.are_on() {
+                continue;
+            }
+            let (resource, of) = self.0.random.pick(MEDDLED).expect("there are some");
+            let keys: Vec<String> = self.cluster().all(of).map(|(key, _)| key.to_owned()).collect();
+            let Some(key) = self.0.random.pick(&keys) else { continue };
+            let (namespace, name) = split(key);
+            let patch = json!({"metadata": {"annotations": {"sim/touched": n.to_string()}}});
+            // Gone meanwhile: another time.
+            let _ = api.patch(*resource, namespace, name, "", PatchKind::Merge, &patch).await;
         }
     }
 
@@ -211,6 +253,27 @@ impl World {
         lock(&self.0.running)
     }
 
+    /// Cuts a node off from the server for so long; its pods run on.
+    pub async fn cut_off(&self, node: &str, time: Duration) {
+        self.0.cut_off.send_if_modified(|nodes| nodes.insert(node.to_owned()));
+        tokio::time::sleep(time).await;
+        self.0.cut_off.send_if_modified(|nodes| nodes.remove(node));
+    }
+
+    /// Waits until a node is cut off.
+    pub(crate) async fn cut_off_once(&self, node: &str) {
+        let mut cut_off = self.0.cut_off.subscribe();
+        // It ends with the world, and then so do all who wait.
+        let _ = cut_off.wait_for(|nodes| nodes.contains(node)).await;
+    }
+
+    /// Waits until a node is connected.
+    pub(crate) async fn connected(&self, node: &str) {
+        let mut cut_off = self.0.cut_off.subscribe();
+        // It ends with the world, and then so do all who wait.
+        let _ = cut_off.wait_for(|nodes| !nodes.contains(node)).await;
+    }
+
     /// Lets time pass: seconds at most, so that what users do falls anywhere.
     pub async fn some_time(&self, max_s: u64) {
         let pause = self.0.random.pause(Duration::from_secs(max_s));
@@ -246,6 +309,27 @@ impl World {
             Err(error) if error.is_not_found() => {}
             Err(error) => panic!("{key}: {error}"),
         }
+    }
+
+    /// Evicts a pod as a user; a budget may say no, and it may be gone.
+    pub async fn evict(&self, key: &str) {
+        let (namespace, name) = split(key);
+        let eviction = json!({
+            "apiVersion": "policy/v1", "kind": "Eviction",
+            "metadata": {"name": name, "namespace": namespace},
+        });
+        let api = self.reliable("user");
+        match api.create_sub(PODS, namespace, name, "eviction", &eviction).await {
+            Ok(_) => {}
+            Err(error) if error.is_not_found() || error.is_conflict() => {}
+            Err(client::Error::Status(status)) if status.code == 429 => {}
+            Err(error) => panic!("{key}: {error}"),
+        }
+    }
+
+    /// The name of any node.
+    pub fn some_node(&self) -> String {
+        format!("node-{}", 1 + self.0.random.below(NODES as u64))
     }
 
     /// The time, in seconds since the run began.

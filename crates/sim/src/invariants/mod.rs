@@ -1,8 +1,15 @@
 //! What must hold after every single write, whatever goes wrong. One a file.
 
+mod budget;
+mod daemons;
+mod identity;
+mod jobs;
+mod one_at_a_time;
 mod orphans;
 mod replicas;
+mod schedule;
 mod surge;
+mod volumes;
 
 use crate::{Change, Cluster, World};
 
@@ -36,4 +43,11 @@ pub static INVARIANTS: &[(&str, Make)] = &[
     ("surge", || Box::<surge::Surge>::default()),
     ("replicas", || Box::<replicas::Replicas>::default()),
     ("orphans", || Box::new(orphans::Orphans)),
+    ("jobs", || Box::<jobs::Jobs>::default()),
+    ("identity", || Box::<identity::Identity>::default()),
+    ("one at a time", || Box::<one_at_a_time::OneAtATime>::default()),
+    ("daemons", || Box::new(daemons::Daemons)),
+    ("budget", || Box::new(budget::Budget)),
+    ("schedule", || Box::<schedule::Schedule>::default()),
+    ("volumes", || Box::new(volumes::Volumes)),
 ];

@@ -1,9 +1,19 @@
 //! What users do while things go wrong, and what must have come of it.
 
+mod cron;
+mod daemon_nodes;
+mod daemonset;
+mod drain;
+mod identity;
+mod jobs;
 mod nodes;
 mod ownership;
 mod rollout;
 mod scaling;
+mod statefulset;
+mod volumes;
+
+use std::time::Duration;
 
 use client::{BoxFuture, Resource};
 
@@ -12,6 +22,7 @@ use crate::{Cluster, World};
 pub(crate) const DEPLOYMENTS: Resource = Resource::namespaced("apps", "v1", "deployments");
 pub(crate) const PODS: Resource = Resource::namespaced("", "v1", "pods");
 pub(crate) const NAMESPACES: Resource = Resource::cluster("", "v1", "namespaces");
+pub(crate) const NODES: Resource = Resource::cluster("", "v1", "nodes");
 
 /// A story with faults.
 pub struct Scenario {
@@ -26,8 +37,29 @@ pub struct Scenario {
 }
 
 /// All of them.
-pub static SCENARIOS: &[Scenario] =
-    &[rollout::SCENARIO, scaling::SCENARIO, ownership::SCENARIO, nodes::SCENARIO];
+pub static SCENARIOS: &[Scenario] = &[
+    rollout::SCENARIO,
+    scaling::SCENARIO,
+    ownership::SCENARIO,
+    nodes::SCENARIO,
+    jobs::SCENARIO,
+    cron::SCENARIO,
+    statefulset::SCENARIO,
+    identity::SCENARIO,
+    daemonset::SCENARIO,
+    daemon_nodes::SCENARIO,
+    drain::SCENARIO,
+    volumes::SCENARIO,
+];
+
+/// Nodes fall silent one after the other, some for longer than pods tolerate.
+pub(crate) async fn cut_off_nodes(world: &World) {
+    for _ in 0..2 {
+        world.some_time(60).await;
+        let time = Duration::from_secs(30 + world.random().below(500));
+        world.cut_off(&world.some_node(), time).await;
+    }
+}
 
 /// An error unless `right`.
 pub(crate) fn expect(right: bool, wrong: impl FnOnce() -> String) -> Result<(), String> {
@@ -38,8 +70,8 @@ pub(crate) fn expect(right: bool, wrong: impl FnOnce() -> String) -> Result<(), 
 mod tests {
     use super::*;
 
-    /// So many seeds a scenario where nothing else is said.
-    const SEEDS: u64 = 10;
+    /// So many seeds a scenario where nothing else is said: all of them in a minute.
+    const SEEDS: u64 = 2;
 
     fn number(name: &str) -> Option<u64> {
         let text = std::env::var(name).ok()?;
@@ -71,7 +103,10 @@ mod tests {
         };
     }
 
-    tests! { rollout scaling ownership nodes }
+    tests! {
+        rollout scaling ownership nodes jobs cron statefulset identity daemonset daemon_nodes drain
+        volumes
+    }
 
     /// Needs tokio's own choices to follow from the seed too; see `./x sim`.
     #[cfg(tokio_unstable)]

@@ -1,12 +1,10 @@
 //! Nodes that are closed, emptied and opened again under a Deployment.
 
-use client::{DeleteOptions, Resource};
+use client::DeleteOptions;
 use serde_json::json;
 
-use super::{DEPLOYMENTS, PODS, Scenario, expect};
+use super::{DEPLOYMENTS, NODES, PODS, Scenario, expect};
 use crate::{Cluster, World, history::has_condition, world};
-
-const NODES: Resource = Resource::cluster("", "v1", "nodes");
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "nodes",
