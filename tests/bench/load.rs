@@ -13,15 +13,13 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::{
+    bare,
     child::ready,
     connection::{Asked, Connection, USER_AGENT, https_config},
     objects::{CONFIG_MAPS, Encoding, NAMESPACE, SUBJECTS, Subject},
 };
 
 const PODS: Resource = Resource::namespaced("", "v1", "pods");
-const NODES: Resource = Resource::cluster("", "v1", "nodes");
-/// How many connections make what is scheduled.
-const MAKERS: usize = 16;
 const NAMESPACES: Resource = Resource::cluster("", "v1", "namespaces");
 
 /// The load itself, with what follows `load` on the command line.
@@ -91,7 +89,10 @@ impl Load {
             "openapi-v2" => self.openapi("/openapi/v2").await,
             "openapi-v3" => self.openapi("/openapi/v3").await,
             "pods" => pods(&first, self.count).await,
-            verb if verb.starts_with("schedule-") => self.schedule(&first).await,
+            verb if bare::VERBS.contains(&verb) => {
+                let makers = (0..bare::MAKERS).map(|_| self.api()).collect();
+                bare::Load { verb, nodes: self.connections, count: self.count, makers }.run().await
+            }
             "watch" => self.watch(&first).await,
             _ => self.each().await,
         }
@@ -247,48 +248,6 @@ impl Load {
         (written, go)
     }
 
-    /// Binds that many pods, made beforehand, to as many new nodes as there
-    /// would be connections: Node objects without machines. The time is from
-    /// the first node's creation to the last binding that a watcher is told of.
-    async fn schedule(&self, api: &Api) -> Value {
-        let workload = self.verb.trim_start_matches("schedule-");
-        let makers: Vec<Api> = (0..MAKERS).map(|_| self.api()).collect();
-        let make = |resource, namespace, objects: Vec<Value>| {
-            let mut shares: Vec<Vec<Value>> = vec![Vec::new(); MAKERS];
-            objects.into_iter().enumerate().for_each(|(n, o)| shares[n % MAKERS].push(o));
-            let mut tasks = tokio::task::JoinSet::new();
-            for (api, share) in makers.iter().cloned().zip(shares) {
-                tasks.spawn(async move {
-                    for object in share {
-                        api.create(resource, namespace, &object).await.expect("created");
-                    }
-                });
-            }
-            tasks
-        };
-        let pods = (0..self.count).map(|n| scheduled_pod(workload, n)).collect();
-        make(PODS, NAMESPACE, pods).join_all().await;
-        let list = api.list(PODS, NAMESPACE, &ListOptions::default()).await.expect("a list");
-        let options = ListOptions { resource_version: list.resource_version, ..Default::default() };
-        let mut watch = api.watch(PODS, NAMESPACE, &options).await.expect("a watch");
-        ready();
-        let began = Instant::now();
-        let nodes = (0..self.connections).map(bare_node).collect();
-        let making = make(NODES, "", nodes);
-        let mut bound = std::collections::BTreeSet::new();
-        while bound.len() < self.count {
-            let event = watch.next().await.expect("the watch goes on").expect("an event");
-            let WatchEvent::Modified(object) = event else { continue };
-            let pod: Value = serde_json::from_slice(&object.bytes).expect("JSON");
-            if pod["spec"]["nodeName"].is_string() {
-                bound.insert(object.meta.name);
-            }
-        }
-        let seconds = began.elapsed().as_secs_f64();
-        making.join_all().await;
-        json!({"rate": self.count as f64 / seconds, "seconds": seconds})
-    }
-
     /// Watchers share ten connections; the times are from a write that was sent,
     /// and acknowledged, to the last watcher's event.
     async fn watch(&self, api: &Api) -> Value {
@@ -335,54 +294,6 @@ impl Load {
         }
         json!({"sent_p50_ms": p50(since_sent), "p50_ms": p50(since_acknowledged)})
     }
-}
-
-/// A Node of one of ten zones, that nobody runs.
-fn bare_node(n: usize) -> Value {
-    let capacity = json!({"cpu": "32", "memory": "64Gi", "pods": "110"});
-    json!({
-        "apiVersion": "v1", "kind": "Node",
-        "metadata": {"name": format!("bare-{n}"), "labels": {
-            "bare": "yes",
-            "kubernetes.io/hostname": format!("bare-{n}"),
-            "topology.kubernetes.io/zone": format!("zone-{}", n % 10),
-        }},
-        "status": {"capacity": capacity, "allocatable": capacity},
-    })
-}
-
-/// A pod for such nodes, ten of a kind.
-fn scheduled_pod(workload: &str, n: usize) -> Value {
-    let kind = format!("kind-{}", n / 10);
-    let like = json!({"matchLabels": {"app": kind}});
-    let mut pod = json!({
-        "apiVersion": "v1", "kind": "Pod",
-        "metadata": {"name": format!("{workload}-{n}"), "labels": {"app": kind}},
-        "spec": {
-            "nodeSelector": {"bare": "yes"},
-            "tolerations": [{"operator": "Exists"}],
-            "containers": [{
-                "name": "c", "image": "skiff.local/toolbox",
-                "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}},
-            }],
-        },
-    });
-    match workload {
-        "plain" => {}
-        "affinity" => {
-            let term = json!([{"topologyKey": "kubernetes.io/hostname", "labelSelector": like}]);
-            let required = "requiredDuringSchedulingIgnoredDuringExecution";
-            pod["spec"]["affinity"]["podAntiAffinity"][required] = term;
-        }
-        "spread" => {
-            pod["spec"]["topologySpreadConstraints"] = json!([{
-                "maxSkew": 1, "topologyKey": "topology.kubernetes.io/zone",
-                "whenUnsatisfiable": "DoNotSchedule", "labelSelector": like,
-            }]);
-        }
-        _ => panic!("no workload is called {workload:?}"),
-    }
-    pod
 }
 
 /// From the request that creates a pod to the event that says it is Running.

@@ -8,6 +8,7 @@
 //! cores, so CPU is counted for the server's process alone and rates are what
 //! the cores give to both.
 
+mod bare;
 mod child;
 #[path = "../cluster.rs"]
 #[allow(dead_code, reason = "the stories use more of it")]
@@ -20,6 +21,7 @@ mod requests;
 mod rows;
 mod servers;
 mod system;
+mod workloads;
 
 use cluster::Cluster;
 use rows::Rows;
@@ -41,7 +43,9 @@ const PARTS: &[Part] = &[
     Part { name: "memory", measure: requests::memory },
     Part { name: "openapi", measure: requests::openapi },
     Part { name: "pods", measure: system::pods },
-    Part { name: "scheduling", measure: requests::scheduling },
+    Part { name: "scheduling", measure: workloads::scheduling },
+    Part { name: "rollout", measure: workloads::rollout },
+    Part { name: "controllers", measure: workloads::controllers },
     Part { name: "servers", measure: servers::writes },
     Part { name: "failover", measure: servers::failover },
 ];

@@ -35,14 +35,14 @@ const LISTS: &str = "50";
 const ENCODINGS: [&str; 2] = ["json", "protobuf"];
 
 /// What a load answered, and what it cost the server.
-struct Cost {
-    answer: Answer,
-    cpu: Duration,
+pub(crate) struct Cost {
+    pub(crate) answer: Answer,
+    pub(crate) cpu: Duration,
     written_bytes: u64,
 }
 
 impl Cost {
-    fn of(cluster: &Cluster, server: &Process, args: &[&str]) -> Self {
+    pub(crate) fn of(cluster: &Cluster, server: &Process, args: &[&str]) -> Self {
         let load = child::prepare(cluster, args);
         let before = server.usage();
         let answer = load.go();
@@ -54,7 +54,7 @@ impl Cost {
         }
     }
 
-    fn cpu_us(&self, requests: usize) -> f64 {
+    pub(crate) fn cpu_us(&self, requests: usize) -> f64 {
         self.cpu.as_secs_f64() * 1e6 / requests as f64
     }
 }
@@ -225,28 +225,4 @@ pub(crate) fn openapi(cluster: &mut Cluster, rows: &mut Rows) {
         "–",
         format!("{resident:.1} / {:.1} MB", server.resident_mb()),
     );
-}
-
-/// Pods that are bound to nodes without machines.
-pub(crate) fn scheduling(cluster: &mut Cluster, rows: &mut Rows) {
-    const PODS: usize = 3000;
-    let server = serve(cluster);
-    for nodes in [100, 1000] {
-        for workload in ["plain", "affinity", "spread"] {
-            let pods = PODS.to_string();
-            let args = [&format!("schedule-{workload}"), &nodes.to_string(), &pods];
-            let cost = Cost::of(cluster, &server, &args.map(String::as_str));
-            rows.add(
-                format!("pods bound, {nodes} nodes, {workload}"),
-                "680/s",
-                format!(
-                    "{:.0}/s, {:.0} µs CPU each",
-                    cost.answer.number("rate"),
-                    cost.cpu_us(PODS)
-                ),
-            );
-            cluster.kubectl("delete nodes -l bare=yes").ok();
-            cluster.kubectl("delete pods -n bench --all --force --grace-period=0").ok();
-        }
-    }
 }

@@ -75,12 +75,12 @@ pub(crate) fn pods(cluster: &mut Cluster, rows: &mut Rows) {
     rows.add("idle CPU, 50 pods", "0.3 %", format!("{cpu_percent:.2} %"));
 }
 
-struct Idle {
-    cpu_percent: f64,
+pub(crate) struct Idle {
+    pub(crate) cpu_percent: f64,
     written_bytes: u64,
 }
 
-fn look_at_idle(server: &Process) -> Idle {
+pub(crate) fn look_at_idle(server: &Process) -> Idle {
     // What the start left to do is not idleness.
     std::thread::sleep(Duration::from_secs(15));
     let before = server.usage();
