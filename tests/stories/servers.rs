@@ -133,6 +133,21 @@ fn any_server_answers(servers: &[Cluster]) {
         let slice = servers[1].get("endpointslice kubernetes");
         slice["endpoints"].as_array().is_some_and(|endpoints| endpoints.len() == 3)
     });
+    // Each reaches the pods on every node.
+    let pods = servers.iter().map(|server| {
+        let name = server.name();
+        format!("---\napiVersion: v1\nkind: Pod\nmetadata: {{name: on-{name}}}\nspec: {{nodeName: {name}, terminationGracePeriodSeconds: 0, containers: [{{name: c, image: skiff.local/toolbox, args: [sleep, infinity]}}]}}\n")
+    });
+    servers[0].apply(&pods.collect::<String>()).ok();
+    for pod in ["on-node-1", "on-node-2", "on-node-3"] {
+        servers[0].kubectl(&format!("wait --for=condition=Ready pod/{pod} --timeout=60s")).ok();
+        for server in servers {
+            until("each server reaches each pod", || {
+                server.kubectl(&format!("exec {pod} -- toolbox hostname")).stdout.trim() == pod
+            });
+        }
+    }
+    servers[0].kubectl("delete pod on-node-1 on-node-2 on-node-3 --timeout=60s").ok();
     // A watch on one server sees what is written on another, and leases too.
     let nodes = servers[0].get("leases -n kube-node-lease");
     assert_eq!(nodes["items"].as_array().map(Vec::len), Some(3));

@@ -6,7 +6,7 @@
 
 mod greeting;
 mod join;
-mod servers;
+pub(crate) mod servers;
 pub(crate) mod state;
 
 use std::{collections::BTreeMap, fs::File, sync::Arc, time::Duration};

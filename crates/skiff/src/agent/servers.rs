@@ -20,8 +20,15 @@ const ENDPOINT_SLICES: Resource = Resource::namespaced("discovery.k8s.io", "v1",
 /// A tunnel that lasted this long has worked: its end is no failure.
 const LASTED: std::time::Duration = std::time::Duration::from_secs(60);
 
+/// Where servers say that they are.
+pub(crate) fn selection() -> Selection {
+    Selection::all(ENDPOINT_SLICES)
+        .namespace("default")
+        .labels("kubernetes.io/service-name=kubernetes")
+}
+
 /// `host:port` of every ready server in the slices.
-fn addresses<'a>(slices: impl Iterator<Item = &'a EndpointSlice>) -> Vec<String> {
+pub(crate) fn addresses<'a>(slices: impl Iterator<Item = &'a EndpointSlice>) -> Vec<String> {
     let mut found: Vec<String> = slices
         .flat_map(|slice| {
             let https = slice.ports.iter().find(|port| port.name.as_deref() == Some("https"));
@@ -49,10 +56,7 @@ pub(super) async fn follow(
     clients: Vec<Https>,
     told: watch::Sender<Vec<String>>,
 ) {
-    let selection = Selection::all(ENDPOINT_SLICES)
-        .namespace("default")
-        .labels("kubernetes.io/service-name=kubernetes");
-    let slices = Informer::<EndpointSlice>::new(selection);
+    let slices = Informer::<EndpointSlice>::new(selection());
     let changed = Arc::new(Notify::new());
     let notify = changed.clone();
     slices.on_change(move |_| notify.notify_one());
@@ -100,7 +104,7 @@ impl Drop for Owned {
 
 /// Keeps a tunnel to every server until dropped. `renewed` makes all of them
 /// anew, with the certificate of then.
-pub(super) async fn call(
+pub(crate) async fn call(
     https: Https,
     node: Arc<dyn NodeStreams>,
     mut servers: watch::Receiver<Vec<String>>,

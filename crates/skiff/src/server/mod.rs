@@ -10,6 +10,7 @@ mod identity;
 mod join;
 mod kubeconfig;
 mod leading;
+mod own_node;
 mod peers;
 mod role;
 mod time_zone;
@@ -293,6 +294,13 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
     let node =
         node::start(machine, cluster, outside, BTreeMap::new(), kubelet, ambient.clone()).await?;
     nodes.insert(&config.machine.node_name, Arc::new(node.clone()));
+    let own = own_node::OwnNode {
+        name: config.machine.node_name.clone(),
+        address: SocketAddr::new(node_ips[0], port).to_string(),
+        streams: Arc::new(node.clone()),
+    };
+    let calling = own_node::call_others(own, keys.clone(), loopback.clone(), ambient.clone());
+    background.push(tokio::spawn(calling));
 
     let role = role::run(loopback.clone(), ambient.clone(), config.machine.node_name.clone());
     background.push(tokio::spawn(role));
