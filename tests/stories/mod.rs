@@ -25,6 +25,7 @@ mod power;
 mod rollout;
 mod scheduling;
 mod servers;
+mod snapshots;
 mod startup;
 mod storage;
 mod streams;

@@ -27,6 +27,7 @@ pub mod pinned;
 mod request;
 pub mod service_account;
 pub mod shared;
+pub mod snapshot_key;
 pub mod tls;
 
 pub use authority::Authority;

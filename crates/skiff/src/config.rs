@@ -143,6 +143,55 @@ pub struct Config {
     pub scheduler: serde_json::Value,
     /// Whether to make a cluster of this server alone, and end.
     pub cluster_reset: bool,
+    /// What is done with snapshots.
+    pub snapshots: Snapshots,
+}
+
+/// Where a server keeps snapshots, and when it takes them by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshots {
+    /// The folder.
+    pub dir: PathBuf,
+    /// In cron's form; `None` for never.
+    pub schedule: Option<String>,
+    /// How many scheduled ones are kept.
+    pub retention: usize,
+    /// What the names of scheduled ones begin with.
+    pub name: String,
+}
+
+impl Snapshots {
+    fn new(values: &Values, data_dir: &Path) -> Result<Self, UsageError> {
+        let cron = values.one("snapshot-schedule-cron").unwrap_or_default();
+        api_kinds::cron::Schedule::parse(cron).map_err(|fault| {
+            UsageError(format!("--snapshot-schedule-cron: \"{cron}\" is no schedule: {fault}"))
+        })?;
+        let disabled = values.one("disable-snapshots") == Some("true");
+        Ok(Self {
+            dir: match values.one("snapshot-dir") {
+                Some(dir) => absolute(dir)?,
+                None => snapshot_dir(data_dir),
+            },
+            schedule: (!disabled).then(|| cron.to_owned()),
+            retention: parsed(values, "snapshot-retention", "a number from 1 on", |text| {
+                text.parse().ok().filter(|count| *count > 0)
+            })?,
+            name: parsed(values, "snapshot-name", "a name of letters, digits, - and .", |text| {
+                is_snapshot_name(text).then(|| text.to_owned())
+            })?,
+        })
+    }
+}
+
+/// Where the snapshots of a data directory are.
+pub fn snapshot_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("server/snapshots")
+}
+
+/// Whether a snapshot may be called that: a file name that nobody has to quote.
+pub fn is_snapshot_name(name: &str) -> bool {
+    let usual = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    !name.is_empty() && name.len() < 100 && !name.starts_with(['.', '-']) && name.chars().all(usual)
 }
 
 impl AgentConfig {
@@ -346,6 +395,7 @@ impl Config {
             server: values.one("server").map(server_address).transpose()?,
             scheduler: scheduler(values.one("kube-scheduler-config"))?,
             cluster_reset: values.one("cluster-reset") == Some("true"),
+            snapshots: Snapshots::new(values, &absolute(&one("data-dir"))?)?,
         })
     }
 }
@@ -505,6 +555,9 @@ mod tests {
             ("--cluster-cidr 10.42.0.0/33", "cluster-cidr"),
             ("--cluster-dns 10.99.0.10", "cluster-dns"),
             ("--cluster-cidr 10.0.0.0/8", "overlap"),
+            ("--snapshot-schedule-cron hourly", "snapshot-schedule-cron"),
+            ("--snapshot-retention 0", "snapshot-retention"),
+            ("--snapshot-name a/b", "snapshot-name"),
             ("--service-cidr 10.40.0.0/13 --cluster-dns 10.41.0.10", "overlap"),
             ("--node-name A_b", "node-name"),
             ("--node-label a", "node-label"),

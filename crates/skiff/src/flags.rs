@@ -26,6 +26,8 @@ impl Commands {
     pub const AGENT: Self = Self(16);
     /// `skiff token …`
     pub const TOKEN: Self = Self(32);
+    /// `skiff snapshot …`
+    pub const SNAPSHOT: Self = Self(64);
 
     const fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
@@ -72,7 +74,11 @@ pub struct Flag {
 const S: Commands = Commands::SERVER;
 /// What runs a node.
 const NODE: Commands = S.and(Commands::AGENT);
-const ALL: Commands = NODE.and(Commands::KILLALL).and(Commands::IMAGE).and(Commands::CLUSTER);
+const ALL: Commands = NODE
+    .and(Commands::KILLALL)
+    .and(Commands::IMAGE)
+    .and(Commands::CLUSTER)
+    .and(Commands::SNAPSHOT);
 
 const fn flag(name: &'static str, takes: Takes, default: &'static str, help: &'static str) -> Flag {
     Flag { name, short: None, takes, commands: S, default, env: None, help }
@@ -233,9 +239,50 @@ pub static FLAGS: &[Flag] = &[
         "",
         "Make a cluster of this server alone, whose others are lost for good, and end",
     ),
+    flag(
+        "snapshot-schedule-cron",
+        Takes::One("CRON"),
+        "0 */12 * * *",
+        "When a snapshot is taken, if anything was written since the last one",
+    ),
+    flag(
+        "snapshot-retention",
+        Takes::One("COUNT"),
+        "5",
+        "How many of this server's scheduled snapshots are kept",
+    ),
+    flag(
+        "snapshot-name",
+        Takes::One("NAME"),
+        "snapshot",
+        "What names of scheduled snapshots begin with",
+    ),
+    flag("disable-snapshots", Takes::Switch, "", "Take no snapshots by schedule"),
+    Flag {
+        commands: S.and(Commands::SNAPSHOT),
+        ..flag(
+            "snapshot-dir",
+            Takes::One("DIR"),
+            "",
+            "Keep snapshots here; in server/snapshots of the data directory where unset",
+        )
+    },
+    Flag {
+        commands: Commands::SNAPSHOT,
+        ..flag("name", Takes::One("NAME"), "on-demand", "What the snapshot's name begins with")
+    },
+    Flag {
+        commands: Commands::SNAPSHOT,
+        ..flag(
+            "snapshot-key",
+            Takes::One("KEY"),
+            "",
+            "What opens the snapshot, from `skiff snapshot key`; a server of the cluster has it",
+        )
+    },
     Flag {
         short: Some('o'),
-        commands: Commands::CLUSTER,
+        commands: Commands::CLUSTER.and(Commands::SNAPSHOT),
         ..flag("output", Takes::One("FORMAT"), "", "Print as json instead of a table")
     },
 ];

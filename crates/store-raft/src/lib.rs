@@ -5,8 +5,9 @@
 //! can do gets there, `serve` what it does for others, `lead` what follows a
 //! change of the lead, `renewals` what is replicated without the log. Below it,
 //! `consensus` is all that knows openraft, `log` is the durable log with its
-//! one writing thread, `home` the thread of Raft's tasks, `snapshot` the file that replaces old log, `seal` the
-//! encryption of both, and [`disk`] what they stand on (and the place where
+//! one writing thread, `home` the thread of Raft's tasks, `snapshot` the file that
+//! replaces old log, `backup` the state as a file to carry away, `seal` the
+//! encryption of all of them, and [`disk`] what they stand on (and the place where
 //! tests put a disk that fails), as [`peers`] is for the network. The messages
 //! on disk and on the wire are in `proto/skiff/{store,raft}/v1`.
 //!
@@ -17,6 +18,7 @@
 #![warn(missing_docs)]
 
 mod anywhere;
+pub mod backup;
 #[cfg(test)]
 mod cluster_test;
 mod codec;

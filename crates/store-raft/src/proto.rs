@@ -164,6 +164,52 @@ pub mod store_v1 {
         #[prost(uint64, tag = "2")]
         pub events: u64,
     }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct BackupHead {
+        #[prost(bytes = "bytes", tag = "1")]
+        pub cluster_id: Bytes,
+        #[prost(uint64, tag = "2")]
+        pub revision: u64,
+        #[prost(uint64, tag = "3")]
+        pub last_index: u64,
+        #[prost(uint64, tag = "4")]
+        pub keys: u64,
+        #[prost(int64, tag = "5")]
+        pub time: i64,
+        #[prost(string, tag = "6")]
+        pub server: String,
+        #[prost(string, tag = "7")]
+        pub version: String,
+        #[prost(uint32, tag = "8")]
+        pub feature_level: u32,
+        #[prost(bytes = "bytes", tag = "9")]
+        pub key_id: Bytes,
+        #[prost(message, repeated, tag = "10")]
+        pub labels: Vec<Label>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct Label {
+        #[prost(string, tag = "1")]
+        pub name: String,
+        #[prost(string, tag = "2")]
+        pub value: String,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct Files {
+        #[prost(message, repeated, tag = "1")]
+        pub files: Vec<File>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct File {
+        #[prost(string, tag = "1")]
+        pub name: String,
+        #[prost(bytes = "bytes", tag = "2")]
+        pub content: Bytes,
+    }
 }
 
 pub mod raft_v1 {

@@ -47,35 +47,53 @@ const REVISIONS_LATER: u64 = 1_000_000_000;
 /// See [`OpenError`]. Nothing was changed.
 pub fn reset(options: &OpenOptions) -> Result<Reset, OpenError> {
     let dir = &options.dir;
-    let failed = |what| move |error| OpenError::Dir { dir: dir.clone(), what, error };
     if !dir.join("store.key").exists() {
         let what = "there is no store to reset".to_owned();
         return Err(OpenError::Damaged { dir: dir.clone(), what });
     }
     let (mvcc, last, level, term, _lock) = read_all(options)?;
     let keys = mvcc.key_count();
-    let new_dir = beside(dir, "reset");
-    match std::fs::remove_dir_all(&new_dir) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(failed("an earlier attempt cannot be removed")(error));
-        }
-        _ => {}
+    let before = replace(options, "reset", |new_dir| {
+        write_new(options, new_dir, &mvcc, last, level, term)
+    })?;
+    Ok(Reset { last_index: last.index, keys, before: before.unwrap_or_default() })
+}
+
+/// Has `write` make a store beside the one in `options.dir`, and puts it in that
+/// one's place. Returns where the old one is now, if there was one; its lock must
+/// be held. `what` names the folders.
+pub(crate) fn replace(
+    options: &OpenOptions,
+    what: &str,
+    write: impl FnOnce(&Path) -> Result<(), OpenError>,
+) -> Result<Option<PathBuf>, OpenError> {
+    let dir = &options.dir;
+    let failed = |what| move |error| OpenError::Dir { dir: dir.clone(), what, error };
+    let new_dir = beside(dir, what);
+    remove(&new_dir).map_err(failed("an earlier attempt cannot be removed"))?;
+    write(&new_dir)?;
+    let parent = dir.parent().unwrap_or(Path::new("/"));
+    let sync = || std::fs::File::open(parent)?.sync_all();
+    if !dir.exists() {
+        let moved = std::fs::rename(&new_dir, dir).and_then(|()| sync());
+        moved.map_err(failed("the new store cannot take its place"))?;
+        return Ok(None);
     }
-    write_new(options, &new_dir, &mvcc, last, level, term)?;
     // Both names change at once: there is never no store.
     renameat_with(CWD, dir, CWD, &new_dir, RenameFlags::EXCHANGE)
         .map_err(|errno| failed("the new store cannot take its place")(errno.into()))?;
-    let before = beside(dir, "before-reset");
-    let parent = dir.parent().unwrap_or(Path::new("/"));
-    let moved = std::fs::remove_dir_all(&before)
-        .or_else(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => Ok(()),
-            _ => Err(error),
-        })
-        .and_then(|()| std::fs::rename(&new_dir, &before))
-        .and_then(|()| std::fs::File::open(parent)?.sync_all());
+    let before = beside(dir, &format!("before-{what}"));
+    let moved =
+        remove(&before).and_then(|()| std::fs::rename(&new_dir, &before)).and_then(|()| sync());
     moved.map_err(failed("the old store cannot be put aside"))?;
-    Ok(Reset { last_index: last.index, keys, before })
+    Ok(Some(before))
+}
+
+fn remove(dir: &Path) -> std::io::Result<()> {
+    match std::fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 fn beside(dir: &Path, what: &str) -> PathBuf {
@@ -146,7 +164,8 @@ fn log_options(options: &OpenOptions, dir: &StoreDir) -> LogOptions {
     }
 }
 
-fn write_new(
+/// A store of one server with that state, in a directory of its own.
+pub(crate) fn write_new(
     options: &OpenOptions,
     new_dir: &Path,
     mvcc: &Mvcc,

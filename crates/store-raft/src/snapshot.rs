@@ -36,12 +36,15 @@ const FRAME_BYTES_MAX: usize = 64 << 20;
 /// Section types from here on may be skipped.
 const OPTIONAL: u32 = 1 << 31;
 
-mod kind {
+pub(crate) mod kind {
     pub(super) const META: u32 = 1;
     pub(super) const HEAD: u32 = 2;
     pub(super) const ITEMS: u32 = 3;
     pub(super) const EVENTS: u32 = 4;
     pub(super) const END: u32 = 5;
+    /// Of a backup only, see there.
+    pub(crate) const BACKUP: u32 = 6;
+    pub(crate) const FILES: u32 = 7;
 }
 
 /// A snapshot in memory.
@@ -78,7 +81,7 @@ pub(crate) fn save(disk: &dyn Disk, key: &NodeKey, snapshot: &Snapshot) -> io::R
     const PARTIAL: &str = "partial-snapshot";
     let index = snapshot.meta.last.map_or(0, |last| last.index);
     let (sealer, wrapped) = key.new_file_key()?;
-    let mut out = Frames { file: disk.create(PARTIAL)?, sealer, offset: 0, count: 0 };
+    let mut out = Frames::new(disk.create(PARTIAL)?, sealer);
     out.raw(&header(key, &wrapped))?;
     write_sections(&mut out, snapshot)?;
     out.file.sync()?;
@@ -106,7 +109,7 @@ fn publish(disk: &dyn Disk, partial: &str, index: u64) -> io::Result<()> {
     disk.sync_dir()
 }
 
-fn write_sections(out: &mut Frames, snapshot: &Snapshot) -> io::Result<()> {
+pub(crate) fn write_sections(out: &mut Frames, snapshot: &Snapshot) -> io::Result<()> {
     let image = &snapshot.image;
     out.section(kind::META, &snapshot.meta)?;
     let head = pb::SnapshotHead {
@@ -154,21 +157,27 @@ fn write_sections(out: &mut Frames, snapshot: &Snapshot) -> io::Result<()> {
     out.section(kind::END, &pb::SnapshotEnd { items, events })
 }
 
-struct Frames {
-    file: Arc<dyn DiskFile>,
+/// Sections on their way into a file.
+pub(crate) struct Frames {
+    pub(crate) file: Arc<dyn DiskFile>,
     sealer: Sealer,
-    offset: u64,
+    pub(crate) offset: u64,
     count: u64,
 }
 
 impl Frames {
-    fn raw(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn new(file: Arc<dyn DiskFile>, sealer: Sealer) -> Self {
+        Self { file, sealer, offset: 0, count: 0 }
+    }
+
+    /// Writes what is no section: the header.
+    pub(crate) fn raw(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.file.write_at(bytes, self.offset)?;
         self.offset += bytes.len() as u64;
         Ok(())
     }
 
-    fn section(&mut self, kind: u32, message: &impl Message) -> io::Result<()> {
+    pub(crate) fn section(&mut self, kind: u32, message: &impl Message) -> io::Result<()> {
         let len = u32::try_from(message.encoded_len()).map_err(io::Error::other)?;
         let mut section = Vec::with_capacity(message.encoded_len() + 32);
         section.extend_from_slice(&kind.to_le_bytes());
@@ -265,7 +274,12 @@ impl Sections {
         let mut header = [0; HEADER_BYTES];
         file.read_at(&mut header, 0)?;
         let sealer = open_header(&header, key).map_err(SectionError::Damaged)?;
-        Ok(Self { file, sealer, len, offset: HEADER_BYTES as u64, count: 0 })
+        Ok(Self::behind(file, sealer, len, HEADER_BYTES as u64))
+    }
+
+    /// Those behind a header that was read already.
+    pub(crate) fn behind(file: Arc<dyn DiskFile>, sealer: Sealer, len: u64, offset: u64) -> Self {
+        Self { file, sealer, len, offset, count: 0 }
     }
 
     fn read(&mut self) -> Result<Bytes, SectionError> {
@@ -327,7 +341,7 @@ impl Received {
     /// Begins; what was received before and not kept is gone.
     pub(crate) fn begin(disk: &dyn Disk, key: &NodeKey) -> io::Result<Self> {
         let (sealer, wrapped) = key.new_file_key()?;
-        let mut out = Frames { file: disk.create(RECEIVED)?, sealer, offset: 0, count: 0 };
+        let mut out = Frames::new(disk.create(RECEIVED)?, sealer);
         out.raw(&header(key, &wrapped))?;
         Ok(Self { out, reader: SectionReader { only_check: true, ..SectionReader::default() } })
     }
@@ -363,8 +377,22 @@ fn open_header(header: &[u8; HEADER_BYTES], key: &NodeKey) -> Result<Sealer, Str
     key.unwrap_file_key(wrapped).ok_or_else(|| "this node's key does not open it".into())
 }
 
+/// What a section is, and what is in it.
+pub(crate) fn kind_and_payload(section: &[u8]) -> Result<(u32, &[u8]), String> {
+    let Some((head, payload)) = section.split_first_chunk::<8>() else {
+        return Err("a section is cut short".into());
+    };
+    let kind = u32::from_le_bytes([head[0], head[1], head[2], head[3]]);
+    let len = u32::from_le_bytes([head[4], head[5], head[6], head[7]]) as usize;
+    match payload.len() == len {
+        true => Ok((kind, payload)),
+        false => Err("a section has a wrong length".into()),
+    }
+}
+
+/// Takes sections in order, and makes a snapshot of them.
 #[derive(Default)]
-struct SectionReader {
+pub(crate) struct SectionReader {
     snapshot: Snapshot,
     /// Counts items and events instead of keeping them.
     only_check: bool,
@@ -375,15 +403,8 @@ struct SectionReader {
 }
 
 impl SectionReader {
-    fn section(&mut self, section: &[u8]) -> Result<(), String> {
-        let Some((head, payload)) = section.split_first_chunk::<8>() else {
-            return Err("a section is cut short".into());
-        };
-        let kind = u32::from_le_bytes([head[0], head[1], head[2], head[3]]);
-        let len = u32::from_le_bytes([head[4], head[5], head[6], head[7]]) as usize;
-        if payload.len() != len {
-            return Err("a section has a wrong length".into());
-        }
+    pub(crate) fn section(&mut self, section: &[u8]) -> Result<(), String> {
+        let (kind, payload) = kind_and_payload(section)?;
         self.take(kind, payload).map_err(|error| error.to_string())?;
         let known = matches!(kind, kind::META..=kind::END) || kind >= OPTIONAL;
         if known {
@@ -466,7 +487,12 @@ impl SectionReader {
         key
     }
 
-    fn finish(mut self) -> Result<Snapshot, String> {
+    /// Whether the end has been read.
+    pub(crate) fn is_done(&self) -> bool {
+        self.done
+    }
+
+    pub(crate) fn finish(mut self) -> Result<Snapshot, String> {
         self.snapshot.image.history.reverse();
         if self.done { Ok(self.snapshot) } else { Err("it is cut short".into()) }
     }

@@ -6,6 +6,7 @@ mod daemon;
 mod image;
 mod killall;
 mod server;
+mod snapshot;
 mod token;
 
 use std::{ffi::OsString, process::ExitCode};
@@ -47,6 +48,13 @@ pub static COMMANDS: &[Command] = &[
         help: "Look after the servers of this cluster",
         flags: Commands::CLUSTER,
         run: cluster::run,
+    },
+    Command {
+        name: "snapshot",
+        arguments: "save | list | delete NAME… | restore FILE | key",
+        help: "Save the cluster's state to a file, and begin a cluster with it elsewhere",
+        flags: Commands::SNAPSHOT,
+        run: snapshot::run,
     },
     Command {
         name: "agent",

@@ -1,4 +1,4 @@
-//! How `skiff cluster` reaches a running server: a unix socket in the data
+//! How `skiff cluster` and `skiff snapshot` reach a running server: a unix socket in the data
 //! directory, for root only, since what it does must work without a leader and
 //! without the API. One line of JSON each way.
 
@@ -18,6 +18,8 @@ use tokio::{
 };
 use tracing::warn;
 
+use super::snapshots::{self, Snapshots};
+
 /// What is asked.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -26,6 +28,11 @@ pub(crate) enum Ask {
     Status,
     /// Remove the server of that name.
     Remove(String),
+    /// Take a snapshot whose name begins so, in that folder or where this server
+    /// keeps them.
+    Save { name: String, dir: Option<PathBuf> },
+    /// Where this server keeps snapshots.
+    SnapshotDir,
 }
 
 /// What the server says.
@@ -34,6 +41,8 @@ pub(crate) enum Ask {
 pub(crate) enum Answer {
     Status(Vec<Row>),
     Removed,
+    Saved(snapshots::Row),
+    SnapshotDir(PathBuf),
     Failed(String),
 }
 
@@ -63,7 +72,11 @@ pub(crate) fn path(data_dir: &Path) -> PathBuf {
 }
 
 /// Serves the socket until the task is aborted.
-pub(super) fn serve(data_dir: &Path, store: Arc<RaftStore>) -> io::Result<JoinHandle<()>> {
+pub(super) fn serve(
+    data_dir: &Path,
+    store: Arc<RaftStore>,
+    snapshots: Arc<Snapshots>,
+) -> io::Result<JoinHandle<()>> {
     let path = path(data_dir);
     // A killed server leaves its socket behind; the data directory is locked.
     match std::fs::remove_file(&path) {
@@ -76,9 +89,9 @@ pub(super) fn serve(data_dir: &Path, store: Arc<RaftStore>) -> io::Result<JoinHa
         loop {
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    let store = store.clone();
+                    let (store, snapshots) = (store.clone(), snapshots.clone());
                     tokio::spawn(async move {
-                        if let Err(error) = serve_one(stream, &store).await {
+                        if let Err(error) = serve_one(stream, &store, &snapshots).await {
                             warn!(%error, "a client of the cluster socket went away");
                         }
                     });
@@ -89,7 +102,11 @@ pub(super) fn serve(data_dir: &Path, store: Arc<RaftStore>) -> io::Result<JoinHa
     }))
 }
 
-async fn serve_one(mut stream: UnixStream, store: &RaftStore) -> io::Result<()> {
+async fn serve_one(
+    mut stream: UnixStream,
+    store: &RaftStore,
+    snapshots: &Snapshots,
+) -> io::Result<()> {
     let mut line = String::new();
     BufReader::new(&mut stream).read_line(&mut line).await?;
     let answer = match serde_json::from_str(&line) {
@@ -98,6 +115,11 @@ async fn serve_one(mut stream: UnixStream, store: &RaftStore) -> io::Result<()> 
             Ok(()) => Answer::Removed,
             Err(error) => Answer::Failed(error.to_string()),
         },
+        Ok(Ask::Save { name, dir }) => match snapshots.save(&name, dir.as_deref()).await {
+            Ok(row) => Answer::Saved(row),
+            Err(error) => Answer::Failed(error),
+        },
+        Ok(Ask::SnapshotDir) => Answer::SnapshotDir(snapshots.dir().to_owned()),
         Err(error) => Answer::Failed(format!("not understood: {error}")),
     };
     let mut text = serde_json::to_vec(&answer)?;

@@ -13,6 +13,7 @@ mod leading;
 mod own_node;
 mod peers;
 mod role;
+pub(crate) mod snapshots;
 mod time_zone;
 pub(crate) mod tunnels;
 
@@ -88,6 +89,7 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
     preflight::data_dir(&config.machine.data_dir)?;
     preflight::machine(&config.machine.data_dir)?;
     let address = SocketAddr::new(config.bind_address, config.https_port);
+    snapshots::no_half_restore(&config.machine.data_dir)?;
     let joining = join::prepare(config).await?;
     let node_ips = network::addresses(&config.machine, &config.cluster)?;
     let port = config.https_port;
@@ -229,7 +231,9 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
         ],
     };
     let serving = tokio::spawn(server.clone().serve(listener, Some(tls), stopped(&stop)));
-    background.push(cluster_socket::serve(&config.machine.data_dir, store.clone())?);
+    let snapshots = snapshots::Snapshots::new(config, store.clone());
+    background.push(tokio::spawn(snapshots.clone().run(time_zone::local(), ambient.clone())));
+    background.push(cluster_socket::serve(&config.machine.data_dir, store.clone(), snapshots)?);
     if let Some(told) = joining {
         info!(servers = told.servers.join(", "), "joining the cluster");
         if let Err(error) = store.join(&told.servers).await {

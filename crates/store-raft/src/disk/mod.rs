@@ -9,6 +9,7 @@ pub mod sim;
 use std::{io, sync::Arc};
 
 pub use real::RealDisk;
+pub(crate) use real::open_to_read;
 
 /// A directory of files without subdirectories. Names are ours and need no
 /// escaping.
