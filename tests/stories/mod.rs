@@ -22,6 +22,7 @@ mod metrics;
 mod node_pods;
 mod pods;
 mod power;
+mod renewals;
 mod rollout;
 mod scheduling;
 mod servers;

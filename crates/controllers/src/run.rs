@@ -34,6 +34,8 @@ pub struct Settings {
     pub trust_bundle_name: String,
     /// Signs certificates; none are signed where absent.
     pub signer: Option<Arc<dyn Sign>>,
+    /// How long a certificate by request is good where no shorter time is asked for.
+    pub signing_life: Duration,
     /// The `default/kubernetes` Service; left alone where absent.
     pub kubernetes_service: Option<KubernetesService>,
     /// The address of `kube-system/kube-dns`; left alone where absent.
@@ -51,6 +53,7 @@ impl Default for Settings {
             pod_ranges: Vec::new(),
             trust_bundle_name: String::new(),
             signer: None,
+            signing_life: crate::certificates::CERTIFICATE_LIFE,
             kubernetes_service: None,
             cluster_dns: None,
             time_zone: TimeZone::UTC,

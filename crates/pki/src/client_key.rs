@@ -9,6 +9,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use crate::{
     Error,
     authority::sha256,
+    layout::BACKDATED,
     peer::{PeerIdentity, hex},
 };
 
@@ -74,7 +75,17 @@ impl ClientKey {
         }
         let validity = parsed.validity();
         let (from, until) = (validity.not_before.timestamp(), validity.not_after.timestamp());
-        Timestamp::from_second(until - (until - from) / 3).ok()
+        Timestamp::from_second(until - life(from, until) / 3).ok()
+    }
+}
+
+/// How many seconds a certificate is meant to be used: those before it was made
+/// do not count, or a short one would be due the moment it is there.
+pub(crate) fn life(from: i64, until: i64) -> i64 {
+    let backdated = i64::try_from(BACKDATED.as_secs()).unwrap_or(0);
+    match until - from - backdated {
+        left if left > 0 => left,
+        _ => until - from,
     }
 }
 
@@ -129,6 +140,10 @@ mod tests {
         assert!(renewal > now && renewal < expiry(&certificate).expect("a certificate"));
         let kept = ClientKey::from_pem(&key.to_pem()).expect("its own text");
         assert_eq!(kept.hash(), key.hash());
+        // A short one is not due at once.
+        let hour = Duration::from_secs(3600);
+        let short = ca.sign_request(pem.as_bytes(), &usages, hour, now).expect("signed");
+        assert_eq!(key.renewal_of(&short), Some(now + Duration::from_secs(2400)));
         let other = ClientKey::generate().expect("random");
         assert_eq!(other.renewal_of(&certificate), None);
         assert_eq!(other.renewal_of("junk"), None);

@@ -16,6 +16,7 @@ use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 use crate::{
     Authority, Error,
     authority::Request,
+    client_key::life,
     file::{self, Durable},
     peer::PeerIdentity,
     tls,
@@ -90,12 +91,17 @@ impl Leaf {
         authority: &Authority,
         now: Timestamp,
     ) -> Result<Option<String>, Error> {
-        let Some(why) = why_renew(&self.current(), authority, &self.request, now) else {
-            return Ok(None);
-        };
+        match why_renew(&self.current(), authority, &self.request, now) {
+            None => Ok(None),
+            Some(why) => self.replace(authority, now).map(|()| Some(why)),
+        }
+    }
+
+    /// Issues anew, due or not.
+    pub(crate) fn replace(&self, authority: &Authority, now: Timestamp) -> Result<(), Error> {
         let issued = Arc::new(issue(&self.crt, &self.key, authority, &self.request, now)?);
         *self.current.write().unwrap_or_else(std::sync::PoisonError::into_inner) = issued;
-        Ok(Some(why))
+        Ok(())
     }
 }
 
@@ -150,7 +156,7 @@ fn parse(certificate_pem: String, key_pem: String) -> Result<Issued, String> {
 
 /// A third of its life before the end.
 fn due(issued: &Issued) -> Timestamp {
-    let life = issued.not_after.as_second() - issued.not_before.as_second();
+    let life = life(issued.not_before.as_second(), issued.not_after.as_second());
     Timestamp::from_second(issued.not_after.as_second() - life / 3).unwrap_or(issued.not_before)
 }
 

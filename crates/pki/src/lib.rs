@@ -17,6 +17,7 @@ pub mod client_key;
 pub mod clock;
 mod error;
 mod file;
+pub mod inspect;
 pub mod join_token;
 mod keyring;
 pub mod kubeconfig;

@@ -143,6 +143,8 @@ pub struct Config {
     pub scheduler: serde_json::Value,
     /// Whether to make a cluster of this server alone, and end.
     pub cluster_reset: bool,
+    /// How long certificates by request are good.
+    pub signing_life: std::time::Duration,
     /// What is done with snapshots.
     pub snapshots: Snapshots,
 }
@@ -181,6 +183,20 @@ impl Snapshots {
             })?,
         })
     }
+}
+
+/// `90s`, `30m`, `24h`, `7d`, `0`.
+pub(crate) fn lifetime(text: &str) -> Option<std::time::Duration> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let seconds: u64 = match &text[digits.len()..] {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 24 * 3600,
+        "" if digits == "0" => 0,
+        _ => return None,
+    };
+    Some(std::time::Duration::from_secs(digits.parse::<u64>().ok()?.checked_mul(seconds)?))
 }
 
 /// Where the snapshots of a data directory are.
@@ -395,6 +411,12 @@ impl Config {
             server: values.one("server").map(server_address).transpose()?,
             scheduler: scheduler(values.one("kube-scheduler-config"))?,
             cluster_reset: values.one("cluster-reset") == Some("true"),
+            signing_life: parsed(
+                values,
+                "cluster-signing-duration",
+                "a time such as 1h or 30d",
+                |text| lifetime(text).filter(|life| !life.is_zero()),
+            )?,
             snapshots: Snapshots::new(values, &absolute(&one("data-dir"))?)?,
         })
     }
@@ -557,6 +579,7 @@ mod tests {
             ("--cluster-cidr 10.0.0.0/8", "overlap"),
             ("--snapshot-schedule-cron hourly", "snapshot-schedule-cron"),
             ("--snapshot-retention 0", "snapshot-retention"),
+            ("--cluster-signing-duration 0", "cluster-signing-duration"),
             ("--snapshot-name a/b", "snapshot-name"),
             ("--service-cidr 10.40.0.0/13 --cluster-dns 10.41.0.10", "overlap"),
             ("--node-name A_b", "node-name"),

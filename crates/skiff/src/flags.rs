@@ -28,6 +28,8 @@ impl Commands {
     pub const TOKEN: Self = Self(32);
     /// `skiff snapshot …`
     pub const SNAPSHOT: Self = Self(64);
+    /// `skiff certificate …`
+    pub const CERTIFICATE: Self = Self(128);
 
     const fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
@@ -78,7 +80,8 @@ const ALL: Commands = NODE
     .and(Commands::KILLALL)
     .and(Commands::IMAGE)
     .and(Commands::CLUSTER)
-    .and(Commands::SNAPSHOT);
+    .and(Commands::SNAPSHOT)
+    .and(Commands::CERTIFICATE);
 
 const fn flag(name: &'static str, takes: Takes, default: &'static str, help: &'static str) -> Flag {
     Flag { name, short: None, takes, commands: S, default, env: None, help }
@@ -240,6 +243,12 @@ pub static FLAGS: &[Flag] = &[
         "Make a cluster of this server alone, whose others are lost for good, and end",
     ),
     flag(
+        "cluster-signing-duration",
+        Takes::One("TIME"),
+        "365d",
+        "How long certificates by request are good, those of nodes among them: 1h, 30d",
+    ),
+    flag(
         "snapshot-schedule-cron",
         Takes::One("CRON"),
         "0 */12 * * *",
@@ -282,7 +291,7 @@ pub static FLAGS: &[Flag] = &[
     },
     Flag {
         short: Some('o'),
-        commands: Commands::CLUSTER.and(Commands::SNAPSHOT),
+        commands: Commands::CLUSTER.and(Commands::SNAPSHOT).and(Commands::CERTIFICATE),
         ..flag("output", Takes::One("FORMAT"), "", "Print as json instead of a table")
     },
 ];

@@ -77,6 +77,7 @@ impl Certificates {
             Action::Sign { issuer, life } => {
                 let Some(signer) = &self.context.settings.signer else { return Ok(None) };
                 let usages = &request.view.spec.usages;
+                let life = life.min(self.context.settings.signing_life);
                 let signed =
                     pem(&request.view).and_then(|pem| signer.sign(issuer, &pem, usages, life, now));
                 let patch = match signed {

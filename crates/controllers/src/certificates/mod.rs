@@ -11,6 +11,7 @@ mod plan;
 mod view;
 
 pub(crate) use act::run;
+pub(crate) use plan::CERTIFICATE_LIFE;
 pub use plan::{NODE_KEY, PROXY_USER};
 
 use std::{fmt, time::Duration};

@@ -13,7 +13,7 @@ const PENDING_LIFE: Duration = Duration::from_secs(24 * 3600);
 /// Those that are decided, this long: whoever asked has read it by then.
 const DECIDED_LIFE: Duration = Duration::from_secs(3600);
 /// The life of a certificate where nothing else is said, and at most.
-const CERTIFICATE_LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
+pub(crate) const CERTIFICATE_LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
 const CERTIFICATE_LIFE_MIN: Duration = Duration::from_secs(600);
 
 /// A built-in signer.

@@ -69,6 +69,14 @@ pub(super) async fn membership(joiner: &Joiner<'_>) -> Result<Membership, StartE
     })
 }
 
+/// From what was kept; `None` where this machine has not joined.
+///
+/// # Errors
+/// What is wrong with it.
+pub(super) fn known(joiner: &Joiner<'_>) -> Result<Option<Membership>, StartError> {
+    joiner.kept()
+}
+
 /// The transport of one of the machine's identities.
 fn transport(
     state: &State,

@@ -106,6 +106,33 @@ pub(crate) async fn start(config: &AgentConfig) -> Result<Handle, StartError> {
     Ok(Handle { node, background, _lock: lock })
 }
 
+/// Gets new certificates for the agent of a data directory, whether it runs or
+/// not. Returns their files.
+///
+/// # Errors
+/// Where no agent has joined with it, or no server gives them.
+pub(crate) async fn rotate(data_dir: &std::path::Path) -> Result<Vec<&'static str>, StartError> {
+    let none = || format!("no agent has joined a cluster with {}", data_dir.display());
+    if !state::dir(data_dir).exists() {
+        return Err(none().into());
+    }
+    let state = State::open(data_dir)?;
+    let pem = state.read(state::NODE_CERTIFICATE)?.ok_or_else(none)?;
+    let user = pki::client_key::common_name(&pem).unwrap_or_default();
+    let name = user.strip_prefix("system:node:").ok_or_else(none)?;
+    let mut values = crate::flags::Values::default();
+    values.set("data-dir", &data_dir.to_string_lossy());
+    let config = AgentConfig::new(&values, name)?;
+    let seen = clock::last_seen(&state::dir(data_dir));
+    let floor = clock::built().max(seen.unwrap_or(Timestamp::UNIX_EPOCH));
+    let (clock, ambient) = (Arc::new(JudgedClock::new(floor)), Ambient::system());
+    let joiner = Joiner { config: &config, state: &state, clock: &clock, ambient: &ambient };
+    let member = join::known(&joiner)?.ok_or_else(none)?;
+    // At the end of time everything is due.
+    join::renew(&member, &state, &ambient, name, Timestamp::MAX).await?;
+    Ok(vec![state::NODE_CERTIFICATE, state::PROXY_CERTIFICATE])
+}
+
 /// Asks the servers for the time until one of the cluster has told it: this
 /// machine may have booted in the past, and then knows no valid certificate.
 async fn hear_time(

@@ -1,6 +1,7 @@
 //! Every command is one row of [`COMMANDS`].
 
 mod agent;
+mod certificate;
 mod cluster;
 mod daemon;
 mod image;
@@ -55,6 +56,13 @@ pub static COMMANDS: &[Command] = &[
         help: "Save the cluster's state to a file, and begin a cluster with it elsewhere",
         flags: Commands::SNAPSHOT,
         run: snapshot::run,
+    },
+    Command {
+        name: "certificate",
+        arguments: "check | rotate",
+        help: "Look after the certificates of this machine; they also renew by themselves",
+        flags: Commands::CERTIFICATE,
+        run: certificate::run,
     },
     Command {
         name: "agent",

@@ -3,7 +3,7 @@
 //! A token is a Secret of type `bootstrap.kubernetes.io/token`, so that
 //! upstream's tools see it too; what is printed has the CA's hash in front.
 
-use std::{error::Error, path::Path, time::Duration};
+use std::{error::Error, path::Path};
 
 use api_object::{Object, time};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::{
     admin::{self, Admin},
+    config::lifetime,
     flags::{UsageError, Values},
 };
 
@@ -129,20 +130,6 @@ impl Wish {
             "stringData": data,
         })
     }
-}
-
-/// `90s`, `30m`, `24h`, `7d`, `0`.
-fn lifetime(text: &str) -> Option<Duration> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let seconds: u64 = match &text[digits.len()..] {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        "d" => 24 * 3600,
-        "" if digits == "0" => 0,
-        _ => return None,
-    };
-    Some(Duration::from_secs(digits.parse::<u64>().ok()?.checked_mul(seconds)?))
 }
 
 fn name(id: &str) -> String {

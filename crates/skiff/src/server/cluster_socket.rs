@@ -1,4 +1,4 @@
-//! How `skiff cluster` and `skiff snapshot` reach a running server: a unix socket in the data
+//! How `skiff cluster`, `snapshot` and `certificate` reach a running server: a unix socket in the data
 //! directory, for root only, since what it does must work without a leader and
 //! without the API. One line of JSON each way.
 
@@ -18,7 +18,10 @@ use tokio::{
 };
 use tracing::warn;
 
-use super::snapshots::{self, Snapshots};
+use super::{
+    certificates::Certificates,
+    snapshots::{self, Snapshots},
+};
 
 /// What is asked.
 #[derive(Debug, Serialize, Deserialize)]
@@ -33,6 +36,8 @@ pub(crate) enum Ask {
     Save { name: String, dir: Option<PathBuf> },
     /// Where this server keeps snapshots.
     SnapshotDir,
+    /// Make all certificates of this server anew.
+    RotateCertificates,
 }
 
 /// What the server says.
@@ -43,6 +48,8 @@ pub(crate) enum Answer {
     Removed,
     Saved(snapshots::Row),
     SnapshotDir(PathBuf),
+    /// File names without extension.
+    Rotated(Vec<String>),
     Failed(String),
 }
 
@@ -76,6 +83,7 @@ pub(super) fn serve(
     data_dir: &Path,
     store: Arc<RaftStore>,
     snapshots: Arc<Snapshots>,
+    certificates: Arc<Certificates>,
 ) -> io::Result<JoinHandle<()>> {
     let path = path(data_dir);
     // A killed server leaves its socket behind; the data directory is locked.
@@ -90,8 +98,9 @@ pub(super) fn serve(
             match listener.accept().await {
                 Ok((stream, _)) => {
                     let (store, snapshots) = (store.clone(), snapshots.clone());
+                    let certificates = certificates.clone();
                     tokio::spawn(async move {
-                        if let Err(error) = serve_one(stream, &store, &snapshots).await {
+                        if let Err(error) = serve_one(stream, &store, &snapshots, certificates).await {
                             warn!(%error, "a client of the cluster socket went away");
                         }
                     });
@@ -106,6 +115,7 @@ async fn serve_one(
     mut stream: UnixStream,
     store: &RaftStore,
     snapshots: &Snapshots,
+    certificates: Arc<Certificates>,
 ) -> io::Result<()> {
     let mut line = String::new();
     BufReader::new(&mut stream).read_line(&mut line).await?;
@@ -117,6 +127,10 @@ async fn serve_one(
         },
         Ok(Ask::Save { name, dir }) => match snapshots.save(&name, dir.as_deref()).await {
             Ok(row) => Answer::Saved(row),
+            Err(error) => Answer::Failed(error),
+        },
+        Ok(Ask::RotateCertificates) => match certificates.rotate().await {
+            Ok(files) => Answer::Rotated(files),
             Err(error) => Answer::Failed(error),
         },
         Ok(Ask::SnapshotDir) => Answer::SnapshotDir(snapshots.dir().to_owned()),

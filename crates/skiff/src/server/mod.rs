@@ -4,6 +4,7 @@
 //! that works through the API; [`Handle::stop`] takes it down in reverse and
 //! leaves pods running. Nothing here decides anything.
 
+mod certificates;
 pub(crate) mod cluster_socket;
 mod components;
 mod identity;
@@ -17,7 +18,7 @@ pub(crate) mod snapshots;
 mod time_zone;
 pub(crate) mod tunnels;
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use api_access::Access;
 use api_custom::{CustomKinds, Webhooks};
@@ -189,7 +190,8 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
     let api = |user: UserInfo, agent: &str| Api::new(server.transport(user), agent);
     let loopback = api(identity::master("system:apiserver"), "kube-apiserver");
     let mut background = vec![tokio::spawn(access.clone().run(loopback.clone()))];
-    background.push(tokio::spawn(renew_keys(keys.clone())));
+    let certificates = certificates::Certificates::new(config, keys.clone());
+    background.push(tokio::spawn(certificates.clone().renew()));
     background.push(tokio::spawn(clock::follow_sets(clock_sets)));
     let expiring = registry.clone();
     background.push(tokio::spawn(leading::while_leading(
@@ -233,7 +235,12 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
     let serving = tokio::spawn(server.clone().serve(listener, Some(tls), stopped(&stop)));
     let snapshots = snapshots::Snapshots::new(config, store.clone());
     background.push(tokio::spawn(snapshots.clone().run(time_zone::local(), ambient.clone())));
-    background.push(cluster_socket::serve(&config.machine.data_dir, store.clone(), snapshots)?);
+    background.push(cluster_socket::serve(
+        &config.machine.data_dir,
+        store.clone(),
+        snapshots,
+        certificates,
+    )?);
     if let Some(told) = joining {
         info!(servers = told.servers.join(", "), "joining the cluster");
         if let Err(error) = store.join(&told.servers).await {
@@ -251,6 +258,7 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
         authentication: identity::authentication(&keys),
         trust_bundle_name: identity::trust_bundle_name(&keys),
         signer: Some(Arc::new(identity::Signer(keys.clone()))),
+        signing_life: config.signing_life,
         kubernetes_service: service_ips.first().map(|ip| KubernetesService {
             cluster_ip: *ip,
             addresses: store.reachable(),
@@ -399,27 +407,4 @@ fn open_keys(config: &Config, node_ips: &[std::net::IpAddr]) -> Result<Pki, Star
         info!(certificate = renewal.file, why = renewal.why, "certificate issued");
     }
     Ok(keys)
-}
-
-/// Renews certificates while the server runs.
-async fn renew_keys(keys: Arc<Pki>) {
-    // A clock that is set right long after boot must be noticed too.
-    const LOOK_AGAIN: Duration = Duration::from_secs(24 * 3600);
-    loop {
-        let due = keys.next_renewal().duration_since(Timestamp::now());
-        let due = Duration::try_from(due).unwrap_or(Duration::ZERO);
-        tokio::time::sleep(due.clamp(Duration::from_secs(60), LOOK_AGAIN)).await;
-        let worker = keys.clone();
-        match tokio::task::spawn_blocking(move || worker.renew(Timestamp::now())).await {
-            Ok(Ok(renewals)) => {
-                for renewal in renewals {
-                    info!(certificate = renewal.file, why = renewal.why, "certificate renewed");
-                }
-            }
-            Ok(Err(error)) => {
-                error!(%error, "certificates cannot be renewed; trying again in a minute")
-            }
-            Err(error) => error!(%error, "certificates cannot be renewed"),
-        }
-    }
 }
