@@ -153,7 +153,11 @@ fn keeps_as_many_as_told(server: &Cluster) {
         }
         assert!(began.elapsed().as_secs() < 60, "{seen:?}");
     }
-    assert!(listed(server).iter().any(|row| row["name"].as_str().is_some_and(|name| name.starts_with("before-move"))));
+    assert!(
+        listed(server)
+            .iter()
+            .any(|row| row["name"].as_str().is_some_and(|name| name.starts_with("before-move")))
+    );
     let last = seen.pop_last().expect("there are");
     snapshot(server, &["delete", "nothing"]).fails_with("there is no snapshot \"nothing\"");
     snapshot(server, &["delete", &last]).prints("deleted");

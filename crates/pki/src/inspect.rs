@@ -64,7 +64,10 @@ mod tests {
         assert!(ca.is_ca && ca.usages.is_empty() && ca.common_name.contains("peer-ca"), "{ca:?}");
         let before = keys.leaf(CertificateName::Peer).current();
         let peer = describe(&before.certificate_pem).expect("readable");
-        assert_eq!((peer.common_name.as_str(), &peer.usages[..]), ("pi", &["client", "server"][..]));
+        assert_eq!(
+            (peer.common_name.as_str(), &peer.usages[..]),
+            ("pi", &["client", "server"][..])
+        );
         assert!(!peer.is_ca && peer.due > now && peer.due < peer.not_after, "{peer:?}");
         assert!(describe("junk").is_err());
         // All of them anew, and none of them due.

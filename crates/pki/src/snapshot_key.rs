@@ -27,13 +27,12 @@ impl SnapshotKey {
     pub fn of(dir: &Path) -> Result<Option<Self>, Error> {
         let path = dir.join(format!("{}.key", CAS[Ca::Server as usize].1));
         let Some(pem) = file::read(&path)? else { return Ok(None) };
-        let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|error| {
-            Error::Unusable {
+        let key =
+            PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|error| Error::Unusable {
                 path,
                 fault: format!("no private key in PEM form ({error})"),
                 advice: "restore it from a backup or from another server",
-            }
-        })?;
+            })?;
         let failed = |_| Error::Crypto("the snapshot key cannot be derived".into());
         let secret = Salt::new(HKDF_SHA256, b"skiff").extract(key.secret_der());
         let expanded = secret.expand(&[b"snapshot key 1"], HKDF_SHA256).map_err(failed)?;

@@ -267,7 +267,8 @@ fn open_head(path: &Path) -> Result<Opened, BackupError> {
     if !start.starts_with(MAGIC) {
         return Err(BackupError::Foreign(path.into()));
     }
-    let word = |at: usize| u32::from_le_bytes([start[at], start[at + 1], start[at + 2], start[at + 3]]);
+    let word =
+        |at: usize| u32::from_le_bytes([start[at], start[at + 1], start[at + 2], start[at + 3]]);
     let format = word(8);
     if format != FORMAT {
         return Err(BackupError::Newer { path: path.into(), what: format!("format {format}") });
@@ -309,9 +310,7 @@ pub fn read(path: &Path, key: &BackupKey) -> Result<Backup, BackupError> {
     let mut sections = Sections::behind(file, sealer, len, offset);
     let mut next = || match sections.next() {
         Some(Ok(section)) => Ok(section),
-        Some(Err(SectionError::Io(error))) => {
-            Err(BackupError::Io { path: path.into(), error })
-        }
+        Some(Err(SectionError::Io(error))) => Err(BackupError::Io { path: path.into(), error }),
         Some(Err(SectionError::Damaged(what))) => Err(damaged(what)),
         None => Err(damaged("it is cut short".into())),
     };

@@ -53,9 +53,8 @@ pub fn reset(options: &OpenOptions) -> Result<Reset, OpenError> {
     }
     let (mvcc, last, level, term, _lock) = read_all(options)?;
     let keys = mvcc.key_count();
-    let before = replace(options, "reset", |new_dir| {
-        write_new(options, new_dir, &mvcc, last, level, term)
-    })?;
+    let before =
+        replace(options, "reset", |new_dir| write_new(options, new_dir, &mvcc, last, level, term))?;
     Ok(Reset { last_index: last.index, keys, before: before.unwrap_or_default() })
 }
 

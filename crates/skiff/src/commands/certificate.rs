@@ -90,7 +90,11 @@ fn row(file: String, pem: &str, now: Timestamp) -> Row {
 fn check(values: &Values, data_dir: &Path, now: Timestamp) -> Result<(), Box<dyn Error>> {
     let rows = rows(data_dir, now)?;
     if rows.is_empty() {
-        return Err(format!("no certificate is in {}: neither a server nor an agent has run with it", data_dir.display()).into());
+        return Err(format!(
+            "no certificate is in {}: neither a server nor an agent has run with it",
+            data_dir.display()
+        )
+        .into());
     }
     match values.one("output") {
         None => print!("{}", table(&rows)),
@@ -151,9 +155,8 @@ fn rotate(data_dir: &Path) -> Result<(), Box<dyn Error>> {
         return Ok(());
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let files = runtime
-        .block_on(agent::rotate(data_dir))
-        .map_err(|error| -> Box<dyn Error> { error })?;
+    let files =
+        runtime.block_on(agent::rotate(data_dir)).map_err(|error| -> Box<dyn Error> { error })?;
     println!("rotated: {}", files.join(", "));
     Ok(())
 }
@@ -173,7 +176,8 @@ mod tests {
         let peer = all.iter().find(|row| row.file == "server/tls/peer.crt").expect("listed");
         assert_eq!((peer.subject.as_str(), peer.usages.as_str()), ("pi", "client,server"));
         assert_eq!(peer.days_left, 365);
-        for (time, status) in [("2026-11-01T00:00:00Z", "due"), ("2027-02-01T00:00:00Z", "expired")] {
+        for (time, status) in [("2026-11-01T00:00:00Z", "due"), ("2027-02-01T00:00:00Z", "expired")]
+        {
             let later = rows(dir.path(), time.parse().expect("a time")).expect("readable");
             let peer = later.iter().find(|row| row.file == "server/tls/peer.crt").expect("listed");
             assert!(peer.status.starts_with(status), "{peer:?}");

@@ -34,7 +34,9 @@ pub(super) fn run(values: Values, words: Vec<String>) -> Result<(), Box<dyn Erro
                 println!("{key}");
                 Ok(())
             }
-            None => Err(format!("no server has ever run with --data-dir {}", data_dir.display()).into()),
+            None => {
+                Err(format!("no server has ever run with --data-dir {}", data_dir.display()).into())
+            }
         },
         _ => {
             let words = "say `save`, `list`, `delete NAME…`, `restore FILE` or `key`";
@@ -91,12 +93,15 @@ fn list(values: &Values, dir: &Path) -> Result<(), Box<dyn Error>> {
     }
     match faults.is_empty() {
         true => Ok(()),
-        false => Err(faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n  ").into()),
+        false => {
+            Err(faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n  ").into())
+        }
     }
 }
 
 fn table(rows: &[Row]) -> String {
-    let mut lines = vec![["NAME", "SIZE", "CREATED", "SERVER", "REVISION", "OBJECTS"].map(str::to_owned)];
+    let mut lines =
+        vec![["NAME", "SIZE", "CREATED", "SERVER", "REVISION", "OBJECTS"].map(str::to_owned)];
     lines.extend(rows.iter().map(|row| {
         [
             row.name.clone(),

@@ -100,7 +100,9 @@ pub(super) fn serve(
                     let (store, snapshots) = (store.clone(), snapshots.clone());
                     let certificates = certificates.clone();
                     tokio::spawn(async move {
-                        if let Err(error) = serve_one(stream, &store, &snapshots, certificates).await {
+                        if let Err(error) =
+                            serve_one(stream, &store, &snapshots, certificates).await
+                        {
                             warn!(%error, "a client of the cluster socket went away");
                         }
                     });

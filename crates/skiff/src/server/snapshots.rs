@@ -141,7 +141,9 @@ impl Snapshots {
         }
         match self.save(&self.settings.name, None).await {
             Ok(row) => info!(path = %row.path.display(), objects = row.objects, "took a snapshot"),
-            Err(error) => return error!(error, "no snapshot could be taken; the next is due as scheduled"),
+            Err(error) => {
+                return error!(error, "no snapshot could be taken; the next is due as scheduled");
+            }
         }
         let all = scheduled(dir, &prefix);
         let old = &all[..all.len().saturating_sub(self.settings.retention)];
@@ -276,11 +278,8 @@ pub(crate) fn restore(
             .collect::<Result<pki::shared::Shared, std::string::FromUtf8Error>>()?;
         pki::shared::import(&keys_dir, &files)?;
     }
-    let options = OpenOptions {
-        name: node_name.to_owned(),
-        version: VERSION.into(),
-        ..OpenOptions::new(db)
-    };
+    let options =
+        OpenOptions { name: node_name.to_owned(), version: VERSION.into(), ..OpenOptions::new(db) };
     let done = backup::restore(&options, backup)?;
     fs::remove_file(&mark).map_err(failed)?;
     Ok(Restored { head, before: done.before })
