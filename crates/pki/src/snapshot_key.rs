@@ -92,8 +92,9 @@ mod tests {
         let now = "2026-01-01T00:00:00Z".parse().expect("a time");
         let (a, b) = (tempfile::tempdir().expect("a"), tempfile::tempdir().expect("b"));
         assert_eq!(SnapshotKey::of(a.path()).expect("nothing is no fault"), None);
+        let names = Names { node_name: "pi".into(), ..Names::default() };
         for dir in [&a, &b] {
-            Pki::open(dir.path(), &Names::default(), now).expect("made");
+            Pki::open(dir.path(), &names, now).expect("made");
         }
         let key = |dir: &tempfile::TempDir| SnapshotKey::of(dir.path()).expect("usable");
         let first = key(&a).expect("there");
