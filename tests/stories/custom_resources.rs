@@ -264,3 +264,120 @@ fn a_definition_that_cannot_be_is_refused_and_names_belong_to_the_first() {
         .ok();
     cluster.kubectl("get ct").ok();
 }
+
+/// A definition of `KINDs` with these versions: name, whether it is served, schema.
+fn kind_of(group: &str, kind: &str, versions: &[(&str, bool, serde_json::Value)]) -> String {
+    let (one, storage) = (kind.to_lowercase(), versions[0].0);
+    let version = |(name, served, schema): &(&str, bool, serde_json::Value)| {
+        serde_json::json!({
+            "name": name, "served": served, "storage": *name == storage,
+            "schema": {"openAPIV3Schema": schema},
+        })
+    };
+    let versions: Vec<_> = versions.iter().map(version).collect();
+    serde_json::json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": format!("{one}s.{group}")},
+        "spec": {
+            "group": group, "scope": "Namespaced", "versions": versions,
+            "names": {"plural": format!("{one}s"), "kind": kind},
+        },
+    })
+    .to_string()
+}
+
+#[test]
+fn schemas_are_published_as_long_as_they_are_served() {
+    let Some(cluster) = Cluster::start() else { return };
+    let published = |name: &str| {
+        let document = cluster.kubectl("get --raw /openapi/v2").ok().stdout;
+        let document: serde_json::Value = serde_json::from_str(&document).expect("JSON");
+        let version = name.split('.').nth_back(1).expect("a version");
+        let path = format!("get --raw /openapi/v3/apis/shop.example.com/{version}");
+        let third = cluster.kubectl(&path).stdout;
+        let found = document["definitions"].get(name).cloned();
+        assert_eq!(third.contains(&format!("{name:?}:")), found.is_some(), "{name}: {third}");
+        found
+    };
+    let colour = serde_json::json!({"type": "object", "properties": {"spec": {
+        "type": "object", "required": ["colour"],
+        "properties": {"colour": {"type": "string", "description": "How it looks."}},
+    }}});
+    let open = serde_json::json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    let inside = serde_json::json!({"type": "object", "properties": {
+        "template": {
+            "type": "object", "x-kubernetes-embedded-resource": true,
+            "x-kubernetes-preserve-unknown-fields": true,
+        },
+    }});
+    const HATS: &str = "com.example.shop.v1.Hat";
+    let hats = |second: &str, served| {
+        let versions = [("v1", true, colour.clone()), (second, served, colour.clone())];
+        cluster.apply(&kind_of("shop.example.com", "Hat", &versions)).ok();
+    };
+    hats("v2", true);
+    // Kinds of the same group and version, and of another group.
+    cluster.apply(&kind_of("shop.example.com", "Bag", &[("v1", true, open)])).ok();
+    cluster.apply(&kind_of("shop.example.com", "Box", &[("v1", true, inside)])).ok();
+    cluster.apply(&kind_of("lab.example.com", "Hat", &[("v1", true, colour.clone())])).ok();
+    cluster
+        .kubectl(
+            "wait --for=condition=Established --timeout=30s crd/hats.shop.example.com \
+             crd/bags.shop.example.com crd/boxs.shop.example.com crd/hats.lab.example.com",
+        )
+        .ok();
+    let hat = published(HATS).expect("served");
+    assert_eq!(hat["x-kubernetes-group-version-kind"][0]["kind"], "Hat");
+    assert_eq!(hat["properties"]["spec"]["properties"]["colour"]["description"], "How it looks.");
+    assert!(
+        hat["properties"]["metadata"]["$ref"].as_str().is_some_and(|r| r.ends_with("ObjectMeta"))
+    );
+    for name in ["v2.Hat", "v1.Bag", "v1.Box"] {
+        assert!(published(&format!("com.example.shop.{name}")).is_some(), "{name}");
+    }
+    let document = cluster.kubectl("get --raw /openapi/v2").ok().stdout;
+    assert!(document.contains("\"com.example.lab.v1.Hat\":"));
+    cluster.kubectl("explain hats.shop.example.com.spec.colour").prints("How it looks.");
+    cluster
+        .kubectl("explain hats.shop.example.com.spec.size")
+        .fails_with(r#"field "size" does not exist"#);
+    cluster.kubectl("explain bags").prints("KIND:       Bag");
+    cluster.kubectl("explain boxs.template.metadata").prints("ObjectMeta");
+    // What a schema leaves open is taken, what it does not know is not.
+    let object = |kind: &str, rest: &str| {
+        format!("apiVersion: shop.example.com/v1\nkind: {kind}\nmetadata: {{name: a}}\n{rest}\n")
+    };
+    for (kind, rest) in [
+        ("Bag", "a: {b: [1]}"),
+        ("Box", "template: {apiVersion: v1, kind: Pod, metadata: {name: x}, any: {thing: 1}}"),
+        ("Hat", "spec: {colour: red}"),
+    ] {
+        cluster.kubectl_with_input("create --validate=strict -f -", &object(kind, rest)).ok();
+    }
+    for (rest, wrong) in [
+        ("spec: {colour: red, size: 1}", r#"unknown field "spec.size""#),
+        ("spec: {}", "spec.colour: Required value"),
+    ] {
+        let hat = object("Hat", rest).replace("name: a", "name: b");
+        cluster.kubectl_with_input("create --validate=strict -f -", &hat).fails_with(wrong);
+    }
+    let mistaken = object("Hat", "spec: {colour: red}").replace("name: a", "name: b, nome: c");
+    cluster
+        .kubectl_with_input("create --validate=strict -f -", &mistaken)
+        .fails_with(r#"unknown field "metadata.nome""#);
+    let mistaken = "template: {apiVersion: v1, kind: Pod, metadata: {name: x, nome: y}}";
+    let mistaken = object("Box", mistaken).replace("metadata: {name: a}", "metadata: {name: b}");
+    cluster
+        .kubectl_with_input("create --validate=strict -f -", &mistaken)
+        .fails_with(r#"unknown field "template.metadata.nome""#);
+    // A version that is renamed, and one that is served no more.
+    hats("v3", true);
+    assert!(published("com.example.shop.v2.Hat").is_none());
+    assert!(published("com.example.shop.v3.Hat").is_some());
+    hats("v3", false);
+    assert!(published("com.example.shop.v3.Hat").is_none());
+    assert!(published(HATS).is_some());
+    cluster.kubectl("delete crd hats.shop.example.com").ok();
+    cluster.kubectl("wait --for=delete crd/hats.shop.example.com --timeout=30s").ok();
+    assert!(published(HATS).is_none());
+}
