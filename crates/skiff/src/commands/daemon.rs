@@ -1,15 +1,18 @@
 //! What `skiff server` and `skiff agent` share: a runtime, signals, and the
 //! service manager.
 
-use std::error::Error;
+use std::{error::Error, time::Duration};
 
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::{StartError, flags::UsageError, logging, notify::Notify};
 
 /// More threads than this serve nobody at home and cost memory each.
 const WORKERS_MAX: usize = 4;
+
+/// By then the controllers have seen everything and the node is Ready.
+const SETTLED_AFTER: Duration = Duration::from_secs(10);
 
 /// Neither takes words beside flags.
 pub(super) fn no_words(words: &[String]) -> Result<(), UsageError> {
@@ -34,8 +37,18 @@ pub(super) fn run<H>(
         tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
     let result = runtime.block_on(until_signal(start, stop));
     // A thread that hangs in the kernel must not keep the process.
-    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    runtime.shutdown_timeout(Duration::from_secs(2));
     result
+}
+
+/// Once the start has been left behind, gives back what only it needed.
+async fn settle() {
+    tokio::time::sleep(SETTLED_AFTER).await;
+    match tokio::task::spawn_blocking(linux::program_pages::unmap_clean).await {
+        Ok(Ok(bytes)) => debug!(bytes, "pages of the program that the start needed are unmapped"),
+        Ok(Err(error)) => warn!(%error, "pages that only the start needed stay in memory"),
+        Err(error) => warn!(%error, "pages that only the start needed stay in memory"),
+    }
 }
 
 async fn until_signal<H>(
@@ -57,10 +70,12 @@ async fn until_signal<H>(
         _ = interrupt.recv() => return Ok(()),
     };
     tell("READY=1");
+    let settling = tokio::spawn(settle());
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
+    settling.abort();
     tell("STOPPING=1");
     info!("stopping; pods go on running");
     stop(handle).await;
