@@ -180,15 +180,26 @@ fn start(view: &View, at: Timestamp, plan: &mut Plan) {
     if active.contains(name.as_str()) || last == Some(at) {
         return;
     }
+    // Started before a crash that kept it out of the status; upstream runs a
+    // second one beside it.
+    let mut forgotten = view.jobs.iter().filter(|job| {
+        job.view.finished().is_none()
+            && job.meta.name != name
+            && !active.contains(job.meta.name.as_str())
+    });
     match spec.concurrency_policy.as_str() {
-        "Forbid" if !active.is_empty() => {
+        "Forbid" if !active.is_empty() || forgotten.next().is_some() => {
             let message = "Not starting job because prior execution is running and concurrency policy is Forbid";
             plan.events.push((Severity::Normal, "JobAlreadyActive", message.into()));
             return;
         }
         "Replace" => {
+            let forgotten: Vec<(String, String)> = forgotten
+                .filter(|job| job.meta.deletion_timestamp.is_none())
+                .map(|job| (job.meta.uid.clone(), job.meta.name.clone()))
+                .collect();
             let replaced = plan.status.active.drain(..);
-            plan.replace = replaced.map(|job| (job.uid, job.name)).collect();
+            plan.replace = replaced.map(|job| (job.uid, job.name)).chain(forgotten).collect();
         }
         _ => {}
     }

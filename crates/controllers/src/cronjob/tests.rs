@@ -65,7 +65,7 @@ fn what_is_started_when() {
     let busy = |policy: &str| active(last(cron(&[("concurrencyPolicy", json!(policy))])), "tick-1");
     // 02:00 is minute 29927640 of the epoch.
     let two = "tick-29927640";
-    let running = [job("default/tick-1")];
+    let (running, own) = ([job("default/tick-1")], [job(&format!("default/{two}"))]);
     // CronJob, its Jobs, now → started, events.
     type Row<'a> = (&'a str, Build, &'a [Build], &'a str, &'a str, &'a [&'a str]);
     let table: Vec<Row<'_>> = vec![
@@ -120,12 +120,36 @@ fn what_is_started_when() {
         ("side by side", busy("Allow"), &running, "02:00:00", two, &[]),
         ("one at a time", busy("Forbid"), &running, "02:00:00", "", &["JobAlreadyActive"]),
         ("the newest only", busy("Replace"), &running, "02:00:00", two, &[]),
+        (
+            "one at a time, even one that a crash kept out of the status",
+            last(cron(&[("concurrencyPolicy", json!("Forbid"))])),
+            &running,
+            "02:00:00",
+            "",
+            &["UnexpectedJob", "JobAlreadyActive"],
+        ),
+        (
+            "the newest only, even so",
+            last(cron(&[("concurrencyPolicy", json!("Replace"))])),
+            &running,
+            "02:00:00",
+            two,
+            &["UnexpectedJob"],
+        ),
+        (
+            "its own Job, kept out of the status",
+            last(cron(&[("concurrencyPolicy", json!("Forbid"))])),
+            &own,
+            "02:00:00",
+            two,
+            &["UnexpectedJob"],
+        ),
     ];
     for (name, cron, jobs, now, started, events) in table {
         let plan = decide(&cron, jobs, now, &[]);
         assert_eq!(plan.create.as_ref().map_or("", |new| new.name.as_str()), started, "{name}");
         assert_eq!(told(&plan), events, "{name}");
-        let replaced = if name == "the newest only" { 1 } else { 0 };
+        let replaced = usize::from(name.starts_with("the newest only"));
         assert_eq!(plan.replace.len(), replaced, "{name}");
     }
     let plan = decide(&cron(&[]), &[], "00:30:00", &[]);
