@@ -238,7 +238,8 @@ fn best<'a>(task: &Task<'_>, nodes: &[&'a Node], random: u64) -> &'a Node {
 /// A plugin said no before it saw a node.
 fn never(task: &Task<'_>, plugin: &'static str, rejection: Rejection) -> Decision {
     let nodes = task.cluster.len();
-    let mut message = fit_error::never(nodes, &rejection.reasons.join(", "));
+    let reasons: Vec<&str> = rejection.reasons.iter().collect();
+    let mut message = fit_error::never(nodes, &reasons.join(", "));
     if task.profile.preempts {
         let told = match preempt::is_eligible(task, &[]) {
             Err(why) => why,
@@ -263,9 +264,9 @@ fn unschedulable<'a>(
     let nodes = task.cluster.len();
     let mut plugins: BTreeSet<&'static str> =
         found.rejected.iter().map(|(_, plugin, _)| *plugin).collect();
-    let reasons = found.rejected.iter().flat_map(|(_, _, rejection)| &rejection.reasons);
+    let reasons = found.rejected.iter().flat_map(|(_, _, rejection)| rejection.reasons.iter());
     let mut reasons: Vec<(Cow<'_, str>, usize)> =
-        reasons.map(|reason| (reason.as_ref().into(), 1)).collect();
+        reasons.map(|reason| (reason.into(), 1)).collect();
     let absent = nodes - found.rejected.len();
     if let Some((_, by)) = look.only.as_ref().filter(|_| absent > 0) {
         plugins.extend(by);

@@ -40,7 +40,8 @@ pub use disks::Disk;
 pub use happening::{Happening, Hint};
 pub use node::{Node, Offer};
 pub use plugins::{
-    Begin, Filter, Helps, PLUGINS, Plugin, Rejection, SCORE_MAX, Score, Start, Task, plugin,
+    Begin, Filter, Helps, PLUGINS, Plugin, Reasons, Rejection, SCORE_MAX, Score, Start, Task,
+    plugin,
 };
 pub use pod::{Claimed, HostPort, Pod, Waiting};
 pub use preempt::Preemption;

@@ -209,7 +209,7 @@ fn victims<'a>(
         for pod in &potential {
             look.add(&mut tried, pod);
         }
-        return Err(rejection.reasons.into_iter().map(Into::into).collect());
+        return Err(rejection.reasons.iter().map(str::to_owned).collect());
     }
     let protected = protected(task, &potential);
     let (first, then): (Vec<_>, Vec<_>) =

@@ -32,7 +32,11 @@ impl Counting {
     /// `None` where the node is in no domain.
     fn count(&self, node: &Node) -> Option<i64> {
         let domain = self.topology.domain(node.slot)?;
-        Some(self.counter.count(domain) + self.tried.get(&domain).copied().unwrap_or(0))
+        let tried = match self.tried.is_empty() {
+            true => 0,
+            false => self.tried.get(&domain).copied().unwrap_or(0),
+        };
+        Some(self.counter.count(domain) + tried)
     }
 
     fn moved(&mut self, pod: &Cached<Pod>, node: &Node, sign: i64, namespaces: &Namespaces) {
@@ -122,15 +126,16 @@ pub(super) fn begin<'a>(task: &Task<'a>) -> Start<'a> {
 
 impl Filter for Rules<'_> {
     fn check(&self, node: &Node) -> Option<Rejection> {
-        let counts: Vec<Option<i64>> = self.required.iter().map(|c| c.count(node)).collect();
-        if counts.iter().any(Option::is_none) {
-            return Some(Rejection::never("node(s) didn't match pod affinity rules"));
-        }
-        if counts.contains(&Some(0)) {
+        // Where there is none of them anywhere, the first of a group may go anywhere.
+        let anywhere = || {
             let total: i64 = self.required.iter().map(|c| c.counter.total + c.tried_total).sum();
-            if total > 0 || !self.matches_itself {
-                return Some(Rejection::never("node(s) didn't match pod affinity rules"));
-            }
+            total == 0 && self.matches_itself
+        };
+        let counts = || self.required.iter().map(|counting| counting.count(node));
+        if counts().any(|count| count.is_none())
+            || counts().any(|count| count == Some(0)) && !anywhere()
+        {
+            return Some(Rejection::never("node(s) didn't match pod affinity rules"));
         }
         if self.forbidden.iter().any(|c| c.count(node).is_some_and(|count| count > 0)) {
             return Some(Rejection::crowded("node(s) didn't match pod anti-affinity rules"));

@@ -41,18 +41,52 @@ impl<'a> Task<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
     /// In upstream's words, as `FailedScheduling` counts them.
-    pub reasons: Vec<Cow<'static, str>>,
+    pub reasons: Reasons,
     /// Whether it might be possible with fewer pods on it.
     pub preemption_helps: bool,
 }
 
+/// Why, in the order of the checks. Nearly always there is one, and thousands
+/// of nodes have it: that one needs no memory of its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reasons {
+    first: Option<Cow<'static, str>>,
+    more: Vec<Cow<'static, str>>,
+}
+
+impl Reasons {
+    pub(crate) fn push(&mut self, reason: Cow<'static, str>) {
+        match self.first {
+            None => self.first = Some(reason),
+            Some(_) => self.more.push(reason),
+        }
+    }
+
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.first.iter().chain(&self.more).map(AsRef::as_ref)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+}
+
+impl FromIterator<Cow<'static, str>> for Reasons {
+    fn from_iter<I: IntoIterator<Item = Cow<'static, str>>>(reasons: I) -> Self {
+        let mut all = Self::default();
+        reasons.into_iter().for_each(|reason| all.push(reason));
+        all
+    }
+}
+
 impl Rejection {
     pub(crate) fn never(reason: impl Into<Cow<'static, str>>) -> Self {
-        Self { reasons: vec![reason.into()], preemption_helps: false }
+        Self { reasons: [reason.into()].into_iter().collect(), preemption_helps: false }
     }
 
     pub(crate) fn crowded(reason: impl Into<Cow<'static, str>>) -> Self {
-        Self { reasons: vec![reason.into()], preemption_helps: true }
+        Self { reasons: [reason.into()].into_iter().collect(), preemption_helps: true }
     }
 }
 

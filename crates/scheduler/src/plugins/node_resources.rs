@@ -3,7 +3,7 @@
 
 use client::Cached;
 
-use super::{Rejection, SCORE_MAX, Start, Task};
+use super::{Reasons, Rejection, SCORE_MAX, Start, Task};
 use crate::{Cluster, Happening, Node, Pod, profile::Strategy};
 
 pub(super) fn begin<'a>(task: &Task<'a>) -> Start<'a> {
@@ -13,7 +13,7 @@ pub(super) fn begin<'a>(task: &Task<'a>) -> Start<'a> {
 
 fn fits(pod: &Pod, node: &Node, ignored: impl Fn(&str) -> bool) -> Option<Rejection> {
     let offer = node.offer();
-    let mut rejection = Rejection { reasons: Vec::new(), preemption_helps: true };
+    let mut rejection = Rejection { reasons: Reasons::default(), preemption_helps: true };
     if i64::try_from(node.pods.len()).unwrap_or(i64::MAX) >= offer.pods_max {
         rejection.reasons.push("Too many pods".into());
         rejection.preemption_helps &= offer.pods_max > 0;
@@ -96,8 +96,11 @@ pub(super) fn balanced(task: &Task<'_>, nodes: &[&Node]) -> Vec<i64> {
         };
         (1.0 - deviation) * SCORE_MAX as f64
     };
+    let (mut with, mut without) = (Vec::new(), Vec::new());
     let score = |node: &&Node| {
-        let (mut with, mut without) = (Vec::new(), Vec::new());
+        // Emptied for each node, since there are many.
+        with.clear();
+        without.clear();
         for (name, _) in &task.profile.args.balanced {
             if let Some((used, offered)) = standing(pod, node, name, false) {
                 let share = |used: i64| (used as f64 / offered as f64).min(1.0);

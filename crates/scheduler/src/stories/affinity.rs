@@ -62,7 +62,32 @@ fn what_is_required() {
     named["namespaces"] = json!(["other"]);
     let mut all = term("db", HOST);
     all["namespaceSelector"] = json!({});
+    let labelled = |operator: &str, values: &[&str]| {
+        let wanted = match values {
+            [] => json!({"key": "app", "operator": operator}),
+            values => json!({"key": "app", "operator": operator, "values": values}),
+        };
+        json!([{"labelSelector": {"matchExpressions": [wanted]}, "topologyKey": HOST}])
+    };
     check(vec![
+        (
+            "near one of two kinds",
+            near(web("default/p"), labelled("In", &["cache", "db"])),
+            with(vec![web("default/q").on("a1"), db("default/d").on("b1")]),
+            "b1",
+        ),
+        (
+            "near one without the label",
+            near(web("default/p"), labelled("DoesNotExist", &[])),
+            with(vec![pod("default/x").on("a2"), db("default/d").on("b1")]),
+            "a2",
+        ),
+        (
+            "those that are there want nobody of any kind",
+            web("default/p"),
+            with(["a1", "a2", "b1"].map(|n| apart(db(&format!("default/{n}")).on(n), labelled("Exists", &[]))).into()),
+            "b2",
+        ),
         ("near one", near(web("default/p"), json!([term("db", HOST)])), with(vec![db("default/d").on("b1")]), "b1"),
         ("near nobody", near(web("default/p"), json!([term("db", HOST)])), four(), no_rules),
         ("in another namespace", near(web("default/p"), json!([term("db", HOST)])), with(vec![db("other/d").on("b1")]), no_rules),
