@@ -106,6 +106,48 @@ pub fn memory_cgroup() -> Result<(), String> {
 /// systems first.
 const COMMAND_LINES: [&str; 2] = ["/boot/firmware/cmdline.txt", "/boot/cmdline.txt"];
 
+/// The file from which this machine's firmware reads the kernel command line;
+/// `None` on machines whose boot loader keeps it elsewhere.
+pub fn command_line_file() -> Option<PathBuf> {
+    COMMAND_LINES.iter().map(PathBuf::from).find(|path| path.exists())
+}
+
+/// The version of the cgroups that pods get (0 where none is mounted), and
+/// which of the controllers that limits need are there.
+///
+/// # Errors
+/// When the mounts cannot be read.
+pub fn cgroup_controllers() -> io::Result<(u8, Vec<&'static str>)> {
+    const NEEDED: [&str; 4] = ["memory", "cpu", "cpuset", "pids"];
+    let mounts = mount::mounts()?;
+    let v1 = crate::cgroup::V1::from_mounts(&mounts);
+    let v2 = crate::cgroup::V2::from_mounts(&mounts);
+    // Where both are mounted, the controllers are with one of them.
+    let of = |has: &dyn Fn(&str) -> bool| NEEDED.into_iter().filter(|name| has(name)).collect();
+    Ok(match (v1, v2) {
+        (_, Some(v2)) if v2.has("memory") => (2, of(&|name| v2.has(name))),
+        (Some(v1), _) => (1, of(&|name| v1.has(name))),
+        (None, Some(v2)) => (2, of(&|name| v2.has(name))),
+        (None, None) => (0, Vec::new()),
+    })
+}
+
+/// Whether something keeps the clock right (`adjtimex(2)`: NTP or PTP); a fresh
+/// boot says no until the first answer.
+///
+/// # Errors
+/// What adjtimex(2) says.
+pub fn clock_synchronized() -> io::Result<bool> {
+    // SAFETY: a structure of plain numbers, for which zeros are a value.
+    let mut state: libc::timex = unsafe { std::mem::zeroed() };
+    // SAFETY: with no mode set it only reads, into a structure that outlives the call.
+    let answer = unsafe { libc::adjtimex(&raw mut state) };
+    match answer {
+        -1 => Err(io::Error::last_os_error()),
+        answer => Ok(answer != libc::TIME_ERROR),
+    }
+}
+
 fn memory_hint(cgroups: &str, command_lines: &[(&str, bool)]) -> String {
     let words = "cgroup_enable=memory cgroup_memory=1";
     let file = command_lines.iter().find(|(_, exists)| *exists).map(|(path, _)| path);
