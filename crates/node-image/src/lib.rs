@@ -14,6 +14,7 @@
 mod builtin;
 mod compression;
 mod digest;
+mod download;
 mod error;
 pub mod gc;
 #[cfg(test)]
@@ -31,8 +32,10 @@ mod unpack_test;
 
 pub use builtin::BuiltinFile;
 pub use digest::Digest;
+pub use download::download;
 pub use error::ImageError;
 pub use oci::ImageConfig;
 pub use pull::{Auth, PullOptions};
 pub use reference::{InvalidReference, Reference};
+pub use registry::{Endpoint, Proxies, Trust};
 pub use store::{Image, ImageStore};

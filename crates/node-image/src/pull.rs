@@ -16,7 +16,7 @@ use crate::{
     import::check_platform,
     layers::Expected,
     oci::{ConfigFile, Document, Manifest, host_architecture, parse_json},
-    registry::Registry,
+    registry::{Endpoint, Proxies, Registry, Trust},
     store::{NewImage, chains},
 };
 
@@ -43,6 +43,12 @@ pub struct PullOptions {
     /// Registries (`host` or `host:port`) that are spoken to without TLS.
     /// `localhost` and 127.0.0.0/8 always are, as with containerd.
     pub http_registries: Vec<String>,
+    /// Mirrors, asked in this order before the registry itself.
+    pub endpoints: Vec<Endpoint>,
+    /// How to know the registry itself.
+    pub trust: Trust,
+    /// The way out.
+    pub proxies: Proxies,
 }
 
 /// Chunks of a layer on their way to the unpacking thread. Few, since the
@@ -63,8 +69,7 @@ impl ImageStore {
         options: &PullOptions,
     ) -> Result<Arc<Image>, ImageError> {
         let reference = Reference::parse(name)?;
-        let registry = Arc::new(Registry::new(&reference, options)?);
-        let (manifest, digest) = find_manifest(&registry, &reference).await?;
+        let (registry, manifest, digest) = find(&reference, options).await?;
         let config_bytes = registry.document(&manifest.config.digest).await?;
         let what = format!("{reference}: configuration");
         let config: ConfigFile = parse_json(&config_bytes, &what)?;
@@ -175,6 +180,28 @@ struct Layer {
     size: u64,
     diff_id: Digest,
     chain: Digest,
+}
+
+/// The first of the mirrors that has the image, else its registry; and what it
+/// has. What mirrors said is in the log, what the registry said is the answer.
+async fn find(
+    reference: &Reference,
+    options: &PullOptions,
+) -> Result<(Arc<Registry>, Manifest, Digest), ImageError> {
+    for endpoint in &options.endpoints {
+        let asked = async {
+            let registry = Registry::mirror(reference, options, endpoint)?;
+            let (manifest, digest) = find_manifest(&registry, reference).await?;
+            Ok::<_, ImageError>((Arc::new(registry), manifest, digest))
+        };
+        match asked.await {
+            Ok(found) => return Ok(found),
+            Err(error) => tracing::info!(mirror = endpoint.url, "{error}; asking the next"),
+        }
+    }
+    let registry = Registry::new(reference, options)?;
+    let (manifest, digest) = find_manifest(&registry, reference).await?;
+    Ok((Arc::new(registry), manifest, digest))
 }
 
 async fn find_manifest(

@@ -8,19 +8,27 @@ use http::{Request, Response, Uri, header};
 use http_body_util::Empty;
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
-use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
+use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
     time::timeout,
 };
 use tokio_rustls::TlsConnector;
 
-use super::{resolve::Resolver, unavailable};
+use super::{
+    endpoint::Trust,
+    proxy::{Proxies, Proxy},
+    resolve::Resolver,
+    unavailable,
+};
 use crate::ImageError;
 
-/// The authorities that registries are trusted by.
-pub(super) struct Tls(TlsConnector);
+/// How servers are reached and known.
+pub(super) struct Tls {
+    connector: TlsConnector,
+    proxies: Proxies,
+}
 
 /// To connect and to shake hands. An answer may take longer than this.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -30,16 +38,21 @@ const ADDRESS_TIMEOUT: Duration = Duration::from_secs(10);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Tls {
-    pub(super) fn new() -> Self {
-        // Built in: a small machine may have no certificates of its own.
-        let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    /// # Errors
+    /// Where a certificate cannot be read.
+    pub(super) fn new(trust: &Trust, proxies: &Proxies) -> Result<Self, String> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .expect("ring offers what TLS 1.2 and 1.3 need")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Self(TlsConnector::from(Arc::new(config)))
+            .with_root_certificates(trust.roots()?);
+        let config = match trust.client()? {
+            None => config.with_no_client_auth(),
+            Some((chain, key)) => config
+                .with_client_auth_cert(chain, key)
+                .map_err(|error| format!("cert_file and key_file: {error}"))?,
+        };
+        Ok(Self { connector: TlsConnector::from(Arc::new(config)), proxies: proxies.clone() })
     }
 }
 
@@ -53,16 +66,24 @@ pub(super) async fn get(
     let host = uri.host().unwrap_or("").trim_start_matches('[').trim_end_matches(']');
     let secure = uri.scheme_str() != Some("http");
     let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
-    let connecting = timeout(CONNECT_TIMEOUT, connect(host, port));
-    let stream = connecting
+    let proxy = tls.proxies.of(uri);
+    let (to, to_port) = proxy.map_or((host, port), |proxy| (proxy.host.as_str(), proxy.port));
+    let connecting = timeout(CONNECT_TIMEOUT, connect(to, to_port));
+    let mut stream = connecting
         .await
-        .map_err(|_| failed(&format_args!("dial tcp {host}:{port}: i/o timeout")))?
-        .map_err(|error| failed(&format_args!("dial tcp {host}:{port}: {error}")))?;
-    let request = request(uri, headers)
+        .map_err(|_| failed(&format_args!("dial tcp {to}:{to_port}: i/o timeout")))?
+        .map_err(|error| failed(&format_args!("dial tcp {to}:{to_port}: {error}")))?;
+    if let Some(proxy) = proxy.filter(|_| secure) {
+        timeout(CONNECT_TIMEOUT, tunnel(&mut stream, proxy, uri, port))
+            .await
+            .map_err(|_| failed(&format_args!("proxyconnect tcp {to}:{to_port}: i/o timeout")))?
+            .map_err(|error| failed(&format_args!("proxyconnect tcp {to}:{to_port}: {error}")))?;
+    }
+    let request = request(uri, headers, proxy.filter(|_| !secure))
         .ok_or_else(|| ImageError::Registry { url: url.clone(), text: "it is no URL".into() })?;
     let response = if secure {
         let name = ServerName::try_from(host.to_owned()).map_err(|error| failed(&error))?;
-        let shaking = timeout(CONNECT_TIMEOUT, tls.0.connect(name, stream));
+        let shaking = timeout(CONNECT_TIMEOUT, tls.connector.connect(name, stream));
         let stream = shaking
             .await
             .map_err(|_| failed(&"net/http: TLS handshake timeout"))?
@@ -89,11 +110,50 @@ async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
     Err(last.unwrap_or_else(|| io::Error::other("the host has no address")))
 }
 
-fn request(uri: &Uri, headers: &[(header::HeaderName, String)]) -> Option<Request<Empty<Bytes>>> {
+/// Asks a proxy for a way through to a server (RFC 9110, section 9.3.6).
+async fn tunnel(stream: &mut TcpStream, proxy: &Proxy, uri: &Uri, port: u16) -> io::Result<()> {
+    const HEAD_BYTES_MAX: usize = 8192;
+    // With its brackets, where it is an IPv6 address.
+    let host = uri.host().unwrap_or_default();
+    let mut ask = format!("CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n");
+    if let Some(authorization) = &proxy.authorization {
+        ask.push_str(&format!("Proxy-Authorization: {authorization}\r\n"));
+    }
+    ask.push_str("\r\n");
+    stream.write_all(ask.as_bytes()).await?;
+    let mut head = Vec::new();
+    // A byte at a time: what follows the head is the server's.
+    while !head.ends_with(b"\r\n\r\n") {
+        if head.len() == HEAD_BYTES_MAX {
+            return Err(io::Error::other("the proxy's answer has no end"));
+        }
+        head.push(stream.read_u8().await?);
+    }
+    let line = String::from_utf8_lossy(&head);
+    let line = line.lines().next().unwrap_or_default().to_owned();
+    match line.split_whitespace().nth(1) {
+        Some("200") => Ok(()),
+        _ => Err(io::Error::other(line)),
+    }
+}
+
+/// Through a proxy without a tunnel it names the whole URL.
+fn request(
+    uri: &Uri,
+    headers: &[(header::HeaderName, String)],
+    proxy: Option<&Proxy>,
+) -> Option<Request<Empty<Bytes>>> {
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    let mut request = Request::get(path)
+    let target = match proxy {
+        Some(_) => uri.to_string(),
+        None => path.to_owned(),
+    };
+    let mut request = Request::get(target)
         .header(header::HOST, uri.authority()?.as_str())
         .header(header::USER_AGENT, concat!("skiff/", env!("CARGO_PKG_VERSION")));
+    if let Some(authorization) = proxy.and_then(|proxy| proxy.authorization.as_ref()) {
+        request = request.header(header::PROXY_AUTHORIZATION, authorization);
+    }
     for (name, value) in headers {
         request = request.header(name, value);
     }

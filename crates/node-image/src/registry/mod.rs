@@ -2,7 +2,12 @@
 
 mod auth;
 mod connection;
+mod endpoint;
+mod proxy;
 mod resolve;
+
+pub use endpoint::{Endpoint, Trust};
+pub use proxy::Proxies;
 
 use bytes::Bytes;
 use http::{Response, StatusCode, Uri, header};
@@ -36,6 +41,7 @@ const REDIRECTS_MAX: usize = 5;
 const RESUMES_MAX: usize = 4;
 
 impl Registry {
+    /// The registry that a name says.
     pub(crate) fn new(reference: &Reference, options: &PullOptions) -> Result<Self, ImageError> {
         // Docker Hub's name is not its API's.
         let host = match reference.registry.as_str() {
@@ -43,14 +49,39 @@ impl Registry {
             other => other,
         };
         let scheme = if is_http(host, &options.http_registries) { "http" } else { "https" };
-        Ok(Self {
-            base: format!("{scheme}://{host}/v2/{}", reference.repository),
-            name: reference.to_string(),
-            repository: reference.repository.clone(),
+        let own = Endpoint {
+            url: format!("{scheme}://{host}"),
             auth: options.auth.clone(),
-            http_registries: options.http_registries.clone(),
+            trust: options.trust.clone(),
+            ..Endpoint::default()
+        };
+        Self::mirror(reference, options, &own)
+    }
+
+    /// A mirror of it.
+    pub(crate) fn mirror(
+        reference: &Reference,
+        options: &PullOptions,
+        endpoint: &Endpoint,
+    ) -> Result<Self, ImageError> {
+        let uri = parse_uri(&endpoint.url)?;
+        let wrong = |text: String| ImageError::Registry { url: endpoint.url.clone(), text };
+        let mut http_registries = options.http_registries.clone();
+        if uri.scheme_str() == Some("http") {
+            // It was written so.
+            http_registries.extend(uri.authority().map(|authority| authority.to_string()));
+        }
+        let url = endpoint.url.trim_end_matches('/');
+        let slash = if url.ends_with("/v2") { "" } else { "/v2" };
+        let repository = endpoint.repository.as_ref().unwrap_or(&reference.repository).clone();
+        Ok(Self {
+            base: format!("{url}{slash}/{repository}"),
+            name: reference.to_string(),
+            repository,
+            auth: endpoint.auth.clone(),
+            http_registries,
             header: Mutex::default(),
-            tls: Tls::new(),
+            tls: Tls::new(&endpoint.trust, &options.proxies).map_err(wrong)?,
         })
     }
 
@@ -254,6 +285,34 @@ impl Registry {
     }
 }
 
+/// Any file, following redirects, which may not leave TLS.
+pub(crate) async fn plain_get(
+    url: &str,
+    proxies: &Proxies,
+    trust: &Trust,
+) -> Result<Response<Incoming>, ImageError> {
+    let wrong = |text: String| ImageError::Registry { url: url.into(), text };
+    let tls = Tls::new(trust, proxies).map_err(wrong)?;
+    let mut uri = parse_uri(url)?;
+    for _ in 0..=REDIRECTS_MAX {
+        let response = connection::get(&uri, &[], &tls).await?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let location = response.headers().get(header::LOCATION).filter(|_| status.is_redirection());
+        let Some(location) = location.and_then(|value| value.to_str().ok()) else {
+            return Err(wrong(status.to_string()));
+        };
+        let next = redirect(&uri, location)?;
+        if uri.scheme_str() == Some("https") && next.scheme_str() != Some("https") {
+            return Err(wrong(format!("a redirect from https to {next}")));
+        }
+        uri = next;
+    }
+    Err(wrong("too many redirects".into()))
+}
+
 /// Whether a host is spoken to without TLS.
 fn is_http(host: &str, configured: &[String]) -> bool {
     let name = match host.rsplit_once(':') {
@@ -279,7 +338,7 @@ fn redirect(from: &Uri, location: &str) -> Result<Uri, ImageError> {
     }
 }
 
-fn unavailable(url: &str, error: &impl std::fmt::Display) -> ImageError {
+pub(crate) fn unavailable(url: &str, error: &impl std::fmt::Display) -> ImageError {
     ImageError::Unavailable { method: "GET", url: url.into(), text: error.to_string() }
 }
 
