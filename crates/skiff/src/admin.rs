@@ -43,6 +43,8 @@ struct UserEntry {
 pub(crate) struct Admin {
     pub(crate) api: Api,
     pub(crate) ca_pem: String,
+    /// Its URL.
+    pub(crate) server: String,
 }
 
 /// Reads a kubeconfig as `skiff server` writes it.
@@ -76,5 +78,6 @@ pub(crate) fn open(kubeconfig: &Path) -> Result<Admin, StartError> {
         clock: None,
     })?;
     let ca_pem = String::from_utf8(ca_pem).map_err(|error| named(&error))?;
-    Ok(Admin { api: Api::new(Arc::new(https), "skiff"), ca_pem })
+    let server = cluster.cluster.server.clone();
+    Ok(Admin { api: Api::new(Arc::new(https), "skiff"), ca_pem, server })
 }

@@ -89,6 +89,8 @@ pub struct Machine {
     pub static_pods: Option<PathBuf>,
     /// Sysctls that pods may set beyond the safe ones.
     pub allowed_unsafe_sysctls: Vec<String>,
+    /// The registries file, which need not be there.
+    pub registries: PathBuf,
 }
 
 /// What all machines of a cluster agree on. Servers are told; nodes read it
@@ -365,6 +367,7 @@ impl Machine {
             allowed_unsafe_sysctls: (values.many("allowed-unsafe-sysctls").into_iter())
                 .map(str::to_owned)
                 .collect(),
+            registries: absolute(&one("private-registry"))?,
         })
     }
 
@@ -449,8 +452,20 @@ pub fn instance(data_dir: &Path) -> String {
 /// # Errors
 /// Where a named config file cannot be read, or any file is malformed.
 pub fn gather(command: Commands, line: Values) -> Result<Values, UsageError> {
-    let environment = flags::from_environment(command, |name| std::env::var(name).ok());
+    gather_from(command, line, |name| std::env::var(name).ok())
+}
+
+/// The same with the environment of another process.
+pub(crate) fn gather_from(
+    command: Commands,
+    line: Values,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<Values, UsageError> {
+    let environment = flags::from_environment(command, variable);
     let given = line.or(environment);
+    if !flags::takes(command, "config") {
+        return Ok(given);
+    }
     let main = PathBuf::from(given.one("config").unwrap_or_default());
     let mut files = Vec::new();
     if given.is_set("config") || main.exists() {

@@ -11,7 +11,7 @@ use std::{
 
 /// A command as a set bit, so that a flag can belong to several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Commands(u8);
+pub struct Commands(u32);
 
 impl Commands {
     /// `skiff server`
@@ -30,6 +30,18 @@ impl Commands {
     pub const SNAPSHOT: Self = Self(64);
     /// `skiff certificate …`
     pub const CERTIFICATE: Self = Self(128);
+    /// `skiff check`
+    pub const CHECK: Self = Self(1 << 16);
+    /// `skiff uninstall`
+    pub const UNINSTALL: Self = Self(1 << 17);
+    /// `skiff status`
+    pub const STATUS: Self = Self(1 << 18);
+    /// `skiff upgrade`
+    pub const UPGRADE: Self = Self(1 << 19);
+    /// `skiff completion …`
+    pub const COMPLETION: Self = Self(1 << 20);
+    /// `skiff man …`
+    pub const MAN: Self = Self(1 << 21);
 
     const fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
@@ -74,14 +86,24 @@ pub struct Flag {
 }
 
 const S: Commands = Commands::SERVER;
+/// Whose flags a config file holds.
+const DAEMONS: [Commands; 2] = [Commands::SERVER, Commands::AGENT];
 /// What runs a node.
 const NODE: Commands = S.and(Commands::AGENT);
+/// What looks at a machine with the eyes of a server.
+const LOOKS: Commands = S.and(Commands::CHECK);
+/// What has to do with a data directory.
 const ALL: Commands = NODE
     .and(Commands::KILLALL)
     .and(Commands::IMAGE)
     .and(Commands::CLUSTER)
     .and(Commands::SNAPSHOT)
-    .and(Commands::CERTIFICATE);
+    .and(Commands::CERTIFICATE)
+    .and(Commands::CHECK)
+    .and(Commands::UNINSTALL)
+    .and(Commands::STATUS);
+/// What reads the file of a server's or an agent's flags.
+const CONFIGURED: Commands = ALL.and(Commands::TOKEN);
 
 const fn flag(name: &'static str, takes: Takes, default: &'static str, help: &'static str) -> Flag {
     Flag { name, short: None, takes, commands: S, default, env: None, help }
@@ -91,7 +113,7 @@ const fn flag(name: &'static str, takes: Takes, default: &'static str, help: &'s
 pub static FLAGS: &[Flag] = &[
     Flag {
         short: Some('c'),
-        commands: NODE,
+        commands: CONFIGURED,
         ..flag(
             "config",
             Takes::One("FILE"),
@@ -110,7 +132,15 @@ pub static FLAGS: &[Flag] = &[
         ..flag("v", Takes::One("LEVEL"), "0", "Log more: 0 information, 2 debug, 4 and above trace")
     },
     flag("bind-address", Takes::One("IP"), "0.0.0.0", "Serve the Kubernetes API on this address"),
-    flag("https-listen-port", Takes::One("PORT"), "6443", "Serve the Kubernetes API on this port"),
+    Flag {
+        commands: LOOKS,
+        ..flag(
+            "https-listen-port",
+            Takes::One("PORT"),
+            "6443",
+            "Serve the Kubernetes API on this port",
+        )
+    },
     flag(
         "tls-san",
         Takes::Many("NAME"),
@@ -124,14 +154,28 @@ pub static FLAGS: &[Flag] = &[
         "Write the administrator's kubeconfig here",
     ),
     flag("write-kubeconfig-mode", Takes::One("MODE"), "600", "File mode of the kubeconfig, octal"),
-    flag("cluster-cidr", Takes::Many("CIDR"), "10.42.0.0/16", "Pod addresses come from here"),
-    flag("service-cidr", Takes::Many("CIDR"), "10.43.0.0/16", "Service addresses come from here"),
-    flag(
-        "cluster-dns",
-        Takes::Many("IP"),
-        "10.43.0.10",
-        "Address of the cluster's DNS service, inside the service CIDR",
-    ),
+    Flag {
+        commands: LOOKS,
+        ..flag("cluster-cidr", Takes::Many("CIDR"), "10.42.0.0/16", "Pod addresses come from here")
+    },
+    Flag {
+        commands: LOOKS,
+        ..flag(
+            "service-cidr",
+            Takes::Many("CIDR"),
+            "10.43.0.0/16",
+            "Service addresses come from here",
+        )
+    },
+    Flag {
+        commands: LOOKS,
+        ..flag(
+            "cluster-dns",
+            Takes::Many("IP"),
+            "10.43.0.10",
+            "Address of the cluster's DNS service, inside the service CIDR",
+        )
+    },
     flag(
         "cluster-domain",
         Takes::One("DOMAIN"),
@@ -190,6 +234,15 @@ pub static FLAGS: &[Flag] = &[
         )
     },
     Flag {
+        commands: NODE,
+        ..flag(
+            "private-registry",
+            Takes::One("FILE"),
+            "/etc/skiff/registries.yaml",
+            "Mirrors, credentials and authorities of registries, in the form of k3s",
+        )
+    },
+    Flag {
         short: Some('t'),
         commands: NODE,
         ..flag(
@@ -200,7 +253,7 @@ pub static FLAGS: &[Flag] = &[
         )
     },
     Flag {
-        commands: Commands::TOKEN,
+        commands: Commands::TOKEN.and(Commands::STATUS),
         ..flag(
             "kubeconfig",
             Takes::One("FILE"),
@@ -291,8 +344,78 @@ pub static FLAGS: &[Flag] = &[
     },
     Flag {
         short: Some('o'),
-        commands: Commands::CLUSTER.and(Commands::SNAPSHOT).and(Commands::CERTIFICATE),
+        commands: Commands::CLUSTER
+            .and(Commands::SNAPSHOT)
+            .and(Commands::CERTIFICATE)
+            .and(Commands::CHECK)
+            .and(Commands::STATUS),
         ..flag("output", Takes::One("FORMAT"), "", "Print as json instead of a table")
+    },
+    Flag {
+        commands: Commands::MAN,
+        ..flag("into", Takes::One("DIR"), "", "Write all pages into this folder instead")
+    },
+    Flag {
+        short: Some('w'),
+        commands: Commands::STATUS,
+        ..flag("watch", Takes::Switch, "", "Show it again whenever something changes")
+    },
+    Flag {
+        commands: Commands::UPGRADE,
+        ..flag("version", Takes::One("VERSION"), "", "This release; the channel's where unset")
+    },
+    Flag {
+        commands: Commands::UPGRADE,
+        ..flag("channel", Takes::One("NAME"), "stable", "Follow this channel: stable, latest")
+    },
+    Flag {
+        commands: Commands::UPGRADE,
+        ..flag(
+            "mirror",
+            Takes::One("URL"),
+            "",
+            "Where releases are; where the installer got its own, where unset",
+        )
+    },
+    Flag {
+        commands: Commands::UPGRADE,
+        ..flag(
+            "airgap-dir",
+            Takes::One("DIR"),
+            "",
+            "Take the files of one release from this folder, without a network",
+        )
+    },
+    Flag {
+        commands: Commands::UPGRADE,
+        ..flag(
+            "skip-signature",
+            Takes::Switch,
+            "",
+            "Verify the checksum alone, where there is no key to verify the signature with",
+        )
+    },
+    Flag {
+        commands: Commands::UNINSTALL,
+        ..flag("delete-volumes", Takes::Switch, "", "Remove the volumes of this node too, for good")
+    },
+    Flag {
+        short: Some('y'),
+        commands: Commands::UNINSTALL.and(Commands::UPGRADE),
+        ..flag("yes", Takes::Switch, "", "Do it without asking")
+    },
+    Flag {
+        commands: Commands::UNINSTALL.and(Commands::UPGRADE),
+        ..flag("dry-run", Takes::Switch, "", "Say what would be done, and do nothing")
+    },
+    Flag {
+        commands: Commands::CHECK,
+        ..flag(
+            "fix",
+            Takes::Switch,
+            "",
+            "Offer to mend what can be mended, asking before each change",
+        )
     },
 ];
 
@@ -362,6 +485,11 @@ impl Values {
     }
 }
 
+/// Whether a command takes a flag.
+pub(crate) fn takes(command: Commands, name: &str) -> bool {
+    row(name).is_some_and(|flag| flag.commands.contains(command))
+}
+
 fn row(name: &str) -> Option<&'static Flag> {
     FLAGS.iter().find(|flag| flag.name == name)
 }
@@ -428,8 +556,15 @@ pub fn from_config(command: Commands, text: &str, earlier: Values) -> Result<Val
             None => (key.as_str(), false),
         };
         let flag = row(name)
-            .filter(|flag| flag.commands.contains(command) && flag.name != "config")
+            .filter(|flag| flag.name != "config")
             .ok_or_else(|| UsageError(format!("unknown key \"{key}\": keys are flag names")))?;
+        if !flag.commands.contains(command) {
+            // The file is a server's or an agent's: others take from it what is theirs.
+            if !DAEMONS.iter().any(|daemon| *daemon == command) {
+                continue;
+            }
+            return Err(UsageError(format!("\"{key}\" is no key of this role: see --help")));
+        }
         let given = match (value, flag.takes) {
             (serde_json::Value::Array(items), Takes::Many(_)) => {
                 items.into_iter().map(|item| scalar(&key, item)).collect::<Result<Vec<_>, _>>()?

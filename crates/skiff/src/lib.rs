@@ -9,14 +9,18 @@
 
 mod admin;
 mod agent;
+mod check;
 mod clock;
 pub mod commands;
 pub mod config;
 pub mod flags;
 mod logging;
+mod manual;
 mod node;
 mod notify;
 mod server;
+mod service;
+mod status;
 
 pub use commands::run;
 

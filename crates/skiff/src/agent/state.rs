@@ -8,6 +8,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use client::{Credentials, Https, HttpsConfig};
+
+use crate::StartError;
+
 /// The CA by which servers are known, as PEM.
 pub(super) const CA: &str = "server-ca.crt";
 /// The node's own key and its certificate.
@@ -20,6 +24,43 @@ pub(super) const PROXY_CERTIFICATE: &str = "client-kube-proxy.crt";
 pub(super) const SERVERS: &str = "servers.json";
 /// What the cluster agrees on, as JSON.
 pub(super) const CLUSTER: &str = "cluster.json";
+
+/// A machine that joined, as commands see it beside its running agent.
+pub(crate) struct Member {
+    /// To its servers, as the node.
+    pub(crate) https: Https,
+    /// `host:port` of each.
+    pub(crate) servers: Vec<String>,
+    /// The node's name.
+    pub(crate) node: String,
+}
+
+/// The membership that is kept in a data directory; `None` where the machine
+/// never joined.
+///
+/// # Errors
+/// Where what is kept cannot be read.
+pub(crate) fn member(data_dir: &Path) -> Result<Option<Member>, StartError> {
+    let state = State(dir(data_dir));
+    let (Some(ca), Some(certificate), Some(servers)) =
+        (state.read(CA)?, state.read(NODE_CERTIFICATE)?, state.read(SERVERS)?)
+    else {
+        return Ok(None);
+    };
+    let servers: Vec<String> = serde_json::from_str(&servers)
+        .map_err(|error| format!("{}: {error}", state.path(SERVERS).display()))?;
+    let user = pki::client_key::common_name(&certificate).unwrap_or_default();
+    let https = Https::new(HttpsConfig {
+        servers: servers.clone(),
+        ca_pem: ca.into_bytes(),
+        credentials: Credentials::CertFiles {
+            cert: state.path(NODE_CERTIFICATE),
+            key: state.path(NODE_KEY),
+        },
+        clock: None,
+    })?;
+    Ok(Some(Member { https, servers, node: user.trim_start_matches("system:node:").to_owned() }))
+}
 
 /// The folder of a data directory.
 pub(crate) fn dir(data_dir: &Path) -> PathBuf {

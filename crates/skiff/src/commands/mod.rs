@@ -2,13 +2,19 @@
 
 mod agent;
 mod certificate;
+mod check;
 mod cluster;
+mod completion;
 mod daemon;
 mod image;
 mod killall;
+mod man;
 mod server;
 mod snapshot;
+mod status;
 mod token;
+mod uninstall;
+mod upgrade;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -86,11 +92,53 @@ pub static COMMANDS: &[Command] = &[
         run: image::run,
     },
     Command {
+        name: "status",
+        arguments: "",
+        help: "Show the cluster at a glance: servers, nodes, pods, what is wrong and what to do about it",
+        flags: Commands::STATUS,
+        run: status::run,
+    },
+    Command {
+        name: "check",
+        arguments: "",
+        help: "Say whether this machine is fit for a server and an agent, and what to do where it is not",
+        flags: Commands::CHECK,
+        run: check::run,
+    },
+    Command {
+        name: "upgrade",
+        arguments: "",
+        help: "Bring this machine's skiff to the newest release, verified; pods run through",
+        flags: Commands::UPGRADE,
+        run: upgrade::run,
+    },
+    Command {
         name: "killall",
         arguments: "",
-        help: "End everything that a stopped server or agent left running: pods, mounts, links, rules, cgroups",
+        help: "End everything that a server or agent runs and left running: its service, pods, mounts, links, rules, cgroups",
         flags: Commands::KILLALL,
         run: killall::run,
+    },
+    Command {
+        name: "uninstall",
+        arguments: "",
+        help: "Take skiff off this machine and leave nothing behind but volumes",
+        flags: Commands::UNINSTALL,
+        run: uninstall::run,
+    },
+    Command {
+        name: "completion",
+        arguments: "bash | zsh | fish | powershell",
+        help: "Print a script that completes command lines of skiff",
+        flags: Commands::COMPLETION,
+        run: completion::run,
+    },
+    Command {
+        name: "man",
+        arguments: "[COMMAND]",
+        help: "Print a manual page, for `man -l -`",
+        flags: Commands::MAN,
+        run: man::run,
     },
 ];
 

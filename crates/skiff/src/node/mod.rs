@@ -53,10 +53,17 @@ pub(crate) async fn start(
     .await?;
     let images_dir = images::socket::images_dir(&machine.data_dir);
     let images_at = images_dir.clone();
-    let store = tokio::task::spawn_blocking(move || images::open(&images_dir)).await??;
+    let data_dir = machine.data_dir.clone();
+    let store = tokio::task::spawn_blocking(move || {
+        let store = images::open(&images_dir)?;
+        images::bundles::import(&data_dir, &store);
+        Ok::<_, StartError>(store)
+    })
+    .await??;
     images::socket::serve(&machine.data_dir, store.clone()).map_err(|error| {
         format!("{}: {error}", images::socket::path(&machine.data_dir).display())
     })?;
+    let images = images::StoreImages::new(store, &machine.registries)?;
     let node = NodeConfig {
         labels: machine.node_labels.iter().cloned().collect(),
         taints: machine
@@ -84,5 +91,5 @@ pub(crate) async fn start(
         storage_dir: machine.data_dir.join("storage"),
         ..NodeConfig::new(&machine.node_name, machine.data_dir.join("node"), Vec::new())
     };
-    Ok(Node::start(node, api, runtime, Arc::new(images::StoreImages(store)), ambient)?)
+    Ok(Node::start(node, api, runtime, Arc::new(images), ambient)?)
 }

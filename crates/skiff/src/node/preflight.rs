@@ -3,7 +3,7 @@
 
 use std::{fmt, fs, io, path::Path};
 
-use linux::detect;
+use crate::check;
 
 /// Why a server cannot start on this machine; says what to do.
 #[derive(Debug, PartialEq, Eq)]
@@ -34,29 +34,15 @@ pub(crate) fn data_dir(dir: &Path) -> Result<(), Unfit> {
     fs::remove_file(&probe).map_err(|error| fault("cannot be written", error))
 }
 
-/// Looks at everything that a node needs of its machine.
+/// Looks at what a node needs of its machine: the rows of `skiff check` that
+/// are for a start.
 ///
 /// # Errors
 /// The first thing that is missing.
 pub(crate) fn machine(data_dir: &Path) -> Result<(), Unfit> {
-    root(detect::is_root())?;
-    let (major, minor, release) = detect::kernel_release();
-    if (major, minor) < detect::KERNEL_MIN {
-        let (need_major, need_minor) = detect::KERNEL_MIN;
-        return Err(Unfit(format!(
-            "Linux {need_major}.{need_minor} or newer is needed, this is {release}: update the system"
-        )));
-    }
-    detect::memory_cgroup().map_err(Unfit)?;
-    detect::overlay_supported(data_dir).map_err(Unfit)
-}
-
-fn root(is_root: bool) -> Result<(), Unfit> {
-    match is_root {
-        true => Ok(()),
-        false => Err(Unfit(
-            "containers need root: start with `sudo skiff server`, or as a systemd service".into(),
-        )),
+    match check::obstacle(&check::at_start(data_dir)) {
+        Some(obstacle) => Err(Unfit(obstacle)),
+        None => Ok(()),
     }
 }
 
@@ -68,10 +54,5 @@ mod tests {
     fn a_data_directory_that_cannot_be_written_is_named() {
         let error = data_dir(Path::new("/proc/skiff")).expect_err("nothing is made in /proc");
         assert!(error.0.contains("/proc/skiff") && error.0.contains("--data-dir"));
-    }
-
-    #[test]
-    fn others_than_root_are_told() {
-        assert!(root(false).expect_err("refused").0.contains("sudo skiff server"));
     }
 }

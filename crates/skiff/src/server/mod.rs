@@ -11,6 +11,7 @@ mod identity;
 mod join;
 mod kubeconfig;
 mod leading;
+mod manifests;
 mod own_node;
 mod peers;
 mod role;
@@ -209,6 +210,13 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
     )));
     webhooks.find_services_with(loopback.clone());
     usage.ask_with(loopback.named("skiff/resource-metrics"));
+    let applying = manifests::Settings {
+        data_dir: config.machine.data_dir.clone(),
+        node_name: config.machine.node_name.clone(),
+        api: loopback.named("skiff/manifests"),
+        ambient: ambient.clone(),
+        catalogue: catalogue.clone(),
+    };
     let kinds = CustomKinds::new(catalogue, loopback.named("skiff/custom-kinds"), ambient.clone());
     background.push(tokio::spawn(kinds.clone().run()));
     let admission = Arc::new(join::Admission {
@@ -336,6 +344,8 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
     wait_for_namespace("default", &loopback, &ambient).await;
     wait_for_namespace("kube-system", &loopback, &ambient).await;
     join::publish_token(config, &keys, &loopback).await?;
+    manifests::make(&config.machine.data_dir)?;
+    background.push(tokio::spawn(manifests::run(applying)));
     info!(%address, data_dir = %config.machine.data_dir.display(), "the Kubernetes API is ready");
     Ok(Handle { stop, serving, controllers, scheduler, background, node, store })
 }

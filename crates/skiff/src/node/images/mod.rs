@@ -1,14 +1,17 @@
 //! The image store as the node wants it.
 
+pub(crate) mod bundles;
 mod credentials;
+mod registries;
 pub(crate) mod socket;
 
 use std::{path::Path, sync::Arc};
 
 use ::node::{BoxFuture, Image, ImageConfig, ImageError, ImageListing, Images};
-use node_image::{BuiltinFile, ImageStore, PullOptions, Reference};
+use node_image::{BuiltinFile, ImageStore, Proxies, PullOptions, Reference};
 use node_runtime::spec::User;
 
+use self::registries::Registries;
 use crate::StartError;
 
 /// Images under this registry name come with the binary and from nowhere else.
@@ -16,8 +19,23 @@ const LOCAL_REGISTRY: &str = "skiff.local";
 /// The built-in image of demos and tests.
 const TOOLBOX: &str = "skiff.local/toolbox";
 
-/// Images of an [`ImageStore`].
-pub(crate) struct StoreImages(pub(crate) Arc<ImageStore>);
+/// Images of an [`ImageStore`], and where those come from that it has not.
+pub(crate) struct StoreImages {
+    store: Arc<ImageStore>,
+    registries: Registries,
+    proxies: Proxies,
+}
+
+impl StoreImages {
+    /// With what the registries file and the environment say.
+    ///
+    /// # Errors
+    /// What is wrong with either.
+    pub(crate) fn new(store: Arc<ImageStore>, registries: &Path) -> Result<Self, StartError> {
+        let proxies = Proxies::from_variables(|name| std::env::var(name).ok())?;
+        Ok(Self { store, registries: Registries::open(registries)?, proxies })
+    }
+}
 
 /// Opens the store and puts the built-in image into it.
 pub(crate) fn open(dir: &Path) -> Result<Arc<ImageStore>, StartError> {
@@ -50,7 +68,7 @@ pub(crate) fn open(dir: &Path) -> Result<Arc<ImageStore>, StartError> {
 impl Images for StoreImages {
     fn find<'a>(&'a self, reference: &'a str) -> BoxFuture<'a, Result<Option<Image>, ImageError>> {
         Box::pin(async move {
-            let found = self.0.resolve(reference).map_err(|error| told(reference, &error))?;
+            let found = self.store.resolve(reference).map_err(|error| told(reference, &error))?;
             Ok(found.map(|image| view(&image)))
         })
     }
@@ -63,16 +81,25 @@ impl Images for StoreImages {
         Box::pin(async move {
             let parsed = Reference::parse(reference).map_err(|error| told(reference, &error))?;
             if parsed.registry == LOCAL_REGISTRY {
-                let found = self.0.resolve(reference).map_err(|error| told(reference, &error))?;
+                let found =
+                    self.store.resolve(reference).map_err(|error| told(reference, &error))?;
                 return found.map(|image| view(&image)).ok_or_else(|| {
                     ImageError::Failed(format!(
                         "failed to resolve reference {reference:?}: not built into this version of skiff"
                     ))
                 });
             }
-            let auth = credentials::find(docker_configs, &parsed.registry);
-            let options = PullOptions { auth, ..PullOptions::default() };
-            let pulled = self.0.pull(reference, &options).await;
+            let (own, trust) = self.registries.of(&parsed.registry);
+            // The pod's credentials are about this image; the file's about any.
+            let auth = credentials::find(docker_configs, &parsed.registry).or(own);
+            let options = PullOptions {
+                auth,
+                trust,
+                endpoints: self.registries.endpoints(&parsed),
+                proxies: self.proxies.clone(),
+                ..PullOptions::default()
+            };
+            let pulled = self.store.pull(reference, &options).await;
             pulled.map(|image| view(&image)).map_err(|error| told(reference, &error))
         })
     }
@@ -82,7 +109,7 @@ impl Images for StoreImages {
             names: image.repo_digests.iter().chain(&image.repo_tags).cloned().collect(),
             size_bytes: image.size_bytes,
         };
-        let all = self.0.list().iter().map(listing).collect();
+        let all = self.store.list().iter().map(listing).collect();
         Box::pin(async move { Ok(all) })
     }
 

@@ -1,0 +1,368 @@
+//! `skiff upgrade`: this machine's program, by the steps of the installer.
+//!
+//! Nothing is changed before everything is downloaded and verified; then the
+//! program takes its place by one rename and the service starts anew, while pods
+//! run through. A release that does not start gives way to the one of before.
+
+use std::{
+    error::Error,
+    fs,
+    io::{self, IsTerminal as _, Write as _},
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use node_image::Proxies;
+use ring::{digest, signature};
+
+use super::VERSION;
+use crate::{
+    flags::{UsageError, Values},
+    service::{self, Service},
+};
+
+/// What the installer leaves beside the kubeconfig: where releases are, and the
+/// key that signs them.
+const ORIGIN: &str = "/etc/skiff/releases";
+const KEY: &str = "/etc/skiff/releases.pem";
+/// More than a binary will ever have.
+const BINARY_BYTES_MAX: u64 = 1 << 30;
+const TEXT_BYTES_MAX: u64 = 1 << 20;
+
+pub(super) fn run(values: Values, words: Vec<String>) -> Result<(), Box<dyn Error>> {
+    super::daemon::no_words(&words)?;
+    let is_on = |name: &str| values.one(name) == Some("true");
+    let services = service::installed();
+    let Some(service) = services.first() else {
+        return Err(
+            "no service of skiff is installed here; replace the program where you put it, \
+                    and start it again"
+                .into(),
+        );
+    };
+    let source = Source::of(&values)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let version = match (values.one("version"), &source) {
+        (Some(version), _) => Some(version.to_owned()),
+        (None, Source::Folder(_)) => None,
+        (None, Source::Url(_)) => {
+            let channel = values.one("channel").unwrap_or_default();
+            let text = runtime.block_on(source.text(&format!("channels/{channel}")))?;
+            Some(text.lines().next().unwrap_or_default().trim().to_owned())
+        }
+    };
+    let folder = match &version {
+        Some(version) => {
+            let number = number(version).ok_or_else(|| {
+                UsageError(format!("\"{version}\" is no version of skiff: it looks like {VERSION}"))
+            })?;
+            let older = Some(number) < self::number(VERSION);
+            if older && !values.is_set("version") {
+                return Err(format!(
+                    "{version} is older than this, {VERSION}; to go back to it all the same: \
+                     --version {version}"
+                )
+                .into());
+            }
+            format!("{version}/")
+        }
+        None => String::new(),
+    };
+    let name = format!("skiff-{}", architecture());
+    let program = service.program.clone();
+    let sums = runtime.block_on(source.text(&format!("{folder}SHA256SUMS")))?;
+    if is_on("skip-signature") {
+        eprintln!(
+            "skiff upgrade: warning: the signature is not verified, as --skip-signature says"
+        );
+    } else {
+        let key = fs::read_to_string(KEY).map_err(|error| {
+            format!(
+                "{KEY}: {error}; without the key of releases the signature cannot be verified: \
+                 install once more with the installer of a release, or rely on the checksum alone \
+                 with --skip-signature"
+            )
+        })?;
+        let signature = runtime.block_on(source.bytes(&format!("{folder}SHA256SUMS.sig")))?;
+        verify(&key, sums.as_bytes(), &signature)?;
+    }
+    let wanted = sum_of(&sums, &name)
+        .ok_or_else(|| format!("SHA256SUMS has no line for {name}: the release is not complete"))?;
+    if hex_of(&program)? == wanted {
+        println!(
+            "{} is {} already; nothing to do",
+            program.display(),
+            version.as_deref().unwrap_or(VERSION)
+        );
+        return Ok(());
+    }
+    println!(
+        "{} at {} becomes {}; {} restarts, and its pods run through",
+        VERSION,
+        program.display(),
+        version.as_deref().unwrap_or("the release of that folder"),
+        services.iter().map(|s| s.name.as_str()).collect::<Vec<_>>().join(" and ")
+    );
+    if is_on("dry-run") {
+        return Ok(());
+    }
+    if !is_on("yes") && io::stdin().is_terminal() && !confirmed()? {
+        println!("Nothing was changed.");
+        return Ok(());
+    }
+    let new = New::beside(&program)?;
+    runtime.block_on(source.file(&format!("{folder}{name}"), &new.0))?;
+    if hex_of(&new.0)? != wanted {
+        return Err(format!(
+            "{name} does not have the checksum it should have: the download was cut short or \
+             tampered with; nothing was changed"
+        )
+        .into());
+    }
+    fs::set_permissions(&new.0, fs::Permissions::from_mode(0o755))?;
+    let told = Command::new(&new.0).arg("--version").output();
+    if !told.as_ref().is_ok_and(|output| output.status.success()) {
+        return Err(format!("{name} does not run on this machine; nothing was changed").into());
+    }
+    exchange(&new.0, &program, &services)?;
+    println!("done; `skiff status` shows how the cluster is");
+    Ok(())
+}
+
+/// Puts the new program in place and starts the services with it; where one
+/// does not start, the old one comes back.
+fn exchange(new: &Path, program: &Path, services: &[Service]) -> Result<(), Box<dyn Error>> {
+    let before = program.with_file_name(".skiff-before");
+    match fs::remove_file(&before) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    fs::hard_link(program, &before)?;
+    fs::File::open(new)?.sync_all()?;
+    fs::rename(new, program)?;
+    let of_it = |service: &&Service| service.program == program && service.is_running();
+    for service in services.iter().filter(of_it) {
+        println!("restarting {}", service.name);
+        if let Err(error) = service.restart() {
+            fs::rename(&before, program)?;
+            let back = service.restart();
+            let back = back.err().map_or("which runs again".to_owned(), |error| error.to_string());
+            return Err(format!(
+                "{} does not start with the new program: {error}; its log says why: {}. The one of \
+                 before is in place, {back}",
+                service.name,
+                service.log()
+            )
+            .into());
+        }
+    }
+    Ok(fs::remove_file(&before)?)
+}
+
+fn confirmed() -> io::Result<bool> {
+    print!("Upgrade? [y/N] ");
+    io::stdout().flush()?;
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+/// A file beside the program, so that the last step is one rename; gone when
+/// it was not used.
+struct New(PathBuf);
+
+impl New {
+    fn beside(program: &Path) -> io::Result<Self> {
+        let path = program.with_file_name(format!(".skiff-upgrade.{}", std::process::id()));
+        fs::OpenOptions::new().write(true).create_new(true).open(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for New {
+    fn drop(&mut self) {
+        // After the rename there is none.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// Where releases come from.
+enum Source {
+    Url(String),
+    /// The files of one release, without a network.
+    Folder(PathBuf),
+}
+
+impl Source {
+    fn of(values: &Values) -> Result<Self, Box<dyn Error>> {
+        if let Some(dir) = values.one("airgap-dir") {
+            return Ok(Self::Folder(dir.into()));
+        }
+        if let Some(url) = values.one("mirror") {
+            return Ok(Self::Url(url.trim_end_matches('/').to_owned()));
+        }
+        match fs::read_to_string(ORIGIN) {
+            Ok(url) if url.trim().starts_with("http") => {
+                Ok(Self::Url(url.trim().trim_end_matches('/').to_owned()))
+            }
+            _ => Err(
+                "it is not known where releases are: say --mirror URL or --airgap-dir DIR; the \
+                      installer of a release leaves it in /etc/skiff/releases"
+                    .into(),
+            ),
+        }
+    }
+
+    async fn text(&self, name: &str) -> Result<String, Box<dyn Error>> {
+        Ok(String::from_utf8(self.bytes(name).await?).map_err(|_| format!("{name} is no text"))?)
+    }
+
+    async fn bytes(&self, name: &str) -> Result<Vec<u8>, Box<dyn Error>> {
+        let mut bytes = Vec::new();
+        self.copy(name, TEXT_BYTES_MAX, &mut bytes).await?;
+        Ok(bytes)
+    }
+
+    async fn file(&self, name: &str, into: &Path) -> Result<(), Box<dyn Error>> {
+        let mut file = io::BufWriter::new(fs::File::create(into)?);
+        self.copy(name, BINARY_BYTES_MAX, &mut file).await?;
+        file.flush().map_err(|error| format!("{}: {error}", into.display()))?;
+        Ok(())
+    }
+
+    async fn copy(
+        &self,
+        name: &str,
+        limit: u64,
+        into: &mut (dyn io::Write + Send),
+    ) -> Result<(), Box<dyn Error>> {
+        match self {
+            Self::Url(url) => {
+                let proxies = Proxies::from_variables(|name| std::env::var(name).ok())?;
+                let url = format!("{url}/{name}");
+                node_image::download(&url, &proxies, limit, into)
+                    .await
+                    .map_err(|error| format!("cannot download {url}: {error}"))?;
+            }
+            Self::Folder(dir) => {
+                // A release's folder may be given, or the one around it.
+                let file = name.rsplit('/').next().unwrap_or(name);
+                let path = dir.join(file);
+                let mut from = fs::File::open(&path)
+                    .map_err(|error| format!("{}: {error}", path.display()))?;
+                io::copy(&mut from, &mut &mut *into)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What this machine's program is called in a release.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "arm" => "armv7",
+        other => other,
+    }
+}
+
+/// `v1.37.0+skiff2` as numbers that can be compared.
+fn number(version: &str) -> Option<[u64; 4]> {
+    let (level, ours) = version.strip_prefix('v')?.split_once("+skiff")?;
+    let mut parts = level.split('.');
+    let mut next = || parts.next()?.parse().ok();
+    let found = [next()?, next()?, next()?, ours.parse().ok()?];
+    parts.next().is_none().then_some(found)
+}
+
+/// The checksum of a file by name, as sha256sum(1) writes it.
+fn sum_of(sums: &str, name: &str) -> Option<String> {
+    let mut found = sums.lines().filter_map(|line| line.split_once("  "));
+    let (sum, _) = found.find(|(sum, file)| {
+        *file == name && sum.len() == 64 && sum.bytes().all(|b| b.is_ascii_hexdigit())
+    })?;
+    Some(sum.to_lowercase())
+}
+
+fn hex_of(path: &Path) -> Result<String, String> {
+    let mut context = digest::Context::new(&digest::SHA256);
+    let mut read = || -> io::Result<()> {
+        let mut file = fs::File::open(path)?;
+        let mut buffer = vec![0; 1 << 16];
+        loop {
+            match io::Read::read(&mut file, &mut buffer)? {
+                0 => return Ok(()),
+                n => context.update(&buffer[..n]),
+            }
+        }
+    };
+    read().map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Verifies as the installer does: ECDSA over P-256 and SHA-256, the key as PEM.
+fn verify(key: &str, text: &[u8], signed: &[u8]) -> Result<(), String> {
+    /// The uncompressed point ends a SubjectPublicKeyInfo (RFC 5480).
+    const POINT_BYTES: usize = 65;
+    let body: String = key.lines().filter(|line| !line.starts_with("-----")).collect();
+    let der = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, body.trim())
+        .map_err(|error| format!("{KEY}: {error}"))?;
+    let point = der
+        .len()
+        .checked_sub(POINT_BYTES)
+        .map(|at| &der[at..])
+        .filter(|point| point.first() == Some(&4))
+        .ok_or_else(|| format!("{KEY} is no public key of ECDSA over P-256"))?;
+    signature::UnparsedPublicKey::new(&signature::ECDSA_P256_SHA256_ASN1, point)
+        .verify(text, signed)
+        .map_err(|_| {
+            "the signature of SHA256SUMS is not the project's: the files were tampered with; \
+             nothing was changed"
+                .to_owned()
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_as_numbers() {
+        assert_eq!(number("v1.37.0+skiff12"), Some([1, 37, 0, 12]));
+        assert!(number("v1.37.0+skiff9") < number("v1.37.0+skiff10"));
+        assert!(number(VERSION).is_some());
+        for text in ["", "1.37.0+skiff1", "v1.37+skiff1", "v1.37.0", "v1.37.0.1+skiff1", "../x"] {
+            assert_eq!(number(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn sums_are_found_by_the_whole_name() {
+        let sum = "a".repeat(64);
+        let sums =
+            format!("{sum}  skiff-aarch64\n{}  skiff-x86_64\nxyz  skiff-armv7\n", "B".repeat(64));
+        assert_eq!(sum_of(&sums, "skiff-x86_64"), Some("b".repeat(64)));
+        assert_eq!(sum_of(&sums, "skiff-armv7"), None);
+        assert_eq!(sum_of(&sums, "skiff"), None);
+    }
+
+    /// The same key and signature as openssl makes for the installer.
+    #[test]
+    fn signatures_are_openssls() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let run = |line: &str| {
+            let done = Command::new("sh").args(["-c", line]).current_dir(dir.path()).output();
+            assert!(done.expect("sh").status.success(), "{line}");
+        };
+        run("openssl ecparam -name prime256v1 -genkey -noout -out key.pem && \
+             openssl ec -in key.pem -pubout -out public.pem && echo sums >SHA256SUMS && \
+             openssl dgst -sha256 -sign key.pem -out SHA256SUMS.sig SHA256SUMS");
+        let read = |name: &str| fs::read(dir.path().join(name)).expect("openssl wrote it");
+        let key = String::from_utf8(read("public.pem")).expect("PEM");
+        let signed = read("SHA256SUMS.sig");
+        assert_eq!(verify(&key, b"sums\n", &signed), Ok(()));
+        let error = verify(&key, b"sumz\n", &signed).expect_err("tampered with");
+        assert!(error.contains("tampered"), "{error}");
+        assert!(verify("no key", b"sums\n", &signed).expect_err("no key").contains(KEY));
+    }
+}

@@ -1,0 +1,276 @@
+//! The services that the installer makes: which there are on this machine, with
+//! which flags, and the init system that keeps them.
+//!
+//! The init system is asked by its own command, as the installer does it:
+//! systemd and OpenRC have no other door that stays the same.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use crate::{
+    config,
+    flags::{self, Commands, UsageError, Values},
+};
+
+/// What keeps services on this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Init {
+    /// systemd(1)
+    Systemd,
+    /// openrc(8)
+    OpenRc,
+}
+
+/// Where each keeps what the installer writes.
+const SYSTEMD_DIR: &str = "/etc/systemd/system";
+const OPENRC_DIR: &str = "/etc/init.d";
+const OPENRC_ENVIRONMENT_DIR: &str = "/etc/conf.d";
+
+/// A service that runs skiff.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Service {
+    /// `skiff`, `skiff-agent`, or as its installer was told.
+    pub(crate) name: String,
+    /// Who keeps it.
+    pub(crate) init: Init,
+    /// Its own files: unit and environment.
+    pub(crate) files: Vec<PathBuf>,
+    /// What it runs.
+    pub(crate) program: PathBuf,
+    /// With which words, the first of them `server` or `agent`.
+    pub(crate) words: Vec<String>,
+    /// And which variables.
+    pub(crate) environment: Vec<(String, String)>,
+}
+
+/// Every service of this machine that runs a program named skiff.
+pub(crate) fn installed() -> Vec<Service> {
+    let mut found = Vec::new();
+    for (init, dir) in [(Init::Systemd, SYSTEMD_DIR), (Init::OpenRc, OPENRC_DIR)] {
+        let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+        let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+        paths.sort();
+        found.extend(paths.iter().filter_map(|path| read(init, path)));
+    }
+    found
+}
+
+fn read(init: Init, path: &Path) -> Option<Service> {
+    // A link in the folder is an alias or a service that is switched on.
+    if !path.symlink_metadata().ok()?.is_file() {
+        return None;
+    }
+    let name = match init {
+        Init::Systemd => path.file_name()?.to_str()?.strip_suffix(".service")?,
+        Init::OpenRc => path.file_name()?.to_str()?,
+    };
+    let (program, words) = started(init, &fs::read_to_string(path).ok()?)?;
+    let environment_file = match init {
+        Init::Systemd => path.with_extension("env"),
+        Init::OpenRc => Path::new(OPENRC_ENVIRONMENT_DIR).join(name),
+    };
+    let text = fs::read_to_string(&environment_file).unwrap_or_default();
+    let mut files = vec![path.to_owned()];
+    files.extend(environment_file.exists().then_some(environment_file));
+    let environment = environment(&text);
+    Some(Service { name: name.to_owned(), init, files, program, words, environment })
+}
+
+/// The program and its words, of a unit or an init script that runs skiff.
+fn started(init: Init, text: &str) -> Option<(PathBuf, Vec<String>)> {
+    let value = |key: &str| text.lines().find_map(|line| line.strip_prefix(key));
+    let words = match init {
+        // systemd has its own meaning for % and $.
+        Init::Systemd => words(&value("ExecStart=")?.replace("%%", "%").replace("$$", "$")),
+        Init::OpenRc => {
+            let quoted = |key| Some(value(key)?.trim().trim_matches('"').to_owned());
+            words(&format!("{} {}", quoted("command=")?, quoted("command_args=")?))
+        }
+    };
+    let (program, rest) = words.split_first()?;
+    let program = PathBuf::from(program);
+    let ours = program.file_name().is_some_and(|name| name == "skiff")
+        && rest.first().is_some_and(|word| word == "server" || word == "agent");
+    ours.then(|| (program, rest.to_vec()))
+}
+
+/// Words as the installer quotes them: bare, or in single quotes.
+fn words(text: &str) -> Vec<String> {
+    let (mut words, mut word, mut quoted, mut any) = (Vec::new(), String::new(), false, false);
+    for c in text.trim().chars() {
+        match c {
+            '\'' => (quoted, any) = (!quoted, true),
+            c if c.is_whitespace() && !quoted => {
+                if any {
+                    words.push(std::mem::take(&mut word));
+                }
+                any = false;
+            }
+            c => {
+                word.push(c);
+                any = true;
+            }
+        }
+    }
+    if any {
+        words.push(word);
+    }
+    words
+}
+
+/// `NAME=value` lines, exported or not.
+fn environment(text: &str) -> Vec<(String, String)> {
+    let pair = |line: &str| {
+        let line = line.trim();
+        let (name, value) = line.strip_prefix("export ").unwrap_or(line).split_once('=')?;
+        Some((name.to_owned(), words(value).into_iter().next().unwrap_or_default()))
+    };
+    text.lines().filter(|line| !line.trim_start().starts_with('#')).filter_map(pair).collect()
+}
+
+impl Service {
+    /// `server` or `agent`.
+    pub(crate) fn command(&self) -> Commands {
+        match self.words.first().map(String::as_str) {
+            Some("agent") => Commands::AGENT,
+            _ => Commands::SERVER,
+        }
+    }
+
+    /// What it runs with, of all sources.
+    ///
+    /// # Errors
+    /// Where it could not start either.
+    pub(crate) fn values(&self) -> Result<Values, UsageError> {
+        let command = self.command();
+        let line = self.words.iter().skip(1).map(Into::into);
+        let (line, _) = flags::parse_args(command, line)?.unwrap_or_default();
+        let get = |name: &str| {
+            self.environment.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone())
+        };
+        config::gather_from(command, line, get)
+    }
+
+    /// Whether it runs now.
+    pub(crate) fn is_running(&self) -> bool {
+        let asked = match self.init {
+            Init::Systemd => {
+                Command::new("systemctl").args(["is-active", "--quiet", &self.name]).status()
+            }
+            Init::OpenRc => {
+                Command::new("rc-service").args(["--quiet", &self.name, "status"]).status()
+            }
+        };
+        asked.is_ok_and(|status| status.success())
+    }
+
+    /// Ends it; pods go on running.
+    ///
+    /// # Errors
+    /// What the init system says.
+    pub(crate) fn stop(&self) -> io::Result<()> {
+        match self.init {
+            Init::Systemd => ask("systemctl", &["stop", &self.name]),
+            Init::OpenRc => ask("rc-service", &["--quiet", "--ifstarted", &self.name, "stop"]),
+        }
+    }
+
+    /// Ends it and starts it again; pods run through.
+    ///
+    /// # Errors
+    /// What the init system says.
+    pub(crate) fn restart(&self) -> io::Result<()> {
+        match self.init {
+            Init::Systemd => ask("systemctl", &["restart", &self.name]),
+            Init::OpenRc => ask("rc-service", &["--quiet", &self.name, "restart"]),
+        }
+    }
+
+    /// Takes it out of the boot and forgets it, its files included.
+    ///
+    /// # Errors
+    /// The first step that failed; those before it are done.
+    pub(crate) fn remove(&self) -> io::Result<()> {
+        match self.init {
+            Init::Systemd => ask("systemctl", &["disable", "--quiet", &self.name])?,
+            // Not in the boot is not an error.
+            Init::OpenRc => drop(ask("rc-update", &["--quiet", "del", &self.name])),
+        }
+        for file in &self.files {
+            fs::remove_file(file)?;
+        }
+        match self.init {
+            Init::Systemd => {
+                ask("systemctl", &["daemon-reload"])?;
+                // It fails where there is nothing to forget.
+                let _ = ask("systemctl", &["reset-failed", "--quiet", &self.name]);
+                Ok(())
+            }
+            Init::OpenRc => Ok(()),
+        }
+    }
+
+    /// How its log is read.
+    pub(crate) fn log(&self) -> String {
+        match self.init {
+            Init::Systemd => format!("journalctl -u {}", self.name),
+            Init::OpenRc => format!("less /var/log/{}.log", self.name),
+        }
+    }
+}
+
+fn ask(program: &str, words: &[&str]) -> io::Result<()> {
+    let output = Command::new(program).args(words).output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Err(io::Error::other(format!("{program} {}: {said}", words.join(" "))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_installer_writes_is_read_back() {
+        let unit = "[Service]\nEnvironmentFile=-/etc/systemd/system/skiff.env\n\
+                    ExecStart=/usr/local/bin/skiff server --tls-san 'a b' --config '/etc/50%%/$$x.yaml' ''\n";
+        let (program, words) = started(Init::Systemd, unit).expect("a service of ours");
+        assert_eq!(program, Path::new("/usr/local/bin/skiff"));
+        assert_eq!(words, ["server", "--tls-san", "a b", "--config", "/etc/50%/$x.yaml", ""]);
+        let script =
+            "#!/sbin/openrc-run\ncommand=\"/opt/skiff\"\ncommand_args=\"agent --node-name 'x'\"\n";
+        let (program, words) = started(Init::OpenRc, script).expect("a service of ours");
+        assert_eq!((program.as_path(), words.len()), (Path::new("/opt/skiff"), 3));
+        for other in ["ExecStart=/usr/bin/sshd -D\n", "ExecStart=/usr/local/bin/skiff status\n", ""]
+        {
+            assert_eq!(started(Init::Systemd, other), None, "{other}");
+        }
+        let pairs = environment("# ours\nSKIFF_TOKEN=a.b\nexport SKIFF_URL='https://x y'\n\n");
+        assert_eq!(
+            pairs,
+            [("SKIFF_TOKEN".into(), "a.b".into()), ("SKIFF_URL".into(), "https://x y".into())]
+        );
+    }
+
+    #[test]
+    fn a_service_has_the_values_it_runs_with() {
+        let service = Service {
+            name: "skiff".into(),
+            init: Init::Systemd,
+            files: vec![],
+            program: "/usr/local/bin/skiff".into(),
+            words: ["server", "--data-dir", "/srv/a", "--config", "/dev/null"]
+                .map(Into::into)
+                .into(),
+            environment: vec![("SKIFF_WRITE_KUBECONFIG".into(), "/root/k".into())],
+        };
+        let values = service.values().expect("valid");
+        assert_eq!(values.one("data-dir"), Some("/srv/a"));
+        assert_eq!(values.one("write-kubeconfig"), Some("/root/k"));
+    }
+}

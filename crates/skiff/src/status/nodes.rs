@@ -1,0 +1,76 @@
+//! What is wrong with a Node.
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::{Problem, age, list, name};
+
+const CONTROL_PLANE: &str = "node-role.kubernetes.io/control-plane";
+
+/// Conditions that are wrong when true, and what to do about each.
+const PRESSURES: &[(&str, &str)] = &[
+    ("MemoryPressure", "give the machine less to do, or more memory; see `kubectl top pods -A`"),
+    ("DiskPressure", "make room: `skiff image rm` on it, larger disks, fewer logs"),
+    ("PIDPressure", "a pod makes too many processes: find and limit it"),
+    ("NetworkUnavailable", "see the log of skiff on it"),
+];
+
+pub(super) fn is_ready(node: &Value) -> bool {
+    condition(node, "Ready").is_some_and(|condition| condition["status"] == "True")
+}
+
+pub(super) fn role(node: &Value) -> &'static str {
+    match node["metadata"]["labels"].get(CONTROL_PLANE) {
+        Some(_) => "server",
+        None => "agent",
+    }
+}
+
+pub(super) fn is_cordoned(node: &Value) -> bool {
+    node["spec"]["unschedulable"] == true
+}
+
+pub(super) fn address(node: &Value) -> &str {
+    let internal = list(&node["status"]["addresses"]).iter().find(|a| a["type"] == "InternalIP");
+    internal.and_then(|address| address["address"].as_str()).unwrap_or_default()
+}
+
+fn condition<'a>(node: &'a Value, r#type: &str) -> Option<&'a Value> {
+    list(&node["status"]["conditions"]).iter().find(|condition| condition["type"] == r#type)
+}
+
+pub(super) fn problems(node: &Value, now: Timestamp) -> Vec<Problem> {
+    let problem = |says: String, remedy: String| Problem {
+        what: format!("node {}", name(node)),
+        says,
+        remedy,
+    };
+    let mut found = Vec::new();
+    if !is_ready(node) {
+        let condition = condition(node, "Ready").unwrap_or(&Value::Null);
+        let since = age(&condition["lastTransitionTime"], now);
+        let why = condition["message"].as_str().unwrap_or("it has not told of itself yet");
+        let unit = if role(node) == "server" { "skiff" } else { "skiff-agent" };
+        let remedy = match condition["status"].as_str() {
+            Some("Unknown") => format!(
+                "is it on, and does it reach the servers' port? There: `systemctl status {unit}`"
+            ),
+            _ => format!("there: `journalctl -u {unit}`, and `skiff check`"),
+        };
+        let since = if since.is_empty() { since } else { format!(" since {since}") };
+        found.push(problem(format!("not ready{since}: {why}"), remedy));
+    }
+    for (pressure, remedy) in PRESSURES {
+        if let Some(condition) = condition(node, pressure).filter(|c| c["status"] == "True") {
+            let why = condition["message"].as_str().unwrap_or_default();
+            found.push(problem(format!("{pressure}: {why}"), (*remedy).to_owned()));
+        }
+    }
+    if is_cordoned(node) {
+        found.push(problem(
+            "takes no new pods (cordoned)".into(),
+            format!("when its maintenance is over: `kubectl uncordon {}`", name(node)),
+        ));
+    }
+    found
+}
