@@ -310,6 +310,20 @@ install_service() {
     esac
 }
 
+# Where `skiff upgrade` finds the next release, and the key that it is signed with.
+# Neither is a reason to restart.
+keep_origin() {
+    mkdir -p /etc/skiff
+    case $RELEASES in
+        @*) ;;
+        *) printf '%s\n' "$RELEASES" >/etc/skiff/releases ;;
+    esac
+    case $PUBLIC_KEY in
+        @*) ;;
+        *) printf '%s\n' "$PUBLIC_KEY" >/etc/skiff/releases.pem ;;
+    esac
+}
+
 install_kubectl() {
     [ "${INSTALL_SKIFF_SYMLINK:-}" != skip ] || return 0
     "$BIN_DIR/skiff" help 2>/dev/null | grep -q '^ *kubectl' || return 0
@@ -350,6 +364,7 @@ main() {
     check_others
     download
     place "$WORK/skiff-$ARCH" "$BIN_DIR/skiff" 755
+    keep_origin
     install_service
     install_kubectl
     start_service

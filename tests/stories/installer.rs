@@ -32,12 +32,25 @@ fn releases(dir: &Path) -> PathBuf {
         .args(["--releases", RELEASES, "--key"])
         .arg(&key)
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")));
-    let next = place.join("v1.37.0+skiff2");
-    run(Command::new("cp").arg("-r").arg(place.join(VERSION)).arg(&next));
-    run(Command::new("sh")
-        .args(["-c", "printf x >>skiff-x86_64 && sha256sum skiff-x86_64 >SHA256SUMS && openssl dgst -sha256 -sign \"$0\" -out SHA256SUMS.sig SHA256SUMS"])
-        .arg(&key)
-        .current_dir(&next));
+    let sign = |release: &str, change: &str| {
+        let next = place.join(release);
+        run(Command::new("cp").arg("-r").arg(place.join(VERSION)).arg(&next));
+        run(Command::new("sh")
+            .arg("-c")
+            .arg(format!("{change} && sha256sum skiff-x86_64 >SHA256SUMS && openssl dgst -sha256 -sign \"$0\" -out SHA256SUMS.sig SHA256SUMS"))
+            .arg(&key)
+            .current_dir(&next));
+    };
+    sign("v1.37.0+skiff2", "printf x >>skiff-x86_64");
+    sign("v1.37.0+skiff3", "printf xx >>skiff-x86_64");
+    // One that can be asked for its version and nothing else.
+    sign("v1.37.0+skiff4", "printf '#!/bin/sh\\n[ $1 = --version ]\\n' >skiff-x86_64");
+    // One that somebody has changed.
+    sign("v1.37.0+skiff5", "printf xxx >>skiff-x86_64");
+    let sums = place.join("v1.37.0+skiff5/SHA256SUMS");
+    let text = fs::read_to_string(&sums).expect("text") + "\n";
+    fs::write(&sums, text).expect("our own folder");
+    fs::write(place.join("channels/latest"), "v1.37.0+skiff3\n").expect("our own folder");
     place
 }
 
@@ -163,6 +176,9 @@ fn one_line_installs_and_upgrades_under_load_and_every_failure_changes_nothing()
         assert_eq!(after, before, "{}: something has changed", failure.line);
     }
 
+    machine.run("touch /srv/before");
+    let untouched = machine.run(LEFT);
+
     // Installed with settings that have a space in their name, and a workload on it.
     machine.run("mkdir -p /etc/skiff && echo 'node-label: kind=box' >'/etc/skiff/one config.yaml'");
     let said = machine.run(&format!("{INSTALL} server --config '/etc/skiff/one config.yaml'"));
@@ -199,10 +215,67 @@ fn one_line_installs_and_upgrades_under_load_and_every_failure_changes_nothing()
     machine.until("KUBECONFIG=/etc/skiff/skiff.yaml kubectl get --raw /readyz");
     kubectl("wait --for=condition=Ready node/box --timeout=60s");
     machine.run("cmp /usr/local/bin/skiff /srv/releases/v1.37.0+skiff2/skiff-x86_64");
+
+    // The one after it, by the program's own command.
+    let said = machine.run("skiff upgrade --channel latest --dry-run");
+    assert!(said.contains("becomes v1.37.0+skiff3; skiff restarts"), "{said}");
+    machine.run("cmp /usr/local/bin/skiff /srv/releases/v1.37.0+skiff2/skiff-x86_64");
+    machine.run("skiff upgrade --channel latest --yes");
+    machine.run("cmp /usr/local/bin/skiff /srv/releases/v1.37.0+skiff3/skiff-x86_64");
+    let said = machine.run("skiff upgrade --airgap-dir /srv/releases/v1.37.0+skiff3");
+    assert!(said.contains("nothing to do"), "{said}");
+    for (line, says) in [
+        ("--version v1.37.0+skiff4", "does not start with the new program"),
+        ("--version v1.37.0+skiff5", "the signature of SHA256SUMS is not the project's"),
+        (
+            "--version v1.37.0+skiff9",
+            "cannot download http://127.0.0.1:8099/v1.37.0+skiff9/SHA256SUMS",
+        ),
+        ("--version 9", "\"9\" is no version of skiff"),
+        ("--airgap-dir /srv/none", "/srv/none/SHA256SUMS"),
+    ] {
+        let output = machine.shell(&format!("skiff upgrade --yes {line}"));
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains(says), "{line}: it says {said}");
+        machine.run("cmp /usr/local/bin/skiff /srv/releases/v1.37.0+skiff3/skiff-x86_64");
+        machine.run(
+            "systemctl is-active skiff; test -z \"$(ls -A /usr/local/bin | grep '^\\.skiff')\"",
+        );
+    }
+    machine.until("KUBECONFIG=/etc/skiff/skiff.yaml kubectl get --raw /readyz");
+    kubectl("wait --for=condition=Ready node/box --timeout=60s");
+    let said = machine.run("skiff status");
+    assert!(said.contains("Nodes    1 of 1 ready"), "{said}");
     machine.run("systemctl stop load");
     let asked = machine.run("journalctl -u load -o cat | grep -cx ok");
     assert!(asked.trim().parse::<u32>().is_ok_and(|asked| asked > 20), "asked {asked} times");
     machine.run("! journalctl -u load -o cat | grep -qx failed");
     assert_eq!(kubectl(containers), running, "the pods run through");
-    machine.run("systemctl stop skiff && skiff killall");
+
+    // A volume with somebody's data, then everything goes but that.
+    machine.run(
+        "mkdir -p /var/lib/skiff/storage/pvc-1 && echo mine >/var/lib/skiff/storage/pvc-1/file",
+    );
+    let said = machine.run("skiff uninstall --dry-run");
+    assert!(
+        said.contains("remove /usr/local/bin/skiff")
+            && said.contains("keep   /var/lib/skiff/storage"),
+        "{said}"
+    );
+    let refused = machine.shell("skiff uninstall </dev/null");
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(machine.run("systemctl is-active skiff").contains("active"), "nothing was done");
+    machine.run("skiff uninstall --yes");
+    assert_eq!(machine.run(LEFT), untouched, "something is left behind");
+    assert_eq!(machine.run(&format!("{state}; true")), before, "files are left behind");
+    assert_eq!(machine.run("cat /var/lib/skiff/storage/pvc-1/file"), "mine\n");
+    machine.run("/srv/releases/v1.37.0+skiff1/skiff-x86_64 uninstall --yes --delete-volumes");
+    assert_eq!(machine.run("find /var/lib/skiff /var/lib/kubelet -mindepth 1"), "");
 }
+
+/// What the kernel and the file system have of a machine's cluster.
+const LEFT: &str = "ip -o link | sed 's/^[0-9]*: //;s/@.*//' | sort; ip -4 -o addr | sed 's/^[0-9]*: //' | sort; \
+    ip route show table all | grep -v cache | sort; nft list ruleset; sed 's/ [^ ]* [0-9] [0-9]$//' /proc/mounts | sort; \
+    find /sys/fs/cgroup -type d -name '*skiff*' | sort; ps -eo comm= | grep -i skiff; \
+    find /etc /usr/local /var/lib /var/log /root -xdev -newer /srv/before \
+        -not -path '/var/lib/systemd/*' -not -path '/var/log/journal*' -not -type d -not -path '/etc/systemd/system/*.wants/*' | sort; true";

@@ -2,7 +2,7 @@
 //! a release.
 //!
 //! In `OUT/VERSION/` are a static binary for each target, `SHA256SUMS`, its
-//! signature where a key is given, and the list of what is inside (CycloneDX
+//! signature where a key is given, the manual pages, and the list of what is inside (CycloneDX
 //! 1.5); in `OUT/` the installer that goes with them, and the channel files.
 //! With `--binary` this one is packed for this machine and nothing is built. The key is ECDSA over P-256: `openssl ecparam -name prime256v1 -genkey -noout`.
 
@@ -48,6 +48,7 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
             .map_err(|error| format!("{}: {error}", built.display()))?;
         names.push(name);
     }
+    names.extend(manual_pages(&settings, &folder)?);
     let list = format!("skiff-{version}.cdx.json");
     write(&folder.join(&list), &contents(&version)?)?;
     names.push(list);
@@ -63,6 +64,29 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
     }
     println!("{}", folder.display());
     Ok(())
+}
+
+/// Packs the manual pages, which the program of this machine prints; none where
+/// only others are made.
+fn manual_pages(settings: &Settings, folder: &Path) -> Result<Option<String>, String> {
+    const PACKED: &str = "skiff-man.tar.gz";
+    let own = std::env::consts::ARCH;
+    let ours = settings.targets.iter().find(|target| architecture(target) == Ok(own));
+    let ours =
+        ours.ok_or(format!("manual pages need a target that runs here: --target {own}-…"))?;
+    let program = folder.join(format!("skiff-{}", architecture(ours)?));
+    let pages = folder.join("man");
+    make(&pages)?;
+    done(Command::new(&program).args(["man", "--into"]).arg(&pages))?;
+    // One hash for two releases of one source: no times and owners in it.
+    done(
+        Command::new("tar")
+            .args(["--sort=name", "--mtime=@0", "--owner=0", "--group=0", "--numeric-owner"])
+            .args(["--use-compress-program=gzip -n", "-cf", PACKED, "man"])
+            .current_dir(folder),
+    )?;
+    fs::remove_dir_all(&pages).map_err(|error| format!("{}: {error}", pages.display()))?;
+    Ok(Some(PACKED.to_owned()))
 }
 
 fn parse(args: &[String]) -> Result<Settings, String> {
