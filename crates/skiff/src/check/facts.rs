@@ -51,6 +51,8 @@ pub(crate) struct Facts {
     pub(crate) dropping: Vec<String>,
     /// Chains of others, `ip filter KUBE-FORWARD`, and their tables, `inet firewalld`.
     pub(crate) chains: Vec<String>,
+    /// Why the rules of others cannot be read, if so.
+    pub(crate) rules_fault: Option<String>,
     /// Tables that only `iptables-legacy` shows.
     pub(crate) legacy_tables: Vec<String>,
     /// Links of this machine.

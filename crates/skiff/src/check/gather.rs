@@ -39,7 +39,11 @@ pub(crate) fn at_start(data_dir: &Path) -> Facts {
 /// then its nearest parent is looked at.
 pub(crate) fn everything(data_dir: &Path, wanted: Wanted) -> Facts {
     let there = data_dir.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
-    let (dropping, chains) = rules().unwrap_or_default();
+    let (rules, rules_fault) = match rules() {
+        Ok(rules) => (rules, None),
+        Err(error) => (Default::default(), Some(error.to_string())),
+    };
+    let (dropping, chains) = rules;
     let sockets = sockets();
     let (pod_link, vxlan) = links_tried();
     Facts {
@@ -57,6 +61,7 @@ pub(crate) fn everything(data_dir: &Path, wanted: Wanted) -> Facts {
         resolvers: resolvers(),
         dropping,
         chains,
+        rules_fault,
         legacy_tables: ["ip_tables_names", "ip6_tables_names"]
             .iter()
             .flat_map(|file| lines(&format!("/proc/net/{file}")))

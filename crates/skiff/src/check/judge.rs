@@ -342,6 +342,12 @@ pub(super) fn firewall(facts: &Facts) -> Vec<Finding> {
         facts.chains.iter().any(|chain| firewall.shows.iter().any(|show| chain.starts_with(show)))
     };
     let named = FIREWALLS.iter().find(shown);
+    if let Some(why) = &facts.rules_fault {
+        return vec![Finding::warning(
+            format!("the rules of this machine cannot be read: {why}"),
+            "run this as root, on a kernel with nftables",
+        )];
+    }
     let drops = !facts.dropping.is_empty();
     match named {
         // It rejects by rules, whatever the policies say.

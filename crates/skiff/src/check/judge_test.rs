@@ -187,6 +187,7 @@ const BROKEN: &[Row] = &[
         "inet mine forward",
         "TCP 6443",
     ),
+    (|f| f.rules_fault = Some("no".into()), "firewall", Level::Warning, "cannot be read", "root"),
     (
         |f| f.legacy_tables.push("filter".into()),
         "firewall",
