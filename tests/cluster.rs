@@ -153,6 +153,11 @@ impl Cluster {
         Self { namespaces, number, switch, dir, server: None, role, flags }
     }
 
+    /// More flags for the next start: for what lies in the cluster's own folder.
+    pub(crate) fn add_flags(&mut self, flags: &[&str]) {
+        self.flags.extend(flags.iter().map(|flag| (*flag).to_owned()));
+    }
+
     /// Another machine on the network of this one, the first: everything but a
     /// running server.
     pub(crate) fn beside(&self, number: u8, flags: &[&str]) -> Self {

@@ -243,3 +243,55 @@ fn nginx_comes_from_a_registry_and_serves() {
     assert_eq!(String::from_utf8_lossy(&answer.stdout), "nginx of Debian\n");
     cluster.kubectl("get events").prints("Successfully pulled image");
 }
+
+#[test]
+fn bundles_in_the_folder_are_there_before_the_first_pod() {
+    let Some(mut cluster) = Cluster::prepare(&[]) else { return };
+    let tarball = busybox_tarball(&cluster, "example.com/busybox:1");
+    let folder = cluster.data_dir().join("agent/images");
+    fs::create_dir_all(&folder).expect("our own folder");
+    fs::copy(&tarball, folder.join("images.tar")).expect("our own folder");
+    fs::write(folder.join("broken.tar"), "no tarball").expect("our own folder");
+    cluster.start_server();
+    let run = "run box --image=example.com/busybox:1 --image-pull-policy=Never --restart=Never";
+    cluster.kubectl(&format!("{run} -- busybox id -u")).ok();
+    cluster.kubectl("wait --for=jsonpath={.status.phase}=Succeeded pod/box --timeout=60s").ok();
+    assert_eq!(cluster.kubectl("logs box").ok().stdout, "0\n");
+    let log = cluster.log();
+    assert!(log.contains("an image bundle is not imported") && log.contains("broken.tar"), "{log}");
+    cluster.stop_server();
+    cluster.start_server();
+    let imports = cluster.log().matches("imported an image bundle").count();
+    assert_eq!(imports, 1, "a file that has not changed is not imported again");
+}
+
+#[test]
+fn a_mirror_of_the_registries_file_stands_in_for_a_registry() {
+    let Some(mut cluster) = Cluster::prepare(&[]) else { return };
+    let Some(_registry) = registry(&cluster, 5001) else { return };
+    let tarball = busybox_tarball(&cluster, "example.com/busybox:1");
+    let pushed = cluster
+        .command("skopeo")
+        .args(["copy", "--insecure-policy", "--dest-tls-verify=false"])
+        .arg(format!("docker-archive:{}", tarball.display()))
+        .arg("docker://127.0.0.1:5001/mirrored/busybox:1")
+        .output()
+        .expect("skopeo");
+    assert!(pushed.status.success(), "{}", String::from_utf8_lossy(&pushed.stderr));
+    let file = cluster.path("registries.yaml");
+    let text = "mirrors:\n  example.com:\n    endpoint: [\"http://127.0.0.1:5999\", \"http://127.0.0.1:5001\"]\n    rewrite: {\"^(busybox)$\": \"mirrored/$1\"}\n";
+    fs::write(&file, text).expect("our own folder");
+    cluster.add_flags(&["--private-registry", &file.to_string_lossy()]);
+    cluster.start_server();
+    cluster.kubectl("run box --image=example.com/busybox:1 --restart=Never -- busybox id -u").ok();
+    cluster.kubectl("wait --for=jsonpath={.status.phase}=Succeeded pod/box --timeout=60s").ok();
+    assert_eq!(cluster.kubectl("logs box").ok().stdout, "0\n");
+    cluster.stop_server();
+    fs::write(&file, "mirrors: {example.com: {endpont: []}}").expect("our own folder");
+    let refused = cluster.server_command().output().expect("the binary runs");
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        !refused.status.success() && said.contains("registries.yaml") && said.contains("endpont"),
+        "{said}"
+    );
+}

@@ -560,7 +560,7 @@ pub fn from_config(command: Commands, text: &str, earlier: Values) -> Result<Val
             .ok_or_else(|| UsageError(format!("unknown key \"{key}\": keys are flag names")))?;
         if !flag.commands.contains(command) {
             // The file is a server's or an agent's: others take from it what is theirs.
-            if !DAEMONS.iter().any(|daemon| *daemon == command) {
+            if !DAEMONS.contains(&command) {
                 continue;
             }
             return Err(UsageError(format!("\"{key}\" is no key of this role: see --help")));

@@ -32,7 +32,7 @@ pub(crate) fn reference() -> String {
     );
     for flag in FLAGS {
         let value = value_of(flag).map(|(name, _)| format!(" {name}")).unwrap_or_default();
-        let repeated = if matches!(flag.takes, Takes::Many(_)) { "`*`" } else { "" };
+        let repeated = if matches!(flag.takes, Takes::Many(_)) { " `*`" } else { "" };
         let commands: Vec<&str> = all()
             .iter()
             .filter(|command| flags_of(command).any(|other| other.name == flag.name))

@@ -34,7 +34,7 @@ fn flags_of(command: &Command) -> impl Iterator<Item = &'static Flag> {
 fn words_of(command: &Command) -> Vec<&'static str> {
     let first = |part: &'static str| part.split_whitespace().next();
     let is_word =
-        |word: &&str| word.chars().all(|c| c.is_ascii_lowercase() || c == '-') && *word != "";
+        |word: &&str| word.chars().all(|c| c.is_ascii_lowercase() || c == '-') && !word.is_empty();
     command.arguments.split('|').filter_map(first).filter(is_word).collect()
 }
 

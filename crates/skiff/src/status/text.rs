@@ -67,7 +67,7 @@ fn node_lines(seen: &Seen, now: Timestamp) -> String {
         (0..7).map(|at| rows.iter().map(|row| row[at].len()).max().unwrap_or(0)).collect();
     for row in rows {
         let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
-        text.push_str(&format!("  {}", cells.collect::<Vec<_>>().join("  ")).trim_end().to_owned());
+        text.push_str(format!("  {}", cells.collect::<Vec<_>>().join("  ")).trim_end());
         text.push('\n');
     }
     text

@@ -211,7 +211,11 @@ mod tests {
             [c.clone(), b.clone()]
         );
         all.files.insert("y.yaml".into(), vec![b.clone()]);
-        assert_eq!(gone(&before, &[newer], &all, "x.yaml"), [c.clone()], "b is in another file");
+        assert_eq!(
+            gone(&before, &[newer], &all, "x.yaml"),
+            std::slice::from_ref(&c),
+            "b is in another file"
+        );
         assert_eq!(union(before, vec![c, a]).len(), 3);
         assert_eq!(b.path("deployments"), "/apis/apps/v1/namespaces/default/deployments/b");
         let node = Name { api_version: "v1".into(), namespace: String::new(), ..b };
