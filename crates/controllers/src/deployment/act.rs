@@ -128,7 +128,7 @@ impl Deployments {
     }
 
     async fn claim(&self, deployment: &Cached<Deployment>, plan: &Plan) -> Result<(), Error> {
-        if !plan.adopt.is_empty() {
+        if !plan.sets.adopt.is_empty() {
             // Our cache may not know yet that the Deployment is being deleted.
             let (namespace, name) = (&deployment.meta.namespace, &deployment.meta.name);
             let fresh = self.api.get(DEPLOYMENTS, namespace, name).await?;
@@ -136,11 +136,11 @@ impl Deployments {
                 return Ok(());
             }
         }
-        for set in &plan.adopt {
+        for set in &plan.sets.adopt {
             let patch = owner::adopt("apps/v1", "Deployment", &deployment.meta, &set.meta);
             self.patch_set(deployment, set, &patch).await?;
         }
-        for set in &plan.release {
+        for set in &plan.sets.release {
             let patch = owner::release(&deployment.meta.uid, &set.meta);
             self.patch_set(deployment, set, &patch).await?;
         }

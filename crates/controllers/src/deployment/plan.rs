@@ -11,15 +11,16 @@ use super::{
     progress, revision, rollout,
     view::{Seen, View},
 };
-use crate::cached::{Deployment, DeploymentStatus, ReplicaSet};
+use crate::{
+    cached::{Deployment, DeploymentStatus, ReplicaSet},
+    owner::{self, Claim},
+};
 
 /// What is to be done, in this order.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
-    /// ReplicaSets that match and have no controller.
-    pub(super) adopt: Vec<Arc<Cached<ReplicaSet>>>,
-    /// Own ReplicaSets that no longer match.
-    pub(super) release: Vec<Arc<Cached<ReplicaSet>>>,
+    /// Whose ReplicaSets are whose.
+    pub(super) sets: Claim<ReplicaSet>,
     /// The ReplicaSet of a template that has none yet.
     pub(super) create: Option<NewSet>,
     /// New sizes and annotations.
@@ -55,8 +56,11 @@ pub(super) struct SetChange {
 
 /// Decides from what is seen.
 pub(super) fn plan(view: &View) -> Plan {
-    let mut plan = Plan::default();
-    let own = claim(view, &mut plan);
+    let all: Vec<_> = view.sets.iter().map(|seen| seen.set.clone()).collect();
+    let sets = owner::claim(&view.deployment.meta, &view.selector, &all, |_| true);
+    let mut plan = Plan { sets, ..Plan::default() };
+    let is_own = |seen: &&Seen| plan.sets.own.iter().any(|set| Arc::ptr_eq(set, &seen.set));
+    let own = view.sets.iter().filter(is_own).cloned().collect();
     let mut state = State::new(view, own);
     if view.deployment.meta.deletion_timestamp.is_some() {
         plan.status = progress::status(&state);
@@ -86,32 +90,6 @@ pub(super) fn plan(view: &View) -> Plan {
     plan.revision = state.revision.take();
     plan.update = state.sets.iter().filter_map(Set::change).collect();
     plan
-}
-
-/// Sorts out whose is whose; returns its own, and what it is going to adopt.
-fn claim(view: &View, plan: &mut Plan) -> Vec<Seen> {
-    let deployment = &view.deployment.meta;
-    let mut own = Vec::new();
-    for seen in &view.sets {
-        let set = &seen.set;
-        let is_own = set.meta.controller().is_some_and(|owner| owner.uid == deployment.uid);
-        match (is_own, view.selector.matches(&set.meta.labels)) {
-            (true, true) => own.push(seen.clone()),
-            (true, false) if set.meta.deletion_timestamp.is_none() => {
-                plan.release.push(set.clone());
-            }
-            (false, true)
-                if set.meta.controller().is_none()
-                    && deployment.deletion_timestamp.is_none()
-                    && set.meta.deletion_timestamp.is_none() =>
-            {
-                plan.adopt.push(set.clone());
-                own.push(seen.clone());
-            }
-            _ => {}
-        }
-    }
-    own
 }
 
 /// The Deployment and its ReplicaSets with the sizes decided so far.
