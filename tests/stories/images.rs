@@ -295,3 +295,30 @@ fn a_mirror_of_the_registries_file_stands_in_for_a_registry() {
         "{said}"
     );
 }
+
+#[test]
+fn images_that_nothing_uses_go_when_their_disk_fills_up() {
+    // Any disk is that full.
+    let flags = [
+        "--image-gc-high-threshold=1",
+        "--image-gc-low-threshold=0",
+        "--minimum-image-ttl-duration=1s",
+    ];
+    let Some(cluster) = Cluster::start_with(&flags) else { return };
+    cluster.wait_node_ready();
+    let data_dir = cluster.data_dir().to_string_lossy().into_owned();
+    let tarball = busybox_tarball(&cluster, "example.com/unused:1");
+    let path = tarball.to_string_lossy().into_owned();
+    cluster.skiff(&["image", "import", &path, "--data-dir", &data_dir]).ok();
+    // `skiff image` tells; nothing can be watched for.
+    let start = std::time::Instant::now();
+    loop {
+        let listed = cluster.skiff(&["image", "ls", "--data-dir", &data_dir]).ok().stdout;
+        assert!(listed.contains("skiff.local/toolbox"), "what is built in stays:\n{listed}");
+        if !listed.contains("example.com/unused") {
+            break;
+        }
+        assert!(start.elapsed().as_secs() < 60, "it is still there:\n{listed}");
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
+}

@@ -186,3 +186,191 @@ fn the_api(cluster: &Cluster) {
     cluster.kubectl("top pod -n team --as=kim").ok();
     cluster.kubectl("top pod --as=kim").fails_with("forbidden");
 }
+
+/// Asks the Service from many connections until it is deleted.
+const LOAD: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: load}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers:
+  - {name: a, image: skiff.local/toolbox, args: [get, --loop, "100000000", "http://scale-on-load/"]}
+  - {name: b, image: skiff.local/toolbox, args: [get, --loop, "100000000", "http://scale-on-load/"]}
+"#;
+
+#[test]
+fn a_deployment_follows_its_load() {
+    let Some(cluster) = Cluster::start() else { return };
+    cluster.wait_node_ready();
+    cluster.apply(include_str!("../../docs/examples/scale-on-load.yaml")).ok();
+    cluster.kubectl("rollout status deployment/scale-on-load --timeout=60s").ok();
+    what_cannot_be_scaled(&cluster);
+    cluster.kubectl("wait --for=condition=ScalingActive hpa/scale-on-load --timeout=120s").ok();
+    cluster.apply(LOAD).ok();
+    let grown = "wait --for=jsonpath={.spec.replicas}=5 deployment/scale-on-load --timeout=180s";
+    cluster.kubectl(grown).ok();
+    cluster
+        .kubectl("events --for hpa/scale-on-load")
+        .prints("cpu resource utilization (percentage of request) above target");
+    cluster.kubectl("delete pod load").ok();
+    let shrunk = "wait --for=jsonpath={.spec.replicas}=1 deployment/scale-on-load --timeout=180s";
+    cluster.kubectl(shrunk).ok();
+    cluster.kubectl("events --for hpa/scale-on-load").prints("All metrics below target");
+}
+
+/// Autoscalers that have nothing to go by say what is missing.
+fn what_cannot_be_scaled(cluster: &Cluster) {
+    cluster
+        .kubectl(
+            "create deployment no-requests --image=skiff.local/toolbox -- toolbox sleep infinity",
+        )
+        .ok();
+    cluster.kubectl("create deployment no-pods --replicas=0 --image=skiff.local/toolbox -- toolbox sleep infinity").ok();
+    cluster.kubectl("rollout status deployment/no-requests --timeout=60s").ok();
+    for name in ["no-requests", "no-pods"] {
+        cluster
+            .kubectl(&format!("autoscale deployment {name} --min=1 --max=3 --cpu-percent=50"))
+            .ok();
+        cluster
+            .kubectl(&format!("wait --for=condition=ScalingActive=false hpa/{name} --timeout=90s"))
+            .ok();
+    }
+    let reason =
+        "get hpa no-pods -o jsonpath={.status.conditions[?(@.type==\"ScalingActive\")].reason}";
+    cluster.kubectl(reason).prints("ScalingDisabled");
+    let missing = "wait --for=jsonpath={.status.conditions[?(@.type==\"ScalingActive\")].reason}=FailedGetResourceMetric hpa/no-requests --timeout=90s";
+    cluster.kubectl(missing).ok();
+    cluster.kubectl("describe hpa no-requests").prints("missing request for cpu");
+    cluster.kubectl("events --for hpa/no-requests").prints("FailedGetResourceMetric");
+}
+
+fn pod(name: &str, args: &str, more: &str) -> String {
+    format!(
+        r#"
+apiVersion: v1
+kind: Pod
+metadata: {{name: {name}}}
+spec:
+  nodeName: node-1
+  terminationGracePeriodSeconds: 30
+  containers:
+  - name: c
+    image: skiff.local/toolbox
+    args: {args}
+{more}---
+"#
+    )
+}
+
+fn wait_failed(cluster: &Cluster, name: &str) -> Value {
+    cluster
+        .kubectl(&format!("wait --for=jsonpath={{.status.phase}}=Failed pod/{name} --timeout=120s"))
+        .ok();
+    let pod = cluster.get(&format!("pod {name}"));
+    assert_eq!(pod["status"]["reason"], "Evicted", "{:#}", pod["status"]);
+    pod
+}
+
+fn disrupted_at(pod: &Value) -> String {
+    let mut conditions = pod["status"]["conditions"].as_array().expect("a list").iter();
+    let condition = conditions.find(|c| c["type"] == "DisruptionTarget").expect("it is told");
+    assert_eq!(condition["reason"], "TerminationByKubelet");
+    condition["lastTransitionTime"].as_str().expect("a time").to_owned()
+}
+
+#[test]
+fn a_node_short_of_memory_ends_who_exceeds_its_request_first() {
+    // More than any machine has: from the start it is short, and twenty seconds later
+    // it acts.
+    let Some(cluster) = Cluster::start_with(&[
+        "--eviction-soft=memory.available<64Ti",
+        "--eviction-soft-grace-period=memory.available=20s",
+        "--eviction-max-pod-grace-period=1",
+    ]) else {
+        return;
+    };
+    cluster.wait_node_ready();
+    let short = "wait --for=condition=MemoryPressure node/node-1 --timeout=60s";
+    cluster.kubectl(short).ok();
+    let requests = |memory: &str| format!("    resources: {{requests: {{memory: {memory}}}}}\n");
+    let critical = requests("1Mi") + "  priorityClassName: system-node-critical\n";
+    let pods = pod("within", "[stress, --mem, '8']", &requests("64Mi"))
+        + &pod("over", "[stress, --mem, '24']", &requests("1Mi"));
+    cluster.apply(&pods).ok();
+    let critical = pod("critical", "[stress, --mem, '24']", &critical);
+    cluster.kubectl_with_input("apply -n kube-system -f -", &critical).ok();
+    cluster.apply(&pod("best-effort", "[sleep, infinity]", "")).ok();
+
+    let refused = wait_failed(&cluster, "best-effort");
+    let message = refused["status"]["message"].as_str().unwrap_or_default();
+    assert_eq!(message, "Pod was rejected: The node had condition: [MemoryPressure]. ");
+    let over = wait_failed(&cluster, "over");
+    let message = over["status"]["message"].as_str().unwrap_or_default();
+    assert!(
+        message.starts_with(
+            "The node was low on resource: memory. Threshold quantity: 64Ti, available: "
+        ),
+        "{message}"
+    );
+    assert!(
+        message.contains("Container c was using ")
+            && message.ends_with("request is 1Mi, has larger consumption of memory. "),
+        "{message}"
+    );
+    let within = wait_failed(&cluster, "within");
+    assert!(disrupted_at(&over) <= disrupted_at(&within));
+    cluster.kubectl("events --for pod/over --types=Warning").prints("Evicted");
+    cluster.kubectl("events --for node/node-1").prints("EvictionThresholdMet");
+    let phase = cluster.get("pod critical -n kube-system")["status"]["phase"].clone();
+    assert_eq!(phase, "Running", "what the system needs stays");
+    cluster
+        .kubectl("wait --for=jsonpath={.spec.taints[?(@.key==\"node.kubernetes.io/memory-pressure\")].effect}=NoSchedule node/node-1 --timeout=60s")
+        .ok();
+    let page = raw(&cluster, "/api/v1/nodes/node-1/proxy/metrics");
+    assert!(page.contains("kubelet_evictions{eviction_signal=\"memory.available\"} 2"), "{page}");
+}
+
+#[test]
+fn pods_that_store_more_than_they_may_are_ended() {
+    let Some(cluster) =
+        Cluster::start_with(&["--system-reserved=memory=1Gi,cpu=100m", "--kube-reserved=cpu=50m"])
+    else {
+        return;
+    };
+    cluster.wait_node_ready();
+    let volume = "    volumeMounts: [{name: v, mountPath: /v}]\n  volumes: [{name: v, emptyDir: {sizeLimit: 1Mi}}]\n";
+    let limit = "    resources: {limits: {ephemeral-storage: 256Ki}}\n";
+    let pods = pod("volume", "[sleep, infinity]", volume)
+        + &pod(
+            "logs",
+            "[count, --every, '1', --text, 'a line of some length, which is there to fill the log']",
+            limit,
+        )
+        + &pod("other", "[sleep, infinity]", limit);
+    cluster.apply(&pods).ok();
+    cluster.kubectl("wait --for=condition=Ready pod/volume pod/other --timeout=60s").ok();
+    let file = cluster.path("large");
+    std::fs::write(&file, vec![7; 3 << 20]).expect("our own folder");
+    cluster.kubectl(&format!("cp {} volume:/v/large", file.display())).ok();
+    for (name, message) in [
+        ("volume", "Usage of EmptyDir volume \"v\" exceeds the limit \"1Mi\". "),
+        ("logs", "Pod ephemeral local storage usage exceeds the total limit of containers 256Ki. "),
+    ] {
+        let pod = wait_failed(&cluster, name);
+        assert_eq!(pod["status"]["message"], message);
+        disrupted_at(&pod);
+    }
+    cluster.kubectl("wait --for=condition=Ready pod/other --timeout=5s").ok();
+
+    // What is kept back shows in what the node has to give: reservations and the hard
+    // threshold of memory.
+    let node = cluster.get("node node-1");
+    let amount = |list: &str, name: &str| {
+        node["status"][list][name].as_str().map(number).expect("an amount")
+    };
+    let kept = amount("capacity", "memory") - amount("allocatable", "memory");
+    assert_eq!(kept, (1024 + 100) * 1024, "Ki");
+    let cpu = node["status"]["allocatable"]["cpu"].as_str().expect("an amount");
+    assert_eq!(number(cpu) % 1000, 850, "{cpu}");
+}

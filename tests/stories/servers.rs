@@ -147,6 +147,10 @@ fn any_server_answers(servers: &[Cluster]) {
             });
         }
     }
+    for server in servers {
+        let top = server.kubectl("top node --no-headers").ok().stdout;
+        assert_eq!(top.lines().count(), servers.len(), "{top}");
+    }
     servers[0].kubectl("delete pod on-node-1 on-node-2 on-node-3 --timeout=60s").ok();
     // A watch on one server sees what is written on another, and leases too.
     let nodes = servers[0].get("leases -n kube-node-lease");

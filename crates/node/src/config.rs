@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf, str::FromStr};
 
 use tokio::sync::watch;
 
+use crate::eviction::Eviction;
 use crate::pod::{host_ports::HostPorts, static_pods::StaticPods};
 
 /// A setting that may change while the node runs. Clones share it.
@@ -67,8 +68,11 @@ pub struct NodeConfig {
     pub log_dir: PathBuf,
     /// The node's own resolver configuration, `/etc/resolv.conf`.
     pub resolv_conf: PathBuf,
-    /// What pods may not request; a default by machine size where `None`.
+    /// What pods may not request, beside what hard eviction thresholds keep free; a
+    /// default by machine size where `None`.
     pub reserved: Option<Reserved>,
+    /// When pods are evicted and images collected.
+    pub eviction: Eviction,
     /// Most pods at once.
     pub pods_max: u32,
     /// Most processes and threads a pod; no limit where `None`.
@@ -104,6 +108,7 @@ impl NodeConfig {
             log_dir: "/var/log".into(),
             resolv_conf: "/etc/resolv.conf".into(),
             reserved: None,
+            eviction: Eviction::default(),
             pods_max: 110,
             pod_pids_max: None,
             static_pods: None,

@@ -1,6 +1,12 @@
 //! What a node wants of an image store.
 
-use std::{future::Future, path::PathBuf, pin::Pin};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::Future,
+    path::PathBuf,
+    pin::Pin,
+    time::Duration,
+};
 
 /// A boxed future, so that [`Images`] is usable as an object.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -21,6 +27,10 @@ pub trait Images: Send + Sync + 'static {
     /// What is on this machine, for the Node's status.
     fn list(&self) -> BoxFuture<'_, Result<Vec<ImageListing>, ImageError>>;
 
+    /// Removes images that nothing uses, the longest unused first; answers how many
+    /// bytes that frees.
+    fn collect(&self, request: Collect) -> BoxFuture<'_, Result<u64, ImageError>>;
+
     /// Numeric user, group and supplementary groups of `USER` as the image or
     /// the pod writes it (`""`, `1000`, `app`, `app:staff`), read from the
     /// image's own `/etc/passwd` and `/etc/group`.
@@ -29,6 +39,21 @@ pub trait Images: Send + Sync + 'static {
         image: &'a Image,
         user: &'a str,
     ) -> BoxFuture<'a, Result<node_runtime::spec::User, ImageError>>;
+}
+
+/// Which images may go.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Collect {
+    /// Enough once so many bytes are free; all that nothing uses where `None`.
+    pub free_bytes: Option<u64>,
+    /// Ids ([`Image::id`]) that containers have, running or not.
+    pub in_use: BTreeSet<String>,
+    /// When an id was last in use, seconds since 1970.
+    pub last_used: BTreeMap<String, u64>,
+    /// Now, seconds since 1970.
+    pub now: u64,
+    /// Younger ones stay.
+    pub age_min: Duration,
 }
 
 /// An image that can be run.

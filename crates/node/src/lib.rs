@@ -5,23 +5,24 @@
 //! I/O (`plan`), and acts (`act`): start steps are ordered and may be repeated
 //! after a crash at any line. [`machine`] speaks for the node itself (Node
 //! object, Lease), [`device`] for what plugins offer, [`streams`] answers logs, exec,
-//! attach and port-forward, [`usage`] measures.
+//! attach and port-forward, [`usage`] measures, [`eviction`] ends pods where
+//! the node runs short.
 //!
 //! This crate reaches the cluster through [`client::Api`] and nothing else: it
 //! must not know the store, the API registry or the rules of Services. It
 //! runs containers through [`node_runtime::Runtime`] and takes images from an
 //! [`Images`], so it knows neither namespaces nor registries.
 //!
-//! Not here yet: eviction (so the sizes of emptyDirs on disk are not enforced; a
-//! critical static pod that does not fit moves nobody), graceful node shutdown, start
-//! from checkpoints with no server in reach, projected podCertificates, growth of
-//! a CSI volume while a pod has it mounted.
+//! Not here yet: a critical static pod that does not fit moves nobody; graceful node
+//! shutdown, start from checkpoints with no server in reach, projected
+//! podCertificates, growth of a CSI volume while a pod has it mounted.
 //!
 //! Start reading at [`Node::start`], then `pod::plan`.
 
 mod config;
 mod container;
 mod device;
+mod eviction;
 mod images;
 mod machine;
 mod network;
@@ -35,7 +36,8 @@ mod usage;
 mod volume;
 
 pub use config::{Cidr, Live, NodeConfig, PodCidrs, Reserved, Taint};
-pub use images::{BoxFuture, Image, ImageConfig, ImageError, ImageListing, Images};
+pub use eviction::{EVICTION_HARD, Eviction, Signal};
+pub use images::{BoxFuture, Collect, Image, ImageConfig, ImageError, ImageListing, Images};
 pub use node::{Node, NodeHandle, StartError};
 pub use pod::{
     host_ports::{HostPort, HostPorts, PodPorts},

@@ -12,8 +12,9 @@ use tokio::{sync::Notify, task::JoinHandle};
 use tunnel::{NodeStreams, Open, OpenError, ServerEnd};
 
 use crate::{
-    config::{NodeConfig, PodCidrs},
+    config::{Live, NodeConfig, PodCidrs},
     device::{self, Devices},
+    eviction::{self, Evictable, Pressure},
     images::{ImageListing, Images},
     machine::{self, Machine},
     network::addresses::Addresses,
@@ -43,6 +44,11 @@ pub(crate) struct Deps {
     pub(crate) devices: Devices,
     pub(crate) usage: Usage,
     pub(crate) tallies: Tallies,
+    /// What the node is short of.
+    pub(crate) pressure: Live<Pressure>,
+    /// Asks for a look at how short it is.
+    pub(crate) shortage: Notify,
+    pub(crate) evictable: Evictable,
     /// How many pods were evicted, by the signal that asked for it.
     pub(crate) evictions: Mutex<BTreeMap<String, u64>>,
     /// The images as they were last listed.
@@ -100,6 +106,9 @@ impl Node {
             devices: Devices::new(&config.kubelet_dir),
             usage: Usage::default(),
             tallies: Tallies::default(),
+            pressure: Live::new(Pressure::default()),
+            shortage: Notify::new(),
+            evictable: Evictable::default(),
             evictions: Mutex::default(),
             images_seen: Mutex::default(),
             images_changed: Notify::new(),
@@ -119,6 +128,7 @@ impl Node {
             tokio::spawn(machine::heartbeat::run(deps.clone())),
             tokio::spawn(manager::run(deps.clone())),
             tokio::spawn(local_path::run(deps.clone())),
+            tokio::spawn(eviction::run(deps.clone())),
             tokio::spawn(csi::registry::run(deps.clone())),
             tokio::spawn(device::registry::run(deps.clone())),
         ];

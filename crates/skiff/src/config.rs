@@ -91,6 +91,10 @@ pub struct Machine {
     pub allowed_unsafe_sysctls: Vec<String>,
     /// The registries file, which need not be there.
     pub registries: PathBuf,
+    /// When pods are evicted and images collected.
+    pub eviction: ::node::Eviction,
+    /// What is kept back from pods, where something is said.
+    pub reserved: Option<::node::Reserved>,
 }
 
 /// What all machines of a cluster agree on. Servers are told; nodes read it
@@ -368,6 +372,8 @@ impl Machine {
                 .map(str::to_owned)
                 .collect(),
             registries: absolute(&one("private-registry"))?,
+            eviction: eviction(values)?,
+            reserved: reserved(values)?,
         })
     }
 
@@ -549,6 +555,44 @@ fn node_taint(text: &str) -> Option<(String, String, String)> {
     ["NoSchedule", "PreferNoSchedule", "NoExecute"]
         .contains(&effect)
         .then(|| (key, value, effect.to_owned()))
+}
+
+/// The kubelet's flags; an empty list is one.
+fn eviction(values: &Values) -> Result<::node::Eviction, UsageError> {
+    let read = ::node::Eviction::read(|flag| {
+        let many: Vec<String> = values.many(flag).into_iter().map(str::to_owned).collect();
+        match many.is_empty() && values.is_given(flag) {
+            true => vec![String::new()],
+            false => many,
+        }
+    });
+    read.map_err(UsageError)
+}
+
+/// The sum of `--kube-reserved` and `--system-reserved`.
+fn reserved(values: &Values) -> Result<Option<::node::Reserved>, UsageError> {
+    let mut sum = None;
+    for flag in ["kube-reserved", "system-reserved"] {
+        for pair in values.many(flag) {
+            let wrong = || {
+                UsageError(format!(
+                    "--{flag}: {pair:?} is not cpu, memory or ephemeral-storage with an amount, such as memory=256Mi"
+                ))
+            };
+            let (name, amount) = pair.split_once('=').ok_or_else(wrong)?;
+            let amount = api_object::Quantity::parse(amount).map_err(|_| wrong())?;
+            let bytes = u64::try_from(amount.units()).map_err(|_| wrong())?;
+            let none = ::node::Reserved { cpu_millis: 0, memory_bytes: 0, storage_bytes: 0 };
+            let sum = sum.get_or_insert(none);
+            match name {
+                "cpu" => sum.cpu_millis += amount.millis(),
+                "memory" => sum.memory_bytes += bytes,
+                "ephemeral-storage" => sum.storage_bytes += bytes,
+                _ => return Err(wrong()),
+            }
+        }
+    }
+    Ok(sum)
 }
 
 #[cfg(test)]

@@ -243,6 +243,100 @@ pub static FLAGS: &[Flag] = &[
         )
     },
     Flag {
+        commands: NODE,
+        ..flag(
+            "eviction-hard",
+            Takes::Many("SIGNAL<VALUE"),
+            node::EVICTION_HARD,
+            "Evict pods at once when less is left, such as memory.available<100Mi",
+        )
+    },
+    Flag {
+        commands: NODE,
+        ..flag(
+            "eviction-soft",
+            Takes::Many("SIGNAL<VALUE"),
+            "",
+            "Evict pods when less is left for longer than --eviction-soft-grace-period",
+        )
+    },
+    Flag {
+        commands: NODE,
+        ..flag(
+            "eviction-soft-grace-period",
+            Takes::Many("SIGNAL=TIME"),
+            "",
+            "How long a soft threshold has to hold, such as memory.available=1m30s",
+        )
+    },
+    Flag {
+        commands: NODE,
+        ..flag(
+            "eviction-minimum-reclaim",
+            Takes::Many("SIGNAL=VALUE"),
+            "",
+            "How much more has to be free before a threshold is over",
+        )
+    },
+    Flag {
+        commands: NODE,
+        ..flag(
+            "eviction-pressure-transition-period",
+            Takes::One("TIME"),
+            "5m0s",
+            "How long a pressure condition stays after its last reason",
+        )
+    },
+    Flag {
+        commands: NODE,
+        ..flag(
+            "eviction-max-pod-grace-period",
+            Takes::One("SECONDS"),
+            "0",
+            "Longest grace of a pod that a soft threshold evicts",
+        )
+    },
+    Flag {
+        commands: NODE,
+        ..flag(
+            "image-gc-high-threshold",
+            Takes::One("PERCENT"),
+            "85",
+            "Remove unused images when more of their file system is in use",
+        )
+    },
+    Flag {
+        commands: NODE,
+        ..flag("image-gc-low-threshold", Takes::One("PERCENT"), "80", "And go on until no more is")
+    },
+    Flag {
+        commands: NODE,
+        ..flag(
+            "minimum-image-ttl-duration",
+            Takes::One("TIME"),
+            "2m0s",
+            "Unused images stay for at least so long",
+        )
+    },
+    Flag {
+        commands: NODE,
+        ..flag(
+            "kube-reserved",
+            Takes::Many("RESOURCE=AMOUNT"),
+            "",
+            "Keep this back from pods for skiff: cpu, memory, ephemeral-storage",
+        )
+    },
+    Flag {
+        commands: NODE,
+        ..flag(
+            "system-reserved",
+            Takes::Many("RESOURCE=AMOUNT"),
+            "",
+            "Keep this back from pods for the rest of the system",
+        )
+    },
+    Flag {
         short: Some('t'),
         commands: NODE,
         ..flag(
@@ -458,6 +552,11 @@ impl Values {
             .and_then(|values| values.last().map(String::as_str))
             .or_else(|| row(name).map(|flag| flag.default))
             .filter(|value| !value.is_empty())
+    }
+
+    /// Whether it was given, be it as nothing.
+    pub fn is_given(&self, name: &str) -> bool {
+        self.0.contains_key(name)
     }
 
     /// Every value given, commas split, else the default's.

@@ -1,17 +1,13 @@
 //! What the machine has and how it is.
 
-use std::{fs, io, path::Path};
+use std::{fs, io};
 
 use crate::{
     config::{NodeConfig, Reserved},
+    eviction::Signal,
     pod::granted::Amount,
+    usage::{self, look::file_system},
 };
-
-/// Upstream's default eviction thresholds decide what counts as pressure, but for
-/// storage k3s': a tenth of a disk of 256 GB is no reason to stop taking pods.
-const MEMORY_AVAILABLE_MIN: u64 = 100 << 20;
-const STORAGE_AVAILABLE_MIN_PERCENT: u64 = 5;
-const PIDS_AVAILABLE_MIN_PERCENT: u64 = 10;
 
 /// What does not change while the machine runs.
 #[derive(Debug, Clone)]
@@ -28,23 +24,16 @@ pub(crate) struct Machine {
     pub(crate) os_image: String,
 }
 
-/// What does.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Pressure {
-    pub(crate) memory: bool,
-    pub(crate) disk: bool,
-    pub(crate) pids: bool,
-}
-
 impl Machine {
     /// Looks at `/proc`, `/sys` and the kubelet directory's file system.
     pub(crate) fn read(config: &NodeConfig) -> io::Result<Self> {
         let text = |path: &str| fs::read_to_string(path).map(|s| s.trim().to_owned());
         let cpus = fs::read_to_string("/proc/cpuinfo")?;
         let cpus = cpus.lines().filter(|line| line.starts_with("processor")).count().max(1);
-        let memory_bytes = meminfo(&fs::read_to_string("/proc/meminfo")?, "MemTotal")
-            .ok_or_else(|| io::Error::other("/proc/meminfo has no MemTotal"))?;
-        let (storage_bytes, _) = storage(&config.kubelet_dir)?;
+        let memory_bytes = usage::machine::memory(&fs::read_to_string("/proc/meminfo")?)
+            .ok_or_else(|| io::Error::other("/proc/meminfo is not understood"))?
+            .total;
+        let storage_bytes = file_system(&config.kubelet_dir)?.capacity;
         let os = fs::read_to_string("/etc/os-release").unwrap_or_default();
         let os = os.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
         let machine_id = text("/etc/machine-id").unwrap_or_default();
@@ -53,9 +42,7 @@ impl Machine {
             cpus: u32::try_from(cpus).unwrap_or(u32::MAX),
             memory_bytes,
             storage_bytes,
-            reserved: config
-                .reserved
-                .unwrap_or_else(|| default_reserved(cpu_millis, memory_bytes, storage_bytes)),
+            reserved: reserved(config, cpu_millis, memory_bytes, storage_bytes),
             pods_max: config.pods_max,
             system_uuid: text("/sys/class/dmi/id/product_uuid")
                 .unwrap_or_else(|_| machine_id.clone()),
@@ -89,6 +76,29 @@ impl Machine {
     }
 }
 
+/// What pods may not request: what was said and what thresholds keep free beside it
+/// (<https://kubernetes.io/docs/tasks/administer-cluster/reserve-compute-resources/>);
+/// the default has the latter in it.
+fn reserved(config: &NodeConfig, cpu_millis: i64, memory: u64, storage: u64) -> Reserved {
+    let kept_memory = config.eviction.kept_free(Signal::MemoryAvailable, memory);
+    let kept_storage = config.eviction.kept_free(Signal::NodeFsAvailable, storage);
+    match config.reserved {
+        Some(said) => Reserved {
+            memory_bytes: said.memory_bytes.saturating_add(kept_memory),
+            storage_bytes: said.storage_bytes.saturating_add(kept_storage),
+            ..said
+        },
+        None => {
+            let default = default_reserved(cpu_millis, memory, storage);
+            Reserved {
+                memory_bytes: default.memory_bytes.max(kept_memory),
+                storage_bytes: default.storage_bytes.max(kept_storage),
+                ..default
+            }
+        }
+    }
+}
+
 /// A twentieth of the machine, within bounds that suit one with 512 MiB as
 /// well as one with 64 GiB.
 fn default_reserved(cpu_millis: i64, memory: u64, storage: u64) -> Reserved {
@@ -106,42 +116,6 @@ pub(crate) fn has_app_armor() -> bool {
         .is_ok_and(|text| text.starts_with('Y'))
 }
 
-/// Total and available bytes of a path's file system; of its nearest parent
-/// where it does not exist yet.
-fn storage(path: &Path) -> io::Result<(u64, u64)> {
-    let mut at = path;
-    while !at.exists() {
-        at = at.parent().unwrap_or(Path::new("/"));
-    }
-    let stat = rustix::fs::statvfs(at)?;
-    Ok((stat.f_blocks * stat.f_frsize, stat.f_bavail * stat.f_frsize))
-}
-
-/// A line of `/proc/meminfo`, bytes.
-fn meminfo(text: &str, name: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
-}
-
-/// Reads how tight things are. These three reads are one of the few things
-/// that are looked at by the clock: the kernel tells of none of them.
-pub(crate) fn pressure(kubelet_dir: &Path) -> io::Result<Pressure> {
-    let available = meminfo(&fs::read_to_string("/proc/meminfo")?, "MemAvailable");
-    let (total, free) = storage(kubelet_dir)?;
-    let number = |path: &str| -> io::Result<u64> {
-        fs::read_to_string(path)?.trim().parse().map_err(io::Error::other)
-    };
-    let pids_max = number("/proc/sys/kernel/pid_max")?.min(number("/proc/sys/kernel/threads-max")?);
-    let loadavg = fs::read_to_string("/proc/loadavg")?;
-    let running = loadavg.split(' ').nth(3).and_then(|field| field.split('/').nth(1)?.parse().ok());
-    let pids_free = pids_max.saturating_sub(running.unwrap_or(0));
-    Ok(Pressure {
-        memory: available.is_some_and(|bytes| bytes < MEMORY_AVAILABLE_MIN),
-        disk: free < total / 100 * STORAGE_AVAILABLE_MIN_PERCENT,
-        pids: pids_free < pids_max * PIDS_AVAILABLE_MIN_PERCENT / 100,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,13 +126,15 @@ mod tests {
         let machine = Machine::read(&config).expect("readable");
         assert!(machine.cpus > 0 && machine.memory_bytes > 1 << 20 && machine.storage_bytes > 0);
         assert!(machine.allocatable_memory() < machine.memory_bytes);
-        pressure(Path::new("/")).expect("readable");
     }
 
     #[test]
-    fn meminfo_lines() {
-        let text = "MemTotal:       24689 kB\nMemAvailable:  1 kB\n";
-        assert_eq!(meminfo(text, "MemTotal"), Some(24_689 * 1024));
-        assert_eq!(meminfo(text, "MemFree"), None);
+    fn what_is_reserved() {
+        let mut config = NodeConfig::new("n", "/nonexistent/data", Vec::new());
+        let of = |config: &NodeConfig| reserved(config, 4000, 8 << 30, 100 << 30);
+        let told = of(&config);
+        assert_eq!((told.memory_bytes >> 20, told.storage_bytes >> 30), (409, 5));
+        config.reserved = Some(Reserved { cpu_millis: 100, memory_bytes: 0, storage_bytes: 0 });
+        assert_eq!((of(&config).cpu_millis, of(&config).memory_bytes >> 20), (100, 100));
     }
 }

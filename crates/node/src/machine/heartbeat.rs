@@ -15,10 +15,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use super::{
-    facts,
-    object::{self, Health},
-};
+use super::object::{self, Health};
 use crate::{
     config::{Cidr, PodCidrs},
     node::Deps,
@@ -66,15 +63,19 @@ pub(crate) async fn run(deps: Arc<Deps>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut tick = 0u32;
     let mut addresses = deps.config.ips.follow();
+    let mut pressure = deps.pressure.follow();
     loop {
         tokio::select! {
             () = &mut follow => {}
             Some(event) = nodes.recv() => speaker.hear(event).await,
             // The sender is in the configuration, so it is always there.
             Ok(()) = addresses.changed() => speaker.look(false).await,
+            Ok(()) = pressure.changed() => speaker.look(false).await,
             () = deps.images_changed.notified() => speaker.look(true).await,
             () = deps.devices.changed.notified() => speaker.look(false).await,
             _ = ticks.tick() => {
+                // How short things are is looked at by this clock too.
+                deps.shortage.notify_one();
                 speaker.renew().await;
                 if !speaker.has_lease {
                     // The namespace of Leases may be a moment behind.
@@ -183,10 +184,7 @@ impl Speaker {
     async fn look(&mut self, images: bool) {
         let deps = self.deps.clone();
         let now = deps.ambient.now();
-        match facts::pressure(&deps.config.kubelet_dir) {
-            Ok(pressure) => self.health.see(pressure, now),
-            Err(error) => tracing::warn!(%error, "the machine's state cannot be read"),
-        }
+        self.health.pressure = deps.pressure.get();
         self.health.has_network = deps.addresses.is_ready();
         if images {
             match deps.images.list().await {

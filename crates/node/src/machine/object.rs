@@ -3,11 +3,11 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use api_object::{Quantity, time::format_seconds};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::{Machine, facts::Pressure};
-use crate::{config::NodeConfig, images::ImageListing};
+use super::Machine;
+use crate::{config::NodeConfig, eviction::Pressure, images::ImageListing};
 
 /// What `kubectl get nodes` shows as the version; a `-` would break version
 /// constraints of charts.
@@ -15,8 +15,6 @@ pub(crate) const KUBELET_VERSION: &str = "v1.37.0+skiff1";
 /// Upstream's `nodeStatusMaxImages` and most names of each.
 const IMAGES_MAX: usize = 50;
 const IMAGE_NAMES_MAX: usize = 5;
-/// Pressure is told for so long after it was last seen.
-const PRESSURE_LINGERS: SignedDuration = SignedDuration::from_secs(300);
 
 /// `amd64`, as Go names architectures.
 pub(crate) fn architecture() -> &'static str {
@@ -58,30 +56,11 @@ pub(crate) fn node(config: &NodeConfig, labels: &BTreeMap<String, String>) -> Va
     })
 }
 
-/// When pressures were last seen, and whether pods can have addresses.
+/// What the node is short of, and whether pods can have addresses.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Health {
-    pub(crate) memory: Option<Timestamp>,
-    pub(crate) disk: Option<Timestamp>,
-    pub(crate) pids: Option<Timestamp>,
+    pub(crate) pressure: Pressure,
     pub(crate) has_network: bool,
-}
-
-impl Health {
-    /// Takes in a look at the machine.
-    pub(crate) fn see(&mut self, pressure: Pressure, now: Timestamp) {
-        for (last, seen) in [
-            (&mut self.memory, pressure.memory),
-            (&mut self.disk, pressure.disk),
-            (&mut self.pids, pressure.pids),
-        ] {
-            if seen {
-                *last = Some(now);
-            } else if last.is_some_and(|at| now.duration_since(at) > PRESSURE_LINGERS) {
-                *last = None;
-            }
-        }
-    }
 }
 
 /// The whole status. `known` are the conditions as last told.
@@ -160,9 +139,9 @@ pub(crate) fn count_devices(
 }
 
 fn conditions(health: &Health, known: &[Value], now: Timestamp) -> Vec<Value> {
-    let pressure = |kind: &'static str, seen: Option<Timestamp>, good, bad| {
-        let (reason, message) = if seen.is_some() { bad } else { good };
-        (kind, seen.is_some(), reason, message)
+    let pressure = |kind: &'static str, seen: bool, good, bad| {
+        let (reason, message) = if seen { bad } else { good };
+        (kind, seen, reason, message)
     };
     let ready = match health.has_network {
         true => ("Ready", true, "KubeletReady", "kubelet is posting ready status"),
@@ -176,19 +155,19 @@ fn conditions(health: &Health, known: &[Value], now: Timestamp) -> Vec<Value> {
     let all = [
         pressure(
             "MemoryPressure",
-            health.memory,
+            health.pressure.memory,
             ("KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
             ("KubeletHasInsufficientMemory", "kubelet has insufficient memory available"),
         ),
         pressure(
             "DiskPressure",
-            health.disk,
+            health.pressure.disk,
             ("KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
             ("KubeletHasDiskPressure", "kubelet has disk pressure"),
         ),
         pressure(
             "PIDPressure",
-            health.pids,
+            health.pressure.pids,
             ("KubeletHasSufficientPID", "kubelet has sufficient PID available"),
             ("KubeletHasInsufficientPID", "kubelet has insufficient PID available"),
         ),
@@ -314,15 +293,5 @@ mod tests {
         let told = patch(&first, &second).expect("ready now");
         assert_eq!(told["status"].as_object().expect("a map").len(), 1);
         assert_eq!(told["status"]["conditions"][0]["lastTransitionTime"], "2023-11-14T22:14:30Z");
-    }
-
-    #[test]
-    fn pressure_lingers() {
-        let mut health = Health::default();
-        health.see(Pressure { disk: true, ..Pressure::default() }, at(0));
-        health.see(Pressure::default(), at(299));
-        assert!(health.disk.is_some());
-        health.see(Pressure::default(), at(302));
-        assert!(health.disk.is_none());
     }
 }

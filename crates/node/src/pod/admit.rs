@@ -1,9 +1,13 @@
 //! Whether this node takes a pod at all. Pure; what is refused here never runs,
 //! and its status says why.
 
-use api_types::core::{AppArmorProfile, Pod};
+use api_types::core::{AppArmorProfile, Pod, Taint};
 
 use super::view::{Terminal, containers};
+use crate::{
+    container::qos::{self, Qos},
+    eviction::Pressure,
+};
 
 /// What of a machine decides.
 #[derive(Debug, Clone, Default)]
@@ -44,6 +48,25 @@ pub(crate) fn refused(reason: &str, message: String) -> (Terminal, String) {
         message: format!("{}{message}", Terminal::REFUSED),
     };
     (terminal, message)
+}
+
+/// The taint of a node that is short of memory, by which a pod says that it minds not.
+const MEMORY_PRESSURE: &str = "node.kubernetes.io/memory-pressure";
+
+/// Why a node that is short takes no more pods; one that is short of memory still
+/// takes those that say how much they need.
+pub(crate) fn under_pressure(pod: &Pod, pressure: Pressure) -> Option<(Terminal, String)> {
+    let holds: Vec<&str> =
+        pressure.told().into_iter().filter(|(_, holds)| *holds).map(|(kind, _)| kind).collect();
+    let taint =
+        Taint { key: MEMORY_PRESSURE.into(), effect: "NoSchedule".into(), ..Taint::default() };
+    let may_run_short_of_memory = qos::class(pod) != Qos::BestEffort
+        || pod.spec.tolerations.iter().any(|toleration| toleration.tolerates(&taint));
+    if holds.is_empty() || (holds == ["MemoryPressure"] && may_run_short_of_memory) {
+        return None;
+    }
+    let message = format!("The node had condition: [{}]. ", holds.join(" "));
+    Some(refused(Terminal::EVICTED, message))
 }
 
 fn sysctls(pod: &Pod, host: &Host) -> Option<(&'static str, String)> {
@@ -88,6 +111,39 @@ fn app_armor(pod: &Pod, host: &Host) -> Option<(&'static str, String)> {
 mod tests {
     use super::*;
     use serde_json::{Value, json};
+
+    #[test]
+    fn pods_that_come_while_the_node_is_short() {
+        let short = |memory, disk| Pressure { memory, disk, pids: false };
+        let asks =
+            json!({"containers": [{"name": "c", "resources": {"requests": {"memory": "1Mi"}}}]});
+        let tolerates = json!({"tolerations": [{"key": MEMORY_PRESSURE, "operator": "Exists"}]});
+        for (spec, pressure, expected) in [
+            (json!({}), short(false, false), ""),
+            (
+                json!({}),
+                short(true, false),
+                "Evicted: Pod was rejected: The node had condition: [MemoryPressure]. ",
+            ),
+            (asks.clone(), short(true, false), ""),
+            (tolerates.clone(), short(true, false), ""),
+            (
+                asks,
+                short(false, true),
+                "Evicted: Pod was rejected: The node had condition: [DiskPressure]. ",
+            ),
+            (
+                tolerates,
+                short(true, true),
+                "Evicted: Pod was rejected: The node had condition: [MemoryPressure DiskPressure]. ",
+            ),
+        ] {
+            let pod: Pod = serde_json::from_value(json!({"spec": spec})).expect("a pod");
+            let told = under_pressure(&pod, pressure);
+            let told = told.map(|(t, _)| format!("{}: {}", t.reason, t.message));
+            assert_eq!(told.unwrap_or_default(), expected);
+        }
+    }
 
     #[test]
     fn pods_that_are_refused() {

@@ -405,7 +405,7 @@ fn teardown(state: &PodState, now: Timestamp, plan: &mut Plan) {
     }
     let (deadline, grace) = match state.deletion {
         Some(deletion) => (Some(deletion.seen_at + deletion.grace), deletion.grace),
-        None => (None, spec_grace(state)),
+        None => (None, state.grace.unwrap_or_else(|| spec_grace(state))),
     };
     let is_running = |run: &&Run| matches!(run.state, RunState::Running { .. });
     let sidecar = |run: &Run| {

@@ -16,6 +16,8 @@ use crate::container::{qos, security};
 /// to somebody else and are never touched.
 pub(crate) const OWN_CONDITIONS: [&str; 5] =
     ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+/// Of a pod that the node ended for its own sake (KEP-3329).
+const DISRUPTED: &str = "DisruptionTarget";
 /// Those that are there only while they hold.
 const PASSING_CONDITIONS: [&str; 2] = ["PodResizePending", "PodResizeInProgress"];
 /// The fields of `status` that are the node's to write.
@@ -334,7 +336,10 @@ fn conditions(
     };
 
     let verdicts = [sandbox, initialized, ready, containers_ready, Verdict::of(true)];
-    let resizing = resize_verdicts(state).into_iter();
+    let eviction = state.terminal.as_ref().filter(|terminal| terminal.is_eviction());
+    let eviction = eviction
+        .map(|terminal| (DISRUPTED, Verdict::why(true, "TerminationByKubelet", &terminal.message)));
+    let resizing = resize_verdicts(state).into_iter().chain(eviction);
     OWN_CONDITIONS
         .into_iter()
         .zip(verdicts)

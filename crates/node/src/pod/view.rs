@@ -39,6 +39,8 @@ pub(crate) struct PodState {
     /// Once set it stays: a pod that has ended never runs again.
     pub(crate) terminal: Option<Terminal>,
     pub(crate) deletion: Option<Deletion>,
+    /// The grace of a pod that the node ends, where it is not the pod's own.
+    pub(crate) grace: Option<Duration>,
     /// What each container was granted, where that is not what it asks for.
     pub(crate) allocated: BTreeMap<String, ResourceRequirements>,
     /// Why the containers do not get what they ask for.
@@ -62,6 +64,13 @@ pub(crate) struct Terminal {
 impl Terminal {
     /// How the message of a pod begins that the node did not take.
     pub(crate) const REFUSED: &str = "Pod was rejected: ";
+
+    /// The reason of a pod that the node could not keep, or not take.
+    pub(crate) const EVICTED: &str = "Evicted";
+
+    pub(crate) fn is_eviction(&self) -> bool {
+        self.reason == Self::EVICTED && !self.is_refusal()
+    }
 
     pub(crate) fn is_refusal(&self) -> bool {
         self.message.starts_with(Self::REFUSED)
@@ -232,6 +241,7 @@ impl PodState {
             resize: Step::Todo,
             resize_error: String::new(),
             deletion: None,
+            grace: None,
             started_at: started_at.unwrap_or(now),
         };
         let pod = state.pod.clone();

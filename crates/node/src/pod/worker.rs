@@ -26,9 +26,14 @@ use super::{
     setup::{self, SetupError},
     start::{StartFailure, reference},
     static_pods::Mirror,
-    view::{Deletion, PodState, RunState, Step, containers, told},
+    view::{Deletion, PodState, RunState, Step, Terminal, containers, told},
 };
-use crate::{node::Deps, probe::Report, volume::refresh::Holdings};
+use crate::{
+    eviction::{Order, Pressure, is_critical},
+    node::Deps,
+    probe::Report,
+    volume::refresh::Holdings,
+};
 
 /// What a worker hears from outside.
 #[derive(Debug)]
@@ -43,6 +48,8 @@ pub(crate) enum Message {
     Probe(Report),
     /// The API's mirror of this static pod is new.
     Mirror(Mirror),
+    /// The node cannot keep the pod.
+    Evict(Order),
 }
 
 /// What was done beside the worker.
@@ -83,6 +90,7 @@ pub(crate) struct Worker {
     /// The UID of the object that statuses are told to: the pod itself, or the
     /// mirror of a static pod, once there is one.
     pub(super) told_to: Option<String>,
+    is_static: bool,
     /// The status as the API has it from us.
     pub(super) told: Map<String, Value>,
     pub(super) conditions: Vec<Condition>,
@@ -99,6 +107,7 @@ impl Drop for Worker {
         self.probes.values().for_each(|probes| probes.task.abort());
         self.deps.lookup.remove(&self.state.pod.metadata.uid);
         self.deps.tallies.forget(&self.state.pod.metadata.uid);
+        self.deps.evictable.remove(&self.state.pod.metadata.uid);
         self.deps.granted.set(&self.state.pod.metadata.uid, None);
         self.deps.config.host_ports.set(&self.state.pod.metadata.uid, None);
     }
@@ -129,6 +138,7 @@ impl Worker {
             probes: BTreeMap::new(),
             conditions: pod.status.conditions.clone(),
             told_to: (!is_static).then(|| pod.metadata.uid.clone()),
+            is_static,
             told,
             room,
             publishing: false,
@@ -153,6 +163,9 @@ impl Worker {
             }
             self.probe();
             self.deps.lookup.put(&self.state);
+            if self.deps.evictable.put(&self.state, self.is_static, &self.own) {
+                self.deps.shortage.notify_one();
+            }
             let uid = &self.state.pod.metadata.uid;
             self.deps.config.host_ports.set(uid, host_ports::of(&self.state));
             if self.state.gone && self.state.finish == Step::Done {
@@ -236,7 +249,13 @@ impl Worker {
         if self.state.is_ending() || !self.state.sandboxes.is_empty() {
             return;
         }
-        let refusal = match admit::refusal(&self.state.pod, &self.deps.host) {
+        let pod = &self.state.pod;
+        let pressure = match is_critical(pod, self.is_static) {
+            true => Pressure::default(),
+            false => self.deps.pressure.get(),
+        };
+        let refusal = admit::refusal(pod, &self.deps.host);
+        let refusal = match refusal.or_else(|| admit::under_pressure(pod, pressure)) {
             None => self.make_room().await.err().map(|s| admit::refused(&s.reason, s.message)),
             refusal => refusal,
         };
@@ -279,6 +298,7 @@ impl Worker {
             }
             Message::Runtime => {}
             Message::Probe(report) => self.judge(report),
+            Message::Evict(order) => self.evict(order),
             Message::Mirror(mirror) => {
                 let uid = &self.state.pod.metadata.uid;
                 self.deps.lookup.alias(&mirror.uid, uid);
@@ -293,6 +313,20 @@ impl Worker {
                 }
             }
         }
+    }
+
+    fn evict(&mut self, order: Order) {
+        if self.state.is_ending() {
+            return;
+        }
+        let about = reference(&self.state.pod, None);
+        self.deps.recorder.warning(&about, Terminal::EVICTED, &order.message);
+        self.state.terminal = Some(Terminal {
+            phase: "Failed",
+            reason: Terminal::EVICTED.into(),
+            message: order.message,
+        });
+        self.state.grace = Some(order.grace);
     }
 
     fn note_deletion(&mut self) {

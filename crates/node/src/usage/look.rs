@@ -1,7 +1,7 @@
 //! Looks at what is used, when somebody asks.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError},
@@ -171,7 +171,7 @@ impl Usage {
             let disks = match &known.disks {
                 Some((at, disks)) if at.elapsed() < DISK_FRESH => disks.clone(),
                 _ => {
-                    let disks = disks(deps).await?;
+                    let disks = disks(deps, None).await?;
                     known.disks = Some((Instant::now(), disks.clone()));
                     disks
                 }
@@ -191,26 +191,32 @@ struct Seen {
     pods: Vec<(Sandbox, Stats, Vec<Running>)>,
 }
 
+/// Every pod that runs, its running containers, and what their cgroups say.
+async fn read_pods(deps: &Deps) -> io::Result<Vec<(Sandbox, Stats, Vec<Running>)>> {
+    let mut pods = Vec::new();
+    for sandbox in sandboxes(deps).await? {
+        // One that ends meanwhile is left out.
+        let Ok(stats) = deps.runtime.sandbox_stats(&sandbox.id).await else { continue };
+        let mut containers = Vec::new();
+        for container in &sandbox.containers {
+            if !matches!(container.state, ContainerState::Running { .. }) {
+                continue;
+            }
+            if let Ok(stats) = deps.runtime.container_stats(&container.id).await {
+                containers.push((container.clone(), stats));
+            }
+        }
+        pods.push((sandbox, stats, containers));
+    }
+    Ok(pods)
+}
+
 /// A running container and what its cgroup says.
 type Running = (node_runtime::Container, Stats);
 
 impl Seen {
     async fn read(deps: &Deps) -> io::Result<Self> {
-        let mut pods = Vec::new();
-        for sandbox in sandboxes(deps).await? {
-            // One that ends meanwhile is left out.
-            let Ok(stats) = deps.runtime.sandbox_stats(&sandbox.id).await else { continue };
-            let mut containers = Vec::new();
-            for container in &sandbox.containers {
-                if !matches!(container.state, ContainerState::Running { .. }) {
-                    continue;
-                }
-                if let Ok(stats) = deps.runtime.container_stats(&container.id).await {
-                    containers.push((container.clone(), stats));
-                }
-            }
-            pods.push((sandbox, stats, containers));
-        }
+        let pods = read_pods(deps).await?;
         Ok(Self { at: Instant::now(), machine: MachineUse::read()?, pods })
     }
 
@@ -288,9 +294,29 @@ async fn sandboxes(deps: &Deps) -> io::Result<Vec<Sandbox>> {
     Ok(newest.into_values().collect())
 }
 
-/// Measures the directories of every pod; what cannot be read is told and left out.
-async fn disks(deps: &Arc<Deps>) -> io::Result<BTreeMap<String, Arc<PodDisk>>> {
-    let sandboxes = deps.runtime.list().await.map_err(io::Error::other)?;
+/// What pods and, by name, the working sets of their containers are now.
+pub(crate) async fn stats(
+    deps: &Deps,
+) -> io::Result<BTreeMap<String, (Stats, BTreeMap<String, u64>)>> {
+    let pods = read_pods(deps).await?.into_iter().map(|(sandbox, stats, containers)| {
+        let working_set = |(container, stats): (node_runtime::Container, Stats)| {
+            (container.spec.name, stats.memory_working_set)
+        };
+        (sandbox.spec.pod_uid, (stats, containers.into_iter().map(working_set).collect()))
+    });
+    Ok(pods.collect())
+}
+
+/// Measures the directories of pods, of all where none are named; what cannot be read
+/// is told and left out.
+pub(crate) async fn disks(
+    deps: &Arc<Deps>,
+    only: Option<BTreeSet<String>>,
+) -> io::Result<BTreeMap<String, Arc<PodDisk>>> {
+    let mut sandboxes = deps.runtime.list().await.map_err(io::Error::other)?;
+    if let Some(only) = only {
+        sandboxes.retain(|sandbox| only.contains(&sandbox.spec.pod_uid));
+    }
     let deps = deps.clone();
     let measured = tokio::task::spawn_blocking(move || {
         let mut disks: BTreeMap<String, PodDisk> = BTreeMap::new();

@@ -20,6 +20,8 @@ pub(super) fn configz(config: &NodeConfig, machine: &Machine) -> Value {
         "nodeStatusUpdateFrequency": "10s",
         "nodeLeaseDurationSeconds": 40,
         "allowedUnsafeSysctls": config.allowed_unsafe_sysctls,
+        "evictionHard": config.eviction.told(true),
+        "evictionSoft": config.eviction.told(false),
         "systemReserved": {
             "cpu": format!("{}m", reserved.cpu_millis),
             "memory": format!("{}Ki", reserved.memory_bytes / 1024),

@@ -79,6 +79,8 @@ pub(crate) async fn start(
         static_pods: (machine.static_pods.clone())
             .map(|dir| StaticPods { dir, read: static_pods::reader() }),
         allowed_unsafe_sysctls: machine.allowed_unsafe_sysctls.clone(),
+        eviction: machine.eviction.clone(),
+        reserved: machine.reserved,
         cluster_dns: cluster.dns.clone(),
         cluster_domain: cluster.domain.clone(),
         kubelet_dir: machine.kubelet_dir(),

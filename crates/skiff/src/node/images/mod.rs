@@ -7,7 +7,7 @@ pub(crate) mod socket;
 
 use std::{path::Path, sync::Arc};
 
-use ::node::{BoxFuture, Image, ImageConfig, ImageError, ImageListing, Images};
+use ::node::{BoxFuture, Collect, Image, ImageConfig, ImageError, ImageListing, Images};
 use node_image::{BuiltinFile, ImageStore, Proxies, PullOptions, Reference};
 use node_runtime::spec::User;
 
@@ -113,6 +113,14 @@ impl Images for StoreImages {
         Box::pin(async move { Ok(all) })
     }
 
+    fn collect(&self, request: Collect) -> BoxFuture<'_, Result<u64, ImageError>> {
+        let store = self.store.clone();
+        Box::pin(async move {
+            let collect = tokio::task::spawn_blocking(move || collect(&store, request)).await;
+            collect.map_err(|error| ImageError::Failed(error.to_string()))?
+        })
+    }
+
     fn user<'a>(
         &'a self,
         image: &'a Image,
@@ -129,10 +137,43 @@ impl Images for StoreImages {
     }
 }
 
+/// As containers' statuses say it.
+fn id_of(image: &node_image::Image) -> String {
+    image.repo_digests.first().cloned().unwrap_or_else(|| image.id_string())
+}
+
+fn collect(store: &ImageStore, request: Collect) -> Result<u64, ImageError> {
+    let failed = |error: node_image::ImageError| ImageError::Failed(error.to_string());
+    let images = store.list();
+    // An image may have got another name since a container was made of it.
+    let names = |image: &node_image::Image| {
+        let mut names = image.repo_digests.clone();
+        names.push(image.id_string());
+        names
+    };
+    let used = |image: &&Arc<node_image::Image>| {
+        names(image).iter().any(|name| request.in_use.contains(name))
+    };
+    let last_used = images.iter().filter_map(|image| {
+        let times = names(image).into_iter().filter_map(|n| request.last_used.get(&n).copied());
+        Some((image.id, times.max()?))
+    });
+    let removed = store
+        .collect(&node_image::gc::Request {
+            free_bytes: request.free_bytes,
+            in_use: images.iter().filter(used).map(|image| image.id).collect(),
+            last_used: last_used.collect(),
+            now: request.now,
+            age_min: request.age_min,
+        })
+        .map_err(failed)?;
+    Ok(removed.iter().map(|image| image.size_bytes).sum())
+}
+
 fn view(image: &node_image::Image) -> Image {
     let config = &image.config;
     Image {
-        id: image.repo_digests.first().cloned().unwrap_or_else(|| image.id_string()),
+        id: id_of(image),
         layers: image.layer_dirs.clone(),
         config: ImageConfig {
             entrypoint: config.entrypoint.clone(),
