@@ -134,8 +134,8 @@ impl Node {
                 self.world.running().entry(pod.key()).or_default().push(pod.meta.uid.to_string());
                 tokio::spawn(self.clone().live(pod.clone()));
             }
-            // Taken away before it was stopped: by force.
-            (Some(pod), None) => self.stopped(pod),
+            // Taken away before it was stopped, by force: it runs on for a while.
+            (Some(pod), None) => drop(tokio::spawn(self.clone().kill(pod.clone()))),
             _ => {}
         }
         let deleting = |pod: &Cached<Pod>| pod.meta.deletion_timestamp.is_some();
@@ -226,6 +226,12 @@ impl Node {
         let (namespace, name) = (&pod.meta.namespace, &pod.meta.name);
         // Gone, or one of the same name: either way not ours any more.
         let _ = self.api.delete(PODS, namespace, name, &options).await;
+    }
+
+    /// Stops a pod whose object is gone.
+    async fn kill(self, pod: std::sync::Arc<Cached<Pod>>) {
+        tokio::time::sleep(self.random.pause(STOP_MAX)).await;
+        self.stopped(&pod);
     }
 
     /// Writes a status, unless the pod has ended before or is gone.
