@@ -19,6 +19,7 @@ mod images;
 mod installer;
 mod kube_rs;
 mod kubectl;
+mod kubectl_rows;
 mod manifests;
 mod metrics;
 mod node_pods;

@@ -589,6 +589,11 @@ pub(crate) fn takes(command: Commands, name: &str) -> bool {
     row(name).is_some_and(|flag| flag.commands.contains(command))
 }
 
+/// What a flag is where nothing is given.
+pub fn default_of(name: &str) -> Option<&'static str> {
+    row(name).map(|flag| flag.default).filter(|default| !default.is_empty())
+}
+
 fn row(name: &str) -> Option<&'static Flag> {
     FLAGS.iter().find(|flag| flag.name == name)
 }

@@ -7,5 +7,11 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    skiff::run(std::env::args_os().skip(1))
+    let mut args = std::env::args_os();
+    let program = args.next().unwrap_or_default();
+    // A link of that name makes the machine's kubectl.
+    match std::path::Path::new(&program).file_name().is_some_and(|name| name == "kubectl") {
+        true => skiff::commands::kubectl(args),
+        false => skiff::run(args),
+    }
 }

@@ -155,6 +155,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             println!("skiff {VERSION}");
             ExitCode::SUCCESS
         }
+        // Its flags are its own, and it reads no config of ours.
+        Some("kubectl") => kubectl(args),
         Some(name) => match COMMANDS.iter().find(|command| command.name == name) {
             Some(command) => run_command(command, args),
             None => {
@@ -163,6 +165,15 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             }
         },
     }
+}
+
+/// The built-in client; also what the program does under the name `kubectl`.
+pub fn kubectl(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let environment = kubectl::Environment {
+        kubeconfig: flags::default_of("write-kubeconfig").map(Into::into),
+        version: VERSION,
+    };
+    kubectl::run(args, environment)
 }
 
 fn run_command(command: &Command, args: impl Iterator<Item = OsString>) -> ExitCode {
@@ -201,6 +212,10 @@ fn overview() -> String {
         let head = format!("{} {}", command.name, command.arguments);
         text.push_str(&format!("  {head:width$}  {}\n", command.help));
     }
+    text.push_str(&format!(
+        "  {:width$}  Control the cluster: the built-in client, also under the name of kubectl\n",
+        "kubectl …"
+    ));
     text.push_str("\n`skiff COMMAND --help` lists a command's flags.\n");
     text
 }

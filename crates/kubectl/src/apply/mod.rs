@@ -1,0 +1,256 @@
+//! `kubectl apply`: by the server, or by a patch that is computed here.
+
+pub(crate) mod last_applied;
+pub(crate) mod three_way;
+
+use bytes::Bytes;
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::{
+    commands::{create::needs_files, delete::until_gone, get::list_of},
+    connection::{self, json as payload},
+    failure::{Failure, Outcome, failed},
+    flags::{Flag, switch, value},
+    print::Format,
+    session::{DryRun, Session, without_managed_fields},
+    targets::{self, Target},
+};
+
+pub(crate) static FLAGS: &[Flag] = &[
+    switch("server-side", "If true, apply runs in the server instead of the client"),
+    switch("force-conflicts", "If true, server-side apply will force the changes against conflicts"),
+    switch("force", "If true, an object that cannot be changed is deleted and created again"),
+    switch("overwrite", "Resolve conflicts between the modified and live configuration by using values from the modified configuration").or("true"),
+    switch("prune", "Not known to this kubectl: it is refused"),
+    value("prune-allowlist", "TYPES", "Not known to this kubectl: it is refused"),
+    value("applyset", "NAME", "Not known to this kubectl: it is refused"),
+    switch("all", "Select all resources in the namespace of the specified resource types"),
+    value("selector", "LABELS", "Selector (label query) of the objects in the files").short('l'),
+    switch("openapi-patch", "Taken for compatibility: patches are computed from the built-in types").or("true"),
+    value("subresource", "NAME", "Apply to the subresource; only with --server-side"),
+    value("grace-period", "N", "Period of time in seconds given to the resource to terminate gracefully, with --force").or("-1"),
+    value("timeout", "TIME", "How long to wait before giving up on a delete, with --force").or("0s"),
+    value("cascade", "background|orphan|foreground", "The deletion cascading strategy, with --force")
+        .optional("background")
+        .or("background"),
+    switch("wait", "With --force, wait for resources to be gone").or("true"),
+];
+
+/// Tries again where somebody else wrote meanwhile.
+const TRIES_MAX: usize = 5;
+
+/// Runs the command.
+///
+/// # Errors
+/// The server's, each with the file that it is about.
+pub(crate) async fn run(session: &Session) -> Outcome {
+    let flags = &session.flags;
+    needs_files(session)?;
+    for absent in ["prune", "prune-allowlist", "applyset"] {
+        if flags.is_set(absent) {
+            return failed(format!(
+                "--{absent} is not known to this kubectl: delete what is no longer wanted with `kubectl delete`"
+            ));
+        }
+    }
+    let server_side = flags.on("server-side");
+    if flags.on("force-conflicts") && !server_side {
+        return failed("--force-conflicts only works with --server-side");
+    }
+    if server_side && session.dry_run() == DryRun::Client {
+        return failed(
+            "--dry-run=client doesn't work with --server-side (did you mean --dry-run=server instead?)",
+        );
+    }
+    let selector = flags.one("selector");
+    let selector = api_object::LabelSelector::parse(selector)
+        .map_err(|error| Failure::Message(format!("{error}")))?;
+    let mut failures = Vec::new();
+    let targets = match targets::in_files(session).await {
+        Ok(targets) => targets,
+        Err(error) => return Err(error),
+    };
+    let mut objects = Vec::new();
+    let machine = Format::read(flags)?.is_machine();
+    for target in targets {
+        let Some(manifest) = target.manifest.clone() else { continue };
+        let labels = serde_json::from_value(manifest.object["metadata"]["labels"].clone());
+        if !selector.matches(&labels.unwrap_or_default()) {
+            continue;
+        }
+        let applied = match server_side {
+            true => by_server(session, &target, &manifest.object).await,
+            false => by_patch(session, &target, &manifest.object, &manifest.source).await,
+        };
+        match applied {
+            Ok((object, _)) if machine => objects.push(object),
+            Ok((object, what)) => session.tell(&object, what)?,
+            Err(error) => failures.push(error),
+        }
+    }
+    show(session, objects)?;
+    Failure::of(failures)
+}
+
+/// Objects as `-o` says: one by itself, several as a list.
+fn show(session: &Session, mut objects: Vec<Value>) -> Outcome {
+    let format = Format::read(&session.flags)?;
+    if matches!(format, Format::Json | Format::Yaml) && objects.len() > 1 {
+        let shown = objects.iter().map(|object| without_managed_fields(object, &session.flags));
+        return session.out(&format.object(&list_of(shown.collect()))?);
+    }
+    objects.drain(..).try_for_each(|object| session.tell(&object, ""))
+}
+
+fn with_query(path: String, query: Vec<(&'static str, String)>) -> String {
+    let query: Vec<(String, String)> =
+        query.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    targets::path(path, &query)
+}
+
+async fn by_server(
+    session: &Session,
+    target: &Target,
+    object: &Value,
+) -> Outcome<(Value, &'static str)> {
+    let mut query = session.write_query("kubectl");
+    query.push(("force", session.flags.on("force-conflicts").to_string()));
+    let path = match session.flags.one("subresource") {
+        "" => target.path(),
+        name => format!("{}/{name}", target.path()),
+    };
+    let body = Some(("application/apply-patch+yaml", Bytes::from(object.to_string())));
+    let connection = session.connection().await?;
+    match connection.request(Method::PATCH, &with_query(path, query), body).await {
+        Ok(applied) => Ok((applied, "serverside-applied")),
+        Err(error) if error.code() == Some(409) => {
+            Err(Failure::Message(format!("{}\n{CONFLICT}", error.message())))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+const CONFLICT: &str = "\
+Please review the fields above--they currently have other managers. Here
+are the ways you can resolve this warning:
+* If you intend to manage all of these fields, please re-run the apply
+  command with the `--force-conflicts` flag.
+* If you do not intend to manage all of the fields, please edit your
+  manifest to remove references to the fields that should keep their
+  current managers.
+* You may co-own fields by updating your manifest to match the existing
+  value; in this case, you'll become the manager if the other manager(s)
+  stop managing the field (remove it from its configuration).
+See https://kubernetes.io/docs/reference/using-api/server-side-apply/#conflicts";
+
+async fn by_patch(
+    session: &Session,
+    target: &Target,
+    object: &Value,
+    source: &str,
+) -> Outcome<(Value, &'static str)> {
+    let mut modified = object.clone();
+    last_applied::set(&mut modified);
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let current = match target.object(session).await {
+            Ok(current) => current,
+            Err(error) if error.is_not_found() => {
+                if session.dry_run() == DryRun::Client {
+                    return Ok((modified, "created"));
+                }
+                let path = target.resource.path(&target.namespace, "");
+                let path = with_query(path, session.write_query("kubectl-client-side-apply"));
+                let connection = session.connection().await?;
+                let created = connection.request(Method::POST, &path, payload(&modified)).await;
+                return created
+                    .map(|created| (created, "created"))
+                    .map_err(|error| error.about("creating", source));
+            }
+            Err(error) => {
+                return Err(Failure::Message(format!(
+                    "error when retrieving current configuration of:\nfrom server for: {source:?}: {}",
+                    error.message()
+                )));
+            }
+        };
+        let before = last_applied::of(&current);
+        if before.is_none() {
+            session.say(&format!(
+                "Warning: resource {}/{} is missing the kubectl.kubernetes.io/last-applied-configuration annotation which is required by kubectl apply. kubectl apply should only be used on resources created declaratively by either kubectl create --save-config or kubectl apply. The missing annotation will be patched automatically.",
+                target.resource.plural, target.name
+            ));
+        }
+        let shape = shape_of(target);
+        let before = before.unwrap_or_else(|| json!({}));
+        let patch = three_way::patch(&before, &modified, &current, shape.as_ref());
+        if session.dry_run() == DryRun::Client {
+            return Ok((merged(current, patch, target)?, "configured"));
+        }
+        if patch == json!({}) {
+            return Ok((current, "unchanged"));
+        }
+        let kind = match shape {
+            Some(_) => "application/strategic-merge-patch+json",
+            None => "application/merge-patch+json",
+        };
+        let path = with_query(target.path(), session.write_query("kubectl-client-side-apply"));
+        let body = Some((kind, Bytes::from(patch.to_string())));
+        let connection = session.connection().await?;
+        match connection.request(Method::PATCH, &path, body).await {
+            Ok(patched) => return Ok((patched, "configured")),
+            Err(error) if error.code() == Some(409) && tries < TRIES_MAX => {}
+            Err(error) if session.flags.on("force") && matches!(error.code(), Some(409 | 422)) => {
+                return again(session, target, &modified).await;
+            }
+            Err(error) => {
+                return Err(error.about("applying patch to", source));
+            }
+        }
+    }
+}
+
+/// What says how lists of this kind merge; none for custom resources.
+fn shape_of(target: &Target) -> Option<api_schema::ShapeRef> {
+    let resource = &target.resource;
+    let catalogue = api_kinds::catalogue();
+    let spec = catalogue.by_kind(&resource.group, &resource.version, &resource.kind)?;
+    Some(spec.shape.clone())
+}
+
+/// What the server would make of the patch.
+fn merged(current: Value, patch: Value, target: &Target) -> Outcome<Value> {
+    let resource = &target.resource;
+    let catalogue = api_kinds::catalogue();
+    match catalogue.by_kind(&resource.group, &resource.version, &resource.kind) {
+        Some(spec) => spec.strategic_merge(current, patch).map_err(Failure::from),
+        None => {
+            let mut merged = current;
+            json_patch::merge(&mut merged, &patch);
+            Ok(merged)
+        }
+    }
+}
+
+/// Deletes and creates: what is immutable cannot be patched.
+async fn again(
+    session: &Session,
+    target: &Target,
+    object: &Value,
+) -> Outcome<(Value, &'static str)> {
+    let connection = session.connection().await?;
+    let grace: i64 = session.flags.one("grace-period").parse().unwrap_or(-1);
+    let mut options =
+        json!({"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"});
+    if grace >= 0 {
+        options["gracePeriodSeconds"] = grace.into();
+    }
+    connection.request(Method::DELETE, &target.path(), connection::json(&options)).await?;
+    until_gone(session, target, "").await?;
+    let path = target.resource.path(&target.namespace, "");
+    let path = with_query(path, session.write_query("kubectl-client-side-apply"));
+    let created = connection.request(Method::POST, &path, payload(object)).await?;
+    Ok((created, "configured"))
+}

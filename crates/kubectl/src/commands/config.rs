@@ -1,0 +1,432 @@
+//! `kubectl config …`: kubeconfig files looked at and changed.
+
+use serde_json::{Value, json};
+
+use crate::{
+    failure::{Failure, Outcome, failed},
+    flags::{Flag, switch, value},
+    kubeconfig,
+    print::{Format, table, yaml},
+    session::Session,
+};
+
+pub(super) static VIEW: &[Flag] = &[
+    switch("raw", "Display raw byte data and sensitive data"),
+    switch("minify", "Remove all information not used by current-context from the output"),
+    switch("flatten", "Put the contents of files into the output"),
+    switch("merge", "Merge the full hierarchy of kubeconfig files").or("true"),
+];
+
+pub(super) static GET_CONTEXTS: &[Flag] =
+    &[switch("no-headers", "When using the default output format, don't print headers")];
+
+pub(super) static SET_CONTEXT: &[Flag] = &[switch("current", "Modify the current context")];
+
+pub(super) static SET_CLUSTER: &[Flag] =
+    &[switch("embed-certs", "Put the certificate itself into the file")];
+
+pub(super) static SET_CREDENTIALS: &[Flag] = &[
+    switch("embed-certs", "Put the certificate and key themselves into the file"),
+    value("username", "NAME", "User name for basic authentication"),
+    value("password", "TEXT", "Password for basic authentication"),
+    value("exec-command", "FILE", "Command of the exec credential plugin"),
+    value("exec-api-version", "VERSION", "API version of the exec credential plugin"),
+    value("exec-arg", "ARGS", "Arguments of the exec credential plugin"),
+];
+
+/// What is not shown unless asked for.
+const SECRETS: &[&str] =
+    &["certificate-authority-data", "client-certificate-data", "client-key-data"];
+
+pub(super) async fn view(session: &Session) -> Outcome {
+    let flags = &session.flags;
+    let mut config = session.sources.load()?;
+    if flags.is_set("context") {
+        config["current-context"] = flags.one("context").into();
+    }
+    if flags.on("minify") {
+        minify(&mut config)?;
+    }
+    if flags.on("flatten") {
+        embed(&mut config)?;
+    }
+    if !flags.on("raw") {
+        for list in ["clusters", "users"] {
+            for entry in config[list].as_array_mut().into_iter().flatten() {
+                let inner = if list == "clusters" { "cluster" } else { "user" };
+                let Some(inner) = entry.get_mut(inner).and_then(Value::as_object_mut) else {
+                    continue;
+                };
+                for (key, value) in inner {
+                    if SECRETS.contains(&key.as_str()) {
+                        *value = "DATA+OMITTED".into();
+                    } else if key == "token" || key == "password" {
+                        *value = "REDACTED".into();
+                    }
+                }
+            }
+        }
+    }
+    for list in ["clusters", "contexts", "users"] {
+        if config[list].as_array().is_none_or(Vec::is_empty) {
+            config[list] = Value::Null;
+        }
+    }
+    let format = Format::read(flags)?;
+    match format {
+        Format::Human { .. } => session.out(&yaml::document(&config)),
+        format => session.out(&format.object(&config)?),
+    }
+}
+
+/// Only what the current context needs.
+fn minify(config: &mut Value) -> Outcome {
+    let current = config["current-context"].as_str().unwrap_or_default().to_owned();
+    let Some(context) = kubeconfig::entry(config, "contexts", &current).cloned() else {
+        return failed(format!("cannot locate context {current:?}"));
+    };
+    for (list, name) in [
+        ("contexts", &context["name"]),
+        ("clusters", &context["context"]["cluster"]),
+        ("users", &context["context"]["user"]),
+    ] {
+        if let Some(entries) = config[list].as_array_mut() {
+            entries.retain(|entry| entry["name"] == *name);
+        }
+    }
+    Ok(())
+}
+
+/// Files become data.
+fn embed(config: &mut Value) -> Outcome {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    for (list, inner) in [("clusters", "cluster"), ("users", "user")] {
+        for entry in config[list].as_array_mut().into_iter().flatten() {
+            let Some(map) = entry.get_mut(inner).and_then(Value::as_object_mut) else { continue };
+            for name in ["certificate-authority", "client-certificate", "client-key"] {
+                let Some(Value::String(path)) = map.remove(name) else { continue };
+                let bytes = std::fs::read(&path).map_err(|error| {
+                    Failure::Message(crate::manifest::os_error("open", &path, &error))
+                })?;
+                map.insert(format!("{name}-data"), STANDARD.encode(bytes).into());
+            }
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn current_context(session: &Session) -> Outcome {
+    let config = session.sources.load()?;
+    match config["current-context"].as_str().unwrap_or_default() {
+        "" => failed("current-context is not set"),
+        name => session.out(&format!("{name}\n")),
+    }
+}
+
+pub(super) async fn get_contexts(session: &Session) -> Outcome {
+    let config = session.sources.load()?;
+    let current = config["current-context"].as_str().unwrap_or_default();
+    let wanted = &session.flags.words;
+    let all = config["contexts"].as_array().cloned().unwrap_or_default();
+    let name_of = |entry: &Value| entry["name"].as_str().unwrap_or_default().to_owned();
+    for word in wanted {
+        if !all.iter().any(|entry| name_of(entry) == *word) {
+            return failed(format!("context {word} not found"));
+        }
+    }
+    let shown = all.iter().filter(|entry| wanted.is_empty() || wanted.contains(&name_of(entry)));
+    if session.flags.one("output") == "name" {
+        let names: Vec<String> = shown.map(|entry| name_of(entry) + "\n").collect();
+        return session.out(&names.concat());
+    }
+    let mut lines: Vec<Vec<String>> = Vec::new();
+    if !session.flags.on("no-headers") {
+        lines.push(
+            ["CURRENT", "NAME", "CLUSTER", "AUTHINFO", "NAMESPACE"].map(str::to_owned).to_vec(),
+        );
+    }
+    for entry in shown {
+        let part = |key: &str| entry["context"][key].as_str().unwrap_or_default().to_owned();
+        let mark = if name_of(entry) == current { "*" } else { "" };
+        lines.push(vec![
+            mark.into(),
+            name_of(entry),
+            part("cluster"),
+            part("user"),
+            part("namespace"),
+        ]);
+    }
+    session.out(&table::of(&lines))
+}
+
+fn names(session: &Session, list: &str) -> Outcome {
+    let config = session.sources.load()?;
+    let mut text = "NAME\n".to_owned();
+    for entry in config[list].as_array().into_iter().flatten() {
+        text.push_str(entry["name"].as_str().unwrap_or_default());
+        text.push('\n');
+    }
+    session.out(&text)
+}
+
+pub(super) async fn get_clusters(session: &Session) -> Outcome {
+    names(session, "clusters")
+}
+
+pub(super) async fn get_users(session: &Session) -> Outcome {
+    names(session, "users")
+}
+
+/// Reads the file that changes go to, changes it, and writes it whole or not at all.
+fn change(session: &Session, what: impl FnOnce(&mut Value) -> Outcome) -> Outcome {
+    let path = session.sources.target();
+    let mut config = match std::fs::read_to_string(&path) {
+        Ok(text) => kubeconfig::parse(&text).map_err(Failure::Message)?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => kubeconfig::empty(),
+        Err(error) => {
+            let path = path.display().to_string();
+            return failed(crate::manifest::os_error("open", &path, &error));
+        }
+    };
+    what(&mut config)?;
+    let write = || -> std::io::Result<()> {
+        use std::{io::Write as _, os::unix::fs::OpenOptionsExt as _};
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        let mut new = path.clone().into_os_string();
+        new.push(".new");
+        let mut file = std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&new)?;
+        file.write_all(yaml::document(&config).as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(&new, &path)
+    };
+    write().map_err(|error| {
+        Failure::Message(crate::manifest::os_error("open", &path.display().to_string(), &error))
+    })
+}
+
+/// The only word, or what is said where there is none or more.
+fn one_word<'s>(session: &'s Session, usage: &str) -> Outcome<&'s str> {
+    match session.flags.words.as_slice() {
+        [word] => Ok(word),
+        words => Err(Failure::Usage(format!(
+            "{}: {usage}",
+            if words.is_empty() { "a name is needed" } else { "one name only" }
+        ))),
+    }
+}
+
+pub(super) async fn use_context(session: &Session) -> Outcome {
+    let name = one_word(session, "use-context CONTEXT_NAME")?;
+    let config = session.sources.load()?;
+    if kubeconfig::entry(&config, "contexts", name).is_none() {
+        return failed(format!("no context exists with the name: {name:?}"));
+    }
+    change(session, |config| {
+        config["current-context"] = name.into();
+        Ok(())
+    })?;
+    session.out(&format!("Switched to context {name:?}.\n"))
+}
+
+/// Puts fields into the entry of a list; whether it was there.
+fn put(
+    config: &mut Value,
+    list: &str,
+    inner: &str,
+    name: &str,
+    fields: Vec<(&str, Value)>,
+) -> bool {
+    if !config[list].is_array() {
+        config[list] = json!([]);
+    }
+    let Some(entries) = config[list].as_array_mut() else { return false };
+    let known = entries.iter().position(|entry| entry["name"] == name);
+    let at = known.unwrap_or_else(|| {
+        entries.push(json!({"name": name, inner: {}}));
+        entries.len() - 1
+    });
+    for (key, value) in fields {
+        entries[at][inner][key] = value;
+    }
+    known.is_some()
+}
+
+pub(super) async fn set_context(session: &Session) -> Outcome {
+    let flags = &session.flags;
+    let config = session.sources.load()?;
+    let name = match flags.on("current") {
+        true => config["current-context"].as_str().unwrap_or_default().to_owned(),
+        false => one_word(session, "set-context [NAME | --current]")?.to_owned(),
+    };
+    if name.is_empty() {
+        return failed("no current context is set");
+    }
+    let mut fields = Vec::new();
+    for key in ["cluster", "user", "namespace"] {
+        if flags.is_set(key) {
+            fields.push((key, Value::from(flags.one(key))));
+        }
+    }
+    let mut known = false;
+    change(session, |config| {
+        known = put(config, "contexts", "context", &name, fields);
+        Ok(())
+    })?;
+    session.out(&format!("Context {name:?} {}.\n", if known { "modified" } else { "created" }))
+}
+
+/// A file's path, or with `--embed-certs` what is in it.
+fn file(session: &Session, name: &'static str) -> Outcome<Vec<(String, Value)>> {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    let flags = &session.flags;
+    if !flags.is_set(name) {
+        return Ok(Vec::new());
+    }
+    let path = flags.one(name);
+    if !flags.on("embed-certs") {
+        let path = std::path::absolute(path).map_or(path.to_owned(), |p| p.display().to_string());
+        return Ok(vec![(name.to_owned(), path.into())]);
+    }
+    let bytes = std::fs::read(path)
+        .map_err(|error| Failure::Message(crate::manifest::os_error("open", path, &error)))?;
+    Ok(vec![(format!("{name}-data"), STANDARD.encode(bytes).into())])
+}
+
+pub(super) async fn set_cluster(session: &Session) -> Outcome {
+    let flags = &session.flags;
+    let name = one_word(session, "set-cluster NAME")?;
+    let mut fields = file(session, "certificate-authority")?;
+    for key in ["server", "tls-server-name"] {
+        if flags.is_set(key) {
+            fields.push((key.to_owned(), flags.one(key).into()));
+        }
+    }
+    if flags.is_set("insecure-skip-tls-verify") {
+        fields
+            .push(("insecure-skip-tls-verify".into(), flags.on("insecure-skip-tls-verify").into()));
+    }
+    change(session, |config| {
+        let fields = fields.iter().map(|(key, value)| (key.as_str(), value.clone())).collect();
+        put(config, "clusters", "cluster", name, fields);
+        Ok(())
+    })?;
+    session.out(&format!("Cluster {name:?} set.\n"))
+}
+
+pub(super) async fn set_credentials(session: &Session) -> Outcome {
+    let flags = &session.flags;
+    let name = one_word(session, "set-credentials NAME")?;
+    let mut fields = file(session, "client-certificate")?;
+    fields.extend(file(session, "client-key")?);
+    for key in ["token", "username", "password"] {
+        if flags.is_set(key) {
+            fields.push((key.to_owned(), flags.one(key).into()));
+        }
+    }
+    if flags.is_set("exec-command") {
+        let version = flags.one("exec-api-version");
+        fields.push((
+            "exec".into(),
+            json!({
+                "command": flags.one("exec-command"), "apiVersion": version,
+                "args": flags.list("exec-arg"), "interactiveMode": "IfAvailable",
+            }),
+        ));
+    }
+    change(session, |config| {
+        let fields = fields.iter().map(|(key, value)| (key.as_str(), value.clone())).collect();
+        put(config, "users", "user", name, fields);
+        Ok(())
+    })?;
+    session.out(&format!("User {name:?} set.\n"))
+}
+
+fn remove(session: &Session, list: &str, what: &str) -> Outcome {
+    let name = one_word(session, &format!("delete-{what} NAME"))?;
+    let path = session.sources.target().display().to_string();
+    change(session, |config| {
+        let entries = config[list].as_array_mut();
+        let before = entries.as_ref().map_or(0, |entries| entries.len());
+        let left = entries.map_or(0, |entries| {
+            entries.retain(|entry| entry["name"] != name);
+            entries.len()
+        });
+        match before == left {
+            true => failed(format!("cannot delete {what} {name}, not in {path}")),
+            false => Ok(()),
+        }
+    })?;
+    session.out(&format!("deleted {what} {name} from {path}\n"))
+}
+
+pub(super) async fn delete_context(session: &Session) -> Outcome {
+    remove(session, "contexts", "context")
+}
+
+pub(super) async fn delete_cluster(session: &Session) -> Outcome {
+    remove(session, "clusters", "cluster")
+}
+
+pub(super) async fn delete_user(session: &Session) -> Outcome {
+    remove(session, "users", "user")
+}
+
+pub(super) async fn rename_context(session: &Session) -> Outcome {
+    let [old, new] = session.flags.words.as_slice() else {
+        return Err(Failure::Usage("rename-context takes CONTEXT_NAME and NEW_NAME".into()));
+    };
+    let config = session.sources.load()?;
+    if kubeconfig::entry(&config, "contexts", new).is_some() {
+        return failed(format!(
+            "cannot rename the context {old:?}, the context {new:?} already exists in {}",
+            session.sources.target().display()
+        ));
+    }
+    change(session, |config| {
+        let entries = config["contexts"].as_array_mut().into_iter().flatten();
+        let mut found = false;
+        for entry in entries.filter(|entry| entry["name"] == old.as_str()) {
+            entry["name"] = new.as_str().into();
+            found = true;
+        }
+        if config["current-context"] == old.as_str() {
+            config["current-context"] = new.as_str().into();
+        }
+        match found {
+            true => Ok(()),
+            false => {
+                failed(format!("cannot rename the context {old:?}, it's not in the kubeconfig"))
+            }
+        }
+    })?;
+    session.out(&format!("Context {old:?} renamed to {new:?}.\n"))
+}
+
+pub(super) async fn unset(session: &Session) -> Outcome {
+    let name = one_word(session, "unset PROPERTY_NAME")?;
+    let (list, key) = name.split_once('.').unwrap_or((name, ""));
+    change(session, |config| {
+        match (list, key) {
+            ("current-context", _) => config["current-context"] = "".into(),
+            ("clusters" | "contexts" | "users", key) if !key.is_empty() => {
+                if let Some(entries) = config[list].as_array_mut() {
+                    entries.retain(|entry| entry["name"] != key);
+                }
+            }
+            _ => {
+                return failed(format!(
+                    "{name} cannot be unset: current-context, clusters.NAME, contexts.NAME and users.NAME can"
+                ));
+            }
+        }
+        Ok(())
+    })?;
+    session.out(&format!("Property {name:?} unset.\n"))
+}

@@ -1,0 +1,179 @@
+//! `kubectl create -f` and `kubectl replace`
+
+use http::Method;
+use serde_json::Value;
+
+use crate::{
+    apply::last_applied,
+    connection::json,
+    failure::{Failure, Outcome, failed},
+    flags::{Flag, switch, value},
+    session::{DryRun, Session},
+    targets::{self, Reading, Target},
+};
+
+/// Flags of everything that writes objects.
+pub(super) static WRITE: &[Flag] = &[
+    value(
+        "dry-run",
+        "none|server|client",
+        "Only print the object that would be sent, without sending it, or without persisting it",
+    )
+    .optional("unchanged")
+    .or("none"),
+    value("field-manager", "NAME", "Name of the manager used to track field ownership"),
+];
+
+/// How strictly the server looks at fields that it does not know.
+pub(super) static VALIDATE: &[Flag] =
+    &[value("validate", "strict|warn|ignore", "How unknown or duplicate fields are treated")
+        .optional("strict")
+        .or("strict")];
+
+pub(super) static SAVE_CONFIG: &[Flag] = &[switch(
+    "save-config",
+    "If true, the configuration of current object will be saved in its annotation, for a later apply",
+)];
+
+pub(super) static CREATE: &[Flag] = &[
+    switch("edit", "Edit the API resource before creating"),
+    value("raw", "PATH", "Raw URI to POST to the server"),
+];
+
+pub(super) static REPLACE: &[Flag] = &[
+    switch("force", "If true, delete the object first and create it again"),
+    value(
+        "grace-period",
+        "N",
+        "Period of time in seconds given to the resource to terminate gracefully",
+    )
+    .or("-1"),
+    value("timeout", "TIME", "How long to wait before giving up on a delete").or("0s"),
+    value(
+        "cascade",
+        "background|orphan|foreground",
+        "The deletion cascading strategy for the dependents",
+    )
+    .optional("background")
+    .or("background"),
+    switch("wait", "Wait for resources to be gone before creating them again").or("true"),
+    value("subresource", "NAME", "Replace the subresource of the object"),
+];
+
+/// Of a command that needs `-f`.
+pub(crate) fn needs_files(session: &Session) -> Outcome {
+    if session.flags.is_set("kustomize") {
+        return failed(
+            "-k is not known to this kubectl: build the folder with kustomize and pipe it to `-f -`",
+        );
+    }
+    match session.flags.is_set("filename") {
+        true => Ok(()),
+        false => failed("must specify one of -f and -k"),
+    }
+}
+
+pub(super) async fn run(session: &Session) -> Outcome {
+    if let Some(word) = session.flags.words.first() {
+        return Err(Failure::Plain(format!(
+            "error: unknown command {word:?} for \"kubectl create\"; `kubectl create --help` lists them"
+        )));
+    }
+    needs_files(session)?;
+    let mut failures = Vec::new();
+    for target in targets::in_files(session).await? {
+        if let Err(error) = create(session, &target, "kubectl-create").await {
+            let source = target.manifest.as_ref().map_or("", |manifest| &manifest.source);
+            failures.push(error.about("creating", source));
+        }
+    }
+    Failure::of(failures)
+}
+
+/// Creates the object of a file and tells of it.
+async fn create(session: &Session, target: &Target, manager: &str) -> Outcome {
+    let Some(manifest) = &target.manifest else { return failed("nothing to create") };
+    let mut object = manifest.object.clone();
+    if session.flags.on("save-config") {
+        last_applied::set(&mut object);
+    }
+    let created = match session.dry_run() {
+        DryRun::Client => object,
+        _ => post(session, target, &object, manager).await?,
+    };
+    session.tell(&created, "created")
+}
+
+/// Sends a new object.
+pub(super) async fn post(
+    session: &Session,
+    target: &Target,
+    object: &Value,
+    manager: &str,
+) -> Outcome<Value> {
+    let query = session.write_query(manager);
+    let query: Vec<(String, String)> =
+        query.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    let path = targets::path(target.resource.path(&target.namespace, ""), &query);
+    session.connection().await?.request(Method::POST, &path, json(object)).await
+}
+
+/// Sends an object in place of the one that is there.
+pub(super) async fn put(
+    session: &Session,
+    target: &Target,
+    object: &Value,
+    manager: &str,
+) -> Outcome<Value> {
+    let query = session.write_query(manager);
+    let query: Vec<(String, String)> =
+        query.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    let at = match session.flags.one("subresource") {
+        "" => target.path(),
+        name => format!("{}/{name}", target.path()),
+    };
+    let path = targets::path(at, &query);
+    session.connection().await?.request(Method::PUT, &path, json(object)).await
+}
+
+pub(super) async fn replace(session: &Session) -> Outcome {
+    if !session.flags.is_set("filename") {
+        needs_files(session)?;
+    }
+    let found = targets::find(session, &session.flags.words, Reading::default()).await?;
+    let mut failures = Vec::new();
+    for target in found {
+        let Some(manifest) = target.manifest.clone() else { continue };
+        let mut object = manifest.object.clone();
+        if session.flags.on("save-config") || last_applied::of(&object).is_some() {
+            last_applied::set(&mut object);
+        }
+        let outcome = match session.flags.on("force") {
+            true => again(session, &target, &object).await,
+            false => match session.dry_run() {
+                DryRun::Client => session.tell(&object, "replaced"),
+                _ => match put(session, &target, &object, "kubectl-replace").await {
+                    Ok(replaced) => session.tell(&replaced, "replaced"),
+                    Err(error) => Err(error),
+                },
+            },
+        };
+        if let Err(error) = outcome {
+            failures.push(error.about("replacing", &manifest.source));
+        }
+    }
+    Failure::of(failures)
+}
+
+/// Deletes and creates.
+async fn again(session: &Session, target: &Target, object: &Value) -> Outcome {
+    let options = super::delete::Options { grace: 0, force: false, selected: true };
+    let grace: i64 = session.flags.one("grace-period").parse().unwrap_or(-1);
+    let options = super::delete::Options { grace: if grace < 0 { 0 } else { grace }, ..options };
+    let bare = Target { manifest: None, ..target.clone() };
+    if target.object(session).await.is_ok() {
+        super::delete::delete_all(session, vec![bare], Vec::new(), options).await?;
+    }
+    let created = post(session, target, object, "kubectl-replace").await?;
+    session.tell(&created, "replaced")
+}

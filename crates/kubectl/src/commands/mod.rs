@@ -1,0 +1,232 @@
+//! Every command is one row of [`COMMANDS`].
+
+mod about;
+mod auth;
+mod config;
+pub(crate) mod create;
+pub(crate) mod delete;
+mod describe;
+mod events;
+mod exec;
+mod forward;
+mod generate;
+pub(crate) mod get;
+mod help;
+mod logs;
+mod modify;
+mod node;
+mod pods;
+mod rollout;
+pub(crate) mod rows;
+mod run;
+mod wait;
+
+use std::{future::Future, pin::Pin};
+
+use crate::{
+    failure::{Failure, Outcome},
+    flags::{self, Flag, switch, value},
+    session::{Environment, Session},
+};
+
+pub(crate) use rows::COMMANDS;
+
+/// What a command does.
+pub(crate) type Run = for<'s> fn(&'s Session) -> Pin<Box<dyn Future<Output = Outcome> + 's>>;
+
+/// One command.
+pub(crate) struct Command {
+    /// `rollout status`
+    pub(crate) name: &'static str,
+    /// Other names of its last word.
+    pub(crate) aliases: &'static [&'static str],
+    /// What stands behind it.
+    pub(crate) arguments: &'static str,
+    /// One sentence.
+    pub(crate) help: &'static str,
+    /// Which flags it takes, besides [`GLOBAL`].
+    pub(crate) flags: &'static [&'static [Flag]],
+    /// Does it.
+    pub(crate) run: Run,
+}
+
+/// Flags of every command.
+pub(crate) static GLOBAL: &[Flag] = &[
+    value("kubeconfig", "FILE", "Path to the kubeconfig file to use for CLI requests"),
+    value("context", "NAME", "The name of the kubeconfig context to use"),
+    value("cluster", "NAME", "The name of the kubeconfig cluster to use"),
+    value("user", "NAME", "The name of the kubeconfig user to use"),
+    value("namespace", "NAME", "If present, the namespace scope for this CLI request").short('n'),
+    value("server", "URL", "The address and port of the Kubernetes API server").short('s'),
+    value("token", "TOKEN", "Bearer token for authentication to the API server"),
+    value("as", "NAME", "Username to impersonate for the operation"),
+    value("as-group", "NAME", "Group to impersonate for the operation, may be repeated"),
+    value("as-uid", "UID", "UID to impersonate for the operation"),
+    value("certificate-authority", "FILE", "Path to a cert file for the certificate authority"),
+    value("client-certificate", "FILE", "Path to a client certificate file for TLS"),
+    value("client-key", "FILE", "Path to a client key file for TLS"),
+    value("tls-server-name", "NAME", "Server name to use for server certificate validation"),
+    switch("insecure-skip-tls-verify", "Do not check the server's certificate for validity"),
+    value("request-timeout", "TIME", "How long to wait for a single server request").or("0"),
+    value("cache-dir", "DIR", "Taken for compatibility: nothing is cached on disk"),
+    switch("warnings-as-errors", "Treat warnings received from the server as errors"),
+    switch("match-server-version", "Taken for compatibility: versions are not compared"),
+    switch("disable-compression", "Taken for compatibility: answers are not compressed"),
+    value("v", "N", "Number for the log level verbosity").short('v').or("0"),
+    switch("help", "Show the help of a command").short('h'),
+];
+
+/// Runs a command line; the name of the command is for messages.
+pub(crate) fn run(args: &[String], environment: Environment) -> (&'static str, Outcome) {
+    let (command, rest) = match find(args) {
+        Ok(found) => found,
+        Err(outcome) => return ("", outcome),
+    };
+    let known: Vec<&'static Flag> =
+        command.flags.iter().flat_map(|rows| rows.iter()).chain(GLOBAL).collect();
+    let parsed = match flags::parse(&known, &rest) {
+        Ok(parsed) => parsed,
+        Err(why) => return (command.name, Err(Failure::Usage(why))),
+    };
+    if parsed.on("help") {
+        print!("{}", help::of(command));
+        return (command.name, Ok(()));
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return (command.name, Err(Failure::Message(error.to_string()))),
+    };
+    let session = Session::new(parsed, command.name, environment);
+    let outcome = runtime.block_on((command.run)(&session));
+    // A read of the terminal that nobody waits for any more must not hold us.
+    runtime.shutdown_background();
+    (command.name, outcome)
+}
+
+/// The command of a line, and the line without its name; global flags may stand
+/// before and between its words.
+fn find(args: &[String]) -> Result<(&'static Command, Vec<String>), Outcome> {
+    let mut rest = Vec::new();
+    let mut words: Vec<String> = Vec::new();
+    let mut iter = args.iter().enumerate();
+    let mut best: Option<(&'static Command, Vec<String>)> = None;
+    while let Some((at, arg)) = iter.next() {
+        if arg == "--" {
+            break;
+        }
+        if arg.starts_with('-') && arg.len() > 1 {
+            rest.push(arg.clone());
+            if takes_next(arg)
+                && let Some((_, next)) = iter.next()
+            {
+                rest.push(next.clone());
+            }
+            continue;
+        }
+        words.push(arg.clone());
+        let named = words.join(" ");
+        if let Some(command) = COMMANDS.iter().find(|command| answers_to(command, &words)) {
+            let mut line = rest.clone();
+            line.extend_from_slice(&args[at + 1..]);
+            best = Some((command, line));
+        }
+        let deeper = COMMANDS.iter().any(|command| leads_to(command, &words));
+        if !deeper {
+            break;
+        }
+        let _ = named;
+    }
+    if let Some(found) = best {
+        return Ok(found);
+    }
+    if args.iter().any(|arg| arg == "--help" || arg == "-h")
+        || words.is_empty()
+        || words[0] == "help"
+    {
+        print!("{}", help::overview(&words));
+        return Err(Ok(()));
+    }
+    if words.len() > 1 || COMMANDS.iter().any(|command| leads_to(command, &words)) {
+        // A group of commands without one of them.
+        let group = &words[0];
+        if COMMANDS.iter().any(|command| command.name.split(' ').next() == Some(group)) {
+            print!("{}", help::overview(&words[..1]));
+            return Err(match words.get(1) {
+                None => Ok(()),
+                Some(word) => Err(Failure::Plain(format!(
+                    "error: unknown command {:?}",
+                    format!("{group} {word}")
+                ))),
+            });
+        }
+    }
+    Err(Err(Failure::Plain(help::unknown(&words[0]))))
+}
+
+/// Whether a flag that stands before the command takes the next argument.
+fn takes_next(arg: &str) -> bool {
+    if arg.contains('=') {
+        return false;
+    }
+    let flag = match arg.strip_prefix("--") {
+        Some(name) => GLOBAL.iter().find(|flag| flag.name == name),
+        None if arg.len() == 2 => {
+            GLOBAL.iter().find(|flag| flag.short.is_some_and(|short| arg.ends_with(short)))
+        }
+        None => None,
+    };
+    flag.is_some_and(|flag| matches!(flag.takes, flags::Takes::Value(_)))
+}
+
+fn answers_to(command: &Command, words: &[String]) -> bool {
+    let names: Vec<&str> = command.name.split(' ').collect();
+    let last = names.len() - 1;
+    names.len() == words.len()
+        && names.iter().zip(words).enumerate().all(|(i, (name, word))| {
+            name == word || (i == last && command.aliases.contains(&word.as_str()))
+        })
+}
+
+/// Whether more words could name the command.
+fn leads_to(command: &Command, words: &[String]) -> bool {
+    let names: Vec<&str> = command.name.split(' ').collect();
+    names.len() > words.len() && names.iter().zip(words).all(|(name, word)| name == word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_sound() {
+        for (i, command) in COMMANDS.iter().enumerate() {
+            assert!(!command.help.is_empty() && !command.help.ends_with('.'), "{}", command.name);
+            assert!(COMMANDS[..i].iter().all(|other| other.name != command.name));
+            let flags: Vec<&Flag> =
+                command.flags.iter().flat_map(|rows| rows.iter()).chain(GLOBAL).collect();
+            for (i, flag) in flags.iter().enumerate() {
+                for other in &flags[i + 1..] {
+                    assert_ne!(flag.name, other.name, "{}", command.name);
+                    let shared = flag.short.is_some() && flag.short == other.short;
+                    assert!(!shared, "{} -{:?}", command.name, flag.short);
+                }
+            }
+            assert!(help::of(command).contains(command.help));
+        }
+    }
+
+    #[test]
+    fn commands_are_found_behind_global_flags() {
+        let find = |line: &str| {
+            let args: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+            let (command, rest) = find(&args).unwrap_or_else(|_| panic!("{line}"));
+            (command.name, rest.join(" "))
+        };
+        assert_eq!(find("get pods"), ("get", "pods".to_owned()));
+        assert_eq!(find("-n x get pods -A"), ("get", "-n x pods -A".to_owned()));
+        assert_eq!(find("--context=a get"), ("get", "--context=a".to_owned()));
+        assert_eq!(find("create -f x"), ("create", "-f x".to_owned()));
+        assert_eq!(find("create cm a"), ("create configmap", "a".to_owned()));
+    }
+}

@@ -1,0 +1,508 @@
+//! Small changes to objects that are there: labels, annotations, taints, patches,
+//! scale, images.
+
+use bytes::Bytes;
+use http::Method;
+use serde_json::{Map, Value, json};
+
+use crate::{
+    failure::{Failure, Outcome, failed},
+    flags::{Flag, switch, value},
+    session::{DryRun, Session},
+    targets::{self, Reading, Target},
+};
+
+pub(super) const MERGE: &str = "application/merge-patch+json";
+pub(super) const STRATEGIC: &str = "application/strategic-merge-patch+json";
+const JSON_PATCH: &str = "application/json-patch+json";
+
+/// Sends a patch to an object or a subresource of it.
+pub(super) async fn patch(
+    session: &Session,
+    target: &Target,
+    subresource: &str,
+    kind: &'static str,
+    patch: &Value,
+    manager: &str,
+) -> Outcome<Value> {
+    let path = match subresource {
+        "" => target.path(),
+        name => format!("{}/{name}", target.path()),
+    };
+    let query = session.write_query(manager);
+    let query: Vec<(String, String)> =
+        query.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    let body = Some((kind, Bytes::from(patch.to_string())));
+    session.connection().await?.request(Method::PATCH, &targets::path(path, &query), body).await
+}
+
+pub(super) static KEYS: &[Flag] = &[
+    switch("overwrite", "If true, allow labels or annotations to be overwritten"),
+    switch("all", "Select all resources, in the namespace of the specified resource types"),
+    switch("list", "If true, display the labels or annotations for a given resource"),
+    value("resource-version", "VERSION", "Only change the object if this is its current version"),
+];
+
+pub(super) async fn label(session: &Session) -> Outcome {
+    keys(session, "labels").await
+}
+
+pub(super) async fn annotate(session: &Session) -> Outcome {
+    keys(session, "annotations").await
+}
+
+/// What comes, and what goes.
+#[derive(Debug, Default, PartialEq)]
+struct Keys {
+    add: Vec<(String, String)>,
+    remove: Vec<String>,
+}
+
+/// `a=b` and `a-` behind the resources.
+fn split(words: &[String]) -> Result<(Vec<String>, Keys), String> {
+    let is_pair = |word: &String| word.contains('=') || word.ends_with('-');
+    let at = words.iter().position(is_pair).unwrap_or(words.len());
+    let mut keys = Keys::default();
+    for word in &words[at..] {
+        match word.split_once('=') {
+            Some((key, value)) => keys.add.push((key.to_owned(), value.to_owned())),
+            None => match word.strip_suffix('-') {
+                Some(key) => keys.remove.push(key.to_owned()),
+                None => return Err(format!("expected key=value or key-, not {word:?}")),
+            },
+        }
+    }
+    if let Some((key, _)) = keys.add.iter().find(|(key, _)| keys.remove.contains(key)) {
+        return Err(format!("can not both modify and remove {key:?} in the same command"));
+    }
+    Ok((words[..at].to_vec(), keys))
+}
+
+async fn keys(session: &Session, field: &'static str) -> Outcome {
+    let flags = &session.flags;
+    let word = field.trim_end_matches('s');
+    let (words, keys) = split(&flags.words).map_err(Failure::Message)?;
+    let reading = Reading { all_by_default: flags.on("all"), ..Reading::default() };
+    if keys.add.is_empty() && keys.remove.is_empty() && !flags.on("list") {
+        return failed(format!("at least one {word} update is required"));
+    }
+    let (found, mut failures) = targets::objects(session, &words, reading).await?;
+    for (target, object) in found {
+        if let Err(error) = one(session, &target, &object, field, &keys).await {
+            failures.push(error);
+        }
+    }
+    Failure::of(failures)
+}
+
+async fn one(
+    session: &Session,
+    target: &Target,
+    object: &Value,
+    field: &'static str,
+    keys: &Keys,
+) -> Outcome {
+    let flags = &session.flags;
+    let there = &object["metadata"][field];
+    if flags.on("list") {
+        for (key, value) in there.as_object().into_iter().flatten() {
+            session.out(&format!("{key}={}\n", value.as_str().unwrap_or_default()))?;
+        }
+        return Ok(());
+    }
+    let mut taken = Vec::new();
+    for (key, value) in &keys.add {
+        if let Some(known) = there[key].as_str()
+            && known != value
+        {
+            taken.push(format!("'{key}' already has a value ({known}), and --overwrite is false"));
+        }
+    }
+    if !flags.on("overwrite") && !taken.is_empty() {
+        return failed(taken.join("; "));
+    }
+    let mut changes = Map::new();
+    for (key, value) in &keys.add {
+        if there[key].as_str() != Some(value) {
+            changes.insert(key.clone(), value.clone().into());
+        }
+    }
+    let added = !changes.is_empty();
+    for key in &keys.remove {
+        match there[key].is_null() {
+            true if field == "labels" => session.out(&format!("label {key:?} not found.\n"))?,
+            true => {}
+            false => {
+                changes.insert(key.clone(), Value::Null);
+            }
+        }
+    }
+    let what = match (field, changes.is_empty(), added) {
+        ("annotations", ..) => "annotated",
+        (_, true, _) => "not labeled",
+        (_, false, true) => "labeled",
+        (_, false, false) => "unlabeled",
+    };
+    if session.dry_run() == DryRun::Client || changes.is_empty() {
+        let mut shown = object.clone();
+        json_patch::merge(&mut shown, &json!({"metadata": {field: changes}}));
+        return session.tell(&shown, what);
+    }
+    let mut body = json!({"metadata": {field: changes}});
+    if flags.is_set("resource-version") {
+        body["metadata"]["resourceVersion"] = flags.one("resource-version").into();
+    }
+    let manager = if field == "labels" { "kubectl-label" } else { "kubectl-annotate" };
+    let patched = patch(session, target, "", MERGE, &body, manager).await?;
+    session.tell(&patched, what)
+}
+
+pub(super) static TAINT: &[Flag] = &[
+    switch("all", "Select all nodes in the cluster"),
+    switch("overwrite", "If true, allow taints to be overwritten"),
+];
+
+/// `key=value:Effect`
+fn taint_of(word: &str) -> Result<Value, String> {
+    let invalid = || format!("invalid taint spec: {word}");
+    let (rest, effect) = word.split_once(':').ok_or_else(invalid)?;
+    let (key, value) = rest.split_once('=').unwrap_or((rest, ""));
+    if !["NoSchedule", "PreferNoSchedule", "NoExecute"].contains(&effect) {
+        return Err(format!("invalid taint effect: {effect}, unsupported taint effect"));
+    }
+    let mut taint = json!({"key": key, "effect": effect});
+    if !value.is_empty() {
+        taint["value"] = value.into();
+    }
+    Ok(taint)
+}
+
+pub(super) async fn taint(session: &Session) -> Outcome {
+    let flags = &session.flags;
+    let is_taint = |word: &String| word.contains('=') || word.contains(':') || word.ends_with('-');
+    let at = flags.words.iter().position(is_taint).unwrap_or(flags.words.len());
+    let (words, specs) = flags.words.split_at(at);
+    if specs.is_empty() {
+        return failed("at least one taint update is required");
+    }
+    let reading = Reading { all_by_default: flags.on("all"), ..Reading::default() };
+    let (found, mut failures) = targets::objects(session, words, reading).await?;
+    for (target, object) in found {
+        if target.resource.plural != "nodes" {
+            return failed(format!(
+                "invalid resource type {}, only node(s) is supported",
+                target.resource.plural
+            ));
+        }
+        let told = match retainted(&object, specs, flags.on("overwrite")) {
+            Ok((taints, what)) => {
+                let body = json!({"spec": {"taints": taints}});
+                match session.dry_run() {
+                    DryRun::Client => session.tell(&object, what),
+                    _ => match patch(session, &target, "", MERGE, &body, "kubectl-taint").await {
+                        Ok(patched) => session.tell(&patched, what),
+                        Err(error) => Err(error),
+                    },
+                }
+            }
+            Err(why) => failed(why),
+        };
+        failures.extend(told.err());
+    }
+    Failure::of(failures)
+}
+
+/// The taints that a node has afterwards, and what is said of it.
+fn retainted(
+    node: &Value,
+    specs: &[String],
+    overwrite: bool,
+) -> Result<(Vec<Value>, &'static str), String> {
+    let mut taints = node["spec"]["taints"].as_array().cloned().unwrap_or_default();
+    let (mut added, mut removed) = (false, false);
+    for spec in specs {
+        if let Some(spec) = spec.strip_suffix('-') {
+            let (key, effect) = spec.split_once(':').unwrap_or((spec, ""));
+            let key = key.split_once('=').map_or(key, |(key, _)| key);
+            let before = taints.len();
+            taints.retain(|taint| {
+                taint["key"] != key || (!effect.is_empty() && taint["effect"] != effect)
+            });
+            if taints.len() == before {
+                return Err(format!("taint {spec:?} not found"));
+            }
+            removed = true;
+        } else {
+            let taint = taint_of(spec)?;
+            let same =
+                |known: &Value| known["key"] == taint["key"] && known["effect"] == taint["effect"];
+            if taints.iter().any(same) && !overwrite {
+                let name = node["metadata"]["name"].as_str().unwrap_or_default();
+                return Err(format!(
+                    "node {name} already has a taint(s) with same effect(s) and --overwrite is false"
+                ));
+            }
+            taints.retain(|known| !same(known));
+            taints.push(taint);
+            added = true;
+        }
+    }
+    let what = match (added, removed) {
+        (true, true) => "modified",
+        (true, false) => "tainted",
+        _ => "untainted",
+    };
+    Ok((taints, what))
+}
+
+pub(super) static PATCH: &[Flag] = &[
+    value("patch", "TEXT", "The patch to be applied to the resource, JSON or YAML").short('p'),
+    value("patch-file", "FILE", "A file containing a patch to be applied to the resource"),
+    value("type", "strategic|merge|json", "The type of patch being provided").or("strategic"),
+    value("subresource", "NAME", "Patch the subresource of the object"),
+    switch("local", "Not known to this kubectl: it is refused"),
+];
+
+pub(super) async fn run_patch(session: &Session) -> Outcome {
+    let flags = &session.flags;
+    if flags.on("local") {
+        return failed(
+            "--local is not known to this kubectl; --dry-run=server shows what would be",
+        );
+    }
+    let text = match (flags.is_set("patch"), flags.is_set("patch-file")) {
+        (true, true) => return failed("cannot specify --patch and --patch-file together"),
+        (false, false) => {
+            return failed(
+                "must specify --patch or --patch-file containing the contents of the patch",
+            );
+        }
+        (true, false) => flags.one("patch").to_owned(),
+        (false, true) => {
+            let path = flags.one("patch-file");
+            std::fs::read_to_string(path).map_err(|error| {
+                Failure::Message(format!(
+                    "unable to read patch file: {}",
+                    crate::manifest::os_error("open", path, &error)
+                ))
+            })?
+        }
+    };
+    let body: Value = serde_saphyr::from_str(&text)
+        .map_err(|error| Failure::Message(format!("unable to parse {text:?}: {error}")))?;
+    let kind = match flags.one("type") {
+        "strategic" => STRATEGIC,
+        "merge" => MERGE,
+        "json" => JSON_PATCH,
+        other => {
+            return failed(format!("--type must be one of [json merge strategic], not {other:?}"));
+        }
+    };
+    let (found, mut failures) = targets::objects(session, &flags.words, Reading::default()).await?;
+    for (target, before) in found {
+        if session.dry_run() == DryRun::Client {
+            let patched = by_hand(&target, before.clone(), &body, kind)?;
+            session.tell(&patched, "patched")?;
+            continue;
+        }
+        match patch(session, &target, flags.one("subresource"), kind, &body, "kubectl-patch").await
+        {
+            Ok(patched) => {
+                let same = patched["metadata"]["resourceVersion"]
+                    == before["metadata"]["resourceVersion"]
+                    && session.dry_run() == DryRun::No;
+                session.tell(&patched, if same { "patched (no change)" } else { "patched" })?;
+            }
+            Err(error) => failures.push(error),
+        }
+    }
+    Failure::of(failures)
+}
+
+/// What the server would make of a patch.
+fn by_hand(target: &Target, mut object: Value, patch: &Value, kind: &str) -> Outcome<Value> {
+    match kind {
+        JSON_PATCH => {
+            let patch: json_patch::Patch = serde_json::from_value(patch.clone())
+                .map_err(|error| Failure::Message(error.to_string()))?;
+            json_patch::patch(&mut object, &patch)
+                .map_err(|error| Failure::Message(error.to_string()))?;
+        }
+        STRATEGIC => {
+            let resource = &target.resource;
+            let spec =
+                api_kinds::catalogue().by_kind(&resource.group, &resource.version, &resource.kind);
+            match spec {
+                Some(spec) => {
+                    return spec.strategic_merge(object, patch.clone()).map_err(Failure::from);
+                }
+                None => {
+                    return failed(
+                        "strategic merge patch is not supported for custom resources: use --type=merge",
+                    );
+                }
+            }
+        }
+        _ => json_patch::merge(&mut object, patch),
+    }
+    Ok(object)
+}
+
+pub(super) static SCALE: &[Flag] = &[
+    value("replicas", "N", "The new desired number of replicas. Required"),
+    value("current-replicas", "N", "Precondition for current size").or("-1"),
+    value("resource-version", "VERSION", "Precondition for resource version"),
+    value("timeout", "TIME", "The length of time to wait before giving up on a scale operation")
+        .or("0s"),
+    switch("all", "Select all resources in the namespace of the specified resource types"),
+];
+
+pub(super) async fn scale(session: &Session) -> Outcome {
+    let flags = &session.flags;
+    if !flags.is_set("replicas") {
+        return failed("required flag(s) \"replicas\" not set");
+    }
+    let wanted: i64 = flags.one("replicas").parse().unwrap_or(-1);
+    if wanted < 0 {
+        return failed(
+            "The --replicas=COUNT flag is required, and COUNT must be greater than or equal to 0",
+        );
+    }
+    let expected: i64 = flags.one("current-replicas").parse().unwrap_or(-1);
+    let (found, mut failures) = targets::objects(session, &flags.words, Reading::default()).await?;
+    for (target, object) in found {
+        let current = object["spec"]["replicas"].as_i64().unwrap_or(1);
+        if expected >= 0 && current != expected {
+            failures.push(Failure::Message(format!(
+                "Expected replicas to be {expected}, was {current}"
+            )));
+            continue;
+        }
+        if session.dry_run() == DryRun::Client {
+            session.tell(&object, "scaled")?;
+            continue;
+        }
+        let mut body = json!({"spec": {"replicas": wanted}});
+        if flags.is_set("resource-version") {
+            body["metadata"] = json!({"resourceVersion": flags.one("resource-version")});
+        }
+        match patch(session, &target, "scale", MERGE, &body, "kubectl").await {
+            Ok(_) => session.tell(&object, "scaled")?,
+            Err(error) => failures.push(error),
+        }
+    }
+    Failure::of(failures)
+}
+
+pub(super) static SET: &[Flag] = &[
+    switch("all", "Select all resources, in the namespace of the specified resource types"),
+    switch("local", "Not known to this kubectl: it is refused"),
+];
+
+/// The pod spec of an object, by where it is.
+pub(crate) fn pod_spec(object: &Value) -> Option<(&'static str, &Value)> {
+    ["/spec/template/spec", "/spec/jobTemplate/spec/template/spec", "/spec"].into_iter().find_map(
+        |at| object.pointer(at).filter(|spec| spec["containers"].is_array()).map(|spec| (at, spec)),
+    )
+}
+
+/// A value at a JSON pointer of an otherwise empty object.
+pub(super) fn at(pointer: &str, value: Value) -> Value {
+    pointer
+        .rsplit('/')
+        .filter(|part| !part.is_empty())
+        .fold(value, |value, part| json!({part: value}))
+}
+
+pub(super) async fn set_image(session: &Session) -> Outcome {
+    let flags = &session.flags;
+    let first = flags.words.iter().position(|word| word.contains('=')).unwrap_or(flags.words.len());
+    let (words, pairs) = flags.words.split_at(first);
+    let pairs: Vec<(&str, &str)> = pairs.iter().filter_map(|pair| pair.split_once('=')).collect();
+    if pairs.is_empty() {
+        return failed("at least one image update is required");
+    }
+    let reading = Reading { all_by_default: flags.on("all"), ..Reading::default() };
+    let (found, mut failures) = targets::objects(session, words, reading).await?;
+    for (target, object) in found {
+        let Some((place, spec)) = pod_spec(&object) else {
+            failures.push(Failure::Message(format!(
+                "{}/{} has no containers",
+                target.resource.plural, target.name
+            )));
+            continue;
+        };
+        let mut body = Map::new();
+        let mut missing = Vec::new();
+        for (name, image) in &pairs {
+            let mut any = false;
+            for list in ["containers", "initContainers"] {
+                for container in spec[list].as_array().into_iter().flatten() {
+                    if *name != "*" && container["name"] != *name {
+                        continue;
+                    }
+                    any = true;
+                    if container["image"] != *image {
+                        let changes = body.entry(list).or_insert_with(|| json!([]));
+                        if let Some(changes) = changes.as_array_mut() {
+                            changes.push(json!({"name": container["name"], "image": image}));
+                        }
+                    }
+                }
+            }
+            if !any {
+                missing.push(Failure::Message(format!("unable to find container named {name:?}")));
+            }
+        }
+        if !missing.is_empty() {
+            failures.extend(missing);
+            continue;
+        }
+        if body.is_empty() {
+            continue;
+        }
+        if session.dry_run() == DryRun::Client {
+            session.tell(&object, "image updated")?;
+            continue;
+        }
+        let body = at(place, Value::Object(body));
+        match patch(session, &target, "", STRATEGIC, &body, "kubectl-set").await {
+            Ok(patched) => session.tell(&patched, "image updated")?,
+            Err(error) => failures.push(error),
+        }
+    }
+    Failure::of(failures)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn strings(line: &str) -> Vec<String> {
+        line.split(' ').map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn pairs_follow_resources() {
+        let (words, keys) = split(&strings("pods a b x=y z-")).expect("valid");
+        assert_eq!(words, ["pods", "a", "b"]);
+        assert_eq!(keys, Keys { add: vec![("x".into(), "y".into())], remove: vec!["z".into()] });
+        assert!(split(&strings("pods a x=y x-")).is_err());
+    }
+
+    #[test]
+    fn taints_come_and_go() {
+        let node = json!({"metadata": {"name": "n"}, "spec": {"taints": [{"key": "a", "effect": "NoSchedule"}]}});
+        let (taints, what) = retainted(&node, &strings("b=c:NoExecute"), false).expect("valid");
+        assert_eq!((taints.len(), what), (2, "tainted"));
+        let (taints, what) = retainted(&node, &strings("a-"), false).expect("valid");
+        assert_eq!((taints.len(), what), (0, "untainted"));
+        assert!(retainted(&node, &strings("a:NoSchedule"), false).is_err());
+        assert!(retainted(&node, &strings("a:NoSchedule"), true).is_ok());
+        assert_eq!(
+            retainted(&node, &strings("x-"), false),
+            Err("taint \"x\" not found".to_owned())
+        );
+        assert!(taint_of("a=b:Nope").is_err());
+    }
+}

@@ -1,0 +1,452 @@
+//! `kubectl rollout …`
+
+use std::collections::BTreeMap;
+
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::{
+    connection::Events,
+    failure::{Failure, Outcome, failed},
+    flags::{Flag, switch, value},
+    session::{DryRun, Session},
+    targets::{self, Reading, Target},
+};
+
+use super::modify::{self, MERGE, STRATEGIC};
+
+pub(super) static STATUS: &[Flag] = &[
+    switch("watch", "Watch the status of the rollout until it's done").short('w').or("true"),
+    value("timeout", "TIME", "The length of time to wait before ending watch, zero means never")
+        .or("0s"),
+    value("revision", "N", "Pin to a specific revision for showing its status").or("0"),
+];
+pub(super) static REVISION: &[Flag] =
+    &[value("revision", "N", "See the details, including podTemplate of the revision specified")
+        .or("0")];
+pub(super) static UNDO: &[Flag] =
+    &[value("to-revision", "N", "The revision to rollback to, default to 0 (last revision)")
+        .or("0")];
+
+async fn objects(session: &Session) -> Outcome<(Vec<(Target, Value)>, Vec<Failure>)> {
+    if session.flags.words.is_empty() && !session.flags.is_set("filename") {
+        return failed("required resource not specified");
+    }
+    targets::objects(session, &session.flags.words, Reading::default()).await
+}
+
+fn n(value: &Value) -> i64 {
+    value.as_i64().unwrap_or(0)
+}
+
+/// What is said of a rollout, and whether it is done.
+fn progress(object: &Value) -> Result<(String, bool), String> {
+    let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    let (spec, status) = (&object["spec"], &object["status"]);
+    let generation = n(&object["metadata"]["generation"]);
+    let observed = n(&status["observedGeneration"]);
+    match object["kind"].as_str().unwrap_or_default() {
+        "Deployment" => {
+            if generation > observed {
+                return Ok((
+                    "Waiting for deployment spec update to be observed...\n".into(),
+                    false,
+                ));
+            }
+            let conditions = status["conditions"].as_array().into_iter().flatten();
+            for condition in conditions {
+                if condition["type"] == "Progressing"
+                    && condition["reason"] == "ProgressDeadlineExceeded"
+                {
+                    return Err(format!("deployment {name:?} exceeded its progress deadline"));
+                }
+            }
+            let wanted = spec["replicas"].as_i64().unwrap_or(1);
+            let (updated, all, available) = (
+                n(&status["updatedReplicas"]),
+                n(&status["replicas"]),
+                n(&status["availableReplicas"]),
+            );
+            let waiting = |why: String| {
+                Ok((
+                    format!("Waiting for deployment {name:?} rollout to finish: {why}...\n"),
+                    false,
+                ))
+            };
+            if updated < wanted {
+                return waiting(format!(
+                    "{updated} out of {wanted} new replicas have been updated"
+                ));
+            }
+            if all > updated {
+                return waiting(format!("{} old replicas are pending termination", all - updated));
+            }
+            if available < updated {
+                return waiting(format!("{available} of {updated} updated replicas are available"));
+            }
+            Ok((format!("deployment {name:?} successfully rolled out\n"), true))
+        }
+        "DaemonSet" => {
+            if spec["updateStrategy"]["type"] != "RollingUpdate" {
+                return Err(
+                    "rollout status is only available for RollingUpdate strategy type".into()
+                );
+            }
+            if generation > observed {
+                return Ok((
+                    "Waiting for daemon set spec update to be observed...\n".into(),
+                    false,
+                ));
+            }
+            let (wanted, updated, available) = (
+                n(&status["desiredNumberScheduled"]),
+                n(&status["updatedNumberScheduled"]),
+                n(&status["numberAvailable"]),
+            );
+            let waiting = |why: String| {
+                Ok((
+                    format!("Waiting for daemon set {name:?} rollout to finish: {why}...\n"),
+                    false,
+                ))
+            };
+            if updated < wanted {
+                return waiting(format!("{updated} out of {wanted} new pods have been updated"));
+            }
+            if available < wanted {
+                return waiting(format!("{available} of {wanted} updated pods are available"));
+            }
+            Ok((format!("daemon set {name:?} successfully rolled out\n"), true))
+        }
+        "StatefulSet" => {
+            if spec["updateStrategy"]["type"] != "RollingUpdate" {
+                return Err(
+                    "rollout status is only available for RollingUpdate strategy type".into()
+                );
+            }
+            if observed == 0 || generation > observed {
+                return Ok((
+                    "Waiting for statefulset spec update to be observed...\n".into(),
+                    false,
+                ));
+            }
+            let wanted = spec["replicas"].as_i64().unwrap_or(1);
+            let (ready, updated) = (n(&status["readyReplicas"]), n(&status["updatedReplicas"]));
+            if ready < wanted {
+                return Ok((
+                    format!("Waiting for {} pods to be ready...\n", wanted - ready),
+                    false,
+                ));
+            }
+            if let Some(partition) = spec["updateStrategy"]["rollingUpdate"]["partition"].as_i64() {
+                if updated < wanted - partition {
+                    return Ok((
+                        format!(
+                            "Waiting for partitioned roll out to finish: {updated} out of {} new pods have been updated...\n",
+                            wanted - partition
+                        ),
+                        false,
+                    ));
+                }
+                return Ok((
+                    format!(
+                        "partitioned roll out complete: {updated} new pods have been updated...\n"
+                    ),
+                    true,
+                ));
+            }
+            if status["updateRevision"] != status["currentRevision"] {
+                return Ok((
+                    format!(
+                        "waiting for statefulset rolling update to complete {updated} pods at revision {}...\n",
+                        status["updateRevision"].as_str().unwrap_or_default()
+                    ),
+                    false,
+                ));
+            }
+            Ok((
+                format!(
+                    "statefulset rolling update complete {} pods at revision {}...\n",
+                    n(&status["currentReplicas"]),
+                    status["currentRevision"].as_str().unwrap_or_default()
+                ),
+                true,
+            ))
+        }
+        kind => {
+            let group = object["apiVersion"]
+                .as_str()
+                .and_then(|v| v.split_once('/'))
+                .map(|(group, _)| group);
+            let kind = group.map_or(kind.to_owned(), |group| format!("{kind}.{group}"));
+            Err(format!("no status viewer has been implemented for {kind}"))
+        }
+    }
+}
+
+pub(super) async fn status(session: &Session) -> Outcome {
+    let (found, failures) = objects(session).await?;
+    Failure::of(failures)?;
+    let limit =
+        crate::duration::parse(session.flags.one("timeout")).filter(|limit| !limit.is_zero());
+    for (target, object) in found {
+        let followed = follow(session, &target, object);
+        match limit {
+            None => followed.await?,
+            Some(limit) => tokio::time::timeout(limit, followed)
+                .await
+                .unwrap_or_else(|_| failed("timed out waiting for the condition"))?,
+        }
+    }
+    Ok(())
+}
+
+async fn follow(session: &Session, target: &Target, object: Value) -> Outcome {
+    let (text, done) = progress(&object).map_err(Failure::Message)?;
+    session.out(&text)?;
+    if done || !session.flags.on("watch") {
+        return Ok(());
+    }
+    let connection = session.connection().await?;
+    let mut version = object["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
+    loop {
+        let query = [
+            ("fieldSelector", format!("metadata.name={}", target.name)),
+            ("resourceVersion", version.clone()),
+            ("watch", "true".into()),
+        ]
+        .map(|(key, value)| (key.to_owned(), value));
+        let path = targets::path(target.resource.path(&target.namespace, ""), &query);
+        let mut events =
+            Events::new(connection.stream(Method::GET, &path, "application/json", None).await?);
+        while let Some((kind, mut object)) = events.next().await? {
+            version = object["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
+            if kind == "DELETED" {
+                return failed("object has been deleted");
+            }
+            object["kind"] = target.resource.kind.clone().into();
+            let (text, done) = progress(&object).map_err(Failure::Message)?;
+            session.out(&text)?;
+            if done {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Every revision: its template, and why it came.
+async fn revisions(
+    session: &Session,
+    target: &Target,
+    object: &Value,
+) -> Outcome<BTreeMap<i64, (Value, String)>> {
+    let connection = session.connection().await?;
+    let uid = &object["metadata"]["uid"];
+    let owned = |item: &&Value| {
+        let owners = item["metadata"]["ownerReferences"].as_array();
+        owners
+            .into_iter()
+            .flatten()
+            .any(|owner| owner["controller"] == true && owner["uid"] == *uid)
+    };
+    let cause = |item: &Value| {
+        let cause = item["metadata"]["annotations"]["kubernetes.io/change-cause"].as_str();
+        cause.unwrap_or("<none>").to_owned()
+    };
+    let mut all = BTreeMap::new();
+    let plural = match object["kind"].as_str().unwrap_or_default() {
+        "Deployment" => "replicasets",
+        "DaemonSet" | "StatefulSet" => "controllerrevisions",
+        kind => {
+            return failed(format!("no history viewer has been implemented for {:?}", kind));
+        }
+    };
+    let path = format!("/apis/apps/v1/namespaces/{}/{plural}", target.namespace);
+    let list = connection.get(&path).await?;
+    for item in list["items"].as_array().into_iter().flatten().filter(owned) {
+        let (revision, template) = match plural {
+            "replicasets" => {
+                let text =
+                    item["metadata"]["annotations"]["deployment.kubernetes.io/revision"].as_str();
+                (
+                    text.and_then(|text| text.parse().ok()).unwrap_or(0),
+                    item["spec"]["template"].clone(),
+                )
+            }
+            _ => (n(&item["revision"]), item["data"]["spec"]["template"].clone()),
+        };
+        all.insert(revision, (template, cause(item)));
+    }
+    Ok(all)
+}
+
+pub(super) async fn history(session: &Session) -> Outcome {
+    let (found, mut failures) = objects(session).await?;
+    let wanted: i64 = session.flags.one("revision").parse().unwrap_or(0);
+    for (target, object) in found {
+        let all = match revisions(session, &target, &object).await {
+            Ok(all) => all,
+            Err(error) => {
+                failures.push(error);
+                continue;
+            }
+        };
+        let name = format!("{}/{}", target.resource.qualified_kind(), target.name);
+        if wanted > 0 {
+            let Some((template, _)) = all.get(&wanted) else {
+                failures.push(Failure::Message("unable to find the specified revision".into()));
+                continue;
+            };
+            session.out(&format!(
+                "{name} with revision #{wanted}\n{}",
+                crate::describe::template(template)
+            ))?;
+            continue;
+        }
+        let mut lines = vec![vec!["REVISION".to_owned(), "CHANGE-CAUSE".to_owned()]];
+        lines.extend(
+            all.into_iter().map(|(revision, (_, cause))| vec![revision.to_string(), cause]),
+        );
+        let table = crate::print::tabs::Tabs { width_min: 0, padding: 2 };
+        let text: Vec<String> = lines.iter().map(|line| line.join("\t") + "\n").collect();
+        session.out(&format!("{name} \n{}\n", table.lay_out(&text.concat())))?;
+    }
+    Failure::of(failures)
+}
+
+pub(super) async fn undo(session: &Session) -> Outcome {
+    let (found, mut failures) = objects(session).await?;
+    let wanted: i64 = session.flags.one("to-revision").parse().unwrap_or(0);
+    for (target, object) in found {
+        let done = roll_back(session, &target, &object, wanted).await;
+        failures.extend(done.err());
+    }
+    Failure::of(failures)
+}
+
+async fn roll_back(session: &Session, target: &Target, object: &Value, wanted: i64) -> Outcome {
+    if object["spec"]["paused"] == true {
+        return failed(
+            "you cannot rollback a paused deployment; resume it first with 'kubectl rollout resume' and try again",
+        );
+    }
+    let all = revisions(session, target, object).await?;
+    let chosen = match wanted {
+        0 => all.iter().rev().nth(1),
+        wanted => all.get_key_value(&wanted),
+    };
+    let Some((_, (template, _))) = chosen else {
+        return failed(match wanted {
+            0 => format!("no rollout history found for deployment {:?}", target.name),
+            wanted => format!("unable to find specified revision {wanted} in history"),
+        });
+    };
+    let mut template = template.clone();
+    if let Some(labels) = template["metadata"]["labels"].as_object_mut() {
+        labels.remove("pod-template-hash");
+    }
+    template.as_object_mut().map(|template| template.remove("$patch"));
+    let mut there = object["spec"]["template"].clone();
+    if let Some(labels) = there["metadata"]["labels"].as_object_mut() {
+        labels.remove("pod-template-hash");
+    }
+    if there == template {
+        let what = format!("skipped rollback (current template already matches revision {wanted})");
+        return session.tell(object, &what);
+    }
+    if session.dry_run() == DryRun::Client {
+        return session.tell(object, "rolled back");
+    }
+    let patch = json!([{"op": "replace", "path": "/spec/template", "value": template}]);
+    let kind = "application/json-patch+json";
+    let done = modify::patch(session, target, "", kind, &patch, "kubectl-rollout").await?;
+    session.tell(&done, "rolled back")
+}
+
+pub(super) async fn restart(session: &Session) -> Outcome {
+    let (found, mut failures) = objects(session).await?;
+    let now = api_object::time::format_seconds(session.now());
+    for (target, object) in found {
+        if !matches!(target.resource.kind.as_str(), "Deployment" | "DaemonSet" | "StatefulSet") {
+            failures.push(Failure::Message(format!(
+                "{} {:?} restarting is not supported",
+                target.resource.qualified(),
+                target.name
+            )));
+            continue;
+        }
+        if object["spec"]["paused"] == true {
+            failures.push(Failure::Message(format!(
+                "{} {:?} can't restart paused deployment (run rollout resume first)",
+                target.resource.qualified(),
+                target.name
+            )));
+            continue;
+        }
+        let patch = json!({"spec": {"template": {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": now}}}}});
+        failures.extend(change(session, &target, &object, &patch, "restarted").await.err());
+    }
+    Failure::of(failures)
+}
+
+async fn change(
+    session: &Session,
+    target: &Target,
+    object: &Value,
+    patch: &Value,
+    what: &str,
+) -> Outcome {
+    if session.dry_run() == DryRun::Client {
+        return session.tell(object, what);
+    }
+    let kind = if what == "restarted" { STRATEGIC } else { MERGE };
+    let done = modify::patch(session, target, "", kind, patch, "kubectl-rollout").await?;
+    session.tell(&done, what)
+}
+
+async fn set_paused(session: &Session, paused: bool) -> Outcome {
+    let (found, mut failures) = objects(session).await?;
+    let (verb, what) = if paused { ("pausing", "paused") } else { ("resuming", "resumed") };
+    for (target, object) in found {
+        let name = format!("{} {:?}", target.resource.qualified(), target.name);
+        if target.resource.kind != "Deployment" {
+            failures.push(Failure::Message(format!("{name} {verb} is not supported")));
+            continue;
+        }
+        if (object["spec"]["paused"] == true) == paused {
+            let why = if paused { "is already paused" } else { "is not paused" };
+            failures.push(Failure::Message(format!("{name} {why}")));
+            continue;
+        }
+        let patch =
+            json!({"spec": {"paused": if paused { Value::from(true) } else { Value::Null }}});
+        failures.extend(change(session, &target, &object, &patch, what).await.err());
+    }
+    Failure::of(failures)
+}
+
+pub(super) async fn pause(session: &Session) -> Outcome {
+    set_paused(session, true).await
+}
+
+pub(super) async fn resume(session: &Session) -> Outcome {
+    set_paused(session, false).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deployment_tells_how_far_it_is() {
+        let at = |updated: i64, all: i64, available: i64| {
+            let object = json!({"kind": "Deployment", "metadata": {"name": "w", "generation": 1}, "spec": {"replicas": 3},
+                "status": {"observedGeneration": 1, "updatedReplicas": updated, "replicas": all, "availableReplicas": available}});
+            progress(&object).expect("in order")
+        };
+        assert!(at(1, 3, 3).0.contains("1 out of 3 new replicas have been updated"));
+        assert!(at(3, 4, 3).0.contains("1 old replicas are pending termination"));
+        assert!(at(3, 3, 2).0.contains("2 of 3 updated replicas are available"));
+        assert_eq!(at(3, 3, 3), ("deployment \"w\" successfully rolled out\n".to_owned(), true));
+        assert!(progress(&json!({"kind": "Job", "apiVersion": "batch/v1"})).is_err());
+    }
+}

@@ -1,0 +1,393 @@
+//! Objects made from flags and from other objects: `run`, `expose`, `autoscale`.
+
+use serde_json::{Map, Value, json};
+
+use crate::{
+    failure::{Failure, Outcome, failed},
+    flags::{Flag, Parsed, switch, value},
+    session::{DryRun, Session},
+    targets::{self, Reading, Target},
+};
+
+use super::{
+    create::post,
+    exec,
+    generate::{Made, finish, meta},
+    logs, pods,
+};
+
+pub(super) static RUN: &[Flag] = &[
+    value("image", "IMAGE", "The image for the container to run"),
+    value("image-pull-policy", "POLICY", "The image pull policy for the container"),
+    value("env", "NAME=VALUE", "Environment variables to set in the container; may be repeated"),
+    value("labels", "LABELS", "Comma separated labels to apply to the pod").short('l'),
+    value("annotations", "KEY=VALUE", "Annotations to apply to the pod; may be repeated"),
+    value("port", "N", "The port that this container exposes"),
+    value("restart", "POLICY", "The restart policy for this Pod: Always, OnFailure, Never")
+        .or("Always"),
+    value("overrides", "JSON", "An inline JSON override for the generated object"),
+    switch("command", "If true and extra arguments are present, use them as the 'command' field"),
+    switch("expose", "If true, create a ClusterIP service associated with the pod"),
+    switch("privileged", "If true, run the container in privileged mode"),
+    switch("stdin", "Keep stdin open on the container in the pod").short('i'),
+    switch("tty", "Allocate a TTY for the container in the pod").short('t'),
+    switch("attach", "If true, wait for the Pod to start running, and then attach to the Pod"),
+    switch("rm", "If true, delete the pod after it exits. Only valid when attaching"),
+    switch("quiet", "If true, suppress prompt messages").short('q'),
+    switch(
+        "leave-stdin-open",
+        "If the pod is started in interactive mode, leave stdin open after the first attach completes",
+    ),
+    value(
+        "pod-running-timeout",
+        "TIME",
+        "The length of time to wait until at least one pod is running",
+    )
+    .or("1m0s"),
+];
+
+fn pod(flags: &Parsed) -> Made {
+    let words = flags.before_dash();
+    let name = words.first().ok_or("NAME is required for run")?;
+    if flags.one("image").is_empty() {
+        return Err("required flag(s) \"image\" not set".into());
+    }
+    let mut arguments: Vec<String> = words[1..].to_vec();
+    arguments.extend(flags.after_dash().iter().cloned());
+    let mut container = json!({"image": flags.one("image"), "name": name, "resources": {}});
+    if !arguments.is_empty() {
+        container[if flags.on("command") { "command" } else { "args" }] = json!(arguments);
+    }
+    let mut variables = Vec::new();
+    for pair in flags.all("env") {
+        let (name, value) = pair.split_once('=').ok_or_else(|| format!("invalid env: {pair}"))?;
+        variables.push(json!({"name": name, "value": value}));
+    }
+    if !variables.is_empty() {
+        container["env"] = variables.into();
+    }
+    if let Ok(port) = flags.one("port").parse::<i64>() {
+        container["ports"] = json!([{"containerPort": port}]);
+    }
+    if flags.is_set("image-pull-policy") {
+        container["imagePullPolicy"] = flags.one("image-pull-policy").into();
+    }
+    if flags.on("stdin") {
+        container["stdin"] = true.into();
+        if !flags.on("leave-stdin-open") {
+            container["stdinOnce"] = true.into();
+        }
+    }
+    if flags.on("tty") {
+        container["tty"] = true.into();
+    }
+    if flags.on("privileged") {
+        container["securityContext"] = json!({"privileged": true});
+    }
+    let mut metadata = meta(name);
+    let labels: Map<String, Value> = match flags.is_set("labels") {
+        true => flags
+            .list("labels")
+            .iter()
+            .filter_map(|pair| pair.split_once('=').map(|(k, v)| (k.to_owned(), v.into())))
+            .collect(),
+        false => Map::from_iter([("run".to_owned(), name.as_str().into())]),
+    };
+    metadata["labels"] = Value::Object(labels);
+    for pair in flags.all("annotations") {
+        let (key, value) =
+            pair.split_once('=').ok_or_else(|| format!("invalid annotation: {pair}"))?;
+        metadata["annotations"][key] = value.into();
+    }
+    let restart = flags.one("restart");
+    if !["Always", "OnFailure", "Never"].contains(&restart) {
+        return Err(format!("invalid restart policy: {restart}"));
+    }
+    let mut object = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": metadata,
+        "spec": {"containers": [container], "dnsPolicy": "ClusterFirst", "restartPolicy": restart},
+        "status": {},
+    });
+    if flags.is_set("overrides") {
+        let overrides: Value = serde_json::from_str(flags.one("overrides"))
+            .map_err(|error| format!("invalid override: {error}"))?;
+        json_patch::merge(&mut object, &overrides);
+    }
+    Ok(object)
+}
+
+pub(super) async fn run(session: &Session) -> Outcome {
+    let flags = &session.flags;
+    let object = pod(flags).map_err(Failure::Message)?;
+    let attaches = flags.on("attach") || flags.on("stdin") || flags.on("tty");
+    if flags.on("rm") && !attaches {
+        return failed("--rm should only be used for attached containers");
+    }
+    if flags.on("expose") && !flags.is_set("port") {
+        return failed("--port must be set when exposing a service");
+    }
+    if flags.on("expose") {
+        let name = object["metadata"]["name"].clone();
+        let port: i64 = flags.one("port").parse().unwrap_or(0);
+        let service = json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"creationTimestamp": null, "name": name},
+            "spec": {"ports": [{"port": port, "protocol": "TCP", "targetPort": port}], "selector": object["metadata"]["labels"]},
+            "status": {"loadBalancer": {}},
+        });
+        finish(session, service, "created", "kubectl-run").await?;
+    }
+    if !attaches || session.dry_run() != DryRun::No {
+        return finish(session, object, "created", "kubectl-run").await.map(drop);
+    }
+    let mut object = object;
+    object["metadata"]["namespace"] = session.namespace().await?.into();
+    let resource = session.discovery().await?.of_object(&object, "flags")?;
+    let text = |key: &str| object["metadata"][key].as_str().unwrap_or_default().to_owned();
+    let target =
+        Target { resource, namespace: text("namespace"), name: text("name"), manifest: None };
+    post(session, &target, &object, "kubectl-run").await?;
+    let outcome = attached(session, &target).await;
+    if flags.on("rm") {
+        let body = json!({"kind": "DeleteOptions", "apiVersion": "v1"});
+        let connection = session.connection().await?;
+        let gone = connection
+            .request(http::Method::DELETE, &target.path(), crate::connection::json(&body))
+            .await;
+        match gone {
+            Ok(_) if !flags.on("quiet") => {
+                session.out(&format!("pod {:?} deleted\n", target.name))?
+            }
+            Ok(_) => {}
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    outcome
+}
+
+/// Waits until the pod runs, is with it, and ends as its container.
+async fn attached(session: &Session, target: &Target) -> Outcome {
+    let started = |pod: &Value| {
+        let phase = pod["status"]["phase"].as_str().unwrap_or_default();
+        matches!(phase, "Running" | "Succeeded" | "Failed")
+    };
+    let pod = super::wait::until(session, target, started).await?;
+    let container = pods::container(session, &pod, true)?;
+    if pod["status"]["phase"] == "Running" {
+        exec::attach_to(
+            session,
+            &pod,
+            &container,
+            session.flags.on("stdin"),
+            session.flags.on("tty"),
+        )
+        .await?;
+    } else {
+        logs::whole(session, target, &container).await?;
+    }
+    if session.flags.one("restart") == "Always" {
+        return Ok(());
+    }
+    let ended =
+        |pod: &Value| matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
+    let pod = super::wait::until(session, target, ended).await?;
+    let statuses = pod["status"]["containerStatuses"].as_array().into_iter().flatten();
+    let code = statuses
+        .filter_map(|status| status["state"]["terminated"]["exitCode"].as_i64())
+        .find(|code| *code != 0);
+    match code {
+        None => Ok(()),
+        Some(code) => {
+            session
+                .say(&format!("pod {}/{} terminated ({})", target.namespace, target.name, "Error"));
+            Err(Failure::Exit(u8::try_from(code).unwrap_or(1)))
+        }
+    }
+}
+
+pub(super) static EXPOSE: &[Flag] = &[
+    value("port", "N", "The port that the service should serve on"),
+    value(
+        "target-port",
+        "PORT",
+        "Name or number for the port on the container that the service should direct traffic to",
+    ),
+    value("protocol", "NAME", "The network protocol for the service to be created"),
+    value("name", "NAME", "The name for the newly created object"),
+    value(
+        "type",
+        "TYPE",
+        "Type for this service: ClusterIP, NodePort, LoadBalancer, or ExternalName",
+    ),
+    value("selector", "LABELS", "A label selector to use for this service"),
+    value("labels", "LABELS", "Labels to apply to the service created by this call").short('l'),
+    value("external-ip", "IP", "Additional external IP address to accept for the service"),
+    value("load-balancer-ip", "IP", "IP to assign to the LoadBalancer"),
+    value("cluster-ip", "IP", "ClusterIP to be assigned to the service, or 'None'"),
+    value("session-affinity", "KIND", "If non-empty, set the session affinity for the service"),
+];
+
+pub(super) async fn expose(session: &Session) -> Outcome {
+    let (found, failures) =
+        targets::objects(session, &session.flags.words, Reading::default()).await?;
+    Failure::of(failures)?;
+    for (target, object) in found {
+        let service =
+            service_of(&session.flags, &target.name, &object).map_err(Failure::Message)?;
+        finish(session, service, "exposed", "kubectl-expose").await?;
+    }
+    Ok(())
+}
+
+/// The Service in front of a workload.
+fn service_of(flags: &Parsed, name: &str, object: &Value) -> Made {
+    let spec = &object["spec"];
+    let selector = match (flags.one("selector"), object["kind"].as_str().unwrap_or_default()) {
+        (given, _) if !given.is_empty() => {
+            let pairs = given.split(',').filter_map(|pair| pair.split_once('='));
+            Value::Object(pairs.map(|(key, value)| (key.to_owned(), value.into())).collect())
+        }
+        (_, "Pod") => object["metadata"]["labels"].clone(),
+        (_, "Service" | "ReplicationController") => spec["selector"].clone(),
+        (_, "Deployment" | "ReplicaSet" | "StatefulSet" | "DaemonSet") => {
+            spec["selector"]["matchLabels"].clone()
+        }
+        (_, kind) => return Err(format!("cannot expose a {kind}")),
+    };
+    if selector.as_object().is_none_or(Map::is_empty) {
+        return Err("couldn't retrieve selectors via --selector flag or introspection: the object has no labels".into());
+    }
+    let target = |text: &str| text.parse::<i64>().map_or_else(|_| Value::from(text), Value::from);
+    let mut ports = Vec::new();
+    if let Ok(port) = flags.one("port").parse::<i64>() {
+        let to = if flags.is_set("target-port") {
+            target(flags.one("target-port"))
+        } else {
+            port.into()
+        };
+        let protocol = if flags.is_set("protocol") { flags.one("protocol") } else { "TCP" };
+        ports.push(json!({"port": port, "protocol": protocol, "targetPort": to}));
+    } else {
+        let containers = super::modify::pod_spec(object)
+            .map(|(_, spec)| spec["containers"].clone())
+            .unwrap_or_default();
+        for container in containers.as_array().into_iter().flatten() {
+            for port in container["ports"].as_array().into_iter().flatten() {
+                let number = &port["containerPort"];
+                let to = if flags.is_set("target-port") {
+                    target(flags.one("target-port"))
+                } else {
+                    number.clone()
+                };
+                ports.push(json!({"port": number, "protocol": port["protocol"].as_str().unwrap_or("TCP"), "targetPort": to}));
+            }
+        }
+        if ports.len() > 1 {
+            for (i, port) in ports.iter_mut().enumerate() {
+                port["name"] = format!("port-{}", i + 1).into();
+            }
+        }
+    }
+    if ports.is_empty() {
+        return Err("couldn't find port via --port flag or introspection\nSee 'kubectl expose -h' for help and examples".into());
+    }
+    let mut metadata = meta(if flags.is_set("name") { flags.one("name") } else { name });
+    match flags.is_set("labels") {
+        true => {
+            for pair in flags.list("labels") {
+                let (key, value) = pair.split_once('=').unwrap_or((&pair, ""));
+                metadata["labels"][key] = value.into();
+            }
+        }
+        false if object["metadata"]["labels"].is_object() => {
+            metadata["labels"] = object["metadata"]["labels"].clone()
+        }
+        false => {}
+    }
+    let mut spec = json!({"ports": ports, "selector": selector});
+    for (flag, field) in [
+        ("type", "type"),
+        ("cluster-ip", "clusterIP"),
+        ("load-balancer-ip", "loadBalancerIP"),
+        ("session-affinity", "sessionAffinity"),
+    ] {
+        if flags.is_set(flag) {
+            spec[field] = flags.one(flag).into();
+        }
+    }
+    if flags.is_set("external-ip") {
+        spec["externalIPs"] = json!(flags.list("external-ip"));
+    }
+    Ok(
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec, "status": {"loadBalancer": {}}}),
+    )
+}
+
+pub(super) static AUTOSCALE: &[Flag] = &[
+    value("min", "N", "The lower limit for the number of pods that can be set by the autoscaler")
+        .or("-1"),
+    value(
+        "max",
+        "N",
+        "The upper limit for the number of pods that can be set by the autoscaler. Required",
+    )
+    .or("-1"),
+    value("cpu-percent", "N", "The target average CPU utilization over all the pods").or("-1"),
+    value("name", "NAME", "The name for the newly created object"),
+];
+
+pub(super) async fn autoscale(session: &Session) -> Outcome {
+    let flags = &session.flags;
+    let n = |flag: &str| flags.one(flag).parse::<i64>().unwrap_or(-1);
+    if n("max") < 1 {
+        return failed(
+            "--max=MAXPODS is required and must be at least 1, max: -1"
+                .replace("-1", &n("max").to_string()),
+        );
+    }
+    let (found, failures) = targets::objects(session, &flags.words, Reading::default()).await?;
+    Failure::of(failures)?;
+    for (target, _) in found {
+        let mut spec = json!({
+            "maxReplicas": n("max"),
+            "scaleTargetRef": {"apiVersion": target.resource.api_version(), "kind": target.resource.kind, "name": target.name},
+        });
+        if n("min") > 0 {
+            spec["minReplicas"] = n("min").into();
+        }
+        if n("cpu-percent") > 0 {
+            spec["metrics"] = json!([{
+                "type": "Resource",
+                "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": n("cpu-percent")}},
+            }]);
+        }
+        let name = if flags.is_set("name") { flags.one("name") } else { &target.name };
+        let object = json!({
+            "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": meta(name), "spec": spec,
+            "status": {"currentMetrics": null, "desiredReplicas": 0},
+        });
+        finish(session, object, "autoscaled", "kubectl-autoscale").await?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_takes_what_the_workload_has() {
+        let workload = json!({
+            "kind": "Deployment", "metadata": {"labels": {"a": "b"}},
+            "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": {"spec": {"containers": [
+                {"ports": [{"containerPort": 80}, {"containerPort": 81, "protocol": "UDP"}]},
+            ]}}},
+        });
+        let service = service_of(&Parsed::default(), "w", &workload).expect("enough is known");
+        assert_eq!(
+            service["spec"]["ports"][1],
+            json!({"name": "port-2", "port": 81, "protocol": "UDP", "targetPort": 81})
+        );
+        assert!(service_of(&Parsed::default(), "w", &json!({"kind": "Job"})).is_err());
+    }
+}

@@ -1,0 +1,443 @@
+//! The way to the API server that a kubeconfig names, as its user.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, PoisonError},
+};
+
+use api_object::Status;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::{Bytes, BytesMut};
+use client::{
+    Body, Credentials, Https, HttpsConfig, ServerIdentity, Transport as _, TransportError,
+};
+use futures_util::StreamExt as _;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header};
+use serde_json::{Map, Value};
+
+use crate::{
+    exec_plugin,
+    failure::{Failure, Outcome, failed},
+    kubeconfig::Resolved,
+};
+
+/// Where the machine keeps the CAs that everybody trusts.
+const SYSTEM_ROOTS: &[&str] = &[
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/cert.pem",
+];
+
+/// A server, and who asks it.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    https: Https,
+    /// `host:port`
+    pub(crate) authority: String,
+    /// In front of every path; empty where the server has its address to itself.
+    prefix: String,
+    /// Authorization and impersonation.
+    headers: HeaderMap,
+    warned: Mutex<BTreeSet<String>>,
+}
+
+/// A request's body: what it is, and it.
+pub(crate) type Payload = Option<(&'static str, Bytes)>;
+
+/// JSON as a request's body.
+pub(crate) fn json(value: &Value) -> Payload {
+    Some(("application/json", Bytes::from(value.to_string())))
+}
+
+impl Connection {
+    /// From what the kubeconfig says. Connects later.
+    ///
+    /// # Errors
+    /// Where files are missing, or the server's URL is none.
+    pub(crate) fn new(resolved: &Resolved) -> Outcome<Self> {
+        let (cluster, user) = (&resolved.cluster, &resolved.user);
+        let url = cluster.get("server").and_then(Value::as_str).unwrap_or_default();
+        let (authority, prefix) = address(url)?;
+        let text = |map: &Map<String, Value>, key: &str| {
+            map.get(key).and_then(Value::as_str).filter(|t| !t.is_empty()).map(str::to_owned)
+        };
+        if text(cluster, "proxy-url").is_some() {
+            return failed(
+                "proxy-url of the kubeconfig is not known to this kubectl: connect to the server directly",
+            );
+        }
+        let unverified = cluster.get("insecure-skip-tls-verify").and_then(Value::as_bool);
+        let identity = ServerIdentity {
+            name: text(cluster, "tls-server-name"),
+            unverified: unverified.unwrap_or(false),
+        };
+        let ca = data_or_file(cluster, "certificate-authority")?;
+        let ca_pem = match ca {
+            _ if identity.unverified => Vec::new(),
+            Some(pem) => pem,
+            None => SYSTEM_ROOTS
+                .iter()
+                .find_map(|path| std::fs::read(path).ok())
+                .ok_or_else(|| Failure::Message("the kubeconfig has no certificate-authority, and this machine no list of CAs".into()))?,
+        };
+        let mut cert = data_or_file(user, "client-certificate")?;
+        let mut key = data_or_file(user, "client-key")?;
+        let mut token = text(user, "token");
+        if let Some(path) = text(user, "tokenFile") {
+            let read = std::fs::read_to_string(&path).map_err(|error| {
+                Failure::Message(crate::manifest::os_error("open", &path, &error))
+            })?;
+            token = Some(read.trim().to_owned());
+        }
+        if let Some(plugin) = user.get("exec") {
+            let credential = exec_plugin::run(plugin, cluster)?;
+            token = credential.token.or(token);
+            cert = credential.certificate.or(cert);
+            key = credential.key.or(key);
+        }
+        if user.contains_key("auth-provider") {
+            return failed(
+                "auth-provider of the kubeconfig was removed from Kubernetes in 1.26: use an exec plugin",
+            );
+        }
+        let mut headers = HeaderMap::new();
+        let mut put = |name: &str, value: &str| -> Outcome {
+            let name = HeaderName::from_bytes(name.as_bytes());
+            match (name, HeaderValue::from_str(value)) {
+                (Ok(name), Ok(value)) => {
+                    headers.append(name, value);
+                    Ok(())
+                }
+                _ => failed(format!("{value:?} cannot be sent in a header")),
+            }
+        };
+        if let Some(token) = token {
+            put("authorization", &format!("Bearer {token}"))?;
+        } else if let Some(name) = text(user, "username") {
+            let password = text(user, "password").unwrap_or_default();
+            put(
+                "authorization",
+                &format!("Basic {}", STANDARD.encode(format!("{name}:{password}"))),
+            )?;
+        }
+        if let Some(name) = text(user, "as") {
+            put("impersonate-user", &name)?;
+        }
+        if let Some(uid) = text(user, "as-uid") {
+            put("impersonate-uid", &uid)?;
+        }
+        for group in user.get("as-groups").and_then(Value::as_array).into_iter().flatten() {
+            put("impersonate-group", group.as_str().unwrap_or_default())?;
+        }
+        let credentials = match (cert, key) {
+            (Some(cert), Some(key)) => Credentials::Pem { cert, key },
+            _ => Credentials::Anonymous,
+        };
+        let config =
+            HttpsConfig { servers: vec![authority.clone()], ca_pem, credentials, clock: None };
+        let https = Https::with_identity(config, identity)?;
+        Ok(Self { https, authority, prefix, headers, warned: Mutex::default() })
+    }
+
+    /// Sends a request; the answer may be of any status.
+    async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        accept: &str,
+        payload: Payload,
+    ) -> Outcome<http::Response<Body>> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.prefix))
+            .header(header::USER_AGENT, crate::USER_AGENT)
+            .header(header::ACCEPT, accept);
+        let body = match payload {
+            Some((kind, bytes)) => {
+                request = request.header(header::CONTENT_TYPE, kind);
+                bytes
+            }
+            None => Bytes::new(),
+        };
+        let mut request =
+            request.body(body).map_err(|error| Failure::Message(format!("{path}: {error}")))?;
+        for (name, value) in &self.headers {
+            request.headers_mut().append(name, value.clone());
+        }
+        let answer = self.https.send(request).await.map_err(|error| self.unreachable(&error))?;
+        for warning in answer.headers().get_all("warning") {
+            self.warn(warning.to_str().unwrap_or_default());
+        }
+        Ok(answer)
+    }
+
+    /// Each of the server's warnings once.
+    fn warn(&self, header: &str) {
+        let text = header.splitn(3, ' ').nth(2).unwrap_or(header);
+        let text: String =
+            serde_json::from_str(text).unwrap_or_else(|_| text.trim_matches('"').to_owned());
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        if warned.insert(text.clone()) {
+            eprintln!("Warning: {text}");
+        }
+    }
+
+    fn unreachable(&self, error: &TransportError) -> Failure {
+        if error.0.contains("refused") {
+            return Failure::Plain(format!(
+                "The connection to the server {} was refused - did you specify the right host or port?",
+                self.authority
+            ));
+        }
+        Failure::Plain(format!("Unable to connect to the server: {}", error.0))
+    }
+
+    /// The body as it comes, of an answer that is no failure.
+    ///
+    /// # Errors
+    /// The server's Status.
+    pub(crate) async fn stream(
+        &self,
+        method: Method,
+        path: &str,
+        accept: &str,
+        payload: Payload,
+    ) -> Outcome<Chunks> {
+        let (head, body) = self.ask(method, path, accept, payload).await?.into_parts();
+        let mut chunks = Chunks(body);
+        if head.status.is_success() {
+            return Ok(chunks);
+        }
+        let bytes = chunks.all().await?;
+        Err(refusal(head.status.as_u16(), &bytes).into())
+    }
+
+    /// The whole body.
+    ///
+    /// # Errors
+    /// The server's Status.
+    pub(crate) async fn bytes(
+        &self,
+        method: Method,
+        path: &str,
+        accept: &str,
+        payload: Payload,
+    ) -> Outcome<Bytes> {
+        self.stream(method, path, accept, payload).await?.all().await
+    }
+
+    /// The whole body as JSON.
+    ///
+    /// # Errors
+    /// The server's Status.
+    pub(crate) async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        payload: Payload,
+    ) -> Outcome<Value> {
+        self.request_as(method, path, "application/json", payload).await
+    }
+
+    /// The same in another form of JSON.
+    ///
+    /// # Errors
+    /// The server's Status.
+    pub(crate) async fn request_as(
+        &self,
+        method: Method,
+        path: &str,
+        accept: &str,
+        payload: Payload,
+    ) -> Outcome<Value> {
+        let bytes = self.bytes(method, path, accept, payload).await?;
+        serde_json::from_slice(&bytes).map_err(|error| {
+            Failure::Message(format!("{path}: the server's answer is no JSON: {error}"))
+        })
+    }
+
+    /// `GET`.
+    ///
+    /// # Errors
+    /// The server's Status.
+    pub(crate) async fn get(&self, path: &str) -> Outcome<Value> {
+        self.request(Method::GET, path, None).await
+    }
+
+    /// A TLS connection for a protocol that takes over HTTP/1.1, and the headers
+    /// that say who asks.
+    ///
+    /// # Errors
+    /// Where the server is not reached.
+    pub(crate) async fn dial(
+        &self,
+    ) -> Outcome<(tokio_rustls::client::TlsStream<tokio::net::TcpStream>, &HeaderMap, &str)> {
+        let dialled = self.https.dial(&self.authority, b"http/1.1").await;
+        let stream = dialled.map_err(|error| self.unreachable(&error))?;
+        Ok((stream, &self.headers, &self.prefix))
+    }
+}
+
+/// A failed answer as a Status.
+pub(crate) fn refusal(code: u16, bytes: &[u8]) -> Status {
+    let parsed = serde_json::from_slice::<Status>(bytes).ok();
+    let mut status = parsed.filter(|status| !status.kind.is_empty()).unwrap_or_else(|| Status {
+        message: match code {
+            404 => "the server could not find the requested resource".to_owned(),
+            _ => String::from_utf8_lossy(bytes).trim().to_owned(),
+        },
+        reason: if code == 404 {
+            api_object::Reason::NotFound
+        } else {
+            api_object::Reason::default()
+        },
+        ..Status::internal("")
+    });
+    status.code = code;
+    status
+}
+
+/// A body as it comes.
+#[derive(Debug)]
+pub(crate) struct Chunks(Body);
+
+impl Chunks {
+    /// The next piece; `None` at the end.
+    pub(crate) async fn next(&mut self) -> Option<Outcome<Bytes>> {
+        match &mut self.0 {
+            Body::Full(bytes) if bytes.is_empty() => None,
+            Body::Full(bytes) => Some(Ok(std::mem::take(bytes))),
+            Body::Stream(stream) => {
+                Some(stream.next().await?.map_err(|error| Failure::Message(error.0)))
+            }
+        }
+    }
+
+    /// All that is left.
+    ///
+    /// # Errors
+    /// Where the connection breaks.
+    pub(crate) async fn all(&mut self) -> Outcome<Bytes> {
+        let mut all = BytesMut::new();
+        while let Some(chunk) = self.next().await {
+            all.extend_from_slice(&chunk?);
+        }
+        Ok(all.freeze())
+    }
+}
+
+/// A body of JSON documents, one a line: a watch.
+#[derive(Debug)]
+pub(crate) struct Events {
+    chunks: Chunks,
+    rest: BytesMut,
+}
+
+impl Events {
+    /// Cuts a body at its lines.
+    pub(crate) fn new(chunks: Chunks) -> Self {
+        Self { chunks, rest: BytesMut::new() }
+    }
+
+    /// The type of the next event and its object; `None` at the end.
+    ///
+    /// # Errors
+    /// A Status in place of an object; a broken connection.
+    pub(crate) async fn next(&mut self) -> Outcome<Option<(String, Value)>> {
+        loop {
+            if let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
+                let line = self.rest.split_to(end + 1);
+                if line.iter().all(u8::is_ascii_whitespace) {
+                    continue;
+                }
+                let mut event: Value = serde_json::from_slice(&line).map_err(|error| {
+                    Failure::Message(format!("a watch event is no JSON: {error}"))
+                })?;
+                let object = event["object"].take();
+                let kind = event["type"].as_str().unwrap_or_default().to_owned();
+                if kind == "ERROR" {
+                    let code = object["code"].as_u64().unwrap_or(500) as u16;
+                    return Err(refusal(code, object.to_string().as_bytes()).into());
+                }
+                return Ok(Some((kind, object)));
+            }
+            match self.chunks.next().await {
+                Some(chunk) => self.rest.extend_from_slice(&chunk?),
+                None => return Ok(None),
+            }
+        }
+    }
+}
+
+/// `host:port` and the path of a server's URL.
+fn address(url: &str) -> Outcome<(String, String)> {
+    let rest = match url.split_once("://") {
+        Some(("https", rest)) => rest,
+        Some(_) => {
+            return failed(format!("{url}: this kubectl speaks https only"));
+        }
+        None if url.is_empty() => {
+            return Err(Failure::Plain(
+                "The connection to the server localhost:8080 was refused - did you specify the right host or port?".into(),
+            ));
+        }
+        None => url,
+    };
+    let (authority, path) = match rest.split_once('/') {
+        Some((authority, path)) => (authority, format!("/{path}").trim_end_matches('/').to_owned()),
+        None => (rest, String::new()),
+    };
+    let host_end = authority.rfind(']').unwrap_or(0);
+    let authority = match authority[host_end..].contains(':') {
+        true => authority.to_owned(),
+        false => format!("{authority}:443"),
+    };
+    Ok((authority, path))
+}
+
+/// `NAME-data` in base64, or the file `NAME`.
+fn data_or_file(map: &Map<String, Value>, name: &str) -> Outcome<Option<Vec<u8>>> {
+    if let Some(data) = map.get(&format!("{name}-data")).and_then(Value::as_str)
+        && !data.is_empty()
+    {
+        let decoded = STANDARD.decode(data.trim());
+        return decoded
+            .map(Some)
+            .map_err(|error| Failure::Message(format!("{name}-data of the kubeconfig: {error}")));
+    }
+    match map.get(name).and_then(Value::as_str).filter(|path| !path.is_empty()) {
+        None => Ok(None),
+        Some(path) => std::fs::read(path).map(Some).map_err(|error| {
+            Failure::Message(format!(
+                "unable to read {name} {path} due to {}",
+                crate::manifest::os_error("open", path, &error)
+            ))
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_are_read_from_urls() {
+        for (url, authority, path) in [
+            ("https://a:6443", "a:6443", ""),
+            ("https://a", "a:443", ""),
+            ("https://[::1]", "[::1]:443", ""),
+            ("https://[::1]:1/k8s/x/", "[::1]:1", "/k8s/x"),
+        ] {
+            let found = address(url).expect(url);
+            assert_eq!(found, (authority.to_owned(), path.to_owned()), "{url}");
+        }
+        assert!(address("http://a").is_err() && address("").is_err());
+    }
+
+    #[test]
+    fn answers_that_are_no_status_become_one() {
+        let status = refusal(404, b"404 page not found");
+        assert_eq!(status.message, "the server could not find the requested resource");
+        assert_eq!(refusal(502, b"bad gateway\n").message, "bad gateway");
+    }
+}

@@ -1,0 +1,150 @@
+//! The volumes of pods, a row for each kind that people use.
+
+use serde_json::Value;
+
+use super::text::{Text, list, number, or, plain, text};
+
+/// What is told of a kind of volume: its key, its description, and its fields.
+type Row = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+
+/// Kinds whose fields are told one by one. A name in capitals is what stands where a
+/// field is unset.
+static KINDS: &[Row] = &[
+    (
+        "hostPath",
+        "HostPath (bare host directory volume)",
+        &[("Path", "path"), ("HostPathType", "type")],
+    ),
+    (
+        "emptyDir",
+        "EmptyDir (a temporary directory that shares a pod's lifetime)",
+        &[("Medium", "medium"), ("SizeLimit", "sizeLimit|<unset>")],
+    ),
+    (
+        "secret",
+        "Secret (a volume populated by a Secret)",
+        &[("SecretName", "secretName"), ("Optional", "optional|false")],
+    ),
+    (
+        "configMap",
+        "ConfigMap (a volume populated by a ConfigMap)",
+        &[("Name", "name"), ("Optional", "optional|false")],
+    ),
+    (
+        "nfs",
+        "NFS (an NFS mount that lasts the lifetime of a pod)",
+        &[("Server", "server"), ("Path", "path"), ("ReadOnly", "readOnly|false")],
+    ),
+    (
+        "persistentVolumeClaim",
+        "PersistentVolumeClaim (a reference to a PersistentVolumeClaim in the same namespace)",
+        &[("ClaimName", "claimName"), ("ReadOnly", "readOnly|false")],
+    ),
+    (
+        "csi",
+        "CSI (a Container Storage Interface (CSI) volume source)",
+        &[("Driver", "driver"), ("FSType", "fsType"), ("ReadOnly", "readOnly|false")],
+    ),
+    (
+        "local",
+        "LocalVolume (a persistent volume backed by local storage on a node)",
+        &[("Path", "path")],
+    ),
+    (
+        "image",
+        "Image (a container image or OCI artifact)",
+        &[("Reference", "reference"), ("PullPolicy", "pullPolicy")],
+    ),
+    (
+        "iscsi",
+        "ISCSI (an ISCSI Disk resource that is attached to a kubelet's host machine and then exposed to the pod)",
+        &[
+            ("TargetPortal", "targetPortal"),
+            ("IQN", "iqn"),
+            ("Lun", "lun"),
+            ("ISCSIInterface", "iscsiInterface"),
+            ("FSType", "fsType"),
+            ("ReadOnly", "readOnly|false"),
+        ],
+    ),
+];
+
+/// All volumes of a pod, or of a template.
+pub(crate) fn all(out: &mut Text, volumes: &Value, in_template: bool) {
+    let level = usize::from(in_template);
+    if list(volumes).next().is_none() {
+        return out.line(level, "Volumes:\t<none>");
+    }
+    out.line(level, "Volumes:");
+    for volume in list(volumes) {
+        let name = text(&volume["name"]);
+        out.line(1, format!("{}{name}:", if in_template { " " } else { "" }));
+        source(out, volume, 2);
+    }
+}
+
+/// What a volume is made of.
+pub(crate) fn source(out: &mut Text, volume: &Value, level: usize) {
+    if volume["projected"].is_object() {
+        return projected(out, &volume["projected"], level);
+    }
+    if volume["downwardAPI"].is_object() {
+        out.line(level, "Type:\tDownwardAPI (a volume populated by information about the pod)");
+        out.line(level, "Items:");
+        for item in list(&volume["downwardAPI"]["items"]) {
+            for (from, key) in [("fieldRef", "fieldPath"), ("resourceFieldRef", "resource")] {
+                if item[from].is_object() {
+                    let line = format!("{} -> {}", text(&item[from][key]), text(&item["path"]));
+                    out.line(level + 1, line);
+                }
+            }
+        }
+        return;
+    }
+    if volume["ephemeral"].is_object() {
+        out.line(level, "Type:\tEphemeralVolume (an inline specification for a volume that gets created and deleted with the pod)");
+        let claim = &volume["ephemeral"]["volumeClaimTemplate"]["spec"];
+        out.line(level, format!("StorageClass:\t{}", text(&claim["storageClassName"])));
+        out.line(level, format!("Volume:\t{}", text(&claim["volumeName"])));
+        out.line(
+            level,
+            format!("Capacity:\t{}", plain(&claim["resources"]["requests"]["storage"])),
+        );
+        let modes: Vec<String> = list(&claim["accessModes"]).map(plain).collect();
+        return out.line(level, format!("Access Modes:\t{}", modes.join(",")));
+    }
+    let Some((key, kind, fields)) = KINDS.iter().find(|(key, ..)| volume[*key].is_object()) else {
+        return out.line(level, "<unknown>");
+    };
+    out.line(level, format!("Type:\t{kind}"));
+    for (label, field) in *fields {
+        let (field, unset) = field.split_once('|').unwrap_or((field, ""));
+        out.line(level, format!("{label}:\t{}", or(&volume[*key][field], unset)));
+    }
+    if *key == "csi" {
+        out.labels(level, "VolumeAttributes", &volume["csi"]["volumeAttributes"]);
+    }
+}
+
+fn projected(out: &mut Text, projected: &Value, level: usize) {
+    out.line(
+        level,
+        "Type:\tProjected (a volume that contains injected data from multiple sources)",
+    );
+    for source in list(&projected["sources"]) {
+        let (secret, config, token) =
+            (&source["secret"], &source["configMap"], &source["serviceAccountToken"]);
+        if secret.is_object() {
+            out.line(level, format!("SecretName:\t{}", text(&secret["name"])));
+            out.line(level, format!("Optional:\t{}", secret["optional"] == true));
+        } else if source["downwardAPI"].is_object() {
+            out.line(level, "DownwardAPI:\ttrue");
+        } else if config.is_object() {
+            out.line(level, format!("ConfigMapName:\t{}", text(&config["name"])));
+            out.line(level, format!("Optional:\t{}", config["optional"] == true));
+        } else if token.is_object() {
+            let seconds = number(&token["expirationSeconds"]);
+            out.line(level, format!("TokenExpirationSeconds:\t{seconds}"));
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! Kubeconfig files: found, merged, and made into who asks which server.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value, json};
+
+use crate::{
+    failure::{Failure, Outcome, failed},
+    flags::Parsed,
+};
+
+/// Where the configuration comes from.
+#[derive(Clone, Debug)]
+pub(crate) struct Sources {
+    /// The files, first come first served.
+    pub(crate) files: Vec<PathBuf>,
+    /// `--kubeconfig` was given: the file must be there.
+    pub(crate) explicit: bool,
+}
+
+impl Sources {
+    /// `--kubeconfig`, else the list in `KUBECONFIG`, else `~/.kube/config`, else
+    /// this machine's own where it is readable.
+    pub(crate) fn find(
+        flags: &Parsed,
+        env: &dyn Fn(&str) -> Option<String>,
+        own: Option<&Path>,
+    ) -> Self {
+        if flags.is_set("kubeconfig") && !flags.one("kubeconfig").is_empty() {
+            return Self { files: vec![flags.one("kubeconfig").into()], explicit: true };
+        }
+        if let Some(list) = env("KUBECONFIG").filter(|list| !list.is_empty()) {
+            let files = list.split(':').filter(|file| !file.is_empty()).map(PathBuf::from);
+            return Self { files: files.collect(), explicit: false };
+        }
+        let home = env("HOME").map(|home| Path::new(&home).join(".kube/config"));
+        let files = match (home, own) {
+            (Some(home), own) if home.exists() || own.is_none_or(|own| !own.exists()) => vec![home],
+            (_, Some(own)) => vec![own.to_owned()],
+            (home, None) => home.into_iter().collect(),
+        };
+        Self { files, explicit: false }
+    }
+
+    /// The file that changes are written to.
+    pub(crate) fn target(&self) -> PathBuf {
+        let existing = self.files.iter().find(|file| file.exists());
+        existing.or(self.files.last()).cloned().unwrap_or_else(|| ".kube/config".into())
+    }
+
+    /// All files as one.
+    ///
+    /// # Errors
+    /// For files that are no kubeconfig, and explicit ones that are not there.
+    pub(crate) fn load(&self) -> Outcome<Value> {
+        let mut merged = empty();
+        for file in &self.files {
+            let text = match std::fs::read_to_string(file) {
+                Ok(text) => text,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound && !self.explicit => {
+                    continue;
+                }
+                Err(error) => {
+                    let file = file.display().to_string();
+                    let what =
+                        if error.kind() == std::io::ErrorKind::NotFound { "stat" } else { "open" };
+                    return failed(crate::manifest::os_error(what, &file, &error));
+                }
+            };
+            let mut parsed = parse(&text).map_err(|why| {
+                Failure::Message(format!("error loading config file \"{}\": {why}", file.display()))
+            })?;
+            absolute_paths(&mut parsed, file.parent().unwrap_or(Path::new(".")));
+            merge(&mut merged, parsed);
+        }
+        Ok(merged)
+    }
+}
+
+/// A kubeconfig with nothing in it.
+pub(crate) fn empty() -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Config", "preferences": {}, "current-context": "",
+        "clusters": [], "contexts": [], "users": [],
+    })
+}
+
+/// Reads one file.
+///
+/// # Errors
+/// Where it is no YAML mapping.
+pub(crate) fn parse(text: &str) -> Result<Value, String> {
+    let parsed: Option<Value> = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
+    match parsed {
+        None | Some(Value::Null) => Ok(empty()),
+        Some(value @ Value::Object(_)) => Ok(value),
+        Some(_) => Err("it is no mapping".into()),
+    }
+}
+
+const FILES: &[&str] = &["certificate-authority", "client-certificate", "client-key", "tokenFile"];
+
+fn absolute_paths(config: &mut Value, folder: &Path) {
+    for (list, inner) in [("clusters", "cluster"), ("users", "user")] {
+        for entry in config[list].as_array_mut().into_iter().flatten() {
+            for name in FILES {
+                if let Some(Value::String(path)) =
+                    entry.get_mut(inner).and_then(|e| e.get_mut(*name))
+                    && !path.is_empty()
+                    && !Path::new(path.as_str()).is_absolute()
+                {
+                    *path = folder.join(&*path).display().to_string();
+                }
+            }
+        }
+    }
+}
+
+/// What is in `one` already stays.
+fn merge(one: &mut Value, other: Value) {
+    for list in ["clusters", "contexts", "users"] {
+        let more = other[list].as_array().cloned().unwrap_or_default();
+        let Some(known) = one[list].as_array_mut() else { continue };
+        for entry in more {
+            if !known.iter().any(|k| k["name"] == entry["name"]) {
+                known.push(entry);
+            }
+        }
+        known.sort_by(|a, b| a["name"].as_str().cmp(&b["name"].as_str()));
+    }
+    if one["current-context"] == "" {
+        one["current-context"] = match &other["current-context"] {
+            Value::Null => "".into(),
+            name => name.clone(),
+        };
+    }
+}
+
+/// An entry of a list of the configuration.
+pub(crate) fn entry<'c>(config: &'c Value, list: &str, name: &str) -> Option<&'c Value> {
+    config[list].as_array()?.iter().find(|entry| entry["name"] == name)
+}
+
+/// Who asks which server, about which namespace.
+#[derive(Clone, Debug)]
+pub(crate) struct Resolved {
+    /// `cluster` of the kubeconfig, flags in it.
+    pub(crate) cluster: Map<String, Value>,
+    /// `user` of the kubeconfig, flags in it.
+    pub(crate) user: Map<String, Value>,
+    /// Where none is said.
+    pub(crate) namespace: String,
+    /// `--namespace` was given.
+    pub(crate) namespace_given: bool,
+}
+
+/// Takes the context apart, and flags into account.
+///
+/// # Errors
+/// Where the context or what it names is not there.
+pub(crate) fn resolve(config: &Value, flags: &Parsed) -> Outcome<Resolved> {
+    let current = config["current-context"].as_str().unwrap_or_default();
+    let name = if flags.is_set("context") { flags.one("context") } else { current };
+    let context = match entry(config, "contexts", name) {
+        Some(entry) => entry["context"].clone(),
+        None if name.is_empty() => json!({}),
+        None if flags.is_set("context") => {
+            return failed(format!("context {name:?} does not exist"));
+        }
+        None => {
+            return Err(Failure::Plain(format!(
+                "Error in configuration: context was not found for specified context: {name}"
+            )));
+        }
+    };
+    let named = |list: &str, inner: &str| -> Outcome<Map<String, Value>> {
+        let wanted = match flags.one(inner) {
+            "" => context[inner].as_str().unwrap_or_default(),
+            given => given,
+        };
+        if wanted.is_empty() {
+            return Ok(Map::new());
+        }
+        match entry(config, list, wanted) {
+            Some(found) => Ok(found[inner].as_object().cloned().unwrap_or_default()),
+            None if inner == "cluster" => failed(format!("cluster {wanted:?} does not exist")),
+            None => failed(format!("auth info {wanted:?} does not exist")),
+        }
+    };
+    let mut cluster = named("clusters", "cluster")?;
+    let mut user = named("users", "user")?;
+    let put = |map: &mut Map<String, Value>, flag: &str, key: &str| {
+        if flags.is_set(flag) {
+            map.insert(key.to_owned(), flags.one(flag).into());
+        }
+    };
+    put(&mut cluster, "server", "server");
+    put(&mut cluster, "certificate-authority", "certificate-authority");
+    put(&mut cluster, "tls-server-name", "tls-server-name");
+    put(&mut user, "client-certificate", "client-certificate");
+    put(&mut user, "client-key", "client-key");
+    if flags.is_set("token") {
+        user = Map::from_iter([("token".to_owned(), flags.one("token").into())]);
+    }
+    if flags.is_set("insecure-skip-tls-verify") {
+        cluster
+            .insert("insecure-skip-tls-verify".into(), flags.on("insecure-skip-tls-verify").into());
+    }
+    for (flag, key) in [("as", "as"), ("as-uid", "as-uid")] {
+        put(&mut user, flag, key);
+    }
+    if flags.is_set("as-group") {
+        user.insert("as-groups".into(), flags.list("as-group").into());
+    }
+    let namespace = match (flags.one("namespace"), context["namespace"].as_str()) {
+        ("", Some(namespace)) if !namespace.is_empty() => namespace,
+        ("", _) => "default",
+        (given, _) => given,
+    };
+    Ok(Resolved {
+        cluster,
+        user,
+        namespace: namespace.to_owned(),
+        namespace_given: !flags.one("namespace").is_empty(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIRST: &str = "
+clusters: [{name: a, cluster: {server: 'https://a:1', certificate-authority: ca.pem}}]
+contexts: [{name: x, context: {cluster: a, user: u, namespace: team}}]
+users: [{name: u, user: {token: t}}]
+";
+    const SECOND: &str = "
+current-context: x
+clusters: [{name: a, cluster: {server: 'https://other'}}, {name: b, cluster: {}}]
+";
+
+    #[test]
+    fn files_are_merged_and_the_first_wins() {
+        let dir = std::env::temp_dir().join(format!("kubeconfig-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).expect("a folder of our own");
+        let (one, two) = (dir.join("one"), dir.join("two"));
+        std::fs::write(&one, FIRST).expect("our file");
+        std::fs::write(&two, SECOND).expect("our file");
+        let list = format!("{}:{}:{}", one.display(), two.display(), dir.join("none").display());
+        let env = move |name: &str| (name == "KUBECONFIG").then(|| list.clone());
+        let sources = Sources::find(&Parsed::default(), &env, None);
+        let config = sources.load().expect("valid");
+        assert_eq!(config["clusters"].as_array().map(Vec::len), Some(2));
+        let resolved = resolve(&config, &Parsed::default()).expect("valid");
+        assert_eq!(resolved.cluster["server"], "https://a:1");
+        let ca = dir.join("ca.pem").display().to_string();
+        assert_eq!(resolved.cluster["certificate-authority"], ca.as_str());
+        assert_eq!((resolved.namespace.as_str(), &resolved.user["token"]), ("team", &json!("t")));
+        std::fs::remove_dir_all(&dir).expect("our own");
+    }
+
+    #[test]
+    fn this_machines_own_is_the_last_resort() {
+        let none = |_: &str| None;
+        let found = Sources::find(&Parsed::default(), &none, Some(Path::new("/etc/hostname")));
+        assert_eq!(found.files, [PathBuf::from("/etc/hostname")]);
+        let home = |name: &str| (name == "HOME").then(|| "/nowhere".to_owned());
+        let found = Sources::find(&Parsed::default(), &home, Some(Path::new("/no/such")));
+        assert_eq!(found.files, [PathBuf::from("/nowhere/.kube/config")]);
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let mut flags = Parsed::default();
+        flags.set("context", "nope");
+        let error = resolve(&empty(), &flags).expect_err("no such context");
+        assert_eq!(error.text("get"), "error: context \"nope\" does not exist\n");
+    }
+}

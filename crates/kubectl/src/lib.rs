@@ -1,0 +1,48 @@
+//! The command-line client of a Kubernetes cluster: kubectl's commands, flags,
+//! outputs, messages and exit codes, of any API server.
+//!
+//! A command is a row of `commands::COMMANDS`, a flag a row of a table beside
+//! it. A run is a `Session`: it finds the kubeconfig, connects, and
+//! learns what the server serves (`discovery`). `targets` turns words, selectors
+//! and files into objects; `print` and `describe` turn objects into text and do
+//! no I/O. Start reading at [`run`].
+
+mod apply;
+mod commands;
+mod connection;
+mod describe;
+mod discovery;
+mod download;
+mod duration;
+mod exec_plugin;
+mod explain;
+mod failure;
+mod flags;
+mod kubeconfig;
+mod manifest;
+mod print;
+mod session;
+mod sort;
+mod targets;
+mod websocket;
+
+use std::{ffi::OsString, process::ExitCode};
+
+pub use session::Environment;
+
+/// Whose requests these are; what is before the slash would manage fields.
+pub(crate) const USER_AGENT: &str = concat!("kubectl/", env!("CARGO_PKG_VERSION"), " (skiff)");
+
+/// Runs a command line, without the program's name.
+pub fn run(args: impl IntoIterator<Item = OsString>, environment: Environment) -> ExitCode {
+    let args: Vec<String> =
+        args.into_iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
+    let (command, outcome) = commands::run(&args, environment);
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprint!("{}", failure.text(command));
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! What one run of a command has: its flags, the kubeconfig, the server.
+
+use std::{io::Write as _, path::PathBuf, sync::Arc};
+
+use jiff::Timestamp;
+use serde_json::Value;
+use tokio::sync::OnceCell;
+
+use crate::{
+    connection::Connection,
+    discovery::Discovery,
+    failure::{Failure, Outcome},
+    flags::Parsed,
+    kubeconfig::{self, Resolved, Sources},
+};
+
+/// What the program is and where it runs.
+#[derive(Clone, Debug, Default)]
+pub struct Environment {
+    /// The kubeconfig that a server on this machine writes.
+    pub kubeconfig: Option<PathBuf>,
+    /// `v1.37.0+skiff1`
+    pub version: &'static str,
+}
+
+/// One run of a command.
+#[derive(Debug)]
+pub(crate) struct Session {
+    /// The command line.
+    pub(crate) flags: Parsed,
+    /// `rollout status`
+    pub(crate) command: &'static str,
+    /// What the program is.
+    pub(crate) environment: Environment,
+    /// The kubeconfig files.
+    pub(crate) sources: Sources,
+    resolved: OnceCell<Resolved>,
+    connection: OnceCell<Arc<Connection>>,
+    discovery: OnceCell<Discovery>,
+}
+
+impl Session {
+    /// Reads nothing yet.
+    pub(crate) fn new(flags: Parsed, command: &'static str, environment: Environment) -> Self {
+        let env = |name: &str| std::env::var(name).ok();
+        let sources = Sources::find(&flags, &env, environment.kubeconfig.as_deref());
+        Self {
+            flags,
+            command,
+            environment,
+            sources,
+            resolved: OnceCell::new(),
+            connection: OnceCell::new(),
+            discovery: OnceCell::new(),
+        }
+    }
+
+    /// Who asks which server.
+    ///
+    /// # Errors
+    /// Where the kubeconfig does not say.
+    pub(crate) async fn resolved(&self) -> Outcome<&Resolved> {
+        // There it says who is bound, not who asks.
+        let flags = match self.command {
+            "create rolebinding" | "create clusterrolebinding" => self.flags.without("user"),
+            _ => self.flags.clone(),
+        };
+        let read = async || kubeconfig::resolve(&self.sources.load()?, &flags);
+        self.resolved.get_or_try_init(read).await
+    }
+
+    /// The server.
+    ///
+    /// # Errors
+    /// Where the kubeconfig does not say.
+    pub(crate) async fn connection(&self) -> Outcome<&Connection> {
+        Ok(&**self.shared().await?)
+    }
+
+    /// The same, for tasks of their own.
+    ///
+    /// # Errors
+    /// Where the kubeconfig does not say.
+    pub(crate) async fn shared(&self) -> Outcome<&Arc<Connection>> {
+        let connect = async || Connection::new(self.resolved().await?).map(Arc::new);
+        self.connection.get_or_try_init(connect).await
+    }
+
+    /// What the server serves.
+    ///
+    /// # Errors
+    /// Where it is not reached.
+    pub(crate) async fn discovery(&self) -> Outcome<&Discovery> {
+        let fetch = async || Discovery::fetch(self.connection().await?).await;
+        self.discovery.get_or_try_init(fetch).await
+    }
+
+    /// The namespace that is meant where none is said.
+    ///
+    /// # Errors
+    /// Where the kubeconfig cannot be read.
+    pub(crate) async fn namespace(&self) -> Outcome<String> {
+        Ok(self.resolved().await?.namespace.clone())
+    }
+
+    /// `-A`
+    pub(crate) fn all_namespaces(&self) -> bool {
+        self.flags.on("all-namespaces")
+    }
+
+    /// Now.
+    pub(crate) fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+
+    /// Prints.
+    ///
+    /// # Errors
+    /// Where nobody reads any more.
+    pub(crate) fn out(&self, text: &str) -> Outcome {
+        self.bytes(text.as_bytes())
+    }
+
+    /// The same of bytes that need be no text.
+    ///
+    /// # Errors
+    /// Where nobody reads any more.
+    pub(crate) fn bytes(&self, bytes: &[u8]) -> Outcome {
+        let mut stdout = std::io::stdout().lock();
+        let done = stdout.write_all(bytes).and_then(|()| stdout.flush());
+        done.map_err(|error| match error.kind() {
+            // As a program that SIGPIPE ends.
+            std::io::ErrorKind::BrokenPipe => Failure::Exit(141),
+            _ => Failure::Message(format!("stdout: {error}")),
+        })
+    }
+
+    /// Says something beside the output.
+    pub(crate) fn say(&self, text: &str) {
+        eprintln!("{text}");
+    }
+
+    /// ` (dry run)`, ` (server dry run)`, or nothing.
+    pub(crate) fn dry_run_suffix(&self) -> &'static str {
+        match self.dry_run() {
+            DryRun::No => "",
+            DryRun::Client => " (dry run)",
+            DryRun::Server => " (server dry run)",
+        }
+    }
+
+    /// `--dry-run`
+    pub(crate) fn dry_run(&self) -> DryRun {
+        match self.flags.one("dry-run") {
+            "client" => DryRun::Client,
+            "server" => DryRun::Server,
+            _ => DryRun::No,
+        }
+    }
+
+    /// The query of a write: dry run, manager, validation.
+    pub(crate) fn write_query(&self, manager: &str) -> Vec<(&'static str, String)> {
+        let mut query = Vec::new();
+        if self.dry_run() == DryRun::Server {
+            query.push(("dryRun", "All".to_owned()));
+        }
+        let manager = match self.flags.one("field-manager") {
+            "" => manager,
+            given => given,
+        };
+        query.push(("fieldManager", manager.to_owned()));
+        match self.flags.one("validate") {
+            "" => {}
+            "ignore" | "false" => query.push(("fieldValidation", "Ignore".to_owned())),
+            "warn" => query.push(("fieldValidation", "Warn".to_owned())),
+            _ => query.push(("fieldValidation", "Strict".to_owned())),
+        }
+        query
+    }
+
+    /// Prints the outcome of a change: a sentence, or the object as `-o` says.
+    ///
+    /// # Errors
+    /// Where the format is not known.
+    pub(crate) fn tell(&self, object: &Value, what: &str) -> Outcome {
+        use crate::print::{Format, qualified_name};
+        let format = Format::read(&self.flags)?;
+        match format {
+            Format::Human { .. } => {
+                let name = qualified_name(object);
+                self.out(&format!("{name} {what}{}\n", self.dry_run_suffix()))
+            }
+            Format::Json | Format::Yaml => {
+                self.out(&format.object(&without_managed_fields(object, &self.flags))?)
+            }
+            format => self.out(&format.object(object)?),
+        }
+    }
+}
+
+/// An object as it is shown.
+pub(crate) fn without_managed_fields(object: &Value, flags: &Parsed) -> Value {
+    let mut object = object.clone();
+    if !flags.on("show-managed-fields")
+        && let Some(meta) = object.get_mut("metadata").and_then(Value::as_object_mut)
+    {
+        meta.remove("managedFields");
+    }
+    object
+}
+
+/// What `--dry-run` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DryRun {
+    /// Do it.
+    No,
+    /// Ask no server to change anything.
+    Client,
+    /// Have the server go through it.
+    Server,
+}

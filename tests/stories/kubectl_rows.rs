@@ -1,0 +1,195 @@
+//! The built-in kubectl beside the stock one: the same command lines, to the same
+//! server, with the same words on stdout and stderr and the same exit code.
+//!
+//! A row is a command line. Those that only look are run by both as they are; of
+//! those that change something, each kubectl has a namespace of its own.
+
+use std::path::{Path, PathBuf};
+
+use crate::cluster::{Cluster, Run, kubectls, run};
+
+/// What is looked at.
+const OBJECTS: &str = include_str!("kubectl_rows.yaml");
+
+/// Rows that look.
+const LOOKS: &str = include_str!("kubectl_looks.txt");
+/// Rows that change something, in order.
+const CHANGES: &str = include_str!("kubectl_changes.txt");
+
+fn rows(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'))
+}
+
+/// Words as a shell splits them, of quotes only the single ones.
+fn words(line: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut quoted = false;
+    for c in line.chars() {
+        match c {
+            '\'' => quoted = !quoted,
+            ' ' if !quoted => words.push(String::new()),
+            c => words.last_mut().expect("there is one").push(c),
+        }
+    }
+    words
+}
+
+struct Both {
+    cluster: Cluster,
+    stock: PathBuf,
+}
+
+impl Both {
+    /// One kubectl's answer; `$DIR` is the folder with the files of the rows.
+    fn run(&self, ours: bool, namespace: Option<&str>, line: &str) -> Run {
+        let line = line.replace("$DIR", &self.cluster.path("rows").to_string_lossy());
+        let mut args = words(&line);
+        if let Some(namespace) = namespace {
+            args.splice(0..0, ["-n".to_owned(), namespace.to_owned()]);
+        }
+        if ours {
+            args.insert(0, "kubectl".into());
+        }
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let program = if ours { Path::new(env!("CARGO_BIN_EXE_skiff")) } else { &*self.stock };
+        run(&mut self.cluster.command_of(program, &args), None)
+    }
+}
+
+/// What may differ between two runs of one program: ages, and what a server gives
+/// each object of its own.
+fn steady(text: &str) -> String {
+    let mut lines = Vec::new();
+    for line in text.lines() {
+        let own = ["uid", "resourceVersion", "creationTimestamp", "Resource Version", "UID"];
+        let key = line.trim_start().trim_start_matches('"');
+        match own.iter().find(|own| key.starts_with(*own)) {
+            Some(own) => lines.push((*own).to_owned()),
+            // The skew of versions is the stock one's own concern.
+            None if line.starts_with("WARNING: version difference") => {}
+            None => lines.push(line.replace("rows-stock", "rows").replace("rows-ours", "rows")),
+        }
+    }
+    lines.join("\n")
+}
+
+fn is_age(word: &str) -> bool {
+    let word = word.trim_start_matches('(').trim_end_matches(')');
+    let units = word.chars().filter(|c| c.is_ascii_alphabetic());
+    word.starts_with(|c: char| c.is_ascii_digit())
+        && word.chars().all(|c| c.is_ascii_digit() || "dhms".contains(c))
+        && units.clone().count() > 0
+        && word.ends_with(|c: char| c.is_ascii_alphabetic())
+}
+
+fn ages(text: &str) -> Vec<&str> {
+    text.split_whitespace().filter(|word| is_age(word)).collect()
+}
+
+/// Without ages and the widths that they make.
+fn ageless(text: &str) -> String {
+    let line = |line: &str| {
+        let words = line.split_whitespace();
+        words.map(|word| if is_age(word) { "AGE" } else { word }).collect::<Vec<_>>().join(" ")
+    };
+    text.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// Whether two answers are the same, byte for byte where no second passed in
+/// between.
+fn same(stock: &str, ours: &str) -> Result<bool, String> {
+    let (stock, ours) = (steady(stock), steady(ours));
+    if stock == ours {
+        return Ok(true);
+    }
+    if ages(&stock) != ages(&ours) {
+        return match ageless(&stock) == ageless(&ours) {
+            true => Ok(false),
+            false => Err(difference(&ageless(&stock), &ageless(&ours))),
+        };
+    }
+    Err(difference(&stock, &ours))
+}
+
+/// The first line that differs.
+fn difference(stock: &str, ours: &str) -> String {
+    let (mut a, mut b) = (stock.lines(), ours.lines());
+    loop {
+        match (a.next(), b.next()) {
+            (None, None) => return "the ends differ".into(),
+            (a, b) if a != b => return format!("stock {a:?}\n ours {b:?}"),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn both_kubectls_say_the_same() {
+    let Some(cluster) = Cluster::start() else { return };
+    let Some(stock) = kubectls().pop() else { return };
+    let folder = cluster.path("rows");
+    std::fs::create_dir_all(&folder).expect("our own folder");
+    for part in OBJECTS.split("\n# file: ").skip(1) {
+        let (name, text) = part.split_once('\n').expect("a name and a text");
+        std::fs::write(folder.join(name), text).expect("our own file");
+    }
+    let both = Both { cluster, stock };
+    let plain = |line: &str| both.run(false, None, line);
+    both.cluster.wait_node_ready();
+    plain("apply -f $DIR/objects.yaml").ok();
+    for line in [
+        "rollout status deployment/web --timeout=120s",
+        "wait --for=condition=Complete job/once --timeout=120s",
+        "wait --for=condition=Ready pod/alone --timeout=120s",
+        "create namespace rows-stock",
+        "create namespace rows-ours",
+    ] {
+        plain(line).ok();
+    }
+    for namespace in ["rows-stock", "rows-ours"] {
+        plain(&format!("wait --for=create sa/default -n {namespace} --timeout=60s")).ok();
+    }
+    let mut faults = Vec::new();
+    let mut judge = |line: &str, stock: &Run, ours: &Run| {
+        for (what, stock, ours) in
+            [("stdout", &stock.stdout, &ours.stdout), ("stderr", &stock.stderr, &ours.stderr)]
+        {
+            if let Err(why) = same(stock, ours) {
+                faults.push(format!("kubectl {line}: {what}\n{why}"));
+            }
+        }
+        if stock.code != ours.code {
+            faults.push(format!("kubectl {line}: exit {:?}, ours {:?}", stock.code, ours.code));
+        }
+    };
+    let mut count = 0;
+    for line in rows(LOOKS) {
+        let (mut stock, mut ours) = (plain(line), both.run(true, None, line));
+        // Once more where the world moved on in between: a pod's state, an event.
+        if same(&stock.stdout, &ours.stdout) != Ok(true) {
+            (stock, ours) = (plain(line), both.run(true, None, line));
+        }
+        judge(line, &stock, &ours);
+        count += 1;
+    }
+    for line in rows(CHANGES) {
+        let stock = both.run(false, Some("rows-stock"), line);
+        let ours = both.run(true, Some("rows-ours"), line);
+        judge(line, &stock, &ours);
+        count += 1;
+    }
+    assert!(faults.is_empty(), "{} of {count} rows:\n{}", faults.len(), faults.join("\n"));
+    assert!(count > 100, "only {count} rows were compared");
+}
+
+#[test]
+fn a_link_named_kubectl_needs_no_kubeconfig_on_a_server() {
+    let Some(cluster) = Cluster::start() else { return };
+    let link = cluster.path("kubectl");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_skiff"), &link).expect("our own folder");
+    let kubeconfig = format!("--kubeconfig={}", cluster.path("admin.yaml").display());
+    let mut command = cluster.command_of(&link, &["get", "namespaces", "-o", "name", &kubeconfig]);
+    run(&mut command, None).prints("namespace/kube-system");
+    let mut command = cluster.command_of(&link, &["--help"]);
+    run(&mut command, None).prints("built into skiff");
+}
