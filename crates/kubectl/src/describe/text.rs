@@ -49,7 +49,7 @@ impl Text {
             let pair = format!("{key}{sign}{}", plain(value));
             match i {
                 0 => self.line(level, format!("{name}:\t{pair}")),
-                _ => self.line(level, format!("\t{pair}")),
+                _ => self.line(0, format!("\t{pair}")),
             }
         }
     }

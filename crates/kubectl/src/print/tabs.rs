@@ -76,12 +76,7 @@ impl Tabs {
             let lines = start..line;
             let widest = lines.clone().map(|at| cells[at][column].chars().count()).max();
             let widest = widest.unwrap_or(0);
-            // A column of empty cells takes no room.
-            let width = if widest == 0 && self.width_min == 0 {
-                0
-            } else {
-                (widest + self.padding).max(self.width_min)
-            };
+            let width = (widest + self.padding).max(self.width_min);
             for at in lines {
                 widths[at][column] = width;
             }
@@ -102,7 +97,7 @@ mod tests {
             "Name:                web\nA much longer name:  x\nNo columns here\nIP:  1\n"
         );
         assert_eq!(TABLE.lay_out("N\tREADY\nbad\t0/1\n"), "N     READY\nbad   0/1\n");
-        assert_eq!(DESCRIPTION.lay_out("a\t\tb\nccc\t\td\n"), "a    b\nccc  d\n");
+        assert_eq!(DESCRIPTION.lay_out("a\t\tb\nccc\t\td\n"), "a      b\nccc    d\n");
         assert_eq!(TABLE.lay_out("A\tB\t\nx\ty\t\n"), "A     B     \nx     y     \n");
     }
 }
