@@ -23,6 +23,7 @@ mod kubectl_rows;
 mod manifests;
 mod metrics;
 mod node_pods;
+mod offline;
 mod pods;
 mod power;
 mod renewals;

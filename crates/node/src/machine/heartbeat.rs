@@ -40,12 +40,6 @@ pub(crate) async fn run(deps: Arc<Deps>) {
         node: None,
         has_lease: false,
     };
-    let mut failures = 0;
-    while let Err(error) = speaker.register().await {
-        failures += 1;
-        tracing::warn!(%error, "the node is not registered yet");
-        tokio::time::sleep(deps.ambient.jittered(Backoff::CONNECT.delay(failures))).await;
-    }
     let (sender, mut nodes) = mpsc::unbounded_channel();
     let follow = async {
         let options = ListOptions {
@@ -59,6 +53,22 @@ pub(crate) async fn run(deps: Arc<Deps>) {
         .await;
     };
     tokio::pin!(follow);
+    let mut failures = 0;
+    while let Err(error) = speaker.register().await {
+        failures += 1;
+        tracing::warn!(%error, "the node is not registered yet");
+        let pause = tokio::time::sleep(deps.ambient.jittered(Backoff::CONNECT.delay(failures)));
+        tokio::pin!(pause);
+        // A node that was registered once knows its share of addresses, and runs
+        // its pods where no server is in reach.
+        loop {
+            tokio::select! {
+                () = &mut pause => break,
+                () = &mut follow => {}
+                Some(event) = nodes.recv() => speaker.hear(event).await,
+            }
+        }
+    }
     let mut ticks = interval(RENEW_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut tick = 0u32;

@@ -50,8 +50,9 @@ impl Addresses {
     }
 
     /// The pod's addresses, one of each family; the same at every call until
-    /// they are released.
-    pub(crate) fn allocate(&self, uid: &str) -> Result<Vec<IpAddr>, String> {
+    /// they are released. Those that it had `before` where nobody else has them:
+    /// after a reboot, what others know of the pod then still holds.
+    pub(crate) fn allocate(&self, uid: &str, before: &[IpAddr]) -> Result<Vec<IpAddr>, String> {
         let mut inner = self.lock();
         if let Some(ips) = inner.by_pod.get(uid) {
             return Ok(ips.clone());
@@ -72,11 +73,17 @@ impl Addresses {
             };
             let start = inner.next[i].clamp(first, end);
             let taken = |ip: &IpAddr| inner.by_pod.values().flatten().any(|other| other == ip);
-            let found = (start..end).chain(first..start).find(|n| !taken(&cidr.nth(*n)));
+            let ours = before.iter().filter(|ip| cidr.contains(**ip)).map(|ip| offset(&cidr, *ip));
+            let ours = ours.filter(|n| (first..end).contains(n)).find(|n| !taken(&cidr.nth(*n)));
+            let search = || (start..end).chain(first..start).find(|n| !taken(&cidr.nth(*n)));
+            let found = ours.or_else(search);
             let Some(found) = found else {
                 return Err(format!("no addresses are left in {cidr}"));
             };
-            inner.next[i] = found + 1;
+            inner.next[i] = match ours {
+                Some(ours) => inner.next[i].max(ours + 1),
+                None => found + 1,
+            };
             ips.push(cidr.nth(found));
         }
         inner.by_pod.insert(uid.to_owned(), ips.clone());
@@ -119,24 +126,33 @@ mod tests {
     #[test]
     fn never_two_pods_and_released_ones_rest() {
         let a = addresses("10.42.0.0/29");
-        assert_eq!(a.allocate("a"), Ok(vec![ip("10.42.0.1")]));
-        assert_eq!(a.allocate("a"), Ok(vec![ip("10.42.0.1")]), "the same again");
-        assert_eq!(a.allocate("b"), Ok(vec![ip("10.42.0.2")]));
+        assert_eq!(a.allocate("a", &[]), Ok(vec![ip("10.42.0.1")]));
+        assert_eq!(a.allocate("a", &[]), Ok(vec![ip("10.42.0.1")]), "the same again");
+        assert_eq!(a.allocate("b", &[]), Ok(vec![ip("10.42.0.2")]));
         a.release("a");
-        assert_eq!(a.allocate("c"), Ok(vec![ip("10.42.0.3")]));
+        assert_eq!(a.allocate("c", &[]), Ok(vec![ip("10.42.0.3")]));
         for (uid, last) in [("d", 4), ("e", 5), ("f", 6), ("g", 1)] {
-            assert_eq!(a.allocate(uid), Ok(vec![ip(&format!("10.42.0.{last}"))]));
+            assert_eq!(a.allocate(uid, &[]), Ok(vec![ip(&format!("10.42.0.{last}"))]));
         }
-        assert!(a.allocate("h").is_err());
+        assert!(a.allocate("h", &[]).is_err());
+    }
+
+    #[test]
+    fn after_a_reboot_pods_have_the_addresses_of_before() {
+        let a = addresses("10.42.0.0/24");
+        assert_eq!(a.allocate("b", &[ip("10.42.0.9")]), Ok(vec![ip("10.42.0.9")]));
+        assert_eq!(a.allocate("c", &[ip("10.42.0.9")]), Ok(vec![ip("10.42.0.10")]), "taken");
+        assert_eq!(a.allocate("d", &[ip("10.9.0.9")]), Ok(vec![ip("10.42.0.11")]), "not ours");
+        assert_eq!(a.allocate("e", &[ip("10.42.0.0")]), Ok(vec![ip("10.42.0.12")]), "no pod's");
     }
 
     #[test]
     fn what_runs_keeps_its_address() {
         let a = addresses("10.42.0.0/24");
         a.adopt("old", vec![ip("10.42.0.7")]);
-        assert_eq!(a.allocate("new"), Ok(vec![ip("10.42.0.8")]));
-        assert_eq!(a.allocate("old"), Ok(vec![ip("10.42.0.7")]));
+        assert_eq!(a.allocate("new", &[]), Ok(vec![ip("10.42.0.8")]));
+        assert_eq!(a.allocate("old", &[]), Ok(vec![ip("10.42.0.7")]));
         assert!(addresses("10.42.0.0/24").is_ready());
-        assert!(Addresses::default().allocate("x").is_err());
+        assert!(Addresses::default().allocate("x", &[]).is_err());
     }
 }

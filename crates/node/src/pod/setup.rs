@@ -150,6 +150,11 @@ pub(crate) fn surroundings(deps: &Deps, pod_ips: &[IpAddr]) -> Surroundings {
     }
 }
 
+/// Those that the pod's status tells.
+fn addresses_before(pod: &Pod) -> Vec<IpAddr> {
+    pod.status.pod_ips.iter().filter_map(|told| told.ip.parse().ok()).collect()
+}
+
 async fn new_sandbox(
     deps: &Deps,
     pod: &Pod,
@@ -173,7 +178,7 @@ async fn new_sandbox(
     }
     let ips = match pod.spec.host_network {
         true => Vec::new(),
-        false => deps.addresses.allocate(uid).map_err(sandbox_error)?,
+        false => deps.addresses.allocate(uid, &addresses_before(pod)).map_err(sandbox_error)?,
     };
     let mut spec = sandbox_spec(deps, pod, attempt, hostname, &ips);
     if pod.spec.host_users == Some(false) {

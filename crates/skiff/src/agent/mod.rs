@@ -6,6 +6,7 @@
 
 mod greeting;
 mod join;
+mod kept;
 pub(crate) mod servers;
 pub(crate) mod state;
 
@@ -31,6 +32,7 @@ use crate::{
 pub(crate) struct Handle {
     node: ::node::NodeHandle,
     background: Vec<JoinHandle<()>>,
+    kept: Arc<kept::Files>,
     /// Held so that no other process works on the same data.
     _lock: Vec<File>,
 }
@@ -41,6 +43,11 @@ impl Handle {
         self.node.shutdown();
         for task in self.background {
             task.abort();
+        }
+        let kept = self.kept;
+        let written = tokio::task::spawn_blocking(move || kept.write_pending()).await;
+        if let Err(error) = written.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
+            warn!(%error, "what the node was told last is not kept");
         }
     }
 }
@@ -65,12 +72,19 @@ pub(crate) async fn start(config: &AgentConfig) -> Result<Handle, StartError> {
     let joiner = Joiner { config, state: &state, clock: &judged, ambient: &ambient };
     let member = join::membership(&joiner).await?;
 
-    let api = |https: &Https, agent: &str| Api::new(Arc::new(https.clone()), agent);
+    let kept = kept::Files::open(&state.path("kept"), member.node_key.to_pem().as_bytes())
+        .map_err(|error| format!("{}: {error}", state.path("kept").display()))?;
+    let shared = kept::Shared::new(kept.clone(), Arc::new(member.node.clone()), ambient.clone());
+    let api = |https: &Https, agent: &str| {
+        Api::new(Arc::new(shared.before(Arc::new(https.clone()))), agent)
+    };
     let outside = network::Outside::new(network::addresses(machine, &member.cluster)?);
     let proxy_api = api(&member.proxy, "kube-proxy");
-    let mut background =
+    let mut background = vec![tokio::spawn(kept.clone().run())];
+    background.extend(
         network::start(machine, &member.cluster, &outside, proxy_api.clone(), ambient.clone())
-            .await?;
+            .await?,
+    );
     let annotations = BTreeMap::from([(controllers::NODE_KEY.to_owned(), member.node_key.hash())]);
     let kubelet = api(&member.node, "kubelet");
     let node =
@@ -103,7 +117,7 @@ pub(crate) async fn start(config: &AgentConfig) -> Result<Handle, StartError> {
     let name = machine.node_name.clone();
     background.push(tokio::spawn(renew(member, state, ambient, name, renewed)));
     info!(node = machine.node_name, data_dir = %machine.data_dir.display(), "the agent runs");
-    Ok(Handle { node, background, _lock: lock })
+    Ok(Handle { node, background, kept, _lock: lock })
 }
 
 /// Gets new certificates for the agent of a data directory, whether it runs or
