@@ -4,7 +4,7 @@
 //! Two segments (`Segment::A`, `Segment::B`) are bridges in a namespace of
 //! their own, which also routes between them, as a home's router does. Faults
 //! are calls: [`Host::kill`], [`Host::freeze`], [`Host::power_off`],
-//! [`World::cut`], [`World::change_address`]. Everything goes with the
+//! [`World::cut`], [`World::lose`], [`World::change_address`]. Everything goes with the
 //! [`World`].
 //!
 //! What namespaces cannot do: delay and duplication need netem, which this
@@ -168,6 +168,17 @@ impl World {
     pub(crate) fn heal(&self, from: &str, to: &str) {
         let (from, to) = (self.host(from), self.host(to));
         wire::heal(from.inside(), from, to);
+    }
+
+    /// Of what is sent to a host, one packet in so many gets lost, or none.
+    pub(crate) fn lose(&self, name: &str, one_in: Option<u32>) {
+        wire::lose(self.host(name).inside(), one_in);
+    }
+
+    /// Switches a host on, with nothing on it running.
+    pub(crate) fn boot(&mut self, name: &str) {
+        let host = self.hosts.get_mut(name).expect("a host of that name");
+        host.boot(&self.switch);
     }
 
     /// Takes the cable of a host out, or puts it back.

@@ -1,5 +1,13 @@
 //! Links, addresses and the switch.
 
+use std::os::fd::AsFd as _;
+
+use netlink::nft::{
+    Batch, Chain, Family, Hook, Nftables, Table,
+    expr::{Cmp, Expr, MetaKey, Reg, Verdict},
+};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
 use super::{Host, Namespaces};
 
 /// A network that hosts share; a router leads to the other one.
@@ -77,4 +85,36 @@ pub(super) fn cut(inside: &Namespaces, from: &Host, to: &Host) {
 
 pub(super) fn heal(inside: &Namespaces, _: &Host, to: &Host) {
     inside.ip(&format!("neigh del {} dev eth0", to.address()));
+}
+
+/// Drops one packet in so many that come in by the card, before anything on the
+/// host has seen it: this kernel has no netem.
+pub(super) fn lose(inside: &Namespaces, one_in: Option<u32>) {
+    let network = std::fs::File::open(format!("/proc/{}/ns/net", inside.pid));
+    let network = network.expect("the host is on");
+    let act = || {
+        let kind = Some(LinkNameSpaceType::Network);
+        move_into_link_name_space(network.as_fd(), kind).expect("root may enter");
+        let table = Table { family: Family::Inet, name: "lossy-link".into() };
+        let mut batch = Batch::new();
+        match one_in {
+            None => batch.delete_table(&table),
+            Some(one_in) => {
+                let raw = Chain::Base { kind: "filter", hook: Hook::Prerouting, priority: -400 };
+                batch.add_table(&table);
+                batch.add_chain(&table, "in", &raw);
+                let drop_some = [
+                    Expr::Meta { key: MetaKey::IifName, to: Reg(0) },
+                    Expr::Compare { op: Cmp::Eq, from: Reg(0), data: b"eth0\0".to_vec() },
+                    Expr::Random { to: Reg(0), modulus: one_in },
+                    Expr::Compare { op: Cmp::Eq, from: Reg(0), data: vec![0; 4] },
+                    Expr::Verdict(Verdict::Drop),
+                ];
+                batch.add_rule(&table, "in", &drop_some);
+            }
+        }
+        let nft = Nftables::open().expect("the kernel has nftables");
+        nft.commit(&batch, None).expect("root may");
+    };
+    std::thread::scope(|scope| scope.spawn(act).join()).expect("the thread does not panic");
 }

@@ -28,6 +28,7 @@ mod pods;
 mod power;
 mod renewals;
 mod rollout;
+mod scenarios;
 mod scheduling;
 mod servers;
 mod snapshots;

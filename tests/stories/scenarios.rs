@@ -1,0 +1,423 @@
+//! What a cluster of three servers and two agents does while something goes
+//! wrong: a table of faults over one workload, a Deployment behind a Service that
+//! a pod asks all the time.
+//!
+//! [`SCENARIOS`] is the table. The rows run one after the other on the same
+//! hosts, each leaves them whole, and after each a write, a read and a new pod
+//! must work. Where `./x scenarios` sets `SKIFF_SCENARIOS`, all or those whose
+//! names have that text run; otherwise those that are quick.
+
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use crate::{
+    cluster::Run,
+    harness::{Segment, World},
+};
+
+const SERVERS: [&str; 3] = ["server-1", "server-2", "server-3"];
+const AGENTS: [&str; 2] = ["agent-1", "agent-2"];
+/// Where the pod runs that asks: nothing is done to this host but in a cold boot.
+const CLIENT_HOST: &str = "agent-2";
+
+/// One row.
+struct Scenario {
+    name: &'static str,
+    /// Whether it is part of every test run.
+    quick: bool,
+    /// Whether requests of pods may fail meanwhile.
+    may_fail: bool,
+    fault: fn(&mut Stage),
+}
+
+const SCENARIOS: &[Scenario] = &[
+    Scenario { name: "the leader dies", quick: true, may_fail: false, fault: leader_dies },
+    Scenario { name: "a follower dies", quick: false, may_fail: false, fault: follower_dies },
+    Scenario {
+        name: "the majority is lost and comes back",
+        quick: true,
+        may_fail: false,
+        fault: majority_lost,
+    },
+    Scenario { name: "an agent's skiff dies", quick: true, may_fail: false, fault: agent_dies },
+    Scenario { name: "an agent is drained", quick: true, may_fail: false, fault: drain },
+    Scenario { name: "tokens are rotated", quick: false, may_fail: false, fault: tokens_rotated },
+    Scenario {
+        name: "packets between servers get lost",
+        quick: true,
+        may_fail: false,
+        fault: packets_lost,
+    },
+    Scenario {
+        name: "the leader hears and is not heard",
+        quick: false,
+        may_fail: false,
+        fault: leader_deaf,
+    },
+    Scenario {
+        name: "a server is replaced",
+        quick: false,
+        may_fail: false,
+        fault: server_replaced,
+    },
+    Scenario {
+        name: "an agent is cut off past its tolerations",
+        quick: false,
+        may_fail: true,
+        fault: agent_cut_off,
+    },
+    Scenario {
+        name: "all boot at once, agents first",
+        quick: false,
+        may_fail: true,
+        fault: cold_boot,
+    },
+];
+
+const WORKLOAD: &str = r#"
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  replicas: 4
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      terminationGracePeriodSeconds: 10
+      topologySpreadConstraints:
+      - {maxSkew: 1, topologyKey: kubernetes.io/hostname, whenUnsatisfiable: ScheduleAnyway, labelSelector: {matchLabels: {app: web}}}
+      affinity:
+        nodeAffinity:
+          requiredDuringSchedulingIgnoredDuringExecution:
+            nodeSelectorTerms: [{matchExpressions: [{key: node-role.kubernetes.io/control-plane, operator: DoesNotExist}]}]
+      tolerations:
+      - {key: node.kubernetes.io/unreachable, operator: Exists, effect: NoExecute, tolerationSeconds: 2}
+      - {key: node.kubernetes.io/not-ready, operator: Exists, effect: NoExecute, tolerationSeconds: 2}
+      containers:
+      - name: web
+        image: skiff.local/toolbox
+        args: [http-echo, --port, "8080", --drain, "3"]
+        readinessProbe: {httpGet: {path: /healthz, port: 8080}, periodSeconds: 1}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec: {selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: client}
+spec:
+  nodeName: agent-2
+  terminationGracePeriodSeconds: 1
+  containers:
+  - {name: ask, image: skiff.local/toolbox, args: [get, --loop, "100000000", --every, "20", "http://web/"]}
+"#;
+
+struct Stage {
+    world: World,
+    token: String,
+}
+
+fn until(what: &str, mut so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !so() {
+        assert!(start.elapsed() < Duration::from_secs(120), "{what}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+impl Stage {
+    fn set() -> Option<Self> {
+        let mut world = World::new()?;
+        for host in SERVERS.iter().chain(&AGENTS) {
+            world.add(host, Segment::A);
+        }
+        world.host_mut(SERVERS[0]).start(&["server"]);
+        let token = fs::read_to_string(world.host(SERVERS[0]).path("data/server/token"));
+        let token = token.expect("it is printed").trim().to_owned();
+        let url = format!("https://{}:6443", world.host(SERVERS[0]).address());
+        for host in &SERVERS[1..] {
+            world.host_mut(host).start(&["server", "--server", &url, "--token", &token]);
+        }
+        for host in AGENTS {
+            world.host_mut(host).start(&["agent", "--server", &url, "--token", &token]);
+        }
+        let stage = Self { world, token };
+        for host in SERVERS.iter().chain(&AGENTS) {
+            stage.ready(SERVERS[0], host);
+        }
+        stage.world.host(SERVERS[0]).kubectl(&["apply", "-f", "-"], Some(WORKLOAD)).ok();
+        stage.settled(SERVERS[0]);
+        Some(stage)
+    }
+
+    fn kubectl(&self, server: &str, line: &str) -> Run {
+        self.world.kubectl(server, line)
+    }
+
+    fn ready(&self, server: &str, node: &str) {
+        self.kubectl(server, &format!("wait --for=create node/{node} --timeout=120s")).ok();
+        let line = format!("wait --for=condition=Ready node/{node} --timeout=120s");
+        until(&format!("{node} is Ready"), || self.kubectl(server, &line).success);
+    }
+
+    /// All replicas are there, and the asking pod.
+    fn settled(&self, server: &str) {
+        self.kubectl(server, "rollout status deployment/web --timeout=120s").ok();
+        self.kubectl(server, "wait --for=condition=Ready pod/client --timeout=120s").ok();
+    }
+
+    fn skiff(&self, host: &str, words: &[&str]) -> Run {
+        let data = self.world.host(host).path("data");
+        let data = data.to_string_lossy().into_owned();
+        self.world.host(host).skiff(&[words, &["--data-dir", &data]].concat())
+    }
+
+    /// The servers as one that is there sees them.
+    fn status(&self, from: &str) -> Vec<Value> {
+        let run = self.skiff(from, &["cluster", "status", "-o", "json"]);
+        serde_json::from_str(&run.stdout).unwrap_or_default()
+    }
+
+    /// Who leads.
+    fn leader(&self, from: &str) -> &'static str {
+        let mut found = None;
+        until("there is a leader", || {
+            let rows = self.status(from);
+            let leads = rows.iter().find(|row| row["role"] == "leader" && row["health"] == "ok");
+            let name = leads.and_then(|row| row["name"].as_str());
+            found = SERVERS.into_iter().find(|server| Some(*server) == name);
+            found.is_some()
+        });
+        found.expect("waited for")
+    }
+
+    fn other_than(&self, host: &str) -> &'static str {
+        SERVERS.into_iter().find(|server| *server != host).expect("there are three")
+    }
+
+    /// What the asking pod's log has of failures, on its host's disk: nothing needs
+    /// to be up for that.
+    fn failures(&self) -> Vec<String> {
+        let pods = self.world.host(CLIENT_HOST).path("data/log/pods");
+        let folders = fs::read_dir(pods).into_iter().flatten().flatten();
+        let client = folders
+            .filter(|folder| folder.file_name().to_string_lossy().starts_with("default_client_"));
+        let logs =
+            client.flat_map(|folder| fs::read_dir(folder.path().join("ask")).into_iter().flatten());
+        let texts = logs.flatten().filter_map(|log| fs::read_to_string(log.path()).ok());
+        texts
+            .flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>())
+            .filter(|line| line.contains(" stderr "))
+            .collect()
+    }
+
+    /// A write, a read on every server, and a new pod on every agent.
+    fn works(&self, row: usize) {
+        let map = format!("row-{row}");
+        for server in SERVERS {
+            until(&format!("{server} answers"), || {
+                self.kubectl(server, "get --raw /readyz").success
+            });
+        }
+        self.kubectl(SERVERS[0], &format!("create configmap {map} --from-literal=a=1")).ok();
+        for server in SERVERS {
+            self.kubectl(server, &format!("get configmap {map}")).ok();
+        }
+        for agent in AGENTS {
+            self.ready(SERVERS[0], agent);
+            let pod = format!(
+                "apiVersion: v1\nkind: Pod\nmetadata: {{name: {map}-{agent}}}\nspec: {{nodeName: {agent}, \
+                 terminationGracePeriodSeconds: 1, containers: [{{name: c, image: skiff.local/toolbox, args: [sleep, infinity]}}]}}"
+            );
+            self.world.host(SERVERS[0]).kubectl(&["apply", "-f", "-"], Some(&pod)).ok();
+            let wait = format!("wait --for=condition=Ready pod/{map}-{agent} --timeout=60s");
+            self.kubectl(SERVERS[0], &wait).ok();
+            let get = format!("exec {map}-{agent} -- toolbox get --timeout 5 http://web/");
+            until("the tunnel is there", || self.kubectl(SERVERS[0], &get).success);
+            self.kubectl(SERVERS[0], &format!("delete pod {map}-{agent} --wait=false")).ok();
+        }
+        self.settled(SERVERS[0]);
+    }
+}
+
+#[test]
+fn faults_under_load() {
+    let wanted = std::env::var("SKIFF_SCENARIOS").ok();
+    let runs = |row: &&Scenario| match wanted.as_deref() {
+        None => row.quick,
+        Some("all") => true,
+        Some(text) => row.name.contains(text),
+    };
+    let Some(mut stage) = Stage::set() else { return };
+    let (mut failures, mut ran) = (stage.failures().len(), 0);
+    for (at, row) in SCENARIOS.iter().enumerate().filter(|(_, row)| runs(row)) {
+        let began = Instant::now();
+        (row.fault)(&mut stage);
+        let healed = began.elapsed();
+        stage.works(at);
+        let all = stage.failures();
+        let new = &all[failures.min(all.len())..];
+        eprintln!(
+            "{}: {:.1} s, and {:.1} s until all worked; {} requests failed",
+            row.name,
+            healed.as_secs_f32(),
+            (began.elapsed() - healed).as_secs_f32(),
+            new.len()
+        );
+        assert!(row.may_fail || new.is_empty(), "{}: {new:#?}", row.name);
+        failures = all.len();
+        ran += 1;
+    }
+    assert!(ran > 0, "no row is called {wanted:?}");
+}
+
+fn leader_dies(stage: &mut Stage) {
+    let leader = stage.leader(SERVERS[0]);
+    let other = stage.other_than(leader);
+    stage.world.host_mut(leader).kill();
+    // The request waits for the next leader.
+    stage.kubectl(other, "label namespace default seen=1 --overwrite").ok();
+    let host = stage.world.host_mut(leader);
+    host.start_again();
+    host.wait_ready();
+}
+
+fn follower_dies(stage: &mut Stage) {
+    let leader = stage.leader(SERVERS[0]);
+    let follower = stage.other_than(leader);
+    stage.world.host_mut(follower).kill();
+    stage.kubectl(leader, "label namespace default seen=2 --overwrite").ok();
+    let host = stage.world.host_mut(follower);
+    host.start_again();
+    host.wait_ready();
+}
+
+/// Pods go on, and requests wait and are then refused, until a second is back.
+fn majority_lost(stage: &mut Stage) {
+    for server in &SERVERS[1..] {
+        stage.world.host_mut(server).kill();
+    }
+    let refused = stage.kubectl(SERVERS[0], "label namespace default seen=3 --overwrite");
+    refused.fails_with("fewer than 2 of 3 servers answer");
+    for server in &SERVERS[1..] {
+        stage.world.host_mut(server).start_again();
+    }
+    for server in &SERVERS[1..] {
+        stage.world.host_mut(server).wait_ready();
+    }
+}
+
+fn agent_dies(stage: &mut Stage) {
+    let ids = "get pods -l app=web -o jsonpath={.items[*].status.containerStatuses[*].containerID}";
+    let before = stage.kubectl(SERVERS[0], ids).ok().stdout;
+    let host = stage.world.host_mut(AGENTS[0]);
+    host.kill();
+    host.start_again();
+    host.wait_ready();
+    assert_eq!(stage.kubectl(SERVERS[0], ids).ok().stdout, before, "the same containers");
+}
+
+fn drain(stage: &mut Stage) {
+    let line = "drain agent-1 --ignore-daemonsets --delete-emptydir-data --force --timeout=90s";
+    stage.kubectl(SERVERS[1], line).ok();
+    stage.kubectl(SERVERS[1], "rollout status deployment/web --timeout=90s").ok();
+    stage.kubectl(SERVERS[1], "uncordon agent-1").ok();
+}
+
+/// Who has joined needs none of them; who joins next needs the new one.
+fn tokens_rotated(stage: &mut Stage) {
+    for _ in 0..3 {
+        let id = stage.token.split('.').nth(2).expect("an ID").to_owned();
+        let host = stage.world.host(SERVERS[0]);
+        let kubeconfig = host.path("admin.yaml").to_string_lossy().into_owned();
+        let run = host.skiff(&["token", "rotate", &id, "--kubeconfig", &kubeconfig]).ok();
+        stage.token = run.stdout.trim().to_owned();
+    }
+    let agent = stage.world.host_mut(AGENTS[0]);
+    agent.kill();
+    agent.start_again();
+    agent.wait_ready();
+}
+
+/// One packet in ten to every server, and to the agent that nobody asks from.
+fn packets_lost(stage: &mut Stage) {
+    for server in SERVERS {
+        stage.world.lose(server, Some(10));
+    }
+    for round in 0..10 {
+        let server = SERVERS[round % 3];
+        let line = format!("label namespace default seen={round} --overwrite");
+        until("a write passes", || stage.kubectl(server, &line).success);
+    }
+    for server in SERVERS {
+        stage.world.lose(server, None);
+    }
+}
+
+/// Others follow it no more, and it must see that by itself.
+fn leader_deaf(stage: &mut Stage) {
+    let leader = stage.leader(SERVERS[0]);
+    let others: Vec<&str> = SERVERS.into_iter().filter(|server| *server != leader).collect();
+    for other in &others {
+        stage.world.cut(leader, other);
+    }
+    until("another leads", || {
+        stage.kubectl(others[0], "label namespace default seen=4 --overwrite").success
+    });
+    for other in &others {
+        stage.world.heal(leader, other);
+    }
+}
+
+fn server_replaced(stage: &mut Stage) {
+    let leader = stage.leader(SERVERS[0]);
+    let gone = SERVERS.into_iter().rev().find(|server| *server != leader).expect("two follow");
+    let helper = SERVERS.into_iter().find(|server| *server != gone).expect("two are left");
+    stage.world.power_off(gone);
+    until("it is removed", || stage.skiff(helper, &["cluster", "remove", gone]).success);
+    stage.kubectl(helper, &format!("delete node {gone}")).ok();
+    fs::remove_dir_all(stage.world.host(gone).path("data")).expect("a folder of ours");
+    let url = format!("https://{}:6443", stage.world.host(helper).address());
+    let token = stage.token.clone();
+    stage.world.boot(gone);
+    stage.world.host_mut(gone).start(&["server", "--server", &url, "--token", &token]);
+    assert_eq!(stage.status(helper).len(), 3);
+}
+
+fn agent_cut_off(stage: &mut Stage) {
+    stage.world.plug(AGENTS[0], false);
+    let unknown = "wait --for=condition=Ready=Unknown node/agent-1 --timeout=90s";
+    stage.kubectl(SERVERS[0], unknown).ok();
+    // The others are made elsewhere: none of those that are ready is there.
+    until("its pods are replaced", || {
+        let line = "get pods -l app=web -o jsonpath={range.items[*]}{.spec.nodeName}/{.status.conditions[?(@.type==\"Ready\")].status}{\"\\n\"}{end}";
+        let run = stage.kubectl(SERVERS[0], line);
+        run.stdout.lines().filter(|line| *line == "agent-2/True").count() == 4
+    });
+    stage.world.plug(AGENTS[0], true);
+    stage.ready(SERVERS[0], AGENTS[0]);
+    until("what was evicted is gone", || {
+        let run = stage.kubectl(SERVERS[0], "get pods -l app=web -o name");
+        run.stdout.lines().count() == 4
+    });
+}
+
+fn cold_boot(stage: &mut Stage) {
+    for host in SERVERS.iter().chain(&AGENTS) {
+        stage.world.power_off(host);
+    }
+    for host in AGENTS.iter().chain(&SERVERS) {
+        stage.world.power_on(host);
+    }
+    for host in SERVERS.iter().chain(&AGENTS) {
+        stage.world.host_mut(host).wait_ready();
+    }
+    stage.settled(SERVERS[0]);
+}
