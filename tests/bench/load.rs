@@ -328,7 +328,7 @@ async fn pods(api: &Api, count: usize) -> Value {
             }
         }
     }
-    json!({"p50_ms": p50(times)})
+    json!({"p50_ms": share(&mut times, 0.5), "p99_ms": share(&mut times, 0.99)})
 }
 
 /// Where the next page begins.
@@ -346,6 +346,11 @@ fn documents(index: &[u8]) -> Vec<String> {
 }
 
 fn p50(mut times: Vec<Duration>) -> f64 {
+    share(&mut times, 0.5)
+}
+
+/// The time that this share of all took at most, milliseconds.
+pub(crate) fn share(times: &mut [Duration], share: f64) -> f64 {
     times.sort();
-    times[times.len() / 2].as_secs_f64() * 1000.0
+    times[((times.len() - 1) as f64 * share).round() as usize].as_secs_f64() * 1000.0
 }

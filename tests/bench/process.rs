@@ -9,6 +9,8 @@ pub(crate) struct Process(u32);
 pub(crate) struct Usage {
     pub(crate) cpu: Duration,
     pub(crate) written_bytes: u64,
+    /// How often its threads have waited and were woken.
+    pub(crate) wakeups: u64,
 }
 
 impl Process {
@@ -25,7 +27,21 @@ impl Process {
             [11, 12].iter().filter_map(|at| fields.get(*at)?.parse::<u64>().ok()).sum();
         let io = fs::read_to_string(format!("/proc/{}/io", self.0)).expect("the process runs");
         let written = io.lines().find_map(|line| line.strip_prefix("write_bytes: ")?.parse().ok());
-        Usage { cpu: Duration::from_millis(ticks * 10), written_bytes: written.unwrap_or(0) }
+        let threads = fs::read_dir(format!("/proc/{}/task", self.0)).expect("the process runs");
+        let waits = |status: &str| -> Option<u64> {
+            let line = status.lines().find_map(|l| l.strip_prefix("voluntary_ctxt_switches:"))?;
+            line.trim().parse().ok()
+        };
+        let wakeups = threads
+            .flatten()
+            // A thread may end while they are counted.
+            .filter_map(|thread| waits(&fs::read_to_string(thread.path().join("status")).ok()?))
+            .sum();
+        Usage {
+            cpu: Duration::from_millis(ticks * 10),
+            written_bytes: written.unwrap_or(0),
+            wakeups,
+        }
     }
 
     pub(crate) fn resident_mb(&self) -> f64 {
