@@ -1,6 +1,9 @@
 //! Certificates by request: asked for, approved, signed, used.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
 
@@ -20,9 +23,8 @@ fn request(cluster: &Cluster, name: &str, subject: &str) -> Option<String> {
         return None;
     };
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-    use base64::Engine;
     let pem = std::fs::read(csr).expect("openssl wrote it");
-    Some(base64::engine::general_purpose::STANDARD.encode(pem))
+    Some(STANDARD.encode(pem))
 }
 
 fn object(name: &str, signer: &str, request: &str) -> String {
@@ -44,8 +46,7 @@ fn a_user_gets_a_certificate() {
     cluster.kubectl("wait csr/jane --for=jsonpath={.status.certificate} --timeout=30s").ok();
     cluster.kubectl("get csr jane").prints("Approved,Issued");
     let signed = cluster.kubectl("get csr jane -o jsonpath={.status.certificate}").ok().stdout;
-    use base64::Engine;
-    let signed = base64::engine::general_purpose::STANDARD.decode(signed).expect("base64");
+    let signed = STANDARD.decode(signed).expect("base64");
     let path = cluster.path("jane.crt");
     std::fs::write(&path, signed).expect("our own folder");
     let server = cluster.kubectl("config view --minify -o jsonpath={.clusters[0].cluster.server}");
@@ -92,4 +93,144 @@ fn a_node_renews_its_own_certificate() {
     cluster.kubectl_with_input(&format!("create -f - {other}"), &object("po", SIGNER, &pi)).ok();
     cluster.kubectl("certificate deny po").prints("denied");
     assert_eq!(cluster.kubectl("get csr po -o jsonpath={.status.certificate}").ok().stdout, "");
+}
+
+/// A request for a pod's certificate, once the node has made it.
+fn asked_for(cluster: &Cluster, pod: &str) -> Value {
+    let fields = format!("--field-selector=spec.podName={pod}");
+    let mut watch = cluster
+        .kubectl_command(&["get", "podcertificaterequests", &fields, "-w", "-o", "json"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("kubectl runs");
+    let out = watch.stdout.take().expect("piped");
+    let first = serde_json::Deserializer::from_reader(out).into_iter::<Value>().next();
+    watch.kill().expect("ended");
+    watch.wait().expect("ended");
+    first.expect("a request").expect("JSON")
+}
+
+fn openssl(args: &[&str]) -> String {
+    let done = Command::new("openssl").args(args).output().expect("openssl runs");
+    assert!(done.status.success(), "{args:?}: {}", String::from_utf8_lossy(&done.stderr));
+    String::from_utf8(done.stdout).expect("text")
+}
+
+#[test]
+fn a_pod_gets_a_certificate_of_a_signer() {
+    let Some(cluster) = Cluster::start() else { return };
+    if Command::new("openssl").arg("version").output().is_err() {
+        eprintln!("skipped: needs `openssl`");
+        return;
+    }
+    let path = |name: &str| cluster.path(name).to_string_lossy().into_owned();
+    let (ca, ca_key) = (path("ca.pem"), path("ca.key"));
+    openssl(&[
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-subj",
+        "/CN=a signer",
+        "-days",
+        "2",
+        "-keyout",
+        &ca_key,
+        "-out",
+        &ca,
+    ]);
+    let pod = |name: &str, more: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  terminationGracePeriodSeconds: 1\n  containers:\n  - {{name: c, image: skiff.local/toolbox, args: [sleep, infinity], volumeMounts: [{{name: v, mountPath: /v}}]}}\n  volumes:\n  - name: v\n    projected:\n      sources:\n      - podCertificate: {{signerName: example.com/signer, keyType: ECDSAP256, credentialBundlePath: bundle.pem, userAnnotations: {{example.com/path: /custom}}{more}}}\n"
+        )
+    };
+    cluster
+        .apply(&pod("long", ", maxExpirationSeconds: 7862401"))
+        .fails_with("if provided, maxExpirationSeconds must be <= 7862400");
+    cluster
+        .apply(&pod("short", ", maxExpirationSeconds: 3599"))
+        .fails_with("if provided, maxExpirationSeconds must be >= 3600");
+
+    // The signer's part, by hand.
+    cluster.apply(&pod("good", "")).ok();
+    let request = asked_for(&cluster, "good");
+    let spec = &request["spec"];
+    assert_eq!(spec["maxExpirationSeconds"], 86400, "{request:#}");
+    assert_eq!(spec["unverifiedUserAnnotations"]["example.com/path"], "/custom");
+    assert_eq!(spec["serviceAccountName"], "default");
+    let der = STANDARD.decode(spec["stubPKCS10Request"].as_str().expect("text")).expect("base64");
+    std::fs::write(cluster.path("request.der"), der).expect("our own folder");
+    std::fs::write(cluster.path("leaf.conf"), "basicConstraints=CA:FALSE\n")
+        .expect("our own folder");
+    openssl(&[
+        "x509",
+        "-req",
+        "-inform",
+        "DER",
+        "-in",
+        &path("request.der"),
+        "-CA",
+        &ca,
+        "-CAkey",
+        &ca_key,
+        "-CAcreateserial",
+        "-extfile",
+        &path("leaf.conf"),
+        "-days",
+        "1",
+        "-out",
+        &path("leaf.pem"),
+    ]);
+    let date = |which: &str| {
+        let told =
+            openssl(&["x509", "-in", &path("leaf.pem"), "-noout", which, "-dateopt", "iso_8601"]);
+        let (_, date) = told.trim().split_once('=').expect("a date");
+        date.replace(' ', "T").parse::<jiff::Timestamp>().expect("a time")
+    };
+    let (from, until) = (date("-startdate"), date("-enddate"));
+    let status = json!({"status": {
+        "conditions": [{"type": "Issued", "status": "True", "reason": "Signed", "message": "by hand",
+            "lastTransitionTime": from}],
+        "certificateChain": std::fs::read_to_string(cluster.path("leaf.pem")).expect("written"),
+        "notBefore": from, "notAfter": until,
+        "beginRefreshAt": from + jiff::SignedDuration::from_hours(12),
+    }});
+    let patch = |request: &Value, status: &Value| {
+        let name = request["metadata"]["name"].as_str().expect("a name");
+        let patch = format!("--patch={status}");
+        let patch = [
+            "patch",
+            "podcertificaterequests",
+            name,
+            "--subresource=status",
+            "--type=merge",
+            &patch,
+        ];
+        cluster.kubectl_args(&patch).ok();
+    };
+    patch(&request, &status);
+    cluster.kubectl("wait pod/good --for=condition=Ready --timeout=60s").ok();
+    let bundle = cluster.kubectl("exec good -- toolbox cat /v/bundle.pem").ok().stdout;
+    std::fs::write(cluster.path("bundle.pem"), &bundle).expect("our own folder");
+    openssl(&["verify", "-CAfile", &ca, &path("bundle.pem")]);
+    let of_key = openssl(&["pkey", "-in", &path("bundle.pem"), "-pubout"]);
+    let of_certificate = openssl(&["x509", "-in", &path("leaf.pem"), "-noout", "-pubkey"]);
+    assert_eq!(of_key, of_certificate, "the bundle's key is the certificate's");
+
+    // A signer that says no.
+    cluster.apply(&pod("bad", "")).ok();
+    let request = asked_for(&cluster, "bad");
+    let no = json!({"status": {"conditions": [{"type": "Denied", "status": "True",
+        "reason": "Policy", "message": "not you", "lastTransitionTime": from}]}});
+    patch(&request, &no);
+    let events = "events --for=pod/bad --watch=false -o jsonpath={.items[*].message}";
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let text = "permanently denied: reason=\"Policy\" message=\"not you\"";
+    while !cluster.kubectl(events).ok().stdout.contains(text) {
+        assert!(std::time::Instant::now() < until, "no event tells that the signer said no");
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
 }

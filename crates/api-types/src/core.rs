@@ -291,6 +291,7 @@ views! {
         downward_api: Option<DownwardApiVolumeSource>,
         service_account_token: Option<ServiceAccountTokenProjection>,
         cluster_trust_bundle: Option<ClusterTrustBundleProjection>,
+        pod_certificate: Option<PodCertificateProjection>,
         #[serde(flatten)]
         other: BTreeMap<String, Value>,
     }
@@ -301,6 +302,16 @@ views! {
         label_selector: Option<Value>,
         optional: Option<bool>,
         path: String,
+    }
+    PodCertificateProjection {
+        signer_name: String,
+        key_type: String,
+        max_expiration_seconds: Option<i64>,
+        credential_bundle_path: String,
+        key_path: String,
+        certificate_chain_path: String,
+        user_annotations: BTreeMap<String, String>,
+        user: Option<i64>,
     }
     DownwardApiVolumeSource { items: Vec<DownwardApiVolumeFile>, default_mode: Option<i32>, }
     DownwardApiVolumeFile {

@@ -14,8 +14,8 @@
 //! [`Images`], so it knows neither namespaces nor registries.
 //!
 //! Not here yet: a critical static pod that does not fit moves nobody; graceful node
-//! shutdown, start from checkpoints with no server in reach, projected
-//! podCertificates, growth of a CSI volume while a pod has it mounted.
+//! shutdown, start from checkpoints with no server in reach, growth of a CSI volume
+//! while a pod has it mounted.
 //!
 //! Start reading at [`Node::start`], then `pod::plan`.
 

@@ -14,6 +14,8 @@ pub(crate) const VOLUME_ATTACHMENTS: Resource =
     Resource::cluster("storage.k8s.io", "v1", "volumeattachments");
 pub(crate) const TRUST_BUNDLES: Resource =
     Resource::cluster("certificates.k8s.io", "v1", "clustertrustbundles");
+pub(crate) const POD_CERTIFICATE_REQUESTS: Resource =
+    Resource::namespaced("certificates.k8s.io", "v1", "podcertificaterequests");
 pub(crate) const SERVICES: Resource = Resource::namespaced("", "v1", "services");
 pub(crate) const SERVICE_ACCOUNTS: Resource = Resource::namespaced("", "v1", "serviceaccounts");
 pub(crate) const RUNTIME_CLASSES: Resource =

@@ -25,6 +25,7 @@ pub mod layout;
 mod leaf;
 pub mod peer;
 pub mod pinned;
+pub mod pod_key;
 mod request;
 pub mod service_account;
 pub mod shared;

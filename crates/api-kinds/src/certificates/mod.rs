@@ -13,7 +13,7 @@ const GROUP: &str = "certificates.k8s.io";
 
 /// A signer's name, `example.com/signer`: a domain of two labels or more, a
 /// slash, and a DNS subdomain.
-fn signer_name(path: &Path<'_>, text: &str, faults: &mut Faults) {
+pub(crate) fn signer_name(path: &Path<'_>, text: &str, faults: &mut Faults) {
     const LEN_MAX: usize = name::DNS1123_SUBDOMAIN_LEN_MAX * 2 + name::DNS1123_LABEL_LEN_MAX + 2;
     if text.is_empty() {
         faults.required(path, "");

@@ -14,7 +14,7 @@ use crate::{
     rules,
 };
 
-const EXPIRATION_SECONDS_MIN: i64 = 3600;
+pub(crate) const EXPIRATION_SECONDS_MIN: i64 = 3600;
 /// Signers of Kubernetes itself are kept shorter than others.
 const EXPIRATION_SECONDS_MAX_KUBERNETES: i64 = 24 * 3600;
 const EXPIRATION_SECONDS_MAX: i64 = 91 * 24 * 3600;
@@ -72,12 +72,7 @@ fn validate(_: &ResourceSpec, request: &Value, faults: &mut Faults) {
         }
     }
     let at = path.child("maxExpirationSeconds");
-    let seconds_max = match signer.split_once('/') {
-        Some((domain, _)) if domain == "kubernetes.io" || domain.ends_with(".kubernetes.io") => {
-            EXPIRATION_SECONDS_MAX_KUBERNETES
-        }
-        _ => EXPIRATION_SECONDS_MAX,
-    };
+    let seconds_max = expiration_seconds_max(signer);
     match tree::int(spec, "maxExpirationSeconds") {
         None => faults.required(&at, "must be set"),
         Some(seconds) if !(EXPIRATION_SECONDS_MIN..=seconds_max).contains(&seconds) => {
@@ -91,6 +86,16 @@ fn validate(_: &ResourceSpec, request: &Value, faults: &mut Faults) {
         Ok(_) => {}
         Err(None) => faults.too_long(&at, REQUEST_BYTES_MAX),
         Err(Some(why)) => faults.invalid(&at, "<value omitted>", why),
+    }
+}
+
+/// How long a signer's certificates may be good at most.
+pub(crate) fn expiration_seconds_max(signer: &str) -> i64 {
+    match signer.split_once('/') {
+        Some((domain, _)) if domain == "kubernetes.io" || domain.ends_with(".kubernetes.io") => {
+            EXPIRATION_SECONDS_MAX_KUBERNETES
+        }
+        _ => EXPIRATION_SECONDS_MAX,
     }
 }
 

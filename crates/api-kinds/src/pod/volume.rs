@@ -3,11 +3,17 @@
 use std::collections::BTreeSet;
 
 use api_object::name;
-use api_schema::{Faults, Path, tree};
+use api_schema::{Faults, Path, meta, tree};
 use serde_json::Value;
 
 use super::container::{field_ref, resource_field_ref};
-use crate::persistent_volume_claim;
+use crate::{
+    certificates::{
+        self,
+        pod_certificate_request::{EXPIRATION_SECONDS_MIN, expiration_seconds_max},
+    },
+    persistent_volume_claim, rules,
+};
 
 /// Fields that only files can be made from.
 const FILE_FIELDS: [&str; 2] = ["metadata.annotations", "metadata.labels"];
@@ -188,10 +194,70 @@ fn projected(path: &Path<'_>, source: &Value, faults: &mut Faults) {
                     }
                     file_path(&path.child("path"), tree::text(source, "path"), faults);
                 }
+                "clusterTrustBundle" => trust_bundle(&path, source, faults),
+                "podCertificate" => pod_certificate(&path, source, faults),
                 _ => {}
             }
         }
     }
+}
+
+fn trust_bundle(path: &Path<'_>, source: &Value, faults: &mut Faults) {
+    let (name, signer) = (tree::text(source, "name"), tree::text(source, "signerName"));
+    match (name.is_empty(), signer.is_empty()) {
+        (true, true) => faults.required(path, "either name or signerName must be specified"),
+        (false, false) => {
+            faults.invalid(path, source.clone(), "only one of name and signerName may be used");
+        }
+        (false, true) if source.get("labelSelector").is_some() => faults.forbidden(
+            &path.child("labelSelector"),
+            "labelSelector may only be used together with signerName",
+        ),
+        (false, true) => {}
+        (true, false) => certificates::signer_name(&path.child("signerName"), signer, faults),
+    }
+    if let Some(selector) = source.get("labelSelector") {
+        rules::label_selector(&path.child("labelSelector"), selector, faults);
+    }
+    file_path(&path.child("path"), tree::text(source, "path"), faults);
+}
+
+/// The kinds of keys that a pod's certificate can be for.
+const KEY_TYPES: [&str; 6] =
+    ["RSA3072", "RSA4096", "ECDSAP256", "ECDSAP384", "ECDSAP521", "ED25519"];
+
+fn pod_certificate(path: &Path<'_>, source: &Value, faults: &mut Faults) {
+    let signer = tree::text(source, "signerName");
+    certificates::signer_name(&path.child("signerName"), signer, faults);
+    let kind = tree::text(source, "keyType");
+    if !KEY_TYPES.contains(&kind) {
+        faults.unsupported(&path.child("keyType"), kind, KEY_TYPES);
+    }
+    if let Some(seconds) = tree::int(source, "maxExpirationSeconds") {
+        let at = path.child("maxExpirationSeconds");
+        let (min, max) = (EXPIRATION_SECONDS_MIN, expiration_seconds_max(signer));
+        if seconds < min {
+            let detail = format!("if provided, maxExpirationSeconds must be >= {min}");
+            faults.invalid(&at, seconds, detail);
+        } else if seconds > max {
+            let detail = format!("if provided, maxExpirationSeconds must be <= {max}");
+            faults.invalid(&at, seconds, detail);
+        }
+    }
+    let paths = ["credentialBundlePath", "keyPath", "certificateChainPath"];
+    if paths.iter().all(|field| tree::text(source, field).is_empty()) {
+        let detail =
+            "specify at least one of credentialBundlePath, keyPath, and certificateChainPath";
+        faults.required(path, detail);
+    }
+    for field in paths {
+        let text = tree::text(source, field);
+        if !text.is_empty() {
+            file_path(&path.child(field), text, faults);
+        }
+    }
+    let at = path.child("userAnnotations");
+    meta::annotations(&at, tree::get(source, "userAnnotations"), faults);
 }
 
 fn file_path(path: &Path<'_>, text: &str, faults: &mut Faults) {

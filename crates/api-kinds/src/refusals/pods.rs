@@ -13,6 +13,7 @@ fn containers() {
         tree::as_map(&mut container).extend(more.as_object().cloned().unwrap_or_default());
         json!([container])
     };
+    let projected = |source: Value| json!([{ "name": "v", "projected": { "sources": [source] } }]);
     let table: &[(&str, Value, &[&str])] = &[
         ("spec.containers", json!([]), &["spec.containers: Required value"]),
         (
@@ -92,6 +93,32 @@ fn containers() {
             "spec.volumes",
             json!([{ "name": "v", "hostPath": { "path": "/a/../b" } }]),
             &["spec.volumes[0].hostPath.path: Invalid value: \"/a/../b\": must not contain '..'"],
+        ),
+        (
+            "spec.volumes",
+            projected(json!({ "podCertificate": { "signerName": "e.com/s", "keyType": "DSA",
+                "maxExpirationSeconds": 3599 } })),
+            &[
+                "spec.volumes[0].projected.sources[0].podCertificate.keyType: Unsupported value: \"DSA\": supported values: \"ECDSAP256\", \"ECDSAP384\", \"ECDSAP521\", \"ED25519\", \"RSA3072\", \"RSA4096\"",
+                "spec.volumes[0].projected.sources[0].podCertificate.maxExpirationSeconds: Invalid value: 3599: if provided, maxExpirationSeconds must be >= 3600",
+                "spec.volumes[0].projected.sources[0].podCertificate: Required value: specify at least one of credentialBundlePath, keyPath, and certificateChainPath",
+            ],
+        ),
+        (
+            "spec.volumes",
+            projected(json!({ "podCertificate": { "signerName": "e.com/s", "keyType": "ED25519",
+                "maxExpirationSeconds": 7862401, "keyPath": "../k" } })),
+            &[
+                "spec.volumes[0].projected.sources[0].podCertificate.maxExpirationSeconds: Invalid value: 7862401: if provided, maxExpirationSeconds must be <= 7862400",
+                "spec.volumes[0].projected.sources[0].podCertificate.keyPath: Invalid value: \"../k\": must not contain '..'",
+            ],
+        ),
+        (
+            "spec.volumes",
+            projected(json!({ "clusterTrustBundle": { "path": "p" } })),
+            &[
+                "spec.volumes[0].projected.sources[0].clusterTrustBundle: Required value: either name or signerName must be specified",
+            ],
         ),
         (
             "spec.restartPolicy",

@@ -5,13 +5,14 @@ use std::{collections::BTreeMap, time::Duration};
 
 use api_object::time;
 use base64::{Engine, engine::general_purpose::STANDARD};
-use client::{DeleteOptions, Informer, Outcome, Selection, reconcile_loop};
+use client::{Cached, Selection};
 use jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::{
     Context,
     cached::{SECRETS, null_is_default},
+    expiry,
 };
 
 const SYSTEM: &str = "kube-system";
@@ -39,41 +40,13 @@ fn left(token: &Token, now: Timestamp) -> Option<Duration> {
     Some(Duration::try_from(until.duration_since(now)).unwrap_or_default())
 }
 
-/// The controller. Never returns. Its keys are those of Secrets.
+/// The controller. Never returns.
 pub(crate) async fn run(context: Context) {
     let selection = Selection::all(SECRETS).namespace(SYSTEM).fields(TOKENS);
     // Under the controller's own account: the watcher of all may see no Secrets
     // by this selection and need not.
-    let tokens = Informer::<Token>::new(selection);
-    let queue = context.queue();
-    let keys = queue.clone();
-    tokens.on_change(move |change| {
-        if let Some(token) = &change.new {
-            keys.add(token.meta.key());
-        }
-    });
-    let (known, api, ambient) = (tokens.clone(), context.api.clone(), context.ambient.clone());
-    let clean = reconcile_loop("token-cleaner", queue, 1, move |key| {
-        let (known, context) = (known.clone(), context.clone());
-        async move { reconcile(&context, &known, &key).await }
-    });
-    tokio::select! {
-        () = tokens.run(&api, &ambient) => {}
-        () = clean => {}
-    }
-}
-
-async fn reconcile(context: &Context, tokens: &Informer<Token>, key: &str) -> Outcome {
-    let Some(token) = tokens.get(key) else { return Ok(None) };
-    let Some(left) = left(&token.view, context.ambient.now()) else { return Ok(None) };
-    if !left.is_zero() {
-        return Ok(Some(left));
-    }
-    let options = DeleteOptions::uid(&token.meta.uid);
-    match context.api.delete(SECRETS, SYSTEM, &token.meta.name, &options).await {
-        Err(error) if !error.is_not_found() && !error.is_conflict() => Err(error.into()),
-        _ => Ok(None),
-    }
+    let left = |token: &Cached<Token>, now| left(&token.view, now);
+    expiry::run(context, "token-cleaner", selection, left).await;
 }
 
 #[cfg(test)]

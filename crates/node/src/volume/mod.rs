@@ -13,6 +13,7 @@ pub(crate) mod mounts;
 pub(crate) mod objects;
 pub(crate) mod payload;
 pub(crate) mod persistent;
+mod pod_certificate;
 pub(crate) mod ready;
 pub(crate) mod refresh;
 pub(crate) mod tree;

@@ -87,6 +87,18 @@ impl Objects {
 
     /// Starts following, or joins who does.
     pub(crate) fn follow(&self, resource: Resource, namespace: &str, name: &str) -> Arc<Followed> {
+        self.follow_among(resource, namespace, name, "")
+    }
+
+    /// The same, for a resource of which the node may follow only what one more
+    /// field selector takes.
+    pub(crate) fn follow_among(
+        &self,
+        resource: Resource,
+        namespace: &str,
+        name: &str,
+        among: &str,
+    ) -> Arc<Followed> {
         let key = (resource, namespace.to_owned(), name.to_owned());
         let mut all = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(followed) = all.get(&key).and_then(Weak::upgrade) {
@@ -96,11 +108,12 @@ impl Objects {
         let (sender, known) = watch::channel(Known::Unknown);
         let (api, ambient) = (self.api.clone(), self.ambient.clone());
         let (space, own) = (namespace.to_owned(), name.to_owned());
+        let mut fields = format!("metadata.name={own}");
+        if !among.is_empty() {
+            fields = format!("{fields},{among}");
+        }
         let task = tokio::spawn(async move {
-            let options = ListOptions {
-                field_selector: format!("metadata.name={own}"),
-                ..ListOptions::default()
-            };
+            let options = ListOptions { field_selector: fields, ..ListOptions::default() };
             let mut seen = false;
             reflect(&api, resource, &space, &options, &ambient, |event| match event {
                 Reflected::Restart => seen = false,

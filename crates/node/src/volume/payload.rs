@@ -4,8 +4,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use api_types::core::{
-    ClusterTrustBundleProjection, ConfigMap, DownwardApiVolumeFile, KeyToPath, Pod, Secret,
-    ServiceAccountTokenProjection, Volume,
+    ClusterTrustBundleProjection, ConfigMap, DownwardApiVolumeFile, KeyToPath, Pod,
+    PodCertificateProjection, Secret, ServiceAccountTokenProjection, Volume,
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use client::Cached;
@@ -13,6 +13,7 @@ use client::Cached;
 use super::{
     VolumeError,
     atomic::{File, Files},
+    pod_certificate::{self, Credential},
     trust::{self, Bundle},
 };
 use crate::container::fields::{self, Surroundings};
@@ -28,6 +29,8 @@ pub(crate) struct Contents {
     pub(crate) tokens: BTreeMap<TokenKey, String>,
     /// Every ClusterTrustBundle, where one is asked for.
     pub(crate) bundles: Vec<Arc<Cached<Bundle>>>,
+    /// Certificates with their keys, by source.
+    pub(crate) certificates: BTreeMap<pod_certificate::Key, Credential>,
 }
 
 /// What tells one of a pod's tokens from another.
@@ -54,6 +57,7 @@ enum Source<'a> {
     Downward(&'a [DownwardApiVolumeFile]),
     Token(&'a ServiceAccountTokenProjection),
     Bundle(&'a ClusterTrustBundleProjection),
+    Certificate(usize, &'a PodCertificateProjection),
     Unsupported(&'a str),
 }
 
@@ -74,7 +78,7 @@ fn sources(volume: &Volume) -> (Vec<Source<'_>>, i32) {
         (vec![Source::Downward(&s.items)], s.default_mode.unwrap_or(DEFAULT_MODE))
     } else if let Some(projected) = &volume.projected {
         let mut list = Vec::new();
-        for p in &projected.sources {
+        for (index, p) in projected.sources.iter().enumerate() {
             if let Some(s) = &p.config_map {
                 let optional = optional(s.optional);
                 list.push(Source::ConfigMap { name: &s.name, items: &s.items, optional });
@@ -86,6 +90,7 @@ fn sources(volume: &Volume) -> (Vec<Source<'_>>, i32) {
             list.extend(p.downward_api.iter().map(|s| Source::Downward(&s.items)));
             list.extend(p.service_account_token.iter().map(Source::Token));
             list.extend(p.cluster_trust_bundle.iter().map(Source::Bundle));
+            list.extend(p.pod_certificate.iter().map(|s| Source::Certificate(index, s)));
             list.extend(p.other.keys().map(|kind| Source::Unsupported(kind)));
         }
         (list, projected.default_mode.unwrap_or(DEFAULT_MODE))
@@ -114,7 +119,7 @@ pub(crate) fn references(pod: &Pod) -> References {
                 Source::Secret { name, .. } => all.secrets.push(name.to_owned()),
                 Source::Token(source) => all.tokens.push(TokenKey::of(source)),
                 Source::Bundle(_) => all.bundles = true,
-                Source::Downward(_) | Source::Unsupported(_) => {}
+                Source::Downward(_) | Source::Certificate(..) | Source::Unsupported(_) => {}
             }
         }
     }
@@ -191,12 +196,31 @@ pub(crate) fn files(
                 let token = contents.tokens.get(&TokenKey::of(source)).ok_or_else(|| {
                     VolumeError(format!("failed to fetch token for {namespace}: not requested"))
                 })?;
-                files.insert(source.path.clone(), token_file(pod, default_mode, token));
+                files.insert(source.path.clone(), secret_file(pod, default_mode, token));
             }
             Source::Bundle(source) => {
                 let data = trust::anchors(&contents.bundles, source)?.into_bytes();
                 let file = File { data, mode: mode(default_mode), uid: None };
                 files.insert(source.path.clone(), file);
+            }
+            Source::Certificate(index, source) => {
+                let key = (volume.name.clone(), index);
+                let credential = contents.certificates.get(&key);
+                let Credential { key, chain } = credential
+                    .ok_or_else(|| VolumeError("credential bundle is not issued yet".into()))?;
+                for (path, text) in [
+                    (&source.credential_bundle_path, format!("{key}{chain}")),
+                    (&source.key_path, key.clone()),
+                    (&source.certificate_chain_path, chain.clone()),
+                ] {
+                    if !path.is_empty() {
+                        let file = match source.user.and_then(|user| u32::try_from(user).ok()) {
+                            None => secret_file(pod, default_mode, &text),
+                            uid => File { data: text.into_bytes(), mode: 0o600, uid },
+                        };
+                        files.insert(path.clone(), file);
+                    }
+                }
             }
             Source::Unsupported(kind) => {
                 return Err(VolumeError(format!(
@@ -208,10 +232,10 @@ pub(crate) fn files(
     Ok(files)
 }
 
-/// A token is readable by root only, or by the one user that every container
-/// runs as, or by the pod's group (KEP-2451).
-fn token_file(pod: &Pod, default_mode: i32, token: &str) -> File {
-    let data = token.as_bytes().to_vec();
+/// A token or a key is readable by root only, or by the one user that every
+/// container runs as, or by the pod's group (KEP-2451).
+fn secret_file(pod: &Pod, default_mode: i32, text: &str) -> File {
+    let data = text.as_bytes().to_vec();
     if pod.spec.security_context.fs_group.is_some() {
         return File { data, mode: 0o600, uid: None };
     }
@@ -294,6 +318,11 @@ mod tests {
             )]
             .into(),
             bundles: Vec::new(),
+            certificates: [(
+                ("v".to_owned(), 1),
+                Credential { key: "key\n".into(), chain: "chain\n".into() },
+            )]
+            .into(),
         };
         files(&pod, &pod.spec.volumes[0], &Surroundings::default(), &contents)
             .map(|files| {
@@ -330,6 +359,13 @@ mod tests {
                         "fieldRef": {"fieldPath": "metadata.namespace"}}]}}]}}),
                 vec!["ca.crt 644 1", "namespace 644 ns", "token 644 tok"],
             ),
+            (
+                json!({"name": "v", "projected": {"sources": [
+                    {"configMap": {"name": "cm", "items": [{"key": "a", "path": "a"}]}},
+                    {"podCertificate": {"keyType": "ED25519", "credentialBundlePath": "b",
+                        "keyPath": "k", "certificateChainPath": "c", "user": 7}}]}}),
+                vec!["a 644 1", "b 600 key\nchain\n", "c 600 chain\n", "k 600 key\n"],
+            ),
         ] {
             assert_eq!(check(volume.clone()).expect("fine"), expected, "{volume}");
         }
@@ -350,7 +386,11 @@ mod tests {
             ),
             (
                 json!({"projected": {"sources": [{"podCertificate": {"keyType": "ED25519"}}]}}),
-                "projected volume source podCertificate is not supported yet by skiff",
+                "credential bundle is not issued yet",
+            ),
+            (
+                json!({"projected": {"sources": [{"other": {}}]}}),
+                "projected volume source other is not supported yet by skiff",
             ),
         ] {
             assert_eq!(check(volume), Err(message.into()));

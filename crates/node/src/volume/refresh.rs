@@ -14,6 +14,7 @@ use super::{
     Kind, VolumeError, atomic, fs_group, kind,
     objects::{Followed, Known, Objects},
     payload::{self, Contents, TokenKey},
+    pod_certificate,
     trust::Bundles,
     volume_dir,
 };
@@ -32,6 +33,7 @@ pub(crate) struct Holdings {
     secrets: BTreeMap<String, Held>,
     tokens: BTreeMap<TokenKey, Token>,
     bundles: Option<(Arc<Bundles>, watch::Receiver<u64>)>,
+    certificates: BTreeMap<pod_certificate::Key, pod_certificate::Held>,
 }
 
 /// An object in use, and how far its changes have been written.
@@ -130,6 +132,10 @@ async fn contents(
         };
         contents.tokens.insert(key, text);
     }
+    for (key, source) in pod_certificate::sources_of(pod) {
+        let held = holdings.certificates.entry(key.clone()).or_default();
+        contents.certificates.insert(key, held.current(sources, pod, source).await?);
+    }
     Ok(contents)
 }
 
@@ -191,13 +197,15 @@ async fn request_token(
 }
 
 impl Holdings {
-    /// Waits until a volume may need other content: an object changed or a
-    /// token is due. Never returns for a pod that uses neither.
+    /// Waits until a volume may need other content: an object changed, or a token
+    /// or a certificate is due. Never returns for a pod that uses neither.
     pub(crate) fn stale(&self, now: Timestamp) -> impl Future<Output = ()> + Send + 'static {
         let held = self.config_maps.values().chain(self.secrets.values());
-        let receivers: Vec<_> = held.map(|held| held.seen.clone()).collect();
+        let asked = self.certificates.values().filter_map(pod_certificate::Held::changes);
+        let receivers: Vec<_> = held.map(|held| held.seen.clone()).chain(asked).collect();
         let bundles = self.bundles.as_ref().map(|(_, seen)| seen.clone());
-        let due = self.tokens.values().map(|token| token.refresh_at).min();
+        let due = self.tokens.values().map(|token| token.refresh_at);
+        let due = due.chain(self.certificates.values().filter_map(|held| held.due())).min();
         async move {
             let changed = async {
                 if receivers.is_empty() {
