@@ -14,8 +14,8 @@
 //! [`Images`], so it knows neither namespaces nor registries.
 //!
 //! Not here yet: a critical static pod that does not fit moves nobody; graceful node
-//! shutdown, start from checkpoints with no server in reach, growth of a CSI volume
-//! while a pod has it mounted.
+//! shutdown, growth of a CSI volume while a pod has it mounted. Starting without a
+//! server in reach is its caller's: an API that keeps what it was told.
 //!
 //! Start reading at [`Node::start`], then `pod::plan`.
 
