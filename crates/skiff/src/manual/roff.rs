@@ -78,7 +78,8 @@ fn page(command: &Command) -> String {
             .collect();
         let default = match flag.default {
             "" => String::new(),
-            default => format!(" The default is {}.", escaped(default)),
+            // A long list without spaces is a line that cannot be adjusted.
+            default => format!(" The default is {}.", escaped(default).replace(',', ", ")),
         };
         let _ = writeln!(
             text,
