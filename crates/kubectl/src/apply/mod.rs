@@ -192,10 +192,7 @@ async fn by_patch(
         if patch == json!({}) {
             return Ok((current, "unchanged"));
         }
-        let kind = match shape {
-            Some(_) => "application/strategic-merge-patch+json",
-            None => "application/merge-patch+json",
-        };
+        let kind = patch_type(shape.is_some());
         let path = with_query(target.path(), session.write_query("kubectl-client-side-apply"));
         let body = Some((kind, Bytes::from(patch.to_string())));
         let connection = session.connection().await?;
@@ -209,6 +206,51 @@ async fn by_patch(
                 return Err(error.about("applying patch to", source));
             }
         }
+    }
+}
+
+/// What the server would make of an object, `live` being the one there is (null for
+/// none); nothing is kept.
+///
+/// # Errors
+/// The server's.
+pub(crate) async fn dry_run(
+    session: &Session,
+    target: &Target,
+    object: &Value,
+    live: &Value,
+) -> Outcome<Value> {
+    let connection = session.connection().await?;
+    let dry = |default: &str| {
+        let manager = match session.flags.one("field-manager") {
+            "" => default,
+            own => own,
+        };
+        vec![("dryRun", "All".to_owned()), ("fieldManager", manager.to_owned())]
+    };
+    if session.flags.on("server-side") {
+        let mut query = dry("kubectl");
+        query.push(("force", session.flags.on("force-conflicts").to_string()));
+        let body = Some(("application/apply-patch+yaml", Bytes::from(object.to_string())));
+        return connection.request(Method::PATCH, &with_query(target.path(), query), body).await;
+    }
+    let query = dry("kubectl-client-side-apply");
+    if live.is_null() {
+        let path = with_query(target.resource.path(&target.namespace, ""), query);
+        return connection.request(Method::POST, &path, payload(object)).await;
+    }
+    let shape = shape_of(target);
+    let before = last_applied::of(live).unwrap_or_else(|| json!({}));
+    let patch = three_way::patch(&before, object, live, shape.as_ref());
+    let body = Some((patch_type(shape.is_some()), Bytes::from(patch.to_string())));
+    connection.request(Method::PATCH, &with_query(target.path(), query), body).await
+}
+
+/// The kind of patch for kinds whose shape is known, and for others.
+fn patch_type(has_shape: bool) -> &'static str {
+    match has_shape {
+        true => "application/strategic-merge-patch+json",
+        false => "application/merge-patch+json",
     }
 }
 

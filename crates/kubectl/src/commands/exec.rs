@@ -241,7 +241,7 @@ pub(super) async fn run(session: &Session, path: &str, streams: Streams) -> Outc
 }
 
 /// What the error channel says.
-fn judged(session: &Session, bytes: &[u8]) -> Outcome {
+pub(super) fn judged(session: &Session, bytes: &[u8]) -> Outcome {
     let status: Value = serde_json::from_slice(bytes).unwrap_or_default();
     if status["status"] == "Success" {
         return Ok(());

@@ -77,8 +77,9 @@ pub(super) fn overview(words: &[String]) -> String {
     format!(
         "kubectl controls the Kubernetes cluster manager. This one is built into skiff.\n\n\
          Commands:\n{}\n\
-         Not known to this kubectl: -k (kustomize), --prune, plugins, alpha commands, and the\n\
-         kubeconfig's proxy-url.\n\n\
+         Not known to this kubectl: the commands debug, proxy, certificate, completion,\n\
+         set env|resources|selector|subject and cluster-info dump; -k (kustomize), --prune,\n\
+         plugins, alpha commands, and the kubeconfig's proxy-url.\n\n\
          Usage:\n  kubectl [flags] [options]\n\n\
          Use \"kubectl <command> --help\" for more information about a given command.\n\
          Use \"kubectl options\" for a list of global command-line options (applies to all commands).\n",

@@ -3,9 +3,12 @@
 mod about;
 mod auth;
 mod config;
+mod cp;
 pub(crate) mod create;
 pub(crate) mod delete;
 mod describe;
+mod diff;
+mod edit;
 mod events;
 mod exec;
 mod forward;
@@ -19,6 +22,7 @@ mod pods;
 mod rollout;
 pub(crate) mod rows;
 mod run;
+mod top;
 mod wait;
 
 use std::{future::Future, pin::Pin};

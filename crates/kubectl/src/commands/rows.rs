@@ -1,8 +1,8 @@
 //! The table of commands.
 
 use super::{
-    Command, about, auth, config, create, delete, describe, events, exec, forward, generate, get,
-    logs, modify, node, rollout, run, wait,
+    Command, about, auth, config, cp, create, delete, describe, diff, edit, events, exec, forward,
+    generate, get, logs, modify, node, rollout, run, top, wait,
 };
 use crate::{
     apply,
@@ -241,6 +241,41 @@ pub(crate) static COMMANDS: &[Command] = &[
         "Execute a command in a container",
         &[exec::FLAGS],
         run!(exec::exec),
+    ),
+    row(
+        "cp",
+        "SOURCE DESTINATION",
+        "Copy files and directories to and from containers ([NAMESPACE/]POD:PATH)",
+        &[cp::FLAGS],
+        run!(cp::run),
+    ),
+    row(
+        "edit",
+        "(TYPE/NAME ... | -f FILENAME)",
+        "Edit a resource in the editor of KUBE_EDITOR or EDITOR",
+        &[edit::FLAGS, FILES, OUTPUT, create::VALIDATE],
+        run!(edit::run),
+    ),
+    row(
+        "diff",
+        "-f FILENAME",
+        "Diff the live version against what an apply would make of it",
+        &[diff::FLAGS, FILES],
+        run!(diff::run),
+    ),
+    row(
+        "top node",
+        "[NAME | -l label]",
+        "Display resource (CPU/memory) usage of nodes",
+        &[top::FLAGS],
+        run!(top::node),
+    ),
+    row(
+        "top pod",
+        "[NAME | -l label]",
+        "Display resource (CPU/memory) usage of pods",
+        &[top::FLAGS],
+        run!(top::pod),
     ),
     row(
         "attach",

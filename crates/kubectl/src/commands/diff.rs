@@ -1,0 +1,204 @@
+//! `kubectl diff`: what an apply would change, as a unified diff.
+
+use serde_json::Value;
+
+use crate::{
+    apply,
+    failure::{Failure, Outcome},
+    flags::{Flag, switch, value},
+    print::yaml,
+    session::{Session, without_managed_fields},
+    targets,
+};
+
+use super::create::needs_files;
+
+pub(super) static FLAGS: &[Flag] = &[
+    switch("server-side", "If true, apply runs in the server instead of the client"),
+    switch(
+        "force-conflicts",
+        "If true, server-side apply will force the changes against conflicts",
+    ),
+    value("field-manager", "NAME", "Name of the manager used to track field ownership"),
+    switch("show-managed-fields", "If true, include managed fields in the diff"),
+    switch("prune", "Not known to this kubectl: it is refused"),
+];
+
+/// Lines around a change.
+const AROUND: usize = 3;
+
+pub(super) async fn run(session: &Session) -> Outcome {
+    needs_files(session).map_err(two)?;
+    if session.flags.on("prune") {
+        return Err(two(Failure::Message("--prune is not known to this kubectl".into())));
+    }
+    let mut differs = false;
+    for target in targets::in_files(session).await.map_err(two)? {
+        let Some(manifest) = target.manifest.clone() else { continue };
+        let live = match target.object(session).await {
+            Ok(live) => live,
+            Err(error) if error.is_not_found() => Value::Null,
+            Err(error) => return Err(two(error)),
+        };
+        let merged =
+            apply::dry_run(session, &target, &manifest.object, &live).await.map_err(two)?;
+        let secret = target.resource.kind == "Secret";
+        let (mut live, mut merged) = (shown(session, &live), shown(session, &merged));
+        if secret {
+            masked(&mut live, &mut merged);
+        }
+        let text =
+            |value: &Value| if value.is_null() { String::new() } else { yaml::document(value) };
+        let (before, after) = (text(&live), text(&merged));
+        if before == after {
+            continue;
+        }
+        differs = true;
+        let group = match target.resource.group.as_str() {
+            "" => String::new(),
+            group => format!("{group}."),
+        };
+        let name = format!(
+            "{group}{}.{}.{}.{}",
+            target.resource.version, target.resource.kind, target.namespace, target.name
+        );
+        session.out(&format!(
+            "diff -u -N LIVE/{name} MERGED/{name}\n--- LIVE/{name}\n+++ MERGED/{name}\n"
+        ))?;
+        session.out(&unified(&before, &after))?;
+    }
+    if differs { Err(Failure::Exit(1)) } else { Ok(()) }
+}
+
+/// Differences end with 1, failures with more.
+fn two(error: Failure) -> Failure {
+    eprint!("{}", error.text("diff"));
+    Failure::Exit(2)
+}
+
+fn shown(session: &Session, object: &Value) -> Value {
+    if object.is_null() { Value::Null } else { without_managed_fields(object, &session.flags) }
+}
+
+/// Values of Secrets are told only to be the same or not.
+fn masked(live: &mut Value, merged: &mut Value) {
+    let keys: Vec<String> = [&*live, &*merged]
+        .iter()
+        .flat_map(|object| {
+            object["data"].as_object().into_iter().flatten().map(|(key, _)| key.clone())
+        })
+        .collect();
+    for key in keys {
+        let (before, after) = (live["data"][&key].clone(), merged["data"][&key].clone());
+        let same = before == after;
+        let words = match (before.is_null(), after.is_null(), same) {
+            (false, false, false) => ("*** (before)", "*** (after)"),
+            _ => ("***", "***"),
+        };
+        if !before.is_null() {
+            live["data"][&key] = words.0.into();
+        }
+        if !after.is_null() {
+            merged["data"][&key] = words.1.into();
+        }
+    }
+    for object in [live, merged] {
+        if let Some(data) = object.get_mut("data").and_then(Value::as_object_mut) {
+            data.retain(|_, value| !value.is_null());
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Line<'t> {
+    Same(&'t str),
+    Gone(&'t str),
+    New(&'t str),
+}
+
+/// Which lines stay, by the longest sequence that both have.
+fn lines<'t>(before: &[&'t str], after: &[&'t str]) -> Vec<Line<'t>> {
+    let (m, n) = (before.len(), after.len());
+    let mut common = vec![vec![0u32; n + 1]; m + 1];
+    for i in (0..m).rev() {
+        for j in (0..n).rev() {
+            common[i][j] = match before[i] == after[j] {
+                true => common[i + 1][j + 1] + 1,
+                false => common[i + 1][j].max(common[i][j + 1]),
+            };
+        }
+    }
+    let (mut i, mut j) = (0, 0);
+    let mut all = Vec::new();
+    while i < m || j < n {
+        if i < m && j < n && before[i] == after[j] {
+            all.push(Line::Same(before[i]));
+            (i, j) = (i + 1, j + 1);
+        } else if j == n || (i < m && common[i + 1][j] >= common[i][j + 1]) {
+            all.push(Line::Gone(before[i]));
+            i += 1;
+        } else {
+            all.push(Line::New(after[j]));
+            j += 1;
+        }
+    }
+    all
+}
+
+/// The hunks of a unified diff.
+fn unified(before: &str, after: &str) -> String {
+    let (before, after): (Vec<&str>, Vec<&str>) =
+        (before.lines().collect(), after.lines().collect());
+    let all = lines(&before, &after);
+    let changed: Vec<usize> = all
+        .iter()
+        .enumerate()
+        .filter(|(_, line)| !matches!(line, Line::Same(_)))
+        .map(|(i, _)| i)
+        .collect();
+    let mut hunks: Vec<(usize, usize)> = Vec::new();
+    for at in changed {
+        let (from, to) = (at.saturating_sub(AROUND), (at + AROUND + 1).min(all.len()));
+        match hunks.last_mut() {
+            Some((_, end)) if from <= *end => *end = to,
+            _ => hunks.push((from, to)),
+        }
+    }
+    let mut out = String::new();
+    for (from, to) in hunks {
+        let count = |part: &[Line<'_>], skip: fn(&Line<'_>) -> bool| {
+            part.iter().filter(|line| !skip(line)).count()
+        };
+        let is_new: fn(&Line<'_>) -> bool = |line| matches!(line, Line::New(_));
+        let is_gone: fn(&Line<'_>) -> bool = |line| matches!(line, Line::Gone(_));
+        let range = |skip| {
+            let (start, length) = (count(&all[..from], skip), count(&all[from..to], skip));
+            let start = if length == 0 { start } else { start + 1 };
+            if length == 1 { start.to_string() } else { format!("{start},{length}") }
+        };
+        out.push_str(&format!("@@ -{} +{} @@\n", range(is_new), range(is_gone)));
+        for line in &all[from..to] {
+            let (sign, text) = match line {
+                Line::Same(text) => (' ', text),
+                Line::Gone(text) => ('-', text),
+                Line::New(text) => ('+', text),
+            };
+            out.push_str(&format!("{sign}{text}\n"));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hunks_are_as_diff_makes_them() {
+        assert_eq!(unified("a\nb\nc\n", "a\nx\nc\n"), "@@ -1,3 +1,3 @@\n a\n-b\n+x\n c\n");
+        assert_eq!(unified("", "a\nb\n"), "@@ -0,0 +1,2 @@\n+a\n+b\n");
+        let long: String = (0..20).map(|i| format!("{i}\n")).collect();
+        let changed = long.replace("\n2\n", "\ntwo\n").replace("\n17\n", "\nx\n");
+        assert_eq!(unified(&long, &changed).matches("@@ -").count(), 2);
+    }
+}
