@@ -256,5 +256,5 @@ async fn pods_that_do_not_fit_are_refused() {
     let begin = "Pod was rejected: Node didn't have enough resource: cpu, requested: 1000000, used: 10, capacity: ";
     assert!(message.starts_with(begin), "{message}");
     let begin = begin.replace("Pod was rejected: ", "OutOfcpu: ");
-    assert!(bed.cluster.events_about("large").iter().any(|event| event.starts_with(&begin)));
+    bed.until_event("large", &begin).await;
 }
