@@ -212,7 +212,7 @@ fn hopeless() -> Vec<Hopeless> {
             event: "FailedGetExternalMetric",
         },
         Hopeless {
-            yaml: "apiVersion: v1\nkind: Namespace\nmetadata: {name: tight}\n---\napiVersion: v1\nkind: ResourceQuota\nmetadata: {name: half, namespace: tight}\nspec: {hard: {count/configmaps: \"99\", requests.cpu: 1m}}\n---\napiVersion: apps/v1\nkind: ReplicaSet\nmetadata: {name: over, namespace: tight}\nspec: {replicas: 2, selector: {matchLabels: {app: over}}, template: {metadata: {labels: {app: over}}, spec: {containers: [{name: c, image: x, resources: {requests: {cpu: 2m}}}]}}}\n".into(),
+            yaml: "apiVersion: apps/v1\nkind: ReplicaSet\nmetadata: {name: over, namespace: tight}\nspec: {replicas: 2, selector: {matchLabels: {app: over}}, template: {metadata: {labels: {app: over}}, spec: {containers: [{name: c, image: x, resources: {requests: {cpu: 2m}}}]}}}\n".into(),
             what: "replicaset/over -n tight",
             status: (
                 "{.status.conditions[?(@.type==\"ReplicaFailure\")].message}",
@@ -222,6 +222,9 @@ fn hopeless() -> Vec<Hopeless> {
         },
     ]
 }
+
+/// Room for half a pod.
+const QUOTA: &str = "apiVersion: v1\nkind: Namespace\nmetadata: {name: tight}\n---\napiVersion: v1\nkind: ResourceQuota\nmetadata: {name: half, namespace: tight}\nspec: {hard: {count/configmaps: \"99\", requests.cpu: 1m}}\n";
 
 #[test]
 fn what_can_never_be_is_told() {
@@ -239,6 +242,9 @@ fn what_can_never_be_is_told() {
         );
         cluster.apply(&yaml).fails_with(&format!("empty selector is invalid for {named}"));
     }
+    // A quota that nobody has counted yet refuses with other words.
+    cluster.apply(QUOTA).ok();
+    cluster.kubectl("wait quota/half -n tight --for=jsonpath={.status.hard} --timeout=30s").ok();
     let all = hopeless();
     for one in &all {
         cluster.apply(&one.yaml).ok();
