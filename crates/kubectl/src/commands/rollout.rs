@@ -297,7 +297,7 @@ pub(super) async fn history(session: &Session) -> Outcome {
                 continue;
             };
             session.out(&format!(
-                "{name} with revision #{wanted}\n{}",
+                "{name} with revision #{wanted}\n{}\n",
                 crate::describe::template(template)
             ))?;
             continue;
