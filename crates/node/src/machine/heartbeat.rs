@@ -145,8 +145,8 @@ impl Speaker {
         match event {
             Reflected::Upsert(object) => {
                 let had_network = self.deps.addresses.is_ready();
-                self.take(&object);
-                if self.deps.addresses.is_ready() != had_network {
+                let is_overwritten = self.take(&object);
+                if is_overwritten || self.deps.addresses.is_ready() != had_network {
                     self.look(false).await;
                 }
             }
@@ -162,7 +162,9 @@ impl Speaker {
         }
     }
 
-    fn take(&mut self, object: &Object) {
+    /// Takes in what the API has; whether somebody else says of this node's
+    /// conditions what it has not said: the servers do, of a node that was silent.
+    fn take(&mut self, object: &Object) -> bool {
         match serde_json::from_slice::<Node>(&object.bytes) {
             Ok(node) => {
                 if self.deps.config.pod_cidrs == PodCidrs::FromNode {
@@ -180,14 +182,14 @@ impl Speaker {
             }
             Err(error) => tracing::error!(%error, "a Node of a shape that is not understood"),
         }
-        if self.told.is_empty() {
-            let whole: Result<Value, _> = serde_json::from_slice(&object.bytes);
-            if let Ok(Value::Object(mut whole)) = whole
-                && let Some(Value::Object(status)) = whole.remove("status")
-            {
-                self.told = status;
-            }
+        let whole: Result<Value, _> = serde_json::from_slice(&object.bytes);
+        let Ok(Value::Object(mut whole)) = whole else { return false };
+        let Some(Value::Object(status)) = whole.remove("status") else { return false };
+        let is_overwritten = object::is_overwritten(&self.told, &status);
+        if is_overwritten || self.told.is_empty() {
+            self.told = status;
         }
+        is_overwritten
     }
 
     /// Looks at the machine, and tells what has changed.

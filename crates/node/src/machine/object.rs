@@ -190,6 +190,17 @@ fn conditions(health: &Health, known: &[Value], now: Timestamp) -> Vec<Value> {
         .collect()
 }
 
+/// Whether a condition that was told is another one in what the API has now.
+pub(crate) fn is_overwritten(told: &Map<String, Value>, seen: &Map<String, Value>) -> bool {
+    let conditions = |status: &Map<String, Value>| -> Vec<(String, String)> {
+        let list = status.get("conditions").and_then(Value::as_array);
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        list.into_iter().flatten().map(|c| (text(&c["type"]), text(&c["status"]))).collect()
+    };
+    let seen = conditions(seen);
+    conditions(told).iter().any(|told| !seen.contains(told))
+}
+
 /// The strategic merge patch from the status `old` to `new`; `None` where only
 /// the heartbeat would change, which the Lease tells.
 pub(crate) fn patch(old: &Map<String, Value>, new: &Map<String, Value>) -> Option<Value> {

@@ -527,6 +527,16 @@ async fn the_node_tells_of_itself() {
     assert_eq!(node["metadata"]["labels"]["kubernetes.io/hostname"], "n1");
     assert_eq!(node["status"]["nodeInfo"]["kubeletVersion"], "v1.37.0+skiff1");
     assert_eq!(node["status"]["capacity"]["pods"], "110");
+
+    // The servers thought that it was gone: it says that it is there.
+    bed.cluster.edit(NODES, "n1", |node| {
+        for condition in node["status"]["conditions"].as_array_mut().expect("a list") {
+            condition["status"] = "Unknown".into();
+        }
+    });
+    while !bed.cluster.get(NODES, "n1").as_ref().is_some_and(ready) {
+        tokio::time::timeout(PATIENCE, watch.next()).await.expect("in time");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
