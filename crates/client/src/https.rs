@@ -270,12 +270,30 @@ impl Https {
     }
 }
 
+fn open(slot: &Option<Connection>) -> Option<Connection> {
+    slot.as_ref().filter(|connection| !connection.requests.is_closed()).cloned()
+}
+
 impl Inner {
     /// The open connection, or a new one to the first server that answers.
-    async fn connection(&self) -> Result<Connection, TransportError> {
+    async fn connection(self: &Arc<Self>) -> Result<Connection, TransportError> {
+        if let Ok(slot) = self.connection.try_lock()
+            && let Some(connection) = open(&slot)
+        {
+            return Ok(connection);
+        }
+        // A task of its own waits for its turn: a caller that is one arm of a select
+        // would be given the turn and hold up all others while another arm runs,
+        // for ever where that one asks too.
+        let inner = self.clone();
+        let made = tokio::spawn(async move { inner.connect_to_any().await }).await;
+        made.unwrap_or_else(|error| Err(failed(error)))
+    }
+
+    async fn connect_to_any(&self) -> Result<Connection, TransportError> {
         let mut slot = self.connection.lock().await;
-        if let Some(connection) = slot.as_ref().filter(|c| !c.requests.is_closed()) {
-            return Ok(connection.clone());
+        if let Some(connection) = open(&slot) {
+            return Ok(connection);
         }
         let servers = self.servers.read().unwrap_or_else(PoisonError::into_inner).clone();
         let first = self.server.load(Ordering::Relaxed);
@@ -403,7 +421,10 @@ impl Inner {
         }
     }
 
-    async fn send(&self, request: Request<Bytes>) -> Result<Response<Body>, TransportError> {
+    async fn send(
+        self: &Arc<Self>,
+        request: Request<Bytes>,
+    ) -> Result<Response<Body>, TransportError> {
         let (mut head, body) = request.into_parts();
         if let Some(authorization) = self.authorization().await? {
             head.headers.insert(header::AUTHORIZATION, authorization);

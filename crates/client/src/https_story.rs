@@ -155,3 +155,19 @@ async fn a_server_of_another_authority_is_not_trusted() {
         "{error}"
     );
 }
+
+#[tokio::test]
+async fn a_request_that_nobody_polls_holds_up_no_other() {
+    let authority = Authority::new();
+    let (server, _task) = serve(&authority).await;
+    let api = api(&authority, &[&server], Credentials::Token("t".into()));
+    let mut left = std::pin::pin!(who(&api));
+    // It has begun to connect, and its caller does something else.
+    std::future::poll_fn(|context| {
+        assert!(left.as_mut().poll(context).is_pending());
+        std::task::Poll::Ready(())
+    })
+    .await;
+    let other = tokio::time::timeout(Duration::from_secs(30), who(&api)).await;
+    assert_eq!(other.expect("answered"), left.await);
+}
