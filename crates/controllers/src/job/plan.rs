@@ -261,8 +261,8 @@ fn suspend_or_resume(state: &State<'_>, status: &mut JobStatus, events: &mut Vec
             let resumed = condition("Suspended", "False", "JobResumed", "Job resumed", now);
             set_condition(&mut status.conditions, resumed);
             events.push((Severity::Normal, "Resumed".into(), "Job resumed".into()));
-            // The deadline counts from here.
-            status.start_time = Some(time::format_seconds(now));
+            // The deadline counts from here where the start was taken back; while pods
+            // of before still end it was not, and the API lets nobody change it.
         }
     }
     // What has no start may be placed anew (KEP-2926).

@@ -319,9 +319,11 @@ fn suspended_and_resumed() {
     let resumed = begun(&[]).set("/status/conditions", was);
     let plan = decide(&resumed, &[]);
     assert_eq!(conditions(&plan), ["Suspended=False JobResumed: Job resumed"]);
-    assert_eq!(json!(plan.status.start_time), time(0));
     assert_eq!(plan.create.len(), 1);
     assert_eq!(plan.events.len(), 1);
+    assert_eq!(plan.status.start_time, decide(&begun(&[]), &[]).status.start_time);
+    let plan = decide(&resumed.set("/status/startTime", Value::Null), &[]);
+    assert_eq!(json!(plan.status.start_time), time(0), "it was taken back");
 }
 
 #[test]
