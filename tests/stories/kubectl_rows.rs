@@ -183,7 +183,7 @@ fn both_kubectls_say_the_same() {
 }
 
 #[test]
-fn a_link_named_kubectl_needs_no_kubeconfig_on_a_server() {
+fn a_link_named_kubectl_is_one() {
     let Some(cluster) = Cluster::start() else { return };
     let link = cluster.path("kubectl");
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_skiff"), &link).expect("our own folder");

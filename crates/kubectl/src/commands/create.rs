@@ -36,7 +36,7 @@ pub(super) static SAVE_CONFIG: &[Flag] = &[switch(
 )];
 
 pub(super) static CREATE: &[Flag] = &[
-    switch("edit", "Edit the API resource before creating"),
+    switch("edit", "Not known to this kubectl: it is refused"),
     value("raw", "PATH", "Raw URI to POST to the server"),
 ];
 
@@ -80,6 +80,9 @@ pub(super) async fn run(session: &Session) -> Outcome {
         )));
     }
     needs_files(session)?;
+    if session.flags.on("edit") {
+        return failed("--edit is not known to this kubectl: create, then `kubectl edit`");
+    }
     let mut failures = Vec::new();
     for target in targets::in_files(session).await? {
         if let Err(error) = create(session, &target, "kubectl-create").await {

@@ -71,12 +71,12 @@ pub(crate) static GLOBAL: &[Flag] = &[
     value("client-key", "FILE", "Path to a client key file for TLS"),
     value("tls-server-name", "NAME", "Server name to use for server certificate validation"),
     switch("insecure-skip-tls-verify", "Do not check the server's certificate for validity"),
-    value("request-timeout", "TIME", "How long to wait for a single server request").or("0"),
+    value("request-timeout", "TIME", "Taken for compatibility: requests are waited for").or("0"),
     value("cache-dir", "DIR", "Taken for compatibility: nothing is cached on disk"),
-    switch("warnings-as-errors", "Treat warnings received from the server as errors"),
+    switch("warnings-as-errors", "Taken for compatibility: warnings are printed"),
     switch("match-server-version", "Taken for compatibility: versions are not compared"),
     switch("disable-compression", "Taken for compatibility: answers are not compressed"),
-    value("v", "N", "Number for the log level verbosity").short('v').or("0"),
+    value("v", "N", "Taken for compatibility: nothing is logged").short('v').or("0"),
     switch("help", "Show the help of a command").short('h'),
 ];
 
