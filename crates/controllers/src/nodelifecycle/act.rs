@@ -25,6 +25,9 @@ use crate::{
     cached::{self, BY_NODE, LEASES, NODES, PODS, Pod},
 };
 
+/// An index: nodes that are down, by their zone.
+const BY_ZONE_DOWN: &str = "zone-down";
+
 /// Taints as they are written, so that none loses a field.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -75,6 +78,10 @@ pub(crate) async fn run(context: Context) {
         zones: Mutex::default(),
         left: Mutex::default(),
     });
+    controller.nodes.add_index(BY_ZONE_DOWN, |node| match is_down(node) {
+        true => vec![zone(&node.meta)],
+        false => Vec::new(),
+    });
     let queue = Arc::new(WorkQueue::default());
     let (keys, weak) = (queue.clone(), Arc::downgrade(&controller));
     leases.on_change(move |change| {
@@ -97,10 +104,9 @@ pub(crate) async fn run(context: Context) {
             Some(_) => {}
         }
         keys.add(name.clone());
-        if controller.count(change) {
-            // What the others may do depends on how many are down.
-            let nodes = controller.nodes.list();
-            nodes.iter().filter(|node| is_down(node)).for_each(|node| keys.add(node.key()));
+        for zone in controller.count(change) {
+            let down = controller.nodes.by_index(BY_ZONE_DOWN, &zone);
+            down.iter().for_each(|node| keys.add(node.key()));
         }
     });
     controller.nodes.wait_synced().await;
@@ -123,21 +129,16 @@ impl Nodes {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
     }
 
-    /// Counts the nodes of zones; whether that changed.
-    fn count(&self, change: &client::Change<Node>) -> bool {
+    /// Counts the nodes of zones. Those whose nodes that are down may do
+    /// something else from now on.
+    fn count(&self, change: &client::Change<Node>) -> Vec<String> {
         let of = |node: &Arc<Cached<Node>>| (zone(&node.meta), is_down(node));
         let (old, new) = (change.old.as_ref().map(of), change.new.as_ref().map(of));
         if old == new {
-            return false;
+            return Vec::new();
         }
         let mut zones = self.zones.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((zone, is_down)) = old {
-            zones.remove(&zone, is_down);
-        }
-        if let Some((zone, is_down)) = new {
-            zones.add(&zone, is_down);
-        }
-        true
+        zones.moved(old, new)
     }
 
     /// Whether pods are to leave a node if it is down, and when to ask again

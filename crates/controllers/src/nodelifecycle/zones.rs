@@ -48,15 +48,40 @@ pub(super) fn zone(node: &Meta) -> String {
 }
 
 impl Zones {
+    /// A node, in its zone and down or not, was `old` and is `new`. The zones
+    /// whose pace is another than before.
+    pub(super) fn moved(
+        &mut self,
+        old: Option<(String, bool)>,
+        new: Option<(String, bool)>,
+    ) -> Vec<String> {
+        let were_all_down = self.are_all_down();
+        let mut touched: BTreeMap<String, Pace> = BTreeMap::new();
+        for (zone, _) in old.iter().chain(&new) {
+            touched.insert(zone.clone(), self.pace(zone));
+        }
+        if let Some((zone, is_down)) = old {
+            self.remove(&zone, is_down);
+        }
+        if let Some((zone, is_down)) = new {
+            self.add(&zone, is_down);
+        }
+        if were_all_down != self.are_all_down() {
+            return self.0.keys().cloned().collect();
+        }
+        touched.retain(|zone, pace| self.pace(zone) != *pace);
+        touched.into_keys().collect()
+    }
+
     /// A node is in a zone from now on.
-    pub(super) fn add(&mut self, zone: &str, is_down: bool) {
+    fn add(&mut self, zone: &str, is_down: bool) {
         let zone = self.0.entry(zone.to_owned()).or_default();
         zone.nodes += 1;
         zone.down += usize::from(is_down);
     }
 
     /// A node that was added leaves its zone.
-    pub(super) fn remove(&mut self, name: &str, is_down: bool) {
+    fn remove(&mut self, name: &str, is_down: bool) {
         if let Some(zone) = self.0.get_mut(name) {
             zone.nodes -= 1;
             zone.down -= usize::from(is_down);
@@ -67,7 +92,7 @@ impl Zones {
     }
 
     /// Whether no node is up.
-    pub(super) fn are_all_down(&self) -> bool {
+    fn are_all_down(&self) -> bool {
         self.0.values().all(|zone| zone.down == zone.nodes)
     }
 
@@ -110,6 +135,30 @@ mod tests {
             (0..nodes).for_each(|i| zones.remove("a", i < down));
             (0..others).for_each(|i| zones.remove("b", i < others_down));
             assert!(zones.0.is_empty());
+        }
+    }
+    #[test]
+    fn only_a_zone_whose_pace_changed_is_looked_at_again() {
+        let node = |zone: &str, is_down: bool| Some((zone.to_owned(), is_down));
+        let mut zones = Zones::default();
+        // What a node was and is; the zones that are told.
+        let table: [(_, _, &[&str]); 10] = [
+            (None, node("a", true), &[]),
+            (None, node("a", true), &[]),
+            // The first that is up ends the standstill of all.
+            (None, node("b", false), &["a", "b"]),
+            (None, node("a", true), &[]),
+            (None, node("a", true), &[]),
+            // Three of four are down: slowly now.
+            (node("a", true), node("a", false), &["a"]),
+            (node("a", false), node("a", true), &["a"]),
+            (None, node("b", true), &[]),
+            (node("b", true), node("c", true), &[]),
+            (node("b", false), None, &["a", "c"]),
+        ];
+        for (old, new, told) in table {
+            let text = format!("{old:?} {new:?}");
+            assert_eq!(zones.moved(old, new), told, "{text}");
         }
     }
 }
