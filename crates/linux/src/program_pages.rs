@@ -5,7 +5,41 @@
 //! the kernel maps what lies around each page along with it. Such pages count as
 //! resident though nothing needs them.
 
-use std::{fs, io};
+use std::{fs, io, mem::MaybeUninit, time::Duration};
+
+/// What this process has used since it began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Used {
+    /// On all processors, its own time and the kernel's for it.
+    pub cpu: Duration,
+    /// How often memory was mapped that needed no reading of a disk: pages of files
+    /// that the page cache had, and fresh memory.
+    pub minor_faults: u64,
+}
+
+/// What getrusage(2) says of this process.
+///
+/// # Errors
+/// What getrusage(2) says.
+pub fn used() -> io::Result<Used> {
+    let mut usage = MaybeUninit::<libc::rusage>::uninit();
+    // SAFETY: the kernel fills in the whole struct where it answers 0, and every
+    // bit pattern of its numbers is a number.
+    let usage = unsafe {
+        if libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr()) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        usage.assume_init()
+    };
+    let time = |time: libc::timeval| {
+        let whole = Duration::from_secs(u64::try_from(time.tv_sec).unwrap_or(0));
+        whole + Duration::from_micros(u64::try_from(time.tv_usec).unwrap_or(0))
+    };
+    Ok(Used {
+        cpu: time(usage.ru_utime) + time(usage.ru_stime),
+        minor_faults: u64::try_from(usage.ru_minflt).unwrap_or(0),
+    })
+}
 
 /// Takes away the pages of files that this process has mapped and cannot have
 /// changed. They stay in the page cache: what is needed again is mapped again,
@@ -127,5 +161,14 @@ Anonymous:             0 kB
         let before = resident();
         let taken = unmap_clean().expect("supported");
         assert!(taken > 0 && resident() < before, "{taken} of {before}");
+    }
+
+    #[test]
+    fn mapping_memory_is_counted() {
+        let before = used().expect("supported");
+        let pages: Vec<u8> = (0..4 << 20).map(|at| (at >> 12) as u8).collect();
+        let after = used().expect("supported");
+        assert!(after.minor_faults > before.minor_faults, "{before:?} {after:?}");
+        assert!(after.cpu >= before.cpu && pages.len() == 4 << 20);
     }
 }

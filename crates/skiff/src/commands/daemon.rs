@@ -3,6 +3,7 @@
 
 use std::{error::Error, time::Duration};
 
+use linux::program_pages::{self, Used};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{debug, info, warn};
 
@@ -13,6 +14,14 @@ const WORKERS_MAX: usize = 4;
 
 /// By then the controllers have seen everything and the node is Ready.
 const SETTLED_AFTER: Duration = Duration::from_secs(10);
+
+/// How often to look whether all is quiet again. No event tells that pages were
+/// mapped or that nobody asks for anything any more; a look is one system call.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
+/// So little in that time is quiet: one in a hundred of one processor.
+const QUIET_CPU: Duration = Duration::from_millis(600);
+/// Each maps up to 64 KiB of the program; fewer are not worth the trouble.
+const FAULTS_MIN: u64 = 256;
 
 /// Neither takes words beside flags.
 pub(super) fn no_words(words: &[String]) -> Result<(), UsageError> {
@@ -41,14 +50,37 @@ pub(super) fn run<H>(
     result
 }
 
-/// Once the start has been left behind, gives back what only it needed.
+/// Gives back the pages of the program that only the start needed, once it has been
+/// left behind, and those that only requests needed, whenever those have ceased.
 async fn settle() {
     tokio::time::sleep(SETTLED_AFTER).await;
-    match tokio::task::spawn_blocking(linux::program_pages::unmap_clean).await {
-        Ok(Ok(bytes)) => debug!(bytes, "pages of the program that the start needed are unmapped"),
-        Ok(Err(error)) => warn!(%error, "pages that only the start needed stay in memory"),
-        Err(error) => warn!(%error, "pages that only the start needed stay in memory"),
+    if let Err(error) = keep_settled().await {
+        warn!(%error, "pages of the program that nothing needs stay in memory");
     }
+}
+
+async fn keep_settled() -> std::io::Result<()> {
+    loop {
+        let bytes = tokio::task::spawn_blocking(program_pages::unmap_clean).await??;
+        debug!(bytes, "pages of the program that nothing needs are unmapped");
+        let unmapped = program_pages::used()?;
+        let mut before = unmapped;
+        loop {
+            tokio::time::sleep(LOOK_AGAIN).await;
+            let now = program_pages::used()?;
+            if is_worth_it(unmapped, before, now) {
+                break;
+            }
+            before = now;
+        }
+    }
+}
+
+/// Whether pages have come back since they were unmapped, and the process has done
+/// next to nothing since `before`, so that it needs few of them.
+fn is_worth_it(unmapped: Used, before: Used, now: Used) -> bool {
+    now.cpu.saturating_sub(before.cpu) < QUIET_CPU
+        && now.minor_faults.saturating_sub(unmapped.minor_faults) >= FAULTS_MIN
 }
 
 async fn until_signal<H>(
@@ -81,4 +113,25 @@ async fn until_signal<H>(
     stop(handle).await;
     info!("stopped");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_are_given_back_when_a_busy_time_is_over() {
+        let used =
+            |cpu_ms: u64, minor_faults| Used { cpu: Duration::from_millis(cpu_ms), minor_faults };
+        // At the last unmapping, a minute ago, now.
+        let table = [
+            ("nothing happened", used(500, 1000), used(500, 1000), used(510, 1010), false),
+            ("it is busy", used(500, 1000), used(500, 1000), used(9000, 4000), false),
+            ("it was busy", used(500, 1000), used(9000, 4000), used(9050, 4003), true),
+            ("few came back", used(500, 1000), used(1500, 1200), used(1510, 1255), false),
+        ];
+        for (what, unmapped, before, now, worth) in table {
+            assert_eq!(is_worth_it(unmapped, before, now), worth, "{what}");
+        }
+    }
 }
