@@ -1,6 +1,6 @@
 //! What the kernel says of a process.
 
-use std::{fs, path::Path, time::Duration};
+use std::{collections::BTreeMap, ffi::OsString, fs, path::Path, time::Duration};
 
 /// A process by its number.
 pub(crate) struct Process(u32);
@@ -9,8 +9,19 @@ pub(crate) struct Process(u32);
 pub(crate) struct Usage {
     pub(crate) cpu: Duration,
     pub(crate) written_bytes: u64,
-    /// How often its threads have waited and were woken.
-    pub(crate) wakeups: u64,
+    /// How often each of its threads has waited and was woken, by its number.
+    waits: BTreeMap<OsString, u64>,
+}
+
+impl Usage {
+    /// How often threads were woken since. What a thread did that ended in between
+    /// is not known.
+    pub(crate) fn wakeups_since(&self, before: &Self) -> u64 {
+        let since = |(thread, now): (&OsString, &u64)| {
+            now.saturating_sub(before.waits.get(thread).copied().unwrap_or(0))
+        };
+        self.waits.iter().map(since).sum()
+    }
 }
 
 impl Process {
@@ -32,16 +43,15 @@ impl Process {
             let line = status.lines().find_map(|l| l.strip_prefix("voluntary_ctxt_switches:"))?;
             line.trim().parse().ok()
         };
-        let wakeups = threads
+        let waits = threads
             .flatten()
             // A thread may end while they are counted.
-            .filter_map(|thread| waits(&fs::read_to_string(thread.path().join("status")).ok()?))
-            .sum();
-        Usage {
-            cpu: Duration::from_millis(ticks * 10),
-            written_bytes: written.unwrap_or(0),
-            wakeups,
-        }
+            .filter_map(|thread| {
+                let status = fs::read_to_string(thread.path().join("status")).ok()?;
+                Some((thread.file_name(), waits(&status)?))
+            })
+            .collect();
+        Usage { cpu: Duration::from_millis(ticks * 10), written_bytes: written.unwrap_or(0), waits }
     }
 
     pub(crate) fn resident_mb(&self) -> f64 {

@@ -135,6 +135,6 @@ pub(crate) fn look_at_idle(server: &Process) -> Idle {
     Idle {
         cpu_percent: (after.cpu - before.cpu).as_secs_f64() / IDLE.as_secs_f64() * 100.0,
         written_bytes: after.written_bytes - before.written_bytes,
-        wakeups: (after.wakeups - before.wakeups) as f64 / IDLE.as_secs_f64(),
+        wakeups: after.wakeups_since(&before) as f64 / IDLE.as_secs_f64(),
     }
 }
