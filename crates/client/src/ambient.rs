@@ -57,9 +57,29 @@ impl Ambient {
     }
 
     /// Tells whenever the wall clock was set and no longer goes with tokio's: what
-    /// waits for a moment of it has to reckon anew. Closed where nobody tells.
-    pub fn clock_sets(&self) -> watch::Receiver<()> {
-        self.clock_sets.clone()
+    /// waits for a moment of it has to reckon anew.
+    pub fn clock_sets(&self) -> ClockSets {
+        let mut sets = self.clock_sets.clone();
+        sets.mark_unchanged();
+        ClockSets(sets)
+    }
+
+    /// Waits until the wall clock shows `at` or later, whichever way it is set
+    /// meanwhile.
+    pub async fn sleep_until(&self, at: Timestamp) {
+        // From before the first look, so that nothing is missed between the two.
+        let mut sets = self.clock_sets();
+        loop {
+            let left = Duration::try_from(at.duration_since(self.now())).unwrap_or_default();
+            if left.is_zero() {
+                return;
+            }
+            tokio::select! {
+                biased;
+                () = sets.next() => {}
+                () = tokio::time::sleep(left) => {}
+            }
+        }
     }
 
     /// 64 random bits.
@@ -79,6 +99,20 @@ impl Ambient {
     pub fn suffix(&self, n: usize) -> String {
         const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
         (0..n).map(|_| char::from(ALPHABET[(self.random() % 27) as usize])).collect()
+    }
+}
+
+/// Tells that the wall clock was set.
+#[derive(Clone, Debug)]
+pub struct ClockSets(watch::Receiver<()>);
+
+impl ClockSets {
+    /// Waits until it is set once more, counted from the last time that was told;
+    /// for ever where nobody tells. Nothing is lost where this is dropped.
+    pub async fn next(&mut self) {
+        if self.0.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 }
 
@@ -112,6 +146,8 @@ impl Backoff {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicI64, Ordering};
+
     use super::*;
 
     #[test]
@@ -120,6 +156,33 @@ mod tests {
             .map(|n| Backoff::RECONCILE.delay(n).as_millis())
             .into();
         assert_eq!(delays, [0, 5, 10, 20, 655_360, 1_000_000, 1_000_000, 1_000_000]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_moment_is_waited_for_whichever_way_the_clock_is_set() {
+        let (began, set_by_s) = (tokio::time::Instant::now(), Arc::new(AtomicI64::new(0)));
+        let told = watch::Sender::new(());
+        let offset = set_by_s.clone();
+        let now = move || {
+            let set = jiff::SignedDuration::from_secs(offset.load(Ordering::Relaxed));
+            Timestamp::UNIX_EPOCH + began.elapsed() + set
+        };
+        let ambient = Ambient::new(now, || 0).with_clock_sets(told.subscribe());
+        let at = Timestamp::from_second(3600).expect("in range");
+        let waiting = tokio::spawn(async move {
+            ambient.sleep_until(at).await;
+            began.elapsed().as_secs()
+        });
+        let set = |to| {
+            set_by_s.store(to, Ordering::Relaxed);
+            told.send_replace(());
+        };
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        set(-1000);
+        tokio::time::sleep(Duration::from_secs(3700)).await;
+        assert!(!waiting.is_finished(), "it was set back: there are 840 seconds left");
+        set(100_000_000);
+        assert_eq!(waiting.await.expect("no panic"), 3760, "it has come and gone");
     }
 
     #[test]

@@ -27,7 +27,7 @@ mod shared;
 mod story;
 mod transport;
 
-pub use ambient::{Ambient, Backoff};
+pub use ambient::{Ambient, Backoff, ClockSets};
 pub use api::{
     Api, DeleteOptions, Error, List, ListOptions, PatchKind, Preconditions, Resource, Watch,
     WatchEvent, with_query,

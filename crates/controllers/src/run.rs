@@ -111,12 +111,12 @@ impl Queues {
     /// it may have come, or be much further away. Never returns.
     async fn follow(self, ambient: Ambient) {
         let mut sets = ambient.clock_sets();
-        while sets.changed().await.is_ok() {
+        loop {
+            sets.next().await;
             tracing::info!("the clock was set: what waits for a moment is looked at anew");
             let queues = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
             queues.iter().filter_map(Weak::upgrade).for_each(|queue| queue.hasten());
         }
-        std::future::pending().await
     }
 }
 
