@@ -5,10 +5,7 @@
 //! backwards here: it is at least the last time seen and the time of the build.
 
 use std::{
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicI64, Ordering},
-    },
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -24,25 +21,19 @@ pub fn latest(clock: Timestamp, last_seen: Option<Timestamp>, built: Timestamp) 
 /// The machine's clock with a floor, as TLS reads it.
 #[derive(Debug)]
 pub struct FlooredClock {
-    /// Unix seconds.
-    floor: AtomicI64,
+    floor: Timestamp,
 }
 
 impl FlooredClock {
     /// A clock that shows `floor` or later.
     pub fn new(floor: Timestamp) -> Self {
-        Self { floor: AtomicI64::new(floor.as_second()) }
-    }
-
-    /// Raises the floor; a lower one changes nothing.
-    pub fn raise(&self, floor: Timestamp) {
-        self.floor.fetch_max(floor.as_second(), Ordering::Relaxed);
+        Self { floor }
     }
 }
 
 impl TimeProvider for FlooredClock {
     fn current_time(&self) -> Option<UnixTime> {
-        let floor = u64::try_from(self.floor.load(Ordering::Relaxed)).unwrap_or(0);
+        let floor = u64::try_from(self.floor.as_second()).unwrap_or(0);
         Some(UnixTime::now().max(UnixTime::since_unix_epoch(Duration::from_secs(floor))))
     }
 }
@@ -52,7 +43,7 @@ impl TimeProvider for FlooredClock {
 /// machine's has been set right, it is believed again.
 #[derive(Debug)]
 pub struct JudgedClock {
-    floor: FlooredClock,
+    floor: Timestamp,
     told: Mutex<Option<(Timestamp, Instant)>>,
 }
 
@@ -62,7 +53,7 @@ const TRUSTED_DIFFERENCE: SignedDuration = SignedDuration::from_hours(12);
 impl JudgedClock {
     /// A clock that shows `floor` or later until a server has told the time.
     pub fn new(floor: Timestamp) -> Self {
-        Self { floor: FlooredClock::new(floor), told: Mutex::default() }
+        Self { floor, told: Mutex::default() }
     }
 
     /// What a server says that the time is. Returns by how much the machine's
@@ -80,10 +71,7 @@ impl JudgedClock {
         judge(Timestamp::now(), *self.told.lock().unwrap_or_else(PoisonError::into_inner), |then| {
             then.elapsed()
         })
-        .unwrap_or_else(|machine| {
-            let floor = self.floor.floor.load(Ordering::Relaxed);
-            machine.max(Timestamp::from_second(floor).unwrap_or(machine))
-        })
+        .unwrap_or_else(|machine| machine.max(self.floor))
     }
 }
 
@@ -152,11 +140,10 @@ mod tests {
     }
 
     #[test]
-    fn the_floor_only_rises() {
+    fn tls_reads_the_floor_or_later() {
         let far = Timestamp::from_second(40_000_000_000).expect("in range");
-        let clock = FlooredClock::new(Timestamp::UNIX_EPOCH);
-        clock.raise(far);
-        clock.raise(Timestamp::UNIX_EPOCH);
-        assert_eq!(clock.current_time().expect("always").as_secs(), 40_000_000_000);
+        let read = |floor| FlooredClock::new(floor).current_time().expect("always").as_secs();
+        assert_eq!(read(far), 40_000_000_000);
+        assert!(read(Timestamp::UNIX_EPOCH) > 1_700_000_000);
     }
 }

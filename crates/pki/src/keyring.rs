@@ -64,13 +64,13 @@ impl Pki {
         Ok((Self { authorities, leaves, service_account_keys, clock }, renewals))
     }
 
-    /// Issues anew what has less than a third of its life left. To be called
-    /// when [`Self::next_renewal`] has come.
+    /// Issues anew what has less than a third of its life left, or is not valid yet.
+    /// To be called when [`Self::next_renewal`] has come, and when the clock was set.
+    /// What TLS takes for the time does not rise by it: the clock may be ahead.
     ///
     /// # Errors
     /// Where the new files cannot be written. The old certificate stays in use.
     pub fn renew(&self, now: Timestamp) -> Result<Vec<Renewal>, Error> {
-        self.clock.raise(now);
         let mut renewals = Vec::new();
         for (row, leaf) in CERTIFICATES.iter().zip(&self.leaves) {
             let why = leaf.renew(self.authority(row.ca), now)?;
@@ -85,7 +85,6 @@ impl Pki {
     /// # Errors
     /// Where the new files cannot be written. What was not reached stays in use.
     pub fn rotate(&self, now: Timestamp) -> Result<Vec<Renewal>, Error> {
-        self.clock.raise(now);
         let mut renewals = Vec::new();
         for (row, leaf) in CERTIFICATES.iter().zip(&self.leaves) {
             leaf.replace(self.authority(row.ca), now)?;

@@ -170,6 +170,10 @@ fn why_renew(
     if now >= due(issued) {
         return Some(format!("expires at {}", issued.not_after));
     }
+    // It was made while the clock was ahead.
+    if now < issued.not_before {
+        return Some(format!("not valid before {}", issued.not_before));
+    }
     let der = issued.certified.cert.first()?;
     let Ok((_, parsed)) = X509Certificate::from_der(der) else {
         return Some("certificate unreadable".into());

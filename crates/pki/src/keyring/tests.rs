@@ -65,6 +65,21 @@ fn leaves_are_renewed_when_due_and_cas_stay() {
 }
 
 #[test]
+fn leaves_that_were_made_ahead_of_the_clock_are_made_again() {
+    let dir = tempfile::tempdir().expect("directory");
+    let start = now();
+    let ahead = start + CERTIFICATE_LIFE * 3;
+    let (pki, _) = open(dir.path(), &names(), start);
+    assert_eq!(pki.renew(ahead).expect("files").len(), CERTIFICATES.len());
+    assert_eq!(pki.renew(start).expect("files").len(), CERTIFICATES.len(), "it was set back");
+    assert!(pki.leaf(CertificateName::ApiServer).current().not_before <= start);
+    assert_eq!(pki.renew(start).expect("files"), []);
+    let server = pki.server_config(&[b"h2"]).expect("config");
+    let client = pki.client_config(CertificateName::Admin, &[b"h2"]).expect("config");
+    handshake(client, server, "pi").expect("what TLS takes for the time did not stay ahead");
+}
+
+#[test]
 fn names_that_change_are_put_into_new_certificates() {
     let dir = tempfile::tempdir().expect("directory");
     open(dir.path(), &names(), now());

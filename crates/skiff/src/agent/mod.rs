@@ -19,6 +19,7 @@ use tokio::{sync::watch, task::JoinHandle};
 use tracing::{error, info, warn};
 
 use self::{
+    greeting::Greeting,
     join::{Joiner, Membership},
     state::State,
 };
@@ -65,9 +66,11 @@ pub(crate) async fn start(config: &AgentConfig) -> Result<Handle, StartError> {
     let seen = clock::last_seen(&state::dir(&machine.data_dir));
     let floor = clock::built().max(seen.unwrap_or(Timestamp::UNIX_EPOCH));
     let judged = Arc::new(JudgedClock::new(floor));
+    let clock_sets = watch::Sender::new(());
     let ambient = {
         let (judged, system) = (judged.clone(), Ambient::system());
         Ambient::new(move || judged.now(), move || system.random())
+            .with_clock_sets(clock_sets.subscribe())
     };
     let joiner = Joiner { config, state: &state, clock: &judged, ambient: &ambient };
     let member = join::membership(&joiner).await?;
@@ -100,12 +103,16 @@ pub(crate) async fn start(config: &AgentConfig) -> Result<Handle, StartError> {
         renewed.subscribe(),
         ambient.clone(),
     )));
+    let machine_sets = watch::Sender::new(());
     background.push(tokio::spawn(hear_time(
         judged,
         member.ca_hash,
         servers.subscribe(),
         ambient.clone(),
+        machine_sets.subscribe(),
+        clock_sets,
     )));
+    background.push(tokio::spawn(clock::follow_sets(machine_sets, state::dir(&machine.data_dir))));
     background.push(tokio::spawn(servers::follow(
         proxy_api,
         ambient.clone(),
@@ -154,7 +161,28 @@ async fn hear_time(
     ca_hash: [u8; 32],
     servers: watch::Receiver<Vec<String>>,
     ambient: Ambient,
+    mut machine_sets: watch::Receiver<()>,
+    clock_sets: watch::Sender<()>,
 ) {
+    loop {
+        let greeting = greet_any(ca_hash, &servers, &ambient).await;
+        greeting::hear_time(&clock, &greeting);
+        // What is judged to be the time may have made a leap.
+        clock_sets.send_replace(());
+        if machine_sets.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+        // The machine's is believed again where it agrees; till then, as it may be.
+        clock_sets.send_replace(());
+    }
+}
+
+/// What the first server says that answers and is of this cluster.
+async fn greet_any(
+    ca_hash: [u8; 32],
+    servers: &watch::Receiver<Vec<String>>,
+    ambient: &Ambient,
+) -> Greeting {
     let mut failures = 0;
     loop {
         let known = servers.borrow().clone();
@@ -162,7 +190,7 @@ async fn hear_time(
             if let Ok(greeting) = greeting::greet(&server).await
                 && greeting.ca_hash == ca_hash
             {
-                return greeting::hear_time(&clock, &greeting);
+                return greeting;
             }
         }
         failures += 1;
@@ -178,19 +206,14 @@ async fn renew(
     name: String,
     renewed: watch::Sender<u64>,
 ) {
-    // A clock that is set right long after boot must be noticed too.
-    const LOOK_AGAIN: Duration = Duration::from_secs(24 * 3600);
     const RETRY: Duration = Duration::from_secs(60);
     loop {
-        let pause = match join::next_renewal(&member, &state) {
-            Ok(due) => Duration::try_from(due.duration_since(ambient.now())).unwrap_or_default(),
+        match join::next_renewal(&member, &state) {
+            Ok(due) => ambient.sleep_until(due).await,
             Err(error) => {
                 error!(%error, "the certificates cannot be read");
-                RETRY
+                tokio::time::sleep(RETRY).await;
             }
-        };
-        if !pause.is_zero() {
-            tokio::time::sleep(pause.min(LOOK_AGAIN)).await;
         }
         match join::renew(&member, &state, &ambient, &name, ambient.now()).await {
             Ok(false) => {}

@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use client::Ambient;
 use jiff::Timestamp;
 use pki::{Error, Pki, Renewal};
 use tracing::{error, info};
@@ -14,21 +15,34 @@ use crate::config::Config;
 pub(crate) struct Certificates {
     config: Config,
     keys: Arc<Pki>,
+    /// The time as this server tells it: not before what it saw when it started.
+    now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
 }
 
 impl Certificates {
-    pub(super) fn new(config: &Config, keys: Arc<Pki>) -> Arc<Self> {
-        Arc::new(Self { config: config.clone(), keys })
+    pub(super) fn new(
+        config: &Config,
+        keys: Arc<Pki>,
+        now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    ) -> Arc<Self> {
+        Arc::new(Self { config: config.clone(), keys, now })
     }
 
-    /// Renews what is due, for ever.
-    pub(super) async fn renew(self: Arc<Self>) {
-        // A clock that is set right long after boot must be noticed too.
-        const LOOK_AGAIN: Duration = Duration::from_secs(24 * 3600);
+    /// Renews what is due, for ever; and at once what is not good any more, or not
+    /// yet, since the clock was set.
+    pub(super) async fn renew(self: Arc<Self>, ambient: Ambient) {
+        /// Between two attempts, and between two renewals of whatever short life.
+        const PAUSE: Duration = Duration::from_secs(60);
+        let mut sets = ambient.clock_sets();
         loop {
-            let due = self.keys.next_renewal().duration_since(Timestamp::now());
-            let due = Duration::try_from(due).unwrap_or(Duration::ZERO);
-            tokio::time::sleep(due.clamp(Duration::from_secs(60), LOOK_AGAIN)).await;
+            let due = async {
+                tokio::time::sleep(PAUSE).await;
+                ambient.sleep_until(self.keys.next_renewal()).await;
+            };
+            tokio::select! {
+                () = due => {}
+                () = sets.next() => {}
+            }
             if let Err(error) = self.make(Pki::renew).await {
                 error!(error, "certificates cannot be renewed; trying again in a minute");
             }
@@ -47,7 +61,7 @@ impl Certificates {
     ) -> Result<Vec<Renewal>, String> {
         let worker = self.clone();
         let work = tokio::task::spawn_blocking(move || {
-            let made = how(&worker.keys, Timestamp::now()).map_err(|error| error.to_string())?;
+            let made = how(&worker.keys, (worker.now)()).map_err(|error| error.to_string())?;
             if !made.is_empty() {
                 // The operator's certificate is in it.
                 kubeconfig::write(&worker.config, &worker.keys)

@@ -191,9 +191,9 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
     let api = |user: UserInfo, agent: &str| Api::new(server.transport(user), agent);
     let loopback = api(identity::master("system:apiserver"), "kube-apiserver");
     let mut background = vec![tokio::spawn(access.clone().run(loopback.clone()))];
-    let certificates = certificates::Certificates::new(config, keys.clone());
-    background.push(tokio::spawn(certificates.clone().renew()));
-    background.push(tokio::spawn(clock::follow_sets(clock_sets)));
+    let certificates = certificates::Certificates::new(config, keys.clone(), now.clone());
+    background.push(tokio::spawn(certificates.clone().renew(ambient.clone())));
+    background.push(tokio::spawn(clock::follow_sets(clock_sets, database(config))));
     let expiring = registry.clone();
     background.push(tokio::spawn(leading::while_leading(
         store.leadership(),
@@ -397,9 +397,14 @@ fn sources(now: Arc<dyn Fn() -> Timestamp + Send + Sync>) -> api_registry::Sourc
     api_registry::Sources { now, random: Arc::new(random) }
 }
 
+/// Where the store's files are.
+fn database(config: &Config) -> std::path::PathBuf {
+    config.machine.data_dir.join("server/db")
+}
+
 fn open_keys(config: &Config, node_ips: &[std::net::IpAddr]) -> Result<Pki, StartError> {
-    let db = config.machine.data_dir.join("server/db");
-    let now = pki::clock::latest(Timestamp::now(), clock::last_seen(&db), clock::built());
+    let seen = clock::last_seen(&database(config));
+    let now = pki::clock::latest(Timestamp::now(), seen, clock::built());
     let names = pki::Names {
         node_name: config.machine.node_name.clone(),
         node_ips: node_ips.to_vec(),

@@ -12,7 +12,6 @@ use std::{
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
 use api_kinds::cron::Schedule;
@@ -111,23 +110,19 @@ impl Snapshots {
 
     /// Takes snapshots by the schedule until dropped.
     pub(super) async fn run(self: Arc<Self>, zone: TimeZone, ambient: Ambient) {
-        // A clock that is set right long after boot must be noticed too.
-        const LOOK_AGAIN: Duration = Duration::from_secs(3600);
         let schedule = self.settings.schedule.as_deref().map(Schedule::parse);
         // The configuration was checked.
         let Some(Ok(schedule)) = schedule else { return };
         let zone = schedule.zone.clone().unwrap_or(zone);
         loop {
             let Some(due) = schedule.next(ambient.now(), &zone) else { return };
-            loop {
-                let left = Duration::try_from(due.duration_since(ambient.now()));
-                let left = left.unwrap_or_default();
-                if left.is_zero() {
-                    break;
-                }
-                tokio::time::sleep(left.min(LOOK_AGAIN)).await;
+            let mut sets = ambient.clock_sets();
+            tokio::select! {
+                biased;
+                () = ambient.sleep_until(due) => self.take_scheduled().await,
+                // Set back, another moment may come before that one.
+                () = sets.next() => {}
             }
-            self.take_scheduled().await;
         }
     }
 
