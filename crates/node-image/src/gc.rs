@@ -55,10 +55,15 @@ pub fn plan(images: &[Seen], request: &Request) -> BTreeSet<Digest> {
     let last_used = |seen: &Seen| {
         request.last_used.get(&seen.id).copied().unwrap_or(seen.added_at).max(seen.added_at)
     };
+    // One that was added later than it is came before the clock was set back.
+    let is_young = |seen: &&Seen| {
+        let age = request.now.checked_sub(seen.added_at);
+        age.is_some_and(|age| age < request.age_min.as_secs())
+    };
     let mut candidates: Vec<&Seen> = images
         .iter()
         .filter(|seen| !seen.pinned && !request.in_use.contains(&seen.id))
-        .filter(|seen| request.now.saturating_sub(seen.added_at) >= request.age_min.as_secs())
+        .filter(|seen| !is_young(seen))
         .collect();
     candidates.sort_by_key(|seen| (last_used(seen), seen.id));
     let mut freed = 0;
@@ -105,6 +110,8 @@ mod tests {
         assert_eq!(plan(&images, &few), [id("old")].into());
         let all = Request { free_bytes: None, now: 1000, ..request };
         assert_eq!(plan(&images, &all).len(), 3);
+        let set_back = Request { now: 50, ..all };
+        assert_eq!(plan(&images, &set_back).len(), 3, "the young one is from before that");
         assert_eq!(unused(&[id("a"), id("b")], &[id("b")].into()), [id("a")]);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use jiff::Timestamp;
+use tokio::time::Instant;
 
 use super::thresholds::{Eviction, SIGNALS, Signal, Threshold};
 
@@ -42,9 +42,9 @@ pub(super) type Observations = BTreeMap<Signal, Observed>;
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     /// Since when each threshold is met without a break, by its place in the list.
-    since: BTreeMap<usize, Timestamp>,
+    since: BTreeMap<usize, Instant>,
     /// When each condition last had a reason, by the signal.
-    last: BTreeMap<Signal, Timestamp>,
+    last: BTreeMap<Signal, Instant>,
 }
 
 /// What follows from a look.
@@ -63,7 +63,7 @@ impl Memory {
         &mut self,
         eviction: &Eviction,
         seen: &Observations,
-        now: Timestamp,
+        now: Instant,
     ) -> Verdict {
         let mut due: Vec<Threshold> = Vec::new();
         let mut wake_in: Option<Duration> = None;
@@ -79,7 +79,7 @@ impl Memory {
             }
             let since = *self.since.entry(index).or_insert(now);
             self.last.insert(threshold.signal, now);
-            let held = Duration::try_from(now.duration_since(since)).unwrap_or_default();
+            let held = now.duration_since(since);
             match threshold.grace.checked_sub(held).filter(|left| !left.is_zero()) {
                 None => due.push(*threshold),
                 Some(left) => wake_in = Some(wake_in.map_or(left, |other| other.min(left))),
@@ -87,7 +87,7 @@ impl Memory {
         }
         let mut pressure = Pressure::default();
         self.last.retain(|signal, at| {
-            let age = Duration::try_from(now.duration_since(*at)).unwrap_or_default();
+            let age = now.duration_since(*at);
             let holds = age <= eviction.transition || age.is_zero();
             if holds {
                 pressure = pressure.or(signal.row().pressure);
@@ -105,10 +105,14 @@ impl Memory {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use super::*;
 
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(1_700_000_000 + second).expect("in range")
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+    fn at(second: u64) -> Instant {
+        *START + Duration::from_secs(second)
     }
 
     fn eviction(flags: &[(&str, &str)]) -> Eviction {

@@ -164,7 +164,7 @@ impl Keeper {
         let deps = self.deps.clone();
         let eviction = &deps.config.eviction;
         let mut seen = self.observe()?;
-        let now = deps.ambient.now();
+        let now = Instant::now();
         let mut verdict = self.memory.judge(eviction, &seen, now);
         deps.pressure.set(verdict.pressure);
         self.collect_images_by_share(&seen).await;

@@ -30,7 +30,7 @@ const PUBLISH: Backoff = Backoff { base: Duration::from_millis(500), cap: Durati
 
 impl Worker {
     pub(super) async fn fold(&mut self, done: Result<Done, JoinError>) {
-        let now = self.deps.ambient.now();
+        let now = self.now();
         let done = match done {
             Ok(done) => done,
             Err(error) => {
@@ -227,7 +227,7 @@ impl Worker {
             let mut failures = 0;
             loop {
                 if !due {
-                    let stale = holdings.lock().await.stale(deps.ambient.now());
+                    let stale = holdings.lock().await.stale(&deps.ambient);
                     stale.await;
                 }
                 let filled = refresh::fill(&sources, &pod, &mut *holdings.lock().await).await;

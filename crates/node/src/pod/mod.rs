@@ -8,6 +8,7 @@
 
 mod act;
 pub(crate) mod admit;
+mod clock;
 mod fold;
 pub(crate) mod granted;
 pub(crate) mod host_ports;

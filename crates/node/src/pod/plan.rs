@@ -229,8 +229,10 @@ fn start(state: &PodState, container: &Container, now: Timestamp, plan: &mut Pla
                 return;
             }
             let backoff = memory.map_or(Duration::ZERO, |memory| memory.backoff);
-            let until = exit.finished_at + backoff_now(backoff, exit);
-            if now < until {
+            let wait = backoff_now(backoff, exit);
+            let until = exit.finished_at + wait;
+            // One that ended so far ahead did so before the clock was set back.
+            if now < until && exit.finished_at <= now + wait {
                 let text = format!(
                     "back-off {} restarting failed container={} pod={}",
                     go_duration(backoff),

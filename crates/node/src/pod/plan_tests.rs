@@ -159,6 +159,33 @@ fn a_crash_loop_backs_off() {
 }
 
 #[test]
+fn a_clock_that_is_set_neither_prolongs_nor_ends_a_wait() {
+    const YEARS: i64 = 100_000_000;
+    let mut state = pod(containers("Always", &["a"]));
+    add(&mut state, "a", 0, exited(1, 0, 100));
+    state.remember("a").backoff = Duration::from_secs(10);
+    // The end is in the runtime's records, as the clock was then.
+    check(&state, 105 - YEARS, &["start a 1"]);
+
+    let mut state = pod(containers("Always", &["a"]));
+    state.setup = Step::Failed { failures: 1, retry_at: at(103) };
+    state.remember("a").retry_at = Some(at(107));
+    for set_by in [YEARS, -YEARS] {
+        let mut set = state.clone();
+        set.shift(SignedDuration::from_secs(set_by));
+        check(&set, 101 + set_by, &[&format!("look at {}", 103 + set_by)]);
+        set.setup = Step::Done;
+        check(&set, 105 + set_by, &[&format!("look at {}", 107 + set_by)]);
+    }
+
+    let mut state = pod(containers("Always", &["a"]));
+    add(&mut state, "a", 0, running());
+    state.deletion = Some(Deletion { seen_at: at(100), grace: Duration::from_secs(30) });
+    state.shift(SignedDuration::from_secs(-YEARS));
+    check(&state, 110 - YEARS, &["stop a0 20s Stopping container a"]);
+}
+
+#[test]
 fn delays_double_up_to_five_minutes() {
     let RunState::Exited(exit) = exited(1, 0, 1) else { unreachable!() };
     let mut delay = backoff_next(Duration::ZERO, None);

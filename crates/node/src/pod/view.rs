@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc, time::Du
 
 use api_types::core::{Container, ContainerStatus, Pod, ResourceRequirements};
 use client::Backoff;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use node_runtime::{
     ContainerId, ContainerState, Sandbox, SandboxId, SandboxState,
     spec::{Resources, User},
@@ -252,6 +252,33 @@ impl PodState {
             state.remember(&status.name).base_attempt = count + u32::from(ran);
         }
         state
+    }
+
+    /// The clock was set by so much: moments that are so far away from now stay so.
+    /// What others wrote down stays as it is.
+    pub(crate) fn shift(&mut self, set_by: SignedDuration) {
+        let shift = |at: &mut Timestamp| *at = at.checked_add(set_by).unwrap_or(*at);
+        if let Some(deletion) = &mut self.deletion {
+            shift(&mut deletion.seen_at);
+        }
+        for step in [
+            &mut self.setup,
+            &mut self.stop_sandbox,
+            &mut self.unmount,
+            &mut self.clean,
+            &mut self.finish,
+            &mut self.resize,
+        ] {
+            if let Step::Failed { retry_at, .. } = step {
+                shift(retry_at);
+            }
+        }
+        for memory in self.memory.values_mut() {
+            memory.retry_at.iter_mut().for_each(shift);
+            if let Some(Op::Stopping { deadline, .. }) = &mut memory.op {
+                shift(deadline);
+            }
+        }
     }
 
     pub(crate) fn remember(&mut self, container: &str) -> &mut Memory {

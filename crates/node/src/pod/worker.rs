@@ -9,16 +9,19 @@ use std::{
 };
 
 use api_types::core::{Condition, Container, Pod};
+use client::ClockSets;
 use jiff::{SignedDuration, Timestamp};
 use node_runtime::ContainerId;
 use serde_json::{Map, Value};
 use tokio::{
     sync::{Mutex, mpsc, oneshot, watch},
     task::{JoinHandle, JoinSet},
+    time::Instant,
 };
 
 use super::{
     admit,
+    clock::Clock,
     granted::{Amount, Shortage},
     host_ports, message,
     plan::{outcome, plan},
@@ -99,6 +102,8 @@ pub(crate) struct Worker {
     pub(super) publishing: bool,
     pub(super) publish_failures: u32,
     pub(super) publish_at: Option<Timestamp>,
+    clock: Clock,
+    clock_sets: ClockSets,
 }
 
 impl Drop for Worker {
@@ -123,7 +128,9 @@ impl Worker {
         own: mpsc::UnboundedSender<Message>,
         inbox: mpsc::UnboundedReceiver<Message>,
     ) -> Self {
-        let state = PodState::new(pod.clone(), deps.config.ips.get(), deps.ambient.now());
+        let now = deps.ambient.now();
+        let state = PodState::new(pod.clone(), deps.config.ips.get(), now);
+        let clock_sets = deps.ambient.clock_sets();
         let room = deps.granted.changed.subscribe();
         Self {
             deps,
@@ -144,7 +151,21 @@ impl Worker {
             publishing: false,
             publish_failures: 0,
             publish_at: None,
+            clock: Clock::new(now, Instant::now()),
+            clock_sets,
         }
+    }
+
+    /// The time. Where the clock was set, what the pod waits for moves along: that is
+    /// so many seconds away, and no moment of the day.
+    pub(super) fn now(&mut self) -> Timestamp {
+        let now = self.deps.ambient.now();
+        if let Some(set_by) = self.clock.follow(now, Instant::now()) {
+            self.state.shift(set_by);
+            let publish_at = self.publish_at.and_then(|at| at.checked_add(set_by).ok());
+            self.publish_at = publish_at;
+        }
+        now
     }
 
     /// Until nothing is left of the pod, here and in the API.
@@ -154,7 +175,7 @@ impl Worker {
         self.admit().await;
         loop {
             self.observe().await;
-            let now = self.deps.ambient.now();
+            let now = self.now();
             self.note_outcome(now);
             self.grant();
             let plan = plan(&self.state, now);
@@ -199,6 +220,8 @@ impl Worker {
             },
             Some(done) = self.ops.join_next() => self.fold(done).await,
             () = timer => {}
+            // What is due by the clock may have come.
+            () = self.clock_sets.next() => {}
             _ = self.room.changed(), if self.state.resize_pending.is_some() => {}
         }
         while let Ok(message) = self.inbox.try_recv() {
@@ -334,11 +357,11 @@ impl Worker {
         if meta.deletion_timestamp.is_none() && !self.state.gone {
             return;
         }
-        let now = self.deps.ambient.now();
         let seconds = meta
             .deletion_grace_period_seconds
             .or(self.state.pod.spec.termination_grace_period_seconds)
             .unwrap_or(30);
+        let now = self.now();
         let grace = Duration::from_secs(u64::try_from(seconds).unwrap_or(0).max(1));
         // A later request may only bring the end nearer.
         match self.state.deletion {

@@ -110,7 +110,9 @@ impl Prober {
             _ => Duration::from_secs(default),
         };
         let delay = SignedDuration::from_secs(probe.initial_delay_seconds.into());
+        // The clock may have been set back since it started.
         let since = self.deps.ambient.now().duration_since(self.started_at);
+        let since = since.max(SignedDuration::ZERO);
         let first = (delay - since).max(SignedDuration::ZERO).unsigned_abs();
         let mut ticks = interval_at(Instant::now() + first, seconds(probe.period_seconds, 10));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

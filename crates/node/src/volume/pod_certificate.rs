@@ -36,10 +36,18 @@ pub(crate) struct Credential {
     pub(crate) chain: String,
 }
 
+struct Current {
+    credential: Credential,
+    /// It is good from then; earlier only where the clock was set back.
+    from: Timestamp,
+    /// When the next one is to be asked for.
+    due: Timestamp,
+}
+
 /// One source's certificate, and the next one where that is asked for.
 #[derive(Default)]
 pub(crate) struct Held {
-    current: Option<(Credential, Timestamp)>,
+    current: Option<Current>,
     asked: Option<Asked>,
     /// The signer said no, for good.
     refused: Option<String>,
@@ -137,13 +145,14 @@ impl Held {
             return Err(VolumeError(refusal.clone()));
         }
         let now = sources.ambient.now();
-        if self.asked.is_none() && self.due().is_none_or(|due| now >= due) {
+        let is_good = |current: &Current| (current.from..current.due).contains(&now);
+        if self.asked.is_none() && !self.current.as_ref().is_some_and(is_good) {
             match (ask(sources, pod, source).await, &mut self.current) {
                 (Ok(asked), _) => self.asked = Some(asked),
                 (Err(error), None) => return Err(error),
-                (Err(error), Some((_, due))) => {
+                (Err(error), Some(current)) => {
                     tracing::warn!(pod = pod.metadata.name, %error, "a certificate is not renewed yet");
-                    *due = now + RETRY;
+                    (current.from, current.due) = (now, now + RETRY);
                 }
             }
         }
@@ -163,7 +172,7 @@ impl Held {
                     self.asked = None;
                     match &mut self.current {
                         None => return Err(VolumeError(text)),
-                        Some((_, due)) => *due = now + RETRY,
+                        Some(current) => (current.from, current.due) = (now, now + RETRY),
                     }
                 }
                 Outcome::Refused(text) => {
@@ -174,21 +183,22 @@ impl Held {
                     let spread = sources.ambient.random() % SPREAD_SECONDS;
                     let spread = SignedDuration::from_secs(spread.cast_signed());
                     let credential = Credential { key: std::mem::take(&mut asked.key), chain };
-                    self.current = Some((credential, refresh_at + spread));
+                    let due = refresh_at + spread;
+                    self.current = Some(Current { credential, from: now, due });
                     self.asked = None;
                 }
             }
         }
         match &self.current {
-            Some((credential, _)) => Ok(credential.clone()),
+            Some(current) => Ok(current.credential.clone()),
             None => Err(VolumeError("credential bundle is not issued yet".into())),
         }
     }
 
     /// When it is to be renewed, unless that is under way.
     pub(super) fn due(&self) -> Option<Timestamp> {
-        let (_, due) = self.current.as_ref()?;
-        self.asked.is_none().then_some(*due)
+        let due = self.current.as_ref()?.due;
+        self.asked.is_none().then_some(due)
     }
 
     /// Fires when the request under way changes.

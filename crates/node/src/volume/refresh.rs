@@ -1,6 +1,6 @@
 //! Fills payload volumes, and keeps them filled: objects change, tokens age.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use api_types::core::{Pod, Volume};
 use client::{Ambient, Api};
@@ -25,6 +25,8 @@ use crate::{
 
 /// No token is kept longer, however long it is valid.
 const TOKEN_AGE_MAX: SignedDuration = SignedDuration::from_hours(24);
+/// However short their lives are.
+const RENEWALS_APART: Duration = Duration::from_secs(1);
 
 /// What one pod's volumes hold on to.
 #[derive(Debug, Default)]
@@ -56,7 +58,16 @@ impl Held {
 #[derive(Debug)]
 struct Token {
     text: String,
+    asked_at: Timestamp,
     refresh_at: Timestamp,
+}
+
+impl Token {
+    /// Whether it is to be used as of `now`. One that was made while the clock was
+    /// ahead is not valid yet.
+    fn is_good(&self, now: Timestamp) -> bool {
+        (self.asked_at..self.refresh_at).contains(&now)
+    }
 }
 
 /// What filling needs besides the pod.
@@ -122,7 +133,7 @@ async fn contents(
     for key in references.tokens {
         let now = sources.ambient.now();
         let text = match holdings.tokens.get(&key) {
-            Some(token) if now < token.refresh_at => token.text.clone(),
+            Some(token) if token.is_good(now) => token.text.clone(),
             _ => {
                 let token = request_token(sources.api, pod, &key, now).await?;
                 let text = token.text.clone();
@@ -193,19 +204,21 @@ async fn request_token(
     // Renewed with a fifth of its life left, so that a server that is away for
     // a while does not leave the pod without one.
     let refresh_at = now + (life * 4 / 5).min(TOKEN_AGE_MAX);
-    Ok(Token { text, refresh_at })
+    Ok(Token { text, asked_at: now, refresh_at })
 }
 
 impl Holdings {
-    /// Waits until a volume may need other content: an object changed, or a token
-    /// or a certificate is due. Never returns for a pod that uses neither.
-    pub(crate) fn stale(&self, now: Timestamp) -> impl Future<Output = ()> + Send + 'static {
+    /// Waits until a volume may need other content: an object changed, a token or a
+    /// certificate is due, or the clock was set, by which they may be too old or too
+    /// new. Never returns for a pod that uses none of these.
+    pub(crate) fn stale(&self, ambient: &Ambient) -> impl Future<Output = ()> + Send + 'static {
         let held = self.config_maps.values().chain(self.secrets.values());
         let asked = self.certificates.values().filter_map(pod_certificate::Held::changes);
         let receivers: Vec<_> = held.map(|held| held.seen.clone()).chain(asked).collect();
         let bundles = self.bundles.as_ref().map(|(_, seen)| seen.clone());
         let due = self.tokens.values().map(|token| token.refresh_at);
         let due = due.chain(self.certificates.values().filter_map(|held| held.due())).min();
+        let (ambient, mut sets) = (ambient.clone(), ambient.clock_sets());
         async move {
             let changed = async {
                 if receivers.is_empty() {
@@ -229,10 +242,13 @@ impl Holdings {
             };
             let aged = async {
                 match due {
-                    Some(due) => {
-                        let wait = due.duration_since(now).max(SignedDuration::from_secs(1));
-                        tokio::time::sleep(wait.unsigned_abs()).await;
-                    }
+                    Some(due) => tokio::select! {
+                        () = sets.next() => {}
+                        () = async {
+                            tokio::time::sleep(RENEWALS_APART).await;
+                            ambient.sleep_until(due).await;
+                        } => {}
+                    },
                     None => std::future::pending().await,
                 }
             };
