@@ -88,6 +88,7 @@ check "server ready" eventually 120 ready
 registered() { kubectl get nodes -o name | grep node/; }
 check "node registered" eventually 60 registered
 check "node ready" kubectl wait --for=condition=Ready node --all --timeout=120s
+cgroups() {
 check "apply hello" kubectl apply -f /root/hello.yaml
 check "hello runs" kubectl rollout status deployment/hello --timeout=180s
 kubectl get pods -o wide
@@ -155,18 +156,98 @@ check "delete pods" kubectl delete pod busy hungry group --timeout=60s
 check "pods gone" kubectl wait --for=delete pod -l app=hello --timeout=60s
 check "no cgroup of a pod is left" eventually 20 gone
 find $cgroup/skiff -type d | sed 's/^/    /'
+}
 
-# The clock is set by half a day and an hour: what is due by then comes at once.
-kubectl create cronjob tick --image=skiff.local/toolbox '--schedule=0 */12 * * *' -- toolbox echo tick
-ticked() { kubectl get jobs -o name | grep job.batch/tick-; }
-check "a CronJob waits" [ -z "$(ticked)" ]
-date -s "@$(($(date +%s) + 46800))"
-check "a CronJob fires when the clock is set" eventually 30 ticked
-check "the node is ready all the same" kubectl wait --for=condition=Ready node --all --timeout=60s
-date -s "@$(($(date +%s) - 46800))"
-check "and when it is set back" kubectl wait --for=condition=Ready node --all --timeout=60s
-same "jobs of the CronJob" "$(ticked | wc -l | tr -d ' ')" 1
-check "delete the CronJob" kubectl delete cronjob tick --timeout=60s
+# crashing: a pod whose container fails and is started again
+crashing() {
+    kubectl apply -f - <<YAML
+apiVersion: v1
+kind: Pod
+metadata: {name: crashing}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - {name: c, image: skiff.local/toolbox, args: ['false']}
+YAML
+}
+restarts() { field pod/crashing '.status.containerStatuses[0].restartCount'; }
+restarted() { [ "$(restarts)" -gt "$1" ]; }
+jobs_of() { kubectl get jobs -o name | grep -c "job.batch/$1-"; }
+ran() { [ "$(jobs_of "$1")" = "$2" ]; }
+set_clock() { date -s "@$(($(date +%s) + $1))" && date -u; }
+# What must not change with the clock: since when the node is ready, who has leases
+# and how often they changed hands.
+steady() {
+    kubectl get nodes -o 'jsonpath={range .items[*]}{.metadata.name} {.status.conditions[?(@.type=="Ready")].lastTransitionTime} {.spec.taints}{"\n"}{end}' &&
+        kubectl get leases -A -o 'jsonpath={range .items[*]}{.metadata.name} {.spec.holderIdentity} {.spec.leaseTransitions}{"\n"}{end}'
+}
+renewals() { kubectl get leases -n kube-node-lease -o 'jsonpath={.items[0].spec.renewTime}'; }
+renewed() { [ "$(renewals)" != "$1" ]; }
+token() { kubectl exec worker -- toolbox cat /var/run/secrets/kubernetes.io/serviceaccount/token; }
+# claim NAME: a number in the pod's token
+claim() {
+    part=$(token | cut -d. -f2 | tr '_-' '/+')
+    while [ $((${#part} % 4)) -ne 0 ]; do part="$part="; done
+    echo "$part" | base64 -d | grep -o "\"$1\":[0-9]*" | cut -d: -f2
+}
+token_is_good() { [ "$(claim nbf)" -le "$(date +%s)" ] && [ "$(claim exp)" -gt "$(date +%s)" ]; }
+# held SECONDS: nothing flaps for so long, which is longer than a node may be silent
+held() {
+    was=$(renewals)
+    sleep "$1"
+    same "who has what after $1 s" "$(steady)" "$quiet" && check "leases are renewed" renewed "$was"
+}
+
+clock() {
+    # By half a day and an hour: what is due by then comes at once.
+    kubectl create cronjob tick --image=skiff.local/toolbox '--schedule=0 */12 * * *' -- toolbox echo tick
+    pod worker "[sleep, infinity]" "{}"
+    check "a worker runs" kubectl wait --for=condition=Ready pod/worker --timeout=90s
+    check "one that crashes" crashing
+    check "it is started again" eventually 60 restarted 1
+    check "a CronJob waits" ran tick 0
+    quiet=$(steady)
+    echo "$quiet" | sed 's/^/    /'
+    set_clock 46800
+    check "a CronJob fires when the clock is set" eventually 30 ran tick 1
+    check "the node is ready all the same" kubectl wait --for=condition=Ready node --all --timeout=60s
+    set_clock -46800
+    check "and when it is set back" kubectl wait --for=condition=Ready node --all --timeout=60s
+    same "jobs of the CronJob" "$(jobs_of tick)" 1
+    held 60
+
+    # By three years: certificates and tokens end meanwhile.
+    years=$((3 * 365 * 86400))
+    set_clock $years
+    check "the API answers with new certificates" eventually 30 ready
+    check "one Job for all that was missed" eventually 30 ran tick 2
+    check "a new token for the pod" eventually 60 token_is_good
+    held 70
+    n=$(restarts)
+    set_clock -$years
+    check "the API answers after it was set back" eventually 30 ready
+    check "what crashes is started again" eventually 60 restarted "$n"
+    check "the pod's token is good by now" eventually 90 token_is_good
+    same "jobs of the CronJob, whose moments have passed" "$(jobs_of tick)" 2
+    held 70
+    check "a pod is made, and goes" kubectl delete pod crashing --timeout=60s
+    kill $server
+    wait $server
+    serve
+    check "server ready again after that" eventually 120 ready
+    check "its node too" kubectl wait --for=condition=Ready node --all --timeout=60s
+    check "delete the CronJob" kubectl delete cronjob tick --timeout=60s
+    check "delete the worker" kubectl delete pod worker --timeout=60s
+}
+
+case " $(cat /proc/cmdline) " in
+    *" skiff.parts=clock "*) clock ;;
+    *" skiff.parts=cgroups "*) cgroups ;;
+    *)
+        cgroups
+        clock
+        ;;
+esac
 
 pod left "[sleep, infinity]" "{}"
 check "one more runs" kubectl wait --for=condition=Ready pod/left --timeout=90s
