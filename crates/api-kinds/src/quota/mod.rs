@@ -107,6 +107,12 @@ pub fn usage(group: &str, plural: &str, object: &Value, now: Timestamp) -> Amoun
     used
 }
 
+/// After when an object uses less by mere passing of time, where that is still to come.
+pub fn until(group: &str, plural: &str, object: &Value, now: Timestamp) -> Option<Timestamp> {
+    let is_pod = kind(group, plural).is_some_and(|kind| kind.plural == "pods");
+    pod::ends_at(object).filter(|end| is_pod && *end >= now)
+}
+
 /// Those of the names in `hard` that a kind uses.
 pub fn names_of<'a>(
     group: &str,

@@ -48,11 +48,15 @@ fn is_over(pod: &Value, now: Timestamp) -> bool {
     if matches!(tree::text(pod, "status.phase"), "Succeeded" | "Failed") {
         return true;
     }
-    // One whose node is silent is not waited for for ever.
-    let deleted = time::parse(tree::text(pod, "metadata.deletionTimestamp"));
-    let grace = tree::int(pod, "metadata.deletionGracePeriodSeconds");
-    matches!((deleted, grace), (Some(deleted), Some(grace))
-        if now > deleted.saturating_add(SignedDuration::from_secs(grace)).unwrap_or(deleted))
+    ends_at(pod).is_some_and(|end| now > end)
+}
+
+/// When one that is being deleted should have ended: one whose node is silent is
+/// not waited for for ever.
+pub(super) fn ends_at(pod: &Value) -> Option<Timestamp> {
+    let deleted = time::parse(tree::text(pod, "metadata.deletionTimestamp"))?;
+    let grace = tree::int(pod, "metadata.deletionGracePeriodSeconds")?;
+    Some(deleted.saturating_add(SignedDuration::from_secs(grace)).unwrap_or(deleted))
 }
 
 /// As quotas call them.

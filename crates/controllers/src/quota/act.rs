@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::{
     follow::{Follower, Kind},
-    plan::{Objects, patch, used},
+    plan::{Objects, look_again, patch, used},
 };
 use crate::{Context, cached::RESOURCE_QUOTAS};
 
@@ -112,8 +112,9 @@ impl Quotas {
             let counted = informer.list().iter().map(|object| object.view.0.clone()).collect();
             objects.push(Objects { group, plural, objects: counted });
         }
-        let used = used(&quota.view, &objects, self.context.ambient.now());
-        let fresh = self.fresh(key);
+        let now = self.context.ambient.now();
+        let used = used(&quota.view, &objects, now);
+        let (fresh, later) = (self.fresh(key), look_again(&objects, now));
         if let Some(patch) = patch(&quota.view, used, fresh.is_some()) {
             let (namespace, name) = (&quota.meta.namespace, &quota.meta.name);
             let patched = self.api.patch(
@@ -130,7 +131,7 @@ impl Quotas {
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(fresh)
+        Ok(fresh.into_iter().chain(later).min())
     }
 }
 

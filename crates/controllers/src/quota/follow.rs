@@ -6,6 +6,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use api_kinds::quota;
 use client::{Ambient, Api, Informer, Selection};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
@@ -19,7 +20,7 @@ pub(super) struct Counted(pub(super) Value);
 impl<'de> Deserialize<'de> for Counted {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut object = Value::deserialize(deserializer)?;
-        api_kinds::quota::prune(&mut object);
+        quota::prune(&mut object);
         Ok(Self(object))
     }
 }
@@ -84,7 +85,9 @@ impl Follower {
             let ambient = self.ambient.clone();
             informer.on_change(move |change| {
                 let usage = |object: &Arc<client::Cached<Counted>>| {
-                    api_kinds::quota::usage(&of.0, &of.1, &object.view.0, ambient.now())
+                    let ((group, plural), object, now) = (&of, &object.view.0, ambient.now());
+                    let until = quota::until(group, plural, object, now);
+                    (quota::usage(group, plural, object, now), until)
                 };
                 if change.old.as_ref().map(usage) != change.new.as_ref().map(usage) {
                     told(&place);

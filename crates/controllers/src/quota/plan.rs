@@ -1,5 +1,7 @@
 //! What a quota's status says.
 
+use std::time::Duration;
+
 use api_kinds::quota::{self, Amounts, Scope};
 use api_object::Quantity;
 use jiff::Timestamp;
@@ -32,6 +34,16 @@ pub(super) fn used(quota: &Value, namespace: &[Objects], now: Timestamp) -> Amou
         }
     }
     used
+}
+
+/// How long until an object uses less though nothing happens to it.
+pub(super) fn look_again(namespace: &[Objects], now: Timestamp) -> Option<Duration> {
+    let ends = namespace.iter().flat_map(|Objects { group, plural, objects }| {
+        objects.iter().filter_map(|object| quota::until(group, plural, object, now))
+    });
+    let left = Duration::try_from(ends.min()?.duration_since(now)).ok()?;
+    // A second more, since it has to have passed and moments have whole seconds.
+    Some(left + Duration::from_secs(1))
 }
 
 /// The patch that brings a quota's status to `used`; none where it is there.

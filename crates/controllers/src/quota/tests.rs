@@ -1,5 +1,5 @@
 use serde_json::{Value, json};
-use testkit::{deployment, pod, service};
+use testkit::{FakeCluster, deployment, pod, service};
 
 use crate::{
     cached::*,
@@ -56,4 +56,30 @@ async fn quotas_count_what_there_is() {
     let revision = story.cluster.revision();
     story.moment().await;
     assert_eq!(story.cluster.revision(), revision, "silent");
+}
+
+/// On a node that says nothing any more it would be there for ever.
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_should_have_ended_is_given_back() {
+    let cluster = FakeCluster::new().with_running_clock().with_node("n1");
+    cluster.create(NODES, &testkit::node("n1"));
+    let story = Story::start(cluster);
+    let quota = pod("default/all").set("/spec", json!({"hard": {"pods": "10"}}));
+    story.cluster.create(RESOURCE_QUOTAS, &quota.set("/status", Value::Null));
+    story.cluster.create(PODS, &pod("default/stuck"));
+    story.moment().await;
+    let used = || {
+        let quota = story.cluster.get(RESOURCE_QUOTAS, "default/all").expect("there");
+        quota["status"]["used"]["pods"].clone()
+    };
+    assert_eq!(used(), "1");
+    story.cluster.edit(PODS, "default/stuck", |pod| {
+        pod["metadata"]["deletionTimestamp"] = json!("2023-11-14T22:13:40Z");
+        pod["metadata"]["deletionGracePeriodSeconds"] = json!(10);
+        pod["metadata"]["finalizers"] = json!(["example.com/stuck"]);
+    });
+    tokio::time::sleep(std::time::Duration::from_secs(10)).await;
+    assert_eq!(used(), "1", "it may still run");
+    tokio::time::sleep(std::time::Duration::from_secs(30)).await;
+    assert_eq!(used(), "0");
 }
