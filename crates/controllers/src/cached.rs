@@ -392,7 +392,7 @@ impl Pod {
 
     /// Whether it has been ready for `min_ready_seconds`.
     pub(crate) fn is_available(&self, min_ready_seconds: i32, now: Timestamp) -> bool {
-        self.available_at(min_ready_seconds).is_some_and(|at| at <= now)
+        self.available_in(min_ready_seconds, now).is_some_and(|left| left.is_zero())
     }
 
     /// The node it runs on, or is meant for.
@@ -408,14 +408,19 @@ impl Pod {
         matches!(self.status.phase.as_str(), "Succeeded" | "Failed")
     }
 
-    /// When it has been ready for `min_ready_seconds`; absent while not ready.
-    pub(crate) fn available_at(&self, min_ready_seconds: i32) -> Option<Timestamp> {
+    /// How long until it has been ready for `min_ready_seconds`; absent while not
+    /// ready.
+    fn available_in(&self, min_ready_seconds: i32, now: Timestamp) -> Option<Duration> {
         let ready = self.ready()?;
-        if min_ready_seconds <= 0 {
-            return Some(Timestamp::MIN);
+        let wanted = SignedDuration::from_secs(i64::from(min_ready_seconds.max(0)));
+        if wanted.is_zero() {
+            return Some(Duration::ZERO);
         }
         let since = ready.last_transition_time.as_deref().and_then(time::parse)?;
-        since.checked_add(SignedDuration::from_secs(i64::from(min_ready_seconds))).ok()
+        let ahead = since.duration_since(now);
+        // A node's clock may be a little ahead; where it is more, ours was set back.
+        let left = if ahead > wanted { SignedDuration::ZERO } else { ahead + wanted };
+        Some(Duration::try_from(left).unwrap_or(Duration::ZERO))
     }
 }
 
@@ -430,7 +435,6 @@ pub(crate) fn next_available<'a>(
     min_ready_seconds: i32,
     now: Timestamp,
 ) -> Option<Duration> {
-    let due = pods.filter_map(|pod| pod.view.available_at(min_ready_seconds));
-    let first = due.filter(|at| *at > now).min()?;
-    Duration::try_from(first.duration_since(now)).ok()
+    let left = pods.filter_map(|pod| pod.view.available_in(min_ready_seconds, now));
+    left.filter(|left| !left.is_zero()).min()
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use api_object::{LabelSelector, Meta, OwnerReference};
-use client::{Cached, Change, Error, Informer, View, WorkQueue};
+use client::{Cached, Error, Informer, View, WorkQueue};
 use serde_json::{Value, json};
 
 use crate::cached::BY_CONTROLLER;
@@ -112,25 +112,28 @@ pub(crate) fn queue_controller(queue: &WorkQueue<String>, kind: &str, object: &M
     }
 }
 
-/// Queues whom a change concerns: those of the kind that controlled the object before or
-/// do now, and, where nobody does, all that select it and may adopt it.
-pub(crate) fn queue_concerned<V, O: View>(
-    queue: &WorkQueue<String>,
-    kind: &str,
+/// Queues whom each change concerns: those of the kind that controlled the object before
+/// or do now, and, where nobody does, all that select it and may adopt it.
+pub(crate) fn follow<V: View, O: View>(
+    objects: &Informer<V>,
+    queue: &Arc<WorkQueue<String>>,
+    kind: &'static str,
     owners: &Informer<O>,
     selector: fn(&O) -> &Value,
-    change: &Change<V>,
 ) {
-    for object in change.sides() {
-        queue_controller(queue, kind, &object.meta);
-    }
-    let orphan = change.new.as_ref().filter(|object| object.meta.controller().is_none());
-    let Some(orphan) = orphan else { return };
-    for owner in owners.list_namespace(&orphan.meta.namespace) {
-        if selects(selector(&owner.view), &orphan.meta.labels) {
-            queue.add(owner.key());
+    let (keys, owners) = (queue.clone(), owners.clone());
+    objects.on_change(move |change| {
+        for object in change.sides() {
+            queue_controller(&keys, kind, &object.meta);
         }
-    }
+        let orphan = change.new.as_ref().filter(|object| object.meta.controller().is_none());
+        let Some(orphan) = orphan else { return };
+        for owner in owners.list_namespace(&orphan.meta.namespace) {
+            if selects(selector(&owner.view), &orphan.meta.labels) {
+                keys.add(owner.key());
+            }
+        }
+    });
 }
 
 /// Whether `{matchLabels, matchExpressions}` selects the labels. An empty or

@@ -3,7 +3,7 @@
 
 use std::{borrow::Borrow, collections::BTreeSet, sync::Arc};
 
-use api_object::{Meta, Object};
+use api_object::{Meta, Object, Status};
 use client::{
     Api, Cached, DeleteOptions, Error, Informer, Lagging, OwnWrites, PatchKind, Recorder,
     Reference, Resource,
@@ -31,6 +31,32 @@ impl PodOwner<'_> {
     pub(crate) fn reference(&self) -> Reference {
         Reference::new(self.api_version, self.kind, self.meta)
     }
+}
+
+/// Pods that were to be made and are not there.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) missing: usize,
+    error: Error,
+}
+
+impl Refused {
+    /// What is to be told and tried again; nothing where the namespace goes.
+    pub(crate) fn retried(self) -> Result<(), Error> {
+        match owner::namespace_terminates(&self.error) {
+            true => Ok(()),
+            false => Err(self.error),
+        }
+    }
+}
+
+/// What was seen is no longer so; the newer state is on its way.
+pub(crate) fn stale(resource: Resource, object: &Meta) -> Error {
+    Error::Status(Box::new(Status::modified(&resource.gvr(), &object.name)))
+}
+
+pub(crate) fn has_finalizer(pod: &Meta, name: &str) -> bool {
+    pod.finalizers.iter().any(|finalizer| finalizer == name)
 }
 
 /// A controller's hand on its pods.
@@ -68,31 +94,51 @@ impl Pods {
         self.deleted.forget(key);
     }
 
-    /// Takes what is to be adopted, lets go what is to be released.
-    pub(crate) async fn claim(&self, by: &PodOwner<'_>, claim: &Claim<Pod>) -> Result<(), Error> {
+    /// Takes what is to be adopted, lets go what is to be released. Either also
+    /// changes the finalizer that all pods of the owner have, where there is one.
+    pub(crate) async fn claim(
+        &self,
+        by: &PodOwner<'_>,
+        claim: &Claim<Pod>,
+        finalizer: Option<&str>,
+    ) -> Result<(), Error> {
         let owner = by.meta;
         if !claim.adopt.is_empty() {
             // Our cache may not know yet that the owner is being deleted, or is
             // another one of that name; an adopted pod would be lost with it.
             let fresh = self.api.get(by.resource, &owner.namespace, &owner.name).await?;
             if fresh.meta.uid != owner.uid || fresh.meta.deletion_timestamp.is_some() {
-                return Ok(());
+                return Err(stale(by.resource, owner));
             }
         }
         for pod in &claim.adopt {
-            let patch = owner::adopt(by.api_version, by.kind, owner, &pod.meta);
-            self.patch(&owner.key(), &pod.meta, &patch).await?;
+            let mut patch = owner::adopt(by.api_version, by.kind, owner, &pod.meta);
+            if let Some(finalizer) = finalizer.filter(|name| !has_finalizer(&pod.meta, name)) {
+                let all = pod.meta.finalizers.iter().map(String::as_str).chain([finalizer]);
+                patch["metadata"]["finalizers"] = all.collect();
+            }
+            self.patch(&owner.key(), &pod.meta, PatchKind::Merge, &patch).await?;
         }
         for pod in &claim.release {
-            let patch = owner::release(&owner.uid, &pod.meta);
-            self.patch(&owner.key(), &pod.meta, &patch).await?;
+            let mut patch = owner::release(&owner.uid, &pod.meta);
+            if let Some(finalizer) = finalizer {
+                let others = pod.meta.finalizers.iter().filter(|name| *name != finalizer);
+                patch["metadata"]["finalizers"] = others.map(String::as_str).collect();
+            }
+            self.patch(&owner.key(), &pod.meta, PatchKind::Merge, &patch).await?;
         }
         Ok(())
     }
 
     /// Changes a pod's metadata; one that is gone needs none.
-    pub(crate) async fn patch(&self, key: &str, pod: &Meta, patch: &Value) -> Result<(), Error> {
-        match self.api.patch(PODS, &pod.namespace, &pod.name, "", PatchKind::Merge, patch).await {
+    pub(crate) async fn patch(
+        &self,
+        key: &str,
+        pod: &Meta,
+        kind: PatchKind,
+        patch: &Value,
+    ) -> Result<(), Error> {
+        match self.api.patch(PODS, &pod.namespace, &pod.name, "", kind, patch).await {
             Ok(written) => {
                 self.writes.record(key, &written);
                 Ok(())
@@ -129,11 +175,11 @@ impl Pods {
         &self,
         by: &PodOwner<'_>,
         bodies: &[Body],
-    ) -> Result<(), Error> {
+    ) -> Result<(), Refused> {
         let (mut rest, mut batch) = (bodies, 1);
         while !rest.is_empty() {
             let (now, later) = rest.split_at(batch.min(rest.len()));
-            let mut failed = None;
+            let (mut missing, mut failed) = (later.len(), None);
             for result in join_all(now.iter().map(|body| self.create(by.meta, body.borrow()))).await
             {
                 match result {
@@ -141,16 +187,18 @@ impl Pods {
                         let message = format!("Created pod: {}", created.meta.name);
                         self.recorder.normal(&by.reference(), "SuccessfulCreate", message);
                     }
-                    Err(error) => failed = Some(error),
+                    Err(error) => {
+                        missing += 1;
+                        failed = Some(error);
+                    }
                 }
             }
             if let Some(error) = failed {
-                if owner::namespace_terminates(&error) {
-                    return Ok(());
+                if !owner::namespace_terminates(&error) {
+                    let message = format!("Error creating: {error}");
+                    self.recorder.warning(&by.reference(), "FailedCreate", message);
                 }
-                let message = format!("Error creating: {error}");
-                self.recorder.warning(&by.reference(), "FailedCreate", message);
-                return Err(error);
+                return Err(Refused { missing, error });
             }
             (rest, batch) = (later, batch * 2);
         }

@@ -1,9 +1,9 @@
 //! ControllerRevisions: the templates that a StatefulSet or DaemonSet had, by
 //! number, so that `kubectl rollout undo` can put one of them back.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
-use api_object::{LabelSelector, Meta, OwnerReference};
+use api_object::{LabelSelector, Meta};
 use client::{Api, Cached, DeleteOptions, Error, Informer, OwnWrites, PatchKind};
 use serde_json::{Value, json};
 
@@ -12,6 +12,7 @@ use crate::{
     cached::{self, CONTROLLER_REVISIONS, ControllerRevision},
     hash::template_hash,
     owner,
+    pods::PodOwner,
 };
 
 /// The label by which pods name their revision.
@@ -118,16 +119,6 @@ pub(crate) fn beyond_limit(
     dead
 }
 
-/// What is to be done about an owner's revisions.
-#[derive(Debug)]
-pub(crate) struct Writing<'a> {
-    pub(crate) key: &'a str,
-    pub(crate) owner: &'a Meta,
-    pub(crate) owner_reference: OwnerReference,
-    pub(crate) labels: BTreeMap<String, String>,
-    pub(crate) template: &'a Value,
-}
-
 /// How a revision was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Made {
@@ -154,42 +145,53 @@ impl Revisions {
         self.writes.settle(key, &self.informer).await
     }
 
-    /// Makes the revision, or gives it its number.
+    /// Takes revisions without a controller, then makes the present template's or
+    /// gives it its number. `hash_label` is the label of its hash.
     pub(crate) async fn ensure(
         &self,
-        writing: &Writing<'_>,
+        by: &PodOwner<'_>,
+        adopt: &[Arc<Cached<ControllerRevision>>],
+        template: &Value,
         present: &Present,
+        hash_label: &str,
     ) -> Result<Made, Error> {
+        let owner = by.meta;
+        let key = owner.key();
+        for revision in adopt {
+            let patch = owner::adopt(by.api_version, by.kind, owner, &revision.meta);
+            self.patch(&key, &revision.meta, &patch).await?;
+        }
         if let Some(known) = &present.known {
             if present.is_renumbered() {
                 let patch = json!({
                     "metadata": {"uid": known.meta.uid, "resourceVersion": known.meta.resource_version},
                     "revision": present.number,
                 });
-                self.patch(writing.key, &known.meta, &patch).await?;
+                self.patch(&key, &known.meta, &patch).await?;
             }
             return Ok(Made::Done);
         }
-        let owner = writing.owner;
+        let mut labels = owner::labels(template);
+        labels.insert(hash_label.to_owned(), present.hash.clone());
         let mut annotations = owner.annotations.clone();
         annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
-        let data = data(writing.template);
+        let data = data(template);
         let body = json!({
             "apiVersion": "apps/v1",
             "kind": "ControllerRevision",
             "metadata": {
                 "name": present.name,
                 "namespace": owner.namespace,
-                "labels": writing.labels,
+                "labels": labels,
                 "annotations": annotations,
-                "ownerReferences": [writing.owner_reference],
+                "ownerReferences": [owner::reference(by.api_version, by.kind, owner)],
             },
             "data": data,
             "revision": present.number,
         });
         match self.api.create(CONTROLLER_REVISIONS, &owner.namespace, &body).await {
             Ok(created) => {
-                self.writes.record(writing.key, &created);
+                self.writes.record(&key, &created);
                 Ok(Made::Done)
             }
             Err(error) if error.is_conflict() => {
@@ -199,27 +201,13 @@ impl Revisions {
                 let read = Cached::<ControllerRevision>::read(found.clone(), false);
                 let is_same = read.is_ok_and(|found| found.view.data.value() == data);
                 if is_ours && is_same {
-                    self.writes.record(writing.key, &found);
+                    self.writes.record(&key, &found);
                     return Ok(Made::Done);
                 }
                 Ok(Made::Collision)
             }
             Err(error) => Err(error),
         }
-    }
-
-    /// Takes revisions without a controller.
-    pub(crate) async fn adopt(
-        &self,
-        writing: &Writing<'_>,
-        revisions: &[Arc<Cached<ControllerRevision>>],
-    ) -> Result<(), Error> {
-        let OwnerReference { api_version, kind, .. } = &writing.owner_reference;
-        for revision in revisions {
-            let patch = owner::adopt(api_version, kind, writing.owner, &revision.meta);
-            self.patch(writing.key, &revision.meta, &patch).await?;
-        }
-        Ok(())
     }
 
     /// Forgets revisions.

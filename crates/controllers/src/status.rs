@@ -1,6 +1,8 @@
 //! How statuses are written: conditions and counts.
 
+use api_object::Meta;
 use api_types::core::Condition;
+use client::{Api, Error, OwnWrites, PatchKind, Resource};
 use serde_json::{Map, Value, json};
 
 /// Puts a condition in. One of the same type, status and reason stays as it
@@ -57,4 +59,32 @@ pub(crate) fn conditions_json(conditions: &[Condition]) -> Value {
         Value::Object(map)
     };
     conditions.iter().map(one).collect()
+}
+
+/// Writes an object's status by a merge patch that has its metadata beside it, and
+/// remembers that for the object's key. One that is gone needs none.
+pub(crate) async fn write(
+    api: &Api,
+    writes: &OwnWrites,
+    resource: Resource,
+    object: &Meta,
+    patch: &Value,
+) -> Result<(), Error> {
+    let (namespace, name) = (&object.namespace, &object.name);
+    match api.patch(resource, namespace, name, "status", PatchKind::Merge, patch).await {
+        Ok(written) => {
+            writes.record(&object.key(), &written);
+            Ok(())
+        }
+        Err(error) if error.is_not_found() => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// For an object that is gone, or another one by now, there is nothing to be done.
+pub(crate) fn ignore_gone(result: Result<(), Error>) -> Result<(), Error> {
+    match result {
+        Err(error) if error.is_not_found() || error.is_conflict() => Ok(()),
+        result => result,
+    }
 }

@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use api_object::{Object, time};
 use client::{
-    Api, Cached, DeleteOptions, Error, Informer, Outcome, OwnWrites, PatchKind, Recorder,
-    Reference, Selection, reconcile_loop,
+    Api, Cached, DeleteOptions, Error, Informer, Outcome, OwnWrites, Recorder, Reference,
+    Selection, reconcile_loop,
 };
 use serde_json::{Value, json};
 
@@ -17,7 +17,7 @@ use crate::{
     Context,
     cached::{self, BY_CONTROLLER, CRON_JOBS, JOBS, Job},
     deletions::Deletions,
-    owner,
+    owner, status,
 };
 
 const WORKERS: usize = 2;
@@ -205,16 +205,7 @@ impl CronJobs {
                 "lastSuccessfulTime": status.last_successful_time,
             },
         });
-        let (namespace, name) = (&cron.meta.namespace, &cron.meta.name);
-        let kind = PatchKind::Merge;
-        match self.api.patch(CRON_JOBS, namespace, name, "status", kind, &patch).await {
-            Ok(written) => {
-                self.writes.record(&cron.key(), &written);
-                Ok(())
-            }
-            Err(error) if error.is_not_found() => Ok(()),
-            Err(error) => Err(error),
-        }
+        status::write(&self.api, &self.writes, CRON_JOBS, &cron.meta, &patch).await
     }
 }
 

@@ -145,7 +145,7 @@ fn schedule(view: &View, plan: &mut Plan) {
         warn("TooManyMissedTimes", message.into());
     }
     if spec.starting_deadline_seconds.is_some_and(|seconds| after(at, seconds) < view.now) {
-        let at = at.strftime("%a, %d %b %Y %H:%M:%S UTC");
+        let at = at.strftime("%a, %d %b %Y %H:%M:%S +0000");
         return warn("MissSchedule", format!("Missed scheduled time to start a job: {at}"));
     }
     start(view, at, plan);

@@ -7,24 +7,24 @@ use std::{
 };
 
 use client::{
-    Api, Backoff, Cached, Error, Informer, Outcome, OwnWrites, PatchKind, Recorder, Selection,
-    WorkQueue, reconcile_loop,
+    Api, Backoff, Cached, Error, Informer, Outcome, OwnWrites, Recorder, Selection, WorkQueue,
+    reconcile_loop,
 };
-use jiff::Timestamp;
 use serde_json::{Map, Value, json};
+use tokio::time::Instant;
 
 use super::{
     fit,
-    plan::{Plan, plan},
-    view::{Remembered, View, view},
+    plan::plan,
+    view::{Remembered, view},
 };
 use crate::{
     Context,
     cached::{DAEMON_SETS, DaemonSet, DaemonSetStatus, NODES, Node},
     owner,
-    pods::{PodOwner, Pods},
-    revisions::{Made, POD_LABEL, Revisions, Writing},
-    status::count,
+    pods::{PodOwner, Pods, Refused},
+    revisions::{Made, POD_LABEL, Revisions},
+    status::{self, count},
 };
 
 const WORKERS: usize = 4;
@@ -37,7 +37,7 @@ const FAILED_POD: Backoff =
 #[derive(Clone, Copy, Debug)]
 struct Failures {
     count: u32,
-    last: Timestamp,
+    last: Instant,
 }
 
 struct DaemonSets {
@@ -84,14 +84,9 @@ impl DaemonSets {
     fn watch(&self, queue: &Arc<WorkQueue<String>>) {
         let keys = queue.clone();
         self.sets.on_change(move |change| keys.add(change.object().key()));
-        let (keys, sets) = (queue.clone(), self.sets.clone());
-        self.pods.informer.on_change(move |change| {
-            owner::queue_concerned(&keys, "DaemonSet", &sets, |owner| &owner.spec.selector, change);
-        });
-        let (keys, sets) = (queue.clone(), self.sets.clone());
-        self.revisions.informer.on_change(move |change| {
-            owner::queue_concerned(&keys, "DaemonSet", &sets, |owner| &owner.spec.selector, change);
-        });
+        let (pods, revisions) = (&self.pods.informer, &self.revisions.informer);
+        owner::follow(pods, queue, "DaemonSet", &self.sets, |set| &set.spec.selector);
+        owner::follow(revisions, queue, "DaemonSet", &self.sets, |set| &set.spec.selector);
         // A node's heartbeat changes nothing here; its labels and taints may.
         let (keys, sets) = (queue.clone(), self.sets.clone());
         self.nodes.on_change(move |change| {
@@ -110,25 +105,23 @@ impl DaemonSets {
     }
 
     /// How long each node has to wait for a next pod.
-    fn waiting(&self, key: &str, now: Timestamp) -> BTreeMap<String, Duration> {
+    fn waiting(&self, key: &str) -> BTreeMap<String, Duration> {
         let mut all = self.lock_failures();
         let Some(nodes) = all.get_mut(key) else { return BTreeMap::new() };
-        let since = |failures: &Failures| {
-            Duration::try_from(now.duration_since(failures.last)).unwrap_or_default()
-        };
         // A node on which pods did not fail for long starts afresh.
-        nodes.retain(|_, failures| since(failures) < FAILED_POD.cap * 2);
+        nodes.retain(|_, failures| failures.last.elapsed() < FAILED_POD.cap * 2);
         let left = |failures: &Failures| {
-            FAILED_POD.delay(failures.count).checked_sub(since(failures)).filter(|d| !d.is_zero())
+            let left = FAILED_POD.delay(failures.count).checked_sub(failures.last.elapsed());
+            left.filter(|left| !left.is_zero())
         };
         nodes.iter().filter_map(|(node, f)| Some((node.clone(), left(f)?))).collect()
     }
 
-    fn failed_on(&self, key: &str, node: &str, now: Timestamp) {
+    fn failed_on(&self, key: &str, node: &str) {
         let mut all = self.lock_failures();
         let nodes = all.entry(key.to_owned()).or_default();
-        let failures = nodes.entry(node.to_owned()).or_insert(Failures { count: 0, last: now });
-        *failures = Failures { count: failures.count.saturating_add(1), last: now };
+        let count = nodes.get(node).map_or(1, |known| known.count.saturating_add(1));
+        nodes.insert(node.to_owned(), Failures { count, last: Instant::now() });
     }
 
     async fn reconcile(&self, key: &str) -> Outcome {
@@ -153,20 +146,22 @@ impl DaemonSets {
         }
         let now = self.context.ambient.now();
         let remembered =
-            Remembered { deleted: self.pods.deleted(key), waiting: self.waiting(key, now), now };
+            Remembered { deleted: self.pods.deleted(key), waiting: self.waiting(key), now };
         let (pods, revisions) = (&self.pods.informer, &self.revisions.informer);
         let view = view(set.clone(), &self.nodes, pods, revisions, remembered)?;
         let plan = plan(&view);
         let by = pod_owner(&set);
-        self.pods.claim(&by, &plan.pods).await?;
-        if self.ensure_revision(&view, &plan).await? == Made::Collision {
+        self.pods.claim(&by, &plan.pods, None).await?;
+        let (adopt, template) = (&plan.adopt_revisions, &view.template);
+        let made = self.revisions.ensure(&by, adopt, template, &plan.update, POD_LABEL).await?;
+        if made == Made::Collision {
             let collisions = set.view.status.collision_count.unwrap_or(0) + 1;
             self.patch_status(&set, &json!({"collisionCount": collisions})).await?;
             return Ok(None);
         }
         for ended in &plan.ended {
             if ended.reason == "FailedDaemonPod" {
-                self.failed_on(key, &ended.node, now);
+                self.failed_on(key, &ended.node);
             }
             self.recorder.event(&by.reference(), ended.severity, ended.reason, &ended.message);
         }
@@ -178,26 +173,10 @@ impl DaemonSets {
         let created = self.pods.create_all(&by, &bodies).await;
         let deleted = self.pods.delete_all(&by, &plan.delete).await;
         self.write_status(&set, &plan.status).await?;
-        created?;
+        created.or_else(Refused::retried)?;
         deleted?;
         self.revisions.delete(&plan.delete_revisions).await?;
         Ok(plan.look_again)
-    }
-
-    async fn ensure_revision(&self, view: &View, plan: &Plan) -> Result<Made, Error> {
-        let set = &view.set;
-        let mut labels = owner::labels(&view.template);
-        labels.insert(POD_LABEL.into(), plan.update.hash.clone());
-        let key = set.key();
-        let writing = Writing {
-            key: &key,
-            owner: &set.meta,
-            owner_reference: owner::reference("apps/v1", "DaemonSet", &set.meta),
-            labels,
-            template: &view.template,
-        };
-        self.revisions.adopt(&writing, &plan.adopt_revisions).await?;
-        self.revisions.ensure(&writing, &plan.update).await
     }
 
     async fn write_status(
@@ -223,17 +202,7 @@ impl DaemonSets {
 
     async fn patch_status(&self, set: &Cached<DaemonSet>, status: &Value) -> Result<(), Error> {
         let patch = json!({"metadata": {"uid": set.meta.uid}, "status": status});
-        let (namespace, name) = (&set.meta.namespace, &set.meta.name);
-        let patched =
-            self.api.patch(DAEMON_SETS, namespace, name, "status", PatchKind::Merge, &patch);
-        match patched.await {
-            Ok(written) => {
-                self.writes.record(&set.key(), &written);
-                Ok(())
-            }
-            Err(error) if error.is_not_found() => Ok(()),
-            Err(error) => Err(error),
-        }
+        status::write(&self.api, &self.writes, DAEMON_SETS, &set.meta, &patch).await
     }
 }
 

@@ -61,16 +61,8 @@ impl Deployments {
     fn watch(&self, queue: &Arc<WorkQueue<String>>) {
         let keys = queue.clone();
         self.deployments.on_change(move |change| keys.add(change.object().key()));
-        let (keys, deployments) = (queue.clone(), self.deployments.clone());
-        self.sets.on_change(move |change| {
-            owner::queue_concerned(
-                &keys,
-                "Deployment",
-                &deployments,
-                |owner| &owner.spec.selector,
-                change,
-            );
-        });
+        let owners = &self.deployments;
+        owner::follow(&self.sets, queue, "Deployment", owners, |owner| &owner.spec.selector);
         // Recreate waits for the last old pod to end, which no count tells.
         let (keys, sets) = (queue.clone(), self.sets.clone());
         self.pods.on_change(move |change| {

@@ -175,6 +175,7 @@ fn share(state: &State<'_>, i: usize, to_add: i64, added: i64) -> i64 {
         -set.replicas
     } else {
         let before = set.annotations.get(MAX).and_then(|text| text.parse::<i64>().ok());
+        let before = before.filter(|before| *before != 0);
         let before = before.unwrap_or(state.view.deployment.view.status.replicas.into());
         if before <= 0 {
             return 0;

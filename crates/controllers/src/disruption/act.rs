@@ -23,7 +23,7 @@ use crate::{
         STATEFUL_SETS,
     },
     discovery::Names,
-    status::conditions_json,
+    status::{self, conditions_json},
 };
 
 const WORKERS: usize = 2;
@@ -219,17 +219,7 @@ impl Budgets {
                 "conditions": conditions_json(&status.conditions),
             },
         });
-        let (namespace, name) = (&budget.meta.namespace, &budget.meta.name);
-        let patched =
-            self.api.patch(DISRUPTION_BUDGETS, namespace, name, "status", PatchKind::Merge, &patch);
-        match patched.await {
-            Ok(written) => {
-                self.writes.record(&budget.key(), &written);
-                Ok(())
-            }
-            Err(error) if error.is_not_found() => Ok(()),
-            Err(error) => Err(error),
-        }
+        status::write(&self.api, &self.writes, DISRUPTION_BUDGETS, &budget.meta, &patch).await
     }
 
     /// A pod that was to be disrupted and stays is no target any more.

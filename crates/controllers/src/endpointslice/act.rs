@@ -61,21 +61,7 @@ impl EndpointSlices {
         self.slices.on_change(move |change| {
             change.sides().flat_map(|slice| service_of(slice)).for_each(|key| keys.add(key));
         });
-        let (keys, services) = (queue.clone(), self.services.clone());
-        self.pods.on_change(move |change| {
-            if !concerns_endpoints(change) {
-                return;
-            }
-            for service in services.list_namespace(&change.object().meta.namespace) {
-                let selector = &service.view.spec.selector;
-                let matches = |pod: &Arc<Cached<Pod>>| {
-                    LabelSelector::from_map(selector).matches(&pod.meta.labels)
-                };
-                if !selector.is_empty() && change.sides().any(matches) {
-                    keys.add(service.key());
-                }
-            }
-        });
+        follow_pods(&self.pods, &self.services, queue);
     }
 
     async fn reconcile(&self, key: &str) -> Outcome {
@@ -100,8 +86,31 @@ impl EndpointSlices {
     }
 }
 
+/// Queues the Services that select a pod whenever their endpoints may change with it.
+pub(super) fn follow_pods(
+    pods: &Informer<Pod>,
+    services: &Informer<Service>,
+    queue: &Arc<WorkQueue<String>>,
+) {
+    let (keys, services) = (queue.clone(), services.clone());
+    pods.on_change(move |change| {
+        if !concerns_endpoints(change) {
+            return;
+        }
+        for service in services.list_namespace(&change.object().meta.namespace) {
+            let selector = &service.view.spec.selector;
+            let matches = |pod: &Arc<Cached<Pod>>| {
+                LabelSelector::from_map(selector).matches(&pod.meta.labels)
+            };
+            if !selector.is_empty() && change.sides().any(matches) {
+                keys.add(service.key());
+            }
+        }
+    });
+}
+
 /// Heartbeats and restarts of containers change nothing in a slice.
-pub(super) fn concerns_endpoints(change: &client::Change<Pod>) -> bool {
+fn concerns_endpoints(change: &client::Change<Pod>) -> bool {
     let (Some(old), Some(new)) = (&change.old, &change.new) else { return true };
     let part = |pod: &Cached<Pod>| {
         (

@@ -6,7 +6,6 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use api_object::LabelSelector;
 use api_types::discovery::Endpoint;
 use client::{
     Api, Cached, DeleteOptions, Error, Informer, Outcome, OwnWrites, Recorder, Reference,
@@ -15,9 +14,10 @@ use client::{
 use serde_json::{Map, Value, json};
 
 use super::{
-    act::concerns_endpoints,
+    act::follow_pods,
     plan::{Group, families, wanted},
-    view::View,
+    view::{View, selected},
+    writer::target_json,
 };
 use crate::{
     Context,
@@ -74,21 +74,7 @@ impl EndpointsController {
         self.services.on_change(move |change| keys.add(change.object().key()));
         let keys = queue.clone();
         self.endpoints.on_change(move |change| keys.add(change.object().key()));
-        let (keys, services) = (queue.clone(), self.services.clone());
-        self.pods.on_change(move |change| {
-            if !concerns_endpoints(change) {
-                return;
-            }
-            for service in services.list_namespace(&change.object().meta.namespace) {
-                let selector = &service.view.spec.selector;
-                let matches = |pod: &Arc<Cached<Pod>>| {
-                    LabelSelector::from_map(selector).matches(&pod.meta.labels)
-                };
-                if !selector.is_empty() && change.sides().any(matches) {
-                    keys.add(service.key());
-                }
-            }
-        });
+        follow_pods(&self.pods, &self.services, queue);
     }
 
     async fn reconcile(&self, key: &str) -> Outcome {
@@ -120,9 +106,7 @@ impl EndpointsController {
         {
             return Ok(None);
         }
-        let selector = LabelSelector::from_map(&spec.selector);
-        let mut pods = self.pods.list_namespace(&service.meta.namespace);
-        pods.retain(|pod| selector.matches(&pod.meta.labels));
+        let pods = selected(&service, &self.pods);
         let view =
             View { service: service.clone(), pods, slices: Vec::new(), zones: BTreeMap::new() };
         let object = desired(&view, known.as_deref());
@@ -265,12 +249,7 @@ fn address(ip: &str, endpoint: &Endpoint) -> Value {
         address["nodeName"] = json!(node);
     }
     if let Some(target) = &endpoint.target_ref {
-        address["targetRef"] = json!({
-            "kind": target.kind,
-            "namespace": target.namespace,
-            "name": target.name,
-            "uid": target.uid,
-        });
+        address["targetRef"] = target_json(target);
     }
     address
 }

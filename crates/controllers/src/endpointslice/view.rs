@@ -44,10 +44,7 @@ pub(super) fn view(
     slices: &Informer<Slice>,
     nodes: &Informer<Node>,
 ) -> View {
-    let selector = LabelSelector::from_map(&service.view.spec.selector);
-    let in_namespace = pods.list_namespace(&service.meta.namespace);
-    let pods: Vec<_> =
-        in_namespace.into_iter().filter(|pod| selector.matches(&pod.meta.labels)).collect();
+    let pods = selected(&service, pods);
     let mut zones = BTreeMap::new();
     for pod in &pods {
         let node = nodes.get(&pod.view.spec.node_name);
@@ -57,6 +54,14 @@ pub(super) fn view(
     }
     let slices = slices.by_index(BY_SERVICE, &service.key());
     View { service, pods, slices, zones }
+}
+
+/// The pods that a Service selects.
+pub(super) fn selected(service: &Cached<Service>, pods: &Informer<Pod>) -> Vec<Arc<Cached<Pod>>> {
+    let selector = LabelSelector::from_map(&service.view.spec.selector);
+    let mut pods = pods.list_namespace(&service.meta.namespace);
+    pods.retain(|pod| selector.matches(&pod.meta.labels));
+    pods
 }
 
 /// The Service of a slice that this controller manages.

@@ -1,7 +1,10 @@
 //! Writes slices, whoever plans them.
 
 use api_object::{Meta, OwnerReference};
-use api_types::discovery::{Endpoint, EndpointPort};
+use api_types::{
+    core::ObjectReference,
+    discovery::{Endpoint, EndpointPort},
+};
 use client::{Api, DeleteOptions, Error, Informer, Lagging, OwnWrites, PatchKind};
 use serde_json::{Map, Value, json};
 
@@ -91,6 +94,15 @@ impl Writer {
     }
 }
 
+pub(super) fn target_json(target: &ObjectReference) -> Value {
+    json!({
+        "kind": target.kind,
+        "namespace": target.namespace,
+        "name": target.name,
+        "uid": target.uid,
+    })
+}
+
 fn endpoints_json(endpoints: &[Endpoint]) -> Value {
     let one = |endpoint: &Endpoint| {
         let mut map = Map::new();
@@ -113,13 +125,7 @@ fn endpoints_json(endpoints: &[Endpoint]) -> Value {
         put("nodeName", &endpoint.node_name);
         put("zone", &endpoint.zone);
         if let Some(target) = &endpoint.target_ref {
-            let target = json!({
-                "kind": target.kind,
-                "namespace": target.namespace,
-                "name": target.name,
-                "uid": target.uid,
-            });
-            map.insert("targetRef".into(), target);
+            map.insert("targetRef".into(), target_json(target));
         }
         Value::Object(map)
     };

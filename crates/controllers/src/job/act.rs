@@ -5,10 +5,10 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use api_object::{Meta, Object, Status};
+use api_object::Object;
 use client::{
-    Api, Cached, DeleteOptions, Error, Informer, ListOptions, Outcome, OwnWrites, PatchKind,
-    Recorder, Reference, Resource, WorkQueue, reconcile_loop,
+    Api, Cached, Error, Informer, ListOptions, Outcome, OwnWrites, PatchKind, Recorder, Reference,
+    WorkQueue, reconcile_loop,
 };
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -16,15 +16,15 @@ use serde_json::{Value, json};
 use super::{
     backoff::Failures,
     orphans::Orphans,
-    plan::{NewPod, Plan, plan},
+    plan::{NewPod, plan},
     pods::{FINALIZER, INDEX, INDEX_FAILURES, INDEX_IGNORED, PodRef, is_tracked},
     view::view,
 };
 use crate::{
     Context,
     cached::{self, JOBS, Job, JobStatus, PODS, Pod},
-    deletions::Deletions,
     owner,
+    pods::{PodOwner, Pods, Refused, has_finalizer, stale},
     status::{conditions_json, count},
 };
 
@@ -37,34 +37,32 @@ const GENERATE_NAME_LEN_MAX: usize = 58;
 struct Jobs {
     api: Api,
     jobs: Informer<Job>,
-    pods: Informer<Pod>,
+    pods: Pods,
     recorder: Recorder,
     context: Context,
     job_writes: OwnWrites,
-    pod_writes: OwnWrites,
-    deletions: Deletions,
     /// By key; with the uid, since a new Job may have an old one's name.
     failures: Mutex<BTreeMap<String, (String, Failures)>>,
 }
 
 /// The controller. Never returns.
 pub(crate) async fn run(context: Context) {
+    let recorder = context.recorder("job-controller");
     let controller = Arc::new(Jobs {
         api: context.api.clone(),
         jobs: cached::jobs(&context.informers),
-        pods: cached::pods(&context.informers),
-        recorder: context.recorder("job-controller"),
+        pods: Pods::new(&context, recorder.clone()),
+        recorder,
         context,
         job_writes: OwnWrites::default(),
-        pod_writes: OwnWrites::default(),
-        deletions: Deletions::default(),
         failures: Mutex::default(),
     });
     let queue = controller.context.queue();
     controller.watch(&queue);
     controller.jobs.wait_synced().await;
-    controller.pods.wait_synced().await;
-    let orphans = Orphans::new(&controller.api, &controller.jobs, &controller.pods);
+    let pods = &controller.pods.informer;
+    pods.wait_synced().await;
+    let orphans = Orphans::new(&controller.api, &controller.jobs, pods);
     let jobs = reconcile_loop("job", queue, WORKERS, move |key| {
         let controller = controller.clone();
         async move { controller.reconcile(&key).await }
@@ -89,33 +87,36 @@ impl Jobs {
     fn watch(&self, queue: &Arc<WorkQueue<String>>) {
         let keys = queue.clone();
         self.jobs.on_change(move |change| keys.add(change.object().key()));
-        let (keys, jobs) = (queue.clone(), self.jobs.clone());
-        self.pods.on_change(move |change| {
-            owner::queue_concerned(&keys, "Job", &jobs, |owner| &owner.spec.selector, change);
-        });
+        let pods = &self.pods.informer;
+        owner::follow(pods, queue, "Job", &self.jobs, |owner| &owner.spec.selector);
     }
 
     async fn reconcile(&self, key: &str) -> Outcome {
         self.job_writes.settle(key, &self.jobs).await?;
-        self.pod_writes.settle(key, &self.pods).await?;
+        self.pods.settle(key).await?;
         let job = self.jobs.get(key);
         let Some(job) = job.filter(|job| is_ours(&job.view) && job.view.finished().is_none())
         else {
-            self.deletions.forget(key);
+            self.pods.forget(key);
             self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
             return Ok(None);
         };
-        let deleted = self.deletions.unseen(key, &self.pods);
+        let (deleted, failures) = (self.pods.deleted(key), self.failures(key, &job));
         let now = self.context.ambient.now();
-        let view = view(job.clone(), &self.pods, deleted, self.failures(key, &job), now)?;
+        let view = view(job.clone(), &self.pods.informer, deleted, failures, now)?;
         let mut plan = plan(&view);
+        let by = pod_owner(&job);
         self.check_pods(&job, &plan.let_go).await?;
-        self.claim(&job, &plan).await?;
-        self.discard(&job, &plan.discard).await?;
-        self.delete(&job, &plan.end).await?;
-        let failed = self.create(&job, &view.template, &plan.create).await;
-        if let Err((missing, _)) = &failed {
-            plan.status.active -= i32::try_from(*missing).unwrap_or(i32::MAX);
+        self.pods.claim(&by, &plan.pods, Some(FINALIZER)).await?;
+        // Without its finalizer a pod does not count.
+        let tracked = plan.discard.iter().filter(|pod| is_tracked(pod)).cloned();
+        self.let_go(key, &tracked.collect::<Vec<PodRef>>()).await?;
+        self.pods.delete_all(&by, &plan.discard).await?;
+        self.pods.delete_all(&by, &plan.end).await?;
+        let new = plan.create.iter().map(|new| pod(&job, &view.template, new));
+        let created = self.pods.create_all(&by, &new.collect::<Vec<Value>>()).await;
+        if let Err(refused) = &created {
+            plan.status.active -= i32::try_from(refused.missing).unwrap_or(i32::MAX);
         }
         self.write_status(&job, &plan.status).await?;
         for (severity, reason, message) in &plan.events {
@@ -124,10 +125,8 @@ impl Jobs {
         let known = (job.meta.uid.clone(), plan.failures);
         self.failures.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_owned(), known);
         self.let_go(key, &plan.let_go).await?;
-        match failed {
-            Err((_, error)) if !owner::namespace_terminates(&error) => Err(error.into()),
-            _ => Ok(plan.look_again),
-        }
+        created.or_else(Refused::retried)?;
+        Ok(plan.look_again)
     }
 
     fn failures(&self, key: &str, job: &Cached<Job>) -> Option<Failures> {
@@ -139,7 +138,7 @@ impl Jobs {
     /// may be older than the Job's status, in which they may be counted already:
     /// after a change of leader, or a watch that broke.
     async fn check_pods(&self, job: &Cached<Job>, pods: &[PodRef]) -> Result<(), Error> {
-        if self.pods.revision() >= job.revision() {
+        if self.pods.informer.revision() >= job.revision() {
             return Ok(());
         }
         let uncounted = job.view.status.uncounted_terminated_pods.clone().unwrap_or_default();
@@ -155,136 +154,23 @@ impl Jobs {
             let fresh = self.api.list(PODS, &pod.meta.namespace, &options).await?;
             let fresh = fresh.items.into_iter().next().and_then(|pod| Object::parse(pod).ok());
             let is_it = fresh.is_some_and(|fresh| {
-                fresh.meta.uid == pod.meta.uid
-                    && fresh.meta.finalizers.iter().any(|finalizer| finalizer == FINALIZER)
+                fresh.meta.uid == pod.meta.uid && has_finalizer(&fresh.meta, FINALIZER)
             });
             if is_it { Ok(()) } else { Err(stale(PODS, &pod.meta)) }
         });
         join_all(checks).await.into_iter().collect()
     }
 
-    async fn claim(&self, job: &Cached<Job>, plan: &Plan) -> Result<(), Error> {
-        if !plan.adopt.is_empty() {
-            // Our cache may not know yet that the Job is being deleted.
-            let fresh = self.api.get(JOBS, &job.meta.namespace, &job.meta.name).await?;
-            if fresh.meta.uid != job.meta.uid || fresh.meta.deletion_timestamp.is_some() {
-                return Err(stale(JOBS, &job.meta));
-            }
-        }
-        for pod in &plan.adopt {
-            let mut patch = owner::adopt("batch/v1", "Job", &job.meta, &pod.meta);
-            if !is_tracked(pod) {
-                let mut finalizers = pod.meta.finalizers.clone();
-                finalizers.push(FINALIZER.into());
-                patch["metadata"]["finalizers"] = json!(finalizers);
-            }
-            self.patch_pod(&job.key(), pod, PatchKind::Merge, &patch).await?;
-        }
-        for pod in &plan.release {
-            let mut patch = owner::release(&job.meta.uid, &pod.meta);
-            let mut finalizers = pod.meta.finalizers.clone();
-            finalizers.retain(|finalizer| finalizer != FINALIZER);
-            patch["metadata"]["finalizers"] = json!(finalizers);
-            self.patch_pod(&job.key(), pod, PatchKind::Merge, &patch).await?;
-        }
-        Ok(())
-    }
-
-    async fn patch_pod(
-        &self,
-        key: &str,
-        pod: &Cached<Pod>,
-        kind: PatchKind,
-        patch: &Value,
-    ) -> Result<(), Error> {
-        let (namespace, name) = (&pod.meta.namespace, &pod.meta.name);
-        match self.api.patch(PODS, namespace, name, "", kind, patch).await {
-            Ok(written) => {
-                self.pod_writes.record(key, &written);
-                Ok(())
-            }
-            Err(error) if error.is_not_found() => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
-
     async fn let_go(&self, key: &str, pods: &[PodRef]) -> Result<(), Error> {
         let patches = pods.iter().map(async |pod| {
-            match self.patch_pod(key, pod, PatchKind::Strategic, &without_finalizer(pod)).await {
+            let patch = without_finalizer(pod);
+            match self.pods.patch(key, &pod.meta, PatchKind::Strategic, &patch).await {
                 // Another pod has its name by now.
                 Err(error) if error.is_conflict() => Ok(()),
                 result => result,
             }
         });
         join_all(patches).await.into_iter().collect()
-    }
-
-    /// Without its finalizer a pod does not count.
-    async fn discard(&self, job: &Cached<Job>, pods: &[PodRef]) -> Result<(), Error> {
-        let tracked: Vec<PodRef> = pods.iter().filter(|pod| is_tracked(pod)).cloned().collect();
-        self.let_go(&job.key(), &tracked).await?;
-        self.delete(job, pods).await
-    }
-
-    async fn delete(&self, job: &Cached<Job>, pods: &[PodRef]) -> Result<(), Error> {
-        let deletes = pods.iter().map(async |pod| {
-            let (namespace, name) = (&pod.meta.namespace, &pod.meta.name);
-            match self.api.delete(PODS, namespace, name, &DeleteOptions::uid(&pod.meta.uid)).await {
-                Ok(()) => {
-                    self.deletions.record(&job.key(), pod);
-                    let message = format!("Deleted pod: {name}");
-                    self.recorder.normal(&reference(job), "SuccessfulDelete", message);
-                    Ok(())
-                }
-                // Gone, or another pod by now.
-                Err(error) if error.is_not_found() || error.is_conflict() => Ok(()),
-                Err(error) => {
-                    let message = format!("Error deleting: {error}");
-                    self.recorder.warning(&reference(job), "FailedDelete", message);
-                    Err(error)
-                }
-            }
-        });
-        join_all(deletes).await.into_iter().collect()
-    }
-
-    /// Creates pods in batches of 1, 2, 4 and so on, so that whoever refuses
-    /// them all is asked once. A failure says how many are not there.
-    async fn create(
-        &self,
-        job: &Cached<Job>,
-        template: &Value,
-        pods: &[NewPod],
-    ) -> Result<(), (usize, Error)> {
-        let (mut done, mut batch) = (0, 1);
-        while done < pods.len() {
-            batch = batch.min(pods.len() - done);
-            let creates = pods[done..done + batch].iter().map(async |new| {
-                let pod = pod(job, template, new);
-                self.api.create(PODS, &job.meta.namespace, &pod).await
-            });
-            let mut failed = (0, None);
-            for result in join_all(creates).await {
-                match result {
-                    Ok(created) => {
-                        self.pod_writes.record(&job.key(), &created);
-                        let message = format!("Created pod: {}", created.meta.name);
-                        self.recorder.normal(&reference(job), "SuccessfulCreate", message);
-                    }
-                    Err(error) => failed = (failed.0 + 1, Some(error)),
-                }
-            }
-            done += batch;
-            if let (n, Some(error)) = failed {
-                if !owner::namespace_terminates(&error) {
-                    let message = format!("Error creating: {error}");
-                    self.recorder.warning(&reference(job), "FailedCreate", message);
-                }
-                return Err((n + pods.len() - done, error));
-            }
-            batch *= 2;
-        }
-        Ok(())
     }
 
     /// Names the version that was seen, since counters are no merge.
@@ -370,11 +256,10 @@ fn add_index_variable(container: &mut Value) {
     }
 }
 
-fn reference(job: &Cached<Job>) -> Reference {
-    Reference::new("batch/v1", "Job", &job.meta)
+fn pod_owner(job: &Cached<Job>) -> PodOwner<'_> {
+    PodOwner { resource: JOBS, api_version: "batch/v1", kind: "Job", meta: &job.meta }
 }
 
-/// What was seen is no longer so; the newer state is on its way.
-fn stale(resource: Resource, object: &Meta) -> Error {
-    Error::Status(Box::new(Status::modified(&resource.gvr(), &object.name)))
+fn reference(job: &Cached<Job>) -> Reference {
+    Reference::new("batch/v1", "Job", &job.meta)
 }

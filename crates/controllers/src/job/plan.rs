@@ -17,7 +17,8 @@ use super::{
     view::View,
 };
 use crate::{
-    cached::JobStatus,
+    cached::{JobStatus, Pod},
+    owner::{self, Claim},
     replicaset::first_to_go,
     status::{self, set_condition},
 };
@@ -29,10 +30,8 @@ const BURST_MAX: usize = 500;
 /// let go: whoever loses its finalizer is known there.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
-    /// Pods that match and have no controller.
-    pub(super) adopt: Vec<PodRef>,
-    /// Own pods that no longer match.
-    pub(super) release: Vec<PodRef>,
+    /// Whose pods are whose.
+    pub(super) pods: Claim<Pod>,
     /// Pods to be deleted that never count: too many, or not wanted now.
     pub(super) discard: Vec<PodRef>,
     /// Pods to be deleted since the Job is over.
@@ -62,8 +61,10 @@ pub(super) type Told = (Severity, String, String);
 
 /// Decides from what is seen; the Job has not finished.
 pub(super) fn plan(view: &View) -> Plan {
-    let mut plan = Plan::default();
-    let own = claim(view, &mut plan);
+    let pods = owner::claim(&view.job.meta, &view.selector, &view.pods, |_| true);
+    let mut own = pods.own.clone();
+    own.extend(strayed_and_going(view));
+    let mut plan = Plan { pods, ..Plan::default() };
     let state = State::new(view, own);
     let mut verdict = verdict::verdict(&state);
     let mut status = view.job.view.status.clone();
@@ -105,28 +106,14 @@ pub(super) fn plan(view: &View) -> Plan {
     plan
 }
 
-/// Sorts out whose is whose; returns its own, and what it is going to adopt.
-fn claim(view: &View, plan: &mut Plan) -> Vec<PodRef> {
-    let job = &view.job.meta;
-    let mut own = Vec::new();
-    for pod in &view.pods {
-        let is_own = pod.meta.controller().is_some_and(|owner| owner.uid == job.uid);
-        let stays = pod.meta.deletion_timestamp.is_none();
-        match (is_own, view.selector.matches(&pod.meta.labels)) {
-            (true, true) => own.push(pod.clone()),
-            (true, false) if stays => plan.release.push(pod.clone()),
-            // On its way out it is still to be counted.
-            (true, false) => own.push(pod.clone()),
-            (false, true)
-                if stays && pod.meta.controller().is_none() && job.deletion_timestamp.is_none() =>
-            {
-                plan.adopt.push(pod.clone());
-                own.push(pod.clone());
-            }
-            (false, _) => {}
-        }
-    }
-    own
+/// Own pods that no longer match and are on their way out: still to be counted.
+fn strayed_and_going(view: &View) -> impl Iterator<Item = PodRef> {
+    let is_own = |pod: &PodRef| {
+        pod.meta.controller().is_some_and(|owner| owner.uid == view.job.meta.uid)
+            && pod.meta.deletion_timestamp.is_some()
+            && !view.selector.matches(&pod.meta.labels)
+    };
+    view.pods.iter().filter(move |pod| is_own(pod)).cloned()
 }
 
 /// Brings the number of active pods to what is wanted.

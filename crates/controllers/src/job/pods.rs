@@ -6,7 +6,7 @@ use api_object::time;
 use client::Cached;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::cached::Pod;
+use crate::{cached::Pod, pods::has_finalizer};
 
 /// Keeps a pod until its Job has counted it.
 pub(super) const FINALIZER: &str = "batch.kubernetes.io/job-tracking";
@@ -20,7 +20,7 @@ pub(super) const INDEX_IGNORED: &str = "batch.kubernetes.io/job-index-ignored-fa
 pub(super) type PodRef = Arc<Cached<Pod>>;
 
 pub(super) fn is_tracked(pod: &Cached<Pod>) -> bool {
-    pod.meta.finalizers.iter().any(|finalizer| finalizer == FINALIZER)
+    has_finalizer(&pod.meta, FINALIZER)
 }
 
 /// The completion index, where it has one.

@@ -419,9 +419,12 @@ fn pods_are_adopted_and_released() {
     let strayed = own("strayed").label("job-name", "else");
     let other = orphan.clone().owned_by(&testkit::job("default/other"));
     let plan = decide(&begun(&[]), &[orphan.clone(), strayed, other]);
-    assert_eq!((names(&plan.adopt), names(&plan.release)), (vec!["orphan"], vec!["strayed"]));
+    assert_eq!(
+        (names(&plan.pods.adopt), names(&plan.pods.release)),
+        (vec!["orphan"], vec!["strayed"])
+    );
     assert_eq!(plan.create.len(), 0, "the adopted one counts");
     let plan = decide(&begun(&[]).deleting(), &[orphan, own("a"), succeeded("s")]);
-    assert_eq!((plan.adopt.len(), plan.create.len()), (0, 0));
+    assert_eq!((plan.pods.adopt.len(), plan.create.len()), (0, 0));
     assert_eq!(names(&plan.let_go), ["a", "s"], "nobody waits for a Job that goes");
 }

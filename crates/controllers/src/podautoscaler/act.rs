@@ -16,6 +16,7 @@ use futures_util::future::join_all;
 use http::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::{
     limits::History,
@@ -26,7 +27,7 @@ use super::{
 use crate::{
     Context,
     cached::{AUTOSCALERS, PODS},
-    status::{conditions_json, count},
+    status::{self, conditions_json, count},
 };
 
 /// How often each autoscaler looks; upstream's default.
@@ -130,7 +131,8 @@ impl Autoscalers {
             measured = self.measure(&namespace, &scaler.view, &selector).await;
         }
         let rivals = self.rivals(key, pods.as_deref().unwrap_or_default());
-        View { scale, pods, rivals, measured, history, now: self.context.ambient.now(), scaler }
+        let (now, steady) = (self.context.ambient.now(), Instant::now());
+        View { scale, pods, rivals, measured, history, now, steady, scaler }
     }
 
     async fn pods(&self, namespace: &str, selector: &str) -> Result<Vec<ScaledPod>, String> {
@@ -269,15 +271,6 @@ impl Autoscalers {
             "currentMetrics": metrics,
             "conditions": conditions_json(&status.conditions),
         }});
-        let (namespace, name) = (&scaler.meta.namespace, &scaler.meta.name);
-        let kind = PatchKind::Merge;
-        match self.api.patch(AUTOSCALERS, namespace, name, "status", kind, &patch).await {
-            Ok(written) => {
-                self.writes.record(&scaler.key(), &written);
-                Ok(())
-            }
-            Err(error) if error.is_not_found() => Ok(()),
-            Err(error) => Err(error),
-        }
+        status::write(&self.api, &self.writes, AUTOSCALERS, &scaler.meta, &patch).await
     }
 }

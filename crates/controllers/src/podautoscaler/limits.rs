@@ -1,58 +1,58 @@
 //! How fast the number of replicas may change.
 
-use jiff::{SignedDuration, Timestamp};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::view::{Behavior, Policy, Rules};
 
 /// How long a lower recommendation must last; upstream's default.
 const DOWNSCALE_WINDOW_SECONDS: i32 = 300;
 /// Longest window and period of a rule.
-const KEPT: SignedDuration = SignedDuration::from_hours(1);
+const KEPT: Duration = Duration::from_hours(1);
 
-/// What was recommended and done of late. It is lost with the process, which
-/// at worst delays a change.
+/// What was recommended and done of late, on the clock that nobody sets. It is lost
+/// with the process, which at worst delays a change.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct History {
-    recommended: Vec<(Timestamp, i32)>,
+    recommended: Vec<(Instant, i32)>,
     /// Replicas added (removed, where below zero).
-    changes: Vec<(Timestamp, i32)>,
+    changes: Vec<(Instant, i32)>,
 }
 
 impl History {
     /// The first time an autoscaler is seen, what there is counts as
     /// recommended: a fresh start is no reason to shrink.
-    pub(super) fn begin(&mut self, current: i32, now: Timestamp) {
+    pub(super) fn begin(&mut self, current: i32, now: Instant) {
         if self.recommended.is_empty() {
             self.recommended.push((now, current));
         }
     }
 
-    fn recommend(&mut self, replicas: i32, now: Timestamp) {
-        self.recommended.retain(|(at, _)| *at + KEPT >= now);
+    fn recommend(&mut self, replicas: i32, now: Instant) {
+        self.recommended.retain(|(at, _)| now.duration_since(*at) <= KEPT);
         self.recommended.push((now, replicas));
     }
 
     /// The target was given another size.
-    pub(super) fn change(&mut self, from: i32, to: i32, now: Timestamp) {
-        self.changes.retain(|(at, _)| *at + KEPT >= now);
+    pub(super) fn change(&mut self, from: i32, to: i32, now: Instant) {
+        self.changes.retain(|(at, _)| now.duration_since(*at) <= KEPT);
         self.changes.push((now, to - from));
     }
 
-    fn recommended_within(&self, seconds: i32, now: Timestamp) -> impl Iterator<Item = i32> {
-        let since = before(now, seconds);
-        self.recommended.iter().filter(move |(at, _)| *at > since).map(|(_, n)| *n)
+    fn recommended_within(&self, seconds: i32, now: Instant) -> impl Iterator<Item = i32> {
+        self.recommended.iter().filter(move |(at, _)| is_within(*at, seconds, now)).map(|(_, n)| *n)
     }
 
     /// The size when the period began.
-    fn at_start_of(&self, current: i32, seconds: i32, now: Timestamp) -> i32 {
-        let since = before(now, seconds);
-        let changes = self.changes.iter().filter(|(at, _)| *at > since);
+    fn at_start_of(&self, current: i32, seconds: i32, now: Instant) -> i32 {
+        let changes = self.changes.iter().filter(|(at, _)| is_within(*at, seconds, now));
         changes.fold(current, |size, (_, change)| size - change)
     }
 }
 
-fn before(now: Timestamp, seconds: i32) -> Timestamp {
-    now.checked_sub(SignedDuration::from_secs(i64::from(seconds))).unwrap_or(Timestamp::MIN)
+fn is_within(at: Instant, seconds: i32, now: Instant) -> bool {
+    now.duration_since(at) < Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
 }
 
 /// A number within its limits, and what was said on the way: reason and
@@ -94,7 +94,7 @@ pub(super) fn limit(
     current: i32,
     desired: i32,
     range: (i32, i32),
-    now: Timestamp,
+    now: Instant,
 ) -> Limited {
     let stable = match behavior {
         Some(behavior) => stabilized(history, behavior, current, desired, now),
@@ -132,7 +132,7 @@ fn stabilized(
     behavior: &Behavior,
     current: i32,
     desired: i32,
-    now: Timestamp,
+    now: Instant,
 ) -> i32 {
     let window = |rules: &Option<Rules>, default| {
         rules.as_ref().and_then(|rules| rules.stabilization_window_seconds).unwrap_or(default)
@@ -153,7 +153,7 @@ fn rates(
     current: i32,
     stable: i32,
     range: (i32, i32),
-    now: Timestamp,
+    now: Instant,
 ) -> (Bound, Bound) {
     let up = most(history, behavior.scale_up.as_ref(), current, now).max(current);
     let down = least(history, behavior.scale_down.as_ref(), current, now).min(current);
@@ -168,7 +168,7 @@ fn rates(
     (low, high)
 }
 
-fn most(history: &History, rules: Option<&Rules>, current: i32, now: Timestamp) -> i32 {
+fn most(history: &History, rules: Option<&Rules>, current: i32, now: Instant) -> i32 {
     let of = |policy: &Policy| {
         let start = history.at_start_of(current, policy.period_seconds, now);
         match policy.r#type.as_str() {
@@ -186,7 +186,7 @@ fn most(history: &History, rules: Option<&Rules>, current: i32, now: Timestamp) 
     }
 }
 
-fn least(history: &History, rules: Option<&Rules>, current: i32, now: Timestamp) -> i32 {
+fn least(history: &History, rules: Option<&Rules>, current: i32, now: Instant) -> i32 {
     let of = |policy: &Policy| {
         let start = history.at_start_of(current, policy.period_seconds, now);
         match policy.r#type.as_str() {

@@ -5,6 +5,7 @@ use api_types::core::Condition;
 use client::Severity;
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::{
     limits::{self, History},
@@ -16,7 +17,7 @@ use super::{
 const TOLERANCE: f64 = 0.1;
 
 /// What is to be done.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Plan {
     /// The new size, and why.
     pub(super) rescale: Option<(i32, String)>,
@@ -24,6 +25,7 @@ pub(super) struct Plan {
     pub(super) events: Vec<(Severity, String, String)>,
     pub(super) history: History,
     now: Timestamp,
+    steady: Instant,
 }
 
 /// What the bounds alone decide of a target's size.
@@ -55,10 +57,12 @@ pub(super) fn asks_metrics(scaler: &Scaler, scale: &Scale) -> bool {
 pub(super) fn plan(view: &View) -> Plan {
     let scaler = &view.scaler.view;
     let mut plan = Plan {
+        rescale: None,
         status: scaler.status.clone(),
+        events: Vec::new(),
         history: view.history.clone(),
         now: view.now,
-        ..Plan::default()
+        steady: view.steady,
     };
     let scale = match &view.scale {
         Ok(scale) => scale,
@@ -77,7 +81,7 @@ pub(super) fn plan(view: &View) -> Plan {
         "the HPA controller was able to get the target's current scale",
     );
     let current = scale.spec.replicas;
-    plan.history.begin(current, view.now);
+    plan.history.begin(current, view.steady);
     plan.status.current_replicas = current;
     let (min, max) = (scaler.spec.min_replicas.unwrap_or(1), scaler.spec.max_replicas);
     let mut wanted = (current, String::new());
@@ -154,7 +158,7 @@ fn by_metrics(view: &View, scale: &Scale, plan: &mut Plan) -> Result<(i32, Strin
     };
     let range = (scaler.spec.min_replicas.unwrap_or(1), scaler.spec.max_replicas);
     let behavior = scaler.spec.behavior.as_ref();
-    let limited = limits::limit(&mut plan.history, behavior, current, desired, range, view.now);
+    let limited = limits::limit(&mut plan.history, behavior, current, desired, range, view.steady);
     plan.set("AbleToScale", true, limited.able.0, limited.able.1);
     let (reason_limited, message) = limited.limited.unwrap_or(limits::WITHIN);
     plan.set("ScalingLimited", limited.limited.is_some(), reason_limited, message);
@@ -384,7 +388,7 @@ impl Plan {
                 self.set("AbleToScale", true, "SucceededRescale", &message);
                 let message = format!("New size: {to}; reason: {why}");
                 self.events.push((Severity::Normal, "SuccessfulRescale".into(), message));
-                self.history.change(from, to, self.now);
+                self.history.change(from, to, self.steady);
                 self.status.last_scale_time = Some(time::format_seconds(self.now));
             }
             Err(error) => {

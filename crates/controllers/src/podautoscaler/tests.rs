@@ -1,10 +1,15 @@
 //! Autoscaler plans as tables.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use client::Cached;
 use serde_json::{Value, json};
 use testkit::{Build, pod};
+use tokio::time::Instant;
 
 use super::{
     limits::History,
@@ -13,6 +18,11 @@ use super::{
 };
 
 const NOW: i64 = 1_700_000_000;
+
+fn steady(seconds: i64) -> Instant {
+    static LONG_AGO: LazyLock<Instant> = LazyLock::new(Instant::now);
+    *LONG_AGO + Duration::from_secs(u64::try_from(3600 + seconds).expect("not that long ago"))
+}
 
 fn at(seconds: i64) -> jiff::Timestamp {
     jiff::Timestamp::from_second(NOW + seconds).expect("in range")
@@ -96,6 +106,7 @@ impl Case {
             measured: self.measured.clone(),
             history: self.history.clone(),
             now: at(self.seconds),
+            steady: steady(self.seconds),
         })
     }
 
@@ -311,7 +322,7 @@ fn behaviour_sets_the_pace() {
     // What was done within the period counts.
     let up = rules(policies("Max", vec![policy("Pods", 3)]), free.clone());
     let mut case_of_ten = case(up, 10, vec![used(&[500; 10])]);
-    case_of_ten.history.change(8, 10, at(-30));
+    case_of_ten.history.change(8, 10, steady(-30));
     assert_eq!(case_of_ten.size(), 11);
     case_of_ten.seconds = 31;
     assert_eq!(case_of_ten.size(), 13);

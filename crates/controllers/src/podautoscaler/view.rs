@@ -8,6 +8,7 @@ use client::Cached;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::limits::History;
 use crate::cached::null_is_default;
@@ -27,6 +28,8 @@ pub(super) struct View {
     pub(super) measured: Vec<Result<Measured, String>>,
     pub(super) history: History,
     pub(super) now: Timestamp,
+    /// The same moment on the clock that nobody sets.
+    pub(super) steady: Instant,
 }
 
 /// What was measured for one metric.

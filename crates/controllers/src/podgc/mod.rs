@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::{
     Context,
     cached::{self, BY_NODE, NODES, Node, PODS, Pod},
-    status::condition,
+    status::{condition, ignore_gone},
 };
 
 /// A node that was deleted by mistake has this long to come back; upstream's
@@ -170,12 +170,4 @@ fn is_out(node: &Cached<Node>) -> bool {
     let ready = condition(&node.view.status.conditions, "Ready");
     ready.is_none_or(|ready| ready.status != "True")
         && node.view.spec.taints.iter().any(|taint| taint.key == OUT_OF_SERVICE)
-}
-
-/// Gone, or another pod by now.
-fn ignore_gone(result: Result<(), Error>) -> Result<(), Error> {
-    match result {
-        Err(error) if error.is_not_found() || error.is_conflict() => Ok(()),
-        result => result,
-    }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use api_object::time;
 use api_types::core::Condition;
-use client::{Api, Cached, Error, Informer, Outcome, OwnWrites, PatchKind, reconcile_loop};
+use client::{Api, Cached, Error, Informer, Outcome, OwnWrites, reconcile_loop};
 use serde_json::json;
 
 use super::{
@@ -16,8 +16,8 @@ use crate::{
     Context,
     cached::{self, ReplicaSet, ReplicaSetStatus},
     owner,
-    pods::{PodOwner, Pods},
-    status::{conditions_json, count, set_condition},
+    pods::{PodOwner, Pods, Refused},
+    status::{self, conditions_json, count, set_condition},
 };
 
 const WORKERS: usize = 4;
@@ -91,10 +91,10 @@ impl ReplicaSets {
         let plan = plan(&view);
         let Row { resource, api_version, kind, .. } = *self.row;
         let by = PodOwner { resource, api_version, kind, meta: &set.meta };
-        self.pods.claim(&by, &plan.pods).await?;
+        self.pods.claim(&by, &plan.pods, None).await?;
         let pod = owner::pod_from_template(api_version, kind, &set.meta, &view.template);
         let created = self.pods.create_all(&by, &vec![&pod; plan.create]).await;
-        let failure = match created {
+        let failure = match created.or_else(Refused::retried) {
             Err(error) => Some(("FailedCreate", error)),
             Ok(()) => {
                 let deleted = self.pods.delete_all(&by, &plan.delete).await;
@@ -141,18 +141,6 @@ impl ReplicaSets {
             "observedGeneration": status.observed_generation,
             "conditions": conditions_json(&status.conditions),
         }});
-        let (namespace, name) = (&set.meta.namespace, &set.meta.name);
-        let written = self
-            .api
-            .patch(self.row.resource, namespace, name, "status", PatchKind::Merge, &patch)
-            .await;
-        match written {
-            Ok(written) => {
-                self.set_writes.record(&set.key(), &written);
-                Ok(())
-            }
-            Err(error) if error.is_not_found() => Ok(()),
-            Err(error) => Err(error),
-        }
+        status::write(&self.api, &self.set_writes, self.row.resource, &set.meta, &patch).await
     }
 }

@@ -70,9 +70,7 @@ fn status(view: &View, active: &[Arc<Cached<Pod>>], terminating: usize) -> Repli
         replicas: count(&|_| true),
         fully_labeled_replicas: count(&labeled),
         ready_replicas: count(&|pod| pod.view.ready().is_some()),
-        available_replicas: count(&|pod| {
-            pod.view.available_at(min_ready).is_some_and(|at| at <= view.now)
-        }),
+        available_replicas: count(&|pod| pod.view.is_available(min_ready, view.now)),
         terminating_replicas: view
             .row
             .counts_terminating

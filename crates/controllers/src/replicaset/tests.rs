@@ -135,12 +135,14 @@ fn the_status_counts_what_is() {
         ready("a", "2023-11-14T22:00:00Z"),
         // Ready for 20 of 30 seconds.
         ready("b", "2023-11-14T22:13:00Z"),
+        // Before the clock was set back.
+        ready("ahead", "2026-01-01T00:00:00Z"),
         own(&set, "c"),
         own(&set, "d").running("10.0.0.2").deleting(),
     ];
     let plan = decide(&set, &pods, &[]);
     let status = &plan.status;
-    assert_eq!((status.replicas, status.fully_labeled_replicas, status.ready_replicas), (3, 3, 2));
-    assert_eq!((status.available_replicas, status.terminating_replicas), (1, Some(1)));
+    assert_eq!((status.replicas, status.fully_labeled_replicas, status.ready_replicas), (4, 4, 3));
+    assert_eq!((status.available_replicas, status.terminating_replicas), (2, Some(1)));
     assert_eq!(plan.look_again.map(|pause| pause.as_secs()), Some(10));
 }

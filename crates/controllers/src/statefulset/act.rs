@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use api_object::OwnerReference;
 use client::{
     Api, Cached, Error, Informer, MetaOnly, Outcome, OwnWrites, PatchKind, Recorder, Selection,
     WorkQueue, reconcile_loop,
@@ -19,8 +18,8 @@ use crate::{
     cached::{SERVICES, STATEFUL_SETS, Service, StatefulSet, StatefulSetStatus},
     owner,
     pods::{PodOwner, Pods},
-    revisions::{HASH_LABEL, Made, Revisions, Writing},
-    status::count,
+    revisions::{HASH_LABEL, Made, Revisions},
+    status::{self, count},
     storage::CLAIMS,
 };
 
@@ -72,26 +71,9 @@ impl StatefulSets {
     fn watch(&self, queue: &Arc<WorkQueue<String>>) {
         let keys = queue.clone();
         self.sets.on_change(move |change| keys.add(change.object().key()));
-        let (keys, sets) = (queue.clone(), self.sets.clone());
-        self.pods.informer.on_change(move |change| {
-            owner::queue_concerned(
-                &keys,
-                "StatefulSet",
-                &sets,
-                |owner| &owner.spec.selector,
-                change,
-            );
-        });
-        let (keys, sets) = (queue.clone(), self.sets.clone());
-        self.revisions.informer.on_change(move |change| {
-            owner::queue_concerned(
-                &keys,
-                "StatefulSet",
-                &sets,
-                |owner| &owner.spec.selector,
-                change,
-            );
-        });
+        let (pods, revisions) = (&self.pods.informer, &self.revisions.informer);
+        owner::follow(pods, queue, "StatefulSet", &self.sets, |set| &set.spec.selector);
+        owner::follow(revisions, queue, "StatefulSet", &self.sets, |set| &set.spec.selector);
         // A pod may wait until a claim that goes is gone.
         let (keys, sets) = (queue.clone(), self.sets.clone());
         self.claims.on_change(move |change| {
@@ -121,10 +103,8 @@ impl StatefulSets {
         let (pods, revisions) = (&self.pods.informer, &self.revisions.informer);
         let view = view(set.clone(), pods, revisions, &self.claims, deleted, now)?;
         let plan = plan(&view);
-        self.pods.claim(&pod_owner(&set), &plan.pods).await?;
-        if set.meta.deletion_timestamp.is_none()
-            && self.ensure_revision(&view, &plan).await? == Made::Collision
-        {
+        self.pods.claim(&pod_owner(&set), &plan.pods, None).await?;
+        if self.ensure_revision(&view, &plan).await? == Made::Collision {
             let collisions = set.view.status.collision_count.unwrap_or(0) + 1;
             self.patch_status(&set, &json!({"collisionCount": collisions})).await?;
             return Ok(None);
@@ -149,19 +129,12 @@ impl StatefulSets {
     }
 
     async fn ensure_revision(&self, view: &View, plan: &Plan) -> Result<Made, Error> {
-        let set = &view.set;
-        let mut labels = owner::labels(&view.template);
-        labels.insert(HASH_LABEL.into(), plan.update.hash.clone());
-        let key = set.key();
-        let writing = Writing {
-            key: &key,
-            owner: &set.meta,
-            owner_reference: owner_reference(set),
-            labels,
-            template: &view.template,
-        };
-        self.revisions.adopt(&writing, &plan.adopt_revisions).await?;
-        self.revisions.ensure(&writing, &plan.update).await
+        if view.set.meta.deletion_timestamp.is_some() {
+            return Ok(Made::Done);
+        }
+        let by = pod_owner(&view.set);
+        let (adopt, template) = (&plan.adopt_revisions, &view.template);
+        self.revisions.ensure(&by, adopt, template, &plan.update, HASH_LABEL).await
     }
 
     async fn step(&self, set: &Cached<StatefulSet>, step: &Step) -> Result<(), Error> {
@@ -186,7 +159,8 @@ impl StatefulSets {
                     "resourceVersion": pod.meta.resource_version,
                     "labels": labels,
                 }});
-                let patched = self.pods.patch(&set.key(), &pod.meta, &patch).await;
+                let patched =
+                    self.pods.patch(&set.key(), &pod.meta, PatchKind::Merge, &patch).await;
                 self.tell(set, "update", &pod.meta.name, patched.as_ref().err());
                 patched
             }
@@ -308,17 +282,7 @@ impl StatefulSets {
 
     async fn patch_status(&self, set: &Cached<StatefulSet>, status: &Value) -> Result<(), Error> {
         let patch = json!({"metadata": {"uid": set.meta.uid}, "status": status});
-        let (namespace, name) = (&set.meta.namespace, &set.meta.name);
-        let patched =
-            self.api.patch(STATEFUL_SETS, namespace, name, "status", PatchKind::Merge, &patch);
-        match patched.await {
-            Ok(written) => {
-                self.writes.record(&set.key(), &written);
-                Ok(())
-            }
-            Err(error) if error.is_not_found() => Ok(()),
-            Err(error) => Err(error),
-        }
+        status::write(&self.api, &self.writes, STATEFUL_SETS, &set.meta, &patch).await
     }
 }
 
@@ -329,8 +293,4 @@ fn pod_owner(set: &Cached<StatefulSet>) -> PodOwner<'_> {
         kind: "StatefulSet",
         meta: &set.meta,
     }
-}
-
-fn owner_reference(set: &Cached<StatefulSet>) -> OwnerReference {
-    owner::reference("apps/v1", "StatefulSet", &set.meta)
 }

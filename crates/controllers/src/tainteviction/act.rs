@@ -14,11 +14,13 @@ use client::{
 };
 use jiff::Timestamp;
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::plan::leaves_at;
 use crate::{
     Context,
     cached::{self, BY_NODE, NODES, Node, PODS, Pod},
+    status::ignore_gone,
 };
 
 struct Evictions {
@@ -27,9 +29,18 @@ struct Evictions {
     nodes: Informer<Node>,
     recorder: Recorder,
     context: Context,
-    /// When taints that do not say when they came were first seen, by node
-    /// and key.
-    seen: Mutex<BTreeMap<(String, String), Timestamp>>,
+    /// The taints that make pods leave, by node and key.
+    seen: Mutex<BTreeMap<(String, String), Seen>>,
+}
+
+/// When a taint was first seen, on the clock that nobody sets: patience is so many
+/// seconds, and no moment.
+#[derive(Clone, Debug)]
+struct Seen {
+    time_added: Option<String>,
+    at: Instant,
+    /// How old it was then, as far as it tells.
+    age: Duration,
 }
 
 /// The controller. Never returns. Its keys are those of pods.
@@ -80,21 +91,39 @@ pub(crate) async fn run(context: Context) {
 impl Evictions {
     /// Remembers when taints came, and forgets those that went.
     fn note(&self, node: &str, taints: &[Taint]) {
+        let executes = |taint: &&Taint| taint.effect == "NoExecute";
         let now = self.context.ambient.now();
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.retain(|(of, key), _| of != node || taints.iter().any(|taint| taint.key == *key));
-        for taint in taints.iter().filter(|taint| taint.effect == "NoExecute") {
-            seen.entry((node.to_owned(), taint.key.clone())).or_insert(now);
+        seen.retain(|(of, key), seen| {
+            let is_it = |taint: &Taint| taint.key == *key && taint.time_added == seen.time_added;
+            of != node || taints.iter().filter(executes).any(is_it)
+        });
+        for taint in taints.iter().filter(executes) {
+            let told = taint.time_added.as_deref().and_then(time::parse);
+            let age = told.and_then(|at| Duration::try_from(now.duration_since(at)).ok());
+            seen.entry((node.to_owned(), taint.key.clone())).or_insert_with(|| Seen {
+                time_added: taint.time_added.clone(),
+                at: Instant::now(),
+                age: age.unwrap_or_default(),
+            });
         }
     }
 
-    fn since(&self, node: &str, taint: &Taint) -> Timestamp {
-        let told = taint.time_added.as_deref().and_then(time::parse);
-        let seen = || {
+    /// Since when a taint counts for a pod that was created then, seen from now.
+    fn since(&self, node: &str, taint: &Taint, pod: Option<Timestamp>) -> Timestamp {
+        let now = self.context.ambient.now();
+        let age = {
             let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-            seen.get(&(node.to_owned(), taint.key.clone())).copied()
+            let seen = seen.get(&(node.to_owned(), taint.key.clone()));
+            seen.map_or(Duration::ZERO, |seen| seen.age + seen.at.elapsed())
         };
-        told.or_else(seen).unwrap_or_else(|| self.context.ambient.now())
+        let since = now.checked_sub(age).unwrap_or(Timestamp::MIN);
+        let added = taint.time_added.as_deref().and_then(time::parse).unwrap_or(since);
+        match pod {
+            // It came after the taint and has its whole patience before it.
+            Some(created) if created > added => created.min(now),
+            _ => since,
+        }
     }
 
     async fn reconcile(&self, key: &str) -> Outcome {
@@ -104,10 +133,8 @@ impl Evictions {
         if pod.meta.deletion_timestamp.is_some() || pod.view.is_terminal() {
             return Ok(None);
         }
-        // A pod that came after the taint has its whole patience before it.
         let created = pod.meta.creation_timestamp.as_deref().and_then(time::parse);
-        let created = created.unwrap_or(Timestamp::MIN);
-        let since = |taint: &Taint| self.since(name, taint).max(created);
+        let since = |taint: &Taint| self.since(name, taint, created);
         let due = leaves_at(&node.view.spec.taints, &pod.view.spec.tolerations, since);
         let Some(due) = due else { return Ok(None) };
         let left = due.duration_since(self.context.ambient.now());
@@ -140,13 +167,5 @@ impl Evictions {
         ignore_gone(patched.map(drop))?;
         let options = DeleteOptions::uid(&pod.meta.uid);
         ignore_gone(self.api.delete(PODS, namespace, name, &options).await)
-    }
-}
-
-/// Gone, or another pod by now.
-fn ignore_gone(result: Result<(), Error>) -> Result<(), Error> {
-    match result {
-        Err(error) if error.is_not_found() || error.is_conflict() => Ok(()),
-        result => result,
     }
 }
