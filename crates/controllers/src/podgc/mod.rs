@@ -91,6 +91,8 @@ impl PodCollector {
         let pods = self.pods.by_index(BY_NODE, node);
         if node.is_empty() {
             for pod in pods.iter().filter(|pod| pod.meta.deletion_timestamp.is_some()) {
+                // Nobody else says of it that it has ended, which its owner may wait for.
+                self.mark(pod, None).await?;
                 self.delete(pod).await?;
             }
             return Ok(None);
