@@ -2,14 +2,15 @@
 
 use std::{
     net::IpAddr,
-    sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard},
+    sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, Weak},
 };
 
 use api_object::Status;
 use api_registry::{
-    Admission, Attributes, Authenticator, Authorizer, BoxFuture, Credentials, Decision,
-    RequestAttributes, UserInfo,
+    Admission, Attributes, Authenticator, Authorizer, BoxFuture, Caller, Converter, Credentials,
+    Decision, RequestAttributes, UserInfo,
 };
+use api_schema::Catalogue;
 use client::Api;
 use jiff::Timestamp;
 use pki::service_account::KeySet;
@@ -39,6 +40,12 @@ pub struct Settings {
     pub reserved_addresses: Vec<IpAddr>,
     /// First and last port for Services of type NodePort: 30000 to 32767.
     pub node_ports: (u16, u16),
+    /// The kinds that are served, for webhooks and policies about another version.
+    pub catalogue: Arc<Catalogue>,
+    /// Asks webhooks; without it, those that are asked fail.
+    pub webhooks: Option<Arc<dyn Caller>>,
+    /// Converts objects between versions of custom kinds.
+    pub converter: Option<Arc<dyn Converter>>,
     /// What time it is.
     pub clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     /// For names, addresses and token IDs.
@@ -53,6 +60,8 @@ impl std::fmt::Debug for Settings {
 
 /// Answers who, whether and how for every request. Share it in an `Arc`.
 pub struct Access {
+    /// Itself, for those who ask it later than the call that they are given by.
+    me: Weak<Self>,
     pub(crate) settings: Settings,
     pub(crate) api: OnceLock<Api>,
     state: RwLock<State>,
@@ -83,7 +92,8 @@ impl Access {
             &settings.reserved_addresses,
             settings.node_ports,
         );
-        Arc::new(Self {
+        Arc::new_cyclic(|me| Self {
+            me: me.clone(),
             settings,
             api: OnceLock::new(),
             state: RwLock::default(),
@@ -133,6 +143,11 @@ impl Access {
     /// Whether [`Self::ready`] would return at once.
     pub fn is_ready(&self) -> bool {
         *self.policy_ensured.borrow()
+    }
+
+    /// Itself, shared.
+    pub(crate) fn shared(&self) -> Option<Arc<Self>> {
+        self.me.upgrade()
     }
 
     pub(crate) fn source_synced(&self) {

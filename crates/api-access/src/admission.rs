@@ -4,6 +4,7 @@
 
 mod certificate_request;
 mod certificates;
+pub(crate) mod hooks;
 mod limit_ranger;
 mod namespace;
 mod node_restriction;
@@ -51,7 +52,9 @@ impl std::fmt::Debug for Row {
     }
 }
 
-use Operation::{Create, Delete, Update};
+use Operation::{Connect, Create, Delete, Update};
+
+const ALL: &[Operation] = &[Create, Update, Delete, Connect];
 
 /// Every plugin, in the order in which they are asked.
 #[rustfmt::skip]
@@ -93,6 +96,14 @@ pub const ADMISSION: &[Row] = &[
           mutate: None, validate: Some(|access, attributes| Box::pin(role_grants::check(access, attributes))) },
     Row { name: "CertificateRequester", looks_at: &["certificatesigningrequests.certificates.k8s.io"], operations: &[Create],
           mutate: Some(|_, attributes| now(certificate_request::name_requester(attributes))), validate: None },
+    Row { name: MUTATING_POLICY, looks_at: &["*"], operations: &[Create, Update, Connect],
+          mutate: Some(|access, attributes| Box::pin(hooks::mutate::policies(access, attributes))), validate: None },
+    Row { name: MUTATING_WEBHOOK, looks_at: &["*"], operations: ALL,
+          mutate: Some(|access, attributes| Box::pin(hooks::mutate::webhooks(access, attributes))), validate: None },
+    Row { name: "ValidatingAdmissionPolicy", looks_at: &["*"], operations: ALL,
+          mutate: None, validate: Some(|access, attributes| Box::pin(hooks::validate::policies(access, attributes))) },
+    Row { name: "ValidatingAdmissionWebhook", looks_at: &["*"], operations: ALL,
+          mutate: None, validate: Some(|access, attributes| Box::pin(hooks::validate::webhooks(access, attributes))) },
     // So late that nothing is reserved for a write that another plugin refuses.
     Row { name: "ServiceAllocation", looks_at: &["services"], operations: &[Create, Update, Delete],
           mutate: Some(|access, attributes| Box::pin(service::allocate(access, attributes))),
@@ -107,6 +118,27 @@ fn now<'a>(result: Result<(), Status>) -> BoxFuture<'a, Result<(), Status>> {
 }
 
 impl Row {
+    /// Whether it stands for webhooks or policies.
+    fn asks_others(&self) -> bool {
+        [MUTATING_POLICY, MUTATING_WEBHOOK].contains(&self.name)
+    }
+
+    async fn ask(
+        &self,
+        access: &Access,
+        attributes: &mut Attributes,
+        stage: Stage,
+    ) -> Result<(), Status> {
+        let act = match stage {
+            Stage::Mutate => self.mutate,
+            Stage::Validate => self.validate,
+        };
+        match act.filter(|_| self.concerns(attributes)) {
+            Some(act) => act(access, attributes).await,
+            None => Ok(()),
+        }
+    }
+
     fn concerns(&self, attributes: &Attributes) -> bool {
         self.operations.contains(&attributes.operation)
             && self.looks_at.iter().any(|what| *what == "*" || is(attributes, what))
@@ -122,22 +154,49 @@ fn is(attributes: &Attributes, what: &str) -> bool {
         && attributes.resource.group == group
 }
 
+const MUTATING_POLICY: &str = "MutatingAdmissionPolicy";
+/// The row after which nothing is asked a second time.
+const MUTATING_WEBHOOK: &str = "MutatingAdmissionWebhook";
+
 pub(crate) async fn run(
     access: &Access,
     attributes: &mut Attributes,
     stage: Stage,
 ) -> Result<(), Status> {
     access.synced().await;
-    for row in ADMISSION {
-        let act = match stage {
-            Stage::Mutate => row.mutate,
-            Stage::Validate => row.validate,
-        };
-        if let Some(act) = act
-            && row.concerns(attributes)
-        {
-            act(access, attributes).await?;
+    if stage == Stage::Validate {
+        return ask(access, attributes, stage, ADMISSION).await;
+    }
+    let last = ADMISSION.iter().position(|row| row.name == MUTATING_WEBHOOK);
+    let (twice, once) = ADMISSION.split_at(last.map_or(0, |last| last + 1));
+    ask(access, attributes, stage, twice).await?;
+    if attributes.reinvocation.needed {
+        // What was changed from outside passes the plugins again.
+        let changed = attributes.object.clone();
+        let (again, hooks): (Vec<&Row>, Vec<&Row>) =
+            twice.iter().partition(|row| !row.asks_others());
+        attributes.reinvocation.again = true;
+        for row in again {
+            row.ask(access, attributes, stage).await?;
         }
+        if attributes.object != changed {
+            attributes.reinvocation.changed();
+        }
+        for row in hooks {
+            row.ask(access, attributes, stage).await?;
+        }
+    }
+    ask(access, attributes, stage, once).await
+}
+
+async fn ask(
+    access: &Access,
+    attributes: &mut Attributes,
+    stage: Stage,
+    rows: &[Row],
+) -> Result<(), Status> {
+    for row in rows {
+        row.ask(access, attributes, stage).await?;
     }
     Ok(())
 }

@@ -15,6 +15,9 @@ use client::Resource;
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::admission::hooks::{
+    Hooks, binding::Binding as PolicyBinding, policy::Policy as AdmissionPolicy, webhook::Webhook,
+};
 use crate::authorization::rbac::{Binding, ClusterRole, Policy, Rule, SubjectName};
 pub(crate) use pods::{MIRROR, Pod, Pods};
 pub(crate) use volumes::LOCAL_PATH_NODE;
@@ -50,6 +53,20 @@ pub(crate) const CLUSTER_ROLE_BINDINGS: Resource =
     Resource::cluster(RBAC, "v1", "clusterrolebindings");
 pub(crate) const ROLES: Resource = Resource::namespaced(RBAC, "v1", "roles");
 pub(crate) const ROLE_BINDINGS: Resource = Resource::namespaced(RBAC, "v1", "rolebindings");
+
+const ADMISSION: &str = "admissionregistration.k8s.io";
+pub(crate) const MUTATING_WEBHOOKS: Resource =
+    Resource::cluster(ADMISSION, "v1", "mutatingwebhookconfigurations");
+pub(crate) const VALIDATING_WEBHOOKS: Resource =
+    Resource::cluster(ADMISSION, "v1", "validatingwebhookconfigurations");
+pub(crate) const MUTATING_POLICIES: Resource =
+    Resource::cluster(ADMISSION, "v1", "mutatingadmissionpolicies");
+pub(crate) const MUTATING_BINDINGS: Resource =
+    Resource::cluster(ADMISSION, "v1", "mutatingadmissionpolicybindings");
+pub(crate) const VALIDATING_POLICIES: Resource =
+    Resource::cluster(ADMISSION, "v1", "validatingadmissionpolicies");
+pub(crate) const VALIDATING_BINDINGS: Resource =
+    Resource::cluster(ADMISSION, "v1", "validatingadmissionpolicybindings");
 
 /// One row a resource that is followed.
 pub(crate) struct Source {
@@ -148,6 +165,72 @@ pub(crate) const SOURCES: &[Source] = &[
         },
         remove: |state, namespace, name| state.policy.unbind(namespace, name),
         clear: |state| state.policy.clear_bindings(false),
+    },
+    Source {
+        resource: MUTATING_WEBHOOKS,
+        set: |state, object, value| {
+            state
+                .hooks
+                .mutating_webhooks
+                .insert(object.meta.name.clone(), Arc::new(Webhook::all(value)));
+        },
+        remove: |state, _, name| drop(state.hooks.mutating_webhooks.remove(name)),
+        clear: |state| state.hooks.mutating_webhooks.clear(),
+    },
+    Source {
+        resource: VALIDATING_WEBHOOKS,
+        set: |state, object, value| {
+            state
+                .hooks
+                .validating_webhooks
+                .insert(object.meta.name.clone(), Arc::new(Webhook::all(value)));
+        },
+        remove: |state, _, name| drop(state.hooks.validating_webhooks.remove(name)),
+        clear: |state| state.hooks.validating_webhooks.clear(),
+    },
+    Source {
+        resource: MUTATING_POLICIES,
+        set: |state, object, value| {
+            state
+                .hooks
+                .mutating_policies
+                .insert(object.meta.name.clone(), Arc::new(AdmissionPolicy::of(value)));
+        },
+        remove: |state, _, name| drop(state.hooks.mutating_policies.remove(name)),
+        clear: |state| state.hooks.mutating_policies.clear(),
+    },
+    Source {
+        resource: MUTATING_BINDINGS,
+        set: |state, object, value| {
+            state
+                .hooks
+                .mutating_bindings
+                .insert(object.meta.name.clone(), Arc::new(PolicyBinding::of(value)));
+        },
+        remove: |state, _, name| drop(state.hooks.mutating_bindings.remove(name)),
+        clear: |state| state.hooks.mutating_bindings.clear(),
+    },
+    Source {
+        resource: VALIDATING_POLICIES,
+        set: |state, object, value| {
+            state
+                .hooks
+                .validating_policies
+                .insert(object.meta.name.clone(), Arc::new(AdmissionPolicy::of(value)));
+        },
+        remove: |state, _, name| drop(state.hooks.validating_policies.remove(name)),
+        clear: |state| state.hooks.validating_policies.clear(),
+    },
+    Source {
+        resource: VALIDATING_BINDINGS,
+        set: |state, object, value| {
+            state
+                .hooks
+                .validating_bindings
+                .insert(object.meta.name.clone(), Arc::new(PolicyBinding::of(value)));
+        },
+        remove: |state, _, name| drop(state.hooks.validating_bindings.remove(name)),
+        clear: |state| state.hooks.validating_bindings.clear(),
     },
     Source {
         resource: PERSISTENT_VOLUMES,
@@ -259,6 +342,8 @@ pub(crate) struct State {
     pub(crate) certificate_requests: OfNodes,
     /// The audiences that CSIDrivers ask tokens for.
     pub(crate) drivers: HashMap<String, Vec<String>>,
+    /// Webhooks and policies that are asked.
+    pub(crate) hooks: Hooks,
     /// PriorityClasses by name.
     pub(crate) priorities: BTreeMap<String, PriorityClass>,
     /// The items of LimitRanges, by namespace and name.

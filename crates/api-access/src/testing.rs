@@ -71,6 +71,9 @@ LFZlfW9IlBrbV+wtZ/1qtGZ8AHiMJzKr4Csjsz27Ub2AE59bjQNsovO2
         service_ranges: ranges.iter().map(|range| range.parse().expect("range")).collect(),
         reserved_addresses: vec!["10.43.0.1".parse().expect("address")],
         node_ports: (30_000, 32_767),
+        catalogue: Arc::new(api_kinds::catalogue()),
+        webhooks: None,
+        converter: None,
         clock: Arc::new(now),
         random: Arc::new(ring::rand::SystemRandom::new()),
     }
@@ -79,7 +82,12 @@ LFZlfW9IlBrbV+wtZ/1qtGZ8AHiMJzKr4Csjsz27Ub2AE59bjQNsovO2
 impl World {
     /// With the bootstrap policy in place, and everything known.
     pub(crate) fn new(ranges: &[&str]) -> Self {
-        let access = Access::new(settings(ranges));
+        Self::with(settings(ranges))
+    }
+
+    /// The same with settings of one's own.
+    pub(crate) fn with(settings: Settings) -> Self {
+        let access = Access::new(settings);
         let objects = Arc::new(Objects::default());
         access.api.set(Api::new(objects.clone(), "test")).expect("once");
         let world = Self { access, objects };
@@ -165,6 +173,8 @@ pub(crate) fn write(
         user,
         warnings: Vec::new(),
         beside: Vec::new(),
+        options: Value::Null,
+        reinvocation: Default::default(),
         reserved: Vec::new(),
     }
 }

@@ -4,9 +4,9 @@
 //! pure plan (`plan`) says which names are accepted and which conditions hold;
 //! `act` puts the rows into the catalogue *before* it says so in the status, so
 //! that whoever waits for `Established` can create at once; `cleanup` lets the
-//! objects go before a deleted definition does. [`Webhooks`] converts objects
-//! between versions for the registry: `review` is the protocol, `webhook` the
-//! call.
+//! objects go before a deleted definition does. [`Webhooks`] calls webhooks and
+//! converts objects between versions for the registry: `review` is the protocol of
+//! conversion, `webhook` the call.
 //!
 //! What a definition may say, and the rows that become of it, are in
 //! `api-kinds`; this crate knows no storage. Start reading at `plan`.

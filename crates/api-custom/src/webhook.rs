@@ -1,4 +1,4 @@
-//! Calls of conversion webhooks: HTTPS to a URL or to a service of the cluster.
+//! Calls of webhooks: HTTPS to a URL or to a service of the cluster.
 
 use std::{
     collections::HashMap,
@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use api_registry::{BoxFuture, Converter};
+use api_registry::{BoxFuture, Caller, Converter};
 use api_schema::{Webhook, WebhookService, tree};
 use bytes::Bytes;
 use client::Api;
@@ -38,10 +38,8 @@ mod server;
 #[cfg(test)]
 mod tests;
 
-/// Upstream's limit for one call.
-const CALL_MAX: Duration = Duration::from_secs(30);
-/// Tells the webhook of it.
-const TIMEOUT_QUERY: &str = "timeout=30s";
+/// Upstream's limit for one conversion, in seconds.
+const CONVERSION_SECONDS: u32 = 30;
 /// An answer may be a whole list of objects.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// Of a page that says why not.
@@ -49,7 +47,7 @@ const REFUSAL_BYTES_MAX: usize = 256;
 /// Connections that wait for the next call, for each webhook.
 const IDLE_MAX: usize = 4;
 
-/// Calls conversion webhooks; keeps connections for the next call.
+/// Calls webhooks; keeps connections for the next call.
 #[derive(Default)]
 pub struct Webhooks {
     /// For services' addresses; set once the server that needs this converter
@@ -76,12 +74,13 @@ struct Place {
 }
 
 impl Place {
-    fn url_of(webhook: &Webhook) -> String {
+    /// The webhook is told how long it may take.
+    fn url_of(webhook: &Webhook, seconds: u32) -> String {
         let Some(WebhookService { namespace, name, path, port }) = &webhook.service else {
-            return format!("{}?{TIMEOUT_QUERY}", webhook.url);
+            return format!("{}?timeout={seconds}s", webhook.url);
         };
         let slash = if path.starts_with('/') { "" } else { "/" };
-        format!("https://{name}.{namespace}.svc:{port}{slash}{path}?{TIMEOUT_QUERY}")
+        format!("https://{name}.{namespace}.svc:{port}{slash}{path}?timeout={seconds}s")
     }
 }
 
@@ -92,9 +91,21 @@ impl Webhooks {
         let _ = self.api.set(api);
     }
 
-    async fn call(&self, webhook: &Webhook, body: &Value) -> Result<Value, String> {
+    /// One call within its time.
+    async fn ask(&self, webhook: &Webhook, body: &Value, seconds: u32) -> Result<Value, String> {
+        match timeout(Duration::from_secs(seconds.into()), self.post(webhook, body, seconds)).await
+        {
+            Ok(answer) => answer,
+            Err(_) => {
+                let url = Place::url_of(webhook, seconds);
+                Err(format!("Post {url:?}: context deadline exceeded"))
+            }
+        }
+    }
+
+    async fn post(&self, webhook: &Webhook, body: &Value, seconds: u32) -> Result<Value, String> {
         let body = Bytes::from(body.to_string());
-        let url = Place::url_of(webhook);
+        let url = Place::url_of(webhook, seconds);
         let undelivered = |why: String| format!("Post {url:?}: {why}");
         let place = self.place(webhook, &url).await.map_err(undelivered)?;
         let mut hasher = DefaultHasher::new();
@@ -102,7 +113,7 @@ impl Webhooks {
         let key = hasher.finish();
         let kept = self.idle(|idle| idle.get_mut(&key).and_then(Vec::pop));
         if let Some(mut connection) = kept.filter(|connection| !connection.is_closed()) {
-            // It may have ended meanwhile; converting twice does no harm.
+            // It may have ended meanwhile; asking twice does no harm.
             if let Ok(answer) = post(&mut connection, &place, body.clone()).await {
                 self.keep(key, connection);
                 return answer;
@@ -193,15 +204,21 @@ impl Converter for Webhooks {
             let uid = self.calls.fetch_add(1, Ordering::Relaxed);
             let uid = format!("00000000-0000-4000-8000-{uid:012x}");
             let request = review::request(&uid, api_version, &objects);
-            let answer = match timeout(CALL_MAX, self.call(webhook, &request)).await {
-                Ok(answer) => answer.map_err(|why| format!("failed: {why}"))?,
-                Err(_) => {
-                    let url = Place::url_of(webhook);
-                    return Err(format!("failed: Post {url:?}: context deadline exceeded"));
-                }
-            };
+            let answer = self.ask(webhook, &request, CONVERSION_SECONDS).await;
+            let answer = answer.map_err(|why| format!("failed: {why}"))?;
             review::read(&answer, &uid, api_version, &objects)
         })
+    }
+}
+
+impl Caller for Webhooks {
+    fn call<'a>(
+        &'a self,
+        webhook: &'a Webhook,
+        review: &'a Value,
+        seconds: u32,
+    ) -> BoxFuture<'a, Result<Value, String>> {
+        Box::pin(self.ask(webhook, review, seconds))
     }
 }
 
@@ -215,7 +232,7 @@ async fn connect(place: &Place, webhook: &Webhook) -> Result<SendRequest<Full<By
         http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
     tokio::spawn(async move {
         if let Err(error) = connection.await {
-            tracing::debug!(%error, "a conversion webhook's connection ended");
+            tracing::debug!(%error, "a webhook's connection ended");
         }
     });
     Ok(sender)
@@ -295,7 +312,7 @@ async fn post(
         .header(header::HOST, host)
         .header(header::CONTENT_TYPE, "application/json")
         .header(header::ACCEPT, "application/json")
-        .header(header::USER_AGENT, "skiff/conversion")
+        .header(header::USER_AGENT, "kube-apiserver-admission")
         .body(Full::new(body))
         .map_err(|error| error.to_string())?;
     connection.ready().await.map_err(|error| error.to_string())?;

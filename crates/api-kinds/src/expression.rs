@@ -1,4 +1,5 @@
-//! CEL expressions in kinds: which names they may use, and whether they compile.
+//! CEL expressions in kinds: which names they may use, whether they compile, and
+//! what those names stand for when they are evaluated.
 //!
 //! Whether an expression is there is checked by who has it, in upstream's words.
 
@@ -9,19 +10,48 @@ use std::{
 
 use api_schema::{Faults, Path};
 use cel::{
-    CompileError, Declaration, Environment, Kind, Library, Merge, Object, ObjectField, Program,
-    Type, Variable,
+    Access, CompileError, Declaration, Environment, Fault, Kind, Library, Merge, Object,
+    ObjectField, Program, Type, Value as Known, Variable,
 };
+use serde_json::Value;
 
 /// What an expression may use beyond `object`, `oldObject`, `request`,
 /// `namespaceObject` and the `variables` before it.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Has {
-    pub(crate) params: bool,
+pub struct Has {
+    /// `params`.
+    pub params: bool,
     /// `authorizer` and `authorizer.requestResource`.
-    pub(crate) authorizer: bool,
+    pub authorizer: bool,
     /// `Object{…}` and `JSONPatch{…}`.
-    pub(crate) patches: bool,
+    pub patches: bool,
+}
+
+/// What the names stand for in one evaluation.
+#[derive(Clone, Debug)]
+pub struct Facts<'a> {
+    /// Null where there is none.
+    pub object: &'a Value,
+    /// Null where there is none.
+    pub old_object: &'a Value,
+    /// An `admission/v1` `AdmissionRequest` without its objects.
+    pub request: &'a Value,
+    /// The Namespace; null for what is in none.
+    pub namespace: &'a Value,
+    /// Null where the policy is bound without.
+    pub params: &'a Value,
+    /// `authorizer` and `authorizer.requestResource`.
+    pub authorizer: (Arc<Access>, Arc<Access>),
+    /// `variables`, those that have a value.
+    pub variables: Vec<(String, Known<'a>)>,
+}
+
+/// The number of `namespaceObject` among the names.
+const NAMESPACE_OBJECT: usize = 3;
+
+/// Whether an expression looks at the Namespace.
+pub fn uses_namespace(program: &Program) -> bool {
+    program.uses(NAMESPACE_OBJECT)
 }
 
 /// What an expression has to give.
@@ -61,14 +91,14 @@ impl Gives {
 
 /// Compiles the expressions of one policy or webhook, one after the other.
 #[derive(Debug, Default)]
-pub(crate) struct Admission {
+pub struct Admission {
     /// `None` where the policy defines no variables: then there is no such name.
     variables: Option<BTreeMap<Box<str>, ObjectField>>,
 }
 
 impl Admission {
     /// For a policy that defines variables, none of them so far.
-    pub(crate) fn with_variables() -> Self {
+    pub fn with_variables() -> Self {
         Self { variables: Some(BTreeMap::new()) }
     }
 
@@ -90,8 +120,46 @@ impl Admission {
         program.ty().clone()
     }
 
+    /// Compiles an expression that was checked when it was written.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn compile(&self, text: &str, has: Has) -> Result<Program, CompileError> {
+        self.environment(has).compile(text)
+    }
+
+    /// The values of the names of an expression that was compiled with the same `has`.
+    ///
+    /// # Errors
+    /// The request or the Namespace is not what it is declared as.
+    pub fn values<'a>(&self, has: Has, facts: &Facts<'a>) -> Result<Vec<Option<Known<'a>>>, Fault> {
+        let any = |value: &'a Value| Known::json(value, &Declaration::ANY);
+        let declared = |value: &'a Value, declaration: &'static Declaration| match value {
+            Value::Null => Ok(Known::Null),
+            value => Known::json(value, declaration),
+        };
+        let mut values = vec![
+            any(facts.object)?,
+            any(facts.old_object)?,
+            declared(facts.request, &REQUEST)?,
+            declared(facts.namespace, &NAMESPACE)?,
+        ];
+        if has.params {
+            values.push(any(facts.params)?);
+        }
+        if has.authorizer {
+            let (all, resource) = &facts.authorizer;
+            values.push(Known::Access(all.clone()));
+            values.push(Known::Access(resource.clone()));
+        }
+        if self.variables.is_some() {
+            values.push(Known::fields(facts.variables.clone())?);
+        }
+        Ok(values.into_iter().map(Some).collect())
+    }
+
     /// A variable that the expressions after it may use.
-    pub(crate) fn define(&mut self, name: &str, ty: Type) {
+    pub fn define(&mut self, name: &str, ty: Type) {
         let declaration =
             Declaration { kind: Kind::Made(ty), elements_max: u64::MAX, nullable: true };
         let field = ObjectField { json: name.into(), declaration: declaration.into() };

@@ -348,23 +348,3 @@ fn open_api_documents_refer_to_what_they_have() {
     assert_eq!(spec["containers"]["x-kubernetes-patch-merge-key"], "name");
     assert_eq!(spec["volumes"]["x-kubernetes-patch-strategy"], "merge,retainKeys");
 }
-
-#[test]
-fn what_nobody_obeys_says_so_when_it_is_written() {
-    let all = catalogue();
-    for kind in [
-        "MutatingAdmissionPolicy",
-        "MutatingAdmissionPolicyBinding",
-        "MutatingWebhookConfiguration",
-        "ValidatingAdmissionPolicy",
-        "ValidatingAdmissionPolicyBinding",
-        "ValidatingWebhookConfiguration",
-    ] {
-        let spec = all.by_kind("admissionregistration.k8s.io", "v1", kind).expect("a row");
-        let told = spec.warnings(&created(&spec, &sample(&spec)), None);
-        assert!(
-            told.iter().any(|warning| warning.contains("does not enforce")),
-            "{kind}: {told:?}"
-        );
-    }
-}

@@ -1,7 +1,7 @@
 //! What is filled in or refused before a write: the trait that the registry
 //! calls and the request it describes. Implemented by `api-access`.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use api_object::{GroupVersionKind, GroupVersionResource, Status};
 use serde_json::Value;
@@ -90,9 +90,42 @@ pub struct Attributes {
     /// What is to be stored or deleted in the same commit. A deletion that only
     /// marks the object leaves it out.
     pub beside: Vec<Beside>,
+    /// The options of the request (`meta/v1` `CreateOptions` and the like) as an
+    /// object; null for connections.
+    pub options: Value,
+    /// Who is to be asked again.
+    pub reinvocation: Reinvocation,
     /// What `mutate` set aside for this attempt (addresses, ports), in the
     /// plugin's own words, for it to find again in [`Admission::settled`].
     pub reserved: Vec<String>,
+}
+
+/// Mutating webhooks and policies that want to be asked again where one after them
+/// changed the object (`reinvocationPolicy`). Each is asked twice at most.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reinvocation {
+    /// This is the second round: of the webhooks and policies only those that are
+    /// due are asked.
+    pub again: bool,
+    /// One of them changed the object, so that there is a second round.
+    pub needed: bool,
+    /// Who is asked in the second round.
+    pub due: BTreeSet<String>,
+    /// Who wants to be asked again if there is a change from now on.
+    pub willing: BTreeSet<String>,
+}
+
+impl Reinvocation {
+    /// The object was changed.
+    pub fn changed(&mut self) {
+        self.needed = true;
+        self.due.append(&mut self.willing);
+    }
+
+    /// Whether a webhook or policy is asked now.
+    pub fn asks(&self, who: &str) -> bool {
+        !self.again || self.due.contains(who)
+    }
 }
 
 /// The plugins in their order. An update is retried when the object changed

@@ -110,6 +110,8 @@ mod tests {
             user: UserInfo::anonymous().into(),
             warnings: Vec::new(),
             beside: Vec::new(),
+            options: serde_json::Value::Null,
+            reinvocation: crate::admission::Reinvocation::default(),
             reserved: Vec::new(),
         }
     }

@@ -30,6 +30,21 @@ pub trait Converter: Send + Sync {
     ) -> BoxFuture<'a, Result<Vec<Value>, String>>;
 }
 
+/// Asks webhooks.
+pub trait Caller: Send + Sync {
+    /// Posts a review to a webhook, which has `seconds` to answer, and gives its
+    /// answer.
+    ///
+    /// # Errors
+    /// Why there is none: `Post "https://…": …`, or what an HTTP status says.
+    fn call<'a>(
+        &'a self,
+        webhook: &'a Webhook,
+        review: &'a Value,
+        seconds: u32,
+    ) -> BoxFuture<'a, Result<Value, String>>;
+}
+
 /// The webhook that a row needs to read and write what is stored; `None` for
 /// most rows.
 fn webhook(spec: &ResourceSpec) -> Option<(&Custom, &Webhook)> {

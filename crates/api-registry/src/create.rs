@@ -99,6 +99,7 @@ impl Registry {
         let mut attributes = request.attributes(Operation::Create, options.dry_run);
         attributes.name = tree::text(&object, "metadata.name").to_owned();
         attributes.object = Some(object);
+        attributes.options = options.object("CreateOptions");
         let mut admitted = Admitted::new(&*self.admission, attributes).await?;
         let mut written = self.create_admitted(request, &mut admitted, &managed, options).await?;
         warnings.append(&mut admitted.warnings);
@@ -218,6 +219,7 @@ impl Registry {
         match_namespace(request, &mut body)?;
         let mut attributes = request.attributes(Operation::Create, options.dry_run);
         attributes.object = Some(body);
+        attributes.options = options.object("CreateOptions");
         let mut attributes = Admitted::new(&*self.admission, attributes).await?;
         attributes.validate().await?;
         let body = attributes.object.take().unwrap_or_default();
@@ -248,6 +250,7 @@ impl Registry {
         match_namespace(request, &mut body)?;
         let mut attributes = request.attributes(Operation::Create, options.dry_run);
         attributes.object = Some(body);
+        attributes.options = options.object("CreateOptions");
         let mut attributes = Admitted::new(&*self.admission, attributes).await?;
         attributes.validate().await?;
         let body = attributes.object.take().unwrap_or_default();

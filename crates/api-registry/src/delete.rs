@@ -113,6 +113,7 @@ impl Registry {
         (spec.hooks.check_delete)(&old)?;
         let mut attributes = request.attributes(Operation::Delete, options.dry_run);
         attributes.old_object = Some(old.clone());
+        attributes.options = options.object();
         let mut attributes = Admitted::new(&*self.admission, attributes).await?;
         attributes.validate().await?;
         let warnings = std::mem::take(&mut attributes.warnings);

@@ -32,9 +32,9 @@ mod watch;
 pub use access::{
     Authenticator, Authorizer, BoxFuture, Credentials, Decision, RequestAttributes, UserInfo,
 };
-pub use admission::{Admission, AdmitAll, Attributes, Beside, Operation};
+pub use admission::{Admission, AdmitAll, Attributes, Beside, Operation, Reinvocation};
 pub use computed::{Compute, Computing, Wanted};
-pub use convert::Converter;
+pub use convert::{Caller, Converter};
 pub use create::Body;
 pub use delete::Deleted;
 pub use evict::Evict;

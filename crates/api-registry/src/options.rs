@@ -7,6 +7,7 @@ use api_object::{
 };
 use api_schema::{Faults, FieldValidation, Path};
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 /// `resourceVersionMatch`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,6 +141,50 @@ fn dry_run<'a>(kind: &str, values: impl IntoIterator<Item = &'a str>) -> Result<
         return Err(Status::invalid("meta.k8s.io", kind, "", vec![fault]));
     }
     Ok(!values.is_empty())
+}
+
+impl WriteOptions {
+    /// As an object of this kind (`CreateOptions`, `UpdateOptions`), which those
+    /// who admit the write are shown.
+    pub(crate) fn object(&self, kind: &str) -> Value {
+        let mut object = json!({"kind": kind, "apiVersion": "meta.k8s.io/v1"});
+        if self.dry_run {
+            object["dryRun"] = json!(["All"]);
+        }
+        if !self.manager.is_empty() {
+            object["fieldManager"] = json!(self.manager);
+        }
+        object
+    }
+}
+
+impl DeleteOptions {
+    /// As an object, which those who admit the deletion are shown.
+    pub(crate) fn object(&self) -> Value {
+        let mut object = json!({"kind": "DeleteOptions", "apiVersion": "meta.k8s.io/v1"});
+        if self.dry_run {
+            object["dryRun"] = json!(["All"]);
+        }
+        if let Some(seconds) = self.grace_period_seconds {
+            object["gracePeriodSeconds"] = json!(seconds);
+        }
+        if let Some(propagation) = self.propagation {
+            object["propagationPolicy"] = json!(match propagation {
+                Propagation::Orphan => "Orphan",
+                Propagation::Background => "Background",
+                Propagation::Foreground => "Foreground",
+            });
+        }
+        if let Some(orphan) = self.orphan_dependents {
+            object["orphanDependents"] = json!(orphan);
+        }
+        for (field, given) in [("uid", &self.uid), ("resourceVersion", &self.resource_version)] {
+            if let Some(given) = given {
+                object["preconditions"][field] = json!(given);
+            }
+        }
+        object
+    }
 }
 
 impl ListOptions {

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::{
     Admission, BoxFuture, Compute, Converter, UserInfo, WriteOptions,
-    admission::{Attributes, Operation},
+    admission::{Attributes, Operation, Reinvocation},
 };
 
 /// Time and randomness, which tests and simulations replace.
@@ -110,6 +110,8 @@ impl Request {
             user: self.user.clone(),
             warnings: Vec::new(),
             beside: Vec::new(),
+            options: Value::Null,
+            reinvocation: Reinvocation::default(),
             reserved: Vec::new(),
         }
     }
@@ -202,11 +204,14 @@ impl Registry {
     }
 
     /// Asks whether a connection (exec, attach, portforward, proxy) is admitted.
+    /// `options` is what it asks for, as an object of the subresource's kind
+    /// (`v1` `PodExecOptions` and the like).
     ///
     /// # Errors
     /// The refusal.
-    pub async fn admit_connect(&self, request: &Request) -> Result<(), Status> {
+    pub async fn admit_connect(&self, request: &Request, options: Value) -> Result<(), Status> {
         let mut attributes = request.attributes(Operation::Connect, false);
+        attributes.object = Some(options);
         self.admission.mutate(&mut attributes).await?;
         self.admission.validate(&mut attributes).await
     }

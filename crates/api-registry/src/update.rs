@@ -163,6 +163,7 @@ impl Registry {
         tree::remove(&mut object, "metadata.resourceVersion");
         let mut attributes = request.attributes(Operation::Create, options.dry_run);
         attributes.object = Some(object);
+        attributes.options = options.object("CreateOptions");
         let mut admitted = Admitted::new(&*self.admission, attributes).await?;
         let mut written = self.create_admitted(request, &mut admitted, &managed, options).await?;
         warnings.append(&mut admitted.warnings);
@@ -216,6 +217,7 @@ impl Registry {
         let mut attributes = request.attributes(Operation::Update, options.dry_run);
         attributes.old_object = Some(old_view.unwrap_or_else(|| old.clone()));
         attributes.object = Some(view);
+        attributes.options = options.object("UpdateOptions");
         let mut admitted = Admitted::new(&*self.admission, attributes).await?;
         let before = Before { object: &old, managed: stored, item };
         let bytes = self.write(request, sub, &mut admitted, before, &managed, options).await?;

@@ -51,7 +51,7 @@ pub enum Conversion {
     Webhook(Webhook),
 }
 
-/// `spec.conversion.webhook`.
+/// A webhook: a `clientConfig`, and what it understands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Webhook {
     /// `https://host:port/path`; empty where a service is given.
@@ -60,7 +60,7 @@ pub struct Webhook {
     pub service: Option<WebhookService>,
     /// Certificates that sign the webhook's, as PEM; empty for the system's.
     pub ca_bundle: Vec<u8>,
-    /// The versions of `ConversionReview` that the webhook understands.
+    /// The versions of the review that the webhook understands.
     pub review_versions: Vec<String>,
 }
 

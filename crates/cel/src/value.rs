@@ -7,6 +7,7 @@ use api_object::quantity::Quantity;
 use serde_json::Value as Json;
 
 use crate::{
+    containers::shown,
     declaration::{Declaration, Kind, Merge},
     fault::Fault,
     functions::{
@@ -145,6 +146,57 @@ impl<'a> Value<'a> {
 
     pub(crate) fn some(value: Value<'a>) -> Self {
         Self::Optional(Some(Arc::new(value)))
+    }
+
+    /// An object of these fields.
+    ///
+    /// # Errors
+    /// A field is there twice.
+    pub fn fields(fields: Vec<(String, Value<'a>)>) -> Result<Self, Fault> {
+        let entries = fields.into_iter().map(|(name, value)| (Self::text(name), value));
+        Map::of(entries.collect()).map(Self::Map)
+    }
+
+    /// The JSON that says the same, as an expression's result leaves this crate.
+    ///
+    /// # Errors
+    /// There is none: types and questions have no JSON.
+    pub fn to_json(&self) -> Result<Json, Fault> {
+        use base64::Engine;
+        Ok(match self {
+            Self::Null | Self::Optional(None) => Json::Null,
+            Self::Bool(value) => Json::from(*value),
+            Self::Int(number) => Json::from(*number),
+            Self::Uint(number) => Json::from(*number),
+            // As Go writes it: a whole number has no fraction.
+            Self::Double(number) if number.fract() == 0.0 && number.abs() < 1e15 => {
+                Json::from(*number as i64)
+            }
+            Self::Double(number) => Json::from(*number),
+            Self::Bytes(bytes) => {
+                Json::from(base64::engine::general_purpose::STANDARD.encode(bytes))
+            }
+            Self::Optional(Some(value)) => value.to_json()?,
+            Self::List(list) => {
+                let items = list.iter().map(|item| item.and_then(|item| item.to_json()));
+                Json::Array(items.collect::<Result<_, _>>()?)
+            }
+            Self::Map(map) => {
+                let mut object = serde_json::Map::new();
+                for key in map.keys() {
+                    let Some(value) = map.get(&key) else { continue };
+                    object.insert(shown(&key), value?.to_json()?);
+                }
+                Json::Object(object)
+            }
+            other => match crate::functions::conversions::text(other) {
+                Some(text) => Json::from(text?),
+                None => {
+                    let why = format!("{} has no JSON form", other.type_name());
+                    return Err(Fault::new(why));
+                }
+            },
+        })
     }
 
     /// A JSON value as its declaration says.

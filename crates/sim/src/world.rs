@@ -86,6 +86,9 @@ impl World {
             service_ranges: vec!["10.43.0.0/16".parse().expect("a range")],
             reserved_addresses: vec!["10.43.0.1".parse().expect("an address")],
             node_ports: (30_000, 32_767),
+            catalogue: CATALOGUE.clone(),
+            webhooks: None,
+            converter: None,
             clock: now.clone(),
             random: Arc::new(ring::rand::SystemRandom::new()),
         });

@@ -376,7 +376,7 @@ fn services_have_an_address_for_the_ports_that_they_name() {
 #[test]
 fn urls_are_told_as_they_are_asked() {
     let mut webhook = Webhook { url: "https://a.example/convert".into(), ..Webhook::default() };
-    assert_eq!(Place::url_of(&webhook), "https://a.example/convert?timeout=30s");
+    assert_eq!(Place::url_of(&webhook, 30), "https://a.example/convert?timeout=30s");
     for path in ["convert", "/convert"] {
         webhook.service = Some(WebhookService {
             namespace: "ns".into(),
@@ -384,7 +384,7 @@ fn urls_are_told_as_they_are_asked() {
             path: path.into(),
             port: 443,
         });
-        let url = Place::url_of(&webhook);
+        let url = Place::url_of(&webhook, 30);
         assert_eq!(url, "https://hook.ns.svc:443/convert?timeout=30s");
     }
 }

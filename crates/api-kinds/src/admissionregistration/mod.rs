@@ -1,6 +1,6 @@
 //! admissionregistration.k8s.io: who else is asked before something is stored.
-//! Webhooks first, then policies and what binds them to objects. This server
-//! keeps them and says, in a warning, that it does not ask them yet.
+//! Webhooks first, then policies and what binds them to objects. `api-access` asks
+//! them.
 
 mod matching;
 pub(crate) mod mutating_policy;

@@ -7,7 +7,6 @@ use serde_json::Value;
 
 use super::{any_row, matching, policy};
 use crate::expression::{Admission, Gives, Has};
-use crate::row::not_enforced;
 
 pub(crate) fn row(schema: &Arc<Schema>) -> ResourceSpec {
     ResourceSpec {
@@ -23,12 +22,7 @@ pub(crate) fn row(schema: &Arc<Schema>) -> ResourceSpec {
             Column::age(),
         ],
         generation: Generation::Spec,
-        hooks: Hooks {
-            default: |_, object| policy::default(object),
-            validate,
-            warnings: |new, _| not_enforced(tree::text(new, "kind")),
-            ..Hooks::default()
-        },
+        hooks: Hooks { default: |_, object| policy::default(object), validate, ..Hooks::default() },
         ..any_row(schema, "mutatingadmissionpolicies", "MutatingAdmissionPolicy")
     }
 }

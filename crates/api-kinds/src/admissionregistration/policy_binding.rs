@@ -8,7 +8,6 @@ use api_schema::{Column, Faults, Generation, Hooks, Path, ResourceSpec, Schema, 
 use serde_json::Value;
 
 use super::{any_row, matching};
-use crate::row::not_enforced;
 use crate::rules;
 
 pub(crate) fn validating(schema: &Arc<Schema>) -> ResourceSpec {
@@ -52,7 +51,6 @@ fn row(schema: &Arc<Schema>, plural: &'static str, kind: &'static str) -> Resour
         generation: Generation::Spec,
         hooks: Hooks {
             default: |_, binding| matching::default_resources(binding, "spec.matchResources"),
-            warnings: |new, _| not_enforced(tree::text(new, "kind")),
             ..Hooks::default()
         },
         ..any_row(schema, plural, kind)

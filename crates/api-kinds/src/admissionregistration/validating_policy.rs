@@ -7,7 +7,6 @@ use api_schema::{Cell, Column, Faults, Generation, Hooks, Path, ResourceSpec, Sc
 use serde_json::Value;
 
 use super::{any_row, policy};
-use crate::row::not_enforced;
 use crate::{
     conditions,
     expression::{Admission, Gives, Has},
@@ -37,7 +36,6 @@ pub(crate) fn row(schema: &Arc<Schema>) -> ResourceSpec {
             default: |_, object| policy::default(object),
             validate,
             validate_status: |_, new, _, faults| status(new, faults),
-            warnings: |new, _| not_enforced(tree::text(new, "kind")),
             ..Hooks::default()
         },
         ..any_row(schema, "validatingadmissionpolicies", "ValidatingAdmissionPolicy")

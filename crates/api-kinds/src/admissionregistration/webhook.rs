@@ -8,7 +8,6 @@ use api_schema::{Cell, Column, Faults, Generation, Hooks, Path, ResourceSpec, Sc
 use serde_json::Value;
 
 use super::{any_row, matching};
-use crate::row::not_enforced;
 
 const VERSIONS: [&str; 2] = ["v1", "v1beta1"];
 /// Classes that a request may have without doing harm in a dry run.
@@ -42,15 +41,7 @@ fn row(schema: &Arc<Schema>, plural: &'static str, kind: &'static str) -> Resour
             Column::age(),
         ],
         generation: Generation::Content,
-        hooks: Hooks {
-            default: |_, object| default(object),
-            validate,
-            warnings: |new, _| match tree::list(new, "webhooks") {
-                [] => Vec::new(),
-                _ => not_enforced(tree::text(new, "kind")),
-            },
-            ..Hooks::default()
-        },
+        hooks: Hooks { default: |_, object| default(object), validate, ..Hooks::default() },
         ..any_row(schema, plural, kind)
     }
 }

@@ -6,15 +6,14 @@ use std::{collections::BTreeMap, sync::Arc};
 use api_object::{GroupVersionKind, version_preference};
 use api_schema::{
     Cell, Column, Conversion, Custom, Definition, Document, Generation, Hooks, JsonPath, Read,
-    ResourceSpec, Role, ScalePaths, Schema, SelectableField, ShapeRef, Subresource, Webhook,
-    WebhookService,
+    ResourceSpec, Role, ScalePaths, Schema, SelectableField, ShapeRef, Subresource,
     structural::{Node, rules::Rules},
     tree,
 };
-use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::Value;
 
 use super::storage_version;
+use crate::client_config;
 
 const VERBS: [&str; 8] =
     ["delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"];
@@ -67,24 +66,8 @@ fn conversion(definition: &Value) -> Result<Conversion, String> {
         return Ok(Conversion::None);
     }
     let webhook = tree::get(definition, "spec.conversion.webhook");
-    let config = tree::get(webhook, "clientConfig");
-    let bundle = tree::text(config, "caBundle");
-    let service = tree::get(config, "service");
-    Ok(Conversion::Webhook(Webhook {
-        url: tree::text(config, "url").to_owned(),
-        service: (!service.is_null()).then(|| WebhookService {
-            namespace: tree::text(service, "namespace").to_owned(),
-            name: tree::text(service, "name").to_owned(),
-            path: tree::text(service, "path").to_owned(),
-            port: tree::int(service, "port").and_then(|port| port.try_into().ok()).unwrap_or(443),
-        }),
-        ca_bundle: STANDARD.decode(bundle).map_err(|error| format!("caBundle: {error}"))?,
-        review_versions: tree::list(webhook, "conversionReviewVersions")
-            .iter()
-            .filter_map(Value::as_str)
-            .map(str::to_owned)
-            .collect(),
-    }))
+    let versions = tree::list(webhook, "conversionReviewVersions");
+    client_config::read(tree::get(webhook, "clientConfig"), versions).map(Conversion::Webhook)
 }
 
 /// FNV-1a, folded: a number that differs where texts do.

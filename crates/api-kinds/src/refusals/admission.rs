@@ -260,20 +260,6 @@ fn bindings() {
     );
 }
 
-#[test]
-fn who_stores_a_policy_is_told_that_it_does_nothing() {
-    for resource in
-        [VALIDATING_HOOK, MUTATING_HOOK, VALIDATING, VALIDATING_BINDING, MUTATING, MUTATING_BINDING]
-    {
-        let spec = row(resource);
-        let kind = &spec.kind;
-        assert_eq!(
-            spec.warnings(&created(&spec, &sample(&spec)), None),
-            [format!("this server stores {kind} objects but does not enforce them yet")]
-        );
-    }
-}
-
 /// Expressions are compiled with the names that they may use.
 #[test]
 fn expressions_are_compiled() {

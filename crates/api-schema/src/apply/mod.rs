@@ -111,6 +111,59 @@ impl ApplyError {
     }
 }
 
+/// An object with a piece of one merged into it as an apply would, but that nobody
+/// becomes the manager of anything: what mutating policies do (KEP-3962).
+///
+/// # Errors
+/// The piece is none of such an object, or replaces a whole that may hold more than
+/// it names; in upstream's words.
+pub fn mutated(shape: &ShapeRef, object: Value, mut piece: Value) -> Result<Value, String> {
+    let (schema, root) = (&*shape.schema, Node::Struct(shape.id));
+    check::check(schema, shape.id, &mut piece)
+        .map_err(|why| format!("failed to convert patch object to typed object: {why}"))?;
+    let mut whole = Vec::new();
+    find_whole(schema, root, &piece, &mut String::new(), &mut whole);
+    if !whole.is_empty() {
+        return Err(format!(
+            "invalid ApplyConfiguration: may not mutate atomic arrays, maps or structs: {}",
+            whole.join(", ")
+        ));
+    }
+    Ok(merge::merge(schema, root, object, &piece))
+}
+
+/// The places of lists and maps that have one owner.
+fn find_whole(
+    schema: &Schema,
+    node: Node,
+    value: &Value,
+    path: &mut String,
+    found: &mut Vec<String>,
+) {
+    let len = path.len();
+    match (node, value) {
+        (Node::Whole, Value::Object(_) | Value::Array(_)) => found.push(path.clone()),
+        (Node::Struct(_), Value::Object(map)) => {
+            for (name, value) in map {
+                if let Some((inner, true)) = node.entry(schema, name) {
+                    path.push('.');
+                    path.push_str(name);
+                    find_whole(schema, inner, value, path, found);
+                    path.truncate(len);
+                }
+            }
+        }
+        (Node::Set(_) | Node::Keyed(..), Value::Array(items)) => {
+            for (index, item) in items.iter().enumerate() {
+                path.push_str(&format!("[{index}]"));
+                find_whole(schema, node.element(schema), item, path, found);
+                path.truncate(len);
+            }
+        }
+        _ => {}
+    }
+}
+
 impl Change<'_> {
     fn schema(&self) -> &Schema {
         &self.shape.schema

@@ -16,10 +16,10 @@ mod websocket;
 
 use std::sync::Arc;
 
-use api_object::{Reason, Status};
+use api_object::{GroupVersionKind, Reason, Status};
 use api_registry::Request;
 use api_schema::{ResourceSpec, Role};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     ApiServer,
@@ -28,6 +28,30 @@ use crate::{
     path::ResourcePath,
     respond::Reply,
 };
+
+/// What a connection asks for, as the object of its kind (`v1` `PodExecOptions`):
+/// what webhooks are shown.
+fn options(kind: &GroupVersionKind, query: &[(String, String)]) -> Value {
+    let mut object = json!({"kind": kind.kind, "apiVersion": kind.version});
+    for (name, value) in query {
+        match name.as_str() {
+            "stdin" | "stdout" | "stderr" | "tty" => {
+                object[name] = json!(matches!(value.as_str(), "1" | "true"));
+            }
+            "container" | "path" => object[name] = json!(value),
+            "command" | "ports" => {
+                let parsed = value.parse::<i64>().ok().filter(|_| name == "ports");
+                let value = parsed.map_or_else(|| json!(value), |port| json!(port));
+                match &mut object[name] {
+                    Value::Array(all) => all.push(value),
+                    list => *list = json!([value]),
+                }
+            }
+            _ => {}
+        }
+    }
+    object
+}
 
 /// Serves a request to a subresource that is a stream.
 pub(crate) async fn connect(
@@ -65,7 +89,7 @@ pub(crate) async fn connect(
     let object: Value = serde_json::from_slice(&bytes).map_err(Status::internal)?;
     if upgrade {
         let connect = Request { subresource: path.subresource.clone(), ..request };
-        registry.admit_connect(&connect).await?;
+        registry.admit_connect(&connect, options(&sub.kind, &asked.query)).await?;
     }
     match path.subresource.as_str() {
         "log" => log::serve(server, &object, asked, label).await,

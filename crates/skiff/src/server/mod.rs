@@ -122,6 +122,8 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
     let issuer = pki::service_account::issuer(&config.cluster.domain);
     let service_ips: Vec<_> =
         config.cluster.service_cidrs.iter().filter_map(|cidr| cidr.nth(1)).collect();
+    let catalogue = Arc::new(api_kinds::catalogue());
+    let webhooks = Arc::new(Webhooks::default());
     let access = Access::new(api_access::Settings {
         keys: keys.service_account_keys().clone(),
         issuer: issuer.clone(),
@@ -134,10 +136,12 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
             .collect::<Result<_, _>>()?,
         reserved_addresses: service_ips.iter().chain(&config.cluster.dns).copied().collect(),
         node_ports: (30_000, 32_767),
+        catalogue: catalogue.clone(),
+        webhooks: Some(webhooks.clone()),
+        converter: Some(webhooks.clone()),
         clock: now.clone(),
         random: Arc::new(ring::rand::SystemRandom::new()),
     });
-    let catalogue = Arc::new(api_kinds::catalogue());
     let mut registry = Registry::new(
         store.clone(),
         access.clone(),
@@ -164,7 +168,6 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
         Box::pin(async move { usage.pods(&wanted.namespace, &wanted.name, &wanted.labels).await })
     };
     registry.compute(api_metrics::GROUP, "pods", Arc::new(compute));
-    let webhooks = Arc::new(Webhooks::default());
     registry.convert_with(webhooks.clone());
     let registry = Arc::new(registry);
     let server = ApiServer::new(Parts {

@@ -15,6 +15,7 @@ use api_object::Status;
 use api_registry::Request;
 use api_schema::ResourceSpec;
 use http::{HeaderValue, Method, header};
+use serde_json::json;
 
 use self::place::Place;
 use super::upgrade::{self, Wish};
@@ -64,10 +65,12 @@ pub(super) async fn serve(
     let registry = &server.parts.registry;
     let bytes = registry.get(&request(&place.name, ""), "").await?;
     let object = serde_json::from_slice(&bytes).map_err(Status::internal)?;
-    registry.admit_connect(&request(&place.name, "proxy")).await?;
     // Before `proxy`: /api/v1/namespaces/n/pods/p, or /api/v1/nodes/n.
     let segments = if spec.namespaced { 7 } else { 5 };
     let (prefix, rest) = link::split(asked.head.uri.path(), segments);
+    let kind = format!("{}ProxyOptions", spec.kind);
+    let options = json!({"kind": kind, "apiVersion": "v1", "path": rest});
+    registry.admit_connect(&request(&place.name, "proxy"), options).await?;
     let bare = rest.is_empty() && matches!(asked.head.method, Method::GET | Method::HEAD);
     if bare && upgrade::wish(&asked.head.headers) == Wish::Nothing {
         // Relative links of the page would lead elsewhere.
