@@ -91,7 +91,16 @@ impl Namespaces {
         let mut finalizers: BTreeMap<String, usize> = BTreeMap::new();
         let resources =
             discovery.found.iter().filter(|f| f.resource.namespaced && f.has(&["list", "delete"]));
-        for resource in resources.map(|found| found.resource) {
+        let resources = resources.map(|found| found.resource);
+        // What runs goes before what guards it: nobody takes a NetworkPolicy
+        // away under a pod that still ends.
+        let (pods, others): (Vec<_>, Vec<_>) =
+            resources.partition(|resource| resource.group.is_empty() && resource.plural == "pods");
+        let pods_of = pods.len();
+        for (at, resource) in pods.into_iter().chain(others).enumerate() {
+            if at == pods_of && !(found.remaining.is_empty() && found.failures.is_empty()) {
+                break;
+            }
             let title = format!("{}.{}", resource.plural, resource.group);
             match self.delete_all(resource, namespace).await {
                 Ok(left) if left.is_empty() => {}
