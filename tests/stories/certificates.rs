@@ -117,7 +117,7 @@ fn openssl(args: &[&str]) -> String {
 }
 
 #[test]
-fn a_pod_gets_a_certificate_of_a_signer() {
+pub(super) fn a_pod_gets_a_certificate_of_a_signer() {
     let Some(cluster) = Cluster::start() else { return };
     if Command::new("openssl").arg("version").output().is_err() {
         eprintln!("skipped: needs `openssl`");
@@ -153,6 +153,9 @@ fn a_pod_gets_a_certificate_of_a_signer() {
     cluster
         .apply(&pod("short", ", maxExpirationSeconds: 3599"))
         .fails_with("if provided, maxExpirationSeconds must be >= 3600");
+    cluster.apply(&pod("hour", ", maxExpirationSeconds: 3600")).ok();
+    assert_eq!(asked_for(&cluster, "hour")["spec"]["maxExpirationSeconds"], 3600);
+    cluster.kubectl("delete pod hour --timeout=60s").ok();
 
     // The signer's part, by hand.
     cluster.apply(&pod("good", "")).ok();

@@ -17,12 +17,12 @@ const SERVICE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The node's address, where the webhook listens.
 const ADDRESS: &str = "192.168.77.1";
 
-/// A CA and a certificate for the Service's name, made by openssl.
-fn certificates(dir: &Path) -> Option<()> {
+/// A CA and a certificate for the name of a Service, made by openssl.
+pub(super) fn certificates(dir: &Path, name: &str) -> Option<()> {
     const CA: &str = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out ca.crt -subj /CN=ca -days 30";
     const REQUEST: &str = "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout tls.key -out tls.csr -subj /CN=converter";
     const SIGN: &str = "x509 -req -in tls.csr -CA ca.crt -CAkey ca.key -CAcreateserial -out tls.crt -days 30 -extfile names";
-    std::fs::write(dir.join("names"), "subjectAltName=DNS:converter.hooks.svc\n").expect("ours");
+    std::fs::write(dir.join("names"), format!("subjectAltName=DNS:{name}\n")).expect("ours");
     for line in [CA, REQUEST, SIGN] {
         let Ok(done) = Command::new("openssl").args(line.split(' ')).current_dir(dir).output()
         else {
@@ -34,11 +34,11 @@ fn certificates(dir: &Path) -> Option<()> {
     Some(())
 }
 
-/// The webhook, once it listens.
-fn converter(cluster: &Cluster) -> Option<Child> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/clients/converter.py");
+/// A webhook of `tests/clients` with these certificates, once it listens on the node.
+pub(super) fn webhook(cluster: &Cluster, script: &str) -> Option<Child> {
+    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/clients");
     let mut command = cluster.command("python3");
-    command.arg(script).args([ADDRESS, "9443"]);
+    command.arg(scripts.join(script)).args([ADDRESS, "9443"]);
     command.args([cluster.path("tls.crt"), cluster.path("tls.key")]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().ok()?;
     let mut line = String::new();
@@ -100,12 +100,12 @@ const OLD: &str = "apiVersion: conv.example.com/v1\nkind: Site\nmetadata: {name:
 const NEW: &str = "apiVersion: conv.example.com/v2\nkind: Site\nmetadata: {name: new}\nspec: {host: b.example, port: '81'}\n";
 
 #[test]
-fn a_webhook_behind_a_service_converts() {
+pub(super) fn a_webhook_behind_a_service_converts() {
     let Some(cluster) = Cluster::start() else { return };
-    let Some(()) = certificates(&cluster.path(".")) else { return };
+    let Some(()) = certificates(&cluster.path("."), "converter.hooks.svc") else { return };
     let ca = std::fs::read(cluster.path("ca.crt")).expect("openssl wrote it");
     let ca = base64::engine::general_purpose::STANDARD.encode(ca);
-    let Some(mut webhook) = converter(&cluster) else { return };
+    let Some(mut webhook) = webhook(&cluster, "converter.py") else { return };
     let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         cluster.wait_node_ready();
         cluster.apply(SERVICE).ok();
@@ -139,6 +139,20 @@ fn a_webhook_behind_a_service_converts() {
         cluster
             .kubectl("get sites.v1.conv.example.com old -o jsonpath={.spec.hostPort}")
             .prints("a.example:8080");
+        // Another version is stored from now on, so that a list holds both.
+        let flipped = SITES
+            .replace("storage: true", "storage: neither")
+            .replace("storage: false", "storage: true")
+            .replace("storage: neither", "storage: false");
+        cluster.apply(&flipped.replace("CA", &ca)).ok();
+        cluster.apply(&NEW.replace("name: new", "name: newer")).prints("created");
+        cluster
+            .kubectl("get sites.v1.conv.example.com -o jsonpath={.items[*].spec.hostPort}")
+            .prints("b.example:81 b.example:81 a.example:8080");
+        cluster
+            .kubectl("get sites.v2.conv.example.com -o jsonpath={.items[*].spec.host}")
+            .prints("b.example b.example a.example");
+        cluster.apply(&SITES.replace("CA", &ca)).ok();
     }));
     webhook.kill().expect("our own child");
     webhook.wait().expect("our own child");

@@ -6,12 +6,30 @@
 //! that they run side by side; the others are tests elsewhere, named as functions so
 //! that none is named which is not there.
 
+mod accounts;
 mod budgets;
+mod collector;
 mod daemons;
+mod definitions;
+mod discovery;
+mod events;
+mod fields;
+mod hooks;
 mod jobs;
+mod lists;
+mod machinery;
+mod namespaces;
 mod objects;
+mod policies;
+mod publishing;
+mod quotas;
+mod registries;
 mod replicas;
 mod stateful;
+mod trust;
+mod typed;
+mod watches;
+mod wire;
 
 use std::{
     collections::BTreeSet,
