@@ -442,6 +442,7 @@ views! {
         external_traffic_policy: String,
         health_check_node_port: i32,
         internal_traffic_policy: Option<String>,
+        load_balancer_source_ranges: Vec<String>,
         publish_not_ready_addresses: bool,
         ip_families: Vec<String>,
         ip_family_policy: Option<String>,

@@ -7,6 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
+/// An address and how many of its leading bits count.
+pub(crate) type Network = (IpAddr, u8);
+
 /// What a client connects to. For a node port the address is the unspecified
 /// one, which stands for every address of the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,6 +29,9 @@ pub(crate) struct Frontend {
     pub(crate) affinity: Option<Duration>,
     /// The client's address is replaced wherever it comes from.
     pub(crate) masquerade: bool,
+    /// The networks whose clients are let in, none inside another; `None` is
+    /// everybody.
+    pub(crate) sources: Option<BTreeSet<Network>>,
     pub(crate) none: WithoutEndpoints,
 }
 
@@ -60,6 +66,12 @@ pub(crate) fn frontends(service: &Service, config: &Config) -> BTreeMap<Frontend
         };
         for &ip in service.external_ips.iter().filter(|ip| !config.node_local.contains(ip)) {
             all.insert(key(ip, port.port), external(ip.is_ipv4()));
+        }
+        for &ip in service.balancer_ips.iter().filter(|ip| !config.node_local.contains(ip)) {
+            let ranges = service.source_ranges.as_deref();
+            // A list of one family's networks lets in nobody of the other.
+            let sources = ranges.map(|ranges| outermost(ranges, ip.is_ipv4()));
+            all.insert(key(ip, port.port), Frontend { sources, ..external(ip.is_ipv4()) });
         }
         if let Some(number) = port.node_port {
             for v4 in families(service, port) {
@@ -102,7 +114,37 @@ fn frontend(
             .collect(),
         affinity: service.affinity,
         masquerade,
+        sources: None,
         none: if elsewhere { WithoutEndpoints::Drop } else { WithoutEndpoints::Reject },
+    }
+}
+
+/// The networks of a family without those that lie in another: the kernel's
+/// ranges must not overlap.
+fn outermost(ranges: &[Network], v4: bool) -> BTreeSet<Network> {
+    let family = ranges.iter().filter(|(ip, _)| ip.is_ipv4() == v4);
+    let networks: BTreeSet<Network> =
+        family.map(|(ip, bits)| (masked(*ip, *bits, false), *bits)).collect();
+    let inside = |(ip, bits): &Network, (outer, outer_bits): &Network| {
+        outer_bits < bits && masked(*ip, *outer_bits, false) == *outer
+    };
+    let outer = |network: &&Network| !networks.iter().any(|other| inside(network, other));
+    networks.iter().filter(outer).copied().collect()
+}
+
+/// The first address of the network that `ip` is in, or its last.
+pub(crate) fn masked(ip: IpAddr, bits: u8, last: bool) -> IpAddr {
+    let host = |width: u32| u128::MAX.checked_shr(128 - width + u32::from(bits)).unwrap_or(0);
+    match ip {
+        IpAddr::V4(v4) => {
+            let host = host(32) as u32;
+            let network = u32::from(v4) & !host;
+            Ipv4Addr::from(if last { network | host } else { network }).into()
+        }
+        IpAddr::V6(v6) => {
+            let network = u128::from(v6) & !host(128);
+            Ipv6Addr::from(if last { network | host(128) } else { network }).into()
+        }
     }
 }
 
@@ -155,6 +197,60 @@ mod tests {
         service.ports[0].node_port = Some(8080);
         service.external_policy = TrafficPolicy::Local;
         assert_eq!(endpoints(&service), "0.0.0.0:8080 -> 10.42.0.5:8080");
+    }
+
+    #[test]
+    fn a_network_s_first_and_last_address() {
+        for (ip, bits, first, last) in [
+            ("10.1.2.3", 8, "10.0.0.0", "10.255.255.255"),
+            ("10.1.2.3", 31, "10.1.2.2", "10.1.2.3"),
+            ("10.1.2.3", 32, "10.1.2.3", "10.1.2.3"),
+            ("10.1.2.3", 0, "0.0.0.0", "255.255.255.255"),
+            ("fd42::1:2", 112, "fd42::1:0", "fd42::1:ffff"),
+            ("fd42::1", 128, "fd42::1", "fd42::1"),
+            ("fd42::1", 0, "::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
+        ] {
+            let masked = |last| masked(ip.parse().unwrap(), bits, last).to_string();
+            assert_eq!(
+                (masked(false).as_str(), masked(true).as_str()),
+                (first, last),
+                "{ip}/{bits}"
+            );
+        }
+    }
+
+    #[test]
+    fn who_is_let_in_by_a_balancer() {
+        let mut service = service(&["10.42.0.5", "fd42::5"]);
+        service.external_ips = vec!["192.0.2.8".parse().unwrap()];
+        service.balancer_ips = vec!["192.0.2.9".parse().unwrap(), "2001:db8::9".parse().unwrap()];
+        let sources = |service: &Service| {
+            let all = frontends(service, &config());
+            let restricted = all.iter().filter_map(|(key, f)| Some((key.ip, f.sources.as_ref()?)));
+            let line = |(ip, sources): (IpAddr, &BTreeSet<Network>)| {
+                let list: Vec<String> =
+                    sources.iter().map(|(ip, bits)| format!("{ip}/{bits}")).collect();
+                format!("{ip} from {}", list.join(" "))
+            };
+            restricted.map(line).collect::<Vec<_>>().join(", ")
+        };
+        assert_eq!(sources(&service), "");
+        let range = |ip: &str, bits| (ip.parse().unwrap(), bits);
+        service.source_ranges = Some(vec![
+            range("203.0.113.77", 32),
+            range("10.1.0.0", 16),
+            range("10.0.0.1", 8),
+            range("10.0.0.0", 8),
+        ]);
+        assert_eq!(
+            sources(&service),
+            "192.0.2.9 from 10.0.0.0/8 203.0.113.77/32, 2001:db8::9 from "
+        );
+        service.source_ranges = Some(vec![range("0.0.0.0", 0), range("::", 0)]);
+        assert_eq!(sources(&service), "192.0.2.9 from 0.0.0.0/0, 2001:db8::9 from ::/0");
+        // An address that is also an external one is no way around.
+        service.external_ips = service.balancer_ips.clone();
+        assert_eq!(sources(&service), "192.0.2.9 from 0.0.0.0/0, 2001:db8::9 from ::/0");
     }
 
     #[test]

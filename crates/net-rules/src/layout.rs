@@ -7,12 +7,15 @@
 //! | endpoints | the same and an index | address and port of an endpoint |
 //! | refused | address, protocol, port | reject or drop |
 //! | masquerade | address, protocol, port | – |
+//! | restricted | address, protocol, port | – |
+//! | sources | client's range, address, protocol, port | – |
 //! | hairpin | address, the same address | – |
 //! | affinity | client, address, protocol, port | endpoint, for a while |
 //!
 //! A connection's first packet finds its chain in `services`: `pick-N` takes a
 //! random one of N endpoints, `affinity-T-N` first looks where the client was
-//! during the last T seconds. For node ports the address is zero, and chains
+//! during the last T seconds. Before that, what `restricted` has is dropped unless
+//! its client is in `sources`. For node ports the address is zero, and chains
 //! whose names begin with `node-` put that zero in the address's place.
 
 use crate::Config;
@@ -27,8 +30,12 @@ pub(crate) const REFUSED: &str = "refused";
 pub(crate) const MASQUERADE: &str = "masquerade";
 pub(crate) const HAIRPIN: &str = "hairpin";
 pub(crate) const AFFINITY: &str = "affinity";
+pub(crate) const RESTRICTED: &str = "restricted";
+/// Its keys are ranges.
+pub(crate) const SOURCES: &str = "sources";
 /// The sets whose elements follow from Services.
-pub(crate) const PLANNED: [&str; 5] = [SERVICES, ENDPOINTS, REFUSED, MASQUERADE, HAIRPIN];
+pub(crate) const PLANNED: [&str; 7] =
+    [SERVICES, ENDPOINTS, REFUSED, MASQUERADE, HAIRPIN, RESTRICTED, SOURCES];
 /// Where [`REFUSED`] leads for a word to the client.
 pub(crate) const REJECT: &str = "reject";
 
@@ -216,6 +223,9 @@ pub(crate) fn items(config: &Config, family: Family) -> Vec<Item> {
     let base = |kind, hook, priority| Chain::Base { kind, hook, priority };
     for (name, chain) in [
         ("spoofed", base("filter", Hook::Prerouting, -300)),
+        // Ahead of translation: it looks at what the client connects to.
+        ("restrict-prerouting", base("filter", Hook::Prerouting, -110)),
+        ("restrict-output", base("filter", Hook::Output, -110)),
         ("nat-prerouting", base("nat", Hook::Prerouting, -100)),
         // Between translation and routing: what still has a service address here
         // found no endpoint, and no route need lead anywhere for it.
@@ -270,6 +280,23 @@ pub(crate) fn items(config: &Config, family: Family) -> Vec<Item> {
             &[Expr::Counter, Expr::Verdict(Verdict::Drop)],
         ],
     );
+
+    // Who may connect to a load balancer's address (`loadBalancerSourceRanges`).
+    let lookup =
+        |set: &str, negate| Expr::Lookup { set: set.into(), from: Reg(0), to: None, negate };
+    for chain in ["restrict-prerouting", "restrict-output"] {
+        let client = [vec![l.address(l.saddr, 0)], l.load_key(l.words, false)].concat();
+        rule(
+            chain,
+            &[
+                &ct_state(CT_STATE_NEW),
+                &l.load_key(0, false),
+                &[lookup(RESTRICTED, false)],
+                &client,
+                &[lookup(SOURCES, true), Expr::Counter, Expr::Verdict(Verdict::Drop)],
+            ],
+        );
+    }
 
     // From outside to a cluster address: the answer must come back through us.
     let of_family = |networks: &[(IpAddr, u8)]| -> Vec<(IpAddr, u8)> {
@@ -392,6 +419,8 @@ fn sets(l: Layout) -> Vec<Item> {
         Item::Set(set(REFUSED, &frontend, Some(DataType::verdict()))),
         Item::Set(set(MASQUERADE, &frontend, None)),
         Item::Set(set(HAIRPIN, &[l.address, l.address], None)),
+        Item::Set(set(RESTRICTED, &frontend, None)),
+        Item::Set(Set { interval: true, ..set(SOURCES, &with_client, None) }),
         Item::Set(affinity),
     ]
 }

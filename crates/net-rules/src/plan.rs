@@ -1,7 +1,7 @@
 //! From frontends to elements, and from the elements there are and those there
 //! should be to one batch. Pure.
 
-use crate::frontend::{Frontend, FrontendKey, WithoutEndpoints};
+use crate::frontend::{Frontend, FrontendKey, WithoutEndpoints, masked};
 use crate::layout::{self, Item, Layout, Pick};
 use crate::service::Protocol;
 use crate::{Config, Summary};
@@ -10,7 +10,8 @@ use netlink::nft::{Batch, Data, Element, Family, Table};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-/// Elements of one family's sets: set and key → data.
+/// Elements of one family's sets: set and key → data. A key that is a range is
+/// its first and its last key, one behind the other.
 pub(crate) type Elements = BTreeMap<(&'static str, Vec<u8>), Option<Data>>;
 
 pub(crate) fn family_of(ip: IpAddr) -> Family {
@@ -22,6 +23,13 @@ pub(crate) fn family_of(ip: IpAddr) -> Family {
 pub(crate) fn elements(key: &FrontendKey, frontend: &Frontend) -> (Elements, Option<Pick>) {
     let mut elements = Elements::new();
     let bytes = key_bytes(key);
+    if let Some(sources) = &frontend.sources {
+        elements.insert((layout::RESTRICTED, bytes.clone()), None);
+        for (ip, bits) in sources {
+            let end = |last| [&layout::octets(masked(*ip, *bits, last))[..], &bytes].concat();
+            elements.insert((layout::SOURCES, [end(false), end(true)].concat()), None);
+        }
+    }
     if frontend.endpoints.is_empty() {
         let verdict = match frontend.none {
             WithoutEndpoints::Reject => Verdict::Goto(layout::REJECT.into()),
@@ -116,8 +124,7 @@ pub(crate) fn update(
     let differ = |from: &Elements, to: &Elements| {
         let mut by_set: BTreeMap<&'static str, Vec<Element>> = BTreeMap::new();
         for ((set, key), data) in from.iter().filter(|(key, data)| to.get(key) != Some(data)) {
-            let element = Element { data: data.clone(), ..Element::key(key.clone()) };
-            by_set.entry(set).or_default().push(element);
+            by_set.entry(set).or_default().push(element(set, key, data));
         }
         by_set
     };
@@ -126,6 +133,28 @@ pub(crate) fn update(
     added.iter().for_each(|(set, elements)| batch.add_elements(table, set, elements));
     let count = |all: &BTreeMap<&str, Vec<Element>>| all.values().map(Vec::len).sum();
     Summary { added: count(&added), deleted: count(&deleted), ..Summary::default() }
+}
+
+fn element(set: &str, key: &[u8], data: &Option<Data>) -> Element {
+    let (first, last) = match set {
+        layout::SOURCES => key.split_at(key.len() / 2),
+        _ => (key, &[][..]),
+    };
+    let key_end = (!last.is_empty()).then(|| last.to_vec());
+    Element { key_end, data: data.clone(), ..Element::key(first.to_vec()) }
+}
+
+/// Back from the kernel's element to set, key and data.
+pub(crate) fn from_kernel(
+    set: &'static str,
+    element: Element,
+) -> ((&'static str, Vec<u8>), Option<Data>) {
+    let mut key = element.key;
+    if set == layout::SOURCES {
+        let last = element.key_end.unwrap_or_else(|| key.clone());
+        key.extend(last);
+    }
+    ((set, key), element.data)
 }
 
 /// Makes a table anew, empty of elements.

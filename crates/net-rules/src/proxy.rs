@@ -107,7 +107,8 @@ impl Proxy {
                         if set == layout::HAIRPIN {
                             hairpins.extend(plan::ip_of(&element.key[..element.key.len() / 2]));
                         }
-                        before.insert((set, element.key), element.data);
+                        let (key, data) = plan::from_kernel(set, element);
+                        before.insert(key, data);
                     }
                 }
             } else {

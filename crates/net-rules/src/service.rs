@@ -25,8 +25,13 @@ impl fmt::Display for ServiceName {
 pub struct Service {
     /// `spec.clusterIPs`, without "None"; none for ports of the node alone.
     pub cluster_ips: Vec<IpAddr>,
-    /// `spec.externalIPs` and `status.loadBalancer.ingress[].ip` of mode VIP.
+    /// `spec.externalIPs`.
     pub external_ips: Vec<IpAddr>,
+    /// `status.loadBalancer.ingress[].ip` of mode VIP.
+    pub balancer_ips: Vec<IpAddr>,
+    /// `spec.loadBalancerSourceRanges`: who may connect to `balancer_ips`, by
+    /// address and length of prefix. `None` is anybody; an empty list is nobody.
+    pub source_ranges: Option<Vec<(IpAddr, u8)>>,
     /// `spec.ports`, each with its endpoints.
     pub ports: Vec<Port>,
     /// `sessionAffinity: ClientIP` with its timeout.

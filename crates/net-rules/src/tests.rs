@@ -3,6 +3,7 @@
 use crate::*;
 
 mod network;
+mod trace;
 
 pub(crate) fn config() -> Config {
     Config {

@@ -48,6 +48,37 @@ fn services() {
 }
 
 #[test]
+fn whom_a_balancer_lets_in() {
+    const ANNOTATION: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
+    let only = "Forbidden: may only be used when `type` is 'LoadBalancer'";
+    let cidr = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
+    refused(
+        SERVICE,
+        "spec.loadBalancerSourceRanges",
+        json!(["10.0.0.0/33"]),
+        &[
+            &format!("spec.LoadBalancerSourceRanges: {only}"),
+            &format!("spec.LoadBalancerSourceRanges[0]: Invalid value: \"10.0.0.0/33\": {cidr}"),
+        ],
+    );
+    let balancer = |ranges: serde_json::Value| json!({ "type": "LoadBalancer", "ports": [{ "port": 1 }], "loadBalancerSourceRanges": ranges });
+    refused(
+        SERVICE,
+        "spec",
+        balancer(json!([" 10.0.0.0/8 ", "10.0.0.1"])),
+        &[&format!("spec.LoadBalancerSourceRanges[1]: Invalid value: \"10.0.0.1\": {cidr}")],
+    );
+    refused(SERVICE, "spec", balancer(json!([" 10.0.0.0/8 "])), &[]);
+    let path = format!("metadata.annotations[{ANNOTATION}]");
+    refused(
+        SERVICE,
+        "metadata.annotations",
+        json!({ ANNOTATION: "10.0.0.0/8, x" }),
+        &[&format!("{path}: {only}"), &format!("{path}: Invalid value: \"x\": {cidr}")],
+    );
+}
+
+#[test]
 fn addresses_cannot_change() {
     update(
         SERVICE,

@@ -10,6 +10,9 @@ use crate::rules;
 
 const SPEC: Path<'static> = Path::new("spec");
 
+/// What `spec.loadBalancerSourceRanges` was before it was a field.
+const SOURCE_RANGES: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
+
 /// One day, in seconds.
 const AFFINITY_SECONDS_MAX: i64 = 86_400;
 
@@ -64,16 +67,35 @@ pub(super) fn service(service: &Value, faults: &mut Faults) {
                 );
             }
         }
-        if !tree::list(spec, "loadBalancerSourceRanges").is_empty() {
-            faults.forbidden(
-                &SPEC.child("loadBalancerSourceRanges"),
-                "may only be used when `type` is 'LoadBalancer'",
-            );
-        }
     }
-    let ranges = SPEC.child("loadBalancerSourceRanges");
-    for (index, range) in tree::list(spec, "loadBalancerSourceRanges").iter().enumerate() {
-        rules::cidr(&ranges.index(index), range.as_str().unwrap_or_default(), faults);
+    source_ranges(service, kind, faults);
+}
+
+/// Who may connect to a balancer: the field, or the annotation where it is empty.
+/// Blanks around a network are allowed in both.
+fn source_ranges(service: &Value, kind: &str, faults: &mut Faults) {
+    const ONLY: &str = "may only be used when `type` is 'LoadBalancer'";
+    let field = tree::list(service, "spec.loadBalancerSourceRanges");
+    if !field.is_empty() {
+        // With the capital that upstream's word for it has.
+        let path = SPEC.child("LoadBalancerSourceRanges");
+        if kind != "LoadBalancer" {
+            faults.forbidden(&path, ONLY);
+        }
+        for (index, range) in field.iter().enumerate() {
+            rules::cidr(&path.index(index), range.as_str().unwrap_or_default().trim(), faults);
+        }
+        return;
+    }
+    let annotation = tree::get(service, "metadata.annotations").get(SOURCE_RANGES);
+    let Some(text) = annotation.and_then(Value::as_str) else { return };
+    let annotations = Path::new("metadata.annotations");
+    let path = annotations.key(SOURCE_RANGES);
+    if kind != "LoadBalancer" {
+        faults.forbidden(&path, ONLY);
+    }
+    if !text.trim().is_empty() {
+        text.split(',').for_each(|range| rules::cidr(&path, range.trim(), faults));
     }
 }
 

@@ -163,6 +163,15 @@ fn refused(from: &Netns, target: &str) {
     assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{target}: {error}");
 }
 
+/// No answer, not even a refusal.
+#[track_caller]
+fn silent(from: &Netns, target: &str) {
+    let connect =
+        || TcpStream::connect_timeout(&target.parse().unwrap(), Duration::from_millis(300));
+    let error = from.within(connect).unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TimedOut, "{target}: {error}");
+}
+
 #[test]
 fn a_cluster_ip_is_reached_from_pods_and_from_the_node() {
     let Some(world) = World::new() else { return };
@@ -349,15 +358,44 @@ fn node_ports_are_reached_from_outside() {
     // The endpoint is elsewhere: silence. Nowhere: a word.
     service.ports[0].endpoints[0].local = false;
     set(&mut proxy, Some(service.clone()));
-    let silent = world.outside.within(|| {
-        TcpStream::connect_timeout(&port.parse().unwrap(), Duration::from_millis(300))
-            .unwrap_err()
-            .kind()
-    });
-    assert_eq!(silent.unwrap(), ErrorKind::TimedOut);
+    silent(&world.outside, &port);
     service.ports[0].endpoints.clear();
     set(&mut proxy, Some(service));
     refused(&world.outside, &port);
+}
+
+#[test]
+fn a_balancer_lets_in_its_source_ranges() {
+    let Some(world) = World::new() else { return };
+    let _servers = world.servers();
+    let balanced = |ranges: &[(&str, u8)]| Service {
+        balancer_ips: vec![NODE.parse().unwrap(), NODE_V6.parse().unwrap()],
+        source_ranges: Some(ranges.iter().map(|(ip, bits)| (ip.parse().unwrap(), *bits)).collect()),
+        ..service(&[PODS[0][0], PODS[0][1]])
+    };
+    let (at, at_v6) = (format!("{NODE}:80"), format!("[{NODE_V6}]:80"));
+    let mut proxy = world.proxy(&[("web", balanced(&[(OUTSIDE, 32)]))]);
+    assert_eq!(ask(&world.outside, &at).unwrap(), format!("a {NODE}"));
+    silent(&world.pods[1], &at);
+    silent(&world.pods[1], &at_v6);
+    silent(&world.node, &at);
+    assert_eq!(ask(&world.pods[1], WEB).unwrap(), "a 10.42.0.6", "the cluster's address is free");
+    // Wider, narrower and beside it, each in one transaction with what it replaces.
+    set(&mut proxy, Some(balanced(&[("10.42.0.0", 16), ("10.42.0.0", 24)])));
+    silent(&world.outside, &at);
+    assert!(ask(&world.pods[1], &at).is_ok());
+    set(&mut proxy, Some(balanced(&[(PODS[1][0], 32), ("fd42::", 64)])));
+    assert!(ask(&world.pods[1], &at).is_ok());
+    silent(&world.pods[2], &at);
+    assert!(ask(&world.pods[2], &at_v6).is_ok());
+    set(&mut proxy, Some(balanced(&[("0.0.0.0", 0)])));
+    assert!(ask(&world.outside, &at).is_ok());
+    // The proxy's next life finds the ranges.
+    let mut next = world.node.within(|| Proxy::open(config()).unwrap()).unwrap();
+    let services = [("web", balanced(&[("0.0.0.0", 0)]))];
+    assert_eq!(next.reconcile(table(&services)).unwrap(), Summary::default());
+    set(&mut next, Some(Service { source_ranges: None, ..balanced(&[]) }));
+    assert!(ask(&world.pods[2], &at_v6).is_ok());
 }
 
 #[test]
@@ -476,6 +514,13 @@ fn many_small_changes_add_up() {
                 }
                 changed.ports[0].node_port = (random(3) == 0).then_some(30080);
                 changed.ports[0].endpoints.iter_mut().for_each(|e| e.ready = random(4) > 0);
+                if random(3) == 0 {
+                    changed.balancer_ips = vec![NODE.parse().unwrap()];
+                    let bits = |_| random(25) as u8 + 8;
+                    let lens: Vec<u8> = (0..2).map(bits).collect();
+                    let ranges = lens.into_iter().map(|bits| (PODS[0][0].parse().unwrap(), bits));
+                    changed.source_ranges = (random(4) > 0).then(|| ranges.collect());
+                }
                 changed.affinity = (random(3) == 0).then_some(Duration::from_secs(10));
                 if random(3) == 0 {
                     changed.internal_policy = TrafficPolicy::Local;

@@ -28,6 +28,12 @@ pub(crate) const ENDPOINT_SLICES: Resource =
 /// The index of slices by the key of their Service.
 pub(crate) const BY_SERVICE: &str = "service";
 
+/// What `spec.loadBalancerSourceRanges` was before it was a field; read where that is
+/// empty.
+const SOURCE_RANGES: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
+
+type Annotations = BTreeMap<String, String>;
+
 /// `namespace/name` of the Service that a slice belongs to.
 pub(crate) fn service_of(slice: &Cached<EndpointSlice>) -> Vec<String> {
     slice
@@ -83,6 +89,7 @@ impl Changed {
 /// its own (headless, ExternalName, not yet allocated).
 pub(crate) fn service(
     object: &core::Service,
+    annotations: &Annotations,
     slices: &[Arc<Cached<EndpointSlice>>],
     node_name: &str,
 ) -> Option<Service> {
@@ -97,12 +104,13 @@ pub(crate) fn service(
     if spec.r#type == "ExternalName" || cluster_ips.is_empty() {
         return None;
     }
-    let mut external_ips = addresses(&spec.external_ips);
+    let (mut balancer_ips, mut source_ranges) = (Vec::new(), None);
     if spec.r#type == "LoadBalancer" {
         // In mode Proxy the balancer has put the node's or the pod's address in.
         let whole = object.status.load_balancer.ingress.iter();
         let whole = whole.filter(|ingress| ingress.ip_mode.as_deref() != Some("Proxy"));
-        external_ips.extend(whole.filter_map(|ingress| ingress.ip.parse::<IpAddr>().ok()));
+        balancer_ips.extend(whole.filter_map(|ingress| ingress.ip.parse::<IpAddr>().ok()));
+        source_ranges = self::source_ranges(spec, annotations);
     }
     let policy = |text: Option<&str>| match text {
         Some("Local") => TrafficPolicy::Local,
@@ -117,12 +125,29 @@ pub(crate) fn service(
         .unwrap_or(10_800);
     Some(Service {
         cluster_ips,
-        external_ips,
+        external_ips: addresses(&spec.external_ips),
+        balancer_ips,
+        source_ranges,
         ports: spec.ports.iter().filter_map(|port| self::port(port, slices, node_name)).collect(),
         affinity: (spec.session_affinity == "ClientIP").then(|| Duration::from_secs(affinity_s)),
         internal_policy: policy(spec.internal_traffic_policy.as_deref()),
         external_policy: policy(Some(&spec.external_traffic_policy)),
     })
+}
+
+/// The field, or what came before it. Both are lists that may have blanks in them;
+/// what is no network lets in nobody.
+fn source_ranges(spec: &core::ServiceSpec, annotations: &Annotations) -> Option<Vec<(IpAddr, u8)>> {
+    let annotation = annotations.get(SOURCE_RANGES).map(|text| text.trim());
+    let texts: Vec<&str> = match spec.load_balancer_source_ranges.is_empty() {
+        true => annotation.filter(|text| !text.is_empty())?.split(',').collect(),
+        false => spec.load_balancer_source_ranges.iter().map(String::as_str).collect(),
+    };
+    let range = |text: &str| {
+        let (ip, bits) = text.trim().split_once('/')?;
+        Some((ip.parse().ok()?, bits.parse().ok()?))
+    };
+    Some(texts.into_iter().filter_map(range).collect())
 }
 
 fn port(
@@ -195,7 +220,12 @@ pub(crate) async fn run(
 
     let view = |key: &str| -> Option<Service> {
         let object = services.get(key)?;
-        service(&object.view, &slices.by_index(BY_SERVICE, key), &node_name)
+        service(
+            &object.view,
+            &object.meta.annotations,
+            &slices.by_index(BY_SERVICE, key),
+            &node_name,
+        )
     };
     let proxy = Arc::new(Mutex::new(proxy));
     let mut failures = 0;
@@ -302,7 +332,8 @@ mod tests {
             ]),
         );
         assert_eq!(service_of(&http), ["a/web"]);
-        let service = service(&object.view, &[http], "n1").expect("it has an address");
+        let service = service(&object.view, &object.meta.annotations, &[http], "n1")
+            .expect("it has an address");
         assert_eq!(service.affinity, Some(Duration::from_secs(10_800)));
         let [http, dns] = service.ports.as_slice() else { panic!("two ports") };
         assert_eq!((http.port, http.endpoints.len(), dns.endpoints.len()), (80, 2, 0));
@@ -319,12 +350,38 @@ mod tests {
                 "spec": {"clusterIP": "10.43.0.7", "type": kind, "externalIPs": ["192.0.2.9"]},
                 "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.1", "ipMode": mode}]}},
             }));
-            let service = super::service(&object.view, &[], "n1").expect("it has an address");
-            service.external_ips.iter().map(ToString::to_string).collect::<Vec<_>>()
+            let service = super::service(&object.view, &object.meta.annotations, &[], "n1")
+                .expect("it has an address");
+            let all = service.external_ips.iter().chain(&service.balancer_ips);
+            all.map(ToString::to_string).collect::<Vec<_>>()
         };
         assert_eq!(service("LoadBalancer", "VIP"), ["192.0.2.9", "192.0.2.1"]);
         assert_eq!(service("LoadBalancer", "Proxy"), ["192.0.2.9"]);
         assert_eq!(service("ClusterIP", "VIP"), ["192.0.2.9"]);
+    }
+
+    #[test]
+    fn whom_a_balancer_lets_in() {
+        let ranges = |kind: &str, field: &[&str], annotation: Option<&str>| {
+            let mut object = json!({
+                "metadata": {"name": "a", "annotations": {}},
+                "spec": {"clusterIP": "10.43.0.7", "type": kind, "loadBalancerSourceRanges": field},
+            });
+            if let Some(text) = annotation {
+                object["metadata"]["annotations"][SOURCE_RANGES] = text.into();
+            }
+            let object = cached::<core::Service>(object);
+            let service = super::service(&object.view, &object.meta.annotations, &[], "n1");
+            let list = service.expect("it has an address").source_ranges?;
+            Some(list.iter().map(|(ip, bits)| format!("{ip}/{bits}")).collect::<Vec<_>>().join(" "))
+        };
+        let balancer = |field: &[&str], annotation| ranges("LoadBalancer", field, annotation);
+        assert_eq!(balancer(&[], None), None);
+        assert_eq!(balancer(&[], Some(" ")), None);
+        assert_eq!(balancer(&[], Some("10.0.0.0/8, fd00::/8")).unwrap(), "10.0.0.0/8 fd00::/8");
+        assert_eq!(balancer(&[" 192.0.2.0/24"], Some("10.0.0.0/8")).unwrap(), "192.0.2.0/24");
+        assert_eq!(balancer(&["nonsense"], None).unwrap(), "");
+        assert_eq!(ranges("NodePort", &["192.0.2.0/24"], None), None);
     }
 
     #[test]
@@ -335,7 +392,7 @@ mod tests {
             json!({}),
         ] {
             let object = cached::<core::Service>(json!({"metadata": {"name": "a"}, "spec": spec}));
-            assert_eq!(service(&object.view, &[], "n1"), None);
+            assert_eq!(service(&object.view, &object.meta.annotations, &[], "n1"), None);
         }
     }
 }
