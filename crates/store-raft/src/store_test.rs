@@ -45,6 +45,20 @@ async fn it_keeps_the_promises_of_a_store() {
     store::suite::run(&make).await;
 }
 
+/// A newer version has raised the level, and this one is put back in its place.
+#[tokio::test]
+async fn what_a_newer_version_has_changed_is_refused_with_a_word() {
+    let dir = tempfile::tempdir().expect("a directory for the test");
+    let store = RaftStore::open(options(dir.path())).await.expect("a new store");
+    create(&store, "a", "one").await;
+    let newer = crate::codec::encode_feature_level(crate::FEATURE_LEVEL + 1);
+    assert!(store.consensus.propose(newer).await.is_err(), "it is not applied");
+    store.shutdown().await;
+    drop(store);
+    let refused = RaftStore::open(options(dir.path())).await.err().expect("refused");
+    assert!(refused.to_string().contains("a newer skiff has been here"), "{refused}");
+}
+
 #[tokio::test]
 async fn what_was_committed_is_there_after_an_orderly_restart() {
     let dir = tempfile::tempdir().expect("a directory for the test");

@@ -23,6 +23,7 @@ use super::{
     },
 };
 use crate::{
+    FEATURE_LEVEL,
     codec::{self, Decoded},
     disk::{self, Disk},
     proto::raft_v1,
@@ -99,6 +100,7 @@ impl Shared {
     /// Takes in a snapshot that was read from this server's disk.
     pub(crate) fn restore(&self, snapshot: Snapshot) -> io::Result<()> {
         let meta = from_meta(&snapshot.meta)?;
+        understood(snapshot.feature_level)?;
         let mut mvcc = self.mvcc.write().unwrap_or_else(PoisonError::into_inner);
         mvcc.restore(snapshot.base, snapshot.image);
         // A snapshot has no renewals in it.
@@ -125,6 +127,17 @@ pub(crate) enum SnapshotFile {
 
 /// A snapshot with what it stands for.
 pub(crate) type OpenSnapshot = openraft::Snapshot<LeaderId, u64, raft_v1::Node, SnapshotFile>;
+
+/// A level that this version knows. While a server is a member the cluster's level is
+/// none that it does not know, so only an older program on a newer one's data meets it.
+fn understood(level: u32) -> io::Result<u32> {
+    if level > FEATURE_LEVEL {
+        return Err(io::Error::other(format!(
+            "a newer skiff has been here: the cluster uses feature level {level}, and this              version knows {FEATURE_LEVEL}; install the version of before, or a later one"
+        )));
+    }
+    Ok(level)
+}
 
 /// openraft's state machine.
 pub(crate) struct Machine {
@@ -154,7 +167,7 @@ impl Machine {
                 })?;
                 match decoded {
                     Decoded::Txns(decoded) => txns = decoded,
-                    Decoded::FeatureLevel(new) => level = Some(new),
+                    Decoded::FeatureLevel(new) => level = Some(understood(new)?),
                 }
             }
         }
