@@ -15,12 +15,18 @@ use crate::{
     Error,
     file::{self, Durable},
     layout::{BACKDATED, CA_LIFE, CERTIFICATE_LIFE, Usage},
+    rotation::certificates,
+    tls::certificate_from_pem,
 };
 
-/// A CA with its key.
+/// A CA with its key. While CAs are replaced others are trusted beside it.
 pub struct Authority {
     certificate: CertificateDer<'static>,
+    /// What is in its file.
+    file: String,
     pem: String,
+    trusted: Vec<CertificateDer<'static>>,
+    chain: Vec<CertificateDer<'static>>,
     issuer: Issuer<'static, KeyPair>,
 }
 
@@ -86,8 +92,32 @@ impl Authority {
                 "check the machine's clock; if it is right, the CA must be replaced",
             ));
         }
-        let issuer = Issuer::from_ca_cert_der(&certificate, key_pair)?;
-        Ok(Some(Self { certificate, pem, issuer }))
+        Self::from_pem(&pem, &key_pem).map(Some)
+    }
+
+    /// From the texts of both files. Of the certificates the first is the CA's own;
+    /// further ones are CAs that are trusted beside it, or it again, signed by another.
+    pub(crate) fn from_pem(pem: &str, key_pem: &str) -> Result<Self, Error> {
+        let (mut trusted, mut chain, mut text) = (Vec::new(), Vec::new(), String::new());
+        for block in certificates(pem) {
+            let der = certificate_from_pem(&block)?;
+            let is_chain = {
+                let (_, parsed) = X509Certificate::from_der(&der)
+                    .map_err(|error| Error::Crypto(format!("no X.509 certificate: {error}")))?;
+                parsed.issuer() != parsed.subject()
+            };
+            // Its own file is never judged so: an operator's CA may be an intermediate one.
+            if is_chain && !trusted.is_empty() {
+                chain.push(der);
+            } else {
+                trusted.push(der);
+                text.push_str(&block);
+            }
+        }
+        let certificate = trusted.first().cloned();
+        let certificate = certificate.ok_or_else(|| Error::Crypto("no certificate".into()))?;
+        let issuer = Issuer::from_ca_cert_der(&certificate, KeyPair::from_pem(key_pem)?)?;
+        Ok(Self { certificate, file: pem.to_owned(), pem: text, trusted, chain, issuer })
     }
 
     /// A new CA, in memory.
@@ -103,10 +133,28 @@ impl Authority {
             KeyUsagePurpose::CrlSign,
         ];
         let certificate = params.self_signed(&key_pair)?;
-        let pem = certificate.pem();
-        let certificate = CertificateDer::from(certificate);
-        let issuer = Issuer::from_ca_cert_der(&certificate, key_pair)?;
-        Ok(Self { certificate, pem, issuer })
+        Self::from_pem(&certificate.pem(), &key_pair.serialize_pem())
+    }
+
+    /// Another CA's name and key in a certificate of this one's, as PEM.
+    pub(crate) fn cross_sign(&self, other: &Self, now: Timestamp) -> Result<String, Error> {
+        let (_, parsed) = X509Certificate::from_der(&other.certificate)
+            .map_err(|error| Error::Crypto(error.to_string()))?;
+        let name = parsed.subject().iter_common_name().find_map(|name| name.as_str().ok());
+        let mut params = self.lasting(name.unwrap_or_default(), None, now, CA_LIFE)?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.use_authority_key_identifier_extension = true;
+        params.key_usages = vec![
+            KeyUsagePurpose::DigitalSignature,
+            KeyUsagePurpose::KeyCertSign,
+            KeyUsagePurpose::CrlSign,
+        ];
+        Ok(params.signed_by(other.issuer.key(), &self.issuer)?.pem())
+    }
+
+    /// The key as PKCS#8 PEM. Secret.
+    pub(crate) fn key_pem(&self) -> String {
+        self.issuer.key().serialize_pem()
     }
 
     /// Writes the key, to be made durable before the certificate is there.
@@ -117,12 +165,24 @@ impl Authority {
 
     /// Writes the certificate.
     pub(crate) fn write_certificate(&self, dir: &Path, name: &str) -> Result<(), Error> {
-        file::write(&dir.join(format!("{name}.crt")), &self.pem, Durable::Yes)
+        file::write(&dir.join(format!("{name}.crt")), &self.file, Durable::Yes)
     }
 
-    /// The certificate as PEM text: `certificate-authority-data`, `ca.crt`.
+    /// All that is trusted as PEM text, its own certificate first:
+    /// `certificate-authority-data`, `ca.crt`.
     pub fn pem(&self) -> &str {
         &self.pem
+    }
+
+    /// All that is trusted, its own certificate first.
+    pub fn trusted(&self) -> &[CertificateDer<'static>] {
+        &self.trusted
+    }
+
+    /// It again, signed by the CA that it replaces: to be shown behind what it
+    /// signed, to those that know only that one.
+    pub(crate) fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.chain
     }
 
     /// The certificate.

@@ -125,7 +125,7 @@ impl Pki {
     /// Where the library refuses our own CA.
     pub fn server_config(&self, alpn: &[&[u8]]) -> Result<ServerConfig, Error> {
         let certificate = self.leaf(CertificateName::ApiServer).clone();
-        let ca = self.authority(Ca::Client).certificate();
+        let ca = self.authority(Ca::Client).trusted();
         tls::server_config(certificate, ca, ClientAuth::Optional, alpn, self.clock.clone())
     }
 
@@ -136,7 +136,7 @@ impl Pki {
     /// Where the library refuses our own CA.
     pub fn node_config(&self, alpn: &[&[u8]]) -> Result<ServerConfig, Error> {
         let certificate = self.leaf(CertificateName::ApiServer).clone();
-        let ca = self.authority(Ca::Client).certificate();
+        let ca = self.authority(Ca::Client).trusted();
         tls::server_config(certificate, ca, ClientAuth::Required, alpn, self.clock.clone())
     }
 
@@ -149,7 +149,7 @@ impl Pki {
         name: CertificateName,
         alpn: &[&[u8]],
     ) -> Result<ClientConfig, Error> {
-        let ca = self.authority(Ca::Server).certificate();
+        let ca = self.authority(Ca::Server).trusted();
         tls::client_config(Some(self.leaf(name).clone()), ca, alpn, self.clock.clone())
     }
 
@@ -159,7 +159,7 @@ impl Pki {
     /// Where the library refuses our own CA.
     pub fn peer_configs(&self, alpn: &[&[u8]]) -> Result<(ServerConfig, ClientConfig), Error> {
         let leaf = self.leaf(CertificateName::Peer);
-        let ca = self.authority(Ca::Peer).certificate();
+        let ca = self.authority(Ca::Peer).trusted();
         let server =
             tls::server_config(leaf.clone(), ca, ClientAuth::Required, alpn, self.clock.clone())?;
         let client = tls::client_config(Some(leaf.clone()), ca, alpn, self.clock.clone())?;

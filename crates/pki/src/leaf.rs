@@ -58,15 +58,16 @@ impl Leaf {
         now: Timestamp,
     ) -> Result<(Self, Option<String>), Error> {
         let (crt, key) = (dir.join(format!("{name}.crt")), dir.join(format!("{name}.key")));
-        let loaded = match (file::read(&crt)?, file::read(&key)?) {
-            (Some(crt), Some(key)) => parse(crt, key).and_then(|issued| {
-                match why_renew(&issued, authority, &request, now) {
-                    Some(why) => Err(why),
-                    None => Ok(issued),
-                }
-            }),
-            _ => Err("missing".into()),
-        };
+        let loaded =
+            match (file::read(&crt)?, file::read(&key)?) {
+                (Some(crt), Some(key)) => parse(crt, key, authority).and_then(|issued| {
+                    match why_renew(&issued, authority, &request, now) {
+                        Some(why) => Err(why),
+                        None => Ok(issued),
+                    }
+                }),
+                _ => Err("missing".into()),
+            };
         let (issued, why) = match loaded {
             Ok(issued) => (issued, None),
             Err(why) => (issue(&crt, &key, authority, &request, now)?, Some(why)),
@@ -133,11 +134,15 @@ fn issue(
     // start sees and issues anew.
     file::write(key, &key_pem, Durable::No)?;
     file::write(crt, &certificate_pem, Durable::No)?;
-    parse(certificate_pem, key_pem).map_err(Error::Crypto)
+    parse(certificate_pem, key_pem, authority).map_err(Error::Crypto)
 }
 
 /// The error is a reason to issue anew.
-fn parse(certificate_pem: String, key_pem: String) -> Result<Issued, String> {
+fn parse(
+    certificate_pem: String,
+    key_pem: String,
+    authority: &Authority,
+) -> Result<Issued, String> {
     let certificate = CertificateDer::from_pem_slice(certificate_pem.as_bytes())
         .map_err(|error| format!("certificate unreadable: {error}"))?;
     let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes())
@@ -149,7 +154,8 @@ fn parse(certificate_pem: String, key_pem: String) -> Result<Issued, String> {
         let at = |second| Timestamp::from_second(second).map_err(|error| error.to_string());
         (at(validity.not_before.timestamp())?, at(validity.not_after.timestamp())?)
     };
-    let certified = CertifiedKey::from_der(vec![certificate], key, &tls::provider())
+    let chain = [&[certificate], authority.chain()].concat();
+    let certified = CertifiedKey::from_der(chain, key, &tls::provider())
         .map_err(|error| format!("certificate and key do not match: {error}"))?;
     Ok(Issued { certificate_pem, key_pem, certified: Arc::new(certified), not_before, not_after })
 }

@@ -27,6 +27,7 @@ pub mod peer;
 pub mod pinned;
 pub mod pod_key;
 mod request;
+pub mod rotation;
 pub mod service_account;
 pub mod shared;
 pub mod snapshot_key;

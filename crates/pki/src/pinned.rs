@@ -30,7 +30,7 @@ impl Pki {
     pub fn joining_config(&self, alpn: &[&[u8]]) -> Result<ServerConfig, crate::Error> {
         let resolver = WithAuthority {
             leaf: self.leaf(CertificateName::ApiServer).clone(),
-            authority: self.authority(Ca::Server).certificate().clone(),
+            authorities: self.authority(Ca::Server).trusted().to_vec(),
         };
         let clock = self.clock().clone();
         let mut config = ServerConfig::builder_with_details(provider(), clock)
@@ -45,13 +45,13 @@ impl Pki {
 #[derive(Debug)]
 struct WithAuthority {
     leaf: Arc<Leaf>,
-    authority: CertificateDer<'static>,
+    authorities: Vec<CertificateDer<'static>>,
 }
 
 impl ResolvesServerCert for WithAuthority {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let mut certified = (*self.leaf.current().certified).clone();
-        certified.cert.push(self.authority.clone());
+        certified.cert.extend(self.authorities.iter().cloned());
         Some(Arc::new(certified))
     }
 }
@@ -103,7 +103,7 @@ impl ServerCertVerifier for Pinned {
         roots.add(authority.clone().into_owned())?;
         let parsed = ParsedCertificate::try_from(leaf)?;
         let algorithms = self.provider.signature_verification_algorithms.all;
-        verify_server_cert_signed_by_trust_anchor(&parsed, &roots, &[], now, algorithms)?;
+        verify_server_cert_signed_by_trust_anchor(&parsed, &roots, intermediates, now, algorithms)?;
         Ok(ServerCertVerified::assertion())
     }
 
@@ -135,27 +135,12 @@ impl ServerCertVerifier for Pinned {
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
-    use rustls::{ClientConnection, ServerConnection};
 
     use super::*;
     use crate::{Names, clock::FlooredClock};
 
-    /// A handshake in memory.
     fn handshake(server: ServerConfig, client: ClientConfig) -> Result<(), Error> {
-        let name = ServerName::try_from("192.0.2.7").expect("an address");
-        let mut client = ClientConnection::new(Arc::new(client), name)?;
-        let mut server = ServerConnection::new(Arc::new(server))?;
-        while client.is_handshaking() || server.is_handshaking() {
-            let mut sent = Vec::new();
-            client.write_tls(&mut sent).expect("in memory");
-            server.read_tls(&mut &sent[..]).expect("in memory");
-            server.process_new_packets()?;
-            let mut sent = Vec::new();
-            server.write_tls(&mut sent).expect("in memory");
-            client.read_tls(&mut &sent[..]).expect("in memory");
-            client.process_new_packets()?;
-        }
-        Ok(())
+        crate::tls::handshake(server, client, "192.0.2.7")
     }
 
     #[test]

@@ -27,17 +27,11 @@ impl SnapshotKey {
     pub fn of(dir: &Path) -> Result<Option<Self>, Error> {
         let path = dir.join(format!("{}.key", CAS[Ca::Server as usize].1));
         let Some(pem) = file::read(&path)? else { return Ok(None) };
-        let key =
-            PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|error| Error::Unusable {
-                path,
-                fault: format!("no private key in PEM form ({error})"),
-                advice: "restore it from a backup or from another server",
-            })?;
-        let failed = |_| Error::Crypto("the snapshot key cannot be derived".into());
-        let secret = Salt::new(HKDF_SHA256, b"skiff").extract(key.secret_der());
-        let expanded = secret.expand(&[b"snapshot key 1"], HKDF_SHA256).map_err(failed)?;
-        let mut bytes = [0; 32];
-        expanded.fill(&mut bytes).map_err(failed)?;
+        let bytes = derive(&pem, b"snapshot key 1").map_err(|error| Error::Unusable {
+            path,
+            fault: error.to_string(),
+            advice: "restore it from a backup or from another server",
+        })?;
         Ok(Some(Self(bytes)))
     }
 
@@ -45,6 +39,19 @@ impl SnapshotKey {
     pub fn bytes(&self) -> [u8; 32] {
         self.0
     }
+}
+
+/// A key for one purpose, derived from a CA's.
+pub(crate) fn derive(key_pem: &str, purpose: &[u8]) -> Result<[u8; 32], Error> {
+    let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes())
+        .map_err(|error| Error::Crypto(format!("no private key in PEM form ({error})")))?;
+    let failed = |_| Error::Crypto("a key cannot be derived".into());
+    let secret = Salt::new(HKDF_SHA256, b"skiff").extract(key.secret_der());
+    let info = [purpose];
+    let expanded = secret.expand(&info, HKDF_SHA256).map_err(failed)?;
+    let mut bytes = [0; 32];
+    expanded.fill(&mut bytes).map_err(failed)?;
+    Ok(bytes)
 }
 
 impl fmt::Display for SnapshotKey {

@@ -32,16 +32,16 @@ pub fn provider() -> Arc<CryptoProvider> {
 /// replaced while running.
 ///
 /// # Errors
-/// Where `client_ca` cannot be used as a trust anchor.
+/// Where one of `client_cas` cannot be used as a trust anchor.
 pub fn server_config(
     certificate: Arc<dyn ResolvesServerCert>,
-    client_ca: &CertificateDer<'static>,
+    client_cas: &[CertificateDer<'static>],
     client_auth: ClientAuth,
     alpn: &[&[u8]],
     clock: Arc<dyn TimeProvider>,
 ) -> Result<ServerConfig, Error> {
     let mut verifier =
-        WebPkiClientVerifier::builder_with_provider(Arc::new(roots(client_ca)?), provider());
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots(client_cas)?), provider());
     if client_auth == ClientAuth::Optional {
         verifier = verifier.allow_unauthenticated();
     }
@@ -58,19 +58,19 @@ pub fn server_config(
     Ok(config)
 }
 
-/// A client's side; it trusts `server_ca` only and shows `certificate` if given.
+/// A client's side; it trusts `server_cas` only and shows `certificate` if given.
 ///
 /// # Errors
-/// Where `server_ca` cannot be used as a trust anchor.
+/// Where one of `server_cas` cannot be used as a trust anchor.
 pub fn client_config(
     certificate: Option<Arc<dyn ResolvesClientCert>>,
-    server_ca: &CertificateDer<'static>,
+    server_cas: &[CertificateDer<'static>],
     alpn: &[&[u8]],
     clock: Arc<dyn TimeProvider>,
 ) -> Result<ClientConfig, Error> {
     let builder = ClientConfig::builder_with_details(provider(), clock)
         .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots(server_ca)?);
+        .with_root_certificates(roots(server_cas)?);
     let mut config = match certificate {
         Some(certificate) => builder.with_client_cert_resolver(certificate),
         None => builder.with_no_client_auth(),
@@ -88,8 +88,33 @@ pub fn certificate_from_pem(pem: &str) -> Result<CertificateDer<'static>, Error>
         .map_err(|error| Error::Crypto(format!("no certificate in PEM form: {error}")))
 }
 
-fn roots(ca: &CertificateDer<'static>) -> Result<RootCertStore, Error> {
+fn roots(cas: &[CertificateDer<'static>]) -> Result<RootCertStore, Error> {
     let mut roots = RootCertStore::empty();
-    roots.add(ca.clone())?;
+    for ca in cas {
+        roots.add(ca.clone())?;
+    }
     Ok(roots)
+}
+
+/// A handshake in memory.
+#[cfg(test)]
+pub(crate) fn handshake(
+    server: ServerConfig,
+    client: ClientConfig,
+    name: &'static str,
+) -> Result<(), rustls::Error> {
+    let name = rustls_pki_types::ServerName::try_from(name).expect("a name");
+    let mut client = rustls::ClientConnection::new(Arc::new(client), name)?;
+    let mut server = rustls::ServerConnection::new(Arc::new(server))?;
+    while client.is_handshaking() || server.is_handshaking() {
+        let mut sent = Vec::new();
+        client.write_tls(&mut sent).expect("in memory");
+        server.read_tls(&mut &sent[..]).expect("in memory");
+        server.process_new_packets()?;
+        let mut sent = Vec::new();
+        server.write_tls(&mut sent).expect("in memory");
+        client.read_tls(&mut &sent[..]).expect("in memory");
+        client.process_new_packets()?;
+    }
+    Ok(())
 }

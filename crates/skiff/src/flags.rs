@@ -347,7 +347,7 @@ pub static FLAGS: &[Flag] = &[
         )
     },
     Flag {
-        commands: Commands::TOKEN.and(Commands::STATUS),
+        commands: Commands::TOKEN.and(Commands::STATUS).and(Commands::CERTIFICATE),
         ..flag(
             "kubeconfig",
             Takes::One("FILE"),

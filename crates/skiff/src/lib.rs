@@ -18,6 +18,7 @@ mod logging;
 mod manual;
 mod node;
 mod notify;
+mod rotation;
 mod server;
 mod service;
 mod status;

@@ -203,7 +203,7 @@ fn both_ends_verify_each_other() {
         .expect_err("not its name");
 
     // Without a certificate: anonymous, and still verified by the client.
-    let ca = pki.authority(Ca::Server).certificate();
+    let ca = pki.authority(Ca::Server).trusted();
     let clock = Arc::new(FlooredClock::new(now()));
     let anonymous = tls::client_config(None, ca, &[b"h2"], clock).expect("config");
     assert_eq!(handshake(anonymous, server(), "localhost").expect("valid"), None);

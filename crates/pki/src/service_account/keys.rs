@@ -84,9 +84,14 @@ impl KeySet {
                 advice: "restore it from a backup; removing it makes a new key, and every ServiceAccount token ends",
             });
         }
-        let pem = KeyPair::generate()?.serialize_pem();
+        let pem = Self::new_pem()?;
         file::write(path, &pem, Durable::Yes)?;
         Self::from_pem(&pem).map_err(Error::Crypto)
+    }
+
+    /// A new key as PKCS#8 PEM.
+    pub(crate) fn new_pem() -> Result<String, Error> {
+        Ok(KeyPair::generate()?.serialize_pem())
     }
 
     /// Reads P-256 keys in PKCS#8 PEM form.

@@ -18,12 +18,17 @@ const BYTES_MAX: usize = 64 * 1024;
 
 /// What a server said.
 pub(super) struct Greeting {
-    /// PEM.
-    pub(super) ca: String,
-    /// The hash of its key.
-    pub(super) ca_hash: [u8; 32],
+    /// The CAs that the server trusts, with the hashes of their keys.
+    cas: Vec<([u8; 32], String)>,
     /// The server's clock.
     pub(super) now: Option<Timestamp>,
+}
+
+impl Greeting {
+    /// The one CA with this hash, as PEM: nothing else of the answer is believed.
+    pub(super) fn ca_of(&self, hash: [u8; 32]) -> Option<&str> {
+        self.cas.iter().find(|(known, _)| *known == hash).map(|(_, pem)| pem.as_str())
+    }
 }
 
 /// Why there is no greeting; each says what to do.
@@ -101,8 +106,15 @@ async fn ask(server: &str) -> Result<Greeting, Fault> {
     let body = Limited::new(answer.into_body(), BYTES_MAX).collect().await;
     let body = body.map_err(|error| stranger(&error))?.to_bytes();
     let ca = String::from_utf8(body.to_vec()).map_err(|error| stranger(&error))?;
-    let ca_hash = pki::client_key::ca_hash(&ca).map_err(|error| stranger(&error))?;
-    Ok(Greeting { ca, ca_hash, now })
+    let cas = pki::rotation::certificates(&ca)
+        .into_iter()
+        .map(|pem| Ok((pki::client_key::ca_hash(&pem)?, pem)))
+        .collect::<Result<Vec<_>, String>>()
+        .map_err(|error| stranger(&error))?;
+    match cas.is_empty() {
+        true => Err(stranger(&"it sends no certificate")),
+        false => Ok(Greeting { cas, now }),
+    }
 }
 
 /// `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110, 5.6.7).

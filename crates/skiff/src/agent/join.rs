@@ -114,7 +114,9 @@ impl Joiner<'_> {
             return Ok(None);
         };
         let ca_hash = pki::client_key::ca_hash(&ca)?;
-        if self.config.token.as_ref().is_some_and(|token| token.ca_hash != ca_hash) {
+        let former = self.state.former_cas()?;
+        let is_ours = |hash: [u8; 32]| hash == ca_hash || former.contains(&hash);
+        if self.config.token.as_ref().is_some_and(|token| !is_ours(token.ca_hash)) {
             return Err(format!(
                 "this machine is a node of another cluster than the token is for; to move it: \
                  skiff killall, remove {}, and start again",
@@ -206,16 +208,16 @@ impl Joiner<'_> {
                 })
             })
             .await?;
-        if greeting.ca_hash != token.ca_hash {
+        let Some(ca) = greeting.ca_of(token.ca_hash) else {
             return Err(format!(
                 "the server at {server} has another CA than the token says: it is of another \
                  cluster, or somebody pretends to be it. Check --server, or make a token on that \
                  server with: skiff token create"
             )
             .into());
-        }
+        };
         greeting::hear_time(self.clock, &greeting);
-        Ok(greeting.ca)
+        Ok(ca.to_owned())
     }
 
     /// The machine's key, the same at every attempt.

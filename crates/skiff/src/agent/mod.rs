@@ -7,6 +7,7 @@
 mod greeting;
 mod join;
 mod kept;
+mod rotation;
 pub(crate) mod servers;
 pub(crate) mod state;
 
@@ -34,11 +35,17 @@ pub(crate) struct Handle {
     node: ::node::NodeHandle,
     background: Vec<JoinHandle<()>>,
     kept: Arc<kept::Files>,
+    again: watch::Sender<bool>,
     /// Held so that no other process works on the same data.
     _lock: Vec<File>,
 }
 
 impl Handle {
+    /// Whether the agent is to be stopped and run anew, with other CAs.
+    pub(crate) fn again(&self) -> watch::Receiver<bool> {
+        self.again.subscribe()
+    }
+
     /// Ends everything; pods go on running.
     pub(crate) async fn stop(self) {
         self.node.shutdown();
@@ -73,7 +80,7 @@ pub(crate) async fn start(config: &AgentConfig) -> Result<Handle, StartError> {
             .with_clock_sets(clock_sets.subscribe())
     };
     let joiner = Joiner { config, state: &state, clock: &judged, ambient: &ambient };
-    let member = join::membership(&joiner).await?;
+    let member = Arc::new(join::membership(&joiner).await?);
 
     let kept = kept::Files::open(&state.path("kept"), member.node_key.to_pem().as_bytes())
         .map_err(|error| format!("{}: {error}", state.path("kept").display()))?;
@@ -122,9 +129,20 @@ pub(crate) async fn start(config: &AgentConfig) -> Result<Handle, StartError> {
         servers,
     )));
     let name = machine.node_name.clone();
+    let again = watch::Sender::new(false);
+    let rotation = rotation::Follower {
+        member: member.clone(),
+        state: state.clone(),
+        api: Api::new(Arc::new(member.node.clone()), "skiff/rotation"),
+        ambient: ambient.clone(),
+        name: name.clone(),
+        renewed: renewed.clone(),
+        again: again.clone(),
+    };
+    background.push(tokio::spawn(rotation.run()));
     background.push(tokio::spawn(renew(member, state, ambient, name, renewed)));
     info!(node = machine.node_name, data_dir = %machine.data_dir.display(), "the agent runs");
-    Ok(Handle { node, background, kept, _lock: lock })
+    Ok(Handle { node, background, kept, again, _lock: lock })
 }
 
 /// Gets new certificates for the agent of a data directory, whether it runs or
@@ -188,7 +206,7 @@ async fn greet_any(
         let known = servers.borrow().clone();
         for server in known {
             if let Ok(greeting) = greeting::greet(&server).await
-                && greeting.ca_hash == ca_hash
+                && greeting.ca_of(ca_hash).is_some()
             {
                 return greeting;
             }
@@ -200,7 +218,7 @@ async fn greet_any(
 
 /// Renews the certificates while the agent runs.
 async fn renew(
-    member: Membership,
+    member: Arc<Membership>,
     state: State,
     ambient: Ambient,
     name: String,

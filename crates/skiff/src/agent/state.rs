@@ -22,6 +22,11 @@ pub(super) const PROXY_KEY: &str = "client-kube-proxy.key";
 pub(super) const PROXY_CERTIFICATE: &str = "client-kube-proxy.crt";
 /// `host:port` of every server, as JSON.
 pub(super) const SERVERS: &str = "servers.json";
+/// How far it is in the cluster's rotation of the CAs.
+pub(super) const ROTATION: &str = "rotation";
+/// The hashes of CAs that the cluster had, as JSON: the token of a configuration may
+/// be of their time.
+const FORMER: &str = "former-cas.json";
 /// What the cluster agrees on, as JSON.
 pub(super) const CLUSTER: &str = "cluster.json";
 
@@ -97,6 +102,31 @@ impl State {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(format!("{}: {error}", self.path(name).display())),
         }
+    }
+
+    /// The hashes of the CAs that the cluster had while this machine was its node.
+    ///
+    /// # Errors
+    /// Where the file is there and cannot be read.
+    pub(super) fn former_cas(&self) -> Result<Vec<[u8; 32]>, String> {
+        let Some(text) = self.read(FORMER)? else { return Ok(Vec::new()) };
+        serde_json::from_str(&text)
+            .map_err(|error| format!("{}: {error}", self.path(FORMER).display()))
+    }
+
+    /// Adds those of a text in PEM form.
+    ///
+    /// # Errors
+    /// Where the file cannot be read or written.
+    pub(super) fn remember_ca(&self, pem: &str) -> Result<(), String> {
+        let mut known = self.former_cas()?;
+        for ca in pki::rotation::certificates(pem) {
+            let hash = pki::client_key::ca_hash(&ca)?;
+            if !known.contains(&hash) {
+                known.push(hash);
+            }
+        }
+        self.write(FORMER, &serde_json::to_string(&known).map_err(|error| error.to_string())?)
     }
 
     /// Replaces a file; one that says the same is not written, so that a start

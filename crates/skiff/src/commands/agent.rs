@@ -10,5 +10,5 @@ pub(super) fn run(values: Values, words: Vec<String>) -> Result<(), Box<dyn Erro
     let host_name = rustix::system::uname();
     let config = AgentConfig::new(&values, &host_name.nodename().to_string_lossy())?;
     let stop = async |handle: agent::Handle| handle.stop().await;
-    daemon::run(config.machine.verbosity, agent::start(&config), stop)
+    daemon::run(config.machine.verbosity, agent::start(&config), agent::Handle::again, stop)
 }

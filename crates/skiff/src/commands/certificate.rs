@@ -1,4 +1,4 @@
-//! `skiff certificate check|rotate`
+//! `skiff certificate check|rotate|rotate-ca`
 
 use std::{error::Error, fs, path::Path};
 
@@ -18,7 +18,8 @@ pub(super) fn run(values: Values, words: Vec<String>) -> Result<(), Box<dyn Erro
     match words.as_slice() {
         ["check"] => check(&values, &data_dir, Timestamp::now()),
         ["rotate"] => rotate(&data_dir),
-        _ => Err(Box::new(UsageError("say `check` or `rotate`".into()))),
+        ["rotate-ca", words @ ..] => super::certificate_authorities::run(&values, &data_dir, words),
+        _ => Err(Box::new(UsageError("say `check`, `rotate` or `rotate-ca`".into()))),
     }
 }
 
@@ -66,9 +67,9 @@ fn row(file: String, pem: &str, now: Timestamp) -> Row {
         }
     };
     let status = match (found.not_after <= now, found.is_ca, found.due <= now) {
-        (true, true, _) => "expired: the cluster needs a new CA",
+        (true, true, _) => "expired: the cluster needs a new CA (skiff certificate rotate-ca)",
         (true, false, _) => "expired: a start, or `skiff certificate rotate`, makes another",
-        (false, true, true) => "ends soon: a CA is not renewed by itself",
+        (false, true, true) => "ends soon: replace it with skiff certificate rotate-ca",
         (false, false, true) => "due: it is renewed while its server or agent runs",
         (false, _, false) => "ok",
     };

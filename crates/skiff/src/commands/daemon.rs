@@ -4,7 +4,10 @@
 use std::{error::Error, time::Duration};
 
 use linux::program_pages::{self, Used};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
 use tracing::{debug, info, warn};
 
 use crate::{StartError, flags::UsageError, logging, notify::Notify};
@@ -31,10 +34,13 @@ pub(super) fn no_words(words: &[String]) -> Result<(), UsageError> {
     }
 }
 
-/// Runs what `start` brings up until a signal comes, then `stop`s it.
+/// Runs what `start` brings up until a signal comes, then `stop`s it. Where `again`
+/// says so it is stopped as well, and this process runs its program anew: its pods,
+/// its number and its service manager see nothing of it.
 pub(super) fn run<H>(
     verbosity: u8,
     start: impl Future<Output = Result<H, StartError>>,
+    again: impl FnOnce(&H) -> watch::Receiver<bool>,
     stop: impl AsyncFnOnce(H),
 ) -> Result<(), Box<dyn Error>> {
     logging::start(verbosity);
@@ -44,10 +50,29 @@ pub(super) fn run<H>(
     let workers = std::thread::available_parallelism().map_or(1, usize::from).min(WORKERS_MAX);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
-    let result = runtime.block_on(until_signal(start, stop));
+    let result = runtime.block_on(until_signal(start, again, stop));
     // A thread that hangs in the kernel must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(2));
-    result
+    match result? {
+        End::Stopped => Ok(()),
+        End::Again => Err(run_anew().into()),
+    }
+}
+
+/// Why it ended.
+enum End {
+    Stopped,
+    Again,
+}
+
+/// The same program, arguments and environment. Nothing that is open stays so, as all
+/// of it is closed by exec. Returns only where that fails.
+fn run_anew() -> std::io::Error {
+    use std::os::unix::process::CommandExt as _;
+    let mut args = std::env::args_os();
+    let name = args.next().unwrap_or_else(|| "skiff".into());
+    // Also where the file has been replaced meanwhile: an upgrade is for its own restart.
+    std::process::Command::new("/proc/self/exe").arg0(name).args(args).exec()
 }
 
 /// Gives back the pages of the program that only the start needed, once it has been
@@ -85,8 +110,9 @@ fn is_worth_it(unmapped: Used, before: Used, now: Used) -> bool {
 
 async fn until_signal<H>(
     start: impl Future<Output = Result<H, StartError>>,
+    again: impl FnOnce(&H) -> watch::Receiver<bool>,
     stop: impl AsyncFnOnce(H),
-) -> Result<(), Box<dyn Error>> {
+) -> Result<End, Box<dyn Error>> {
     let notify = Notify::new(std::env::var_os("NOTIFY_SOCKET"));
     let tell = |state: &str| {
         if let Err(error) = notify.send(state) {
@@ -98,21 +124,26 @@ async fn until_signal<H>(
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let handle = tokio::select! {
         started = start => started.map_err(|error| -> Box<dyn Error> { error })?,
-        _ = terminate.recv() => return Ok(()),
-        _ = interrupt.recv() => return Ok(()),
+        _ = terminate.recv() => return Ok(End::Stopped),
+        _ = interrupt.recv() => return Ok(End::Stopped),
     };
     tell("READY=1");
     let settling = tokio::spawn(settle());
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
+    let mut again = again(&handle);
+    let end = tokio::select! {
+        _ = terminate.recv() => End::Stopped,
+        _ = interrupt.recv() => End::Stopped,
+        Ok(_) = again.wait_for(|again| *again) => End::Again,
+    };
     settling.abort();
-    tell("STOPPING=1");
+    match end {
+        End::Stopped => tell("STOPPING=1"),
+        End::Again => tell("RELOADING=1"),
+    }
     info!("stopping; pods go on running");
     stop(handle).await;
     info!("stopped");
-    Ok(())
+    Ok(end)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 mod agent;
 mod certificate;
+mod certificate_authorities;
 mod check;
 mod cluster;
 mod completion;
@@ -65,7 +66,7 @@ pub static COMMANDS: &[Command] = &[
     },
     Command {
         name: "certificate",
-        arguments: "check | rotate",
+        arguments: "check | rotate | rotate-ca [status | finish]",
         help: "Look after the certificates of this machine; they also renew by themselves",
         flags: Commands::CERTIFICATE,
         run: certificate::run,

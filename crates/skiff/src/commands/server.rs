@@ -14,5 +14,5 @@ pub(super) fn run(values: Values, words: Vec<String>) -> Result<(), Box<dyn Erro
         return server::reset(&config).map_err(|error| -> Box<dyn Error> { error });
     }
     let stop = async |handle: server::Handle| handle.stop().await;
-    daemon::run(config.machine.verbosity, server::start(&config), stop)
+    daemon::run(config.machine.verbosity, server::start(&config), server::Handle::again, stop)
 }

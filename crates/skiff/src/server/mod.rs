@@ -15,6 +15,7 @@ mod manifests;
 mod own_node;
 mod peers;
 mod role;
+mod rotation;
 pub(crate) mod snapshots;
 mod time_zone;
 pub(crate) mod tunnels;
@@ -54,9 +55,15 @@ pub(crate) struct Handle {
     background: Vec<JoinHandle<()>>,
     node: ::node::NodeHandle,
     store: Arc<RaftStore>,
+    again: watch::Sender<bool>,
 }
 
 impl Handle {
+    /// Whether the server is to be stopped and run anew, with other keys.
+    pub(crate) fn again(&self) -> watch::Receiver<bool> {
+        self.again.subscribe()
+    }
+
     /// Ends everything in order; pods go on running.
     pub(crate) async fn stop(self) {
         self.node.shutdown();
@@ -111,6 +118,7 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
              --https-listen-port or --bind-address"
         )
     })?;
+    let rotated = pki::rotation::settle(&pki::directory(&config.machine.data_dir))?;
     let keys = Arc::new(open_keys(config, &node_ips)?);
     way.open(&keys)?;
     kubeconfig::write(config, &keys)?;
@@ -328,6 +336,18 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
     let role = role::run(loopback.clone(), ambient.clone(), config.machine.node_name.clone());
     background.push(tokio::spawn(role));
 
+    let again = watch::Sender::new(false);
+    let rotation = rotation::Follower {
+        keys_dir: pki::directory(&config.machine.data_dir),
+        name: config.machine.node_name.clone(),
+        here: rotated,
+        store: store.clone(),
+        api: loopback.named("skiff/rotation"),
+        ambient: ambient.clone(),
+        again: again.clone(),
+    };
+    background.push(tokio::spawn(rotation.run()));
+
     let health = server.health();
     let synced = access.clone();
     health.add("rbac", Probe::Ready, move || match synced.is_ready() {
@@ -350,7 +370,7 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
     manifests::make(&config.machine.data_dir)?;
     background.push(tokio::spawn(manifests::run(applying)));
     info!(%address, data_dir = %config.machine.data_dir.display(), "the Kubernetes API is ready");
-    Ok(Handle { stop, serving, controllers, scheduler, background, node, store })
+    Ok(Handle { stop, serving, controllers, scheduler, background, node, store, again })
 }
 
 /// Makes a cluster of this server alone, of what it has: for when the others are

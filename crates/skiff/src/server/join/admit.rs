@@ -145,13 +145,22 @@ pub(in crate::server) async fn publish_token(
     api: &Api,
 ) -> Result<(), StartError> {
     let path = config.machine.data_dir.join("server/token");
+    let hash = keys.authority(Ca::Server).public_key_hash();
     match std::fs::read_to_string(&path) {
-        // Deleted from the cluster since, perhaps: that is how it is revoked.
-        Ok(_) => return Ok(()),
+        // Deleted from the cluster since, perhaps: that is how it is revoked. It says
+        // which CA to believe, and that may be another now.
+        Ok(text) => {
+            let Ok(known) = text.parse::<JoinToken>() else { return Ok(()) };
+            if known.ca_hash == hash {
+                return Ok(());
+            }
+            let token = JoinToken { ca_hash: hash, ..known };
+            return super::super::kubeconfig::write_secret(&path, &format!("{token}\n"), 0o600)
+                .map_err(|error| format!("{}: {error}", path.display()).into());
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) => return Err(format!("{}: {error}", path.display()).into()),
     }
-    let hash = keys.authority(Ca::Server).public_key_hash();
     let token = JoinToken::generate(hash, &ring::rand::SystemRandom::new())?;
     let secret = json!({
         "apiVersion": "v1",

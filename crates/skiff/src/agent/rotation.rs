@@ -1,0 +1,102 @@
+//! An agent's part in a rotation of the CAs: it trusts what the cluster trusts, gets
+//! certificates of the new CA once that signs, and says on its Node how far it is.
+
+use std::sync::Arc;
+
+use client::{Ambient, Api, Backoff, Informer, PatchKind, Selection};
+use pki::rotation::{Phase, State as Rotated, certificates};
+use serde_json::json;
+use tokio::sync::{Notify, watch};
+use tracing::{info, warn};
+
+use super::{
+    join::{self, Membership},
+    state::{self, State},
+};
+use crate::rotation::{ANNOTATION, CA, CA_STATE, CLUSTER, CONFIG_MAPS, NAMESPACE, NODES, Told};
+
+pub(super) struct Follower {
+    pub(super) member: Arc<Membership>,
+    pub(super) state: State,
+    pub(super) api: Api,
+    pub(super) ambient: Ambient,
+    pub(super) name: String,
+    /// Told when there are new certificates.
+    pub(super) renewed: watch::Sender<u64>,
+    /// Told when this process is to run anew.
+    pub(super) again: watch::Sender<bool>,
+}
+
+impl Follower {
+    /// Until dropped.
+    pub(super) async fn run(self) {
+        let informer = Informer::<Told>::new(
+            Selection::all(CONFIG_MAPS)
+                .namespace(NAMESPACE)
+                .fields(&format!("metadata.name={CLUSTER}")),
+        );
+        let changed = Arc::new(Notify::new());
+        let told = changed.clone();
+        informer.on_change(move |_| told.notify_one());
+        let act = async {
+            let mut failures = 0;
+            loop {
+                if let Some(map) = informer.get(&format!("{NAMESPACE}/{CLUSTER}"))
+                    && let Err(error) = self.act(&map.view).await
+                {
+                    warn!(error, "other CAs are not taken yet; trying again");
+                    failures += 1;
+                    let pause = Backoff::CONNECT.delay(failures);
+                    tokio::time::sleep(self.ambient.jittered(pause)).await;
+                    continue;
+                }
+                failures = 0;
+                changed.notified().await;
+            }
+        };
+        tokio::select! {
+            () = informer.run(&self.api, &self.ambient) => {}
+            () = act => {}
+        }
+    }
+
+    async fn act(&self, told: &Told) -> Result<(), String> {
+        let (Some(ca), Some(text)) = (told.data.get(CA), told.data.get(CA_STATE)) else {
+            return Ok(());
+        };
+        let target: Rotated = text.parse().map_err(|error| format!("{CLUSTER}: {error}"))?;
+        let here = self.state.read(state::ROTATION)?;
+        if here.as_deref() != Some(text) {
+            if target.phase == Phase::Sign {
+                // At the end of time everything is due.
+                let end = jiff::Timestamp::MAX;
+                join::renew(&self.member, &self.state, &self.ambient, &self.name, end).await?;
+                self.member.node.reconnect().await;
+                self.member.proxy.reconnect().await;
+                self.renewed.send_modify(|count| *count += 1);
+            }
+            let before = self.state.read(state::CA)?.unwrap_or_default();
+            self.state.remember_ca(&before)?;
+            self.state.write(state::CA, ca)?;
+            self.state.write(state::ROTATION, text)?;
+            if sorted(&before) != sorted(ca) {
+                info!(state = %target, "this agent runs itself anew with other CAs");
+                self.again.send_replace(true);
+                return Ok(());
+            }
+        }
+        let node = self.api.get(NODES, "", &self.name).await.map_err(|error| error.to_string())?;
+        if node.meta.annotations.get(ANNOTATION) == Some(text) {
+            return Ok(());
+        }
+        let patch = json!({"metadata": {"annotations": {ANNOTATION: text}}});
+        let done = self.api.patch(NODES, "", &self.name, "", PatchKind::Merge, &patch).await;
+        done.map(drop).map_err(|error| error.to_string())
+    }
+}
+
+fn sorted(pem: &str) -> Vec<String> {
+    let mut all = certificates(pem);
+    all.sort();
+    all
+}
