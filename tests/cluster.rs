@@ -170,17 +170,24 @@ impl Cluster {
     /// ready. To be dropped before the server, as it is by going out of scope.
     pub(crate) fn start_with_agent() -> Option<(Self, Self)> {
         let server = Self::start()?;
-        let kubeconfig = server.path("admin.yaml");
+        let agent = server.agent_beside(2);
+        server.wait_node_ready();
+        Some((server, agent))
+    }
+
+    /// An agent on the network of this server, the first; its node is ready.
+    pub(crate) fn agent_beside(&self, number: u8) -> Self {
+        let kubeconfig = self.path("admin.yaml");
         let create = ["token", "create", "--kubeconfig", &kubeconfig.to_string_lossy()];
-        let token = server.skiff(&create).ok().stdout;
-        let flags = ["--server", &server.url(), "--token", token.trim()];
-        let mut agent = server.beside(2, &flags);
+        let token = self.skiff(&create).ok().stdout;
+        let flags = ["--server", &self.url(), "--token", token.trim()];
+        let mut agent = self.beside(number, &flags);
         agent.role = "agent";
         agent.start_server();
-        server.wait_node_ready();
-        server.kubectl("wait --for=create node/node-2 --timeout=60s").ok();
-        server.kubectl("wait --for=condition=Ready node/node-2 --timeout=60s").ok();
-        Some((server, agent))
+        let node = agent.name();
+        self.kubectl(&format!("wait --for=create node/{node} --timeout=60s")).ok();
+        self.kubectl(&format!("wait --for=condition=Ready node/{node} --timeout=60s")).ok();
+        agent
     }
 
     /// Takes a machine beside this one, the first, off the network, or puts it back.

@@ -1,5 +1,5 @@
-//! The behaviours of Kubernetes' conformance suite that are about workloads and
-//! their scheduling, each beside the story that shows it here; by the suite's names
+//! The behaviours of Kubernetes' conformance suite that are about workloads, their
+//! scheduling and the network, each beside the story that shows it here; by the suite's names
 //! without their tags.
 //!
 //! A story of this folder has a namespace of its own in a cluster that it shares, so
@@ -19,6 +19,7 @@ mod jobs;
 mod lists;
 mod machinery;
 mod namespaces;
+mod network;
 mod objects;
 mod policies;
 mod publishing;
@@ -389,6 +390,20 @@ fn workloads_behave_as_conformance_wants() {
     let Some(cluster) = Cluster::start() else { return };
     cluster.wait_node_ready();
     show(&cluster, &[BY_THE_MINUTE, APPS]);
+}
+
+#[test]
+fn networks_behave_as_conformance_wants() {
+    let Some(cluster) = Cluster::start() else { return };
+    cluster.wait_node_ready();
+    show(&cluster, &[network::NETWORK]);
+}
+
+#[test]
+fn every_behaviour_of_the_network_is_shown_once() {
+    let all: Vec<_> = network::NETWORK.iter().flat_map(|shown| shown.behaviours).collect();
+    let once: BTreeSet<_> = all.iter().collect();
+    assert_eq!((all.len(), once.len()), (47, 47), "as many as the suite has");
 }
 
 #[test]

@@ -13,7 +13,7 @@ fn template() -> Value {
 }
 
 /// `api` is `apis/apps/v1` or `api/v1`; `spec` is all of an object but its metadata.
-fn every_way(place: &Place, api: &str, plural: &str, kind: &str, object: &Value) {
+pub(super) fn every_way(place: &Place, api: &str, plural: &str, kind: &str, object: &Value) {
     let named = |name: &str| {
         let mut object = object.clone();
         object["apiVersion"] = json!(api.split_once('/').map_or("", |(_, version)| version));
@@ -61,7 +61,7 @@ fn every_way(place: &Place, api: &str, plural: &str, kind: &str, object: &Value)
 }
 
 /// A condition that no controller knows is written, read and left alone.
-fn status(place: &Place, what: &str, condition: &Value) {
+pub(super) fn status(place: &Place, what: &str, condition: &Value) {
     let read = || {
         let read = place.kubectl(&format!("get {what} --subresource=status -o json")).ok().stdout;
         serde_json::from_str::<Value>(&read).expect("JSON")
@@ -80,7 +80,7 @@ fn status(place: &Place, what: &str, condition: &Value) {
     place.wait(&format!("condition={type_name}"), what);
 }
 
-fn told(type_name: &str) -> Value {
+pub(super) fn told(type_name: &str) -> Value {
     json!({"type": type_name, "status": "True", "reason": "E2E", "message": "Set by a test",
         "lastTransitionTime": "2026-01-02T03:04:05Z"})
 }
