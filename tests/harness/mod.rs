@@ -4,14 +4,16 @@
 //! Two segments (`Segment::A`, `Segment::B`) are bridges in a namespace of
 //! their own, which also routes between them, as a home's router does. Faults
 //! are calls: [`Host::kill`], [`Host::freeze`], [`Host::power_off`],
-//! [`World::cut`], [`World::lose`], [`World::change_address`]. Everything goes with the
-//! [`World`].
+//! [`World::cut`], [`World::lose`], [`World::spoil`], [`World::change_address`],
+//! [`Host::set_clock`]. Everything goes with the [`World`].
 //!
-//! What namespaces cannot do: delay and duplication need netem, which this
-//! kernel has not; a clock can only be shifted with a time namespace, and only
-//! the monotonic one; control groups are the machine's, so each host's data
+//! Frames are late or double by a program in the middle of the cable (`cable.py`), as
+//! kernels without netem have nothing for it, and a host's clock is off by a library
+//! under its `skiff` (`clock.c`), as time namespaces shift the monotonic one only. What
+//! namespaces cannot do: control groups are the machine's, so each host's data
 //! directory names its own. Virtual machines are for those.
 
+mod cable;
 mod process;
 mod wire;
 
@@ -23,6 +25,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
+pub(crate) use cable::Spoilt;
 pub(crate) use wire::Segment;
 
 use crate::cluster::{Run, obstacle, run};
@@ -32,6 +35,8 @@ pub(crate) struct World {
     dir: tempfile::TempDir,
     switch: Namespaces,
     hosts: BTreeMap<String, Host>,
+    /// By host, what its cable leads through.
+    cables: BTreeMap<String, cable::Cable>,
 }
 
 /// A machine.
@@ -44,6 +49,10 @@ pub(crate) struct Host {
     namespaces: Option<Namespaces>,
     daemon: Option<process::Daemon>,
     flags: Vec<String>,
+    /// Its `skiff`.
+    binary: String,
+    /// How far its clock is off, in seconds.
+    clock_s: i64,
 }
 
 /// A process that holds namespaces open: the first of its process namespace.
@@ -107,7 +116,12 @@ impl World {
         let dir = tempfile::Builder::new().prefix("skiff-world-").tempdir();
         let switch = Namespaces::new();
         wire::make_switch(&switch);
-        Some(Self { dir: dir.expect("a temporary directory"), switch, hosts: BTreeMap::new() })
+        Some(Self {
+            dir: dir.expect("a temporary directory"),
+            switch,
+            hosts: BTreeMap::new(),
+            cables: BTreeMap::new(),
+        })
     }
 
     /// A new machine, switched on.
@@ -123,6 +137,8 @@ impl World {
             namespaces: None,
             daemon: None,
             flags: Vec::new(),
+            binary: env!("CARGO_BIN_EXE_skiff").to_owned(),
+            clock_s: 0,
         };
         host.boot(&self.switch);
         self.hosts.insert(name.to_owned(), host);
@@ -175,6 +191,17 @@ impl World {
         wire::lose(self.host(name).inside(), one_in);
     }
 
+    /// What a host sends and is sent comes late, twice or not at all, or is as it was.
+    pub(crate) fn spoil(&mut self, name: &str, how: Option<Spoilt>) {
+        if let Some(cable) = self.cables.remove(name) {
+            cable.take_out(&self.switch);
+        }
+        if let Some(how) = how {
+            let cable = cable::Cable::put_in(&self.switch, &self.hosts[name], how);
+            self.cables.insert(name.to_owned(), cable);
+        }
+    }
+
     /// Switches a host on, with nothing on it running.
     pub(crate) fn boot(&mut self, name: &str) {
         let host = self.hosts.get_mut(name).expect("a host of that name");
@@ -221,6 +248,16 @@ impl Host {
         self.namespaces.as_ref().expect("the host is on")
     }
 
+    /// Installs another `skiff` on it, for the next start.
+    pub(crate) fn install(&mut self, binary: &str) {
+        self.binary = binary.to_owned();
+    }
+
+    /// Its clock is off by so much at the next start of what runs on it.
+    pub(crate) fn set_clock(&mut self, offset_s: i64) {
+        self.clock_s = offset_s;
+    }
+
     /// Its own address.
     pub(crate) fn address(&self) -> String {
         self.segment.address(self.number)
@@ -238,7 +275,7 @@ impl Host {
 
     /// `skiff` with arguments, to its end.
     pub(crate) fn skiff(&self, args: &[&str]) -> Run {
-        run(self.inside().enter(env!("CARGO_BIN_EXE_skiff")).args(args), None)
+        run(self.inside().enter(&self.binary).args(args), None)
     }
 
     /// kubectl with the administrator's kubeconfig that this host's server wrote.

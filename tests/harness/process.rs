@@ -58,7 +58,11 @@ impl Host {
     }
 
     fn skiff_command(&self, flags: &[String]) -> std::process::Command {
-        let mut command = self.command(env!("CARGO_BIN_EXE_skiff"));
+        let mut command = self.command(&self.binary);
+        if self.clock_s != 0 {
+            command.env("LD_PRELOAD", super::cable::clock_library());
+            command.env("CLOCK_OFFSET_S", self.clock_s.to_string());
+        }
         command
             .args(&flags[..1])
             .arg("--data-dir")

@@ -20,7 +20,7 @@ pub(crate) enum Segment {
 const SEGMENTS: [Segment; 2] = [Segment::A, Segment::B];
 
 impl Segment {
-    fn bridge(self) -> &'static str {
+    pub(super) fn bridge(self) -> &'static str {
         match self {
             Self::A => "seg-a",
             Self::B => "seg-b",

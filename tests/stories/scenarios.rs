@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::{
     cluster::Run,
-    harness::{Segment, World},
+    harness::{Segment, Spoilt, World},
 };
 
 const SERVERS: [&str; 3] = ["server-1", "server-2", "server-3"];
@@ -63,6 +63,30 @@ const SCENARIOS: &[Scenario] = &[
         quick: false,
         may_fail: false,
         fault: server_replaced,
+    },
+    Scenario {
+        name: "what servers send comes late and out of order",
+        quick: false,
+        may_fail: false,
+        fault: late,
+    },
+    Scenario {
+        name: "what servers and an agent send comes twice, or gets lost",
+        quick: false,
+        may_fail: false,
+        fault: doubled,
+    },
+    Scenario {
+        name: "of five servers two die",
+        quick: false,
+        may_fail: false,
+        fault: two_of_five_die,
+    },
+    Scenario {
+        name: "clocks are twenty years behind at a boot",
+        quick: false,
+        may_fail: false,
+        fault: clocks_behind,
     },
     Scenario {
         name: "an agent is cut off past its tolerations",
@@ -374,6 +398,95 @@ fn leader_deaf(stage: &mut Stage) {
     for other in &others {
         stage.world.heal(leader, other);
     }
+}
+
+/// As between houses: 80 to 140 ms for a question and its answer.
+fn late(stage: &mut Stage) {
+    let how = Spoilt { delay_ms: 20, jitter_ms: 15, ..Spoilt::default() };
+    spoilt(stage, 1000, &SERVERS, how);
+}
+
+fn doubled(stage: &mut Stage) {
+    let how = Spoilt { jitter_ms: 3, lost_percent: 2, doubled_percent: 30, ..Spoilt::default() };
+    spoilt(stage, 1001, &[SERVERS[0], SERVERS[1], SERVERS[2], AGENTS[0]], how);
+}
+
+/// Writes pass on every server and pods are reached, with no change of the lead but one.
+fn spoilt(stage: &mut Stage, row: usize, hosts: &[&str], how: Spoilt) {
+    for host in hosts {
+        stage.world.spoil(host, Some(how));
+    }
+    for round in 0..9 {
+        let server = SERVERS[round % 3];
+        let line = format!("label namespace default seen={round} --overwrite");
+        until("a write passes", || stage.kubectl(server, &line).success);
+    }
+    let term = |stage: &Stage| {
+        stage.status(SERVERS[0]).iter().filter_map(|row| row["term"].as_u64()).max()
+    };
+    let before = term(stage);
+    stage.works(row);
+    let after = term(stage);
+    for host in hosts {
+        stage.world.spoil(host, None);
+    }
+    assert!(after <= before.map(|term| term + 1), "the lead changes: {before:?} to {after:?}");
+}
+
+fn two_of_five_die(stage: &mut Stage) {
+    let more = ["server-4", "server-5"];
+    let url = format!("https://{}:6443", stage.world.host(SERVERS[0]).address());
+    let token = stage.token.clone();
+    for server in more {
+        stage.world.add(server, Segment::A);
+        stage.world.host_mut(server).start(&["server", "--server", &url, "--token", &token]);
+    }
+    assert_eq!(stage.status(SERVERS[0]).len(), 5);
+    let rows = stage.status(SERVERS[0]);
+    let leads = rows.iter().find(|row| row["role"] == "leader").expect("one leads");
+    let leader = leads["name"].as_str().expect("a name").to_owned();
+    let second = SERVERS.into_iter().find(|server| *server != leader).expect("there are five");
+    for server in [leader.as_str(), second] {
+        stage.world.host_mut(server).kill();
+    }
+    let left: Vec<&str> = SERVERS
+        .into_iter()
+        .chain(more)
+        .filter(|server| *server != leader && *server != second)
+        .collect();
+    for server in &left {
+        stage.kubectl(server, &format!("label namespace default seen={server} --overwrite")).ok();
+    }
+    for server in [leader.as_str(), second] {
+        let host = stage.world.host_mut(server);
+        host.start_again();
+        host.wait_ready();
+    }
+    for server in more {
+        stage.world.power_off(server);
+        until("it is removed", || stage.skiff(SERVERS[0], &["cluster", "remove", server]).success);
+        stage.kubectl(SERVERS[0], &format!("delete node {server}")).ok();
+    }
+    until("there are three", || stage.status(SERVERS[0]).len() == 3);
+}
+
+/// A server that follows and an agent, as boards without a clock of their own.
+fn clocks_behind(stage: &mut Stage) {
+    const YEARS_S: i64 = 20 * 365 * 24 * 3600;
+    let leader = stage.leader(SERVERS[0]);
+    let follower = stage.other_than(leader);
+    for offset_s in [-YEARS_S, 0] {
+        for name in [follower, AGENTS[0]] {
+            let host = stage.world.host_mut(name);
+            host.kill();
+            host.set_clock(offset_s);
+            host.start_again();
+            host.wait_ready();
+        }
+        stage.works(if offset_s == 0 { 1003 } else { 1002 });
+    }
+    let told = stage.world.host(AGENTS[0]).log();
+    assert!(told.contains("days behind the server's"), "its clock was not wrong: {told}");
 }
 
 fn server_replaced(stage: &mut Stage) {
