@@ -3,6 +3,7 @@
 mod addresses;
 mod agents;
 mod apply;
+mod authorities;
 mod bad_input;
 mod batch;
 mod certificates;
@@ -37,5 +38,6 @@ mod status;
 mod storage;
 mod streams;
 mod validation_rules;
+mod versions;
 mod volumes;
 mod workloads;
