@@ -15,6 +15,7 @@ mod child;
 mod cluster;
 mod connection;
 mod load;
+mod network;
 mod objects;
 mod process;
 mod requests;
@@ -48,6 +49,9 @@ const PARTS: &[Part] = &[
     Part { name: "controllers", measure: workloads::controllers },
     Part { name: "servers", measure: servers::writes },
     Part { name: "failover", measure: servers::failover },
+    Part { name: "traffic", measure: network::idle_traffic },
+    Part { name: "services", measure: network::services },
+    Part { name: "throughput", measure: network::throughput },
 ];
 
 fn main() {

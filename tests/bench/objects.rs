@@ -21,6 +21,7 @@ pub(crate) struct Subject {
 }
 
 pub(crate) const CONFIG_MAPS: Resource = Resource::namespaced("", "v1", "configmaps");
+const SERVICES: Resource = Resource::namespaced("", "v1", "services");
 const WIDGETS: Resource = Resource::namespaced("bench.example", "v1", "widgets");
 
 pub(crate) const SUBJECTS: &[Subject] = &[
@@ -36,6 +37,7 @@ pub(crate) const SUBJECTS: &[Subject] = &[
         object: small_config_map,
         shape: Some("core/v1.ConfigMap"),
     },
+    Subject { name: "services", resource: SERVICES, object: service, shape: None },
     Subject { name: "widgets", resource: WIDGETS, object: widget, shape: None },
 ];
 
@@ -79,6 +81,13 @@ fn small_config_map(name: &str, text: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "ConfigMap",
         "metadata": {"name": name, "labels": {"app": "bench"}},
         "data": {"key": format!("{text:x<70}")}})
+}
+
+/// Of the pods with the label of all that the bench makes.
+fn service(name: &str, _: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": name, "labels": {"app": "bench"}},
+        "spec": {"selector": {"app": "bench"}, "ports": [{"port": 80, "targetPort": 8080}]}})
 }
 
 fn widget(name: &str, text: &str) -> Value {

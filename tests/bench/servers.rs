@@ -11,7 +11,7 @@ use crate::{child, cluster::Cluster, rows::Rows};
 const KILLS: usize = 20;
 
 /// Further servers beside the first.
-fn join(first: &Cluster, servers: u8) -> Vec<Cluster> {
+pub(crate) fn join(first: &Cluster, servers: u8) -> Vec<Cluster> {
     let token = std::fs::read_to_string(first.path("data/server/token")).expect("it is printed");
     let url = first.url();
     (2..=servers)
