@@ -16,6 +16,7 @@
 
 #![warn(missing_docs)]
 
+mod clock;
 mod faults;
 mod history;
 mod invariants;

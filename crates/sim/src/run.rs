@@ -61,7 +61,7 @@ async fn live(scenario: &Scenario, world: &World) -> Result<(), String> {
             let cluster = world.cluster();
             (scenario.settled)(&cluster).map_err(|error| format!("it does not settle: {error}"))?;
             for (name, invariant) in lock(&invariants).iter() {
-                invariant.settled(&cluster).map_err(|error| format!("{name}: {error}"))?;
+                invariant.settled(world, &cluster).map_err(|error| format!("{name}: {error}"))?;
             }
         }
         tokio::time::sleep(SILENCE).await;

@@ -12,14 +12,15 @@ use api_registry::{Registry, Sources, UserInfo};
 use api_server::{ApiServer, Parts, Version};
 use client::{Ambient, Api, DeleteOptions, PatchKind, Resource};
 use controllers::Account;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use pki::service_account::KeySet;
 use serde_json::{Value, json};
 use store::MemoryStore;
-use tokio::{sync::watch, task::JoinHandle, time::Instant};
+use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{
     Cluster, Random,
+    clock::Clock,
     faults::{Faults, Faulty},
     kubelet,
     scenarios::PODS,
@@ -63,7 +64,7 @@ pub struct World(Arc<Inner>);
 struct Inner {
     server: Arc<ApiServer>,
     pub(crate) store: Arc<MemoryStore>,
-    began: Instant,
+    clock: Clock,
     random: Random,
     faults: Faults,
     cluster: Mutex<Cluster>,
@@ -77,8 +78,9 @@ struct Inner {
 impl World {
     /// A server, and nothing that acts yet.
     pub(crate) fn new(random: Random) -> Self {
-        let began = Instant::now();
-        let now: Arc<dyn Fn() -> Timestamp + Send + Sync> = Arc::new(move || clock(began));
+        let clock = Clock::new();
+        let shown = clock.clone();
+        let now: Arc<dyn Fn() -> Timestamp + Send + Sync> = Arc::new(move || shown.now());
         let access = Access::new(Settings {
             keys: Arc::new(KeySet::from_pem(KEY).expect("a key")),
             issuer: "https://kubernetes.default.svc.cluster.local".into(),
@@ -123,7 +125,7 @@ impl World {
         let world = Self(Arc::new(Inner {
             server,
             store,
-            began,
+            clock,
             faults: Faults::new(random.fork()),
             random,
             cluster: Mutex::default(),
@@ -229,8 +231,17 @@ impl World {
 
     /// The clock and randomness of this run.
     pub(crate) fn ambient(&self) -> Ambient {
-        let (began, random) = (self.0.began, self.0.random.fork());
-        Ambient::new(move || clock(began), move || random.next())
+        self.0.clock.ambient(self.0.random.fork())
+    }
+
+    /// The wall clock.
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
+    /// Sets the clock of all machines, forward or back.
+    pub fn set_clock(&self, by: SignedDuration) {
+        self.0.clock.set_by(by);
     }
 
     /// The randomness of this run.
@@ -337,14 +348,8 @@ impl World {
 
     /// The time, in seconds since the run began.
     pub(crate) fn at(&self) -> String {
-        format!("{:9.3}", self.0.began.elapsed().as_secs_f64())
+        format!("{:9.3}", self.0.clock.since().as_secs_f64())
     }
-}
-
-/// Some day, and as long after it as the run has lasted.
-fn clock(began: Instant) -> Timestamp {
-    let day: Timestamp = "2026-03-01T12:00:00Z".parse().expect("a time");
-    day + began.elapsed()
 }
 
 fn user(name: &str, groups: &[&str]) -> UserInfo {

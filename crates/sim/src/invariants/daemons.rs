@@ -11,7 +11,7 @@ use crate::{
 pub(crate) struct Daemons;
 
 /// The node that a pod is made for.
-fn target(pod: &Value) -> Option<&str> {
+pub(super) fn target(pod: &Value) -> Option<&str> {
     pod.pointer(
         "/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution\
          /nodeSelectorTerms/0/matchFields/0/values/0",
@@ -43,7 +43,7 @@ impl Invariant for Daemons {
         }
     }
 
-    fn settled(&self, cluster: &Cluster) -> Result<(), String> {
+    fn settled(&self, _: &World, cluster: &Cluster) -> Result<(), String> {
         for (key, set) in cluster.all("apps/daemonsets") {
             let wanted = set["spec"]["template"]["spec"]["nodeSelector"].as_object();
             for (node, object) in cluster.all("/nodes") {

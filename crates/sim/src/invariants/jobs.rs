@@ -12,7 +12,7 @@ use crate::{
 };
 
 const FINALIZER: &str = "batch.kubernetes.io/job-tracking";
-const INDEX: &str = "batch.kubernetes.io/job-completion-index";
+pub(super) const INDEX: &str = "batch.kubernetes.io/job-completion-index";
 
 /// What is known of each Job, by uid.
 #[derive(Default)]
@@ -53,7 +53,7 @@ impl Invariant for Jobs {
         checked.map_err(|error| format!("{}: {error}", change.key))
     }
 
-    fn settled(&self, cluster: &Cluster) -> Result<(), String> {
+    fn settled(&self, _: &World, cluster: &Cluster) -> Result<(), String> {
         for (key, pod) in cluster.all("/pods") {
             if is_tracked(pod) {
                 return Err(format!("{key} is still to be counted"));
@@ -178,6 +178,16 @@ impl Jobs {
         }
         Ok(())
     }
+}
+
+/// The numbers of a status: `1,3-5,7`.
+pub(super) fn indexes(text: &Value) -> BTreeSet<u64> {
+    let parts = text.as_str().unwrap_or_default().split(',');
+    let range = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        Some(first.parse().ok()?..=last.parse().ok()?)
+    };
+    parts.filter_map(range).flatten().collect()
 }
 
 fn is_tracked(pod: &Value) -> bool {

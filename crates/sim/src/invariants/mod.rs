@@ -3,12 +3,19 @@
 mod budget;
 mod daemons;
 mod identity;
+mod index_limit;
 mod jobs;
+mod nodes_stay;
 mod one_at_a_time;
 mod orphans;
+mod replacement;
 mod replicas;
+mod retention;
 mod schedule;
+mod success_policy;
 mod surge;
+mod surging;
+mod time_to_live;
 mod volumes;
 
 use crate::{Change, Cluster, World};
@@ -30,7 +37,7 @@ pub trait Invariant: Send {
     ///
     /// # Errors
     /// What does not hold at rest.
-    fn settled(&self, _cluster: &Cluster) -> Result<(), String> {
+    fn settled(&self, _world: &World, _cluster: &Cluster) -> Result<(), String> {
         Ok(())
     }
 }
@@ -50,4 +57,11 @@ pub static INVARIANTS: &[(&str, Make)] = &[
     ("budget", || Box::new(budget::Budget)),
     ("schedule", || Box::<schedule::Schedule>::default()),
     ("volumes", || Box::new(volumes::Volumes)),
+    ("retention", || Box::<retention::Retention>::default()),
+    ("surging", || Box::<surging::Surging>::default()),
+    ("time to live", || Box::new(time_to_live::TimeToLive)),
+    ("nodes stay", || Box::new(nodes_stay::NodesStay)),
+    ("replacement", || Box::<replacement::Replacement>::default()),
+    ("index limit", || Box::<index_limit::IndexLimit>::default()),
+    ("success policy", || Box::<success_policy::SuccessPolicy>::default()),
 ];

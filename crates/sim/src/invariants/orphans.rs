@@ -13,7 +13,7 @@ impl Invariant for Orphans {
         Ok(())
     }
 
-    fn settled(&self, cluster: &Cluster) -> Result<(), String> {
+    fn settled(&self, _: &World, cluster: &Cluster) -> Result<(), String> {
         let uid = |object: &Value| object["metadata"]["uid"].as_str().map(str::to_owned);
         let there: BTreeSet<String> =
             cluster.everything().filter_map(|(_, object)| uid(object)).collect();

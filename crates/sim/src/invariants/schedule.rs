@@ -1,11 +1,15 @@
-//! A CronJob starts one Job for a moment, none for a moment that has not come,
-//! and with `Forbid` none while another runs.
+//! A CronJob starts one Job for a moment, none for a moment that has not come or
+//! that another has followed, none beyond its starting deadline, and with `Forbid`
+//! none while another runs.
 
 use std::collections::BTreeSet;
 
+use api_kinds::cron::Schedule as Cron;
+use jiff::{SignedDuration, tz::TimeZone};
+
 use crate::{
     Change, Cluster, Invariant, World,
-    history::{controller, has_condition},
+    history::{controller, has_condition, uid},
 };
 
 const MOMENT: &str = "batch.kubernetes.io/cronjob-scheduled-timestamp";
@@ -32,12 +36,24 @@ impl Invariant for Schedule {
             return Err(format!("{} is the second Job of {moment}", change.key));
         }
         let due: jiff::Timestamp = moment.parse().map_err(|e| format!("{}: {e}", change.key))?;
-        if due > world.ambient().now() {
+        let lately = world.clock().lately();
+        if due > *lately.end() {
             return Err(format!("{} comes before {moment}", change.key));
         }
-        let forbids = cluster.all("batch/cronjobs").any(|(_, cron)| {
-            cron["metadata"]["uid"] == *owner && cron["spec"]["concurrencyPolicy"] == "Forbid"
-        });
+        let mut all = cluster.all("batch/cronjobs");
+        let Some((_, cron)) = all.find(|(_, cron)| uid(cron) == owner) else { return Ok(()) };
+        let spec = &cron["spec"];
+        let schedule = Cron::parse(spec["schedule"].as_str().unwrap_or_default());
+        let next = schedule.ok().and_then(|schedule| schedule.next(due, &TimeZone::UTC));
+        if let Some(next) = next.filter(|next| next <= lately.start()) {
+            return Err(format!("{} is for {moment} though {next} has come", change.key));
+        }
+        let deadline = spec["startingDeadlineSeconds"].as_i64();
+        let deadline = deadline.map(|seconds| due + SignedDuration::from_secs(seconds));
+        if let Some(deadline) = deadline.filter(|deadline| deadline < lately.start()) {
+            return Err(format!("{} comes after {deadline}", change.key));
+        }
+        let forbids = spec["concurrencyPolicy"] == "Forbid";
         let jobs = cluster.controlled("batch/jobs", owner);
         let running = jobs
             .iter()

@@ -47,7 +47,7 @@ fn all() -> [(&'static str, &'static str, Value); 7] {
     ]
 }
 
-fn job(name: &str, fate: &str, mut spec: Value) -> Value {
+pub(super) fn job(name: &str, fate: &str, mut spec: Value) -> Value {
     spec["template"] = json!({
         "metadata": {"labels": {"sim/fate": fate}},
         "spec": {"restartPolicy": "Never", "containers": [{"name": "main", "image": "work"}]},

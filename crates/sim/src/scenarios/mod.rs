@@ -1,10 +1,14 @@
 //! What users do while things go wrong, and what must have come of it.
 
+mod claims;
+mod clock;
 mod cron;
 mod daemon_nodes;
 mod daemonset;
+mod daemonset_surge;
 mod drain;
 mod identity;
+mod job_policies;
 mod jobs;
 mod nodes;
 mod ownership;
@@ -50,6 +54,10 @@ pub static SCENARIOS: &[Scenario] = &[
     daemon_nodes::SCENARIO,
     drain::SCENARIO,
     volumes::SCENARIO,
+    clock::SCENARIO,
+    daemonset_surge::SCENARIO,
+    claims::SCENARIO,
+    job_policies::SCENARIO,
 ];
 
 /// Nodes fall silent one after the other, some for longer than pods tolerate.
@@ -105,7 +113,7 @@ mod tests {
 
     tests! {
         rollout scaling ownership nodes jobs cron statefulset identity daemonset daemon_nodes drain
-        volumes
+        volumes clock daemonset_surge claims job_policies
     }
 
     /// Needs tokio's own choices to follow from the seed too; see `./x sim`.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{PODS, Scenario, expect};
 use crate::{Cluster, World, history::has_condition, world};
 
-const VOLUMES: Resource = Resource::cluster("", "v1", "persistentvolumes");
+pub(super) const VOLUMES: Resource = Resource::cluster("", "v1", "persistentvolumes");
 const CLAIMS: Resource = Resource::namespaced("", "v1", "persistentvolumeclaims");
 const CLASSES: Resource = Resource::cluster("storage.k8s.io", "v1", "storageclasses");
 
@@ -18,7 +18,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     settled,
 };
 
-fn volume(name: &str, class: &str, node: Option<&str>) -> Value {
+pub(super) fn volume(name: &str, class: &str, node: Option<&str>) -> Value {
     let mut volume = json!({
         "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name},
         "spec": {
