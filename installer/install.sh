@@ -246,9 +246,10 @@ place() {
     fi
     chmod "$3" "$1"
     if [ "${1%/*}" = "$WORK" ] && [ "${2%/*}" = "$BIN_DIR" ]; then
-        mv -f "$1" "$2"
+        mv -f "$1" "$2" || die "cannot write $2"
     else
-        cp "$1" "$2.new" && chmod "$3" "$2.new" && mv -f "$2.new" "$2"
+        mkdir -p "${2%/*}" && cp "$1" "$2.new" && chmod "$3" "$2.new" && mv -f "$2.new" "$2" ||
+            die "cannot write $2"
     fi
     CHANGED=yes
 }

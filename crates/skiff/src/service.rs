@@ -36,7 +36,7 @@ pub(crate) struct Service {
     pub(crate) name: String,
     /// Who keeps it.
     pub(crate) init: Init,
-    /// Its own files: unit and environment.
+    /// Its own files: unit, environment, and a log that is nobody else's.
     pub(crate) files: Vec<PathBuf>,
     /// What it runs.
     pub(crate) program: PathBuf,
@@ -75,6 +75,11 @@ fn read(init: Init, path: &Path) -> Option<Service> {
     let text = fs::read_to_string(&environment_file).unwrap_or_default();
     let mut files = vec![path.to_owned()];
     files.extend(environment_file.exists().then_some(environment_file));
+    if init == Init::OpenRc {
+        // systemd's are the journal's.
+        let log = openrc_log(name);
+        files.extend(log.exists().then_some(log));
+    }
     let environment = environment(&text);
     Some(Service { name: name.to_owned(), init, files, program, words, environment })
 }
@@ -217,9 +222,14 @@ impl Service {
     pub(crate) fn log(&self) -> String {
         match self.init {
             Init::Systemd => format!("journalctl -u {}", self.name),
-            Init::OpenRc => format!("less /var/log/{}.log", self.name),
+            Init::OpenRc => format!("less {}", openrc_log(&self.name).display()),
         }
     }
+}
+
+/// As the service's script says.
+fn openrc_log(name: &str) -> PathBuf {
+    PathBuf::from(format!("/var/log/{name}.log"))
 }
 
 fn ask(program: &str, words: &[&str]) -> io::Result<()> {
