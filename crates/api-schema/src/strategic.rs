@@ -143,11 +143,15 @@ impl<'s> Merge<'s> {
         }
         let server = before.clone();
         let mut merged = before;
+        // With nothing to merge with the list is taken as it is, even if a key is
+        // in it twice: a Node has an InternalIP of each family.
+        let mut whole = merged.is_empty();
         // Directives first: whole-list replacement, then deletions.
         let directive = |element: &Value| element.get(DIRECTIVE).cloned();
         if patch.iter().any(|element| directive(element).is_some_and(|word| word == "replace")) {
             patch.retain(|element| directive(element).is_none());
             merged.clear();
+            whole = true;
         }
         for element in patch.extract_if(.., |element| directive(element).is_some()) {
             match directive(&element) {
@@ -169,7 +173,8 @@ impl<'s> Merge<'s> {
         for element in patch {
             let wanted = key_of(&element, key)?.clone();
             let Value::Object(element) = element else { continue };
-            let at = merged.iter().position(|element| element.get(key) == Some(&wanted));
+            let same = |element: &Value| element.get(key) == Some(&wanted);
+            let at = if whole { None } else { merged.iter().position(same) };
             match at {
                 Some(at) => {
                     let before = match merged[at].take() {

@@ -103,6 +103,20 @@ fn directives_replace_and_delete() {
 }
 
 #[test]
+fn a_list_with_nothing_to_merge_with_keeps_what_has_one_key() {
+    let twice =
+        json!([{ "name": "a", "image": "1" }, { "name": "a", "image": "2" }, { "name": "b" }]);
+    check(json!({}), json!({ "containers": twice }), json!({ "containers": twice }));
+    let replace = json!({ "$patch": "replace" });
+    let list = [&[replace][..], twice.as_array().expect("a list")].concat();
+    check(
+        json!({ "containers": [{ "name": "c" }] }),
+        json!({ "containers": list }),
+        json!({ "containers": twice }),
+    );
+}
+
+#[test]
 fn retain_keys_drops_what_it_does_not_name() {
     check(
         json!({ "strategy": { "type": "Rolling", "rolling": { "port": 1 } } }),
