@@ -267,7 +267,7 @@ fn wants(service: &Value, old: Option<&Value>) -> Vec<Want> {
         let given = tree::list(service, "spec.clusterIPs");
         for (index, family) in families::of(service).into_iter().enumerate() {
             let value = given.get(index).and_then(Value::as_str).filter(|ip| !ip.is_empty());
-            if value.is_none_or(|ip| !held.iter().any(|held| held == ip)) {
+            if value.is_none_or(|ip| !held.contains(&allocators::canonical(ip))) {
                 wants.push(Want::Address { index, family, value: value.map(str::to_owned) });
             }
         }

@@ -146,6 +146,11 @@ fn validate(_: &ResourceSpec, node: &Value, faults: &mut Faults) {
     for (index, cidr) in tree::list(node, "spec.podCIDRs").iter().enumerate() {
         rules::cidr(&cidrs.index(index), cidr.as_str().unwrap_or_default(), faults);
     }
+    let list = tree::list(node, "spec.podCIDRs");
+    if !rules::one_of_each_family(list.iter().filter_map(Value::as_str)) {
+        let why = "may specify no more than one CIDR for each IP family";
+        faults.invalid(&cidrs, list.to_vec(), why);
+    }
     for resources in ["capacity", "allocatable"] {
         let status = Path::new("status");
         let path = status.child(resources);

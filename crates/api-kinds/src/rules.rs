@@ -76,6 +76,16 @@ pub(crate) fn cidr(path: &Path<'_>, text: &str, faults: &mut Faults) {
     }
 }
 
+/// Whether the addresses or ranges are at most one of each family.
+pub(crate) fn one_of_each_family<'a>(texts: impl Iterator<Item = &'a str>) -> bool {
+    let families: Vec<bool> = texts.map(|text| text.contains(':')).collect();
+    match families[..] {
+        [] | [_] => true,
+        [first, second] => first != second,
+        _ => false,
+    }
+}
+
 /// An amount of a resource, not below zero.
 pub(crate) fn amount(path: &Path<'_>, text: &str, faults: &mut Faults) {
     match Quantity::parse(text) {

@@ -28,7 +28,7 @@ impl Want {
     /// The value that is asked for, as [`held`] spells it.
     pub(super) fn value(&self) -> Option<String> {
         match self {
-            Self::Address { value, .. } => value.clone(),
+            Self::Address { value, .. } => value.as_deref().map(canonical),
             Self::NodePort { value, .. } | Self::HealthCheckNodePort { value } => {
                 value.map(|port| port.to_string())
             }
@@ -62,12 +62,17 @@ impl Want {
     }
 }
 
+/// An address as IPAddresses are named; IPv6 has many spellings of one.
+pub(super) fn canonical(address: &str) -> String {
+    address.parse::<IpAddr>().map_or_else(|_| address.to_owned(), |address| address.to_string())
+}
+
 /// Everything of the pools that a Service holds: addresses and port numbers.
 pub(super) fn held(service: &Value) -> Vec<String> {
     let addresses = tree::list(service, "spec.clusterIPs").iter().filter_map(Value::as_str);
     let mut held: Vec<String> = addresses
         .filter(|address| *address != "None" && !address.is_empty())
-        .map(str::to_owned)
+        .map(canonical)
         .collect();
     let ports =
         tree::list(service, "spec.ports").iter().filter_map(|port| tree::int(port, "nodePort"));

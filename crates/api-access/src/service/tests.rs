@@ -68,12 +68,9 @@ async fn fixed_addresses_are_had_once_and_errors_are_upstreams() {
         );
     }
     let message = create(&world, fixed("x", "fd00::1")).await.expect_err("one family");
-    assert!(
-        message.contains(
-            "spec.ipFamilies[0]: Invalid value: \"IPv6\": not configured on this cluster"
-        ),
-        "{message}"
-    );
+    let why =
+        "spec.clusterIPs[0]: Invalid value: [\"fd00::1\"]: IPv6 is not configured on this cluster";
+    assert!(message.contains(why), "{message}");
 }
 
 #[tokio::test]
@@ -187,23 +184,230 @@ async fn an_address_of_a_service_that_is_gone_is_free_before_the_watch_tells() {
     create(&world, fixed()).await.expect_err("taken by b");
 }
 
-#[tokio::test]
-async fn two_families() {
+fn two_stacks() -> World {
     let world = World::new(&["10.43.0.0/16", "fd00:43::/112"]);
     world.add(crate::state::NAMESPACES, json!({ "metadata": { "name": "default" } }));
-    let made = create(&world, service("a", json!({ "ipFamilyPolicy": "PreferDualStack" })))
-        .await
-        .expect("room");
-    assert_eq!(tree::get(&made, "spec.ipFamilies"), &json!(["IPv4", "IPv6"]));
-    let addresses = tree::list(&made, "spec.clusterIPs");
-    assert!(addresses[0].as_str().expect("text").starts_with("10.43."));
-    assert!(addresses[1].as_str().expect("text").starts_with("fd00:43::"));
-    let mut single = made.clone();
+    world
+}
+
+/// `IPv4,IPv6 PreferDualStack 10,fd` or why not: the families, the policy, and
+/// of each address what it begins with.
+fn shown(made: &Result<Value, String>) -> String {
+    let made = match made {
+        Ok(made) => made,
+        Err(message) => {
+            let (_, why) = message.split_once(" is invalid: ").expect("faults of a Service");
+            return why.to_owned();
+        }
+    };
+    let texts = |path| {
+        let texts = tree::list(made, path).iter().filter_map(Value::as_str);
+        texts.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let starts = |ip: &String| match ip.as_str() {
+        "None" => "None".to_owned(),
+        ip => ip.split(['.', ':']).next().unwrap_or_default().to_owned(),
+    };
+    let addresses: Vec<String> = texts("spec.clusterIPs").iter().map(starts).collect();
+    format!(
+        "{} {} {}",
+        texts("spec.ipFamilies").join(","),
+        tree::text(made, "spec.ipFamilyPolicy"),
+        addresses.join(",")
+    )
+}
+
+/// What a Service gets, on a cluster of IPv4 alone and on one of both families.
+#[tokio::test]
+async fn families_by_policy() {
+    const NO_SECOND: &str = "spec.ipFamilyPolicy: Invalid value: \"RequireDualStack\": this cluster is not configured for dual-stack services";
+    const NO_SIX: &str =
+        "spec.ipFamilies[0]: Invalid value: \"IPv6\": not configured on this cluster";
+    const TWO: &str = "spec.ipFamilyPolicy: Invalid value: \"SingleStack\": must be 'RequireDualStack' or 'PreferDualStack' when multiple IP families are specified";
+    const TWO_IPS: &str = "spec.ipFamilyPolicy: Invalid value: \"SingleStack\": must be 'RequireDualStack' or 'PreferDualStack' when multiple cluster IPs are specified";
+    const TWICE: &str = "spec.ipFamilies[1]: Duplicate value: \"IPv4\"";
+    let both = format!(
+        "[{TWO_IPS}, spec.clusterIPs[1]: Invalid value: [\"10.43.0.98\",\"fd00:43::98\"]: IPv6 is not configured on this cluster]"
+    );
+    let table = [
+        (json!({}), "IPv4 SingleStack 10", "IPv4 SingleStack 10"),
+        (
+            json!({"ipFamilyPolicy": "PreferDualStack"}),
+            "IPv4 PreferDualStack 10",
+            "IPv4,IPv6 PreferDualStack 10,fd00",
+        ),
+        (
+            json!({"ipFamilyPolicy": "RequireDualStack"}),
+            NO_SECOND,
+            "IPv4,IPv6 RequireDualStack 10,fd00",
+        ),
+        (json!({"ipFamilies": ["IPv6"]}), NO_SIX, "IPv6 SingleStack fd00"),
+        (
+            json!({"ipFamilies": ["IPv6"], "ipFamilyPolicy": "PreferDualStack"}),
+            NO_SIX,
+            "IPv6,IPv4 PreferDualStack fd00,10",
+        ),
+        (json!({"ipFamilies": ["IPv4", "IPv6"]}), TWO, TWO),
+        (
+            json!({"ipFamilies": ["IPv4", "IPv4"], "ipFamilyPolicy": "PreferDualStack"}),
+            TWICE,
+            TWICE,
+        ),
+        (
+            json!({"clusterIP": "fd00:43::99"}),
+            "spec.clusterIPs[0]: Invalid value: [\"fd00:43::99\"]: IPv6 is not configured on this cluster",
+            "IPv6 SingleStack fd00",
+        ),
+        (
+            json!({"clusterIP": "10.43.0.98", "clusterIPs": ["10.43.0.98", "fd00:43::98"]}),
+            both.as_str(),
+            TWO_IPS,
+        ),
+        (
+            json!({"clusterIP": "10.43.0.97", "ipFamilies": ["IPv6"]}),
+            "spec.clusterIPs[0]: Invalid value: \"10.43.0.97\": expected an IPv6 value as indicated by `ipFamilies[0]`",
+            "spec.clusterIPs[0]: Invalid value: \"10.43.0.97\": expected an IPv6 value as indicated by `ipFamilies[0]`",
+        ),
+        (
+            json!({"clusterIP": "None", "selector": {"a": "b"}}),
+            "IPv4 SingleStack None",
+            "IPv4 SingleStack None",
+        ),
+        (
+            json!({"clusterIP": "None", "selector": {"a": "b"}, "ipFamilyPolicy": "PreferDualStack"}),
+            "IPv4 PreferDualStack None",
+            "IPv4,IPv6 PreferDualStack None",
+        ),
+        (
+            json!({"clusterIP": "None"}),
+            "IPv4,IPv6 RequireDualStack None",
+            "IPv4,IPv6 RequireDualStack None",
+        ),
+        (
+            json!({"clusterIP": "None", "ipFamilies": ["IPv6"]}),
+            "IPv6,IPv4 RequireDualStack None",
+            "IPv6,IPv4 RequireDualStack None",
+        ),
+        (
+            json!({"clusterIP": "None", "ipFamilyPolicy": "SingleStack"}),
+            "IPv4 SingleStack None",
+            "IPv4 SingleStack None",
+        ),
+    ];
+    for (spec, one, two) in table {
+        let made = create(&world(), service("a", spec.clone())).await;
+        assert_eq!(shown(&made), one, "{spec} on one stack");
+        let made = create(&two_stacks(), service("a", spec.clone())).await;
+        assert_eq!(shown(&made), two, "{spec} on two stacks");
+    }
+}
+
+/// From one policy to another: what is kept, given and given back.
+#[tokio::test]
+async fn policies_change() {
+    let two = json!({"ipFamilyPolicy": "PreferDualStack"});
+    let table = [
+        (
+            json!({}),
+            json!({"ipFamilyPolicy": "PreferDualStack"}),
+            "IPv4,IPv6 PreferDualStack 10,fd00",
+        ),
+        (
+            json!({}),
+            json!({"ipFamilyPolicy": "RequireDualStack"}),
+            "IPv4,IPv6 RequireDualStack 10,fd00",
+        ),
+        (
+            json!({"ipFamilies": ["IPv6"]}),
+            json!({"ipFamilyPolicy": "RequireDualStack"}),
+            "IPv6,IPv4 RequireDualStack fd00,10",
+        ),
+        (two.clone(), json!({"ipFamilyPolicy": "SingleStack"}), "IPv4 SingleStack 10"),
+        (
+            two.clone(),
+            json!({"ipFamilyPolicy": "RequireDualStack"}),
+            "IPv4,IPv6 RequireDualStack 10,fd00",
+        ),
+        (two.clone(), json!({"type": "NodePort"}), "IPv4,IPv6 PreferDualStack 10,fd00"),
+        (
+            two.clone(),
+            json!({"ipFamilies": ["IPv4"]}),
+            "spec.ipFamilyPolicy: Invalid value: \"PreferDualStack\": must be 'SingleStack' to release the secondary IP family",
+        ),
+        (
+            two.clone(),
+            json!({"ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack"}),
+            "IPv4 SingleStack 10",
+        ),
+        (
+            json!({"clusterIP": "None", "selector": {"a": "b"}}),
+            json!({"ipFamilyPolicy": "RequireDualStack"}),
+            "IPv4,IPv6 RequireDualStack None",
+        ),
+    ];
+    for (spec, change, expected) in table {
+        let world = two_stacks();
+        let old = create(&world, service("a", spec.clone())).await.expect("room");
+        let mut new = old.clone();
+        for (field, value) in change.as_object().expect("a map") {
+            tree::set(&mut new, &format!("spec.{field}"), value.clone());
+        }
+        let made = update(&world, new, old.clone()).await;
+        assert_eq!(shown(&made), expected, "{spec}, then {change}");
+        if let Ok(made) = made {
+            let primary = "spec.clusterIP";
+            assert_eq!(tree::text(&made, primary), tree::text(&old, primary), "the first stays");
+        }
+    }
+    // Only the addresses are reduced.
+    let world = two_stacks();
+    let old = create(&world, service("a", two)).await.expect("room");
+    let mut fewer = old.clone();
+    let first = tree::text(&old, "spec.clusterIP").to_owned();
+    tree::set(&mut fewer, "spec.clusterIPs", vec![first]);
+    let message = shown(&update(&world, fewer, old.clone()).await);
+    assert!(
+        message.ends_with("must be 'SingleStack' to release the secondary cluster IP"),
+        "{message}"
+    );
+    // What was given back can be had by another.
+    let second = tree::list(&old, "spec.clusterIPs")[1].as_str().expect("text").to_owned();
+    world.add(crate::state::SERVICES, old.clone());
+    let other = || service("b", json!({ "clusterIP": second }));
+    create(&world, other()).await.expect_err("taken");
+    let mut single = old.clone();
     tree::set(&mut single, "spec.ipFamilyPolicy", "SingleStack");
-    let single = update(&world, single, made.clone()).await.expect("fewer");
-    assert_eq!(tree::list(&single, "spec.clusterIPs"), &addresses[..1]);
-    let message = create(&world, service("x", json!({ "ipFamilies": ["IPv6", "IPv4"] })))
-        .await
-        .expect_err("policy");
-    assert!(message.contains("spec.ipFamilyPolicy: Required value"), "{message}");
+    let single = update(&world, single, old).await.expect("fewer");
+    world.add(crate::state::SERVICES, single);
+    create(&world, other()).await.expect("free");
+}
+
+/// A cluster that got a second family leaves Services that prefer two alone
+/// until somebody asks.
+#[tokio::test]
+async fn a_second_family_of_the_cluster_changes_no_service_by_itself() {
+    let spec = json!({"ipFamilyPolicy": "PreferDualStack", "clusterIP": "10.43.0.44"});
+    let before = create(&world(), service("a", spec)).await.expect("room");
+    assert_eq!(shown(&Ok(before.clone())), "IPv4 PreferDualStack 10");
+    let world = two_stacks();
+    world.add(crate::state::SERVICES, before.clone());
+    let mut labelled = before.clone();
+    tree::set(&mut labelled, "metadata.labels.a", "b");
+    let same = update(&world, labelled, before.clone()).await;
+    assert_eq!(shown(&same), "IPv4 PreferDualStack 10");
+    let mut both = before.clone();
+    tree::set(&mut both, "spec.ipFamilies", json!(["IPv4", "IPv6"]));
+    assert_eq!(shown(&update(&world, both, before).await), "IPv4,IPv6 PreferDualStack 10,fd00");
+}
+
+#[tokio::test]
+async fn an_address_has_one_spelling_among_those_that_are_taken() {
+    let world = two_stacks();
+    let spec = json!({"clusterIP": "FD00:0043:0::7"});
+    let made = create(&world, service("a", spec)).await.expect("free");
+    assert_eq!(tree::text(&made, "spec.clusterIP"), "FD00:0043:0::7", "as it was written");
+    let again = update(&world, made.clone(), made.clone()).await.expect("it has it already");
+    assert_eq!(again, made);
+    let taken = create(&world, service("b", json!({"clusterIP": "fd00:43::7"}))).await;
+    assert!(taken.expect_err("taken").contains("provided IP is already allocated"));
 }

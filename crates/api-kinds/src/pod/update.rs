@@ -117,6 +117,11 @@ pub(super) fn validate_status(new: &Value, old: &Value, faults: &mut Faults) {
         let path = list.index(index);
         rules::ip(&path.child("ip"), tree::text(ip, "ip"), faults);
     }
+    let ips = tree::list(new, "status.podIPs");
+    if !rules::one_of_each_family(ips.iter().map(|ip| tree::text(ip, "ip"))) {
+        let why = "may specify no more than one IP for each IP family";
+        faults.invalid(&list, ips.to_vec(), why);
+    }
     let restarts_never = tree::text(old, "spec.restartPolicy") == "Never";
     let list = Path::new("status.containerStatuses");
     let after = tree::list(new, "status.containerStatuses");

@@ -69,3 +69,17 @@ fn immutable_means_it() {
         );
     }
 }
+
+#[test]
+fn a_node_has_one_share_of_each_family() {
+    const NODES: [&str; 3] = ["", "v1", "nodes"];
+    refused(NODES, "spec.podCIDRs", json!(["10.42.0.0/24", "fd42::/64"]), &[]);
+    refused(
+        NODES,
+        "spec.podCIDRs",
+        json!(["10.42.0.0/24", "10.42.1.0/24"]),
+        &[
+            r#"spec.podCIDRs: Invalid value: ["10.42.0.0/24","10.42.1.0/24"]: may specify no more than one CIDR for each IP family"#,
+        ],
+    );
+}

@@ -310,3 +310,21 @@ fn what_cannot_change() {
     update(POD, "spec.nodeName", json!("a"), json!("b"), &[POD_FIELDS]);
     update(POD, "spec.tolerations", json!([]), json!([{ "operator": "Exists" }]), &[]);
 }
+
+#[test]
+fn a_pod_has_one_address_of_each_family() {
+    let ips = |ips: &[&str]| {
+        let ips: Vec<Value> = ips.iter().map(|ip| json!({ "ip": ip })).collect();
+        json!({ "podIPs": ips })
+    };
+    status(POD, json!({}), ips(&["10.42.0.1", "fd42::1"]), &[]);
+    status(POD, json!({}), ips(&["fd42::1", "10.42.0.1"]), &[]);
+    status(
+        POD,
+        json!({}),
+        ips(&["10.42.0.1", "10.42.0.2"]),
+        &[
+            r#"status.podIPs: Invalid value: [{"ip":"10.42.0.1"},{"ip":"10.42.0.2"}]: may specify no more than one IP for each IP family"#,
+        ],
+    );
+}

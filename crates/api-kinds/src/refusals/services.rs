@@ -98,3 +98,40 @@ fn addresses_cannot_change() {
         ],
     );
 }
+
+#[test]
+fn families_cannot_change() {
+    for (before, after, why) in [
+        (json!(["IPv4"]), json!(["IPv6"]), Some("[\"IPv6\"]")),
+        (json!(["IPv4", "IPv6"]), json!(["IPv6"]), Some("[\"IPv6\"]")),
+        (json!(["IPv4"]), json!(["IPv4", "IPv6"]), None),
+        (json!(["IPv4", "IPv6"]), json!(["IPv4"]), None),
+    ] {
+        let faults: Vec<String> = why
+            .map(|shown| {
+                format!("spec.ipFamilies[0]: Invalid value: {shown}: may not change once set")
+            })
+            .into_iter()
+            .collect();
+        let faults: Vec<&str> = faults.iter().map(String::as_str).collect();
+        update(SERVICE, "spec.ipFamilies", before, after, &faults);
+    }
+}
+
+#[test]
+fn families_are_words_of_the_api() {
+    refused(
+        SERVICE,
+        "spec.ipFamilies",
+        json!(["IPv5"]),
+        &["spec.ipFamilies[0]: Unsupported value: \"IPv5\": supported values: \"IPv4\", \"IPv6\""],
+    );
+    refused(
+        SERVICE,
+        "spec.ipFamilyPolicy",
+        json!("Both"),
+        &[
+            "spec.ipFamilyPolicy: Unsupported value: \"Both\": supported values: \"PreferDualStack\", \"RequireDualStack\", \"SingleStack\"",
+        ],
+    );
+}

@@ -242,6 +242,16 @@ pub(super) fn update(new: &Value, old: &Value, faults: &mut Faults) {
             faults.invalid(&path.index(1), value, "may not change once set");
         }
     }
+    // A headless Service has no addresses that its families would have to fit.
+    let families = |service| tree::list(service, "spec.ipFamilies");
+    let headless = |service| tree::text(service, "spec.clusterIP") == "None";
+    if kept && !headless(new) && !headless(old) {
+        let differ = families(new).iter().zip(families(old)).any(|(new, old)| new != old);
+        if differ {
+            let path = SPEC.child("ipFamilies");
+            faults.invalid(&path.index(0), families(new).to_vec(), "may not change once set");
+        }
+    }
     let class = "spec.loadBalancerClass";
     let balanced = [new, old].iter().all(|s| tree::text(s, "spec.type") == "LoadBalancer");
     if balanced && tree::get(new, class) != tree::get(old, class) {
