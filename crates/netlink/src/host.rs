@@ -28,6 +28,11 @@ fn choose_address(
     v4: bool,
 ) -> Option<IpAddr> {
     let global = |a: &&Address| a.ip.is_ipv4() == v4 && a.scope == Scope::Universe as u8;
+    // The first of those that suit best.
+    let best = |of: &dyn Fn(u32) -> bool| {
+        let found = addresses.iter().filter(global).filter(|a| of(a.index));
+        found.filter_map(|a| Some((a.rank()?, a.ip))).min_by_key(|(rank, _)| *rank)
+    };
     let defaults = routes.iter().filter(|r| {
         let like = r.gateway.or(r.source);
         r.destination.is_none() && like.is_none_or(|ip| ip.is_ipv4() == v4)
@@ -36,9 +41,7 @@ fn choose_address(
     defaults.sort_by_key(|r| r.metric);
     let from_route = |route: &&Route| {
         let source = route.source.filter(|ip| ip.is_ipv4() == v4);
-        source.or_else(|| {
-            addresses.iter().filter(global).find(|a| a.index == route.index).map(|a| a.ip)
-        })
+        source.or_else(|| best(&|index| index == route.index).map(|(_, ip)| ip))
     };
     defaults.iter().find_map(from_route).or_else(|| {
         let usable = |index: u32| {
@@ -49,8 +52,17 @@ fn choose_address(
                     && !l.name.starts_with(HOST_PREFIX)
             })
         };
-        addresses.iter().filter(global).find(|a| usable(a.index)).map(|a| a.ip)
+        best(&usable).map(|(_, ip)| ip)
     })
+}
+
+/// The number of a link, which an IPv6 address of the link alone (fe80::1%eth0)
+/// needs beside it; `None` where there is no such link.
+///
+/// # Errors
+/// What the kernel refused.
+pub fn link_index(name: &str) -> Result<Option<u32>, Error> {
+    Ok(Socket::route()?.link(name)?.map(|link| link.index))
 }
 
 /// Calls `told` after changes of links and addresses, from a thread of its own
@@ -115,8 +127,8 @@ pub fn ensure_loopback() -> Result<(), Error> {
     socket.set_up(&loopback(&socket)?)
 }
 
-/// Gives this node `addresses` on `lo`, with host scope so that they are never
-/// chosen as a source. This is how the cluster DNS address (10.43.0.10) is
+/// Gives this node `addresses` on `lo`, with host scope (IPv6: deprecated) so that
+/// they are never chosen as a source. This is how the cluster DNS address (10.43.0.10) is
 /// reached from pods and from the node: sockets are bound to it and no rule is
 /// needed. Idempotent.
 pub fn ensure_local_addresses(addresses: &[IpAddr]) -> Result<(), Error> {
@@ -172,7 +184,7 @@ mod tests {
     }
 
     fn address(index: u32, ip: &str) -> Address {
-        Address { index, ip: ip.parse().unwrap(), prefix_len: 24, scope: 0 }
+        Address { index, ip: ip.parse().unwrap(), prefix_len: 24, scope: 0, flags: 0 }
     }
 
     fn default_route(index: u32, gateway: &str, metric: u32) -> Route {
@@ -200,5 +212,49 @@ mod tests {
         assert_eq!(choose(&routes, true), "10.1.0.2");
         let preferred = Route { source: Some("10.0.0.9".parse().unwrap()), ..routes[0].clone() };
         assert_eq!(choose(&[preferred], true), "10.0.0.9");
+    }
+
+    /// As the kernel lists them: the one of today first.
+    #[test]
+    fn an_address_of_ipv6_that_lasts_is_chosen() {
+        let links = [link(2, "eth0")];
+        let with = |flags: &[u32]| {
+            let all = flags.iter().enumerate();
+            let all: Vec<Address> = all
+                .map(|(n, flags)| Address { flags: *flags, ..address(2, &format!("fd00::{n}")) })
+                .collect();
+            choose_address(&links, &all, &[default_route(2, "fe80::1", 1024)], false)
+                .map(|ip| ip.to_string())
+                .unwrap_or_default()
+        };
+        assert_eq!(with(&[0x01, 0x00]), "fd00::1", "a temporary one");
+        assert_eq!(with(&[0x20, 0x01, 0x80]), "fd00::2", "a deprecated one");
+        assert_eq!(with(&[0x01, 0x40]), "fd00::1", "one that is about to be usable");
+        assert_eq!(with(&[0x01]), "fd00::0", "better than none");
+        assert_eq!(with(&[0x48]), "", "somebody else's");
+    }
+
+    #[test]
+    fn an_address_of_lo_is_no_source() {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("skipped: making network namespaces needs root");
+            return;
+        }
+        let story = || {
+            let dns: IpAddr = "fd43::a".parse().unwrap();
+            for _ in 0..2 {
+                ensure_local_addresses(&[dns]).unwrap();
+                let all = Socket::route().unwrap().addresses().unwrap();
+                let found = all.iter().find(|address| address.ip == dns).expect("it is there");
+                assert_eq!(found.rank(), Some(3), "deprecated");
+            }
+            // It is answered at, at once.
+            std::net::UdpSocket::bind((dns, 53)).unwrap();
+            assert_eq!(link_index("lo").unwrap(), Some(1));
+            assert_eq!(link_index("nowhere").unwrap(), None);
+            remove_local_addresses(&[dns]).unwrap();
+            assert!(std::net::UdpSocket::bind((dns, 53)).is_err());
+        };
+        crate::netns::Netns::new().unwrap().within(story).unwrap();
     }
 }

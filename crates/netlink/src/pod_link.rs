@@ -89,6 +89,7 @@ pub fn ensure(link: &PodLink) -> Result<(), Error> {
     for &ip in &link.addresses {
         pod.add_address(&pod_side, ip, host_prefix(ip), Scope::Universe)?;
     }
+    refuse_routers(link)?;
     pod.set_up(&pod_side)?;
     host.set_up(&host_side)?;
     if link.from_loopback {
@@ -105,6 +106,18 @@ pub fn ensure(link: &PodLink) -> Result<(), Error> {
         host.replace_route(&pod_route(&host_side, ip), ip)?;
     }
     Ok(())
+}
+
+/// A pod that says it is a router must not become its node's (CVE-2020-10749).
+/// The kernel would listen: by default without forwarding, and with it since the
+/// node's own links go on doing so.
+fn refuse_routers(link: &PodLink) -> Result<(), Error> {
+    let name = format!("net/ipv6/conf/{}/accept_ra", link.host_ifname);
+    match crate::host::set_sysctl(&name, "0") {
+        // No IPv6 in this kernel, or a /proc/sys that nobody may write.
+        Err(_) if link.addresses.iter().all(IpAddr::is_ipv4) => Ok(()),
+        done => done,
+    }
 }
 
 fn check(link: &PodLink) -> Result<(), Error> {

@@ -40,9 +40,18 @@ const IFF_UP: u32 = 1;
 
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
+const IFA_CACHEINFO: u16 = 6;
 const IFA_FLAGS: u16 = 8;
 /// The address is usable at once: nobody else can have it.
 const IFA_F_NODAD: u32 = 2;
+/// Of IPv6: made at random and for a day, to be hard to follow (RFC 8981).
+const IFA_F_TEMPORARY: u32 = 1;
+/// Somebody else has it.
+const IFA_F_DADFAILED: u32 = 8;
+/// Not for new connections.
+const IFA_F_DEPRECATED: u32 = 0x20;
+/// Still asking whether somebody else has it.
+const IFA_F_TENTATIVE: u32 = 0x40;
 
 const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
@@ -88,6 +97,25 @@ pub(crate) struct Address {
     pub(crate) ip: IpAddr,
     pub(crate) prefix_len: u8,
     pub(crate) scope: u8,
+    pub(crate) flags: u32,
+}
+
+impl Address {
+    /// How little it suits to be known by, from 0 up; `None` where it cannot be
+    /// used. IPv4's first bit has another meaning: an address beside the first.
+    pub(crate) fn rank(&self) -> Option<u8> {
+        if self.ip.is_ipv4() {
+            return Some(0);
+        }
+        let has = |flag| self.flags & flag != 0;
+        match () {
+            () if has(IFA_F_DADFAILED) => None,
+            () if has(IFA_F_DEPRECATED) => Some(3),
+            () if has(IFA_F_TEMPORARY) => Some(2),
+            () if has(IFA_F_TENTATIVE) => Some(1),
+            () => Some(0),
+        }
+    }
 }
 
 /// A unicast route of the main table.
@@ -428,6 +456,12 @@ fn address_message(
     message.attr(IFA_LOCAL, &octets(ip)).attr(IFA_ADDRESS, &octets(ip));
     if ip.is_ipv6() {
         message.u32(IFA_FLAGS, IFA_F_NODAD);
+        // IPv6 knows no such scope: what is never to be a source is deprecated
+        // from the start, and valid for ever.
+        if kind == RTM_NEWADDR && matches!(scope, Scope::Host) {
+            let [preferred, valid] = [0_u32, u32::MAX].map(u32::to_ne_bytes);
+            message.attr(IFA_CACHEINFO, &[preferred, valid, [0; 4], [0; 4]].concat());
+        }
     }
     message
 }
@@ -488,6 +522,7 @@ fn parse_address(received: &Received) -> Option<Address> {
         ip: ip_from(ip)?,
         prefix_len: header[1],
         scope: header[3],
+        flags: attrs.find_u32(IFA_FLAGS).unwrap_or(u32::from(header[2])),
     })
 }
 

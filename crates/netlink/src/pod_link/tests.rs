@@ -118,6 +118,18 @@ fn ensure_mends_what_a_crash_left_and_remove_is_final() {
 }
 
 #[test]
+fn no_pod_is_its_nodes_router() {
+    with_host_and_pods(|a, b| {
+        for (netns, uid, addresses) in [(a, "a", &POD[..]), (b, "b", &POD[..1])] {
+            let link = describe(netns, uid, addresses);
+            ensure(&link).unwrap();
+            let path = format!("/proc/sys/net/ipv6/conf/{}/accept_ra", link.host_ifname);
+            assert_eq!(std::fs::read_to_string(path).unwrap().trim(), "0", "{addresses:?}");
+        }
+    });
+}
+
+#[test]
 fn what_cannot_be_is_refused_with_a_word() {
     with_host_and_pods(|a, _| {
         let bad = PodLink { host_ifname: "much-too-long-name".into(), ..describe(a, "a", &POD) };
