@@ -15,9 +15,11 @@ use std::time::Duration;
 const NODE: &str = "192.0.2.1";
 const NODE_V6: &str = "2001:db8::1";
 const OUTSIDE: &str = "203.0.113.1";
+const OUTSIDE_V6: &str = "2001:db8:f::1";
 const PODS: [[&str; 2]; 3] =
     [["10.42.0.5", "fd42::5"], ["10.42.0.6", "fd42::6"], ["10.42.0.7", "fd42::7"]];
 const WEB: &str = "10.43.0.5:80";
+const WEB_V6: &str = "[fd43::5]:80";
 
 /// Everything goes with this value: namespaces hold links and rules.
 struct World {
@@ -51,9 +53,9 @@ impl World {
         // The router sees the node and the machine outside as its "pods".
         router
             .within(|| {
-                host::enable_forwarding(false).unwrap();
+                host::enable_forwarding(true).unwrap();
                 pod_link::ensure(&link(&node, "node", &[NODE, NODE_V6])).unwrap();
-                pod_link::ensure(&link(&outside, "outside", &[OUTSIDE])).unwrap();
+                pod_link::ensure(&link(&outside, "outside", &[OUTSIDE, OUTSIDE_V6])).unwrap();
             })
             .unwrap();
         node.within(|| {
@@ -185,6 +187,14 @@ fn a_cluster_ip_is_reached_from_pods_and_from_the_node() {
         assert_eq!(spread(&world.pods[0], target), two, "{target}: also to itself");
         assert_eq!(spread(&world.node, target), two, "{target}: from the node");
     }
+    // The node speaks to a pod with its own address, also where it answers at one
+    // of the service network.
+    world
+        .node
+        .within(|| host::ensure_local_addresses(&["fd43::a".parse().unwrap()]))
+        .unwrap()
+        .unwrap();
+    assert_eq!(ask(&world.node, "[fd42::5]:8080").unwrap(), format!("a {NODE_V6}"));
     // A pod sees the other pod's own address; its own it sees as the node's.
     assert_eq!(ask(&world.pods[2], "10.42.0.5:8080").unwrap(), "a 10.42.0.7");
     set(&mut proxy, Some(service(&[PODS[0][0]])));
@@ -211,23 +221,30 @@ fn what_leaves_the_cluster_is_masqueraded_and_what_is_spoofed_is_dropped() {
     let Some(world) = World::new() else { return };
     let _servers = world.servers();
     let _proxy = world.proxy(&[]);
-    let outside = format!("{OUTSIDE}:8080");
-    assert_eq!(ask(&world.pods[0], &outside).unwrap(), format!("outside {NODE}"));
-    assert_eq!(ask(&world.pods[0], "10.42.0.6:8080").unwrap(), "b 10.42.0.5");
+    for (outside, node, [own, other], false_one) in [
+        (format!("{OUTSIDE}:8080"), NODE, [PODS[0][0], PODS[1][0]], "10.42.0.99"),
+        (format!("[{OUTSIDE_V6}]:8080"), NODE_V6, [PODS[0][1], PODS[1][1]], "fd42::99"),
+    ] {
+        assert_eq!(ask(&world.pods[0], &outside).unwrap(), format!("outside {node}"));
+        let [own, other, false_one]: [IpAddr; 3] =
+            [own, other, false_one].map(|ip| ip.parse().unwrap());
+        let to = |port| SocketAddr::new(other, port);
+        assert_eq!(ask(&world.pods[0], &to(8080).to_string()).unwrap(), format!("b {own}"));
 
-    let receiver = world.pods[1].within(|| UdpSocket::bind("10.42.0.6:9").unwrap()).unwrap();
-    receiver.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-    world.pods[0]
-        .within(|| {
-            host::ensure_local_addresses(&["10.42.0.99".parse().unwrap()]).unwrap();
-            for (source, word) in [("10.42.0.99:0", b"false"), ("10.42.0.5:0", b"truth")] {
-                UdpSocket::bind(source).unwrap().send_to(word, "10.42.0.6:9").unwrap();
-            }
-        })
-        .unwrap();
-    let mut word = [0; 5];
-    let (_, from) = receiver.recv_from(&mut word).unwrap();
-    assert_eq!((&word, from.ip()), (b"truth", "10.42.0.5".parse().unwrap()));
+        let receiver = world.pods[1].within(|| UdpSocket::bind(to(9)).unwrap()).unwrap();
+        receiver.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        world.pods[0]
+            .within(|| {
+                host::ensure_local_addresses(&[false_one]).unwrap();
+                for (source, word) in [(false_one, b"false"), (own, b"truth")] {
+                    UdpSocket::bind((source, 0)).unwrap().send_to(word, to(9)).unwrap();
+                }
+            })
+            .unwrap();
+        let mut word = [0; 5];
+        let (_, from) = receiver.recv_from(&mut word).unwrap();
+        assert_eq!((&word, from.ip()), (b"truth", own));
+    }
 }
 
 #[test]
@@ -263,78 +280,91 @@ fn endpoints_change_without_a_failed_connection() {
 fn clients_stay_with_their_endpoint_while_it_lives() {
     let Some(world) = World::new() else { return };
     let _servers = world.servers();
-    let with = |endpoints: &[&str]| Service {
-        affinity: Some(Duration::from_secs(10800)),
-        ..service(endpoints)
-    };
-    let all: Vec<&str> = PODS.iter().map(|p| p[0]).collect();
-    let mut proxy = world.proxy(&[("web", with(&all))]);
-    let first = spread(&world.node, WEB);
-    assert_eq!(first.len(), 1, "{first:?}");
-    // Another one comes and goes: nothing changes for the client. Its own goes:
-    // it is sent elsewhere, and stays there.
-    let mine = ["a", "b", "c"].iter().position(|n| first.contains(*n)).unwrap();
-    let others: Vec<&str> = all.iter().copied().filter(|ip| *ip != all[mine]).collect();
-    set(&mut proxy, Some(with(&[all[mine], others[0]])));
-    assert_eq!(spread(&world.node, WEB), first);
-    set(&mut proxy, Some(with(&others)));
-    let second = spread(&world.node, WEB);
-    assert!(second.len() == 1 && second != first, "{first:?} then {second:?}");
-    // The proxy's next life remembers them too.
-    drop(proxy);
-    let mut proxy = world.proxy(&[("web", with(&all))]);
-    assert_eq!(spread(&world.node, WEB), second);
-    set(&mut proxy, None);
-    refused(&world.node, WEB);
+    for (family, web) in [WEB, WEB_V6].into_iter().enumerate() {
+        let web_ip = web.parse::<SocketAddr>().unwrap().ip();
+        let with = |endpoints: &[&str]| Service {
+            cluster_ips: vec![web_ip],
+            affinity: Some(Duration::from_secs(10800)),
+            ..service(endpoints)
+        };
+        let all: Vec<&str> = PODS.iter().map(|p| p[family]).collect();
+        let mut proxy = world.proxy(&[("web", with(&all))]);
+        let first = spread(&world.node, web);
+        assert_eq!(first.len(), 1, "{first:?}");
+        // Another one comes and goes: nothing changes for the client. Its own goes:
+        // it is sent elsewhere, and stays there.
+        let mine = ["a", "b", "c"].iter().position(|n| first.contains(*n)).unwrap();
+        let others: Vec<&str> = all.iter().copied().filter(|ip| *ip != all[mine]).collect();
+        set(&mut proxy, Some(with(&[all[mine], others[0]])));
+        assert_eq!(spread(&world.node, web), first);
+        set(&mut proxy, Some(with(&others)));
+        let second = spread(&world.node, web);
+        assert!(second.len() == 1 && second != first, "{first:?} then {second:?}");
+        // The proxy's next life remembers them too.
+        drop(proxy);
+        let mut proxy = world.proxy(&[("web", with(&all))]);
+        assert_eq!(spread(&world.node, web), second);
+        set(&mut proxy, None);
+        refused(&world.node, web);
+    }
 }
 
 #[test]
 fn udp_clients_follow_their_service() {
     let Some(world) = World::new() else { return };
-    let udp = |endpoints: &[&str]| {
-        let mut service = service(endpoints);
+    for (web, [a, b, c]) in [(WEB, PODS.map(|pod| pod[0])), (WEB_V6, PODS.map(|pod| pod[1]))] {
+        follow_over_udp(&world, web.parse().unwrap(), [a, b, c].map(|ip| ip.parse().unwrap()));
+    }
+}
+
+fn follow_over_udp(world: &World, web: SocketAddr, pods: [IpAddr; 3]) {
+    let udp = |endpoints: &[IpAddr]| {
+        let texts: Vec<String> = endpoints.iter().map(ToString::to_string).collect();
+        let mut service = service(&texts.iter().map(String::as_str).collect::<Vec<_>>());
+        service.cluster_ips = vec![web.ip()];
         service.ports[0].protocol = Protocol::Udp;
         service
     };
+    let any: IpAddr = if web.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
     let mut proxy = world.proxy(&[("web", udp(&[]))]);
     // Nobody there: both are told at once.
     for (from, kind) in
         [(&world.pods[2], ErrorKind::ConnectionRefused), (&world.node, ErrorKind::PermissionDenied)]
     {
         let told = from.within(|| {
-            let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+            let socket = UdpSocket::bind((any, 0)).unwrap();
             socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-            socket.connect(WEB).unwrap();
+            socket.connect(web).unwrap();
             socket.send(b"hello").and_then(|_| socket.recv(&mut [0; 8])).unwrap_err().kind()
         });
-        assert_eq!(told.unwrap(), kind);
+        assert_eq!(told.unwrap(), kind, "{web}");
     }
-    set(&mut proxy, Some(udp(&[PODS[0][0]])));
+    set(&mut proxy, Some(udp(&[pods[0]])));
     let bind =
-        |n: usize| world.pods[n].within(|| UdpSocket::bind((PODS[n][0], 8080)).unwrap()).unwrap();
+        |n: usize| world.pods[n].within(|| UdpSocket::bind((pods[n], 8080)).unwrap()).unwrap();
     let servers = [bind(0), bind(1)];
-    let client = world.pods[2].within(|| UdpSocket::bind("10.42.0.7:5000").unwrap()).unwrap();
+    let client = world.pods[2].within(|| UdpSocket::bind((pods[2], 5000)).unwrap()).unwrap();
     for socket in servers.iter().chain([&client]) {
         socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     }
     let arrives_at = |server: &UdpSocket| {
-        client.send_to(b"hello", WEB).unwrap();
+        client.send_to(b"hello", web).unwrap();
         let mut buffer = [0; 8];
         let (n, from) = server.recv_from(&mut buffer).unwrap();
         assert_eq!(&buffer[..n], b"hello");
         server.send_to(b"yes", from).unwrap();
         let (n, from) = client.recv_from(&mut buffer).unwrap();
-        assert_eq!((&buffer[..n], from.to_string().as_str()), (&b"yes"[..], WEB));
+        assert_eq!((&buffer[..n], from), (&b"yes"[..], web));
     };
     arrives_at(&servers[0]);
     arrives_at(&servers[0]);
     // The same socket and port: only forgetting the connection moves it.
-    assert_eq!(set(&mut proxy, Some(udp(&[PODS[1][0]]))).conntrack_deleted, 1);
+    assert_eq!(set(&mut proxy, Some(udp(&[pods[1]]))).conntrack_deleted, 1);
     arrives_at(&servers[1]);
-    assert_eq!(set(&mut proxy, Some(udp(&[PODS[1][0], PODS[0][0]]))).conntrack_deleted, 0);
+    assert_eq!(set(&mut proxy, Some(udp(&[pods[1], pods[0]]))).conntrack_deleted, 0);
     arrives_at(&servers[1]);
     drop(proxy);
-    let _proxy = world.proxy(&[("web", udp(&[PODS[0][0]]))]);
+    let _proxy = world.proxy(&[("web", udp(&[pods[0]]))]);
     arrives_at(&servers[0]);
 }
 
@@ -342,26 +372,32 @@ fn udp_clients_follow_their_service() {
 fn node_ports_are_reached_from_outside() {
     let Some(world) = World::new() else { return };
     let _servers = world.servers();
-    let port = format!("{NODE}:30080");
-    let mut service = service(&[PODS[0][0]]);
-    service.ports[0].node_port = Some(30080);
-    service.external_ips = vec!["198.51.100.7".parse().unwrap()];
-    let mut proxy = world.proxy(&[("web", service.clone())]);
-    assert_eq!(ask(&world.outside, &port).unwrap(), format!("a {NODE}"));
-    assert_eq!(ask(&world.node, &port).unwrap(), format!("a {NODE}"));
-    assert_eq!(ask(&world.pods[1], &port).unwrap(), format!("a {NODE}"));
-    assert_eq!(ask(&world.pods[1], "198.51.100.7:80").unwrap(), format!("a {NODE}"));
-    // Kept on the node, the client's address stays.
-    service.external_policy = TrafficPolicy::Local;
-    set(&mut proxy, Some(service.clone()));
-    assert_eq!(ask(&world.outside, &port).unwrap(), format!("a {OUTSIDE}"));
-    // The endpoint is elsewhere: silence. Nowhere: a word.
-    service.ports[0].endpoints[0].local = false;
-    set(&mut proxy, Some(service.clone()));
-    silent(&world.outside, &port);
-    service.ports[0].endpoints.clear();
-    set(&mut proxy, Some(service));
-    refused(&world.outside, &port);
+    for (family, node, outside, external) in
+        [(0, NODE, OUTSIDE, "198.51.100.7"), (1, NODE_V6, OUTSIDE_V6, "2001:db8:99::7")]
+    {
+        let at = |ip: &str, port| SocketAddr::new(ip.parse().unwrap(), port).to_string();
+        let port = at(node, 30080);
+        let mut service = service(&[PODS[0][family]]);
+        service.cluster_ips = vec![["10.43.0.5", "fd43::5"][family].parse().unwrap()];
+        service.ports[0].node_port = Some(30080);
+        service.external_ips = vec![external.parse().unwrap()];
+        let mut proxy = world.proxy(&[("web", service.clone())]);
+        assert_eq!(ask(&world.outside, &port).unwrap(), format!("a {node}"));
+        assert_eq!(ask(&world.node, &port).unwrap(), format!("a {node}"));
+        assert_eq!(ask(&world.pods[1], &port).unwrap(), format!("a {node}"));
+        assert_eq!(ask(&world.pods[1], &at(external, 80)).unwrap(), format!("a {node}"));
+        // Kept on the node, the client's address stays.
+        service.external_policy = TrafficPolicy::Local;
+        set(&mut proxy, Some(service.clone()));
+        assert_eq!(ask(&world.outside, &port).unwrap(), format!("a {outside}"));
+        // The endpoint is elsewhere: silence. Nowhere: a word.
+        service.ports[0].endpoints[0].local = false;
+        set(&mut proxy, Some(service.clone()));
+        silent(&world.outside, &port);
+        service.ports[0].endpoints.clear();
+        set(&mut proxy, Some(service));
+        refused(&world.outside, &port);
+    }
 }
 
 #[test]
