@@ -1,9 +1,9 @@
 //! `resolv.conf`: the host's is read for its resolvers, the pods' are written.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::path::{Path, PathBuf};
 
 /// Lines of each kind that a libc reads (and that Kubernetes allows).
@@ -20,6 +20,9 @@ pub struct ResolvConf {
     pub search: Vec<String>,
     /// `options`, each as written: `ndots:5`.
     pub options: Vec<String>,
+    /// The links of nameservers that are to be found on one link only:
+    /// `fe80::1%eth0`.
+    pub links: BTreeMap<IpAddr, String>,
 }
 
 impl ResolvConf {
@@ -31,8 +34,13 @@ impl ResolvConf {
             let mut words = line.split_ascii_whitespace();
             match words.next() {
                 Some("nameserver") => {
-                    let ip = words.next().map(|w| w.split('%').next().unwrap_or(w));
-                    conf.nameservers.extend(ip.and_then(|ip| ip.parse::<IpAddr>().ok()));
+                    let word = words.next().unwrap_or_default();
+                    let (ip, link) = word.split_once('%').unwrap_or((word, ""));
+                    let Ok(ip) = ip.parse::<IpAddr>() else { continue };
+                    conf.nameservers.push(ip);
+                    if !link.is_empty() {
+                        conf.links.insert(ip, link.to_owned());
+                    }
                 }
                 // The last one counts.
                 Some("search" | "domain") => {
@@ -52,7 +60,8 @@ impl ResolvConf {
         let mut search =
             vec![format!("{namespace}.svc.{domain}"), format!("svc.{domain}"), domain.to_owned()];
         search.extend(host.search.iter().cloned());
-        ResolvConf { nameservers: dns.to_vec(), search, options: vec!["ndots:5".into()] }
+        let options = vec!["ndots:5".into()];
+        ResolvConf { nameservers: dns.to_vec(), search, options, links: BTreeMap::new() }
     }
 
     /// Adds what a pod's `dnsConfig` says. An option replaces one of its name.
@@ -76,9 +85,29 @@ impl ResolvConf {
 
     /// The resolvers to forward to: those named, but never this DNS itself,
     /// which `own` lists; a resolver on the loopback stays where it is another's.
-    pub fn upstreams(&self, own: &[IpAddr]) -> Vec<SocketAddr> {
+    /// `index_of` is a link's number; a router that names itself by an address of
+    /// the link alone cannot be asked without.
+    pub fn upstreams(
+        &self,
+        own: &[IpAddr],
+        index_of: impl Fn(&str) -> Option<u32>,
+    ) -> Vec<SocketAddr> {
         let others = self.nameservers.iter().filter(|ip| !own.contains(ip) && !ip.is_unspecified());
-        others.map(|ip| SocketAddr::new(*ip, 53)).collect()
+        others.filter_map(|ip| self.address(*ip, &index_of)).collect()
+    }
+
+    /// Where a nameserver is asked; `None` if the link that it is on is not there.
+    pub fn address(
+        &self,
+        nameserver: IpAddr,
+        index_of: impl Fn(&str) -> Option<u32>,
+    ) -> Option<SocketAddr> {
+        match (nameserver, self.links.get(&nameserver)) {
+            (IpAddr::V6(v6), Some(link)) => {
+                Some(SocketAddrV6::new(v6, 53, 0, index_of(link)?).into())
+            }
+            _ => Some(SocketAddr::new(nameserver, 53)),
+        }
     }
 }
 
@@ -166,7 +195,8 @@ mod tests {
     fn limits() {
         let nameservers: Vec<IpAddr> = (1..9).map(|n| [10, 0, 0, n].into()).collect();
         let search: Vec<String> = (0..50).map(|n| format!("{n}.{}", "x".repeat(100))).collect();
-        let text = ResolvConf { nameservers, search, options: Vec::new() }.to_string();
+        let conf = ResolvConf { nameservers, search, ..ResolvConf::default() };
+        let text = conf.to_string();
         assert_eq!(text.matches("nameserver").count(), 3);
         assert!(text.lines().next().unwrap().len() <= 2048 + "search ".len());
     }
@@ -175,9 +205,21 @@ mod tests {
     fn we_never_ask_ourselves() {
         let conf = ResolvConf::parse("nameserver 10.43.0.10\nnameserver 127.0.0.53\n");
         let own = ["10.43.0.10".parse().unwrap()];
-        assert_eq!(conf.upstreams(&own), ["127.0.0.53:53".parse().unwrap()]);
+        let none = |_: &str| None;
+        assert_eq!(conf.upstreams(&own, none), ["127.0.0.53:53".parse().unwrap()]);
         let own = ["10.43.0.10".parse().unwrap(), "127.0.0.53".parse().unwrap()];
-        assert!(conf.upstreams(&own).is_empty());
+        assert!(conf.upstreams(&own, none).is_empty());
+    }
+
+    #[test]
+    fn a_router_that_names_itself_by_its_link_is_asked_there() {
+        let index = |link: &str| (link == "eth0").then_some(7);
+        let conf = ResolvConf::parse(
+            "nameserver 2001:db8::1\nnameserver fe80::1%eth0\nnameserver fe80::2%gone\n",
+        );
+        let told: Vec<String> =
+            conf.upstreams(&[], index).iter().map(ToString::to_string).collect();
+        assert_eq!(told, ["[2001:db8::1]:53", "[fe80::1%7]:53"]);
     }
 
     #[test]

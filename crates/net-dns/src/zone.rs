@@ -134,7 +134,7 @@ impl Zone {
             return Node::Absent;
         };
         let ports = |wanted: &dyn Fn(&Port) -> bool| -> Vec<Target> {
-            match service {
+            let all: Vec<Target> = match service {
                 Service::Cluster { ips, ports } => ports
                     .iter()
                     .filter(|p| wanted(p))
@@ -146,7 +146,8 @@ impl Zone {
                     .map(|(e, p)| Target { host: Some(host_of(e)), port: p.port, ips: vec![e.ip] })
                     .collect(),
                 Service::External { .. } => Vec::new(),
-            }
+            };
+            merged(all)
         };
         match (below, service) {
             ([], Service::Cluster { ips, .. }) => Node::Addresses(ips.clone()),
@@ -221,6 +222,22 @@ fn addresses_or_absent<'a>(ips: impl Iterator<Item = IpAddr>) -> Node<'a> {
         true => Node::Absent,
         false => Node::Addresses(ips.into_iter().collect()),
     }
+}
+
+/// A pod with a host name and an address of each family is one target.
+fn merged(all: Vec<Target>) -> Vec<Target> {
+    let mut merged: Vec<Target> = Vec::new();
+    let mut known: BTreeMap<(Option<String>, u16), usize> = BTreeMap::new();
+    for target in all {
+        match known.get(&(target.host.clone(), target.port)) {
+            Some(index) => merged[*index].ips.extend(target.ips),
+            None => {
+                known.insert((target.host.clone(), target.port), merged.len());
+                merged.push(target);
+            }
+        }
+    }
+    merged
 }
 
 /// The endpoint's name below its Service.
@@ -333,6 +350,36 @@ pub(crate) mod tests {
         assert_eq!(zone.find_ip("10.43.0.5".parse().unwrap()), Some(Vec::new()));
         assert!(zone.serial() > before && zone.len() == 4);
         assert!(zone.by_ip.len() == 1);
+    }
+
+    /// A StatefulSet's pod is in a slice of each family.
+    #[test]
+    fn a_pod_of_two_families_is_one_target() {
+        let mut zone = zone();
+        let ips = ["10.42.0.20", "10.42.0.21", "fd42::20", "fd42::21"];
+        let host = |ip: &str| if ip.ends_with("20") { "db-0" } else { "db-1" };
+        let endpoints = ips.iter().map(|ip| endpoint(ip, Some(host(ip)), true)).collect();
+        let both = Service::Headless { endpoints, publish_not_ready: false };
+        zone.apply(name("default/both"), Some(both));
+        let Node::Ports { targets, .. } = zone.find(&["_pg", "_tcp", "both", "default", "svc"])
+        else {
+            panic!("a named port");
+        };
+        let told: Vec<String> = targets
+            .iter()
+            .map(|t| format!("{:?}:{} {:?}", t.host.as_deref(), t.port, t.ips))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                "Some(\"db-0\"):5432 [10.42.0.20, fd42::20]",
+                "Some(\"db-1\"):5432 [10.42.0.21, fd42::21]",
+            ]
+        );
+        let of_one = vec!["10.42.0.20".parse().unwrap(), "fd42::20".parse().unwrap()];
+        assert_eq!(zone.find(&["db-0", "both", "default", "svc"]), Node::Addresses(of_one));
+        let names = zone.find_ip("fd42::21".parse().unwrap());
+        assert_eq!(names, Some(vec!["db-1.both.default.svc".to_owned()]));
     }
 
     #[test]

@@ -63,6 +63,17 @@ fn the_specification_by_example() {
             "5.0.43.10.in-addr.arpa. PTR web.default.svc.cluster.local.",
         ),
         ("5.0.43.10.in-addr.arpa.", A, "soa"),
+        (
+            "5.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.3.4.d.f.ip6.arpa.",
+            PTR,
+            "5.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.3.4.d.f.ip6.arpa. PTR web.default.svc.cluster.local.",
+        ),
+        // unknown, and in none of our networks
+        (
+            "6.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.3.4.d.f.ip6.arpa.",
+            PTR,
+            "Forward",
+        ),
         // 2.4 headless Services
         (
             db,

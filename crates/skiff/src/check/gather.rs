@@ -5,7 +5,7 @@ use std::{
     collections::HashMap,
     fs,
     io::Write as _,
-    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -45,7 +45,7 @@ pub(crate) fn everything(data_dir: &Path, wanted: Wanted) -> Facts {
     };
     let (dropping, chains) = rules;
     let sockets = sockets();
-    let (pod_link, vxlan) = links_tried();
+    let (pod_link, vxlan) = links_tried(&wanted);
     Facts {
         features: detect::features(),
         nftables: rules_tried(&wanted).err(),
@@ -145,7 +145,12 @@ fn rules_tried(wanted: &Wanted) -> Result<(), String> {
 }
 
 /// Why a pod's link and the way to other nodes cannot be made, if so.
-fn links_tried() -> (Option<String>, Option<String>) {
+fn links_tried(wanted: &Wanted) -> (Option<String>, Option<String>) {
+    let v6 = wanted.pod_cidrs.iter().any(|cidr| cidr.network.is_ipv6());
+    let with_v6 = |v4: Ipv4Addr, last: u16| -> Vec<IpAddr> {
+        let six = v6.then(|| Ipv6Addr::new(0xfd42, 0, 0, 0, 0, 0, 0, last).into());
+        std::iter::once(v4.into()).chain(six).collect()
+    };
     let made = Netns::new().and_then(|host| Ok((host, Netns::new()?)));
     let (host, pod) = match made {
         Ok(made) => made,
@@ -155,19 +160,20 @@ fn links_tried() -> (Option<String>, Option<String>) {
         netns_path: pod.path(),
         host_ifname: netlink::pod_link::host_ifname("tried"),
         pod_ifname: "eth0".into(),
-        addresses: vec![Ipv4Addr::new(10, 42, 0, 9).into()],
+        addresses: with_v6(Ipv4Addr::new(10, 42, 0, 9), 9),
         mtu: 1400,
         from_loopback: false,
     };
     let device = netlink::overlay::Device {
         mac: [0x02, 0, 0, 0, 0, 9],
-        addresses: vec![Ipv4Addr::new(10, 42, 0, 1).into()],
+        addresses: with_v6(Ipv4Addr::new(10, 42, 0, 1), 1),
         mtu: 1400,
         v6: false,
     };
     let wanted = netlink::overlay::Wanted { device: Some(device), ..Default::default() };
     let tried = host.within(|| {
         let pod_link = netlink::host::ensure_loopback()
+            .and_then(|()| if v6 { netlink::host::enable_forwarding(true) } else { Ok(()) })
             .and_then(|()| netlink::pod_link::ensure(&link))
             .err()
             .map(|error| error.to_string());
@@ -307,20 +313,25 @@ fn with_processes(sockets: Vec<Socket>) -> Vec<Listener> {
 fn resolvers() -> Vec<(IpAddr, Option<String>)> {
     let text = fs::read_to_string(net_dns::resolv::host_path()).unwrap_or_default();
     let conf = net_dns::resolv::ResolvConf::parse(&text);
-    conf.nameservers.into_iter().map(|ip| (ip, asked(ip).err())).collect()
+    let index = |link: &str| netlink::host::link_index(link).ok().flatten();
+    let asked = |ip: &IpAddr| match conf.address(*ip, index) {
+        Some(address) => asked(address).err(),
+        None => Some("the link it is on is not there".to_owned()),
+    };
+    conf.nameservers.iter().map(|ip| (*ip, asked(ip))).collect()
 }
 
-fn asked(resolver: IpAddr) -> Result<(), String> {
+fn asked(resolver: SocketAddr) -> Result<(), String> {
     const PATIENCE: Duration = Duration::from_secs(2);
     // RFC 1035: an ID, recursion desired, one question: NS of the root, IN.
     const QUESTION: [u8; 17] = [7, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 1];
     let ask = || {
         let own: SocketAddr = match resolver {
-            IpAddr::V4(_) => ([0; 4], 0).into(),
-            IpAddr::V6(_) => ([0; 16], 0).into(),
+            SocketAddr::V4(_) => ([0; 4], 0).into(),
+            SocketAddr::V6(_) => ([0; 16], 0).into(),
         };
         let socket = UdpSocket::bind(own)?;
-        socket.connect((resolver, 53))?;
+        socket.connect(resolver)?;
         socket.set_read_timeout(Some(PATIENCE))?;
         socket.send(&QUESTION)?;
         socket.recv(&mut [0; 512])

@@ -41,7 +41,7 @@ pub(crate) fn service(
     Some(Service::Cluster { ips, ports })
 }
 
-/// One entry a pod, although a dual-stack pod is in a slice of each family.
+/// One entry an address: a pod with two families is in a slice of each.
 fn endpoints(slice: &EndpointSlice) -> Vec<Endpoint> {
     let ports: Vec<Port> = slice
         .ports
@@ -87,7 +87,8 @@ pub(super) async fn start(
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
             other => other.map_err(|error| format!("{}: {error}", path.display()))?,
         };
-        Ok(host.upstreams(addresses))
+        let index = |link: &str| netlink::host::link_index(link).ok().flatten();
+        Ok(host.upstreams(addresses, index))
     };
     let server = Server::new(zone.clone(), upstreams()?);
     let sockets = Sockets::bind(addresses, 53).await.map_err(|error| {

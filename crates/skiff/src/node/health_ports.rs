@@ -5,11 +5,10 @@ use std::{
     collections::BTreeMap,
     convert::Infallible,
     net::{Ipv6Addr, SocketAddr},
-    sync::Arc,
 };
 
 use api_types::{core, discovery::EndpointSlice};
-use client::{Cached, Selection, SharedInformers};
+use client::{Selection, SharedInformers};
 use http::{Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::{body::Bytes, server::conn::http1, service::service_fn};
@@ -27,13 +26,17 @@ fn port(service: &core::Service) -> Option<u16> {
     u16::try_from(spec.health_check_node_port).ok().filter(|port| local && *port != 0)
 }
 
-/// How many endpoints can serve on this node, as upstream counts: ready ones.
-fn local_endpoints(slices: &[Arc<Cached<EndpointSlice>>], node: &str) -> usize {
-    let all = slices.iter().flat_map(|slice| &slice.view.endpoints);
-    let ours = all.filter(|endpoint| {
-        endpoint.node_name.as_deref() == Some(node) && endpoint.conditions.ready.unwrap_or(true)
-    });
-    ours.count()
+/// How many endpoints can serve on this node, as upstream counts: ready ones. A
+/// pod of two families is in a slice of each, and counts once.
+fn local_endpoints<'a>(slices: impl Iterator<Item = &'a EndpointSlice>, node: &str) -> usize {
+    let mut counts = BTreeMap::<&str, usize>::new();
+    for slice in slices {
+        let ours = slice.endpoints.iter().filter(|endpoint| {
+            endpoint.node_name.as_deref() == Some(node) && endpoint.conditions.ready.unwrap_or(true)
+        });
+        *counts.entry(&slice.address_type).or_default() += ours.count();
+    }
+    counts.into_values().max().unwrap_or(0)
 }
 
 /// Upstream's answer: 200 where there are endpoints, else 503.
@@ -81,7 +84,8 @@ pub(super) async fn run(informers: SharedInformers, node: String) {
             let wanted = services.get(&key).and_then(|service| port(&service.view));
             open.retain(|known, open| *known != key || Some(open.port) == wanted);
             let Some(port) = wanted else { continue };
-            let count = local_endpoints(&slices.by_index(BY_SERVICE, &key), &node);
+            let known = slices.by_index(BY_SERVICE, &key);
+            let count = local_endpoints(known.iter().map(|slice| &slice.view), &node);
             if let Some(known) = open.get(&key) {
                 known.count.send_replace(count);
                 continue;
@@ -153,6 +157,25 @@ mod tests {
         assert_eq!(port(&service("LoadBalancer", "Local")), Some(30123));
         assert_eq!(port(&service("LoadBalancer", "Cluster")), None);
         assert_eq!(port(&service("NodePort", "Local")), None);
+    }
+
+    #[test]
+    fn a_pod_of_two_families_counts_once() {
+        let slice = |family: &str, nodes: &[&str]| -> EndpointSlice {
+            let one = |node: &&str| json!({"addresses": ["192.0.2.1"], "nodeName": node});
+            let endpoints: Vec<_> = nodes.iter().map(one).collect();
+            serde_json::from_value(json!({"addressType": family, "endpoints": endpoints}))
+                .expect("a slice")
+        };
+        let slices = [
+            slice("IPv4", &["n1", "n2", "n1"]),
+            slice("IPv4", &["n1"]),
+            slice("IPv6", &["n1", "n2", "n1"]),
+            slice("IPv6", &["n1"]),
+        ];
+        assert_eq!(local_endpoints(slices.iter(), "n1"), 3);
+        assert_eq!(local_endpoints(slices.iter(), "n2"), 1);
+        assert_eq!(local_endpoints(slices.iter(), "n3"), 0);
     }
 
     #[test]
