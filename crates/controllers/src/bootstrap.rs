@@ -125,9 +125,9 @@ impl Bootstrap {
         if let Some(kubernetes) = &self.context.settings.kubernetes_service {
             self.kubernetes(kubernetes).await?;
         }
-        let dns = self.context.settings.cluster_dns;
-        if let Some(address) = dns.filter(|_| self.dns.is_empty()) {
-            self.create(SERVICES, "kube-system", &dns_service(address)).await?;
+        let dns = dns_service(&self.context.settings.cluster_dns);
+        if let Some(service) = dns.filter(|_| self.dns.is_empty()) {
+            self.create(SERVICES, "kube-system", &service).await?;
         }
         for (name, value, description) in SYSTEM_PRIORITIES {
             if self.priorities.get(name).is_none() {
@@ -273,10 +273,12 @@ fn same_slice(known: &Kept, wanted: &Value) -> bool {
         && known.ports[0]["port"] == wanted["ports"][0]["port"]
 }
 
-/// Every node answers at this address itself, so the Service has neither
-/// selector nor endpoints: it holds the address, and tools find it by name.
-fn dns_service(address: IpAddr) -> Value {
-    json!({
+/// Every node answers at these addresses itself, so the Service has neither
+/// selector nor endpoints: it holds the first address of each family, and tools
+/// find them by name.
+fn dns_service(addresses: &[IpAddr]) -> Option<Value> {
+    let first = addresses.first()?;
+    let mut service = json!({
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": {
@@ -290,11 +292,16 @@ fn dns_service(address: IpAddr) -> Value {
         },
         "spec": {
             "type": "ClusterIP",
-            "clusterIP": address,
+            "clusterIP": first,
             "ports": [
                 {"name": "dns", "port": 53, "protocol": "UDP", "targetPort": 53},
                 {"name": "dns-tcp", "port": 53, "protocol": "TCP", "targetPort": 53},
             ],
         },
-    })
+    });
+    if let Some(second) = addresses.iter().find(|ip| ip.is_ipv6() != first.is_ipv6()) {
+        service["spec"]["clusterIPs"] = json!([first, second]);
+        service["spec"]["ipFamilyPolicy"] = "PreferDualStack".into();
+    }
+    Some(service)
 }

@@ -38,8 +38,8 @@ pub struct Settings {
     pub signing_life: Duration,
     /// The `default/kubernetes` Service; left alone where absent.
     pub kubernetes_service: Option<KubernetesService>,
-    /// The address of `kube-system/kube-dns`; left alone where absent.
-    pub cluster_dns: Option<IpAddr>,
+    /// The addresses of `kube-system/kube-dns`; left alone where there are none.
+    pub cluster_dns: Vec<IpAddr>,
     /// What the schedules of CronJobs mean that name no zone.
     pub time_zone: TimeZone,
 }
@@ -55,7 +55,7 @@ impl Default for Settings {
             signer: None,
             signing_life: crate::certificates::CERTIFICATE_LIFE,
             kubernetes_service: None,
-            cluster_dns: None,
+            cluster_dns: Vec::new(),
             time_zone: TimeZone::UTC,
         }
     }

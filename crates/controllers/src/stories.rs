@@ -186,7 +186,7 @@ fn settings() -> Settings {
                 .subscribe(),
             port: 6443,
         }),
-        cluster_dns: Some("10.43.0.10".parse().expect("an address")),
+        cluster_dns: vec!["10.43.0.10".parse().expect("an address")],
         ..Settings::default()
     }
 }

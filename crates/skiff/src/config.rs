@@ -265,7 +265,60 @@ fn ip(text: &str) -> Option<IpAddr> {
     text.parse().ok()
 }
 
+/// Whether a range is an IPv6 one.
+fn is_v6(cidr: &Cidr) -> bool {
+    cidr.network.is_ipv6()
+}
+
+/// A cluster has one range of each family at most.
+fn families(flag: &str, cidrs: &[Cidr]) -> Result<(), UsageError> {
+    match cidrs {
+        [_] => Ok(()),
+        [first, second] if is_v6(first) != is_v6(second) => Ok(()),
+        [] => Err(UsageError(format!("--{flag} is empty: name a network, or leave the flag out"))),
+        _ => Err(UsageError(format!(
+            "--{flag}: {} are too many; name one network of IPv4, one of IPv6, or one of each",
+            joined(cidrs)
+        ))),
+    }
+}
+
+/// What has a Service address must be able to have pods behind it, and the
+/// family that comes first is the cluster's own, for pods as for Services.
+fn agree(pods: &[Cidr], services: &[Cidr]) -> Result<(), UsageError> {
+    for cidr in services {
+        if !pods.iter().any(|pods| is_v6(pods) == is_v6(cidr)) {
+            return Err(UsageError(format!(
+                "--service-cidr {cidr}: pods have no addresses of that family; add a network of it \
+                 to --cluster-cidr"
+            )));
+        }
+    }
+    match (pods, services) {
+        ([pods, ..], [services, ..]) if is_v6(pods) != is_v6(services) => Err(UsageError(format!(
+            "--cluster-cidr begins with {pods} and --service-cidr with {services}: begin both \
+                 with the same family, which will be the cluster's first"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// The address of the cluster's DNS where nobody has said another.
+fn usual_dns(services: &Cidr) -> Result<IpAddr, UsageError> {
+    services.nth(10).ok_or_else(|| {
+        UsageError(format!(
+            "--service-cidr {services} has no tenth address for the cluster's DNS: choose a larger \
+             range, or an address of it with --cluster-dns"
+        ))
+    })
+}
+
 impl Cluster {
+    /// Whether pods or Services have IPv6 addresses.
+    pub fn has_ipv6(&self) -> bool {
+        self.pod_cidrs.iter().any(is_v6)
+    }
+
     /// Checks every value; the keys are those of the flags.
     ///
     /// # Errors
@@ -274,7 +327,13 @@ impl Cluster {
         let pod_cidrs = all(values, "cluster-cidr", "a network such as 10.42.0.0/16", Cidr::parse)?;
         let service_cidrs =
             all(values, "service-cidr", "a network such as 10.43.0.0/16", Cidr::parse)?;
-        let dns: Vec<IpAddr> = all(values, "cluster-dns", "an address such as 10.43.0.10", ip)?;
+        families("cluster-cidr", &pod_cidrs)?;
+        families("service-cidr", &service_cidrs)?;
+        agree(&pod_cidrs, &service_cidrs)?;
+        let dns: Vec<IpAddr> = match values.is_given("cluster-dns") {
+            true => all(values, "cluster-dns", "an address such as 10.43.0.10", ip)?,
+            false => service_cidrs.iter().map(usual_dns).collect::<Result<_, _>>()?,
+        };
         for dns in &dns {
             if !service_cidrs.iter().any(|cidr| cidr.contains(*dns)) {
                 return Err(UsageError(format!(
@@ -667,6 +726,40 @@ mod tests {
         assert!(Cluster::told(&texts).is_err());
         texts.remove("cluster-dns");
         assert!(Cluster::told(&texts).expect_err("missing").0.contains("cluster-dns"));
+    }
+
+    #[test]
+    fn one_range_of_each_family() {
+        let dns = |line: &str| config(line).map(|config| joined(&config.cluster.dns));
+        let dual = "--cluster-cidr 10.42.0.0/16,fd42::/56 --service-cidr 10.43.0.0/16,fd43::/112";
+        for (line, expected) in [
+            ("", "10.43.0.10"),
+            ("--service-cidr 10.99.0.0/16", "10.99.0.10"),
+            (dual, "10.43.0.10,fd43::a"),
+            (
+                "--cluster-cidr fd42::/56,10.42.0.0/16 --service-cidr fd43::/112,10.43.0.0/16",
+                "fd43::a,10.43.0.10",
+            ),
+            ("--cluster-cidr fd42::/56 --service-cidr fd43::/112", "fd43::a"),
+            (&format!("{dual} --cluster-dns fd43::53"), "fd43::53"),
+        ] {
+            assert_eq!(dns(line).as_deref(), Ok(expected), "{line}");
+        }
+        for (line, why) in [
+            ("--cluster-cidr 10.42.0.0/16,10.44.0.0/16", "are too many"),
+            ("--cluster-cidr 10.42.0.0/16,fd42::/56,fd44::/56", "are too many"),
+            ("--cluster-cidr fd42::/56 --service-cidr 10.43.0.0/16", "pods have no addresses"),
+            ("--service-cidr 10.43.0.0/16,fd43::/112", "pods have no addresses"),
+            (
+                "--cluster-cidr fd42::/56,10.42.0.0/16 --service-cidr 10.43.0.0/16,fd43::/112",
+                "begin both with the same family",
+            ),
+            ("--cluster-cidr= ", "--cluster-cidr is empty"),
+            ("--service-cidr 10.43.0.0/29", "has no tenth address"),
+        ] {
+            let error = config(line).expect_err(line);
+            assert!(error.0.contains(why), "{line}: {error}");
+        }
     }
 
     #[test]

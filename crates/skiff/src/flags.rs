@@ -156,7 +156,12 @@ pub static FLAGS: &[Flag] = &[
     flag("write-kubeconfig-mode", Takes::One("MODE"), "600", "File mode of the kubeconfig, octal"),
     Flag {
         commands: LOOKS,
-        ..flag("cluster-cidr", Takes::Many("CIDR"), "10.42.0.0/16", "Pod addresses come from here")
+        ..flag(
+            "cluster-cidr",
+            Takes::Many("CIDR"),
+            "10.42.0.0/16",
+            "Pod addresses come from here: a network of IPv4, of IPv6, or one of each",
+        )
     },
     Flag {
         commands: LOOKS,
@@ -164,7 +169,7 @@ pub static FLAGS: &[Flag] = &[
             "service-cidr",
             Takes::Many("CIDR"),
             "10.43.0.0/16",
-            "Service addresses come from here",
+            "Service addresses come from here: as for pods, and the same family first",
         )
     },
     Flag {
@@ -173,7 +178,7 @@ pub static FLAGS: &[Flag] = &[
             "cluster-dns",
             Takes::Many("IP"),
             "10.43.0.10",
-            "Address of the cluster's DNS service, inside the service CIDR",
+            "Address of the cluster's DNS service, inside the service CIDR; where unset, the tenth of each",
         )
     },
     flag(

@@ -105,21 +105,36 @@ fn pairs(cidrs: &[Cidr]) -> Vec<(IpAddr, u8)> {
 /// The node's addresses: as told, else those of the default route.
 pub(crate) fn addresses(machine: &Machine, cluster: &Cluster) -> Result<Vec<IpAddr>, StartError> {
     if !machine.node_ips.is_empty() {
-        return Ok(machine.node_ips.clone());
+        return chosen(&machine.node_ips, cluster, true).map_err(StartError::from);
     }
-    // Of the families that pods have, and in their order: the first address is
-    // the one that others are told.
-    let all = netlink::host::node_addresses()?;
+    chosen(&netlink::host::node_addresses()?, cluster, false).map_err(StartError::from)
+}
+
+/// The addresses that the node says it has. Found ones are of the families that
+/// pods have, in their order: the first address is the one that others are told,
+/// so it is of the cluster's first family.
+fn chosen(all: &[IpAddr], cluster: &Cluster, named: bool) -> Result<Vec<IpAddr>, String> {
+    let v6 = cluster.pod_cidrs.first().is_some_and(|cidr| cidr.network.is_ipv6());
+    let (family, dual) = (if v6 { "IPv6" } else { "IPv4" }, cluster.pod_cidrs.len() > 1);
+    if named {
+        return match all.first() {
+            Some(first) if first.is_ipv6() != v6 => Err(format!(
+                "--node-ip begins with {first}, but the cluster's first family is {family}: name an \
+                 address of that family first"
+            )),
+            _ => Ok(all.to_vec()),
+        };
+    }
     let of_family = |cidr: &Cidr| {
         let ipv4 = cidr.network.is_ipv4();
         all.iter().copied().filter(move |ip| ip.is_ipv4() == ipv4).collect::<Vec<_>>()
     };
     let found: Vec<IpAddr> = cluster.pod_cidrs.iter().flat_map(of_family).collect();
-    if found.is_empty() {
-        return Err(
-            "this machine has no address yet: connect its network, or name one with --node-ip"
-                .into(),
-        );
+    if found.first().is_none_or(|first| first.is_ipv6() != v6) {
+        let what = if v6 || dual { format!("{family} address") } else { "address".to_owned() };
+        return Err(format!(
+            "this machine has no {what} yet: connect its network, or name one with --node-ip"
+        ));
     }
     Ok(found)
 }
@@ -204,9 +219,8 @@ pub(crate) async fn start(
     ambient: Ambient,
 ) -> Result<Vec<JoinHandle<()>>, StartError> {
     Footprint::new(cluster).save(&machine.data_dir)?;
-    let ipv6 = cluster.pod_cidrs.iter().any(|cidr| cidr.network.is_ipv6());
     netlink::host::ensure_loopback()?;
-    netlink::host::enable_forwarding(ipv6)?;
+    netlink::host::enable_forwarding(cluster.has_ipv6())?;
     netlink::host::ensure_local_addresses(&cluster.dns)?;
     let node_ips = outside.ips.get();
     overlap(cluster, &node_ips)?;
@@ -254,4 +268,48 @@ pub(crate) async fn start(
         tokio::spawn(routes),
         tokio::spawn(own),
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_is_known_by_an_address_of_the_first_family() {
+        let cluster = |pods: &str| Cluster {
+            pod_cidrs: pods.split(',').map(|cidr| Cidr::parse(cidr).expect("a network")).collect(),
+            service_cidrs: Vec::new(),
+            dns: Vec::new(),
+            domain: "cluster.local".into(),
+            pod_network: net_overlay::Mode::Auto,
+        };
+        let (four, six) = ("10.42.0.0/16", "fd42::/56");
+        let (both, turned) = (format!("{four},{six}"), format!("{six},{four}"));
+        for (pods, has, named, expected) in [
+            (four, "192.0.2.1 2001:db8::1", false, Ok("192.0.2.1")),
+            (six, "192.0.2.1 2001:db8::1", false, Ok("2001:db8::1")),
+            (&*both, "192.0.2.1 2001:db8::1", false, Ok("192.0.2.1 2001:db8::1")),
+            (&*turned, "192.0.2.1 2001:db8::1", false, Ok("2001:db8::1 192.0.2.1")),
+            // Its pods have both all the same, by a tunnel.
+            (&*both, "192.0.2.1", false, Ok("192.0.2.1")),
+            (&*both, "2001:db8::1", false, Err("no IPv4 address")),
+            (six, "192.0.2.1", false, Err("no IPv6 address")),
+            (four, "", false, Err("has no address yet")),
+            (four, "192.0.2.9 2001:db8::9", true, Ok("192.0.2.9 2001:db8::9")),
+            (&*turned, "192.0.2.9 2001:db8::9", true, Err("first family is IPv6")),
+        ] {
+            let all: Vec<IpAddr> =
+                has.split_whitespace().map(|ip| ip.parse().expect("an address")).collect();
+            let told = chosen(&all, &cluster(pods), named);
+            let told =
+                told.map(|all| all.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "));
+            match expected {
+                Ok(expected) => assert_eq!(told.as_deref(), Ok(expected), "{pods}: {has}"),
+                Err(why) => {
+                    let error = told.expect_err(has);
+                    assert!(error.contains(why), "{pods}: {has}: {error}");
+                }
+            }
+        }
+    }
 }

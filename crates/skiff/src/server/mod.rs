@@ -97,7 +97,7 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
     // Who is not root cannot make the data directory either.
     preflight::data_dir(&config.machine.data_dir)?;
     preflight::machine(&config.machine.data_dir)?;
-    let address = SocketAddr::new(config.bind_address, config.https_port);
+    let address = listening_at(config);
     snapshots::no_half_restore(&config.machine.data_dir)?;
     let joining = join::prepare(config).await?;
     let node_ips = network::addresses(&config.machine, &config.cluster)?;
@@ -192,8 +192,12 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
         },
         now: now.clone(),
         descriptions: api_kinds::descriptions,
-        published: identity::published(&keys, &issuer, &format!("https://{}:{port}", node_ips[0])),
-        address: format!("{}:{port}", node_ips[0]),
+        published: identity::published(
+            &keys,
+            &issuer,
+            &format!("https://{}", SocketAddr::new(node_ips[0], port)),
+        ),
+        address: SocketAddr::new(node_ips[0], port).to_string(),
     });
 
     let stop = watch::Sender::new(false);
@@ -283,7 +287,7 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
             addresses: store.reachable(),
             port,
         }),
-        cluster_dns: config.cluster.dns.first().copied(),
+        cluster_dns: config.cluster.dns.clone(),
         cluster: config.cluster.tell(),
         pod_ranges: (config.cluster.pod_cidrs.iter())
             .map(|cidr| controllers::PodRange::new(cidr.network, cidr.prefix))
@@ -423,6 +427,17 @@ fn sources(now: Arc<dyn Fn() -> Timestamp + Send + Sync>) -> api_registry::Sourc
 /// Where the store's files are.
 fn database(config: &Config) -> std::path::PathBuf {
     config.machine.data_dir.join("server/db")
+}
+
+/// Where the API is served. As upstream has it, 0.0.0.0 means every address of
+/// the machine, so in a cluster with IPv6 those of that family too.
+fn listening_at(config: &Config) -> SocketAddr {
+    let everywhere = config.bind_address == std::net::Ipv4Addr::UNSPECIFIED;
+    let ip = match everywhere && config.cluster.has_ipv6() {
+        true => std::net::Ipv6Addr::UNSPECIFIED.into(),
+        false => config.bind_address,
+    };
+    SocketAddr::new(ip, config.https_port)
 }
 
 fn open_keys(config: &Config, node_ips: &[std::net::IpAddr]) -> Result<Pki, StartError> {
