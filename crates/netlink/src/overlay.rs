@@ -306,4 +306,43 @@ mod tests {
         assert_eq!(index("fd00::1"), Some(5));
         assert_eq!(index("fd01::1"), None);
     }
+
+    /// For both families of the nodes' own addresses: what is right stays as it is.
+    #[test]
+    fn a_device_that_is_right_is_left_alone() {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("skipped: making network namespaces needs root");
+            return;
+        }
+        let story = || {
+            crate::host::ensure_loopback().unwrap();
+            let mut before = None;
+            for (v6, to) in [(false, "192.0.2.2"), (true, "2001:db8::2")] {
+                let mac = |last| [0x02, 0, 0, 0, 0, last];
+                let device = Device {
+                    mac: mac(1),
+                    addresses: vec![ip("10.42.0.0"), ip("fd42::")],
+                    mtu: 1400,
+                    v6,
+                };
+                let pods = [(ip("10.42.1.0"), 24), (ip("fd42:0:0:1::"), 64)];
+                let addresses = pods.iter().map(|(ip, _)| *ip).collect();
+                let wanted = Wanted {
+                    device: Some(device),
+                    tunnels: vec![Tunnel { mac: mac(2), to: ip(to), addresses }],
+                    routes: pods.iter().map(|pods| (*pods, Via::Tunnel(pods.0))).collect(),
+                };
+                let index = || crate::host::link_index(DEVICE).unwrap();
+                assert_eq!(apply(&wanted).unwrap().routed, 2);
+                let made = index();
+                assert_ne!(made, before, "of another family");
+                assert_eq!(apply(&wanted).unwrap(), Changed::default(), "{to}");
+                assert_eq!(index(), made, "{to}");
+                before = made;
+            }
+            killall().unwrap();
+            assert_eq!(crate::host::link_index(DEVICE).unwrap(), None);
+        };
+        crate::netns::Netns::new().unwrap().within(story).unwrap();
+    }
 }

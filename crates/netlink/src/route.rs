@@ -33,6 +33,7 @@ const IFLA_VXLAN_ID: u16 = 1;
 const IFLA_VXLAN_LEARNING: u16 = 7;
 const IFLA_VXLAN_PORT: u16 = 15;
 const IFLA_VXLAN_LOCAL6: u16 = 17;
+const IFLA_VXLAN_UDP_ZERO_CSUM6_RX: u16 = 20;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const VETH_INFO_PEER: u16 = 1;
@@ -222,6 +223,9 @@ impl Socket {
                 m.attr(IFLA_VXLAN_PORT, &port.to_be_bytes());
                 if v6 {
                     m.attr(IFLA_VXLAN_LOCAL6, &[0; 16]);
+                    // The kernel tells no address that is unspecified, so this is how
+                    // [`Self::vxlan`] knows such a device (RFC 6936 allows it).
+                    m.attr(IFLA_VXLAN_UDP_ZERO_CSUM6_RX, &[1]);
                 }
             });
         });
@@ -241,7 +245,7 @@ impl Socket {
             (info.find_text(IFLA_INFO_KIND)? == "vxlan").then_some(())?;
             let data = info.nested(IFLA_INFO_DATA);
             let port = u16::from_be_bytes(data.find(IFLA_VXLAN_PORT)?.try_into().ok()?);
-            let v6 = data.find(IFLA_VXLAN_LOCAL6).is_some();
+            let v6 = data.find(IFLA_VXLAN_UDP_ZERO_CSUM6_RX).is_some_and(|on| on == [1]);
             Some((data.find_u32(IFLA_VXLAN_ID)?, port, v6))
         }))
     }
