@@ -26,7 +26,7 @@ use std::{
 };
 
 pub(crate) use cable::Spoilt;
-pub(crate) use wire::Segment;
+pub(crate) use wire::{Families, Segment};
 
 use crate::cluster::{Run, obstacle, run};
 
@@ -34,6 +34,7 @@ use crate::cluster::{Run, obstacle, run};
 pub(crate) struct World {
     dir: tempfile::TempDir,
     switch: Namespaces,
+    families: Families,
     hosts: BTreeMap<String, Host>,
     /// By host, what its cable leads through.
     cables: BTreeMap<String, cable::Cable>,
@@ -45,6 +46,7 @@ pub(crate) struct Host {
     pub(crate) segment: Segment,
     /// The last byte of its address.
     pub(crate) number: u8,
+    families: Families,
     dir: PathBuf,
     namespaces: Option<Namespaces>,
     daemon: Option<process::Daemon>,
@@ -109,16 +111,22 @@ impl World {
     /// Nothing but the switch; `None`, with the reason printed, where this
     /// machine cannot have it.
     pub(crate) fn new() -> Option<Self> {
+        Self::of(Families::V4)
+    }
+
+    /// The same, where machines have addresses of these families.
+    pub(crate) fn of(families: Families) -> Option<Self> {
         if let Some(reason) = obstacle() {
             eprintln!("skipped: {reason}");
             return None;
         }
         let dir = tempfile::Builder::new().prefix("skiff-world-").tempdir();
         let switch = Namespaces::new();
-        wire::make_switch(&switch);
+        wire::make_switch(&switch, families);
         Some(Self {
             dir: dir.expect("a temporary directory"),
             switch,
+            families,
             hosts: BTreeMap::new(),
             cables: BTreeMap::new(),
         })
@@ -133,6 +141,7 @@ impl World {
             name: name.to_owned(),
             segment,
             number,
+            families: self.families,
             dir,
             namespaces: None,
             daemon: None,
@@ -261,6 +270,11 @@ impl Host {
     /// Its own address.
     pub(crate) fn address(&self) -> String {
         self.segment.address(self.number)
+    }
+
+    /// Its own address of IPv6, in a world that has such.
+    pub(crate) fn address_v6(&self) -> String {
+        self.segment.address_v6(self.number)
     }
 
     /// A file or folder of the host's.

@@ -17,6 +17,20 @@ pub(crate) enum Segment {
     B,
 }
 
+/// Which addresses the machines of a world have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Families {
+    V4,
+    Both,
+    V6,
+}
+
+impl Families {
+    pub(super) fn has(self, v6: bool) -> bool {
+        self == Self::Both || (self == Self::V6) == v6
+    }
+}
+
 const SEGMENTS: [Segment; 2] = [Segment::A, Segment::B];
 
 impl Segment {
@@ -34,6 +48,21 @@ impl Segment {
         }
     }
 
+    pub(super) fn address_v6(self, number: u8) -> String {
+        match self {
+            Self::A => format!("fd77::{number:x}"),
+            Self::B => format!("fd78::{number:x}"),
+        }
+    }
+
+    /// The same of a family, with the length of the segment's prefix.
+    fn network(self, v6: bool, number: u8) -> String {
+        match v6 {
+            true => format!("{}/64", self.address_v6(number)),
+            false => format!("{}/24", self.address(number)),
+        }
+    }
+
     fn router_mac(self) -> &'static str {
         match self {
             Self::A => "fa",
@@ -42,12 +71,14 @@ impl Segment {
     }
 
     pub(super) fn router(self) -> String {
-        self.address(254)
+        self.address(ROUTER)
     }
 }
 
+const ROUTER: u8 = 254;
+
 /// The bridges, and the router between them.
-pub(super) fn make_switch(switch: &Namespaces) {
+pub(super) fn make_switch(switch: &Namespaces, families: Families) {
     switch.ip("link set lo up");
     for segment in SEGMENTS {
         let bridge = segment.bridge();
@@ -55,12 +86,22 @@ pub(super) fn make_switch(switch: &Namespaces) {
         // with another port, and hosts would look for the router in vain.
         let mac = format!("02:00:00:00:00:{}", segment.router_mac());
         switch.ip(&format!("link add {bridge} address {mac} type bridge"));
-        switch.ip(&format!("addr add {}/24 dev {bridge}", segment.router()));
+        for v6 in [false, true].into_iter().filter(|v6| families.has(*v6)) {
+            let nodad = if v6 { " nodad" } else { "" };
+            let network = segment.network(v6, ROUTER);
+            switch.ip(&format!("addr add {network} dev {bridge}{nodad}"));
+        }
         switch.ip(&format!("link set {bridge} up"));
     }
-    let forward =
-        switch.enter("sh").args(["-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"]).status();
-    assert!(forward.is_ok_and(|status| status.success()), "the router forwards");
+    let mut names = vec!["ipv4/ip_forward"];
+    if families.has(true) {
+        names.push("ipv6/conf/all/forwarding");
+    }
+    for name in names {
+        let line = format!("echo 1 > /proc/sys/net/{name}");
+        let forward = switch.enter("sh").args(["-c", &line]).status();
+        assert!(forward.is_ok_and(|status| status.success()), "the router forwards: {name}");
+    }
 }
 
 /// Plugs a host that has just been switched on into its segment.
@@ -69,9 +110,19 @@ pub(super) fn connect(switch: &Namespaces, host: &Namespaces, of: &Host) {
     switch.ip(&format!("link add {port} type veth peer name eth0 netns {}", host.pid));
     switch.ip(&format!("link set {port} master {bridge} up"));
     host.ip("link set lo up");
-    host.ip(&format!("addr add {}/24 dev eth0", of.address()));
+    for v6 in [false, true].into_iter().filter(|v6| of.families.has(*v6)) {
+        let nodad = if v6 { " nodad" } else { "" };
+        let network = of.segment.network(v6, of.number);
+        host.ip(&format!("addr add {network} dev eth0{nodad}"));
+    }
     host.ip("link set eth0 up");
-    host.ip(&format!("route add default via {} dev eth0", of.segment.router()));
+    if of.families.has(false) {
+        host.ip(&format!("route add default via {} dev eth0", of.segment.router()));
+    }
+    if of.families.has(true) {
+        let router = of.segment.address_v6(ROUTER);
+        host.ip(&format!("-6 route add default via {router} dev eth0"));
+    }
 }
 
 /// Frames from one host to another go to a card that nobody has.

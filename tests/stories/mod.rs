@@ -13,6 +13,7 @@ mod conformance;
 mod conversion;
 mod csi;
 mod custom_resources;
+mod dual_stack;
 mod examples;
 mod hello;
 mod identity;

@@ -230,7 +230,7 @@ mod tests {
         assert_eq!(with(&[0x01, 0x00]), "fd00::1", "a temporary one");
         assert_eq!(with(&[0x20, 0x01, 0x80]), "fd00::2", "a deprecated one");
         assert_eq!(with(&[0x01, 0x40]), "fd00::1", "one that is about to be usable");
-        assert_eq!(with(&[0x01]), "fd00::0", "better than none");
+        assert_eq!(with(&[0x01]), "fd00::", "better than none");
         assert_eq!(with(&[0x48]), "", "somebody else's");
     }
 
