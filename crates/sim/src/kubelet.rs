@@ -260,9 +260,11 @@ impl Node {
         };
         let container = json!({"name": "main", "image": "x", "imageID": "x", "ready": ready,
                                "restartCount": 0, "state": state});
+        // These merge by address: one of before must be said to be replaced.
+        let ips = json!([{"$patch": "replace"}, {"ip": ip}]);
         let status = json!({
             "metadata": {"uid": pod.meta.uid},
-            "status": {"phase": phase, "podIP": ip, "podIPs": [{"ip": ip}], "startTime": time,
+            "status": {"phase": phase, "podIP": ip, "podIPs": ips, "startTime": time,
                        "conditions": conditions, "containerStatuses": [container]},
         });
         let (namespace, name) = (&pod.meta.namespace, &pod.meta.name);
