@@ -41,11 +41,11 @@ fn zstd(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// An image of two layers as content by digest, and its manifest.
-struct Made {
+pub(super) struct Made {
     blobs: BTreeMap<Digest, Vec<u8>>,
     manifest: Digest,
     index: Digest,
-    config: Digest,
+    pub(super) config: Digest,
 }
 
 fn add(blobs: &mut BTreeMap<Digest, Vec<u8>>, bytes: Vec<u8>) -> Digest {
@@ -54,7 +54,7 @@ fn add(blobs: &mut BTreeMap<Digest, Vec<u8>>, bytes: Vec<u8>) -> Digest {
     digest
 }
 
-fn make() -> Made {
+pub(super) fn make() -> Made {
     make_with(zstd)
 }
 
@@ -129,7 +129,7 @@ fn oci_layout(made: &Made, name: &str) -> Vec<u8> {
 }
 
 /// As docker saved before it knew OCI: names instead of digests.
-fn docker_save(tags: &[&str]) -> Vec<u8> {
+pub(super) fn docker_save(tags: &[&str]) -> Vec<u8> {
     let plain = layer(&[("a", "b")]);
     let config = json!({
         "architecture": host_architecture(), "os": "linux",
@@ -143,7 +143,7 @@ fn docker_save(tags: &[&str]) -> Vec<u8> {
     ])
 }
 
-fn new_store() -> Option<(tempfile::TempDir, Arc<ImageStore>)> {
+pub(super) fn new_store() -> Option<(tempfile::TempDir, Arc<ImageStore>)> {
     if !rustix::process::geteuid().is_root() {
         eprintln!("skipped: only root can give files away");
         return None;
@@ -153,7 +153,7 @@ fn new_store() -> Option<(tempfile::TempDir, Arc<ImageStore>)> {
     Some((dir, Arc::new(store)))
 }
 
-fn is_empty(dir: &Path, folder: &str) -> bool {
+pub(super) fn is_empty(dir: &Path, folder: &str) -> bool {
     dir.join(folder).read_dir().expect("readable").next().is_none()
 }
 
@@ -309,7 +309,7 @@ fn what_a_crash_left_half_done_is_cleaned_up() {
 
 /// A registry that wants a token, points blobs elsewhere, and breaks off.
 #[derive(Default)]
-struct Fake {
+pub(super) struct Fake {
     blobs: BTreeMap<String, Vec<u8>>,
     manifests: BTreeMap<String, Vec<u8>>,
     /// Answers to blobs end after so many bytes, once each.
@@ -320,7 +320,7 @@ struct Fake {
 }
 
 impl Fake {
-    async fn start(self) -> (Arc<Self>, String) {
+    pub(super) async fn start(self) -> (Arc<Self>, String) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound").to_string();
         *self.address.lock().expect("no panics") = address.clone();
@@ -407,7 +407,7 @@ impl Fake {
     }
 }
 
-fn fake(made: &Made) -> Fake {
+pub(super) fn fake(made: &Made) -> Fake {
     let by_name = |(digest, bytes): (&Digest, &Vec<u8>)| (digest.to_string(), bytes.clone());
     let blobs: BTreeMap<String, Vec<u8>> = made.blobs.iter().map(by_name).collect();
     let mut manifests = BTreeMap::new();
@@ -418,7 +418,7 @@ fn fake(made: &Made) -> Fake {
     Fake { blobs, manifests, ..Fake::default() }
 }
 
-fn me() -> PullOptions {
+pub(super) fn me() -> PullOptions {
     let auth = Auth { username: "me".into(), password: "secret".into() };
     PullOptions { auth: Some(auth), ..PullOptions::default() }
 }

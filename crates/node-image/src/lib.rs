@@ -13,6 +13,8 @@
 
 mod builtin;
 mod compression;
+#[cfg(test)]
+mod crash_test;
 mod digest;
 mod download;
 mod error;
