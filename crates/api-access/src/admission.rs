@@ -13,6 +13,7 @@ mod pod_security;
 mod priority;
 pub(crate) mod resource_quota;
 mod role_grants;
+mod runtime_class;
 mod service_account;
 mod storage;
 
@@ -84,6 +85,9 @@ pub const ADMISSION: &[Row] = &[
           mutate: Some(|_, attributes| now(storage::protect(attributes))), validate: None },
     Row { name: "PersistentVolumeClaimResize", looks_at: &["persistentvolumeclaims"], operations: &[Update],
           mutate: None, validate: Some(|access, attributes| now(storage::resize(access, attributes))) },
+    Row { name: "RuntimeClass", looks_at: &["pods"], operations: &[Create],
+          mutate: Some(|access, attributes| Box::pin(runtime_class::of_pod(access, attributes))),
+          validate: Some(|access, attributes| Box::pin(runtime_class::check(access, attributes))) },
     Row { name: "CertificateApproval", looks_at: &["certificatesigningrequests/approval.certificates.k8s.io"], operations: &[Update],
           mutate: None, validate: Some(|access, attributes| now(certificates::approval(access, attributes))) },
     Row { name: "CertificateSigning", looks_at: &["certificatesigningrequests/status.certificates.k8s.io"], operations: &[Update],

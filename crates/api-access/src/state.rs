@@ -39,6 +39,8 @@ pub(crate) const RESOURCE_SLICES: Resource =
     Resource::cluster("resource.k8s.io", "v1", "resourceslices");
 pub(crate) const PRIORITY_CLASSES: Resource =
     Resource::cluster("scheduling.k8s.io", "v1", "priorityclasses");
+pub(crate) const RUNTIME_CLASSES: Resource =
+    Resource::cluster("node.k8s.io", "v1", "runtimeclasses");
 pub(crate) const POD_CERTIFICATE_REQUESTS: Resource =
     Resource::namespaced("certificates.k8s.io", "v1", "podcertificaterequests");
 pub(crate) const IP_ADDRESSES: Resource =
@@ -289,6 +291,17 @@ pub(crate) const SOURCES: &[Source] = &[
         clear: |state| state.priorities.clear(),
     },
     Source {
+        resource: RUNTIME_CLASSES,
+        set: |state, object, value| {
+            let class = ["overhead", "scheduling"]
+                .map(|field| (field.to_owned(), tree::get(value, field).clone()));
+            let class = Value::Object(class.into_iter().collect());
+            state.runtime_classes.insert(object.meta.name.clone(), class);
+        },
+        remove: |state, _, name| drop(state.runtime_classes.remove(name)),
+        clear: |state| state.runtime_classes.clear(),
+    },
+    Source {
         resource: LIMIT_RANGES,
         set: |state, object, value| {
             let ranges = state.limit_ranges.entry(object.meta.namespace.clone()).or_default();
@@ -346,6 +359,8 @@ pub(crate) struct State {
     pub(crate) hooks: Hooks,
     /// PriorityClasses by name.
     pub(crate) priorities: BTreeMap<String, PriorityClass>,
+    /// What pods get from RuntimeClasses: `overhead` and `scheduling`, by name.
+    pub(crate) runtime_classes: HashMap<String, Value>,
     /// The items of LimitRanges, by namespace and name.
     pub(crate) limit_ranges: HashMap<String, BTreeMap<String, Vec<Value>>>,
     /// Which ResourceQuotas there are, by namespace. How much is used is read
