@@ -47,11 +47,11 @@ impl Plan {
         }
     }
 
-    /// Sets the volume's phase where it is another.
+    /// Sets the volume's phase where it is another. What else its status says is left
+    /// alone, as upstream does.
     pub(super) fn volume_phase(&mut self, phase: &str, message: &str) {
         let Some(volume) = &self.volume else { return };
-        let status = &volume.view.status;
-        if status.phase != phase || status.message != message {
+        if volume.view.status.phase != phase {
             let message = if message.is_empty() { Value::Null } else { json!(message) };
             self.actions
                 .push(Action::PatchVolumeStatus(json!({"phase": phase, "message": message})));
