@@ -157,11 +157,30 @@ fn security_context(path: &Path<'_>, spec: &Value, faults: &mut Faults) {
         let name = tree::text(sysctl, "name");
         if name.is_empty() {
             faults.required(&path.child("name"), "");
+        } else if !is_sysctl(name) {
+            let why =
+                format!("must have at most {SYSCTL_LEN_MAX} characters and match regex {SYSCTL}");
+            faults.invalid(&path.child("name"), name, why);
         } else if !seen.insert(name) {
             faults.duplicate(&path.child("name"), name);
         }
     }
     seccomp(path, context, faults);
+}
+
+const SYSCTL_LEN_MAX: usize = 253;
+/// Upstream's, as its message has it.
+const SYSCTL: &str = "^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$";
+
+/// Whether it matches [`SYSCTL`]: words with dots or slashes in between.
+fn is_sysctl(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let word = |word: &str| {
+        word.starts_with(plain)
+            && word.ends_with(plain)
+            && word.chars().all(|c| plain(c) || c == '-' || c == '_')
+    };
+    name.len() <= SYSCTL_LEN_MAX && name.split(['.', '/']).all(word)
 }
 
 /// A seccomp profile names a file exactly where it says that it does.
