@@ -152,6 +152,18 @@ impl Machine {
         self.run(&format!("timeout 90 sh -c 'until {line}; do sleep 0.2; done' 2>/dev/null"));
     }
 
+    /// Switches it off as its user does, and waits until it is.
+    pub(crate) fn power_off(&mut self) {
+        // It may not live to answer.
+        self.shell("systemctl poweroff");
+        let began = Instant::now();
+        // Whoever holds the namespaces is told of their end by nobody else.
+        while self.unshare.try_wait().expect("our own child").is_none() {
+            assert!(began.elapsed() < BOOT_MAX, "the machine is on after {BOOT_MAX:?}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     /// Puts a file or a folder onto the machine.
     pub(crate) fn copy(&self, from: &Path, to: &str) {
         let root = format!("/proc/{}/root{to}", self.init);

@@ -33,6 +33,7 @@ mod rollout;
 mod scenarios;
 mod scheduling;
 mod servers;
+mod shutdown;
 mod snapshots;
 mod startup;
 mod status;

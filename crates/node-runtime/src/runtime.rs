@@ -74,6 +74,14 @@ pub trait Runtime: Send + Sync + 'static {
         resources: crate::spec::Resources,
     ) -> BoxFuture<'a, Result<()>>;
 
+    /// Limits a cgroup above the pods, such as `pods/besteffort`, made where missing;
+    /// the empty path is the one of all pods.
+    fn limit_parent<'a>(
+        &'a self,
+        parent: &'a str,
+        resources: crate::spec::Resources,
+    ) -> BoxFuture<'a, Result<()>>;
+
     /// Everything known, sandboxes with their containers, adopted ones included.
     fn list(&self) -> BoxFuture<'_, Result<Vec<Sandbox>>>;
 

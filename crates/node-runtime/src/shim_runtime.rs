@@ -255,6 +255,14 @@ pub(crate) async fn blocking<T: Send + 'static>(
 }
 
 impl Runtime for ShimRuntime {
+    fn limit_parent<'a>(
+        &'a self,
+        parent: &'a str,
+        resources: crate::spec::Resources,
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(Self::limit_parent(self, parent, resources))
+    }
+
     fn run_sandbox(&self, spec: SandboxSpec) -> BoxFuture<'_, Result<Sandbox>> {
         Box::pin(ShimRuntime::run_sandbox(self, spec))
     }

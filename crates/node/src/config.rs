@@ -4,8 +4,10 @@ use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf, str::FromStr};
 
 use tokio::sync::watch;
 
-use crate::eviction::Eviction;
+use crate::device::cdi::CdiFiles;
+use crate::eviction::{DeadContainers, Eviction};
 use crate::pod::{host_ports::HostPorts, static_pods::StaticPods};
+use crate::shutdown::ShutdownGrace;
 
 /// A setting that may change while the node runs. Clones share it.
 #[derive(Debug, Clone)]
@@ -71,8 +73,15 @@ pub struct NodeConfig {
     /// What pods may not request, beside what hard eviction thresholds keep free; a
     /// default by machine size where `None`.
     pub reserved: Option<Reserved>,
+    /// Pods together are kept to what they may request, by their cgroup.
+    pub enforce_allocatable: bool,
     /// When pods are evicted and images collected.
     pub eviction: Eviction,
+    /// Which containers that have ended are kept.
+    pub dead_containers: DeadContainers,
+    /// How long pods may take to end when the machine shuts down, by priority, the
+    /// lowest first; where empty they run till the machine is off.
+    pub shutdown: Vec<ShutdownGrace>,
     /// Most pods at once.
     pub pods_max: u32,
     /// Most processes and threads a pod; no limit where `None`.
@@ -81,6 +90,8 @@ pub struct NodeConfig {
     pub static_pods: Option<StaticPods>,
     /// Where the node says which of its ports lead to pods.
     pub host_ports: HostPorts,
+    /// What containers need for devices that plugins hand out by name.
+    pub cdi: CdiFiles,
     /// Sysctls beyond the safe ones that pods may set, by name or prefix
     /// (`net.core.*`).
     pub allowed_unsafe_sysctls: Vec<String>,
@@ -108,11 +119,15 @@ impl NodeConfig {
             log_dir: "/var/log".into(),
             resolv_conf: "/etc/resolv.conf".into(),
             reserved: None,
+            enforce_allocatable: true,
             eviction: Eviction::default(),
+            dead_containers: DeadContainers::default(),
+            shutdown: Vec::new(),
             pods_max: 110,
             pod_pids_max: None,
             static_pods: None,
             host_ports: HostPorts::default(),
+            cdi: CdiFiles::default(),
             allowed_unsafe_sysctls: Vec::new(),
             pod_mtu: Live::new(1500),
         }

@@ -6,15 +6,14 @@
 //! after a crash at any line. [`machine`] speaks for the node itself (Node
 //! object, Lease), [`device`] for what plugins offer, [`streams`] answers logs, exec,
 //! attach and port-forward, [`usage`] measures, [`eviction`] ends pods where
-//! the node runs short.
+//! the node runs short, [`shutdown`] where the machine is switched off.
 //!
 //! This crate reaches the cluster through [`client::Api`] and nothing else: it
 //! must not know the store, the API registry or the rules of Services. It
 //! runs containers through [`node_runtime::Runtime`] and takes images from an
 //! [`Images`], so it knows neither namespaces nor registries.
 //!
-//! Not here yet: a critical static pod that does not fit moves nobody; graceful node
-//! shutdown, growth of a CSI volume while a pod has it mounted. Starting without a
+//! Not here yet: a critical static pod that does not fit moves nobody; growth of a CSI volume while a pod has it mounted. Starting without a
 //! server in reach is its caller's: an API that keeps what it was told.
 //!
 //! Start reading at [`Node::start`], then `pod::plan`.
@@ -22,6 +21,7 @@
 mod config;
 mod container;
 mod device;
+mod enforce;
 mod eviction;
 mod images;
 mod machine;
@@ -31,18 +31,22 @@ mod plugin;
 mod pod;
 mod probe;
 mod resources;
+mod sealed;
+mod shutdown;
 mod streams;
 mod usage;
 mod volume;
 
 pub use config::{Cidr, Live, NodeConfig, PodCidrs, Reserved, Taint};
-pub use eviction::{EVICTION_HARD, Eviction, Signal};
+pub use device::cdi::CdiFiles;
+pub use eviction::{DeadContainers, EVICTION_HARD, Eviction, Signal};
 pub use images::{BoxFuture, Collect, Image, ImageConfig, ImageError, ImageListing, Images};
 pub use node::{Node, NodeHandle, StartError};
 pub use pod::{
     host_ports::{HostPort, HostPorts, PodPorts},
     static_pods::{ReadPod, StaticPods},
 };
+pub use shutdown::ShutdownGrace;
 
 #[cfg(test)]
 mod tests;

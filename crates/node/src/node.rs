@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt, fs, io,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use client::{Ambient, Api, Recorder};
@@ -14,12 +15,14 @@ use tunnel::{NodeStreams, Open, OpenError, ServerEnd};
 use crate::{
     config::{Live, NodeConfig, PodCidrs},
     device::{self, Devices},
+    enforce,
     eviction::{self, Evictable, Pressure},
     images::{ImageListing, Images},
     machine::{self, Machine},
     network::addresses::Addresses,
     pod::{admit::Host, granted::Granted, lookup::Lookup, manager, user_ranges::UserRanges},
     probe::tally::Tallies,
+    shutdown::{self, Progress},
     streams,
     usage::Usage,
     volume::{csi, local_path, objects::Objects, ready::Volumes},
@@ -49,6 +52,8 @@ pub(crate) struct Deps {
     /// Asks for a look at how short it is.
     pub(crate) shortage: Notify,
     pub(crate) evictable: Evictable,
+    /// Whether the machine shuts down.
+    pub(crate) shutdown: Live<Progress>,
     /// How many pods were evicted, by the signal that asked for it.
     pub(crate) evictions: Mutex<BTreeMap<String, u64>>,
     /// The images as they were last listed.
@@ -86,6 +91,8 @@ impl Node {
         let pods = config.kubelet_dir.join("pods");
         fs::create_dir_all(&pods)
             .map_err(|source| StartError { what: pods.display().to_string(), source })?;
+        fs::create_dir_all(&config.data_dir)
+            .map_err(|source| StartError { what: config.data_dir.display().to_string(), source })?;
         let machine = Machine::read(&config)
             .map_err(|source| StartError { what: "reading the machine".into(), source })?;
         let host = Host {
@@ -103,12 +110,13 @@ impl Node {
             lookup: Lookup::default(),
             granted: Granted::default(),
             users: UserRanges::default(),
-            devices: Devices::new(&config.kubelet_dir),
+            devices: Devices::new(&config.kubelet_dir, config.cdi.clone()),
             usage: Usage::default(),
             tallies: Tallies::default(),
             pressure: Live::new(Pressure::default()),
             shortage: Notify::new(),
             evictable: Evictable::default(),
+            shutdown: Live::new(Progress::default()),
             evictions: Mutex::default(),
             images_seen: Mutex::default(),
             images_changed: Notify::new(),
@@ -129,6 +137,7 @@ impl Node {
             tokio::spawn(manager::run(deps.clone())),
             tokio::spawn(local_path::run(deps.clone())),
             tokio::spawn(eviction::run(deps.clone())),
+            tokio::spawn(enforce::run(deps.clone())),
             tokio::spawn(csi::registry::run(deps.clone())),
             tokio::spawn(device::registry::run(deps.clone())),
         ];
@@ -165,6 +174,17 @@ impl NodeHandle {
     /// Safe at any moment, since every step can be repeated.
     pub fn shutdown(&self) {
         self.inner.tasks.iter().for_each(JoinHandle::abort);
+    }
+
+    /// How long [`Self::end_pods`] may take at most; zero where it does nothing.
+    pub fn end_pods_max(&self) -> Duration {
+        self.inner.deps.config.shutdown.iter().map(|group| group.grace).sum()
+    }
+
+    /// The machine shuts down: the Node says so, and its pods end in order, as
+    /// [`NodeConfig::shutdown`] has it.
+    pub async fn end_pods(&self) {
+        shutdown::run(&self.inner.deps).await;
     }
 
     /// How many pods are on the node.

@@ -93,6 +93,12 @@ pub struct Machine {
     pub registries: PathBuf,
     /// When pods are evicted and images collected.
     pub eviction: ::node::Eviction,
+    /// Pods together are kept to what they may request.
+    pub enforce_allocatable: bool,
+    /// Which containers that have ended are kept.
+    pub dead_containers: ::node::DeadContainers,
+    /// How long pods may take to end when the machine shuts down.
+    pub shutdown: Vec<::node::ShutdownGrace>,
     /// What is kept back from pods, where something is said.
     pub reserved: Option<::node::Reserved>,
 }
@@ -432,6 +438,12 @@ impl Machine {
                 .collect(),
             registries: absolute(&one("private-registry"))?,
             eviction: eviction(values)?,
+            enforce_allocatable: enforce_allocatable(&one("enforce-node-allocatable"))?,
+            dead_containers: ::node::DeadContainers::read(one).map_err(UsageError)?,
+            shutdown: ::node::ShutdownGrace::read(|flag| {
+                values.many(flag).into_iter().map(str::to_owned).collect()
+            })
+            .map_err(UsageError)?,
             reserved: reserved(values)?,
         })
     }
@@ -626,6 +638,17 @@ fn eviction(values: &Values) -> Result<::node::Eviction, UsageError> {
         }
     });
     read.map_err(UsageError)
+}
+
+/// The kubelet's words, as far as there are cgroups for them.
+fn enforce_allocatable(text: &str) -> Result<bool, UsageError> {
+    match text {
+        "pods" => Ok(true),
+        "none" | "" => Ok(false),
+        other => Err(UsageError(format!(
+            "--enforce-node-allocatable: {other:?} is neither pods nor none; the system's own cgroups are not skiff's to limit"
+        ))),
+    }
 }
 
 /// The sum of `--kube-reserved` and `--system-reserved`.

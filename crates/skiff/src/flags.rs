@@ -326,6 +326,69 @@ pub static FLAGS: &[Flag] = &[
     Flag {
         commands: NODE,
         ..flag(
+            "maximum-dead-containers-per-container",
+            Takes::One("COUNT"),
+            "1",
+            "Keep so many earlier runs of a container, for `logs --previous`; -1 for all",
+        )
+    },
+    Flag {
+        commands: NODE,
+        ..flag(
+            "maximum-dead-containers",
+            Takes::One("COUNT"),
+            "-1",
+            "Forget containers of ended pods, the oldest first, where there are more; -1 for none",
+        )
+    },
+    Flag {
+        commands: NODE,
+        ..flag(
+            "minimum-container-ttl-duration",
+            Takes::One("TIME"),
+            "0s",
+            "Ended containers stay for at least so long",
+        )
+    },
+    Flag {
+        commands: NODE,
+        ..flag(
+            "shutdown-grace-period",
+            Takes::One("TIME"),
+            "0s",
+            "End pods within so long when systemd shuts the machine down; 0s leaves them to it",
+        )
+    },
+    Flag {
+        commands: NODE,
+        ..flag(
+            "shutdown-grace-period-critical-pods",
+            Takes::One("TIME"),
+            "0s",
+            "How much of it is for critical pods, which end last",
+        )
+    },
+    Flag {
+        commands: NODE,
+        ..flag(
+            "shutdown-grace-period-by-pod-priority",
+            Takes::Many("PRIORITY=TIME"),
+            "",
+            "Instead of both: the time of pods from each priority on, such as 100000=30s",
+        )
+    },
+    Flag {
+        commands: NODE,
+        ..flag(
+            "enforce-node-allocatable",
+            Takes::One("WHAT"),
+            "pods",
+            "Keep pods together to what they may request, by their cgroup: pods, or none",
+        )
+    },
+    Flag {
+        commands: NODE,
+        ..flag(
             "kube-reserved",
             Takes::Many("RESOURCE=AMOUNT"),
             "",

@@ -8,7 +8,10 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
+
+use tracing::warn;
 
 use crate::{
     config,
@@ -28,6 +31,9 @@ pub(crate) enum Init {
 const SYSTEMD_DIR: &str = "/etc/systemd/system";
 const OPENRC_DIR: &str = "/etc/init.d";
 const OPENRC_ENVIRONMENT_DIR: &str = "/etc/conf.d";
+
+/// How long systemd may take to answer.
+const ASK_MAX: Duration = Duration::from_secs(5);
 
 /// A service that runs skiff.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -230,6 +236,25 @@ impl Service {
 /// As the service's script says.
 fn openrc_log(name: &str) -> PathBuf {
     PathBuf::from(format!("/var/log/{name}.log"))
+}
+
+/// Whether systemd is about to switch the machine off or to restart it. It says so from
+/// the moment that it is told to until it ends the last process. Where another init
+/// system runs it is never known.
+pub(crate) async fn machine_shuts_down() -> bool {
+    let mut ask = tokio::process::Command::new("systemctl");
+    let asked = ask.arg("is-system-running").kill_on_drop(true).output();
+    match tokio::time::timeout(ASK_MAX, asked).await {
+        Ok(Ok(output)) => output.stdout.trim_ascii() == b"stopping",
+        Ok(Err(error)) => {
+            warn!(%error, "whether the machine shuts down is not known: pods run on");
+            false
+        }
+        Err(_) => {
+            warn!("systemd does not say whether the machine shuts down: pods run on");
+            false
+        }
+    }
 }
 
 fn ask(program: &str, words: &[&str]) -> io::Result<()> {

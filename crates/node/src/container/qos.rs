@@ -67,7 +67,8 @@ pub(crate) fn class(pod: &Pod) -> Qos {
 
 const PERIOD_US: u64 = 100_000;
 
-fn shares(request_millis: i64) -> u64 {
+/// The kernel's share of a request.
+pub(crate) fn shares(request_millis: i64) -> u64 {
     u64::try_from(request_millis)
         .unwrap_or(0)
         .saturating_mul(1024)

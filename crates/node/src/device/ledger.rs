@@ -3,16 +3,18 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::{self, File},
-    io::{self, Write},
+    io,
     path::Path,
 };
 
 use node_runtime::spec;
 use serde::{Deserialize, Serialize};
 
-use super::messages::ContainerResponse;
-use crate::plugin::digest;
+use super::{
+    cdi::{self, CdiFiles},
+    messages::ContainerResponse,
+};
+use crate::sealed;
 
 /// The format's number; a file of another one is not read.
 const FORMAT: u32 = 1;
@@ -40,13 +42,9 @@ impl Grant {
     ///
     /// # Errors
     /// Where it asks for what is not there, in words for the pod's status.
-    pub(super) fn of(response: ContainerResponse) -> Result<Self, String> {
-        if let Some(device) = response.cdi_devices.first() {
-            return Err(format!(
-                "the plugin hands out {} by CDI, which skiff does not speak (let it use device nodes)",
-                device.name
-            ));
-        }
+    pub(super) fn of(response: ContainerResponse, files: &CdiFiles) -> Result<Self, String> {
+        let names: Vec<String> = response.cdi_devices.into_iter().map(|d| d.name).collect();
+        let by_name = cdi::grant(files, &names)?;
         let mount = |mount: super::messages::Mount| spec::Mount {
             destination: mount.container_path,
             source: spec::MountSource::Bind { path: mount.host_path.into(), sub_path: None },
@@ -58,11 +56,13 @@ impl Grant {
             container_path: device.container_path,
             access: device.permissions,
         };
-        Ok(Self {
+        let mut grant = Self {
             env: response.envs,
             mounts: response.mounts.into_iter().map(mount).collect(),
             devices: response.devices.into_iter().map(device).collect(),
-        })
+        };
+        grant.merge(&by_name);
+        Ok(grant)
     }
 
     /// Both together.
@@ -85,47 +85,18 @@ pub(crate) struct Ledger {
     pub(crate) allocations: Vec<Allocation>,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Sealed {
-    format: u32,
-    /// SHA-256 of `ledger`.
-    checksum: String,
-    /// The ledger's JSON.
-    ledger: String,
-}
-
 impl Ledger {
     /// Empty where there is no file.
     ///
     /// # Errors
     /// Where it cannot be read or is not what was written.
     pub(super) fn read(path: &Path) -> io::Result<Self> {
-        let bytes = match fs::read(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
-            bytes => bytes?,
-        };
-        let sealed: Sealed = serde_json::from_slice(&bytes)?;
-        if sealed.format != FORMAT {
-            let text = format!("format {}, not {FORMAT}", sealed.format);
-            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
-        }
-        if digest(&sealed.ledger) != sealed.checksum {
-            let text = "the checksum is another one";
-            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
-        }
-        Ok(serde_json::from_str(&sealed.ledger)?)
+        sealed::read(path, FORMAT)
     }
 
     /// Whole or not at all.
     pub(super) fn write(&self, path: &Path) -> io::Result<()> {
-        let ledger = serde_json::to_string(self)?;
-        let sealed = Sealed { format: FORMAT, checksum: digest(&ledger), ledger };
-        let temporary = path.with_extension("new");
-        let mut file = File::create(&temporary)?;
-        file.write_all(&serde_json::to_vec(&sealed)?)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
+        sealed::write(path, FORMAT, self)
     }
 
     /// What a container has of a resource.
@@ -202,6 +173,8 @@ impl Choice {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use proptest::prelude::*;
 

@@ -3,10 +3,11 @@
 //! a container gets. The node counts them into its capacity, chooses at a pod's
 //! admission, and keeps on disk who has what ([`ledger`]).
 //!
-//! Left out, with a word: devices by CDI name (refused with an error), NUMA
-//! hints (skiff aligns nothing), annotations for the runtime (there is none to
+//! Left out, with a word: hooks of devices by CDI name ([`cdi`]; refused with an error),
+//! NUMA hints (skiff aligns nothing), annotations for the runtime (there is none to
 //! read them). Start at [`registry::run`], then [`Devices::allocate`].
 
+pub(crate) mod cdi;
 mod ledger;
 pub(crate) mod messages;
 pub(crate) mod registry;
@@ -20,6 +21,7 @@ use std::{
 use api_types::core::{Container, Pod};
 use tokio::sync::Notify;
 
+use cdi::CdiFiles;
 pub(crate) use ledger::Grant;
 use ledger::{Allocation, Choice, Ledger};
 use messages::{
@@ -49,6 +51,7 @@ struct State {
 /// The devices of this node.
 pub(crate) struct Devices {
     path: PathBuf,
+    cdi: CdiFiles,
     state: Mutex<State>,
     /// One pod at a time chooses.
     turn: tokio::sync::Mutex<()>,
@@ -73,7 +76,7 @@ fn dir(kubelet_dir: &Path) -> PathBuf {
 
 impl Devices {
     /// No plugin is there yet; who has what is read from the disk.
-    pub(crate) fn new(kubelet_dir: &Path) -> Self {
+    pub(crate) fn new(kubelet_dir: &Path, cdi: CdiFiles) -> Self {
         let path = dir(kubelet_dir).join("skiff_allocations.json");
         let ledger = Ledger::read(&path).unwrap_or_else(|error| {
             tracing::error!(
@@ -84,6 +87,7 @@ impl Devices {
         });
         Self {
             path,
+            cdi,
             state: Mutex::new(State { ledger, ..State::default() }),
             turn: tokio::sync::Mutex::default(),
             changed: Notify::new(),
@@ -171,7 +175,7 @@ impl Devices {
         let answer: AllocateResponse = plugin::unary(&socket, ALLOCATE, &request).await?;
         let [response] = <[_; 1]>::try_from(answer.container_responses)
             .map_err(|_| format!("the plugin of {resource} did not answer for one container"))?;
-        let grant = Grant::of(response)?;
+        let grant = Grant::of(response, &self.cdi)?;
         let mut state = self.state();
         state.ledger.allocations.push(Allocation {
             pod: uid.to_owned(),

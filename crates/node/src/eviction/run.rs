@@ -5,31 +5,28 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, PoisonError},
     time::Duration,
 };
 
-use api_object::{Meta, Quantity};
+use api_object::Quantity;
 use api_types::core::Pod;
-use client::Reference;
-use tokio::{
-    sync::mpsc::UnboundedSender,
-    time::{Instant, sleep},
-};
+use tokio::time::{Instant, sleep};
 
 use super::{
+    dead::surplus,
     decide::{Memory, Observations, Observed},
+    evictable::{Entry, Order},
+    last_use::LastUse,
     limits, notice,
     rank::{Candidate, Use, rank},
     thresholds::{Signal, Threshold, bytes},
 };
 use crate::{
     container::qos,
+    machine::object::reference,
     node::Deps,
-    pod::{
-        view::{PodState, Step},
-        worker::Message,
-    },
+    pod::{view::Terminal, worker::Message},
     usage::{
         look::{PodDisk, disks, file_system, stats},
         machine,
@@ -42,75 +39,6 @@ const GRACE_AT_ONCE: Duration = Duration::from_secs(1);
 const END_MAX: Duration = Duration::from_secs(30);
 /// Directories of limited pods are measured so much longer apart than it takes.
 const WALK_SHARE: u32 = 50;
-/// From here on a priority is that of the system's own (`system-cluster-critical`).
-pub(crate) const SYSTEM_CRITICAL: i32 = 2_000_000_000;
-
-/// Tells a pod's worker to end it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Order {
-    pub(crate) message: String,
-    pub(crate) grace: Duration,
-}
-
-/// The pods that run here and who ends them.
-#[derive(Debug, Default)]
-pub(crate) struct Evictable {
-    pods: Mutex<BTreeMap<String, Entry>>,
-}
-
-#[derive(Debug, Clone)]
-struct Entry {
-    pod: Arc<Pod>,
-    worker: UnboundedSender<Message>,
-    /// It runs and is to go on.
-    active: bool,
-    /// Nothing of it runs any more.
-    stopped: bool,
-    /// The system needs it: nobody evicts it.
-    critical: bool,
-}
-
-impl Evictable {
-    /// Takes in how a pod is. Answers whether it has just stopped.
-    pub(crate) fn put(
-        &self,
-        state: &PodState,
-        is_static: bool,
-        worker: &UnboundedSender<Message>,
-    ) -> bool {
-        let entry = Entry {
-            pod: state.pod.clone(),
-            worker: worker.clone(),
-            active: !state.is_ending() && !state.sandboxes.is_empty(),
-            stopped: state.is_ending() && state.stop_sandbox == Step::Done,
-            critical: is_critical(&state.pod, is_static),
-        };
-        let stopped = entry.stopped;
-        let before = self.lock().insert(state.pod.metadata.uid.clone(), entry);
-        stopped && before.is_some_and(|before| !before.stopped)
-    }
-
-    pub(crate) fn remove(&self, uid: &str) {
-        self.lock().remove(uid);
-    }
-
-    fn active(&self) -> Vec<Entry> {
-        self.lock().values().filter(|entry| entry.active).cloned().collect()
-    }
-
-    fn has_stopped(&self, uid: &str) -> bool {
-        self.lock().get(uid).is_none_or(|entry| entry.stopped)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
-        self.pods.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Whether the system needs a pod.
-pub(crate) fn is_critical(pod: &Pod, is_static: bool) -> bool {
-    is_static || pod.spec.priority.is_some_and(|priority| priority >= SYSTEM_CRITICAL)
-}
 
 /// Keeps the node from running out. Never returns.
 pub(crate) async fn run(deps: Arc<Deps>) {
@@ -119,7 +47,7 @@ pub(crate) async fn run(deps: Arc<Deps>) {
         memory: Memory::default(),
         awaited: None,
         walk_at: Instant::now(),
-        last_used: BTreeMap::new(),
+        last_use: LastUse::open(&deps.config.data_dir),
     };
     let hear = async {
         let why = notice::memory(|| deps.shortage.notify_one()).await;
@@ -155,8 +83,7 @@ struct Keeper {
     awaited: Option<(String, Instant)>,
     /// When limited pods are measured next.
     walk_at: Instant,
-    /// When images were last seen in use, by their id, seconds since 1970.
-    last_used: BTreeMap<String, u64>,
+    last_use: LastUse,
 }
 
 impl Keeper {
@@ -167,6 +94,8 @@ impl Keeper {
         let now = Instant::now();
         let mut verdict = self.memory.judge(eviction, &seen, now);
         deps.pressure.set(verdict.pressure);
+        self.note_use().await;
+        self.forget_surplus().await;
         self.collect_images_by_share(&seen).await;
         self.end_those_over_their_limits().await?;
         let Some(mut threshold) = verdict.answer else { return Ok(verdict.wake_in) };
@@ -179,8 +108,13 @@ impl Keeper {
         self.awaited = None;
         let row = threshold.signal.row();
         let text = format!("Attempting to reclaim {}", row.resource);
-        deps.recorder.warning(&node_reference(&deps.config.name), "EvictionThresholdMet", text);
+        deps.recorder.warning(&reference(&deps.config.name), "EvictionThresholdMet", text);
         if row.pressure.disk {
+            let ended: Vec<String> = deps.evictable.ended().into_iter().map(|e| e.uid).collect();
+            if !ended.is_empty() {
+                tracing::info!(pods = ended.len(), "containers of ended pods are removed");
+                deps.evictable.forget(&ended).await;
+            }
             self.collect_images(None).await;
             seen = self.observe()?;
             verdict = self.memory.judge(eviction, &seen, now);
@@ -191,6 +125,18 @@ impl Keeper {
         }
         self.evict_one(threshold, &seen).await?;
         Ok(verdict.wake_in)
+    }
+
+    /// Keeps to `--maximum-dead-containers`.
+    async fn forget_surplus(&self) {
+        let keeps = self.deps.config.dead_containers;
+        let Some(total) = keeps.total else { return };
+        let age_min = i64::try_from(keeps.age_min.as_secs()).unwrap_or(i64::MAX);
+        let before = self.deps.ambient.now().as_second().saturating_sub(age_min);
+        let surplus = surplus(self.deps.evictable.ended(), total, before);
+        if !surplus.is_empty() {
+            self.deps.evictable.forget(&surplus).await;
+        }
     }
 
     fn observe(&self) -> io::Result<Observations> {
@@ -228,23 +174,35 @@ impl Keeper {
         }
     }
 
-    async fn collect_images(&mut self, wanted: Option<u64>) {
-        let deps = &self.deps;
-        let in_use: BTreeSet<String> = match deps.runtime.list().await {
+    /// Which images containers have, and since when others are used no more. Answers
+    /// the time, seconds since 1970; `None` where nobody can tell.
+    async fn note_use(&mut self) -> Option<u64> {
+        let in_use: BTreeSet<String> = match self.deps.runtime.list().await {
             Ok(sandboxes) => {
                 let containers = sandboxes.iter().flat_map(|sandbox| &sandbox.containers);
                 let label = crate::container::spec::label::IMAGE_ID;
                 containers.filter_map(|c| c.spec.labels.get(label).cloned()).collect()
             }
-            // Better full than without what runs.
-            Err(error) => return tracing::warn!(%error, "images stay: containers are not listed"),
+            Err(error) => {
+                tracing::warn!(%error, "which images are in use is not known");
+                return None;
+            }
         };
-        let now = u64::try_from(deps.ambient.now().as_second()).unwrap_or(0);
-        self.last_used.extend(in_use.iter().map(|id| (id.clone(), now)));
+        let now = u64::try_from(self.deps.ambient.now().as_second()).unwrap_or(0);
+        if let Err(error) = self.last_use.note(in_use, now) {
+            tracing::warn!(%error, "when images were used last is not kept");
+        }
+        Some(now)
+    }
+
+    async fn collect_images(&mut self, wanted: Option<u64>) {
+        // Better full than without what runs.
+        let Some(now) = self.note_use().await else { return };
+        let deps = &self.deps;
         let request = crate::images::Collect {
             free_bytes: wanted,
-            in_use,
-            last_used: self.last_used.clone(),
+            in_use: self.last_use.in_use().clone(),
+            last_used: self.last_use.times(now),
             now,
             age_min: deps.config.eviction.image_age_min,
         };
@@ -255,7 +213,7 @@ impl Keeper {
                 deps.images_changed.notify_one();
             }
             Err(error) => {
-                let about = node_reference(&deps.config.name);
+                let about = reference(&deps.config.name);
                 deps.recorder.warning(&about, "ImageGCFailed", error.to_string());
             }
         }
@@ -337,7 +295,8 @@ impl Keeper {
         let mut counts = self.deps.evictions.lock().unwrap_or_else(PoisonError::into_inner);
         *counts.entry(signal.to_owned()).or_default() += 1;
         // A worker that has just ended needs no order.
-        let _ = entry.worker.send(Message::Evict(Order { message, grace }));
+        let order = Order { reason: Terminal::EVICTED, message, grace };
+        let _ = entry.worker.send(Message::Evict(order));
     }
 }
 
@@ -382,12 +341,6 @@ fn message(
     text
 }
 
-/// As upstream's kubelet names its node in events.
-fn node_reference(name: &str) -> Reference {
-    let meta = Meta { name: name.to_owned(), uid: name.to_owned(), ..Meta::default() };
-    Reference::new("v1", "Node", &meta)
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -410,14 +363,5 @@ mod tests {
             message(&pod, threshold, &seen, &usage, None),
             "The node was low on resource: memory. Threshold quantity: 100Mi, available: 5Mi. Container a was using 3Mi, request is 1Mi, has larger consumption of memory. "
         );
-    }
-
-    #[test]
-    fn the_systems_own_pods_are_not_evicted() {
-        let pod = |priority: i64| -> Pod {
-            serde_json::from_value(json!({"spec": {"priority": priority}})).expect("a pod")
-        };
-        assert!(!is_critical(&pod(1_000_000), false));
-        assert!(is_critical(&pod(2_000_000_000), false) && is_critical(&pod(0), true));
     }
 }

@@ -268,7 +268,8 @@ pub(super) fn bytes(amount: u64) -> String {
     Quantity::from_bytes(amount).to_string()
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+/// `1m30s`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let nanos = parse_duration(text).and_then(|nanos| u64::try_from(nanos).ok());
     nanos.map(Duration::from_nanos).ok_or_else(|| format!("{text:?} is no time such as 1m30s"))
 }

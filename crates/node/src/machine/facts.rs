@@ -16,6 +16,9 @@ pub(crate) struct Machine {
     pub(crate) memory_bytes: u64,
     pub(crate) storage_bytes: u64,
     pub(crate) reserved: Reserved,
+    /// What pods may use together, bytes: also what thresholds keep free, which are to be
+    /// noticed before the kernel ends somebody.
+    pub(crate) pods_memory_max: u64,
     pub(crate) pods_max: u32,
     pub(crate) machine_id: String,
     pub(crate) system_uuid: String,
@@ -43,6 +46,9 @@ impl Machine {
             memory_bytes,
             storage_bytes,
             reserved: reserved(config, cpu_millis, memory_bytes, storage_bytes),
+            pods_memory_max: memory_bytes.saturating_sub(
+                said_or_default(config, cpu_millis, memory_bytes, storage_bytes).memory_bytes,
+            ),
             pods_max: config.pods_max,
             system_uuid: text("/sys/class/dmi/id/product_uuid")
                 .unwrap_or_else(|_| machine_id.clone()),
@@ -68,6 +74,7 @@ impl Machine {
             cpu_millis: self.allocatable_cpu_millis(),
             memory: bytes(self.allocatable_memory()),
             storage: bytes(self.allocatable_storage()),
+            ..Amount::default()
         }
     }
 
@@ -97,6 +104,10 @@ fn reserved(config: &NodeConfig, cpu_millis: i64, memory: u64, storage: u64) -> 
             }
         }
     }
+}
+
+fn said_or_default(config: &NodeConfig, cpu_millis: i64, memory: u64, storage: u64) -> Reserved {
+    config.reserved.unwrap_or_else(|| default_reserved(cpu_millis, memory, storage))
 }
 
 /// A twentieth of the machine, within bounds that suit one with 512 MiB as

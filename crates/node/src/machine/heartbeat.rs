@@ -20,6 +20,7 @@ use crate::{
     config::{Cidr, PodCidrs},
     node::Deps,
     resources::{LEASES, NODES},
+    shutdown::Progress,
 };
 
 /// Upstream's numbers: the Lease lasts 40 s and is renewed at a quarter of it.
@@ -74,6 +75,7 @@ pub(crate) async fn run(deps: Arc<Deps>) {
     let mut tick = 0u32;
     let mut addresses = deps.config.ips.follow();
     let mut pressure = deps.pressure.follow();
+    let mut shutdown = deps.shutdown.follow();
     loop {
         tokio::select! {
             () = &mut follow => {}
@@ -81,6 +83,7 @@ pub(crate) async fn run(deps: Arc<Deps>) {
             // The sender is in the configuration, so it is always there.
             Ok(()) = addresses.changed() => speaker.look(false).await,
             Ok(()) = pressure.changed() => speaker.look(false).await,
+            Ok(()) = shutdown.changed() => speaker.look(false).await,
             () = deps.images_changed.notified() => speaker.look(true).await,
             () = deps.devices.changed.notified() => speaker.look(false).await,
             _ = ticks.tick() => {
@@ -198,6 +201,7 @@ impl Speaker {
         let now = deps.ambient.now();
         self.health.pressure = deps.pressure.get();
         self.health.has_network = deps.addresses.is_ready();
+        self.health.is_shutting_down = deps.shutdown.get() != Progress::None;
         if images {
             match deps.images.list().await {
                 Ok(list) => {
@@ -220,7 +224,10 @@ impl Speaker {
         let kind = PatchKind::Strategic;
         match deps.api.patch(NODES, "", &deps.config.name, "status", kind, &patch).await {
             Ok(_) => self.told = status,
-            Err(error) => tracing::warn!(%error, "the node's status is not told yet"),
+            Err(error) => return tracing::warn!(%error, "the node's status is not told yet"),
+        }
+        if self.health.is_shutting_down {
+            deps.shutdown.set(Progress::Told);
         }
     }
 

@@ -2,7 +2,8 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use api_object::{Quantity, time::format_seconds};
+use api_object::{Meta, Quantity, time::format_seconds};
+use client::Reference;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
@@ -37,6 +38,12 @@ pub(crate) fn labels(config: &NodeConfig) -> BTreeMap<String, String> {
     labels
 }
 
+/// As upstream's kubelet names its node in events.
+pub(crate) fn reference(name: &str) -> Reference {
+    let meta = Meta { name: name.to_owned(), uid: name.to_owned(), ..Meta::default() };
+    Reference::new("v1", "Node", &meta)
+}
+
 /// The object for registration, without a status.
 pub(crate) fn node(config: &NodeConfig, labels: &BTreeMap<String, String>) -> Value {
     let taint = |t: &crate::config::Taint| match t.value.as_str() {
@@ -56,11 +63,13 @@ pub(crate) fn node(config: &NodeConfig, labels: &BTreeMap<String, String>) -> Va
     })
 }
 
-/// What the node is short of, and whether pods can have addresses.
+/// What the node is short of, and whether pods can run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Health {
     pub(crate) pressure: Pressure,
+    /// Pods can have addresses.
     pub(crate) has_network: bool,
+    pub(crate) is_shutting_down: bool,
 }
 
 /// The whole status. `known` are the conditions as last told.
@@ -143,9 +152,10 @@ fn conditions(health: &Health, known: &[Value], now: Timestamp) -> Vec<Value> {
         let (reason, message) = if seen { bad } else { good };
         (kind, seen, reason, message)
     };
-    let ready = match health.has_network {
-        true => ("Ready", true, "KubeletReady", "kubelet is posting ready status"),
-        false => (
+    let ready = match (health.has_network, health.is_shutting_down) {
+        (_, true) => ("Ready", false, "KubeletNotReady", "node is shutting down"),
+        (true, false) => ("Ready", true, "KubeletReady", "kubelet is posting ready status"),
+        (false, false) => (
             "Ready",
             false,
             "KubeletNotReady",
@@ -253,6 +263,7 @@ mod tests {
                 memory_bytes: 512 << 20,
                 storage_bytes: 5 << 30,
             },
+            pods_memory_max: 7 << 30,
             pods_max: 110,
             machine_id: String::new(),
             system_uuid: String::new(),

@@ -7,6 +7,7 @@ use super::view::{Terminal, containers};
 use crate::{
     container::qos::{self, Qos},
     eviction::Pressure,
+    shutdown::Progress,
 };
 
 /// What of a machine decides.
@@ -48,6 +49,12 @@ pub(crate) fn refused(reason: &str, message: String) -> (Terminal, String) {
         message: format!("{}{message}", Terminal::REFUSED),
     };
     (terminal, message)
+}
+
+/// Why a machine that shuts down takes no more pods.
+pub(crate) fn in_shutdown(progress: Progress) -> Option<(Terminal, String)> {
+    const WHY: &str = "Pod was rejected as the node is shutting down.";
+    (progress != Progress::None).then(|| refused("NodeShutdown", WHY.into()))
 }
 
 /// The taint of a node that is short of memory, by which a pod says that it minds not.

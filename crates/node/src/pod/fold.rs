@@ -3,9 +3,10 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use api_types::core::Condition;
 use client::{Backoff, PatchKind};
 use jiff::{SignedDuration, Timestamp};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use tokio::task::{JoinError, JoinHandle};
 
 use super::{
@@ -339,7 +340,8 @@ impl Worker {
             let (namespace, name) = (&pod.metadata.namespace, &pod.metadata.name);
             let kind = PatchKind::Strategic;
             let result = deps.api.patch(PODS, namespace, name, "status", kind, &patch).await;
-            Done::Publish { sent: new, result: result.map(drop) }
+            let result = result.map(|object| object.meta.resource_version);
+            Done::Publish { sent: new, result }
         });
         None
     }
@@ -347,12 +349,13 @@ impl Worker {
     fn published(
         &mut self,
         sent: Map<String, Value>,
-        result: Result<(), client::Error>,
+        result: Result<String, client::Error>,
         now: Timestamp,
     ) {
         self.publishing = false;
         match result {
-            Ok(()) => {
+            Ok(revision) => {
+                self.told_at = revision.parse().unwrap_or(0);
                 self.publish_failures = 0;
                 self.publish_at = None;
                 self.conditions = sent
@@ -376,6 +379,30 @@ impl Worker {
                 self.publish_at = Some(now + delay);
             }
         }
+    }
+
+    /// Somebody else has written into the status what the node knows better: it is told
+    /// again. What the API had before the node's last word is no news.
+    pub(super) fn note_overwrite(&mut self) {
+        let pod = &self.state.pod;
+        let revision: u64 = pod.metadata.resource_version.parse().unwrap_or(0);
+        if self.publishing || self.told_at == 0 || revision <= self.told_at {
+            return;
+        }
+        let seen = &pod.status;
+        let is_there = |told: &Value| {
+            let same = |c: &Condition| told["type"] == *c.r#type && told["status"] == *c.status;
+            seen.conditions.iter().any(same)
+        };
+        let told = self.told.get("conditions").and_then(Value::as_array);
+        let phase = Value::from(seen.phase.clone());
+        if told.into_iter().flatten().all(is_there) && self.told.get("phase") == Some(&phase) {
+            return;
+        }
+        let short = |c: &Condition| json!({"type": c.r#type, "status": c.status});
+        let conditions: Vec<Value> = seen.conditions.iter().map(short).collect();
+        self.told.insert("phase".into(), phase);
+        self.told.insert("conditions".into(), conditions.into());
     }
 
     /// Once the API has heard of a failed pull, the wait for the next is

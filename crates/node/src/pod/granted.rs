@@ -17,13 +17,18 @@ pub(crate) struct Amount {
     pub(crate) cpu_millis: i64,
     pub(crate) memory: i64,
     pub(crate) storage: i64,
+    /// Of the CPU, what burstable pods have.
+    pub(crate) burstable_cpu_millis: i64,
 }
 
 impl Amount {
     /// What a pod asks of its node.
     pub(crate) fn of(pod: &Pod) -> Self {
+        let cpu_millis = qos::request(pod, "cpu", Quantity::millis);
+        let is_burstable = qos::class(pod) == qos::Qos::Burstable;
         Self {
-            cpu_millis: qos::request(pod, "cpu", Quantity::millis),
+            cpu_millis,
+            burstable_cpu_millis: if is_burstable { cpu_millis } else { 0 },
             memory: qos::request(pod, "memory", Quantity::units),
             storage: qos::request(pod, "ephemeral-storage", Quantity::units),
         }
@@ -61,6 +66,11 @@ impl Granted {
         }
     }
 
+    /// What all pods have.
+    pub(crate) fn all(&self) -> Amount {
+        sum(self.by_pod().iter())
+    }
+
     /// What all pods but one have.
     pub(crate) fn others(&self, uid: &str) -> Amount {
         sum(self.by_pod().iter().filter(|(other, _)| *other != uid))
@@ -93,6 +103,7 @@ fn sum<'a>(amounts: impl Iterator<Item = (&'a String, &'a Amount)>) -> Amount {
         cpu_millis: sum.cpu_millis.saturating_add(amount.cpu_millis),
         memory: sum.memory.saturating_add(amount.memory),
         storage: sum.storage.saturating_add(amount.storage),
+        burstable_cpu_millis: sum.burstable_cpu_millis.saturating_add(amount.burstable_cpu_millis),
     })
 }
 
@@ -136,7 +147,7 @@ mod tests {
     use super::*;
 
     fn amount(cpu_millis: i64, memory: i64) -> Amount {
-        Amount { cpu_millis, memory, storage: 0 }
+        Amount { cpu_millis, memory, ..Amount::default() }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use node_runtime::ContainerId;
 use super::resize;
 use super::view::{
     Exit, Memory, Op, PodState, Run, RunState, Step, Terminal, Waiting, containers, is_sidecar,
+    told,
 };
 
 /// Upstream's back-off between restarts (kubelet `MaxContainerBackOff`).
@@ -17,8 +18,6 @@ const BACKOFF_BASE: Duration = Duration::from_secs(10);
 const BACKOFF_MAX: Duration = Duration::from_secs(300);
 /// A container that ran this long has forgotten its earlier ends.
 const BACKOFF_RESET: SignedDuration = SignedDuration::from_secs(600);
-/// Dead runs kept beside the current one: what `logs --previous` reads.
-const KEPT_RUNS: usize = 2;
 
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,7 +91,7 @@ pub(crate) fn plan(state: &PodState, now: Timestamp) -> Plan {
         ephemerals(state, now, &mut plan);
         starts(state, now, &mut plan);
     }
-    old_runs(state, &mut plan);
+    old_runs(state, now, &mut plan);
     plan
 }
 
@@ -452,7 +451,9 @@ fn teardown(state: &PodState, now: Timestamp, plan: &mut Plan) {
         return;
     }
     if !(state.gone || state.deletion.is_some()) {
-        plan.step(state.unmount, now, Action::Unmount);
+        if plan.step(state.unmount, now, Action::Unmount) && state.forget {
+            forget(state, plan);
+        }
     } else if !state.unmount.is_in_flight() && plan.step(state.clean, now, Action::Clean) {
         plan.step(state.finish, now, Action::Finish);
     }
@@ -463,14 +464,28 @@ fn spec_grace(state: &PodState) -> Duration {
     Duration::from_secs(u64::try_from(seconds).unwrap_or(1).max(1))
 }
 
-/// Forgets runs that nobody can ask for any more.
-fn old_runs(state: &PodState, plan: &mut Plan) {
+/// Forgets runs that nobody can ask for any more: all but the last one and those
+/// before it that are kept for `logs --previous`.
+fn old_runs(state: &PodState, now: Timestamp, plan: &mut Plan) {
+    let Some(earlier) = state.keeps.per_container else { return };
     for container in containers(&state.pod) {
-        let ids = state.runs.iter().rev().filter(|run| run.name == container.name);
-        for run in ids.skip(KEPT_RUNS) {
-            if let (Some(id), RunState::Exited(_)) = (&run.id, &run.state) {
-                plan.actions.push(Action::Remove { id: id.clone() });
+        let runs = state.runs.iter().rev().filter(|run| run.name == container.name);
+        for run in runs.skip(1 + earlier) {
+            let (Some(id), RunState::Exited(exit)) = (&run.id, &run.state) else { continue };
+            match exit.finished_at + state.keeps.age_min {
+                until if now < until => plan.wake(until),
+                _ => plan.actions.push(Action::Remove { id: id.clone() }),
             }
+        }
+    }
+}
+
+/// Forgets the runs of a pod that has ended, of which the API knows how.
+fn forget(state: &PodState, plan: &mut Plan) {
+    for run in &state.runs {
+        let is_told = told(&state.pod).any(|s| s.name == run.name && s.state.terminated.is_some());
+        if let (Some(id), RunState::Exited(_), true) = (&run.id, &run.state, is_told) {
+            plan.actions.push(Action::Remove { id: id.clone() });
         }
     }
 }

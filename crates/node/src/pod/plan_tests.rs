@@ -484,3 +484,46 @@ fn what_the_api_saw_run_counts_after_the_runtime_lost_it() {
     check(&state, 0, &["start a 5"]);
     assert_eq!(SignedDuration::from_secs(0), at(0).duration_since(state.started_at));
 }
+
+#[test]
+fn earlier_runs_are_forgotten_but_for_those_that_are_kept() {
+    let mut state = pod(containers("Always", &["a"]));
+    for attempt in 0..3 {
+        add(&mut state, "a", attempt, exited(1, 0, i64::from(attempt)));
+    }
+    add(&mut state, "a", 3, RunState::Running { started_at: at(3) });
+    let removed = |state: &PodState, second| {
+        let plan = plan(state, at(second));
+        let ids = plan.actions.iter().filter_map(|action| match action {
+            Action::Remove { id } => Some(id.to_string()),
+            _ => None,
+        });
+        (ids.collect::<Vec<_>>().join(" "), plan.wake_at)
+    };
+    assert_eq!(removed(&state, 10), ("a1 a0".into(), None));
+    state.keeps.per_container = Some(2);
+    assert_eq!(removed(&state, 10), ("a0".into(), None));
+    state.keeps.per_container = Some(0);
+    assert_eq!(removed(&state, 10), ("a2 a1 a0".into(), None));
+    state.keeps.age_min = Duration::from_secs(10);
+    assert_eq!(removed(&state, 11), ("a1 a0".into(), Some(at(12))), "the last is too young");
+    state.keeps.per_container = None;
+    assert_eq!(removed(&state, 100), (String::new(), None));
+}
+
+#[test]
+fn an_ended_pod_is_forgotten_once_the_api_knows_how_it_ended() {
+    let mut state = pod(containers("Never", &["a"]));
+    add(&mut state, "a", 0, exited(3, 0, 1));
+    state.terminal = outcome(&state, at(1));
+    (state.stop_sandbox, state.unmount) = (Step::Done, Step::Done);
+    assert_eq!(told(&state, 10), "");
+    state.forget = true;
+    assert_eq!(told(&state, 10), "", "nobody knows yet");
+    let mut known = (*state.pod).clone();
+    known.status.container_statuses = serde_json::from_value(json!([
+        {"name": "a", "state": {"terminated": {"exitCode": 3}}}]))
+    .expect("statuses");
+    state.pod = Arc::new(known);
+    assert_eq!(told(&state, 10), "remove a0");
+}

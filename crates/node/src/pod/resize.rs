@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn room_is_granted_once_it_is_there() {
-        let amount = |cpu_millis, memory| Amount { cpu_millis, memory, storage: 0 };
+        let amount = |cpu_millis, memory| Amount { cpu_millis, memory, ..Amount::default() };
         let node = amount(2000, 100);
         for (wanted, others, expected) in [
             (amount(1000, 50), amount(1000, 50), ""),

@@ -336,10 +336,10 @@ fn conditions(
     };
 
     let verdicts = [sandbox, initialized, ready, containers_ready, Verdict::of(true)];
-    let eviction = state.terminal.as_ref().filter(|terminal| terminal.is_eviction());
-    let eviction = eviction
+    let disruption = state.terminal.as_ref().filter(|terminal| terminal.is_disruption());
+    let disruption = disruption
         .map(|terminal| (DISRUPTED, Verdict::why(true, "TerminationByKubelet", &terminal.message)));
-    let resizing = resize_verdicts(state).into_iter().chain(eviction);
+    let resizing = resize_verdicts(state).into_iter().chain(disruption);
     OWN_CONDITIONS
         .into_iter()
         .zip(verdicts)

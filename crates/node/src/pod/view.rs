@@ -11,7 +11,7 @@ use node_runtime::{
     spec::{Resources, User},
 };
 
-use crate::container::spec::label;
+use crate::{container::spec::label, eviction::DeadContainers};
 
 /// Everything that plans and statuses are made from.
 #[derive(Debug, Clone)]
@@ -41,6 +41,10 @@ pub(crate) struct PodState {
     pub(crate) deletion: Option<Deletion>,
     /// The grace of a pod that the node ends, where it is not the pod's own.
     pub(crate) grace: Option<Duration>,
+    /// Which of its runs are kept.
+    pub(crate) keeps: DeadContainers,
+    /// The node wants the room of what is left of an ended pod.
+    pub(crate) forget: bool,
     /// What each container was granted, where that is not what it asks for.
     pub(crate) allocated: BTreeMap<String, ResourceRequirements>,
     /// Why the containers do not get what they ask for.
@@ -68,8 +72,12 @@ impl Terminal {
     /// The reason of a pod that the node could not keep, or not take.
     pub(crate) const EVICTED: &str = "Evicted";
 
-    pub(crate) fn is_eviction(&self) -> bool {
-        self.reason == Self::EVICTED && !self.is_refusal()
+    /// The reason of a pod that ends because its machine does.
+    pub(crate) const TERMINATED: &str = "Terminated";
+
+    /// Whether the node has ended it, for a reason that is not the pod's.
+    pub(crate) fn is_disruption(&self) -> bool {
+        [Self::EVICTED, Self::TERMINATED].contains(&&*self.reason) && !self.is_refusal()
     }
 
     pub(crate) fn is_refusal(&self) -> bool {
@@ -242,6 +250,8 @@ impl PodState {
             resize_error: String::new(),
             deletion: None,
             grace: None,
+            keeps: DeadContainers::default(),
+            forget: false,
             started_at: started_at.unwrap_or(now),
         };
         let pod = state.pod.clone();

@@ -53,20 +53,36 @@ pub(crate) enum Message {
     Mirror(Mirror),
     /// The node cannot keep the pod.
     Evict(Order),
+    /// Nor, where it has ended, what is left of its containers.
+    Forget,
 }
 
 /// What was done beside the worker.
 pub(super) enum Done {
     Setup(Result<Vec<std::net::IpAddr>, SetupError>),
-    Start { container: String, attempt: u32, backoff: Duration, result: Result<(), StartFailure> },
-    Stop { container: String },
+    Start {
+        container: String,
+        attempt: u32,
+        backoff: Duration,
+        result: Result<(), StartFailure>,
+    },
+    Stop {
+        container: String,
+    },
     StopSandbox(Result<(), String>),
     Unmount(Result<(), String>),
     Clean(Result<(), String>),
     Finish(Result<(), client::Error>),
-    Publish { sent: Map<String, Value>, result: Result<(), client::Error> },
+    /// With the revision that the write has made.
+    Publish {
+        sent: Map<String, Value>,
+        result: Result<String, client::Error>,
+    },
     Removed(ContainerId),
-    Resize { result: Result<(), String>, told: String },
+    Resize {
+        result: Result<(), String>,
+        told: String,
+    },
 }
 
 /// The probes of one run of a container.
@@ -96,6 +112,8 @@ pub(crate) struct Worker {
     is_static: bool,
     /// The status as the API has it from us.
     pub(super) told: Map<String, Value>,
+    /// The revision of that, once this process has written it.
+    pub(super) told_at: u64,
     pub(super) conditions: Vec<Condition>,
     /// Tells that others on the node got more or less.
     room: watch::Receiver<u64>,
@@ -129,7 +147,8 @@ impl Worker {
         inbox: mpsc::UnboundedReceiver<Message>,
     ) -> Self {
         let now = deps.ambient.now();
-        let state = PodState::new(pod.clone(), deps.config.ips.get(), now);
+        let mut state = PodState::new(pod.clone(), deps.config.ips.get(), now);
+        state.keeps = deps.config.dead_containers;
         let clock_sets = deps.ambient.clock_sets();
         let room = deps.granted.changed.subscribe();
         Self {
@@ -147,6 +166,7 @@ impl Worker {
             told_to: (!is_static).then(|| pod.metadata.uid.clone()),
             is_static,
             told,
+            told_at: 0,
             room,
             publishing: false,
             publish_failures: 0,
@@ -184,15 +204,16 @@ impl Worker {
             }
             self.probe();
             self.deps.lookup.put(&self.state);
-            if self.deps.evictable.put(&self.state, self.is_static, &self.own) {
-                self.deps.shortage.notify_one();
-            }
             let uid = &self.state.pod.metadata.uid;
             self.deps.config.host_ports.set(uid, host_ports::of(&self.state));
             if self.state.gone && self.state.finish == Step::Done {
                 return;
             }
             let publish_at = self.publish(now);
+            let told = !self.publishing && publish_at.is_none();
+            if self.deps.evictable.put(&self.state, self.is_static, told, &self.own) {
+                self.deps.shortage.notify_one();
+            }
             let wake_at = [plan.wake_at, publish_at].into_iter().flatten().min();
             if !self.wait(wake_at, now).await {
                 return;
@@ -277,7 +298,8 @@ impl Worker {
             true => Pressure::default(),
             false => self.deps.pressure.get(),
         };
-        let refusal = admit::refusal(pod, &self.deps.host);
+        let refusal = admit::in_shutdown(self.deps.shutdown.get())
+            .or_else(|| admit::refusal(pod, &self.deps.host));
         let refusal = match refusal.or_else(|| admit::under_pressure(pod, pressure)) {
             None => self.make_room().await.err().map(|s| admit::refused(&s.reason, s.message)),
             refusal => refusal,
@@ -307,6 +329,7 @@ impl Worker {
                 let relabelled = pod.metadata.labels != self.state.pod.metadata.labels
                     || pod.metadata.annotations != self.state.pod.metadata.annotations;
                 self.state.pod = pod;
+                self.note_overwrite();
                 self.note_deletion();
                 if relabelled && self.state.setup == Step::Done && !self.state.is_ending() {
                     self.keep_volumes(true);
@@ -322,6 +345,7 @@ impl Worker {
             Message::Runtime => {}
             Message::Probe(report) => self.judge(report),
             Message::Evict(order) => self.evict(order),
+            Message::Forget => self.state.forget = true,
             Message::Mirror(mirror) => {
                 let uid = &self.state.pod.metadata.uid;
                 self.deps.lookup.alias(&mirror.uid, uid);
@@ -343,12 +367,9 @@ impl Worker {
             return;
         }
         let about = reference(&self.state.pod, None);
-        self.deps.recorder.warning(&about, Terminal::EVICTED, &order.message);
-        self.state.terminal = Some(Terminal {
-            phase: "Failed",
-            reason: Terminal::EVICTED.into(),
-            message: order.message,
-        });
+        self.deps.recorder.warning(&about, order.reason, &order.message);
+        self.state.terminal =
+            Some(Terminal { phase: "Failed", reason: order.reason.into(), message: order.message });
         self.state.grace = Some(order.grace);
     }
 

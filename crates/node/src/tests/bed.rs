@@ -56,6 +56,8 @@ pub(super) struct Bed {
     pub(super) dir: tempfile::TempDir,
     pub(super) cluster: FakeCluster,
     prefix: String,
+    /// What a story wants of its node.
+    tune: fn(&mut NodeConfig),
 }
 
 impl Drop for Bed {
@@ -126,7 +128,14 @@ impl Bed {
             symlink("busybox", bin.join(name)).expect("linked");
         }
         let prefix = format!("skiff-node-test-{}", std::process::id());
-        Self { dir, cluster: FakeCluster::new(), prefix }
+        Self { dir, cluster: FakeCluster::new(), prefix, tune: |_| {} }
+    }
+
+    /// With a node that is set up otherwise.
+    pub(super) fn tuned(tune: fn(&mut NodeConfig)) -> Self {
+        let mut bed = Self::new();
+        bed.tune = tune;
+        bed
     }
 
     /// The first part of the pods' cgroups.
@@ -149,7 +158,7 @@ impl Bed {
             cgroup_prefix: self.prefix.clone(),
         });
         let runtime = wrap(runtime.await.expect("a runtime"));
-        let config = NodeConfig {
+        let mut config = NodeConfig {
             kubelet_dir: path("kubelet"),
             log_dir: path("log"),
             static_pods: Some(StaticPods {
@@ -159,6 +168,7 @@ impl Bed {
             pod_cidrs: PodCidrs::Fixed(vec!["10.66.0.0/24".parse().expect("a network")]),
             ..NodeConfig::new("n1", path("node"), vec!["10.99.0.1".parse().expect("ip")])
         };
+        (self.tune)(&mut config);
         let images = Arc::new(Busybox(path("image")));
         Node::start(config, self.cluster.api(), runtime, images, Ambient::system()).expect("a node")
     }

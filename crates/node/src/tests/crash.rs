@@ -113,6 +113,11 @@ impl Runtime for Fused {
         sandbox_stats<'a>(id: &'a SandboxId) -> Result<Stats>;
     }
 
+    // Not of any pod.
+    fn limit_parent<'a>(&'a self, parent: &'a str, all: Resources) -> BoxFuture<'a, Result<()>> {
+        Runtime::limit_parent(&*self.inner, parent, all)
+    }
+
     // Looking changes nothing.
     fn list(&self) -> BoxFuture<'_, Result<Vec<Sandbox>>> {
         Runtime::list(&*self.inner)

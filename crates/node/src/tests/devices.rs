@@ -16,9 +16,9 @@ use tokio::{
 use super::bed::{Bed, PATIENCE, inside};
 use crate::{
     device::messages::{
-        ALLOCATE, AllocateResponse, ContainerResponse, Device, DeviceList, DeviceSpec, Empty,
-        LIST_AND_WATCH, Mount, Options, PRE_START, PREFERRED, PerContainer, PreferredRequest,
-        REGISTER, Register, VERSION,
+        ALLOCATE, AllocateResponse, CdiDevice, ContainerResponse, Device, DeviceList, DeviceSpec,
+        Empty, LIST_AND_WATCH, Mount, Options, PRE_START, PREFERRED, PerContainer,
+        PreferredRequest, REGISTER, Register, VERSION,
     },
     resources::NODES,
     streams::follow::Changes,
@@ -46,7 +46,10 @@ impl Plugin {
                 read_only: true,
             }],
             devices: ids.iter().map(device).collect(),
-            cdi_devices: Vec::new(),
+            cdi_devices: ids
+                .iter()
+                .map(|id| CdiDevice { name: format!("example.com/zero={id}") })
+                .collect(),
         }
     }
 
@@ -176,7 +179,18 @@ async fn devices_of_a_plugin_are_counted_given_and_taken_back() {
     if !inside("devices::devices_of_a_plugin_are_counted_given_and_taken_back") {
         return;
     }
-    let bed = Bed::new();
+    let bed = Bed::tuned(|config| {
+        config.cdi.dirs = vec![config.kubelet_dir.with_file_name("cdi")];
+    });
+    // What its devices need beside what the plugin itself says.
+    let devices = ["z0", "z1", "z2"].map(|id| {
+        json!({"name": id, "containerEdits": {"env": [format!("BY_NAME={id}")],
+            "deviceNodes": [{"path": format!("/dev/by-name-{id}"), "hostPath": "/dev/zero"}]}})
+    });
+    let file = json!({"cdiVersion": "0.6.0", "kind": "example.com/zero", "devices": devices});
+    let cdi = bed.dir.path().join("cdi");
+    std::fs::create_dir(&cdi).expect("made");
+    std::fs::write(cdi.join("zero.json"), file.to_string()).expect("written");
     let node = bed.start().await;
     let error = register(&bed, "zero").await.expect_err("no name of a resource");
     assert!(error.to_string().contains("the ResourceName \"zero\" is invalid"), "{error}");
@@ -188,9 +202,12 @@ async fn devices_of_a_plugin_are_counted_given_and_taken_back() {
     bed.bind("first", pod(1)).await;
     bed.until_ready("first").await;
     let script = "echo $ZEROES; ls /dev/z[0-9]; ls /zero-tools/hostname; test -c /dev/$ZEROES && echo device; \
-                  touch /zero-tools/x 2>&1 | grep -o 'Read-only file system'";
+                  touch /zero-tools/x 2>&1 | grep -o 'Read-only file system'; echo $BY_NAME; ls /dev/by-name-*";
     let (text, _) = bed.run(&node, "first", script).await;
-    assert_eq!(text, "z1\n/dev/z1\n/zero-tools/hostname\ndevice\nRead-only file system\n");
+    assert_eq!(
+        text,
+        "z1\n/dev/z1\n/zero-tools/hostname\ndevice\nRead-only file system\nz1\n/dev/by-name-z1\n"
+    );
     bed.bind("second", pod(1)).await;
     bed.until_ready("second").await;
     assert_eq!(bed.run(&node, "second", "echo $ZEROES").await.0, "z0\n");

@@ -6,6 +6,7 @@
 mod bed;
 mod crash;
 mod devices;
+mod ends;
 mod table;
 
 use std::{fs, time::Duration};

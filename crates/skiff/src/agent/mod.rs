@@ -46,6 +46,11 @@ impl Handle {
         self.again.subscribe()
     }
 
+    /// Its node.
+    pub(crate) fn node(&self) -> &::node::NodeHandle {
+        &self.node
+    }
+
     /// Ends everything; pods go on running.
     pub(crate) async fn stop(self) {
         self.node.shutdown();

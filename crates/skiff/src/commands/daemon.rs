@@ -3,6 +3,7 @@
 
 use std::{error::Error, time::Duration};
 
+use ::node::NodeHandle;
 use linux::program_pages::{self, Used};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -10,7 +11,7 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-use crate::{StartError, flags::UsageError, logging, notify::Notify};
+use crate::{StartError, flags::UsageError, logging, notify::Notify, service};
 
 /// More threads than this serve nobody at home and cost memory each.
 const WORKERS_MAX: usize = 4;
@@ -25,6 +26,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(60);
 const QUIET_CPU: Duration = Duration::from_millis(600);
 /// Each maps up to 64 KiB of the program; fewer are not worth the trouble.
 const FAULTS_MIN: u64 = 256;
+/// How long it may take to tell of a shutdown, and to end once the pods have.
+const AFTER_PODS_MAX: Duration = Duration::from_secs(30);
 
 /// Neither takes words beside flags.
 pub(super) fn no_words(words: &[String]) -> Result<(), UsageError> {
@@ -34,13 +37,17 @@ pub(super) fn no_words(words: &[String]) -> Result<(), UsageError> {
     }
 }
 
+/// What of it tells whether it is to run anew, and its node.
+type Watched<H> = (fn(&H) -> watch::Receiver<bool>, fn(&H) -> &NodeHandle);
+
 /// Runs what `start` brings up until a signal comes, then `stop`s it. Where `again`
 /// says so it is stopped as well, and this process runs its program anew: its pods,
-/// its number and its service manager see nothing of it.
+/// its number and its service manager see nothing of it. Where the whole machine shuts
+/// down, its node's pods are ended first, if they are to be.
 pub(super) fn run<H>(
     verbosity: u8,
     start: impl Future<Output = Result<H, StartError>>,
-    again: impl FnOnce(&H) -> watch::Receiver<bool>,
+    watched: Watched<H>,
     stop: impl AsyncFnOnce(H),
 ) -> Result<(), Box<dyn Error>> {
     logging::start(verbosity);
@@ -50,7 +57,7 @@ pub(super) fn run<H>(
     let workers = std::thread::available_parallelism().map_or(1, usize::from).min(WORKERS_MAX);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
-    let result = runtime.block_on(until_signal(start, again, stop));
+    let result = runtime.block_on(until_signal(start, watched, stop));
     // A thread that hangs in the kernel must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(2));
     match result? {
@@ -110,7 +117,7 @@ fn is_worth_it(unmapped: Used, before: Used, now: Used) -> bool {
 
 async fn until_signal<H>(
     start: impl Future<Output = Result<H, StartError>>,
-    again: impl FnOnce(&H) -> watch::Receiver<bool>,
+    (again, node): Watched<H>,
     stop: impl AsyncFnOnce(H),
 ) -> Result<End, Box<dyn Error>> {
     let notify = Notify::new(std::env::var_os("NOTIFY_SOCKET"));
@@ -140,7 +147,16 @@ async fn until_signal<H>(
         End::Stopped => tell("STOPPING=1"),
         End::Again => tell("RELOADING=1"),
     }
-    info!("stopping; pods go on running");
+    let pods_max = node(&handle).end_pods_max();
+    let asks = matches!(end, End::Stopped) && !pods_max.is_zero();
+    if asks && service::machine_shuts_down().await {
+        // The service manager would not wait for so long by itself.
+        tell(&format!("EXTEND_TIMEOUT_USEC={}", (pods_max + AFTER_PODS_MAX).as_micros()));
+        info!(?pods_max, "the machine shuts down; pods are ended");
+        node(&handle).end_pods().await;
+    } else {
+        info!("stopping; pods go on running");
+    }
     stop(handle).await;
     info!("stopped");
     Ok(end)

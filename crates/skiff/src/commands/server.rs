@@ -14,5 +14,6 @@ pub(super) fn run(values: Values, words: Vec<String>) -> Result<(), Box<dyn Erro
         return server::reset(&config).map_err(|error| -> Box<dyn Error> { error });
     }
     let stop = async |handle: server::Handle| handle.stop().await;
-    daemon::run(config.machine.verbosity, server::start(&config), server::Handle::again, stop)
+    let watched = (server::Handle::again, server::Handle::node);
+    daemon::run(config.machine.verbosity, server::start(&config), watched, stop)
 }

@@ -13,7 +13,7 @@ mod static_pods;
 
 use std::{collections::BTreeMap, fs::File, path::Path, sync::Arc};
 
-use ::node::{Node, NodeConfig, NodeHandle, StaticPods, Taint};
+use ::node::{CdiFiles, Node, NodeConfig, NodeHandle, StaticPods, Taint};
 use client::{Ambient, Api};
 use node_runtime::ShimRuntime;
 
@@ -81,6 +81,13 @@ pub(crate) async fn start(
         allowed_unsafe_sysctls: machine.allowed_unsafe_sysctls.clone(),
         eviction: machine.eviction.clone(),
         reserved: machine.reserved,
+        shutdown: machine.shutdown.clone(),
+        cdi: CdiFiles {
+            read: |bytes| serde_saphyr::from_slice(bytes).map_err(|error| error.to_string()),
+            ..CdiFiles::default()
+        },
+        dead_containers: machine.dead_containers,
+        enforce_allocatable: machine.enforce_allocatable,
         cluster_dns: cluster.dns.clone(),
         cluster_domain: cluster.domain.clone(),
         kubelet_dir: machine.kubelet_dir(),

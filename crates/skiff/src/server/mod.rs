@@ -64,6 +64,11 @@ impl Handle {
         self.again.subscribe()
     }
 
+    /// Its own node.
+    pub(crate) fn node(&self) -> &::node::NodeHandle {
+        &self.node
+    }
+
     /// Ends everything in order; pods go on running.
     pub(crate) async fn stop(self) {
         self.node.shutdown();
