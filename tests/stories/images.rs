@@ -266,7 +266,7 @@ fn bundles_in_the_folder_are_there_before_the_first_pod() {
 }
 
 #[test]
-fn a_mirror_of_the_registries_file_stands_in_for_a_registry() {
+pub(super) fn a_mirror_of_the_registries_file_stands_in_for_a_registry() {
     let Some(mut cluster) = Cluster::prepare(&[]) else { return };
     let Some(_registry) = registry(&cluster, 5001) else { return };
     let tarball = busybox_tarball(&cluster, "example.com/busybox:1");
@@ -286,6 +286,12 @@ fn a_mirror_of_the_registries_file_stands_in_for_a_registry() {
     cluster.kubectl("run box --image=example.com/busybox:1 --restart=Never -- busybox id -u").ok();
     cluster.kubectl("wait --for=jsonpath={.status.phase}=Succeeded pod/box --timeout=60s").ok();
     assert_eq!(cluster.kubectl("logs box").ok().stdout, "0\n");
+    // A volume of an image, asked for anew each time.
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: volume}\nspec:\n  terminationGracePeriodSeconds: 1\n  volumes: [{name: v, image: {reference: 'example.com/busybox:1', pullPolicy: Always}}]\n  containers: [{name: c, image: skiff.local/toolbox, args: [sleep, infinity], volumeMounts: [{name: v, mountPath: /v}]}]\n";
+    cluster.apply(pod).ok();
+    cluster.kubectl("wait --for=condition=Ready pod/volume --timeout=60s").ok();
+    cluster.kubectl("exec volume -- toolbox ls /v/bin").prints("busybox");
+    cluster.kubectl("exec volume -- toolbox write /v/bin/x y").fails_with("Read-only file system");
     cluster.stop_server();
     fs::write(&file, "mirrors: {example.com: {endpont: []}}").expect("our own folder");
     let refused = cluster.server_command().output().expect("the binary runs");

@@ -22,7 +22,7 @@ fn ask(cluster: &Cluster, address: &str) -> std::io::Result<String> {
 }
 
 #[test]
-fn pods_are_debugged_resized_and_reached_at_ports_of_the_node() {
+pub(super) fn pods_are_debugged_resized_and_reached_at_ports_of_the_node() {
     let manifests = tempfile::tempdir().expect("a folder");
     let manifest = "apiVersion: v1\nkind: Pod\nmetadata: {name: fixed}\nspec:\n  terminationGracePeriodSeconds: 1\n  containers: [{name: c, image: skiff.local/toolbox, args: [sleep, infinity]}]\n";
     std::fs::write(manifests.path().join("fixed.yaml"), manifest).expect("our own folder");

@@ -14,7 +14,7 @@ fn pod(name: &str, container: &str, rest: &str) -> String {
 }
 
 #[test]
-fn logs_exec_copy_and_exit_codes() {
+pub(super) fn logs_exec_copy_and_exit_codes() {
     let Some(cluster) = Cluster::start() else { return };
     cluster.apply(&pod("talk", "args: [http-echo, --port, '8080', --text, hi]", "")).ok();
     cluster.kubectl("wait --for=condition=Ready pod/talk --timeout=60s").ok();
@@ -104,7 +104,7 @@ fn what_can_go_wrong_says_so() {
 }
 
 #[test]
-fn volumes_and_environment_reach_the_container() {
+pub(super) fn volumes_and_environment_reach_the_container() {
     let Some(cluster) = Cluster::start() else { return };
     cluster.kubectl("create configmap conf --from-literal=key=from-configmap").ok();
     cluster.kubectl("create secret generic sec --from-literal=key=from-secret").ok();

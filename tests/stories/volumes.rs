@@ -2,7 +2,10 @@
 //! cluster. Each run of a row is an init container, so that a later run sees
 //! what an earlier one wrote.
 
-use std::time::{Duration, Instant};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
 
@@ -357,10 +360,7 @@ fn sub_path() -> Vec<Row> {
 }
 
 /// hostPath, images, read-only mounts.
-fn others(cluster: &Cluster) -> Vec<Row> {
-    let host = cluster.path("host");
-    std::fs::create_dir_all(host.join("dir")).expect("our own folder");
-    std::fs::write(host.join("file"), "of the node").expect("our own folder");
+fn others(host: &Path) -> Vec<Row> {
     let path = |name: &str| host.join(name).to_string_lossy().into_owned();
     let volume = |name: &str, kind: &str| json!({"volumes": [{"name": "v", "hostPath": {"path": path(name), "type": kind}}]});
     vec![
@@ -423,15 +423,25 @@ fn objects(cluster: &Cluster) {
     cluster.apply(&list.to_string()).ok();
 }
 
+/// All of them, with hostPaths in this folder.
+fn rows(host: &Path) -> Vec<Row> {
+    [keyed(), downward(), empty_dir(), sub_path(), others(host)].into_iter().flatten().collect()
+}
+
+/// Whether a row is called so.
+pub(super) fn has_row(name: &str) -> bool {
+    rows(Path::new("/")).iter().any(|row| row.name == name)
+}
+
 #[test]
-fn what_containers_find_in_their_volumes() {
+pub(super) fn what_containers_find_in_their_volumes() {
     let Some(cluster) = Cluster::start() else { return };
     cluster.wait_node_ready();
     objects(&cluster);
-    let rows: Vec<Row> = [keyed(), downward(), empty_dir(), sub_path(), others(&cluster)]
-        .into_iter()
-        .flatten()
-        .collect();
+    let host = cluster.path("host");
+    std::fs::create_dir_all(host.join("dir")).expect("our own folder");
+    std::fs::write(host.join("file"), "of the node").expect("our own folder");
+    let rows = rows(&host);
     let pods: Vec<Value> = rows.iter().map(Row::pod).collect();
     let list = json!({"apiVersion": "v1", "kind": "List", "items": pods});
     let began = Instant::now();
@@ -484,6 +494,9 @@ fn updates(cluster: &Cluster) {
                     {"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}},
                     {"path": "annotations", "fieldRef": {"fieldPath": "metadata.annotations"}}]}}]}},
             {"name": "sub", "configMap": {"name": CONFIG}},
+            {"name": "plain", "downwardAPI": {"items": [
+                {"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}},
+                {"path": "annotations", "fieldRef": {"fieldPath": "metadata.annotations"}}]}},
         ])
     };
     let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "follows"}, "spec": {
@@ -491,7 +504,8 @@ fn updates(cluster: &Cluster) {
         "volumes": optional("x"),
         "containers": [{"name": "c", "image": "skiff.local/toolbox", "args": ["sleep", "infinity"],
             "volumeMounts": [{"name": "cm", "mountPath": "/cm"}, {"name": "secret", "mountPath": "/secret"},
-                {"name": "all", "mountPath": "/all"}, {"name": "sub", "mountPath": "/one", "subPath": "data-1"}]}]}});
+                {"name": "all", "mountPath": "/all"},
+                {"name": "plain", "mountPath": "/plain"}, {"name": "sub", "mountPath": "/one", "subPath": "data-1"}]}]}});
     cluster.apply(&pod.to_string()).ok();
     cluster.kubectl("wait --for=condition=Ready pod/follows --timeout=120s").ok();
     let becomes = |path: &str, wanted: Option<&str>| {
@@ -522,8 +536,10 @@ fn updates(cluster: &Cluster) {
     paths.iter().for_each(|path| becomes(path, None));
     cluster.kubectl("label pod follows colour=blue").ok();
     cluster.kubectl("annotate pod follows taste=sweet").ok();
-    becomes("/all/labels", Some("colour=\"blue\""));
-    becomes("/all/annotations", Some("taste=\"sweet\""));
+    for volume in ["all", "plain"] {
+        becomes(&format!("/{volume}/labels"), Some("colour=\"blue\""));
+        becomes(&format!("/{volume}/annotations"), Some("taste=\"sweet\""));
+    }
     becomes("/one", Some("value-1"));
     for kind in ["configmap", "secret"] {
         let what = ["patch", kind, "fixed", "-p", r#"{"data":{"data-1":"YQ=="}}"#];

@@ -20,13 +20,16 @@ mod lists;
 mod machinery;
 mod namespaces;
 mod network;
+mod node;
 mod objects;
+mod pods;
 mod policies;
 mod publishing;
 mod quotas;
 mod registries;
 mod replicas;
 mod stateful;
+mod storage;
 mod trust;
 mod typed;
 mod watches;
@@ -66,6 +69,8 @@ enum By {
     Story(Story),
     /// A test elsewhere.
     Test(fn()),
+    /// Rows of a table elsewhere, and what tells whether it has one of a name.
+    Rows(fn(&str) -> bool, &'static [&'static str]),
 }
 
 const fn story(by: Story, behaviours: &'static [&'static str]) -> Shown {
@@ -74,6 +79,14 @@ const fn story(by: Story, behaviours: &'static [&'static str]) -> Shown {
 
 const fn test(by: fn(), behaviours: &'static [&'static str]) -> Shown {
     Shown { by: By::Test(by), behaviours }
+}
+
+const fn rows(
+    has: fn(&str) -> bool,
+    names: &'static [&'static str],
+    behaviours: &'static [&'static str],
+) -> Shown {
+    Shown { by: By::Rows(has, names), behaviours }
 }
 
 /// `[sig-apps]`, but for what takes a second machine or the minutes of a schedule.
@@ -361,13 +374,15 @@ fn show(cluster: &Cluster, tables: &[&[Shown]]) {
             stories.push((story, shown.behaviours[0]));
         }
     }
+    // Of one process, so that no table takes the namespace of another.
+    static NAMED: AtomicUsize = AtomicUsize::new(0);
     let (next, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {
                 while let Some((story, name)) = stories.get(next.fetch_add(1, Ordering::SeqCst)) {
-                    let number = stories.iter().position(|(_, known)| known == name);
-                    let namespace = format!("story-{}", number.expect("it is one of them"));
+                    let number = NAMED.fetch_add(1, Ordering::SeqCst);
+                    let namespace = format!("story-{number}");
                     cluster.kubectl(&format!("create namespace {namespace}")).ok();
                     let place = Place { cluster, namespace };
                     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| story(&place))) {
@@ -410,6 +425,44 @@ fn every_behaviour_of_the_network_is_shown_once() {
 fn daemons_behave_as_conformance_wants() {
     let Some((first, _second)) = Cluster::start_with_agent() else { return };
     show(&first, &[DAEMONS]);
+}
+
+#[test]
+fn pods_behave_as_conformance_wants() {
+    let Some(cluster) = Cluster::start() else { return };
+    cluster.wait_node_ready();
+    show(&cluster, &[node::NODE, storage::STORAGE]);
+    show(&cluster, &[node::ALONE]);
+}
+
+/// Each behaviour of a suite is shown by something that is there, or is said not to
+/// be here; and nothing is named that the suite has not.
+fn shows_all(suite: &str, tables: &[&[Shown]], not_here: &[(&str, &str)]) {
+    let mut seen = BTreeSet::new();
+    for shown in tables.iter().copied().flatten() {
+        if let By::Rows(has, names) = shown.by {
+            names.iter().for_each(|name| assert!(has(name), "no row is called {name}"));
+        }
+        for behaviour in shown.behaviours {
+            assert!(seen.insert(*behaviour), "{behaviour} twice");
+        }
+    }
+    for (behaviour, why) in not_here {
+        assert!(seen.insert(*behaviour) && !why.is_empty(), "{behaviour}");
+    }
+    let suite: BTreeSet<&str> = suite.lines().collect();
+    let missing: Vec<_> = suite.difference(&seen).collect();
+    let unknown: Vec<_> = seen.difference(&suite).collect();
+    assert!(
+        missing.is_empty() && unknown.is_empty(),
+        "not shown: {missing:#?} unknown: {unknown:#?}"
+    );
+}
+
+#[test]
+fn every_behaviour_of_nodes_and_storage_is_shown() {
+    shows_all(node::SUITE, &[node::NODE, node::ALONE, node::NODE_ELSEWHERE], node::NOT_HERE);
+    shows_all(storage::SUITE, &[storage::STORAGE, storage::STORAGE_ELSEWHERE], &[]);
 }
 
 #[test]

@@ -1,6 +1,14 @@
 //! One behaviour a row: a pod's specification, and what its status, log and
 //! events are in the end. All rows run side by side on one node.
 
+use std::convert::Infallible;
+
+use bytes::Bytes;
+use futures_util::stream;
+use http::{HeaderMap, Request, Response};
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 use tunnel::LogOptions;
 
@@ -23,10 +31,12 @@ struct Row {
     log: Option<String>,
     /// Beginnings of events about it.
     events: Vec<&'static str>,
+    /// Its container is the first still when all other rows are as they say.
+    stays: bool,
 }
 
 fn row(name: &'static str, spec: Value) -> Row {
-    Row { name, spec, is: Vec::new(), log: None, events: Vec::new() }
+    Row { name, spec, is: Vec::new(), log: None, events: Vec::new(), stays: false }
 }
 
 /// A pod of one container that runs a script.
@@ -72,6 +82,12 @@ impl Row {
         self.with("livenessProbe", probe)
     }
 
+    /// Is never restarted.
+    fn stays(mut self) -> Self {
+        self.stays = true;
+        self
+    }
+
     fn event(mut self, text: &'static str) -> Self {
         self.events.push(text);
         self
@@ -94,6 +110,11 @@ fn commands_and_environment() -> Vec<Row> {
         row("image-command", main(json!({"image": "entry"}))).says("default\n"),
         row("other-arguments", main(json!({"image": "entry", "args": ["a", "b"]}))).says("a b\n"),
         row("other-command", main(json!({"image": "entry", "command": ["echo"]}))).says("\n"),
+        row("other-both", main(json!({"image": "entry", "command": ["echo", "of"], "args": ["mine"]})))
+            .says("of mine\n"),
+        row("expansion-of-arguments", main(json!({"command": ["sh", "-c"],
+            "args": ["A=wrong; echo \"$(A)\""], "env": [{"name": "A", "value": "a"}]})))
+        .says("a\n"),
         row("expansion", main(json!({"command": ["echo", "$(A)-$(B)", "$$(A)", "$(NONE)"],
             "env": [{"name": "A", "value": "a"}, {"name": "B", "value": "$(A)b"}]})))
         .says("a-ab $(A) $(NONE)\n"),
@@ -109,8 +130,18 @@ fn commands_and_environment() -> Vec<Row> {
                 json!([{"name": "K", "valueFrom": {"configMapKeyRef": {"name": "cm", "key": "k"}}}]),
             )
             .says("v hunter2 v\n0\n"),
-        script("downward", "echo $N $NS $NODE $HOST $ACC $L $CPU $MEM; test -n $UID_ -a -n $IP")
-            .with("resources", json!({"limits": {"cpu": "1500m", "memory": "64Mi"}}))
+        script("prefixes", "tr '\\0' '\\n' < /proc/1/environ | grep -E 'hunter2|=v$' | busybox sort")
+            .with(
+                "envFrom",
+                json!([{"configMapRef": {"name": "cm"}}, {"secretRef": {"name": "s"}},
+                    {"prefix": "1-", "configMapRef": {"name": "cm"}},
+                    {"prefix": "$_-", "secretRef": {"name": "s"}},
+                    {"prefix": "p_", "secretRef": {"name": "s"}}]),
+            )
+            .says("$_-pw=hunter2\n1-k=v\nk=v\np_pw=hunter2\npw=hunter2\n"),
+        script("downward", "echo $N $NS $NODE $HOST $HOSTS $ACC $L $CPU $MEM $RCPU $RMEM; test -n $UID_ -a -n $IP")
+            .with("resources", json!({"limits": {"cpu": "1500m", "memory": "64Mi"},
+                "requests": {"cpu": "250m", "memory": "32Mi"}}))
             .with("env", {
                 let field = |name: &str, path: &str| {
                     json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}})
@@ -120,12 +151,14 @@ fn commands_and_environment() -> Vec<Row> {
                 };
                 json!([field("N", "metadata.name"), field("NS", "metadata.namespace"),
                     field("NODE", "spec.nodeName"), field("HOST", "status.hostIP"),
+                    field("HOSTS", "status.hostIPs"),
                     field("ACC", "spec.serviceAccountName"), field("L", "metadata.labels['app']"),
                     field("UID_", "metadata.uid"), field("IP", "status.podIP"),
-                    resource("CPU", "limits.cpu"), resource("MEM", "limits.memory")])
+                    resource("CPU", "limits.cpu"), resource("MEM", "limits.memory"),
+                    resource("RCPU", "requests.cpu"), resource("RMEM", "requests.memory")])
             })
             .pod("serviceAccountName", json!("acc"))
-            .says("downward default n1 10.99.0.1 acc downward 2 67108864\n"),
+            .says("downward default n1 10.99.0.1 10.99.0.1 acc downward 2 67108864 1 33554432\n"),
         row("from-a-file", json!({"volumes": [{"name": "v", "emptyDir": {}}],
             "initContainers": [{"name": "i", "volumeMounts": [{"name": "v", "mountPath": "/v"}],
                 "command": ["sh", "-c", "echo \"KEY='of the file'\" > /v/env; true"]}],
@@ -149,6 +182,24 @@ fn commands_and_environment() -> Vec<Row> {
             )
             .pod("volumes", json!([{"name": "v", "emptyDir": {}}]))
             .says(""),
+        script("sub-path-climbs", "true")
+            .with("env", json!([{"name": "N", "value": ".."}]))
+            .with("volumeMounts", json!([{"name": "v", "mountPath": "/v", "subPathExpr": "$(N)"}]))
+            .pod("volumes", json!([{"name": "v", "emptyDir": {}}]))
+            .is(WAITING, "CreateContainerConfigError"),
+        script("sub-path-absolute", "true")
+            .with("env", json!([{"name": "N", "value": "/tmp"}]))
+            .with("volumeMounts", json!([{"name": "v", "mountPath": "/v", "subPathExpr": "$(N)"}]))
+            .pod("volumes", json!([{"name": "v", "emptyDir": {}}]))
+            .is(WAITING, "CreateContainerConfigError"),
+        script("managed-hosts", "grep -c '^# Kubernetes-managed hosts file.$' /etc/hosts").says("1\n"),
+        script("own-hosts", "cat /etc/hosts")
+            .with("volumeMounts", json!([{"name": "v", "mountPath": "/etc/hosts", "subPath": "hosts"}]))
+            .pod("volumes", json!([{"name": "v", "hostPath": {"path": "HERE"}}]))
+            .says("of the pod's own\n"),
+        script("host-hosts", "grep -c '^# Kubernetes-managed hosts file.$' /etc/hosts || true")
+            .pod("hostNetwork", json!(true))
+            .says("0\n"),
         script("names", "cat /etc/hostname; hostname; grep -c x-0.s.default.svc /etc/hosts; tail -n 1 /etc/hosts")
             .pod("hostname", json!("x-0"))
             .pod("subdomain", json!("s"))
@@ -247,6 +298,14 @@ fn init_containers_and_sidecars() -> Vec<Row> {
         .says("1\n2\n")
         .is("/status/initContainerStatuses/1/state/terminated/reason", "Completed")
         .is("/status/initContainerStatuses/1/ready", true),
+        row("init-order-always", json!({"volumes": volume, "restartPolicy": "Always",
+            "containers": [one("main", SERVE)],
+            "initContainers": [one("i1", "true"), one("i2", "true")]}))
+        .is("/status/phase", "Running")
+        .is("/status/containerStatuses/0/ready", true)
+        .is("/status/initContainerStatuses/0/state/terminated/exitCode", 0)
+        .is("/status/initContainerStatuses/1/state/terminated/exitCode", 0)
+        .stays(),
         row("init-fails", json!({"volumes": volume, "containers": [one("main", "echo never")],
             "initContainers": [one("i1", "exit 1"), one("i2", "true")]}))
         .ends("Failed")
@@ -303,6 +362,8 @@ fn security() -> Vec<Row> {
             .with("volumeMounts", json!([{"name": "v", "mountPath": "/v"}]))
             .pod("volumes", json!([{"name": "v", "emptyDir": {}}]))
             .says("touch: /x: Read-only file system\nfine\n"),
+        context("writable-root", "touch /x && echo fine", json!({"readOnlyRootFilesystem": false}))
+            .says("fine\n"),
         context("unprivileged", "ip link set lo mtu 1400 2>&1 | grep -c permitted", json!({"privileged": false}))
             .says("1\n"),
         context("privileged", "ip link set lo mtu 1400 && echo made; grep -E '^(CapEff|Seccomp):' /proc/self/status | grep -c 0000", json!({"privileged": true}))
@@ -369,6 +430,56 @@ fn namespaces_and_runtime() -> Vec<Row> {
     ]
 }
 
+/// Where the test answers gRPC's health checks, on the node's own address.
+const HEALTH: u16 = 9099;
+
+/// Answers `Health/Check` as long as the test runs: the service `alive` serves,
+/// all others do not.
+async fn answer_health_checks() {
+    let address = (std::net::Ipv4Addr::UNSPECIFIED, HEALTH);
+    let listener = tokio::net::TcpListener::bind(address).await.expect("a free port");
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let answer = hyper::service::service_fn(async |request: Request<Incoming>| {
+                let asked = request.into_body().collect().await?.to_bytes();
+                let serving = if asked.ends_with(b"alive") { 1 } else { 2 };
+                let message = Bytes::copy_from_slice(&[0, 0, 0, 0, 2, 0x08, serving]);
+                let mut trailers = HeaderMap::new();
+                trailers.insert("grpc-status", "0".parse().expect("a header"));
+                let frames = [Frame::data(message), Frame::trailers(trailers)];
+                let body = StreamBody::new(stream::iter(frames.map(Ok::<_, Infallible>)));
+                let response = Response::builder().header("content-type", "application/grpc");
+                Ok::<_, hyper::Error>(response.body(body).expect("a response"))
+            });
+            let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            tokio::spawn(server.serve_connection(TokioIo::new(stream), answer));
+        }
+    });
+}
+
+/// A container with hooks at its start and its end, given the word that each is
+/// to write, beside one that writes down what it is asked for over HTTP; it ends
+/// after both.
+fn hooked(name: &'static str, hook: &dyn Fn(&str) -> Value) -> Row {
+    let mount = json!([{"name": "v", "mountPath": "/v"}]);
+    let handler = "mkdir -p /www/cgi-bin; cd /www/cgi-bin; \
+        echo '#!/bin/sh' > hook; echo 'echo $QUERY_STRING >> /v/log; echo; echo ok' >> hook; \
+        busybox chmod +x hook; httpd -p 8080 -h /www; trap 'exit 0' TERM; sleep 1000 & wait";
+    let main = "trap 'cat /v/log > /dev/termination-log; exit 0' TERM; \
+        until grep -q post /v/log; do sleep 0.1; done; touch /up; sleep 1000 & wait";
+    let both = json!({"postStart": hook("post"), "preStop": hook("pre")});
+    script(name, main)
+        .with("volumeMounts", mount.clone())
+        .with("lifecycle", both)
+        .pod("volumes", json!([{"name": "v", "emptyDir": {}}]))
+        .pod("initContainers", json!([{"name": "handler", "command": ["sh", "-c", handler],
+            "restartPolicy": "Always", "volumeMounts": mount,
+            "startupProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1, "failureThreshold": 60}}]))
+        .killed()
+        .is(SAID, "post\npre\n")
+        .ends("Succeeded")
+}
+
 fn probes_and_hooks() -> Vec<Row> {
     let serve = "mkdir /www; echo ok > /www/ok; httpd -p 8080 -h /www; trap 'exit 0' TERM; sleep 1000 & wait";
     let quick = |mut probe: Value| {
@@ -385,10 +496,38 @@ fn probes_and_hooks() -> Vec<Row> {
     vec![
         running("http-ready", serve)
             .with("readinessProbe", quick(json!({"httpGet": {"path": "/ok", "port": 8080}})))
-            .is(ready, true),
+            .is(ready, true)
+            .stays(),
+        running("http-alive", serve)
+            .with("startupProbe", json!({"tcpSocket": {"port": 8080}, "periodSeconds": 1, "failureThreshold": 60}))
+            .with("livenessProbe", quick(json!({"httpGet": {"path": "/ok", "port": 8080}})))
+            .is(ready, true)
+            .stays(),
+        running("tcp-alive", serve)
+            .with("startupProbe", json!({"tcpSocket": {"port": 8080}, "periodSeconds": 1, "failureThreshold": 60}))
+            .with("livenessProbe", quick(json!({"tcpSocket": {"port": 8080}})))
+            .is(ready, true)
+            .stays(),
+        running("exec-alive", "touch /tmp-health; trap 'exit 0' TERM; sleep 1000 & wait")
+            .with("startupProbe", json!({"exec": {"command": ["test", "-e", "/tmp-health"]}, "periodSeconds": 1, "failureThreshold": 60}))
+            .with("livenessProbe", quick(json!({"exec": {"command": ["cat", "/tmp-health"]}})))
+            .is(ready, true)
+            .stays(),
+        running("grpc-alive", SERVE)
+            .pod("hostNetwork", json!(true))
+            .with("readinessProbe", quick(json!({"grpc": {"port": HEALTH, "service": "alive"}})))
+            .with("livenessProbe", quick(json!({"grpc": {"port": HEALTH, "service": "alive"}})))
+            .is(ready, true)
+            .stays(),
+        running("grpc-unwell", SERVE)
+            .pod("hostNetwork", json!(true))
+            .with("livenessProbe", quick(json!({"grpc": {"port": HEALTH, "service": "unwell"}})))
+            .is(RESTARTS, 1)
+            .event("Unhealthy: Liveness probe failed: service unhealthy (responded with \"NOT_SERVING\")"),
         running("http-not-ready", serve)
             .with("readinessProbe", quick(json!({"httpGet": {"path": "/none", "port": 8080}})))
             .is(ready, false)
+            .stays()
             .event("Unhealthy: Readiness probe failed: HTTP probe failed with statuscode: 404"),
         running("http-dead", serve)
             .with("startupProbe", json!({"tcpSocket": {"port": 8080}, "periodSeconds": 1, "failureThreshold": 60}))
@@ -417,6 +556,8 @@ fn probes_and_hooks() -> Vec<Row> {
             .is(RESTARTS, 1)
             .event("FailedPostStartHook: PostStartHook failed")
             .event("Killing: FailedPostStartHook"),
+        hooked("hooks-exec", &|word| json!({"exec": {"command": ["sh", "-c", format!("echo {word} >> /v/log")]}})),
+        hooked("hooks-http", &|word| json!({"httpGet": {"port": 8080, "path": format!("/cgi-bin/hook?{word}")}})),
         script("pre-stop", "trap 'cat /pre > /dev/termination-log; exit 0' TERM; touch /up; sleep 1000 & wait")
             .killed()
             .with("lifecycle", json!({"preStop": {"exec": {"command": ["sh", "-c", "echo -n first > /pre"]}}}))
@@ -466,6 +607,8 @@ async fn check(rows: Vec<Row>) {
     let here = bed.dir.path().join("here");
     std::fs::create_dir(&here).expect("made");
     std::fs::write(here.join("pid"), std::process::id().to_string()).expect("written");
+    std::fs::write(here.join("hosts"), "of the pod's own\n").expect("written");
+    answer_health_checks().await;
     let node = bed.start().await;
     for row in &rows {
         let mut spec = row.spec.clone();
@@ -495,6 +638,16 @@ async fn check(rows: Vec<Row>) {
         for wanted in &row.events {
             bed.until_event(name, wanted).await;
         }
+    }
+    for row in rows.iter().filter(|row| row.stays) {
+        let pod = bed.pod(row.name).expect("there");
+        assert_eq!(
+            pod.pointer(RESTARTS),
+            Some(&json!(0)),
+            "{} stays: {:#}",
+            row.name,
+            pod["status"]
+        );
     }
     for row in &rows {
         let options = json!({"gracePeriodSeconds": 1});
