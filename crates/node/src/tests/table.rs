@@ -487,6 +487,12 @@ fn probes_and_hooks() -> Vec<Row> {
         probe["failureThreshold"] = 1.into();
         probe
     };
+    // A busy machine is no reason to restart what is well.
+    let patient = |mut probe: Value| {
+        probe["periodSeconds"] = 1.into();
+        probe["timeoutSeconds"] = 60.into();
+        probe
+    };
     let ready = "/status/containerStatuses/0/ready";
     let running = |name, text: &str| {
         script(name, text)
@@ -495,28 +501,28 @@ fn probes_and_hooks() -> Vec<Row> {
     };
     vec![
         running("http-ready", serve)
-            .with("readinessProbe", quick(json!({"httpGet": {"path": "/ok", "port": 8080}})))
+            .with("readinessProbe", patient(json!({"httpGet": {"path": "/ok", "port": 8080}})))
             .is(ready, true)
             .stays(),
         running("http-alive", serve)
             .with("startupProbe", json!({"tcpSocket": {"port": 8080}, "periodSeconds": 1, "failureThreshold": 60}))
-            .with("livenessProbe", quick(json!({"httpGet": {"path": "/ok", "port": 8080}})))
+            .with("livenessProbe", patient(json!({"httpGet": {"path": "/ok", "port": 8080}})))
             .is(ready, true)
             .stays(),
         running("tcp-alive", serve)
             .with("startupProbe", json!({"tcpSocket": {"port": 8080}, "periodSeconds": 1, "failureThreshold": 60}))
-            .with("livenessProbe", quick(json!({"tcpSocket": {"port": 8080}})))
+            .with("livenessProbe", patient(json!({"tcpSocket": {"port": 8080}})))
             .is(ready, true)
             .stays(),
         running("exec-alive", "touch /tmp-health; trap 'exit 0' TERM; sleep 1000 & wait")
             .with("startupProbe", json!({"exec": {"command": ["test", "-e", "/tmp-health"]}, "periodSeconds": 1, "failureThreshold": 60}))
-            .with("livenessProbe", quick(json!({"exec": {"command": ["cat", "/tmp-health"]}})))
+            .with("livenessProbe", patient(json!({"exec": {"command": ["cat", "/tmp-health"]}})))
             .is(ready, true)
             .stays(),
         running("grpc-alive", SERVE)
             .pod("hostNetwork", json!(true))
-            .with("readinessProbe", quick(json!({"grpc": {"port": HEALTH, "service": "alive"}})))
-            .with("livenessProbe", quick(json!({"grpc": {"port": HEALTH, "service": "alive"}})))
+            .with("readinessProbe", patient(json!({"grpc": {"port": HEALTH, "service": "alive"}})))
+            .with("livenessProbe", patient(json!({"grpc": {"port": HEALTH, "service": "alive"}})))
             .is(ready, true)
             .stays(),
         running("grpc-unwell", SERVE)
