@@ -42,7 +42,7 @@ pub(crate) async fn run(deps: Arc<Deps>) {
 /// Tells once what the kernel refuses, and tries again.
 async fn limit(deps: &Deps, parent: &str, resources: &Resources) {
     let mut told = false;
-    while let Err(error) = deps.runtime.limit_parent(parent, resources.clone()).await {
+    while let Err(error) = deps.runtime.limit_parent(parent, *resources).await {
         if !told {
             tracing::warn!(%error, cgroup = parent, "pods are not kept to what the node has for them");
         }
