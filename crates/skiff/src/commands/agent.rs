@@ -10,6 +10,6 @@ pub(super) fn run(values: Values, words: Vec<String>) -> Result<(), Box<dyn Erro
     let host_name = rustix::system::uname();
     let config = AgentConfig::new(&values, &host_name.nodename().to_string_lossy())?;
     let stop = async |handle: agent::Handle| handle.stop().await;
-    let watched = (agent::Handle::again, agent::Handle::node);
+    let watched: daemon::Watched<agent::Handle> = (agent::Handle::again, agent::Handle::node);
     daemon::run(config.machine.verbosity, agent::start(&config), watched, stop)
 }

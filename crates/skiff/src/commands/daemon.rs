@@ -38,7 +38,7 @@ pub(super) fn no_words(words: &[String]) -> Result<(), UsageError> {
 }
 
 /// What of it tells whether it is to run anew, and its node.
-type Watched<H> = (fn(&H) -> watch::Receiver<bool>, fn(&H) -> &NodeHandle);
+pub(super) type Watched<H> = (fn(&H) -> watch::Receiver<bool>, fn(&H) -> &NodeHandle);
 
 /// Runs what `start` brings up until a signal comes, then `stop`s it. Where `again`
 /// says so it is stopped as well, and this process runs its program anew: its pods,

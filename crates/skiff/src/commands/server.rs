@@ -14,6 +14,6 @@ pub(super) fn run(values: Values, words: Vec<String>) -> Result<(), Box<dyn Erro
         return server::reset(&config).map_err(|error| -> Box<dyn Error> { error });
     }
     let stop = async |handle: server::Handle| handle.stop().await;
-    let watched = (server::Handle::again, server::Handle::node);
+    let watched: daemon::Watched<server::Handle> = (server::Handle::again, server::Handle::node);
     daemon::run(config.machine.verbosity, server::start(&config), watched, stop)
 }
