@@ -188,6 +188,16 @@ pub(super) fn with_schema(place: &Place) {
         ],
     );
     kind.explains(
+        ".metadata",
+        &[
+            "DESCRIPTION:",
+            "Name, labels, annotations and what the server keeps",
+            "FIELDS:",
+            "creationTimestamp",
+            "<string>",
+        ],
+    );
+    kind.explains(
         ".spec",
         &[
             "DESCRIPTION:",

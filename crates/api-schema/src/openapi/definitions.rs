@@ -17,8 +17,8 @@ pub(super) const API_VERSION: &str =
 pub(super) const KIND: &str = "The kind of object.";
 
 /// Shapes that every document has, since requests and answers of all kinds do.
-pub(super) const SHARED: [&str; 3] =
-    ["meta/v1.DeleteOptions", "meta/v1.ListMeta", "meta/v1.Status"];
+pub(super) const SHARED: [&str; 4] =
+    ["meta/v1.DeleteOptions", "meta/v1.ListMeta", "meta/v1.ObjectMeta", "meta/v1.Status"];
 
 /// `core/v1.Pod` → `io.k8s.api.core.v1.Pod`.
 pub(super) fn name(shape: &str) -> String {
