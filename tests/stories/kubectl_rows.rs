@@ -11,6 +11,10 @@ use crate::cluster::{Cluster, Run, kubectls, run};
 /// What is looked at.
 const OBJECTS: &str = include_str!("kubectl_rows.yaml");
 
+/// The namespaces, and names elsewhere, of either.
+const STOCK: &str = "rows-stock";
+const OURS: &str = "rows-ours";
+
 /// Rows that look.
 const LOOKS: &str = include_str!("kubectl_looks.txt");
 /// Rows that change something, in order.
@@ -40,11 +44,15 @@ struct Both {
 }
 
 impl Both {
-    /// One kubectl's answer; `$DIR` is the folder with the files of the rows.
+    /// One kubectl's answer; `$DIR` is the folder with the files of the rows, `$WHO`
+    /// a name for what is not in a namespace.
     fn run(&self, ours: bool, namespace: Option<&str>, line: &str) -> Run {
-        let line = line.replace("$DIR", &self.cluster.path("rows").to_string_lossy());
+        let line = line
+            .replace("$DIR", &self.cluster.path("rows").to_string_lossy())
+            .replace("$WHO", if ours { OURS } else { STOCK });
         let mut args = words(&line);
-        if let Some(namespace) = namespace {
+        // These take -n for something else, or not at all.
+        if let Some(namespace) = namespace.filter(|_| !line.starts_with("config ")) {
             args.splice(0..0, ["-n".to_owned(), namespace.to_owned()]);
         }
         if ours {
@@ -67,7 +75,7 @@ fn steady(text: &str) -> String {
             Some(own) => lines.push((*own).to_owned()),
             // The skew of versions is the stock one's own concern.
             None if line.starts_with("WARNING: version difference") => {}
-            None => lines.push(line.replace("rows-stock", "rows").replace("rows-ours", "rows")),
+            None => lines.push(line.replace(STOCK, "rows").replace(OURS, "rows")),
         }
     }
     lines.join("\n")
@@ -123,45 +131,66 @@ fn difference(stock: &str, ours: &str) -> String {
     }
 }
 
-#[test]
-fn both_kubectls_say_the_same() {
-    let Some(cluster) = Cluster::start() else { return };
-    let Some(stock) = kubectls().pop() else { return };
+/// A request for a certificate of nobody who may do anything.
+fn request(cluster: &Cluster, who: &str, name: &str) -> String {
+    let line = "openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout /dev/null -subj /CN=nobody 2>/dev/null | base64 -w0";
+    let made = cluster.command("sh").args(["-c", line]).output().expect("openssl");
+    let request = String::from_utf8_lossy(&made.stdout).into_owned();
+    assert!(!request.is_empty(), "openssl makes no request");
+    format!(
+        "apiVersion: certificates.k8s.io/v1\nkind: CertificateSigningRequest\nmetadata: {{name: {who}-{name}}}\n\
+         spec: {{request: {request}, signerName: example.com/none, usages: [client auth]}}\n"
+    )
+}
+
+/// A cluster, the files of the rows, and a namespace for either kubectl.
+fn start() -> Option<Both> {
+    let cluster = Cluster::start()?;
+    let stock = kubectls().pop()?;
     let folder = cluster.path("rows");
     std::fs::create_dir_all(&folder).expect("our own folder");
     for part in OBJECTS.split("\n# file: ").skip(1) {
         let (name, text) = part.split_once('\n').expect("a name and a text");
         std::fs::write(folder.join(name), text).expect("our own file");
     }
-    let both = Both { cluster, stock };
+    for who in [STOCK, OURS] {
+        let requests: Vec<String> = ["a", "b"].map(|name| request(&cluster, who, name)).to_vec();
+        std::fs::write(folder.join(format!("{who}.csr.yaml")), requests.join("---\n"))
+            .expect("our own file");
+    }
+    cluster.wait_node_ready();
+    Some(Both { cluster, stock })
+}
+
+/// What differs between two answers to a line.
+fn faults(line: &str, stock: &Run, ours: &Run) -> Vec<String> {
+    let mut faults = Vec::new();
+    for (what, stock, ours) in
+        [("stdout", &stock.stdout, &ours.stdout), ("stderr", &stock.stderr, &ours.stderr)]
+    {
+        if let Err(why) = same(stock, ours) {
+            faults.push(format!("kubectl {line}: {what}\n{why}"));
+        }
+    }
+    if stock.code != ours.code {
+        faults.push(format!("kubectl {line}: exit {:?}, ours {:?}", stock.code, ours.code));
+    }
+    faults
+}
+
+#[test]
+fn both_kubectls_show_the_same() {
+    let Some(both) = start() else { return };
     let plain = |line: &str| both.run(false, None, line);
-    both.cluster.wait_node_ready();
-    plain("apply -f $DIR/objects.yaml").ok();
     for line in [
+        "apply -f $DIR/objects.yaml",
         "rollout status deployment/web --timeout=120s",
         "wait --for=condition=Complete job/once --timeout=120s",
         "wait --for=condition=Ready pod/alone --timeout=120s",
-        "create namespace rows-stock",
-        "create namespace rows-ours",
     ] {
         plain(line).ok();
     }
-    for namespace in ["rows-stock", "rows-ours"] {
-        plain(&format!("wait --for=create sa/default -n {namespace} --timeout=60s")).ok();
-    }
-    let mut faults = Vec::new();
-    let mut judge = |line: &str, stock: &Run, ours: &Run| {
-        for (what, stock, ours) in
-            [("stdout", &stock.stdout, &ours.stdout), ("stderr", &stock.stderr, &ours.stderr)]
-        {
-            if let Err(why) = same(stock, ours) {
-                faults.push(format!("kubectl {line}: {what}\n{why}"));
-            }
-        }
-        if stock.code != ours.code {
-            faults.push(format!("kubectl {line}: exit {:?}, ours {:?}", stock.code, ours.code));
-        }
-    };
+    let mut found = Vec::new();
     let mut count = 0;
     for line in rows(LOOKS) {
         let (mut stock, mut ours) = (plain(line), both.run(true, None, line));
@@ -169,16 +198,30 @@ fn both_kubectls_say_the_same() {
         if same(&stock.stdout, &ours.stdout) != Ok(true) {
             (stock, ours) = (plain(line), both.run(true, None, line));
         }
-        judge(line, &stock, &ours);
+        found.extend(faults(line, &stock, &ours));
         count += 1;
     }
+    assert!(found.is_empty(), "{} in {count} rows:\n{}", found.len(), found.join("\n"));
+    assert!(count > 100, "only {count} rows were compared");
+}
+
+#[test]
+fn both_kubectls_do_the_same() {
+    let Some(both) = start() else { return };
+    for namespace in [STOCK, OURS] {
+        both.run(false, None, &format!("create namespace {namespace}")).ok();
+        let line = format!("wait --for=create sa/default -n {namespace} --timeout=60s");
+        both.run(false, None, &line).ok();
+    }
+    let mut found = Vec::new();
+    let mut count = 0;
     for line in rows(CHANGES) {
-        let stock = both.run(false, Some("rows-stock"), line);
-        let ours = both.run(true, Some("rows-ours"), line);
-        judge(line, &stock, &ours);
+        let stock = both.run(false, Some(STOCK), line);
+        let ours = both.run(true, Some(OURS), line);
+        found.extend(faults(line, &stock, &ours));
         count += 1;
     }
-    assert!(faults.is_empty(), "{} of {count} rows:\n{}", faults.len(), faults.join("\n"));
+    assert!(found.is_empty(), "{} in {count} rows:\n{}", found.len(), found.join("\n"));
     assert!(count > 100, "only {count} rows were compared");
 }
 

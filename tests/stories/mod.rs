@@ -22,6 +22,7 @@ mod installer;
 mod kube_rs;
 mod kubectl;
 mod kubectl_rows;
+mod kubectl_sessions;
 mod manifests;
 mod metrics;
 mod node_pods;

@@ -41,6 +41,16 @@ pub(crate) struct Connection {
     warned: Mutex<BTreeSet<String>>,
 }
 
+/// A request of somebody else's.
+#[derive(Debug)]
+pub(crate) struct Passed {
+    pub(crate) method: Method,
+    /// With its query.
+    pub(crate) path: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
 /// A request's body: what it is, and it.
 pub(crate) type Payload = Option<(&'static str, Bytes)>;
 
@@ -169,6 +179,25 @@ impl Connection {
             self.warn(warning.to_str().unwrap_or_default());
         }
         Ok(answer)
+    }
+
+    /// Sends somebody else's request as the kubeconfig's user; the answer may be of
+    /// any status.
+    ///
+    /// # Errors
+    /// Where the server is not reached.
+    pub(crate) async fn pass(&self, passed: Passed) -> Outcome<(http::response::Parts, Chunks)> {
+        let Passed { method, path, headers, body } = passed;
+        let request = Request::builder().method(method).uri(format!("{}{path}", self.prefix));
+        let mut request =
+            request.body(body).map_err(|error| Failure::Message(format!("{path}: {error}")))?;
+        *request.headers_mut() = headers.clone();
+        for (name, value) in self.headers.iter().filter(|(name, _)| !headers.contains_key(*name)) {
+            request.headers_mut().append(name, value.clone());
+        }
+        let answer = self.https.send(request).await.map_err(|error| self.unreachable(&error))?;
+        let (head, body) = answer.into_parts();
+        Ok((head, Chunks(body)))
     }
 
     /// Each of the server's warnings once.

@@ -33,6 +33,12 @@ pub use session::Environment;
 /// Whose requests these are; what is before the slash would manage fields.
 pub(crate) const USER_AGENT: &str = concat!("kubectl/", env!("CARGO_PKG_VERSION"), " (skiff)");
 
+/// The functions that complete `kubectl` in a shell (`bash`, `fish`, `powershell`,
+/// `zsh`), for the script of a program that has it as a command. Empty for others.
+pub fn completion_functions(shell: &str) -> &'static str {
+    commands::complete::functions(shell)
+}
+
 /// Runs a command line, without the program's name.
 pub fn run(args: impl IntoIterator<Item = OsString>, environment: Environment) -> ExitCode {
     let args: Vec<String> =

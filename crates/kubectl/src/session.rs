@@ -62,7 +62,9 @@ impl Session {
     pub(crate) async fn resolved(&self) -> Outcome<&Resolved> {
         // There it says who is bound, not who asks.
         let flags = match self.command {
-            "create rolebinding" | "create clusterrolebinding" => self.flags.without("user"),
+            "create rolebinding" | "create clusterrolebinding" | "set subject" => {
+                self.flags.without("user")
+            }
             _ => self.flags.clone(),
         };
         let read = async || kubeconfig::resolve(&self.sources.load()?, &flags);
@@ -147,6 +149,11 @@ impl Session {
             DryRun::Client => " (dry run)",
             DryRun::Server => " (server dry run)",
         }
+    }
+
+    /// Whether a change is only shown: `--dry-run=client`, `--local`.
+    pub(crate) fn only_shows(&self) -> bool {
+        self.flags.on("local") || self.dry_run() == DryRun::Client
     }
 
     /// `--dry-run`

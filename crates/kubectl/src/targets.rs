@@ -10,7 +10,7 @@ use crate::{
     discovery::ApiResource,
     failure::{Failure, Outcome, failed},
     manifest::{self, Manifest},
-    session::Session,
+    session::{DryRun, Session},
 };
 
 /// One object, or the selected ones of a collection.
@@ -297,7 +297,52 @@ impl Target {
     }
 }
 
-/// Every object that the words and flags name; failures last.
+/// The objects in the files of `-f`, for `--local`: no server is asked, so a kind
+/// is taken as the built-in table has it, or by its name.
+///
+/// # Errors
+/// Where there are words, no files, or files that hold something else.
+pub(crate) async fn local(session: &Session, words: &[String]) -> Outcome<Vec<(Target, Value)>> {
+    let flags = &session.flags;
+    // Two commands of upstream's let words pass that they do not look at.
+    let lenient = matches!(session.command, "set env" | "set serviceaccount");
+    if !flags.is_set("filename") && (lenient || words.is_empty()) {
+        return failed(NOTHING_NAMED);
+    }
+    if !words.is_empty() && !lenient {
+        return failed(
+            "you must specify resources by --filename when --local is set.\nExample resource specifications include:\n   '-f rsrc.yaml'\n   '--filename=rsrc.json'",
+        );
+    }
+    if session.dry_run() == DryRun::Server {
+        return failed(
+            "cannot specify --local and --dry-run=server - did you mean --dry-run=client?",
+        );
+    }
+    let mut found = Vec::new();
+    for place in manifest::places(&flags.list("filename"), flags.on("recursive"))? {
+        for manifest in manifest::read(&place).await? {
+            let object = manifest.object.clone();
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let (version, kind) = (text(&object["apiVersion"]), text(&object["kind"]));
+            let (group, version) = match version.split_once('/') {
+                Some((group, version)) => (group.to_owned(), version.to_owned()),
+                None => (String::new(), version),
+            };
+            let known = api_kinds::catalogue().by_kind(&group, &version, &kind);
+            let plural = known.map_or_else(|| kind.to_lowercase(), |spec| spec.plural.to_string());
+            let resource = ApiResource { group, version, plural, kind, ..ApiResource::default() };
+            let (namespace, name) =
+                (text(&object["metadata"]["namespace"]), text(&object["metadata"]["name"]));
+            let resource = Arc::new(resource);
+            found.push((Target { resource, namespace, name, manifest: Some(manifest) }, object));
+        }
+    }
+    Ok(found)
+}
+
+/// Every object that the words and flags name; failures last. With `--local` those
+/// of the files, as they are there.
 ///
 /// # Errors
 /// Where the words are not understood.
@@ -306,6 +351,9 @@ pub(crate) async fn objects(
     words: &[String],
     reading: Reading,
 ) -> Outcome<(Vec<(Target, Value)>, Vec<Failure>)> {
+    if session.flags.on("local") {
+        return Ok((local(session, words).await?, Vec::new()));
+    }
     let mut found = Vec::new();
     let mut failures = Vec::new();
     for target in find(session, words, reading).await? {

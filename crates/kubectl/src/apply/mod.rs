@@ -255,7 +255,7 @@ fn patch_type(has_shape: bool) -> &'static str {
 }
 
 /// What says how lists of this kind merge; none for custom resources.
-fn shape_of(target: &Target) -> Option<api_schema::ShapeRef> {
+pub(crate) fn shape_of(target: &Target) -> Option<api_schema::ShapeRef> {
     let resource = &target.resource;
     let catalogue = api_kinds::catalogue();
     let spec = catalogue.by_kind(&resource.group, &resource.version, &resource.kind)?;

@@ -22,8 +22,15 @@ pub(super) static GET_CONTEXTS: &[Flag] =
 
 pub(super) static SET_CONTEXT: &[Flag] = &[switch("current", "Modify the current context")];
 
-pub(super) static SET_CLUSTER: &[Flag] =
-    &[switch("embed-certs", "Put the certificate itself into the file")];
+pub(super) static SET_CLUSTER: &[Flag] = &[
+    switch("embed-certs", "Put the certificate itself into the file"),
+    value("proxy-url", "URL", "Kept for others: this kubectl connects to the server directly"),
+];
+
+pub(super) static SET: &[Flag] = &[switch(
+    "set-raw-bytes",
+    "Take the value of a field that holds bytes as it is, without base64 decoding",
+)];
 
 pub(super) static SET_CREDENTIALS: &[Flag] = &[
     switch("embed-certs", "Put the certificate and key themselves into the file"),
@@ -212,18 +219,15 @@ fn change(session: &Session, what: impl FnOnce(&mut Value) -> Outcome) -> Outcom
 }
 
 /// The only word, or what is said where there is none or more.
-fn one_word<'s>(session: &'s Session, usage: &str) -> Outcome<&'s str> {
+fn one_word(session: &Session) -> Outcome<&str> {
     match session.flags.words.as_slice() {
         [word] => Ok(word),
-        words => Err(Failure::Usage(format!(
-            "{}: {usage}",
-            if words.is_empty() { "a name is needed" } else { "one name only" }
-        ))),
+        words => failed(format!("Unexpected args: [{}]", words.join(" "))),
     }
 }
 
 pub(super) async fn use_context(session: &Session) -> Outcome {
-    let name = one_word(session, "use-context CONTEXT_NAME")?;
+    let name = one_word(session)?;
     let config = session.sources.load()?;
     if kubeconfig::entry(&config, "contexts", name).is_none() {
         return failed(format!("no context exists with the name: {name:?}"));
@@ -235,7 +239,8 @@ pub(super) async fn use_context(session: &Session) -> Outcome {
     session.out(&format!("Switched to context {name:?}.\n"))
 }
 
-/// Puts fields into the entry of a list; whether it was there.
+/// Puts fields into the entry of a list, an empty one takes away; whether the entry
+/// was there.
 fn put(
     config: &mut Value,
     list: &str,
@@ -253,17 +258,39 @@ fn put(
         entries.len() - 1
     });
     for (key, value) in fields {
-        entries[at][inner][key] = value;
+        match entries[at][inner].as_object_mut() {
+            Some(entry) if value.is_null() || value == "" => {
+                entry.remove(key);
+            }
+            _ => entries[at][inner][key] = value,
+        }
     }
+    // These are written where they are empty too.
+    let always: &[&str] = match inner {
+        "cluster" => &["server"],
+        "context" => &["cluster", "user"],
+        _ => &[],
+    };
+    for key in always {
+        if entries[at][inner][*key].is_null() {
+            entries[at][inner][*key] = "".into();
+        }
+    }
+    entries.sort_by(|a, b| a["name"].as_str().cmp(&b["name"].as_str()));
     known.is_some()
 }
 
 pub(super) async fn set_context(session: &Session) -> Outcome {
     let flags = &session.flags;
-    let config = session.sources.load()?;
-    let name = match flags.on("current") {
-        true => config["current-context"].as_str().unwrap_or_default().to_owned(),
-        false => one_word(session, "set-context [NAME | --current]")?.to_owned(),
+    let name = match (flags.words.as_slice(), flags.on("current")) {
+        ([], false) => return failed("you must specify a non-empty context name or --current"),
+        ([_], true) => return failed("you cannot specify both a context name and --current"),
+        ([], true) => {
+            let config = session.sources.load()?;
+            config["current-context"].as_str().unwrap_or_default().to_owned()
+        }
+        ([name], false) => name.clone(),
+        (words, _) => return failed(format!("Unexpected args: [{}]", words.join(" "))),
     };
     if name.is_empty() {
         return failed("no current context is set");
@@ -301,16 +328,43 @@ fn file(session: &Session, name: &'static str) -> Outcome<Vec<(String, Value)>> 
 
 pub(super) async fn set_cluster(session: &Session) -> Outcome {
     let flags = &session.flags;
-    let name = one_word(session, "set-cluster NAME")?;
-    let mut fields = file(session, "certificate-authority")?;
-    for key in ["server", "tls-server-name"] {
+    let name = one_word(session)?;
+    let insecure = flags.on("insecure-skip-tls-verify");
+    let ca = flags.one("certificate-authority");
+    if insecure && !ca.is_empty() {
+        return failed(
+            "you cannot specify a certificate authority and insecure mode at the same time",
+        );
+    }
+    if flags.on("embed-certs") && ca.is_empty() {
+        return failed("you must specify a --certificate-authority to embed");
+    }
+    let mut fields: Vec<(String, Value)> = Vec::new();
+    let mut set = |key: &str, value: Value| fields.push((key.to_owned(), value));
+    if flags.is_set("server") {
+        set("server", flags.one("server").into());
+        set("tls-server-name", Value::Null);
+    }
+    for key in ["tls-server-name", "proxy-url"] {
         if flags.is_set(key) {
-            fields.push((key.to_owned(), flags.one(key).into()));
+            set(key, flags.one(key).into());
         }
     }
+    // Whom to believe is said in one way: another before goes.
     if flags.is_set("insecure-skip-tls-verify") {
-        fields
-            .push(("insecure-skip-tls-verify".into(), flags.on("insecure-skip-tls-verify").into()));
+        set("insecure-skip-tls-verify", if insecure { true.into() } else { Value::Null });
+        if insecure {
+            set("certificate-authority", Value::Null);
+            set("certificate-authority-data", Value::Null);
+        }
+    }
+    if flags.is_set("certificate-authority") {
+        set("insecure-skip-tls-verify", Value::Null);
+        set("certificate-authority", Value::Null);
+        set("certificate-authority-data", Value::Null);
+        for (key, value) in file(session, "certificate-authority")? {
+            set(&key, value);
+        }
     }
     change(session, |config| {
         let fields = fields.iter().map(|(key, value)| (key.as_str(), value.clone())).collect();
@@ -322,7 +376,7 @@ pub(super) async fn set_cluster(session: &Session) -> Outcome {
 
 pub(super) async fn set_credentials(session: &Session) -> Outcome {
     let flags = &session.flags;
-    let name = one_word(session, "set-credentials NAME")?;
+    let name = one_word(session)?;
     let mut fields = file(session, "client-certificate")?;
     fields.extend(file(session, "client-key")?);
     for key in ["token", "username", "password"] {
@@ -349,7 +403,7 @@ pub(super) async fn set_credentials(session: &Session) -> Outcome {
 }
 
 fn remove(session: &Session, list: &str, what: &str) -> Outcome {
-    let name = one_word(session, &format!("delete-{what} NAME"))?;
+    let name = one_word(session)?;
     let path = session.sources.target().display().to_string();
     change(session, |config| {
         let entries = config[list].as_array_mut();
@@ -358,10 +412,13 @@ fn remove(session: &Session, list: &str, what: &str) -> Outcome {
             entries.retain(|entry| entry["name"] != name);
             entries.len()
         });
-        match before == left {
-            true => failed(format!("cannot delete {what} {name}, not in {path}")),
-            false => Ok(()),
+        if before == left {
+            return failed(format!("cannot delete {what} {name}, not in {path}"));
         }
+        if what == "context" && config["current-context"] == name {
+            session.say("warning: this removed your active context, use \"kubectl config use-context\" to select a different one");
+        }
+        Ok(())
     })?;
     session.out(&format!("deleted {what} {name} from {path}\n"))
 }
@@ -380,9 +437,13 @@ pub(super) async fn delete_user(session: &Session) -> Outcome {
 
 pub(super) async fn rename_context(session: &Session) -> Outcome {
     let [old, new] = session.flags.words.as_slice() else {
-        return Err(Failure::Usage("rename-context takes CONTEXT_NAME and NEW_NAME".into()));
+        return failed(format!("Unexpected args: [{}]", session.flags.words.join(" ")));
     };
     let config = session.sources.load()?;
+    let path = session.sources.target().display().to_string();
+    if kubeconfig::entry(&config, "contexts", old).is_none() {
+        return failed(format!("cannot rename the context {old:?}, it's not in {path}"));
+    }
     if kubeconfig::entry(&config, "contexts", new).is_some() {
         return failed(format!(
             "cannot rename the context {old:?}, the context {new:?} already exists in {}",
@@ -391,42 +452,174 @@ pub(super) async fn rename_context(session: &Session) -> Outcome {
     }
     change(session, |config| {
         let entries = config["contexts"].as_array_mut().into_iter().flatten();
-        let mut found = false;
         for entry in entries.filter(|entry| entry["name"] == old.as_str()) {
             entry["name"] = new.as_str().into();
-            found = true;
+        }
+        if let Some(entries) = config["contexts"].as_array_mut() {
+            entries.sort_by(|a, b| a["name"].as_str().cmp(&b["name"].as_str()));
         }
         if config["current-context"] == old.as_str() {
             config["current-context"] = new.as_str().into();
         }
-        match found {
-            true => Ok(()),
-            false => {
-                failed(format!("cannot rename the context {old:?}, it's not in the kubeconfig"))
-            }
-        }
+        Ok(())
     })?;
     session.out(&format!("Context {old:?} renamed to {new:?}.\n"))
 }
 
-pub(super) async fn unset(session: &Session) -> Outcome {
-    let name = one_word(session, "unset PROPERTY_NAME")?;
-    let (list, key) = name.split_once('.').unwrap_or((name, ""));
+/// What kind of value a field of a kubeconfig has.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Text,
+    Switch,
+    /// base64
+    Bytes,
+}
+
+use Kind::{Bytes, Switch, Text};
+
+/// Fields that are set one by one: the list, what an entry holds, the field.
+static FIELDS: &[(&str, &str, &str, Kind)] = &[
+    ("clusters", "cluster", "server", Text),
+    ("clusters", "cluster", "tls-server-name", Text),
+    ("clusters", "cluster", "insecure-skip-tls-verify", Switch),
+    ("clusters", "cluster", "certificate-authority", Text),
+    ("clusters", "cluster", "certificate-authority-data", Bytes),
+    ("clusters", "cluster", "proxy-url", Text),
+    ("clusters", "cluster", "disable-compression", Switch),
+    ("contexts", "context", "cluster", Text),
+    ("contexts", "context", "user", Text),
+    ("contexts", "context", "namespace", Text),
+    ("users", "user", "client-certificate", Text),
+    ("users", "user", "client-certificate-data", Bytes),
+    ("users", "user", "client-key", Text),
+    ("users", "user", "client-key-data", Bytes),
+    ("users", "user", "token", Text),
+    ("users", "user", "tokenFile", Text),
+    ("users", "user", "act-as", Text),
+    ("users", "user", "act-as-uid", Text),
+    ("users", "user", "username", Text),
+    ("users", "user", "password", Text),
+];
+
+/// A property: `clusters.NAME.FIELD`; names may have dots.
+fn field_of(property: &str) -> Option<(&'static str, &'static str, String, &'static str, Kind)> {
+    let (path, last) = property.rsplit_once('.')?;
+    let (list, name) = path.split_once('.')?;
+    let (list, inner, field, kind) =
+        *FIELDS.iter().find(|(known, _, field, _)| *known == list && *field == last)?;
+    // In the file it is called `as`; upstream's name is that of its own type.
+    let field = match field {
+        "act-as" => "as",
+        "act-as-uid" => "as-uid",
+        field => field,
+    };
+    Some((list, inner, name.to_owned(), field, kind))
+}
+
+pub(super) async fn set(session: &Session) -> Outcome {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    let flags = &session.flags;
+    let [property, text] = flags.words.as_slice() else {
+        return failed(format!("Unexpected args: [{}]", flags.words.join(" ")));
+    };
+    if text.is_empty() {
+        return failed("you cannot use set to unset a property");
+    }
+    if property.is_empty() {
+        return failed("you must specify a property");
+    }
+    if property == "current-context" {
+        change(session, |config| {
+            config["current-context"] = text.as_str().into();
+            Ok(())
+        })?;
+        return session.out(&format!("Property {property:?} set.\n"));
+    }
+    let Some((list, inner, name, field, kind)) = field_of(property) else {
+        return failed(format!(
+            "{property} cannot be set: current-context, clusters.NAME.FIELD, contexts.NAME.FIELD and users.NAME.FIELD can"
+        ));
+    };
+    let value: Value = match kind {
+        Text => text.as_str().into(),
+        Switch => match text.as_str() {
+            "true" | "1" | "t" | "T" | "True" | "TRUE" => true.into(),
+            "false" | "0" | "f" | "F" | "False" | "FALSE" => Value::Null,
+            _ => {
+                return failed(format!("strconv.ParseBool: parsing {text:?}: invalid syntax"));
+            }
+        },
+        Bytes if flags.on("set-raw-bytes") => STANDARD.encode(text).into(),
+        Bytes => match STANDARD.decode(text) {
+            Ok(_) => text.as_str().into(),
+            Err(error) => return failed(format!("error decoding input value: {error}")),
+        },
+    };
     change(session, |config| {
-        match (list, key) {
-            ("current-context", _) => config["current-context"] = "".into(),
-            ("clusters" | "contexts" | "users", key) if !key.is_empty() => {
+        put(config, list, inner, &name, vec![(field, value)]);
+        Ok(())
+    })?;
+    session.out(&format!("Property {property:?} set.\n"))
+}
+
+pub(super) async fn unset(session: &Session) -> Outcome {
+    let property = one_word(session)?;
+    if property.is_empty() {
+        return failed("you must specify a property");
+    }
+    let (list, name) = property.split_once('.').unwrap_or((property, ""));
+    change(session, |config| {
+        match (field_of(property), list, name) {
+            (Some((list, inner, name, field, _)), ..) => {
+                if kubeconfig::entry(config, list, &name).is_none() {
+                    return failed(format!("current map key `{name}` is invalid"));
+                }
+                put(config, list, inner, &name, vec![(field, Value::Null)]);
+            }
+            (None, "current-context", "") => config["current-context"] = "".into(),
+            (None, "clusters" | "contexts" | "users", "") => config[list] = json!([]),
+            (None, "clusters" | "contexts" | "users", name) => {
                 if let Some(entries) = config[list].as_array_mut() {
-                    entries.retain(|entry| entry["name"] != key);
+                    entries.retain(|entry| entry["name"] != name);
                 }
             }
             _ => {
                 return failed(format!(
-                    "{name} cannot be unset: current-context, clusters.NAME, contexts.NAME and users.NAME can"
+                    "{property} cannot be unset: current-context, clusters.NAME, contexts.NAME, users.NAME and their fields can"
                 ));
             }
         }
         Ok(())
     })?;
-    session.out(&format!("Property {name:?} unset.\n"))
+    session.out(&format!("Property {property:?} unset.\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn properties_are_found_behind_names_with_dots() {
+        for (property, found) in [
+            ("clusters.a.server", Some(("clusters", "a", "server"))),
+            ("clusters.a.b.c.server", Some(("clusters", "a.b.c", "server"))),
+            ("users.me.act-as", Some(("users", "me", "as"))),
+            ("users.me.server", None),
+            ("clusters.a", None),
+            ("current-context", None),
+        ] {
+            let read = field_of(property).map(|(list, _, name, field, _)| (list, name, field));
+            let read = read.as_ref().map(|(list, name, field)| (*list, name.as_str(), *field));
+            assert_eq!(read, found, "{property}");
+        }
+    }
+
+    #[test]
+    fn entries_are_sorted_and_what_is_empty_goes() {
+        let mut config = kubeconfig::empty();
+        assert!(!put(&mut config, "users", "user", "b", vec![("token", "t".into())]));
+        assert!(!put(&mut config, "users", "user", "a", Vec::new()));
+        assert!(put(&mut config, "users", "user", "b", vec![("token", "".into())]));
+        assert_eq!(config["users"], json!([{"name": "a", "user": {}}, {"name": "b", "user": {}}]));
+    }
 }

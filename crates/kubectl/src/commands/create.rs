@@ -144,6 +144,10 @@ pub(super) async fn replace(session: &Session) -> Outcome {
         needs_files(session)?;
     }
     let found = targets::find(session, &session.flags.words, Reading::default()).await?;
+    let forced = session.flags.on("force");
+    if forced {
+        delete_all_of(session, &found).await?;
+    }
     let mut failures = Vec::new();
     for target in found {
         let Some(manifest) = target.manifest.clone() else { continue };
@@ -151,32 +155,38 @@ pub(super) async fn replace(session: &Session) -> Outcome {
         if session.flags.on("save-config") || last_applied::of(&object).is_some() {
             last_applied::set(&mut object);
         }
-        let outcome = match session.flags.on("force") {
-            true => again(session, &target, &object).await,
-            false => match session.dry_run() {
-                DryRun::Client => session.tell(&object, "replaced"),
-                _ => match put(session, &target, &object, "kubectl-replace").await {
-                    Ok(replaced) => session.tell(&replaced, "replaced"),
-                    Err(error) => Err(error),
-                },
+        let outcome = match (forced, session.dry_run()) {
+            (true, _) => match post(session, &target, &object, "kubectl-replace").await {
+                Ok(created) => session.tell(&created, "replaced"),
+                Err(error) => Err(error),
+            },
+            (false, DryRun::Client) => session.tell(&object, "replaced"),
+            (false, _) => match put(session, &target, &object, "kubectl-replace").await {
+                Ok(replaced) => session.tell(&replaced, "replaced"),
+                Err(error) => Err(error),
             },
         };
-        if let Err(error) = outcome {
-            failures.push(error.about("replacing", &manifest.source));
+        match outcome {
+            Err(error) if forced => failures.push(error),
+            Err(error) => failures.push(error.about("replacing", &manifest.source)),
+            Ok(()) => {}
         }
     }
     Failure::of(failures)
 }
 
-/// Deletes and creates.
-async fn again(session: &Session, target: &Target, object: &Value) -> Outcome {
-    let options = super::delete::Options { grace: 0, force: false, selected: true };
+/// Deletes those that are there, all before the first is created again.
+async fn delete_all_of(session: &Session, targets: &[Target]) -> Outcome {
     let grace: i64 = session.flags.one("grace-period").parse().unwrap_or(-1);
-    let options = super::delete::Options { grace: if grace < 0 { 0 } else { grace }, ..options };
-    let bare = Target { manifest: None, ..target.clone() };
-    if target.object(session).await.is_ok() {
-        super::delete::delete_all(session, vec![bare], Vec::new(), options).await?;
+    let options = super::delete::Options { grace: grace.max(0), force: false, selected: true };
+    let mut there = Vec::new();
+    for target in targets {
+        if target.object(session).await.is_ok() {
+            there.push(Target { manifest: None, ..target.clone() });
+        }
     }
-    let created = post(session, target, object, "kubectl-replace").await?;
-    session.tell(&created, "replaced")
+    match there.is_empty() {
+        true => Ok(()),
+        false => super::delete::delete_all(session, there, Vec::new(), options).await,
+    }
 }

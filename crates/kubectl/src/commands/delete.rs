@@ -57,6 +57,12 @@ pub(super) async fn run(session: &Session) -> Outcome {
         grace = 1;
     }
     let (targets, failures) = named(session).await?;
+    let scoped = !flags.one("namespace").is_empty() && !session.all_namespaces();
+    if scoped && targets.iter().any(|target| !target.resource.namespaced) {
+        session.say(
+            "Warning: deleting cluster-scoped resources, not scoped to the provided namespace",
+        );
+    }
     if force && session.dry_run() != DryRun::Client {
         session.say("Warning: Immediate deletion does not wait for confirmation that the running resource has been terminated. The resource may continue to run on the cluster indefinitely.");
     }

@@ -35,8 +35,10 @@ pub(super) static FLAGS: &[Flag] = &[
         "The length of time to wait until at least one pod is running",
     )
     .or("1m0s"),
-    value("filename", "FILES", "to use to exec into the resource").short('f'),
 ];
+
+pub(super) static FILE: &[Flag] =
+    &[value("filename", "FILES", "Files with the object to run the command in").short('f')];
 
 pub(super) async fn exec(session: &Session) -> Outcome {
     let flags = &session.flags;
@@ -69,16 +71,35 @@ pub(super) async fn exec(session: &Session) -> Outcome {
 
 pub(super) async fn attach(session: &Session) -> Outcome {
     let flags = &session.flags;
-    if flags.words.is_empty() {
-        return failed("at least 1 argument is required for attach");
+    match flags.words.len() {
+        0 => return failed("at least 1 argument is required for attach"),
+        1 | 2 => {}
+        n => {
+            return failed(format!(
+                "expected POD, TYPE/NAME, or TYPE NAME, (at most 2 arguments) saw {n}: [{}]",
+                flags.words.join(" ")
+            ));
+        }
     }
     let pod = pods::one(session, &flags.words).await?;
-    ended(session, &pod)?;
-    let container = pods::container(session, &pod, flags.on("quiet"))?;
+    let phase = pod["status"]["phase"].as_str().unwrap_or_default();
+    if matches!(phase, "Succeeded" | "Failed") {
+        return failed(format!(
+            "cannot attach a container in a completed pod; current phase is {phase}"
+        ));
+    }
+    let container = pods::container(session, &pod, flags.on("quiet")).map_err(|_| {
+        Failure::Message(format!(
+            "cannot attach to the container: container {} not found in pod {}",
+            flags.one("container"),
+            pod["metadata"]["name"].as_str().unwrap_or_default()
+        ))
+    })?;
     attach_to(session, &pod, &container, flags.on("stdin"), flags.on("tty")).await
 }
 
-/// Attaches to a container of a pod.
+/// Attaches to a container of a pod. One with a terminal is spoken to as such where
+/// we have one too.
 pub(super) async fn attach_to(
     session: &Session,
     pod: &Value,
@@ -86,20 +107,34 @@ pub(super) async fn attach_to(
     stdin: bool,
     tty: bool,
 ) -> Outcome {
-    let has_tty = pod["spec"]["containers"].as_array().into_iter().flatten();
-    let has_tty = has_tty.filter(|c| c["name"] == container).any(|c| c["tty"] == true);
-    if tty && !has_tty {
+    let lists = ["containers", "initContainers", "ephemeralContainers"];
+    let has_tty = lists
+        .iter()
+        .flat_map(|list| pod["spec"][*list].as_array().into_iter().flatten())
+        .any(|c| c["name"] == container && c["tty"] == true);
+    let quiet = session.flags.on("quiet");
+    if tty && !has_tty && !quiet {
         session.say(&format!(
             "error: Unable to use a TTY - container {container} did not allocate one"
         ));
     }
-    let tty = tty && has_tty && termios::isatty(std::io::stdin());
-    if !session.flags.on("quiet") && (stdin || tty) {
+    let tty = has_tty && stdin && termios::isatty(std::io::stdin());
+    if !quiet {
+        session.say("All commands and output from this session will be recorded in container logs, including credentials and sensitive information passed through the command prompt.");
         session.say("If you don't see a command prompt, try pressing enter.");
     }
     let streams = Streams { stdin, tty };
     let path = path(pod, "attach", container, streams, &[]);
-    run(session, &path, streams).await
+    run(session, &path, streams).await?;
+    let text = |key: &str| pod["metadata"][key].as_str().unwrap_or_default();
+    let again =
+        format!("kubectl attach {} -c {container} -n {} -i -t'", text("name"), text("namespace"));
+    let mut ephemeral = pod["spec"]["ephemeralContainers"].as_array().into_iter().flatten();
+    match ephemeral.any(|c| c["name"] == container) {
+        _ if quiet || !tty => Ok(()),
+        true => session.out(&format!("Session ended, the ephemeral container will not be restarted but may be reattached using '{again} if it is still running\n")),
+        false => session.out(&format!("Session ended, resume using '{again} command\n")),
+    }
 }
 
 fn ended(session: &Session, pod: &Value) -> Outcome {

@@ -33,13 +33,40 @@ pub(super) fn options() -> String {
     format!("The following options can be passed to any command:\n\n{}", flags::help(&all))
 }
 
-/// Name and help of what is one word longer than a name.
+/// What groups of commands are for.
+static GROUPS: &[(&str, &str)] = &[
+    ("auth", "Inspect authorization"),
+    ("certificate", "Modify certificate resources"),
+    ("config", "Modify kubeconfig files"),
+    ("create secret", "Create a secret using a specified subcommand"),
+    ("create service", "Create a service using a specified subcommand"),
+    ("plugin", "Provides utilities for interacting with plugins"),
+    ("rollout", "Manage the rollout of a resource"),
+    ("set", "Set specific features on objects"),
+    ("top", "Display resource (CPU/memory) usage"),
+];
+
+/// Name and help of what is one word longer than a name, which may be none.
 fn children(name: &str) -> BTreeMap<&'static str, &'static str> {
-    let below = COMMANDS.iter().filter_map(|command| {
-        let rest = command.name.strip_prefix(name)?.strip_prefix(' ')?;
-        (!rest.contains(' ')).then_some((rest, command.help))
-    });
-    below.collect()
+    let mut below = BTreeMap::new();
+    for command in COMMANDS {
+        let rest = match name {
+            "" => Some(command.name),
+            _ => command.name.strip_prefix(name).and_then(|rest| rest.strip_prefix(' ')),
+        };
+        let Some(rest) = rest else { continue };
+        match rest.split_once(' ') {
+            None => {
+                below.insert(rest, command.help);
+            }
+            Some((word, _)) => {
+                let group = format!("{name} {word}");
+                let known = GROUPS.iter().find(|(known, _)| *known == group.trim());
+                below.entry(word).or_insert(known.map_or("", |(_, help)| help));
+            }
+        }
+    }
+    below
 }
 
 fn listed(rows: &BTreeMap<&str, &str>) -> String {
@@ -49,41 +76,31 @@ fn listed(rows: &BTreeMap<&str, &str>) -> String {
 
 /// All commands, or those of a group.
 pub(super) fn overview(words: &[String]) -> String {
-    let group = words.iter().find(|word| *word != "help");
-    if let Some(group) = group {
-        if let Some(command) = COMMANDS.iter().find(|command| command.name == group.as_str()) {
+    let group = words.iter().filter(|word| *word != "help").cloned().collect::<Vec<_>>().join(" ");
+    if !group.is_empty() {
+        if let Some(command) = COMMANDS.iter().find(|command| command.name == group) {
             return of(command);
         }
-        let below = children(group);
-        if !below.is_empty() {
-            return format!(
-                "Available Commands:\n{}\nUsage:\n  kubectl {group} SUBCOMMAND [options]\n",
-                listed(&below)
-            );
+        let below = children(&group);
+        if below.is_empty() {
+            return unknown(&group) + "\n";
         }
-        return unknown(group) + "\n";
-    }
-    let mut tops: BTreeMap<&str, &str> = BTreeMap::new();
-    for command in COMMANDS {
-        match command.name.split_once(' ') {
-            None => {
-                tops.insert(command.name, command.help);
-            }
-            Some((group, _)) => {
-                tops.entry(group).or_insert("Several commands; --help lists them");
-            }
-        }
+        let known = GROUPS.iter().find(|(known, _)| *known == group);
+        return format!(
+            "{}.\n\nAvailable Commands:\n{}\nUsage:\n  kubectl {group} SUBCOMMAND [options]\n",
+            known.map_or("", |(_, help)| help),
+            listed(&below)
+        );
     }
     format!(
         "kubectl controls the Kubernetes cluster manager. This one is built into skiff.\n\n\
          Commands:\n{}\n\
-         Not known to this kubectl: the commands debug, proxy, certificate, completion,\n\
-         set env|resources|selector|subject and cluster-info dump; -k (kustomize), --prune,\n\
-         plugins, alpha commands, and the kubeconfig's proxy-url.\n\n\
+         Not known to this kubectl: -k (kustomize), apply --prune, alpha commands, and the\n\
+         kubeconfig's proxy-url. A program on the PATH named kubectl-NAME is a command too.\n\n\
          Usage:\n  kubectl [flags] [options]\n\n\
          Use \"kubectl <command> --help\" for more information about a given command.\n\
          Use \"kubectl options\" for a list of global command-line options (applies to all commands).\n",
-        listed(&tops)
+        listed(&children(""))
     )
 }
 
@@ -124,6 +141,22 @@ fn distance(a: &str, b: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_group_says_what_it_is_for() {
+        for command in COMMANDS {
+            let mut name = command.name;
+            while let Some((group, _)) = name.rsplit_once(' ') {
+                name = group;
+                let known = COMMANDS.iter().any(|command| command.name == group)
+                    || GROUPS.iter().any(|(known, _)| *known == group);
+                assert!(known, "{group}");
+                let words: Vec<String> = group.split(' ').map(str::to_owned).collect();
+                assert!(overview(&words).contains("Available Commands:\n"), "{group}");
+            }
+        }
+        assert!(overview(&["create".into()]).contains("  secret "));
+    }
 
     #[test]
     fn near_misses_are_offered() {

@@ -2,12 +2,16 @@
 
 mod about;
 mod auth;
+mod certificate;
+pub(crate) mod complete;
 mod config;
 mod cp;
 pub(crate) mod create;
+mod debug;
 pub(crate) mod delete;
 mod describe;
 mod diff;
+mod dump;
 mod edit;
 mod events;
 mod exec;
@@ -18,10 +22,13 @@ mod help;
 mod logs;
 mod modify;
 mod node;
+mod plugin;
 mod pods;
+mod proxy;
 mod rollout;
 pub(crate) mod rows;
 mod run;
+mod set;
 mod top;
 mod wait;
 
@@ -82,9 +89,26 @@ pub(crate) static GLOBAL: &[Flag] = &[
 
 /// Runs a command line; the name of the command is for messages.
 pub(crate) fn run(args: &[String], environment: Environment) -> (&'static str, Outcome) {
+    // What shells ask while a line is being typed; the scripts are ours or cobra's.
+    if let Some((first, line)) = args.split_first()
+        && (first == "__complete" || first == "__completeNoDesc")
+    {
+        let described = first == "__complete";
+        return ("completion", complete::answer(line, environment, described));
+    }
     let (command, rest) = match find(args) {
         Ok(found) => found,
-        Err(outcome) => return ("", outcome),
+        Err(Unfound::Help(text)) => {
+            print!("{text}");
+            return ("", Ok(()));
+        }
+        Err(Unfound::Unknown { help, failure }) => {
+            if let Some(outcome) = plugin::instead(args) {
+                return ("", outcome);
+            }
+            print!("{help}");
+            return ("", Err(failure));
+        }
     };
     let known: Vec<&'static Flag> =
         command.flags.iter().flat_map(|rows| rows.iter()).chain(GLOBAL).collect();
@@ -108,9 +132,17 @@ pub(crate) fn run(args: &[String], environment: Environment) -> (&'static str, O
     (command.name, outcome)
 }
 
+/// Why a line has no command.
+enum Unfound {
+    /// It asks for this.
+    Help(String),
+    /// Nothing of ours; what is said of it, and before that on stdout.
+    Unknown { help: String, failure: Failure },
+}
+
 /// The command of a line, and the line without its name; global flags may stand
 /// before and between its words.
-fn find(args: &[String]) -> Result<(&'static Command, Vec<String>), Outcome> {
+fn find(args: &[String]) -> Result<(&'static Command, Vec<String>), Unfound> {
     let mut rest = Vec::new();
     let mut words: Vec<String> = Vec::new();
     let mut iter = args.iter().enumerate();
@@ -141,6 +173,22 @@ fn find(args: &[String]) -> Result<(&'static Command, Vec<String>), Outcome> {
         }
         let _ = named;
     }
+    // A group of commands without one of them; some, as `create`, are one themselves.
+    let group = (1..=words.len()).rev().map(|count| &words[..count]).find(|group| {
+        COMMANDS.iter().any(|command| leads_to(command, group))
+            && !COMMANDS.iter().any(|command| answers_to(command, group))
+    });
+    let named = best.as_ref().map_or(0, |(command, _)| command.name.split(' ').count());
+    if let Some(group) = group.filter(|group| group.len() > named) {
+        let help = help::overview(group);
+        return Err(match words.len() > group.len() {
+            false => Unfound::Help(help),
+            true => {
+                let text = format!("error: unknown command {:?}", words.join(" "));
+                Unfound::Unknown { help, failure: Failure::Plain(text) }
+            }
+        });
+    }
     if let Some(found) = best {
         return Ok(found);
     }
@@ -148,24 +196,12 @@ fn find(args: &[String]) -> Result<(&'static Command, Vec<String>), Outcome> {
         || words.is_empty()
         || words[0] == "help"
     {
-        print!("{}", help::overview(&words));
-        return Err(Ok(()));
+        // Behind `help` no word leads deeper.
+        let asked = args.iter().filter(|arg| !arg.starts_with('-')).cloned();
+        return Err(Unfound::Help(help::overview(&asked.collect::<Vec<_>>())));
     }
-    if words.len() > 1 || COMMANDS.iter().any(|command| leads_to(command, &words)) {
-        // A group of commands without one of them.
-        let group = &words[0];
-        if COMMANDS.iter().any(|command| command.name.split(' ').next() == Some(group)) {
-            print!("{}", help::overview(&words[..1]));
-            return Err(match words.get(1) {
-                None => Ok(()),
-                Some(word) => Err(Failure::Plain(format!(
-                    "error: unknown command {:?}",
-                    format!("{group} {word}")
-                ))),
-            });
-        }
-    }
-    Err(Err(Failure::Plain(help::unknown(&words[0]))))
+    let failure = Failure::Plain(help::unknown(&words[0]));
+    Err(Unfound::Unknown { help: String::new(), failure })
 }
 
 /// Whether a flag that stands before the command takes the next argument.
@@ -232,5 +268,28 @@ mod tests {
         assert_eq!(find("--context=a get"), ("get", "--context=a".to_owned()));
         assert_eq!(find("create -f x"), ("create", "-f x".to_owned()));
         assert_eq!(find("create cm a"), ("create configmap", "a".to_owned()));
+    }
+
+    #[test]
+    fn a_group_is_no_command() {
+        for (line, unknown) in [
+            ("create secret", None),
+            ("config", None),
+            ("config --help", None),
+            ("help rollout", None),
+            ("config nope", Some("error: unknown command \"config nope\"\n")),
+            ("create secret nope", Some("error: unknown command \"create secret nope\"\n")),
+        ] {
+            let args: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+            let said = match super::find(&args) {
+                Ok((command, _)) => panic!("{line}: {}", command.name),
+                Err(Unfound::Help(text)) => {
+                    assert!(text.contains("Available Commands:"), "{line}: {text}");
+                    None
+                }
+                Err(Unfound::Unknown { failure, .. }) => Some(failure.text("")),
+            };
+            assert_eq!(said.as_deref(), unknown, "{line}");
+        }
     }
 }

@@ -1,5 +1,5 @@
 //! Small changes to objects that are there: labels, annotations, taints, patches,
-//! scale, images.
+//! scale.
 
 use bytes::Bytes;
 use http::Method;
@@ -41,6 +41,7 @@ pub(super) static KEYS: &[Flag] = &[
     switch("all", "Select all resources, in the namespace of the specified resource types"),
     switch("list", "If true, display the labels or annotations for a given resource"),
     value("resource-version", "VERSION", "Only change the object if this is its current version"),
+    switch("local", "If true, the command will not contact the API server but run locally"),
 ];
 
 pub(super) async fn label(session: &Session) -> Outcome {
@@ -143,7 +144,7 @@ async fn one(
         (_, false, true) => "labeled",
         (_, false, false) => "unlabeled",
     };
-    if session.dry_run() == DryRun::Client || changes.is_empty() {
+    if session.only_shows() || changes.is_empty() {
         let mut shown = object.clone();
         json_patch::merge(&mut shown, &json!({"metadata": {field: changes}}));
         return session.tell(&shown, what);
@@ -260,16 +261,14 @@ pub(super) static PATCH: &[Flag] = &[
     value("patch-file", "FILE", "A file containing a patch to be applied to the resource"),
     value("type", "strategic|merge|json", "The type of patch being provided").or("strategic"),
     value("subresource", "NAME", "Patch the subresource of the object"),
-    switch("local", "Not known to this kubectl: it is refused"),
+    switch(
+        "local",
+        "If true, patch will operate on the content of the file, not the server-side resource",
+    ),
 ];
 
 pub(super) async fn run_patch(session: &Session) -> Outcome {
     let flags = &session.flags;
-    if flags.on("local") {
-        return failed(
-            "--local is not known to this kubectl; --dry-run=server shows what would be",
-        );
-    }
     let text = match (flags.is_set("patch"), flags.is_set("patch-file")) {
         (true, true) => return failed("cannot specify --patch and --patch-file together"),
         (false, false) => {
@@ -300,7 +299,7 @@ pub(super) async fn run_patch(session: &Session) -> Outcome {
     };
     let (found, mut failures) = targets::objects(session, &flags.words, Reading::default()).await?;
     for (target, before) in found {
-        if session.dry_run() == DryRun::Client {
+        if session.only_shows() {
             let patched = by_hand(&target, before.clone(), &body, kind)?;
             session.tell(&patched, "patched")?;
             continue;
@@ -394,84 +393,11 @@ pub(super) async fn scale(session: &Session) -> Outcome {
     Failure::of(failures)
 }
 
-pub(super) static SET: &[Flag] = &[
-    switch("all", "Select all resources, in the namespace of the specified resource types"),
-    switch("local", "Not known to this kubectl: it is refused"),
-];
-
 /// The pod spec of an object, by where it is.
 pub(crate) fn pod_spec(object: &Value) -> Option<(&'static str, &Value)> {
     ["/spec/template/spec", "/spec/jobTemplate/spec/template/spec", "/spec"].into_iter().find_map(
         |at| object.pointer(at).filter(|spec| spec["containers"].is_array()).map(|spec| (at, spec)),
     )
-}
-
-/// A value at a JSON pointer of an otherwise empty object.
-pub(super) fn at(pointer: &str, value: Value) -> Value {
-    pointer
-        .rsplit('/')
-        .filter(|part| !part.is_empty())
-        .fold(value, |value, part| json!({part: value}))
-}
-
-pub(super) async fn set_image(session: &Session) -> Outcome {
-    let flags = &session.flags;
-    let first = flags.words.iter().position(|word| word.contains('=')).unwrap_or(flags.words.len());
-    let (words, pairs) = flags.words.split_at(first);
-    let pairs: Vec<(&str, &str)> = pairs.iter().filter_map(|pair| pair.split_once('=')).collect();
-    if pairs.is_empty() {
-        return failed("at least one image update is required");
-    }
-    let reading = Reading { all_by_default: flags.on("all"), ..Reading::default() };
-    let (found, mut failures) = targets::objects(session, words, reading).await?;
-    for (target, object) in found {
-        let Some((place, spec)) = pod_spec(&object) else {
-            failures.push(Failure::Message(format!(
-                "{}/{} has no containers",
-                target.resource.plural, target.name
-            )));
-            continue;
-        };
-        let mut body = Map::new();
-        let mut missing = Vec::new();
-        for (name, image) in &pairs {
-            let mut any = false;
-            for list in ["containers", "initContainers"] {
-                for container in spec[list].as_array().into_iter().flatten() {
-                    if *name != "*" && container["name"] != *name {
-                        continue;
-                    }
-                    any = true;
-                    if container["image"] != *image {
-                        let changes = body.entry(list).or_insert_with(|| json!([]));
-                        if let Some(changes) = changes.as_array_mut() {
-                            changes.push(json!({"name": container["name"], "image": image}));
-                        }
-                    }
-                }
-            }
-            if !any {
-                missing.push(Failure::Message(format!("unable to find container named {name:?}")));
-            }
-        }
-        if !missing.is_empty() {
-            failures.extend(missing);
-            continue;
-        }
-        if body.is_empty() {
-            continue;
-        }
-        if session.dry_run() == DryRun::Client {
-            session.tell(&object, "image updated")?;
-            continue;
-        }
-        let body = at(place, Value::Object(body));
-        match patch(session, &target, "", STRATEGIC, &body, "kubectl-set").await {
-            Ok(patched) => session.tell(&patched, "image updated")?,
-            Err(error) => failures.push(error),
-        }
-    }
-    Failure::of(failures)
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! The table of commands.
 
 use super::{
-    Command, about, auth, config, cp, create, delete, describe, diff, edit, events, exec, forward,
-    generate, get, logs, modify, node, rollout, run, top, wait,
+    Command, about, auth, certificate, complete, config, cp, create, debug, delete, describe, diff,
+    dump, edit, events, exec, forward, generate, get, logs, modify, node, plugin, proxy, rollout,
+    run, set, top, wait,
 };
 use crate::{
     apply,
@@ -162,8 +163,46 @@ pub(crate) static COMMANDS: &[Command] = &[
         "set image",
         "(-f FILENAME | TYPE NAME) CONTAINER_NAME_1=CONTAINER_IMAGE_1 ...",
         "Update existing container image(s) of resources",
-        &[modify::SET, FILES, SELECT, OUTPUT, create::WRITE],
-        run!(modify::set_image),
+        &[set::SET, FILES, SELECT, OUTPUT, create::WRITE],
+        run!(set::image),
+    ),
+    row(
+        "set env",
+        "RESOURCE/NAME KEY_1=VAL_1 ... KEY_N-",
+        "Update environment variables on a pod template",
+        &[set::SET, set::CONTAINERS, set::ENV, FILES, SELECT, OUTPUT, create::WRITE],
+        run!(set::env),
+    ),
+    row(
+        "set resources",
+        "(-f FILENAME | TYPE NAME) [--limits=LIMITS] [--requests=REQUESTS]",
+        "Update resource requests/limits on objects with pod templates",
+        &[set::SET, set::CONTAINERS, set::RESOURCES, FILES, SELECT, OUTPUT, create::WRITE],
+        run!(set::resources),
+    ),
+    row(
+        "set selector",
+        "(-f FILENAME | TYPE NAME) EXPRESSIONS [--resource-version=VERSION]",
+        "Set the selector on a resource",
+        &[set::SET, set::SELECTOR, FILES, SELECT, OUTPUT, create::WRITE],
+        run!(set::selector),
+    ),
+    Command {
+        aliases: &["sa"],
+        ..row(
+            "set serviceaccount",
+            "(-f FILENAME | TYPE NAME) SERVICE_ACCOUNT",
+            "Update the service account of a resource",
+            &[set::SET, FILES, OUTPUT, create::WRITE],
+            run!(set::service_account),
+        )
+    },
+    row(
+        "set subject",
+        "(-f FILENAME | TYPE NAME) [--user=NAME] [--group=NAME] [--serviceaccount=NAMESPACE:NAME]",
+        "Update the user, group, or service account in a role binding or cluster role binding",
+        &[set::SET, set::SUBJECT, FILES, SELECT, OUTPUT, create::WRITE],
+        run!(set::subject),
     ),
     row(
         "rollout status",
@@ -239,7 +278,7 @@ pub(crate) static COMMANDS: &[Command] = &[
         "exec",
         "(POD | TYPE/NAME) [-c CONTAINER] [flags] -- COMMAND [args...]",
         "Execute a command in a container",
-        &[exec::FLAGS],
+        &[exec::FLAGS, exec::FILE],
         run!(exec::exec),
     ),
     row(
@@ -276,6 +315,13 @@ pub(crate) static COMMANDS: &[Command] = &[
         "Display resource (CPU/memory) usage of pods",
         &[top::FLAGS],
         run!(top::pod),
+    ),
+    row(
+        "debug",
+        "(POD | TYPE/NAME) [ -- COMMAND [args...] ]",
+        "Create debugging sessions for troubleshooting workloads and nodes",
+        &[debug::FLAGS],
+        run!(debug::run),
     ),
     row(
         "attach",
@@ -536,6 +582,27 @@ pub(crate) static COMMANDS: &[Command] = &[
         run!(forward::run),
     ),
     row(
+        "proxy",
+        "[--port=PORT] [--www=DIR] [--www-prefix=PREFIX] [--api-prefix=PREFIX]",
+        "Run a proxy to the Kubernetes API server",
+        &[proxy::FLAGS],
+        run!(proxy::run),
+    ),
+    row(
+        "certificate approve",
+        "(-f FILENAME | NAME)",
+        "Approve a certificate signing request",
+        &[certificate::FLAGS, FILES, OUTPUT],
+        run!(certificate::approve),
+    ),
+    row(
+        "certificate deny",
+        "(-f FILENAME | NAME)",
+        "Deny a certificate signing request",
+        &[certificate::FLAGS, FILES, OUTPUT],
+        run!(certificate::deny),
+    ),
+    row(
         "auth can-i",
         "VERB [TYPE | TYPE/NAME | NONRESOURCEURL]",
         "Check whether an action is allowed",
@@ -564,6 +631,13 @@ pub(crate) static COMMANDS: &[Command] = &[
         run!(about::api_versions),
     ),
     row("cluster-info", "", "Display cluster information", &[], run!(about::cluster_info)),
+    row(
+        "cluster-info dump",
+        "",
+        "Dump relevant information for debugging and diagnosis",
+        &[dump::FLAGS],
+        run!(dump::run),
+    ),
     row(
         "version",
         "",
@@ -673,11 +747,32 @@ pub(crate) static COMMANDS: &[Command] = &[
         run!(config::rename_context),
     ),
     row(
+        "config set",
+        "PROPERTY_NAME PROPERTY_VALUE",
+        "Set an individual value in a kubeconfig file",
+        &[config::SET],
+        run!(config::set),
+    ),
+    row(
         "config unset",
         "PROPERTY_NAME",
         "Unset an individual value in a kubeconfig file",
         &[],
         run!(config::unset),
+    ),
+    row(
+        "plugin list",
+        "",
+        "List all visible plugin executables on a user's PATH",
+        &[plugin::FLAGS],
+        run!(plugin::list),
+    ),
+    row(
+        "completion",
+        "SHELL",
+        "Output shell completion code for the specified shell (bash, zsh, fish, or powershell)",
+        &[],
+        run!(complete::script),
     ),
     row("options", "", "Print the list of flags inherited by all commands", &[], run!(options)),
 ];

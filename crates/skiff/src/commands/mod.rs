@@ -181,8 +181,12 @@ fn run_command(command: &Command, args: impl Iterator<Item = OsString>) -> ExitC
     let (line, positional) = match flags::parse_args(command.flags, args) {
         Ok(Some(parsed)) => parsed,
         Ok(None) => {
-            println!("skiff {} {}\n\n{}.\n", command.name, command.arguments, command.help);
-            print!("Flags:\n{}", flags::help(command.flags));
+            let usage = format!("skiff {} {}", command.name, command.arguments);
+            println!("{}\n\n{}.", usage.trim_end(), command.help);
+            let flags = flags::help(command.flags);
+            if !flags.is_empty() {
+                print!("\nFlags:\n{flags}");
+            }
             return ExitCode::SUCCESS;
         }
         Err(error) => return usage(command, &error),

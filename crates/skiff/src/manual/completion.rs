@@ -4,6 +4,9 @@ use std::fmt::Write as _;
 
 use super::{all, flags_of, spellings, value_of, words_of};
 
+/// What `skiff kubectl` is; it answers for itself what can follow.
+const KUBECTL: &str = "Control the cluster";
+
 /// A shell and its script.
 type Shell = (&'static str, fn() -> String);
 
@@ -38,7 +41,11 @@ _skiff() {{
     local words= flags= files= values=
     COMPREPLY=()
     if [ "$COMP_CWORD" -eq 1 ]; then
-        COMPREPLY=($(compgen -W '{names} help version' -- "$word"))
+        COMPREPLY=($(compgen -W '{names} kubectl help version' -- "$word"))
+        return
+    fi
+    if [ "${{COMP_WORDS[1]}}" = kubectl ]; then
+        _kubectl_builtin
         return
     fi
     case ${{COMP_WORDS[1]}} in
@@ -60,9 +67,10 @@ _skiff() {{
             ;;
     esac
 }}
-complete -F _skiff skiff
+{kubectl}complete -F _skiff skiff
 "#,
         names = names.join(" "),
+        kubectl = kubectl::completion_functions("bash"),
     )
 }
 
@@ -108,23 +116,29 @@ fn zsh() -> String {
 _skiff() {{
     local -a commands specs
     commands=(
-{commands}    )
+{commands}        'kubectl:{KUBECTL}'
+    )
     if (( CURRENT == 2 )); then
         _describe -t commands command commands
         return
     fi
     case $words[2] in
+        kubectl)
+            _kubectl_builtin
+            return
+            ;;
 {cases}    esac
     shift words
     (( CURRENT-- ))
     _arguments $specs '(- *)--help[Say what it does and which flags it takes]'
 }}
-if [ "$funcstack[1]" = _skiff ]; then
+{kubectl}if [ "$funcstack[1]" = _skiff ]; then
     _skiff "$@"
 else
     compdef _skiff skiff
 fi
-"#
+"#,
+        kubectl = kubectl::completion_functions("zsh"),
     )
 }
 
@@ -141,6 +155,13 @@ fn fish() -> String {
             escaped(command.help)
         );
     }
+    text.push_str(kubectl::completion_functions("fish"));
+    let _ = writeln!(
+        text,
+        "complete -c skiff -n __fish_use_subcommand -f -a kubectl -d '{KUBECTL}'\n\
+         complete -c skiff -n '__fish_seen_subcommand_from kubectl; and not __kubectl_wants_files' -f -a '(__kubectl_offer)'\n\
+         complete -c skiff -n '__fish_seen_subcommand_from kubectl; and __kubectl_wants_files' -F"
+    );
     for command in all() {
         let on = format!("complete -c skiff -n '__fish_seen_subcommand_from {}'", command.name);
         for word in words_of(command) {
@@ -171,8 +192,9 @@ fn powershell() -> String {
         });
         rows.collect::<String>()
     };
-    let commands: Vec<(String, &str)> =
+    let mut commands: Vec<(String, &str)> =
         all().iter().map(|command| (command.name.to_owned(), command.help)).collect();
+    commands.push(("kubectl".into(), KUBECTL));
     let mut cases = String::new();
     for command in all() {
         let words = words_of(command).into_iter().map(|word| (word.to_owned(), word));
@@ -184,9 +206,12 @@ fn powershell() -> String {
     format!(
         r#"# PowerShell completion of skiff. Use it with:
 #   skiff completion powershell | Out-String | Invoke-Expression
-Register-ArgumentCompleter -Native -CommandName skiff -ScriptBlock {{
+{kubectl}Register-ArgumentCompleter -Native -CommandName skiff -ScriptBlock {{
     param($wordToComplete, $commandAst, $cursorPosition)
     $elements = @($commandAst.CommandElements | ForEach-Object {{ $_.ToString() }})
+    if ($elements.Count -gt 1 -and $elements[1] -eq 'kubectl' -and ($elements.Count -gt 2 -or -not $wordToComplete)) {{
+        return __KubectlOffer $wordToComplete $commandAst
+    }}
     $isFirst = $elements.Count -eq 1 -or ($elements.Count -eq 2 -and $wordToComplete)
     $found = if ($isFirst) {{ @(
 {first}        )
@@ -198,5 +223,6 @@ Register-ArgumentCompleter -Native -CommandName skiff -ScriptBlock {{
 }}
 "#,
         first = list(&commands),
+        kubectl = kubectl::completion_functions("powershell"),
     )
 }

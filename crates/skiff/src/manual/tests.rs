@@ -29,6 +29,7 @@ fn script(shell: &str) -> tempfile::NamedTempFile {
 /// A line up to the cursor, and what must and must not be offered.
 const LINES: &[(&[&str], &[&str], &[&str])] = &[
     (&["ch"], &["check"], &["server"]),
+    (&["kub"], &["kubectl"], &["check"]),
     (&["cluster", ""], &["status", "remove"], &["check"]),
     (&["server", "--node-"], &["--node-ip", "--node-name"], &["--ttl"]),
     (&["token", "--tt"], &["--ttl"], &[]),
