@@ -1,6 +1,6 @@
 //! The rules of the fake: names, revisions, preconditions, finalizers.
 
-use api_object::{FieldSelector, GroupVersionResource, LabelSelector, Status};
+use api_object::{FieldSelector, GroupVersionResource, LabelSelector, Status, status::Cause};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
@@ -62,6 +62,20 @@ impl Entry {
     }
 }
 
+/// What a create in a namespace that ends is answered.
+fn ending(gvr: &GroupVersionResource, namespace: &str, name: &str) -> Status {
+    let why = format!(
+        "unable to create new content in namespace {namespace} because it is being terminated"
+    );
+    let mut status = Status::forbidden(gvr, name, &why);
+    status.details.get_or_insert_default().causes.push(Cause {
+        reason: "NamespaceTerminating".into(),
+        message: format!("namespace {namespace} is being terminated"),
+        field: "metadata.namespace".into(),
+    });
+    status
+}
+
 type Key = (GroupVersionResource, String, String);
 
 #[derive(Debug, Default)]
@@ -105,6 +119,10 @@ impl Store {
         if self.objects.contains_key(&key(gvr, namespace, &name)) {
             return Err(Status::already_exists(gvr, &name));
         }
+        // As admission does: nothing new comes into a namespace that ends.
+        if self.is_ending(namespace) {
+            return Err(ending(gvr, namespace, &name));
+        }
         if !namespace.is_empty() {
             object["metadata"]["namespace"] = json!(namespace);
         }
@@ -123,6 +141,12 @@ impl Store {
             object["spec"]["tolerations"] = json!([bears("not-ready"), bears("unreachable")]);
         }
         Ok(self.put(gvr, namespace, &name, object))
+    }
+
+    fn is_ending(&self, namespace: &str) -> bool {
+        let gvr = GroupVersionResource::new("", "v1", "namespaces");
+        let known = self.objects.get(&key(&gvr, "", namespace));
+        known.is_some_and(|known| known["metadata"]["deletionTimestamp"].is_string())
     }
 
     /// Applies a change to an object or one of its subresources.

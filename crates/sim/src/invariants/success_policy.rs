@@ -1,5 +1,5 @@
 //! A Job succeeds by its success policy when one of its rules holds of the indexes
-//! that have succeeded, and makes no pod any more.
+//! that have succeeded, unless it fails, and makes no pod any more.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -74,7 +74,10 @@ impl Invariant for SuccessPolicy {
         for (key, job) in cluster.all("batch/jobs") {
             let Some(known) = self.0.get(uid(job)) else { continue };
             let done = indexes(&job["status"]["completedIndexes"]);
-            if holds(&known.rules, &done) && !has_condition(job, "Complete") {
+            // Where the last index succeeds and another one has failed for good, both
+            // are true at once, and upstream asks first whether the Job has failed.
+            let is_over = has_condition(job, "Complete") || has_condition(job, "Failed");
+            if holds(&known.rules, &done) && !is_over {
                 return Err(format!("{key} has not succeeded by {done:?}"));
             }
         }
