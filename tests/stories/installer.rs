@@ -273,9 +273,10 @@ fn one_line_installs_and_upgrades_under_load_and_every_failure_changes_nothing()
     assert_eq!(machine.run("find /var/lib/skiff /var/lib/kubelet -mindepth 1"), "");
 }
 
-/// What the kernel and the file system have of a machine's cluster.
+/// What the kernel and the file system have of a machine's cluster. Clusters with other
+/// data directories, which other tests run beside this one, have cgroups with a number.
 const LEFT: &str = "ip -o link | sed 's/^[0-9]*: //;s/@.*//' | sort; ip -4 -o addr | sed 's/^[0-9]*: //' | sort; \
     ip route show table all | grep -v cache | sort; nft list ruleset; sed 's/ [^ ]* [0-9] [0-9]$//' /proc/mounts | sort; \
-    find /sys/fs/cgroup -type d -name '*skiff*' | sort; ps -eo comm= | grep -i skiff; \
+    find /sys/fs/cgroup -type d -name '*skiff*' | grep -Ev '/skiff-[0-9a-f]{8}(/|$)' | sort; ps -eo comm= | grep -i skiff; \
     find /etc /usr/local /var/lib /var/log /root -xdev -newer /srv/before \
         -not -path '/var/lib/systemd/*' -not -path '/var/log/journal*' -not -type d -not -path '/etc/systemd/system/*.wants/*' | sort; true";
