@@ -1,5 +1,6 @@
 //! A Job succeeds by its success policy when one of its rules holds of the indexes
-//! that have succeeded, unless it fails, and makes no pod any more.
+//! that have succeeded, unless its indexes have all ended and one has failed, and makes
+//! no pod any more.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -74,10 +75,13 @@ impl Invariant for SuccessPolicy {
         for (key, job) in cluster.all("batch/jobs") {
             let Some(known) = self.0.get(uid(job)) else { continue };
             let done = indexes(&job["status"]["completedIndexes"]);
-            // Where the last index succeeds and another one has failed for good, both
-            // are true at once, and upstream asks first whether the Job has failed.
-            let is_over = has_condition(job, "Complete") || has_condition(job, "Failed");
-            if holds(&known.rules, &done) && !is_over {
+            // Once every index has ended and one of them has failed for good, the Job
+            // fails, and upstream asks that before the policy.
+            let failed = indexes(&job["status"]["failedIndexes"]);
+            let completions = job["spec"]["completions"].as_u64().unwrap_or(1);
+            let all_ended = (done.len() + failed.len()) as u64 >= completions;
+            let may_fail = !failed.is_empty() && all_ended && has_condition(job, "Failed");
+            if holds(&known.rules, &done) && !has_condition(job, "Complete") && !may_fail {
                 return Err(format!("{key} has not succeeded by {done:?}"));
             }
         }
