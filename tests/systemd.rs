@@ -64,6 +64,8 @@ pub(crate) struct Machine {
     /// systemd, as this side's processes are counted.
     init: u32,
     cgroup: PathBuf,
+    /// Cgroups of an installed skiff that were there before.
+    installed: Vec<PathBuf>,
     _dir: tempfile::TempDir,
 }
 
@@ -91,7 +93,7 @@ impl Machine {
             .stdin(Stdio::null())
             .spawn()
             .expect("sh and unshare");
-        let mut machine = Self { unshare, init: 0, cgroup, _dir: dir };
+        let mut machine = Self { unshare, init: 0, cgroup, installed: installed(), _dir: dir };
         machine.init = machine.wait_for("systemd", |machine| machine.first_process());
         machine.wait_for("the system to be up", |machine| {
             let state = machine.enter("systemctl").arg("is-system-running").output().ok()?;
@@ -177,16 +179,36 @@ impl Drop for Machine {
         // With its first process the kernel ends all others of the namespace.
         let _ = self.unshare.kill();
         let _ = self.unshare.wait();
-        let removed = (0..100).any(|_| {
-            remove_cgroups(&self.cgroup).is_ok() || {
-                std::thread::sleep(Duration::from_millis(50));
-                false
+        // A machine that was switched off has left its pods' cgroups behind.
+        let its = installed().into_iter().filter(|cgroup| !self.installed.contains(cgroup));
+        for cgroup in its.chain([self.cgroup.clone()]) {
+            let removed = (0..100).any(|_| {
+                remove_cgroups(&cgroup).is_ok() || {
+                    std::thread::sleep(Duration::from_millis(50));
+                    false
+                }
+            });
+            if !removed {
+                eprintln!("{} could not be removed", cgroup.display());
             }
-        });
-        if !removed {
-            eprintln!("{} could not be removed", self.cgroup.display());
         }
     }
+}
+
+/// The cgroups of a skiff with the usual data directory in the hierarchies of
+/// cgroup v1, which have no namespaces here: a machine shares them with its host.
+fn installed() -> Vec<PathBuf> {
+    let ours = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let cgroups = ours.lines().filter_map(|line| {
+        let (_, rest) = line.split_once(':')?;
+        let (controllers, path) = rest.split_once(':')?;
+        let is_v1 = !controllers.is_empty() && !controllers.starts_with("name=");
+        is_v1.then(|| {
+            let hierarchy = Path::new("/sys/fs/cgroup").join(controllers);
+            hierarchy.join(path.trim_start_matches('/')).join("skiff")
+        })
+    });
+    cgroups.filter(|cgroup| cgroup.is_dir()).collect()
 }
 
 /// Deepest first; they are empty once their processes are gone.
