@@ -85,6 +85,63 @@ fn every_mistake_is_named() {
     );
 }
 
+/// Commands that look after a cluster, typed wrongly, on the wrong machine, or while no
+/// server runs: each says what to do, and nothing is done.
+#[test]
+fn commands_say_what_to_do() {
+    let Some(mut cluster) = Cluster::start() else { return };
+    let data = cluster.data_dir().to_string_lossy().into_owned();
+    let kubeconfig = cluster.path("admin.yaml").to_string_lossy().into_owned();
+    let told = |cluster: &Cluster, line: &str, said: &str| {
+        let line = line.replace("HERE", &data).replace("ADMIN", &kubeconfig);
+        cluster.skiff(&line.split_whitespace().collect::<Vec<_>>()).fails_with(said);
+    };
+    let list = ["token", "list", "--kubeconfig", &kubeconfig];
+    let tokens = cluster.skiff(&list).ok().stdout;
+    let token = tokens.lines().nth(1).and_then(|line| line.split(' ').next()).expect("one");
+    for (line, said) in [
+        ("cluster", "say `status` or `remove NAME`"),
+        ("cluster status -o yaml --data-dir HERE", "is not json"),
+        ("cluster status --data-dir /nonexistent", "no server has run here: run this on a server"),
+        ("cluster remove node-1 --data-dir HERE", "a cluster needs one; to end the cluster"),
+        ("cluster remove node-9 --data-dir HERE", "the servers are node-1"),
+        ("snapshot", "say `save`, `list`"),
+        ("snapshot save --data-dir /nonexistent", "run this on a server"),
+        ("snapshot save --name a/b --data-dir HERE", "--name: \"a/b\" is not a name of letters"),
+        ("snapshot list --snapshot-dir /nonexistent", "there is no folder /nonexistent"),
+        ("snapshot delete x --data-dir HERE", "`skiff snapshot list` shows them"),
+        ("snapshot key --data-dir /nonexistent", "run this on a server of the cluster"),
+        ("snapshot restore /etc/passwd --data-dir HERE", "`skiff snapshot list` shows those"),
+        ("token", "say `create`, `list`"),
+        ("token create --ttl soon", "is not a time such as 30m"),
+        ("token create --usage admin", "is not agent or server"),
+        ("token list --kubeconfig /nonexistent", "run this on a server, or give the file"),
+        ("token delete ABC --kubeconfig ADMIN", "as `skiff token list` shows"),
+        ("token rotate abcdef --kubeconfig ADMIN", "`skiff token list` shows those there are"),
+        ("certificate", "say `check`, `rotate` or `rotate-ca`"),
+        ("certificate check --data-dir /nonexistent", "give the --data-dir that they have"),
+        ("certificate rotate --data-dir /nonexistent", "give the --data-dir that they have"),
+        ("certificate rotate-ca now --data-dir HERE", "say `rotate-ca`"),
+        ("certificate rotate-ca finish --data-dir HERE --kubeconfig ADMIN", "begin one with"),
+        (
+            "certificate rotate-ca --data-dir /nonexistent --kubeconfig ADMIN",
+            "run this on a server, with its --data-dir",
+        ),
+    ] {
+        told(&cluster, line, said);
+    }
+    // Of several, all are looked for first.
+    let both = format!("token delete {token} abcdef --kubeconfig ADMIN");
+    told(&cluster, &both, "there is no token abcdef");
+    assert_eq!(cluster.skiff(&list).ok().stdout, tokens);
+    cluster.kill_server();
+    for line in ["cluster status", "cluster remove x", "snapshot save", "certificate rotate"] {
+        told(&cluster, &format!("{line} --data-dir HERE"), "does not run: start it");
+    }
+    told(&cluster, "token create --kubeconfig ADMIN", "is not reached");
+    told(&cluster, "certificate rotate-ca status --kubeconfig ADMIN", "does the server run?");
+}
+
 #[test]
 fn the_second_of_two_writers_is_told() {
     let Some(cluster) = Cluster::start() else { return };

@@ -191,6 +191,10 @@ fn the_majority_dies(servers: &mut [Cluster]) {
     let refused = servers[0].kubectl("create configmap lonely --from-literal=a=1");
     refused.fails_with("fewer than 2 of 3 servers answer");
     until("the server says so in its log", || servers[0].log().contains("requests wait"));
+    remove(&servers[0], "node-3")
+        .fails_with("\"node-3\" stays, since a majority decides who is a server")
+        .fails_with("fewer than 2 of 3 servers answer")
+        .fails_with("skiff server --cluster-reset");
     servers[1].start_server();
     create(&servers[0], "again");
     servers[2].start_server();

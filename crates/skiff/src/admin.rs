@@ -47,6 +47,28 @@ pub(crate) struct Admin {
     pub(crate) server: String,
 }
 
+impl Admin {
+    /// What an error of the API means and what to do, for whoever typed a command.
+    pub(crate) fn explained(&self, error: &client::Error) -> String {
+        let server = &self.server;
+        match error {
+            client::Error::Transport(why) if why.0.contains("invalid peer certificate") => format!(
+                "{server} is not what the kubeconfig says ({why}): it is of another cluster, or of \
+                 before the CAs were replaced; take the one that the server writes"
+            ),
+            client::Error::Transport(why) => format!(
+                "{server} is not reached ({why}): does the server run? Where another one does, \
+                 give its kubeconfig with --kubeconfig"
+            ),
+            error if error.code() == Some(401) => format!(
+                "{server} does not know the kubeconfig's user ({error}): its certificate has \
+                 ended, or is of before the CAs were replaced; take the one that the server writes"
+            ),
+            error => error.to_string(),
+        }
+    }
+}
+
 /// Reads a kubeconfig as `skiff server` writes it.
 ///
 /// # Errors

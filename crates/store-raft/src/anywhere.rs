@@ -60,7 +60,7 @@ impl RaftStore {
     ///
     /// # Errors
     /// Once it has waited since `start` for as long as requests are patient.
-    async fn look_again(&self, start: Instant) -> Result<(), CommitError> {
+    pub(crate) async fn look_again(&self, start: Instant) -> Result<(), CommitError> {
         if start.elapsed() > PATIENCE {
             return Err(self.no_leader());
         }

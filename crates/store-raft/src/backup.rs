@@ -106,7 +106,7 @@ pub enum BackupError {
     #[error(transparent)]
     Store(#[from] CommitError),
     /// Something else.
-    #[error("{} is no snapshot of skiff", .0.display())]
+    #[error("{} is no snapshot of skiff; `skiff snapshot list` shows those there are", .0.display())]
     Foreign(PathBuf),
     /// Of a later version.
     #[error("{}: a newer skiff wrote it ({what}): use that version, or a later one", .path.display())]
@@ -125,7 +125,7 @@ pub enum BackupError {
         what: String,
     },
     /// It was sealed with another key.
-    #[error("{}: the key does not open it: it is of the key {}, the given one is {}", .path.display(), hex(.theirs), hex(.ours))]
+    #[error("{}: the key does not open it: it is of the key {}, the given one is {}; give what `skiff snapshot key` printed on a server of its cluster", .path.display(), hex(.theirs), hex(.ours))]
     OtherKey {
         /// Which file.
         path: PathBuf,

@@ -201,6 +201,9 @@ async fn without_a_quorum_requests_wait_and_then_say_so() {
     assert!(why.contains("fewer than 2 of 3 servers answer"), "{why}");
     let refused = cluster.at(leader).read_barrier().await;
     assert!(matches!(refused, Err(CommitError::NoLeader(_))), "{refused:?}");
+    let refused = cluster.at(leader).remove(&format!("s{}", others[0])).await.expect_err("alone");
+    assert!(refused.0.contains("fewer than 2 of 3 servers answer"), "{refused}");
+    assert!(refused.0.contains("skiff server --cluster-reset"), "{refused}");
     // What is known stays readable without promises.
     assert_eq!(names(cluster.at(leader)), ["a"]);
     cluster.start(others[0]).await;

@@ -177,13 +177,22 @@ impl RaftStore {
         }
     }
 
-    /// Removes the server of that name; its data is of no use any more.
+    /// Removes the server of that name; its data is of no use any more. Waits for a
+    /// leader as requests do.
     ///
     /// # Errors
-    /// Why it is not removed.
+    /// Why it is not removed, and what to do.
     pub async fn remove(&self, name: &str) -> Result<(), ChangeFailed> {
-        let change = Change::Remove(name.to_owned());
-        self.change_anywhere(change).await.map_err(|error| ChangeFailed(error.to_string()))
+        let start = Instant::now();
+        loop {
+            match self.change_anywhere(Change::Remove(name.to_owned())).await {
+                Ok(()) => return Ok(()),
+                Err(ChangeError::Refused(why)) => return Err(ChangeFailed(why)),
+                Err(ChangeError::NotLeader) => {
+                    self.look_again(start).await.map_err(|error| cannot_remove(name, &error))?;
+                }
+            }
+        }
     }
 
     /// Tells the leader who a server is.
@@ -211,8 +220,9 @@ impl RaftStore {
                     Ok(Ok(ChangeResponse { not_leader: true, .. })) => Err(ChangeError::NotLeader),
                     Ok(Ok(answer)) if answer.refused.is_empty() => Ok(()),
                     Ok(Ok(answer)) => Err(ChangeError::Refused(answer.refused)),
-                    Ok(Err(error)) => Err(ChangeError::Refused(error.to_string())),
-                    Err(_) => Err(ChangeError::Refused("the leader does not answer".into())),
+                    Ok(Err(CallError::NotSent(_))) => Err(ChangeError::NotLeader),
+                    Ok(Err(error)) => Err(unknown(&node.name, &error.to_string())),
+                    Err(_) => Err(unknown(&node.name, "it does not answer")),
                 }
             }
         }
@@ -239,7 +249,10 @@ impl RaftStore {
                     )));
                 };
                 if members.len() == 1 {
-                    let text = format!("\"{name}\" is the only server; a cluster needs one");
+                    let text = format!(
+                        "\"{name}\" is the only server, and a cluster needs one; to end the \
+                         cluster, run `skiff uninstall` there"
+                    );
                     return Err(ChangeError::Refused(text));
                 }
                 self.consensus.dismiss(*id).await
@@ -269,6 +282,27 @@ impl RaftStore {
         }
         Ok(())
     }
+}
+
+/// Where the leader had been asked and has not answered.
+fn unknown(leader: &str, why: &str) -> ChangeError {
+    ChangeError::Refused(format!(
+        "the leader {leader} was asked and went away ({why}): `skiff cluster status` shows \
+         whether it was done; if not, say it again"
+    ))
+}
+
+/// For the person who wants a server gone, where no leader can be had.
+fn cannot_remove(name: &str, why: &store::CommitError) -> ChangeFailed {
+    ChangeFailed(match why {
+        store::CommitError::NoLeader(why) => format!(
+            "\"{name}\" stays, since a majority decides who is a server: {why}. Start servers \
+             that are down, then say it again; where they are lost for good, stop skiff on one \
+             that is left and run `skiff server --cluster-reset` there once, which makes a \
+             cluster of that one alone"
+        ),
+        why => format!("\"{name}\" stays: {why}"),
+    })
 }
 
 fn join_request(id: u64, node: Node) -> ChangeRequest {

@@ -42,7 +42,14 @@ struct Row {
 fn rows(data_dir: &Path, now: Timestamp) -> Result<Vec<Row>, Box<dyn Error>> {
     let mut rows = Vec::new();
     for folder in ["server/tls", "agent"] {
-        let Ok(entries) = fs::read_dir(data_dir.join(folder)) else { continue };
+        let folder_path = data_dir.join(folder);
+        let entries = match fs::read_dir(&folder_path) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => {
+                return Err(format!("{}: {error}; run this as root", folder_path.display()).into());
+            }
+        };
         for entry in entries {
             let path = entry?.path();
             if path.extension().is_none_or(|extension| extension != "crt") {
@@ -91,11 +98,7 @@ fn row(file: String, pem: &str, now: Timestamp) -> Row {
 fn check(values: &Values, data_dir: &Path, now: Timestamp) -> Result<(), Box<dyn Error>> {
     let rows = rows(data_dir, now)?;
     if rows.is_empty() {
-        return Err(format!(
-            "no certificate is in {}: neither a server nor an agent has run with it",
-            data_dir.display()
-        )
-        .into());
+        return Err(nobody(data_dir).into());
     }
     match values.one("output") {
         None => print!("{}", table(&rows)),
@@ -136,6 +139,14 @@ fn table(rows: &[Row]) -> String {
     text
 }
 
+fn nobody(data_dir: &Path) -> String {
+    format!(
+        "no certificate is in {}: neither a server nor an agent has run with it; give the \
+         --data-dir that they have",
+        data_dir.display()
+    )
+}
+
 /// A running server does it itself; an agent's are asked for here, and its
 /// connections to come find them.
 fn rotate(data_dir: &Path) -> Result<(), Box<dyn Error>> {
@@ -145,15 +156,12 @@ fn rotate(data_dir: &Path) -> Result<(), Box<dyn Error>> {
             Ok(Answer::Rotated(files)) => println!("rotated: {}", files.join(", ")),
             Ok(Answer::Failed(why)) => return Err(why.into()),
             Ok(other) => return Err(format!("an answer to something else: {other:?}").into()),
-            Err(error) => {
-                return Err(format!(
-                    "{}: {error}; the running server rotates its certificates: start it first",
-                    cluster_socket::path(data_dir).display()
-                )
-                .into());
-            }
+            Err(error) => return Err(cluster_socket::unanswered(data_dir, &error).into()),
         }
         return Ok(());
+    }
+    if !data_dir.join("agent").exists() {
+        return Err(nobody(data_dir).into());
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let files =

@@ -97,23 +97,21 @@ impl Command<'_> {
     }
 
     fn servers(&self) -> Result<Vec<String>, String> {
-        let refused = |why: &dyn std::fmt::Display| {
-            format!("{}: {why}", cluster_socket::path(self.data_dir).display())
-        };
         match cluster_socket::ask(self.data_dir, &Ask::Status) {
             Ok(Answer::Status(rows)) => Ok(rows.into_iter().map(|row| row.name).collect()),
-            Ok(other) => Err(refused(&format!("an answer to something else: {other:?}"))),
-            Err(error) => Err(refused(&error)),
+            Ok(other) => Err(format!("an answer to something else: {other:?}")),
+            Err(error) => Err(cluster_socket::unanswered(self.data_dir, &error)),
         }
     }
 
     async fn found(&self) -> Result<Option<Rotation>, String> {
-        match self.admin()?.api.get(SECRETS, NAMESPACE, NAME).await {
+        let admin = self.admin()?;
+        match admin.api.get(SECRETS, NAMESPACE, NAME).await {
             Ok(secret) => serde_json::from_slice(&secret.bytes)
                 .map(Some)
                 .map_err(|error| format!("{NAMESPACE}/{NAME}: {error}")),
             Err(error) if error.is_not_found() => Ok(None),
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(admin.explained(&error)),
         }
     }
 
@@ -225,7 +223,9 @@ impl Command<'_> {
     async fn end(&mut self, state: &State, change: &Change) -> Result<(), Box<dyn Error>> {
         self.reach(state, change).await?;
         let options = DeleteOptions::default();
-        self.admin()?.api.delete(SECRETS, NAMESPACE, NAME, &options).await?;
+        let admin = self.admin()?;
+        let done = admin.api.delete(SECRETS, NAMESPACE, NAME, &options).await;
+        done.map_err(|error| admin.explained(&error))?;
         println!("The old CAs and keys are trusted by nobody any more.");
         Ok(())
     }
@@ -237,7 +237,12 @@ impl Command<'_> {
         let sealed: Vec<String> = SEALED.iter().filter_map(|key| rotation.text(key)).collect();
         let sealed: Vec<&str> = sealed.iter().map(String::as_str).collect();
         let dir = pki::directory(self.data_dir);
-        let change = Change::open(&dir, &state.id, &sealed)?;
+        let change = Change::open(&dir, &state.id, &sealed).map_err(|error| {
+            format!(
+                "{error}: run this on a server, with the --data-dir that it has and the \
+                 --kubeconfig that it writes"
+            )
+        })?;
         Ok((state, change))
     }
 
@@ -264,7 +269,9 @@ impl Command<'_> {
             "apiVersion": "v1", "kind": "Secret", "type": TYPE,
             "metadata": {"name": NAME, "namespace": NAMESPACE}, "data": data,
         });
-        self.admin()?.api.create(SECRETS, NAMESPACE, &secret).await?;
+        let admin = self.admin()?;
+        let made = admin.api.create(SECRETS, NAMESPACE, &secret).await;
+        made.map_err(|error| admin.explained(&error))?;
         println!("new CAs are made; {} are to know them", servers.join(", "));
         Ok((state, change))
     }
@@ -277,7 +284,8 @@ impl Command<'_> {
             SINCE: STANDARD.encode(time::format_seconds(Timestamp::now())),
         }});
         let admin = self.admin()?;
-        admin.api.patch(SECRETS, NAMESPACE, NAME, "", PatchKind::Merge, &patch).await?;
+        let moved = admin.api.patch(SECRETS, NAMESPACE, NAME, "", PatchKind::Merge, &patch).await;
+        moved.map_err(|error| admin.explained(&error))?;
         Ok(state)
     }
 

@@ -38,14 +38,8 @@ pub(super) fn run(values: Values, words: Vec<String>) -> Result<(), Box<dyn Erro
 }
 
 fn ask(data_dir: &Path, ask: Ask) -> Result<Answer, Box<dyn Error>> {
-    let answer = cluster_socket::ask(data_dir, &ask).map_err(|error| {
-        format!(
-            "{}: {error}; this asks the server that runs on this machine: is it running, and is \
-             --data-dir its own?",
-            cluster_socket::path(data_dir).display()
-        )
-    })?;
-    match answer {
+    let answer = cluster_socket::ask(data_dir, &ask);
+    match answer.map_err(|error| cluster_socket::unanswered(data_dir, &error))? {
         Answer::Failed(why) => Err(why.into()),
         answer => Ok(answer),
     }

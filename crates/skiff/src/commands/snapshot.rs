@@ -24,7 +24,15 @@ pub(super) fn run(values: Values, words: Vec<String>) -> Result<(), Box<dyn Erro
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["save"] => save(&values, &data_dir),
-        ["list" | "ls"] => list(&values, &dir(&values, &data_dir)?),
+        ["list" | "ls"] => {
+            let dir = dir(&values, &data_dir)?;
+            // A folder of its own is made with the first snapshot; one that was typed is there.
+            if values.one("snapshot-dir").is_some() && !dir.is_dir() {
+                let text = format!("--snapshot-dir: there is no folder {}", dir.display());
+                return Err(Box::new(UsageError(text)));
+            }
+            list(&values, &dir)
+        }
         ["delete" | "rm", names @ ..] if !names.is_empty() => {
             delete(&dir(&values, &data_dir)?, names)
         }
@@ -34,9 +42,12 @@ pub(super) fn run(values: Values, words: Vec<String>) -> Result<(), Box<dyn Erro
                 println!("{key}");
                 Ok(())
             }
-            None => {
-                Err(format!("no server has ever run with --data-dir {}", data_dir.display()).into())
-            }
+            None => Err(format!(
+                "no server has ever run with --data-dir {}: run this on a server of the \
+                     cluster",
+                data_dir.display()
+            )
+            .into()),
         },
         _ => {
             let words = "say `save`, `list`, `delete NAME…`, `restore FILE` or `key`";
@@ -59,14 +70,12 @@ fn dir(values: &Values, data_dir: &Path) -> Result<PathBuf, Box<dyn Error>> {
 fn save(values: &Values, data_dir: &Path) -> Result<(), Box<dyn Error>> {
     let name = values.one("name").unwrap_or_default().to_owned();
     let dir = values.one("snapshot-dir").map(std::path::absolute).transpose()?;
-    let answer = cluster_socket::ask(data_dir, &Ask::Save { name, dir }).map_err(|error| {
-        format!(
-            "{}: {error}; the server that runs on this machine takes the snapshot: is it running, \
-             and is --data-dir its own?",
-            cluster_socket::path(data_dir).display()
-        )
-    })?;
-    match answer {
+    if !config::is_snapshot_name(&name) {
+        let text = format!("--name: \"{name}\" is not a name of letters, digits, - and .");
+        return Err(Box::new(UsageError(text)));
+    }
+    let answer = cluster_socket::ask(data_dir, &Ask::Save { name, dir });
+    match answer.map_err(|error| cluster_socket::unanswered(data_dir, &error))? {
         Answer::Saved(row) => {
             println!(
                 "saved {} objects to {}\nit is sealed; to restore it elsewhere, keep apart from it \

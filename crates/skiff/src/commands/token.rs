@@ -46,6 +46,10 @@ pub(super) fn run(values: Values, words: Vec<String>) -> Result<(), Box<dyn Erro
             Work::Create(wish) => println!("{}", create(&admin, &wish).await?),
             Work::List => print!("{}", table(&list(&admin).await?, Timestamp::now())),
             Work::Delete(ids) => {
+                // All are looked for before the first is deleted.
+                for id in &ids {
+                    find(&admin, id).await?;
+                }
                 for id in ids {
                     delete(&admin, &id).await?;
                     println!("deleted {id}");
@@ -53,6 +57,13 @@ pub(super) fn run(values: Values, words: Vec<String>) -> Result<(), Box<dyn Erro
             }
             Work::Rotate(id) => {
                 let old = row(&find(&admin, &id).await?);
+                if old.has_expired(Timestamp::now()) {
+                    return Err(format!(
+                        "token {id} has expired, and so would the new one; make one with `skiff \
+                         token create`"
+                    )
+                    .into());
+                }
                 println!("{}", create(&admin, &old.wish).await?);
                 // Machines have joined with it; only those to come need the new one.
                 delete(&admin, &id).await?;
@@ -153,13 +164,15 @@ fn id_of(text: &str) -> Result<String, UsageError> {
 async fn create(admin: &Admin, wish: &Wish) -> Result<JoinToken, Box<dyn Error>> {
     let random = ring::rand::SystemRandom::new();
     let token = JoinToken::generate(pki::client_key::ca_hash(&admin.ca_pem)?, &random)?;
-    admin.api.create(SECRETS, NAMESPACE, &wish.secret(&token)).await?;
+    let made = admin.api.create(SECRETS, NAMESPACE, &wish.secret(&token)).await;
+    made.map_err(|error| admin.explained(&error))?;
     Ok(token)
 }
 
 async fn list(admin: &Admin) -> Result<Vec<Row>, Box<dyn Error>> {
     let options = ListOptions { field_selector: format!("type={TYPE}"), ..ListOptions::default() };
-    let found = admin.api.list(SECRETS, NAMESPACE, &options).await?;
+    let found = admin.api.list(SECRETS, NAMESPACE, &options).await;
+    let found = found.map_err(|error| admin.explained(&error))?;
     let mut rows = Vec::new();
     for item in found.items {
         rows.push(row(&serde_json::from_slice(&item)?));
@@ -172,7 +185,7 @@ async fn find(admin: &Admin, id: &str) -> Result<Value, Box<dyn Error>> {
     let found: Object = admin.api.get(SECRETS, NAMESPACE, &name(id)).await.map_err(|error| {
         match error.is_not_found() {
             true => format!("there is no token {id}; `skiff token list` shows those there are"),
-            false => error.to_string(),
+            false => admin.explained(&error),
         }
     })?;
     Ok(serde_json::from_slice(&found.bytes)?)
@@ -183,7 +196,7 @@ async fn delete(admin: &Admin, id: &str) -> Result<(), Box<dyn Error>> {
         Err(error) if error.is_not_found() => {
             Err(format!("there is no token {id}; `skiff token list` shows those there are").into())
         }
-        result => Ok(result.map(drop)?),
+        result => Ok(result.map(drop).map_err(|error| admin.explained(&error))?),
     }
 }
 
@@ -192,6 +205,12 @@ async fn delete(admin: &Admin, id: &str) -> Result<(), Box<dyn Error>> {
 struct Row {
     id: String,
     wish: Wish,
+}
+
+impl Row {
+    fn has_expired(&self, now: Timestamp) -> bool {
+        self.wish.until.is_some_and(|until| until <= now)
+    }
 }
 
 fn row(secret: &Value) -> Row {
@@ -286,6 +305,8 @@ mod tests {
              abcdef  server  never\n\
              ghijkl  agent   2026-01-02T00:00:00Z  pi\n"
         );
+        assert!(!rows[0].has_expired(now) && !rows[1].has_expired(now));
+        assert!(rows[1].has_expired("2026-01-02T00:00:00Z".parse().expect("a time")));
         assert!(id_of("ABC").is_err());
         let random = ring::rand::SystemRandom::new();
         let token = JoinToken::generate([1; 32], &random).expect("random");

@@ -136,7 +136,10 @@ async fn serve_one(
             Err(error) => Answer::Failed(error),
         },
         Ok(Ask::SnapshotDir) => Answer::SnapshotDir(snapshots.dir().to_owned()),
-        Err(error) => Answer::Failed(format!("not understood: {error}")),
+        Err(error) => Answer::Failed(format!(
+            "the server that runs does not know what is asked ({error}): it is of another version \
+             than this command; restart it"
+        )),
     };
     let mut text = serde_json::to_vec(&answer)?;
     text.push(b'\n');
@@ -180,6 +183,71 @@ pub(crate) fn ask(data_dir: &Path, ask: &Ask) -> io::Result<Answer> {
     text.push(b'\n');
     (&stream).write_all(&text)?;
     let mut line = String::new();
-    io::BufReader::new(&stream).read_line(&mut line)?;
+    if io::BufReader::new(&stream).read_line(&mut line)? == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
     Ok(serde_json::from_str(&line)?)
+}
+
+/// What it means that [`ask`] failed, and what to do, for whoever typed a command.
+pub(crate) fn unanswered(data_dir: &Path, error: &io::Error) -> String {
+    let has = |folder: &str| data_dir.join(folder).exists();
+    let what = match error.kind() {
+        io::ErrorKind::PermissionDenied => "only root may ask: run this with sudo",
+        io::ErrorKind::UnexpectedEof => {
+            "the server ended before it answered: look at its log, start it, and say this again"
+        }
+        io::ErrorKind::NotFound if has("server/db") => {
+            "the server of this machine does not run: start it"
+        }
+        io::ErrorKind::NotFound if has("agent") => "this machine is an agent: run this on a server",
+        io::ErrorKind::NotFound => {
+            "no server has run here: run this on a server, with the --data-dir that it has"
+        }
+        io::ErrorKind::ConnectionRefused => "the server of this machine does not run: start it",
+        io::ErrorKind::InvalidData => {
+            "the server that runs is of another version than this command: restart it"
+        }
+        _ => "does the server of this machine run?",
+    };
+    format!("{}: {error}; {what}", path(data_dir).display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_does_not_answer_is_told_apart() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let asked = |what: &str| {
+            let error = ask(dir.path(), &Ask::Status).expect_err(what);
+            let told = unanswered(dir.path(), &error);
+            assert!(told.contains(what), "{told}");
+        };
+        asked("no server has run here");
+        std::fs::create_dir(dir.path().join("agent")).expect("made");
+        asked("run this on a server");
+        std::fs::create_dir_all(dir.path().join("server/db")).expect("made");
+        asked("does not run: start it");
+        let listener = std::os::unix::net::UnixListener::bind(path(dir.path())).expect("bound");
+        let answers = |what: &'static [u8]| {
+            let listener = listener.try_clone().expect("a descriptor");
+            std::thread::spawn(move || {
+                use std::io::{BufRead as _, Write as _};
+                let (stream, _) = listener.accept().expect("somebody asks");
+                io::BufReader::new(&stream).read_line(&mut String::new()).expect("a question");
+                (&stream).write_all(what).expect("it listens");
+            })
+        };
+        let answering = answers(b"");
+        asked("ended before it answered");
+        answering.join().expect("answered");
+        let answering = answers(b"{\"unheardOf\":1}\n");
+        asked("of another version");
+        answering.join().expect("answered");
+        // As a server leaves it that was killed.
+        drop(listener);
+        asked("does not run: start it");
+    }
 }

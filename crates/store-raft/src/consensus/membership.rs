@@ -8,7 +8,7 @@ use std::{
 use openraft::{
     ChangeMembers,
     async_runtime::WatchReceiver as _,
-    errors::{ClientWriteError, RaftError},
+    errors::{ChangeMembershipError, ClientWriteError, RaftError},
 };
 
 use super::{Consensus, types::Types};
@@ -65,6 +65,11 @@ impl Consensus {
     /// Removes a member.
     pub(crate) async fn dismiss(&self, id: u64) -> Result<(), ChangeError> {
         let _one = self.changing.lock().await;
+        // One that no majority follows would put it into its log, and it would be done
+        // whenever they are back, perhaps long after it was thought better of.
+        if !self.is_leader() {
+            return Err(ChangeError::NotLeader);
+        }
         let ids = BTreeSet::from([id]);
         let change = match self.lead().voters.contains(&id) {
             true => ChangeMembers::RemoveVoters(ids),
@@ -82,6 +87,13 @@ impl Consensus {
             Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => {
                 Err(ChangeError::NotLeader)
             }
+            Ok(Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(
+                ChangeMembershipError::InProgress(_),
+            )))) => Err(ChangeError::Refused(
+                "another change of the servers is under way: say it again once `skiff cluster \
+                 status` shows that it is done"
+                    .into(),
+            )),
             Ok(Err(error)) => Err(ChangeError::Refused(error.to_string())),
             Err(_) => Err(ChangeError::Refused(format!(
                 "too few servers answered within {COMMIT_MAX:?}; the change goes on once they \
