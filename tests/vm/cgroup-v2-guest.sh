@@ -5,13 +5,6 @@
 export PATH=/usr/bin:/bin HOME=/root KUBECONFIG=/etc/skiff/skiff.yaml
 cgroup=/sys/fs/cgroup
 
-mount -t proc proc /proc
-mount -t sysfs sys /sys
-mount -t devtmpfs dev /dev 2>/dev/null
-mkdir -p /dev/pts && mount -t devpts devpts /dev/pts
-mount -t cgroup2 cgroup2 $cgroup
-mount -t tmpfs run /run
-mkdir -p /dev/shm && mount -t tmpfs shm /dev/shm
 exec </dev/null >/dev/console 2>&1
 modprobe virtio_net
 hostname vm

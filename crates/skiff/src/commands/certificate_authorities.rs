@@ -285,7 +285,9 @@ impl Command<'_> {
         }});
         let admin = self.admin()?;
         let moved = admin.api.patch(SECRETS, NAMESPACE, NAME, "", PatchKind::Merge, &patch).await;
-        moved.map_err(|error| admin.explained(&error))?;
+        moved.map_err(|error| {
+            format!("{}; say it again, it goes on where it was", admin.explained(&error))
+        })?;
         Ok(state)
     }
 
