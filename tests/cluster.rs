@@ -499,9 +499,14 @@ pub(crate) fn run(command: &mut Command, input: Option<&str>) -> Run {
         // A command that fails early closes its stdin; its exit code tells.
         let _ = child.stdin.take().expect("piped").write_all(text.as_bytes());
     }
+    collect(line, child)
+}
+
+/// Waits until a command ends that was started with pipes.
+pub(crate) fn collect(command: String, child: Child) -> Run {
     let Output { status, stdout, stderr } = child.wait_with_output().expect("our own child");
     Run {
-        command: line,
+        command,
         success: status.success(),
         code: status.code(),
         stdout: String::from_utf8_lossy(&stdout).into_owned(),

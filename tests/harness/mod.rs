@@ -1,19 +1,22 @@
-//! Hosts on one machine: each has its own network, mount and process
-//! namespaces, a link to a switch, and a data directory.
+//! Hosts on one machine, of two kinds behind one interface. [`World::new`] makes them of
+//! namespaces: each its own network, mounts and processes, in a second. Those of
+//! [`World::of_machines`] are virtual machines with a kernel, a disk and a clock of their
+//! own (`guest.rs`), in minutes: `./x vm` runs the stories that are told of them.
 //!
 //! Two segments (`Segment::A`, `Segment::B`) are bridges in a namespace of
 //! their own, which also routes between them, as a home's router does. Faults
-//! are calls: [`Host::kill`], [`Host::freeze`], [`Host::power_off`],
+//! are calls: [`Host::kill`], [`Host::freeze`], [`World::power_off`],
 //! [`World::cut`], [`World::lose`], [`World::spoil`], [`World::change_address`],
-//! [`Host::set_clock`]. Everything goes with the [`World`].
+//! [`World::reboot`], [`Host::set_clock`]. Everything goes with the [`World`].
 //!
 //! Frames are late or double by a program in the middle of the cable (`cable.py`), as
-//! kernels without netem have nothing for it, and a host's clock is off by a library
-//! under its `skiff` (`clock.c`), as time namespaces shift the monotonic one only. What
-//! namespaces cannot do: control groups are the machine's, so each host's data
-//! directory names its own. Virtual machines are for those.
+//! kernels without netem have nothing for it, and the clock of a host of namespaces is
+//! off by a library under its `skiff` (`clock.c`), as time namespaces shift the monotonic
+//! one only. What namespaces cannot do: control groups are the machine's, so each host's
+//! data directory names its own; what was written and not synced survives a power cut.
 
 mod cable;
+mod guest;
 mod process;
 mod wire;
 
@@ -21,14 +24,32 @@ use std::{
     collections::BTreeMap,
     fs,
     io::Read as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    time::{Duration, Instant},
 };
 
 pub(crate) use cable::Spoilt;
+pub(crate) use process::Running;
 pub(crate) use wire::{Families, Segment};
 
+use serde_json::Value;
+
+use self::guest::Guest;
 use crate::cluster::{Run, obstacle, run};
+
+/// Asks again until it is so: `kubectl` and `skiff` tell, and nothing can be watched for
+/// while a cluster has no leader.
+#[track_caller]
+pub(crate) fn until(what: &str, mut so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    // Machines that are emulated take their time.
+    let longest = if std::env::var_os("SKIFF_VM").is_some() { 600 } else { 120 };
+    while !so() {
+        assert!(start.elapsed() < Duration::from_secs(longest), "{what}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
 
 /// Several hosts and what connects them.
 pub(crate) struct World {
@@ -36,6 +57,8 @@ pub(crate) struct World {
     switch: Namespaces,
     families: Families,
     hosts: BTreeMap<String, Host>,
+    /// Of what virtual machines are made, where hosts are such.
+    parts: Option<PathBuf>,
     /// By host, what its cable leads through.
     cables: BTreeMap<String, cable::Cable>,
 }
@@ -47,14 +70,23 @@ pub(crate) struct Host {
     /// The last byte of its address.
     pub(crate) number: u8,
     families: Families,
+    /// On the machine of the tests.
     dir: PathBuf,
-    namespaces: Option<Namespaces>,
+    parts: Option<PathBuf>,
+    /// While it is on.
+    machine: Option<Machine>,
     daemon: Option<process::Daemon>,
     flags: Vec<String>,
     /// Its `skiff`.
     binary: String,
     /// How far its clock is off, in seconds.
     clock_s: i64,
+}
+
+/// What a host that is on is made of.
+enum Machine {
+    Namespaces(Namespaces),
+    Virtual(Guest),
 }
 
 /// A process that holds namespaces open: the first of its process namespace.
@@ -83,12 +115,7 @@ impl Namespaces {
     }
 
     fn enter(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
-        let mut command = Command::new("nsenter");
-        let target = self.pid.to_string();
-        command
-            .args(["--net", "--uts", "--mount", "--pid", "--target", &target, "--"])
-            .arg(program);
-        command
+        enter(self.pid, program)
     }
 
     /// `ip` in this network, with the process numbers of the machine.
@@ -98,6 +125,14 @@ impl Namespaces {
         let done = run(command.args(line.split_whitespace()), None);
         assert!(done.success, "ip {line}: {}", done.stderr);
     }
+}
+
+/// A program in the namespaces that a process holds open.
+fn enter(holder: u32, program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = Command::new("nsenter");
+    let target = holder.to_string();
+    command.args(["--net", "--uts", "--mount", "--pid", "--target", &target, "--"]).arg(program);
+    command
 }
 
 impl Drop for Namespaces {
@@ -116,6 +151,19 @@ impl World {
 
     /// The same, where machines have addresses of these families.
     pub(crate) fn of(families: Families) -> Option<Self> {
+        Self::made(families, None)
+    }
+
+    /// The same where hosts are virtual machines.
+    pub(crate) fn of_machines() -> Option<Self> {
+        let Some(parts) = std::env::var_os("SKIFF_VM") else {
+            eprintln!("skipped: SKIFF_VM names no parts of virtual machines; ./x vm makes them");
+            return None;
+        };
+        Self::made(Families::V4, Some(parts.into()))
+    }
+
+    fn made(families: Families, parts: Option<PathBuf>) -> Option<Self> {
         if let Some(reason) = obstacle() {
             eprintln!("skipped: {reason}");
             return None;
@@ -128,29 +176,45 @@ impl World {
             switch,
             families,
             hosts: BTreeMap::new(),
+            parts,
             cables: BTreeMap::new(),
         })
     }
 
     /// A new machine, switched on.
     pub(crate) fn add(&mut self, name: &str, segment: Segment) {
-        let number = u8::try_from(self.hosts.len() + 1).expect("few hosts");
-        let dir = self.dir.path().join(name);
-        fs::create_dir(&dir).expect("our own folder");
-        let mut host = Host {
-            name: name.to_owned(),
-            segment,
-            number,
-            families: self.families,
-            dir,
-            namespaces: None,
-            daemon: None,
-            flags: Vec::new(),
-            binary: env!("CARGO_BIN_EXE_skiff").to_owned(),
-            clock_s: 0,
-        };
-        host.boot(&self.switch);
-        self.hosts.insert(name.to_owned(), host);
+        self.add_all(&[name], segment);
+    }
+
+    /// New machines, which are switched on together.
+    pub(crate) fn add_all(&mut self, names: &[&str], segment: Segment) {
+        for name in names {
+            let number = u8::try_from(self.hosts.len() + 1).expect("few hosts");
+            let dir = self.dir.path().join(name);
+            fs::create_dir(&dir).expect("our own folder");
+            let binary = match &self.parts {
+                None => env!("CARGO_BIN_EXE_skiff"),
+                Some(_) => "skiff",
+            };
+            let mut host = Host {
+                name: (*name).to_owned(),
+                segment,
+                number,
+                families: self.families,
+                dir,
+                parts: self.parts.clone(),
+                machine: None,
+                daemon: None,
+                flags: Vec::new(),
+                binary: binary.to_owned(),
+                clock_s: 0,
+            };
+            host.switch_on(&self.switch);
+            self.hosts.insert((*name).to_owned(), host);
+        }
+        for name in names {
+            self.hosts.get_mut(*name).expect("just made").come_up(&self.switch);
+        }
     }
 
     /// One of the machines.
@@ -164,11 +228,11 @@ impl World {
     }
 
     /// Pulls the plug: everything on the host is gone at once, and its disk is
-    /// what it was.
+    /// what it was; a virtual machine's without what was not flushed.
     pub(crate) fn power_off(&mut self, name: &str) {
         let host = self.host_mut(name);
         host.daemon = None;
-        host.namespaces = None;
+        host.machine = None;
         let port = format!("port{}", host.number);
         // The kernel takes the link away with the namespace, but in its own time.
         let mut gone = Command::new("nsenter");
@@ -183,21 +247,34 @@ impl World {
         host.start_again();
     }
 
+    /// Shuts a host down in order and switches it on again, without waiting for what runs
+    /// on it.
+    pub(crate) fn reboot(&mut self, name: &str) {
+        let host = self.host_mut(name);
+        host.stop();
+        host.run(&["sync"], None).ok();
+        self.power_off(name);
+        self.power_on(name);
+    }
+
     /// Nothing from `from` reaches `to` any more; the other way stays.
     pub(crate) fn cut(&self, from: &str, to: &str) {
         let (from, to) = (self.host(from), self.host(to));
-        wire::cut(from.inside(), from, to);
+        wire::cut(from, to);
     }
 
     /// Takes a [`Self::cut`] back.
     pub(crate) fn heal(&self, from: &str, to: &str) {
         let (from, to) = (self.host(from), self.host(to));
-        wire::heal(from.inside(), from, to);
+        wire::heal(from, to);
     }
 
     /// Of what is sent to a host, one packet in so many gets lost, or none.
     pub(crate) fn lose(&self, name: &str, one_in: Option<u32>) {
-        wire::lose(self.host(name).inside(), one_in);
+        match self.host(name).machine() {
+            Machine::Namespaces(inside) => wire::lose(inside, one_in),
+            Machine::Virtual(_) => panic!("of a virtual machine's packets `spoil` loses some"),
+        }
     }
 
     /// What a host sends and is sent comes late, twice or not at all, or is as it was.
@@ -229,12 +306,23 @@ impl World {
         let (old, segment) = (host.address(), host.segment);
         host.number = number;
         let new = host.address();
-        let inside = host.inside();
         // The other way round the kernel would take the new one for a second of
         // the old one's, and both away. Routes go with the last address.
-        inside.ip(&format!("addr del {old}/24 dev eth0"));
-        inside.ip(&format!("addr add {new}/24 dev eth0"));
-        inside.ip(&format!("route replace default via {} dev eth0", segment.router()));
+        host.ip(&format!("addr del {old}/24 dev eth0"));
+        host.ip(&format!("addr add {new}/24 dev eth0"));
+        host.ip(&format!("route replace default via {} dev eth0", segment.router()));
+    }
+
+    /// The server that leads, as another sees it; waits until there is one.
+    pub(crate) fn leader(&self, from: &str) -> String {
+        let mut found = None;
+        until("there is a leader", || {
+            let rows = self.host(from).servers();
+            let leads = rows.iter().find(|row| row["role"] == "leader" && row["health"] == "ok");
+            found = leads.and_then(|row| row["name"].as_str()).map(str::to_owned);
+            found.is_some()
+        });
+        found.expect("waited for")
     }
 
     /// kubectl on the host of a server, with arguments split at spaces.
@@ -245,26 +333,61 @@ impl World {
 
 impl Host {
     fn boot(&mut self, switch: &Namespaces) {
-        assert!(self.namespaces.is_none(), "{} is on already", self.name);
-        let namespaces = Namespaces::new();
-        let named = run(namespaces.enter("hostname").arg(&self.name), None);
-        assert!(named.success, "hostname: {}", named.stderr);
-        wire::connect(switch, &namespaces, self);
-        self.namespaces = Some(namespaces);
+        self.switch_on(switch);
+        self.come_up(switch);
     }
 
-    fn inside(&self) -> &Namespaces {
-        self.namespaces.as_ref().expect("the host is on")
+    fn switch_on(&mut self, switch: &Namespaces) {
+        assert!(self.machine.is_none(), "{} is on already", self.name);
+        self.machine = Some(match &self.parts {
+            None => Machine::Namespaces(Namespaces::new()),
+            Some(parts) => Machine::Virtual(Guest::switch_on(switch, self, parts)),
+        });
     }
 
-    /// Installs another `skiff` on it, for the next start.
+    /// Waits until it is up and has its name and its network.
+    fn come_up(&mut self, switch: &Namespaces) {
+        if let Machine::Virtual(guest) = self.machine() {
+            guest.wait_up(self);
+        }
+        self.run(&["hostname", &self.name], None).ok();
+        wire::connect(switch, self);
+        if self.parts.is_some() && self.clock_s != 0 {
+            self.shift_clock(self.clock_s);
+        }
+    }
+
+    fn machine(&self) -> &Machine {
+        self.machine.as_ref().expect("the host is on")
+    }
+
+    /// `ip` on it.
+    fn ip(&self, line: &str) {
+        match self.machine() {
+            Machine::Namespaces(namespaces) => namespaces.ip(line),
+            Machine::Virtual(guest) => {
+                guest.script(&format!("ip {line}"), None).ok();
+            }
+        }
+    }
+
+    /// Installs another `skiff` on it, one of namespaces, for the next start.
     pub(crate) fn install(&mut self, binary: &str) {
         self.binary = binary.to_owned();
     }
 
-    /// Its clock is off by so much at the next start of what runs on it.
+    /// Its clock is off by so much: a virtual machine's from now on, else at the next
+    /// start of what runs on it.
     pub(crate) fn set_clock(&mut self, offset_s: i64) {
+        if self.parts.is_some() && self.machine.is_some() {
+            self.shift_clock(offset_s - self.clock_s);
+        }
         self.clock_s = offset_s;
+    }
+
+    fn shift_clock(&self, by_s: i64) {
+        let script = format!("date -s @$(($(date +%s) + {by_s}))");
+        self.run(&["sh", "-c", &script], None).ok();
     }
 
     /// Its own address.
@@ -277,30 +400,69 @@ impl Host {
         self.segment.address_v6(self.number)
     }
 
-    /// A file or folder of the host's.
+    /// A file or folder of the host's, as the host sees it; one of namespaces shares
+    /// the sight with the tests.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.dir.join(name)
+        match self.parts {
+            None => self.dir.join(name),
+            Some(_) => Path::new(guest::FOLDER).join(name),
+        }
     }
 
-    /// Any program on the host.
+    /// What is in a file of the host's.
+    pub(crate) fn read(&self, name: &str) -> String {
+        self.run(&["cat", &self.path(name).to_string_lossy()], None).ok().stdout
+    }
+
+    /// Any program on a host of namespaces.
     pub(crate) fn command(&self, program: &str) -> Command {
-        self.inside().enter(program)
+        match self.machine() {
+            Machine::Namespaces(namespaces) => namespaces.enter(program),
+            Machine::Virtual(_) => panic!("a virtual machine is told by `run`"),
+        }
+    }
+
+    /// Any program on the host, to its end.
+    pub(crate) fn run(&self, args: &[&str], input: Option<&str>) -> Run {
+        match self.machine() {
+            Machine::Namespaces(namespaces) => {
+                run(namespaces.enter(args[0]).args(&args[1..]), input)
+            }
+            Machine::Virtual(guest) => guest.run(args, input),
+        }
     }
 
     /// `skiff` with arguments, to its end.
     pub(crate) fn skiff(&self, args: &[&str]) -> Run {
-        run(self.inside().enter(&self.binary).args(args), None)
+        self.run(&[&[self.binary.as_str()], args].concat(), None)
+    }
+
+    /// The servers of the cluster as the one that runs here sees them.
+    pub(crate) fn servers(&self) -> Vec<Value> {
+        let data = self.path("data").to_string_lossy().into_owned();
+        let run = self.skiff(&["cluster", "status", "-o", "json", "--data-dir", &data]);
+        serde_json::from_str(&run.stdout).unwrap_or_default()
     }
 
     /// kubectl with the administrator's kubeconfig that this host's server wrote.
     pub(crate) fn kubectl(&self, args: &[&str], input: Option<&str>) -> Run {
-        let mut command = self.command("kubectl");
+        run(self.kubectl_command().args(args), input)
+    }
+
+    /// The same, to be run by the caller.
+    pub(crate) fn kubectl_command(&self) -> Command {
+        let mut command = match self.machine() {
+            Machine::Namespaces(namespaces) => namespaces.enter("kubectl"),
+            Machine::Virtual(guest) => guest.beside("kubectl"),
+        };
         command
-            .env("KUBECONFIG", self.path("admin.yaml"))
-            .env("KUBECACHEDIR", self.path("kube-cache"))
-            .env("HOME", &self.dir)
-            .args(args);
-        run(&mut command, input)
+            .env("KUBECONFIG", self.dir.join("admin.yaml"))
+            .env("KUBECACHEDIR", self.dir.join("kube-cache"))
+            .env("HOME", &self.dir);
+        if self.parts.is_some() {
+            command.args(["--server", &format!("https://{}:6443", self.address())]);
+        }
+        command
     }
 }
 

@@ -2,24 +2,52 @@
 
 use std::{
     fs,
-    os::unix::net::UnixDatagram,
+    os::unix::{net::UnixDatagram, process::ExitStatusExt as _},
     process::{Child, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{Host, Namespaces};
-use crate::cluster::{run, tail};
+use super::{Host, Machine, Namespaces};
+use crate::cluster::{Run, collect, run, tail};
 
 /// How long a server or an agent may take on a loaded machine.
 const READY_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A `skiff server` or `skiff agent`.
-pub(super) struct Daemon {
-    /// Waits for the process inside and ends as it does.
-    nsenter: Child,
-    notify: UnixDatagram,
+pub(super) enum Daemon {
+    Inside {
+        /// Waits for the process inside and ends as it does.
+        nsenter: Child,
+        notify: UnixDatagram,
+    },
+    Guest {
+        /// Its number on the virtual machine.
+        pid: u32,
+        /// How long the log was before.
+        log_from: usize,
+    },
+}
+
+/// A command on a host of namespaces that has not ended.
+pub(crate) struct Running(Child);
+
+impl Running {
+    /// `kill -9`.
+    pub(crate) fn kill(mut self) {
+        if let Ok(None) = self.0.try_wait()
+            && let Some(pid) = only_child(self.0.id())
+        {
+            signal(pid, Signal::KILL);
+        }
+        self.0.wait().expect("our own child");
+    }
+
+    /// Waits until it ends by itself.
+    pub(crate) fn end(self) -> Run {
+        collect("skiff".to_owned(), self.0)
+    }
 }
 
 /// The child of a process that has exactly one.
@@ -51,33 +79,56 @@ impl Host {
     }
 
     /// The command line of [`Self::start`], to its end: for what is refused.
-    pub(crate) fn refused(&self, flags: &[&str]) -> crate::cluster::Run {
-        let mut command =
-            self.skiff_command(&flags.iter().map(|f| (*f).to_owned()).collect::<Vec<_>>());
-        run(&mut command, None)
+    pub(crate) fn refused(&self, flags: &[&str]) -> Run {
+        let line = self.line(&flags.iter().map(|f| (*f).to_owned()).collect::<Vec<_>>());
+        match self.machine() {
+            Machine::Namespaces(_) => run(&mut self.skiff_command(&line), None),
+            Machine::Virtual(_) => self.skiff(&line.iter().map(String::as_str).collect::<Vec<_>>()),
+        }
     }
 
-    fn skiff_command(&self, flags: &[String]) -> std::process::Command {
+    /// Starts `skiff` with a command's arguments beside what runs, on a host of
+    /// namespaces.
+    pub(crate) fn begin(&self, args: &[&str]) -> Running {
+        let mut command = self.command(&self.binary);
+        command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Running(command.spawn().expect("nsenter of util-linux"))
+    }
+
+    /// What `skiff` is started with.
+    fn line(&self, flags: &[String]) -> Vec<String> {
+        let path = |name: &str| self.path(name).to_string_lossy().into_owned();
+        let mut line = vec![flags[0].clone(), "--data-dir".into(), path("data")];
+        line.extend(["--config", "/dev/null", "--node-name", &self.name].map(str::to_owned));
+        line.extend_from_slice(&flags[1..]);
+        if flags[0] == "server" {
+            line.extend(["--write-kubeconfig".into(), path("admin.yaml")]);
+        }
+        line
+    }
+
+    fn skiff_command(&self, line: &[String]) -> std::process::Command {
         let mut command = self.command(&self.binary);
         if self.clock_s != 0 {
             command.env("LD_PRELOAD", super::cable::clock_library());
             command.env("CLOCK_OFFSET_S", self.clock_s.to_string());
         }
-        command
-            .args(&flags[..1])
-            .arg("--data-dir")
-            .arg(self.path("data"))
-            .args(["--config", "/dev/null", "--node-name", &self.name])
-            .args(&flags[1..]);
-        if flags[0] == "server" {
-            command.arg("--write-kubeconfig").arg(self.path("admin.yaml"));
-        }
+        command.args(line);
         command
     }
 
     /// Starts the same again, without waiting.
     pub(crate) fn start_again(&mut self) {
         assert!(self.daemon.is_none(), "{} runs it already", self.name);
+        let line = self.line(&self.flags);
+        if let Machine::Virtual(guest) = self.machine() {
+            let log_from = self.log().len();
+            let mut words = vec![self.binary.as_str()];
+            words.extend(line.iter().map(String::as_str));
+            let pid = guest.start(&words);
+            self.daemon = Some(Daemon::Guest { pid, log_from });
+            return;
+        }
         let socket = self.path("notify");
         let _ = fs::remove_file(&socket);
         let notify = UnixDatagram::bind(&socket).expect("a socket in our own folder");
@@ -85,30 +136,36 @@ impl Host {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.path("log"));
         let log = log.expect("our own file");
         let nsenter = self
-            .skiff_command(&self.flags)
+            .skiff_command(&line)
             .env("NOTIFY_SOCKET", &socket)
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a file descriptor"))
             .stderr(log)
             .spawn()
             .expect("nsenter of util-linux");
-        self.daemon = Some(Daemon { nsenter, notify });
+        self.daemon = Some(Daemon::Inside { nsenter, notify });
     }
 
     /// Waits until it says that it is ready.
     pub(crate) fn wait_ready(&mut self) {
         let name = self.name.clone();
-        let log = self.path("log");
-        let daemon = self.daemon.as_mut().expect("it was started");
+        let log = self.dir.join("log");
         let told = || tail(&fs::read_to_string(&log).unwrap_or_default(), 60);
         let began = Instant::now();
         let mut message = [0; 256];
+        let (nsenter, notify) = match self.daemon.as_mut().expect("it was started") {
+            Daemon::Inside { nsenter, notify } => (nsenter, notify),
+            Daemon::Guest { log_from, .. } => {
+                let from = *log_from;
+                return self.wait_guest_ready(from);
+            }
+        };
         loop {
-            match daemon.notify.recv(&mut message) {
+            match notify.recv(&mut message) {
                 Ok(n) if message[..n].starts_with(b"READY=1") => return,
                 Ok(_) => {}
                 Err(_) => {
-                    if let Some(status) = daemon.nsenter.try_wait().expect("our own child") {
+                    if let Some(status) = nsenter.try_wait().expect("our own child") {
                         panic!("{name}: skiff ended ({status}) before it was ready:\n{}", told());
                     }
                     assert!(began.elapsed() < READY_TIMEOUT, "{name} is not ready:\n{}", told());
@@ -117,48 +174,81 @@ impl Host {
         }
     }
 
-    fn pid(&self) -> u32 {
-        let daemon = self.daemon.as_ref().expect("it runs");
-        only_child(daemon.nsenter.id()).expect("nsenter forks into the process namespace")
+    /// What it says last before it tells a service manager that it is ready.
+    fn wait_guest_ready(&self, log_from: usize) {
+        let Machine::Virtual(guest) = self.machine() else { panic!("{} is one", self.name) };
+        let is_server = self.flags[0] == "server";
+        let says = if is_server { "the Kubernetes API is ready" } else { "the agent runs" };
+        let ready = guest.wait_written(log_from, says);
+        ready.unwrap_or_else(|told| panic!("{} is not ready:\n{told}", self.name));
+        if is_server {
+            let kubeconfig = self.read("admin.yaml");
+            fs::write(self.dir.join("admin.yaml"), kubeconfig).expect("our own folder");
+        }
+    }
+
+    /// Sends it a signal that ends it.
+    fn end(&mut self, by: Signal) -> ExitStatus {
+        match self.daemon.take().expect("it runs") {
+            Daemon::Inside { mut nsenter, .. } => {
+                signal(pid_inside(&nsenter), by);
+                nsenter.wait().expect("our own child")
+            }
+            Daemon::Guest { pid, .. } => {
+                let Machine::Virtual(guest) = self.machine() else { panic!("it runs on one") };
+                let by = if by == Signal::KILL { "KILL" } else { "TERM" };
+                ExitStatus::from_raw(guest.end(pid, by) << 8)
+            }
+        }
     }
 
     /// `kill -9` of skiff; its pods stay.
     pub(crate) fn kill(&mut self) {
-        signal(self.pid(), Signal::KILL);
-        let mut daemon = self.daemon.take().expect("it runs");
-        daemon.nsenter.wait().expect("our own child");
+        self.end(Signal::KILL);
     }
 
     /// SIGTERM, to its end.
     pub(crate) fn stop(&mut self) -> ExitStatus {
-        signal(self.pid(), Signal::TERM);
-        let mut daemon = self.daemon.take().expect("it runs");
-        daemon.nsenter.wait().expect("our own child")
+        self.end(Signal::TERM)
     }
 
     /// Stops skiff's threads, or lets them go on.
     pub(crate) fn freeze(&self, frozen: bool) {
-        signal(self.pid(), if frozen { Signal::STOP } else { Signal::CONT });
+        match self.daemon.as_ref().expect("it runs") {
+            Daemon::Inside { nsenter, .. } => {
+                signal(pid_inside(nsenter), if frozen { Signal::STOP } else { Signal::CONT });
+            }
+            Daemon::Guest { pid, .. } => {
+                let by = if frozen { "-STOP" } else { "-CONT" };
+                self.run(&["kill", by, &pid.to_string()], None).ok();
+            }
+        }
     }
 
     /// What skiff has written.
     pub(crate) fn log(&self) -> String {
-        fs::read_to_string(self.path("log")).unwrap_or_default()
+        fs::read_to_string(self.dir.join("log")).unwrap_or_default()
     }
 
     pub(super) fn log_tail(&self, lines: usize) -> String {
         tail(&self.log(), lines)
     }
 
-    /// Ends everything and takes away what outlives processes: control groups.
+    /// Ends everything and takes away what outlives processes: control groups. A
+    /// virtual machine's go with it.
     pub(super) fn clean_up(&mut self, switch: &Namespaces) {
-        if self.namespaces.is_some() && self.daemon.is_some() {
+        if self.parts.is_some() {
+            self.daemon = None;
+            self.machine = None;
+            return;
+        }
+        if self.machine.is_some() && self.daemon.is_some() {
             self.stop();
         }
         if !self.path("data").exists() {
             return;
         }
-        if self.namespaces.is_none() {
+        if self.machine.is_none() {
             self.boot(switch);
         }
         let data = self.path("data").to_string_lossy().into_owned();
@@ -167,4 +257,8 @@ impl Host {
             eprintln!("{}: killall failed: {}{}", self.name, done.stdout, done.stderr);
         }
     }
+}
+
+fn pid_inside(nsenter: &Child) -> u32 {
+    only_child(nsenter.id()).expect("nsenter forks into the process namespace")
 }

@@ -8,7 +8,7 @@ use netlink::nft::{
 };
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use super::{Host, Namespaces};
+use super::{Host, Machine, Namespaces};
 
 /// A network that hosts share; a router leads to the other one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,38 +104,59 @@ pub(super) fn make_switch(switch: &Namespaces, families: Families) {
     }
 }
 
-/// Plugs a host that has just been switched on into its segment.
-pub(super) fn connect(switch: &Namespaces, host: &Namespaces, of: &Host) {
-    let (port, bridge) = (format!("port{}", of.number), of.segment.bridge());
-    switch.ip(&format!("link add {port} type veth peer name eth0 netns {}", host.pid));
-    switch.ip(&format!("link set {port} master {bridge} up"));
+/// Plugs a host that has just been switched on into its segment. A virtual machine's
+/// card has been there since.
+pub(super) fn connect(switch: &Namespaces, host: &Host) {
+    if let Machine::Namespaces(namespaces) = host.machine() {
+        let (port, bridge) = (format!("port{}", host.number), host.segment.bridge());
+        switch.ip(&format!("link add {port} type veth peer name eth0 netns {}", namespaces.pid));
+        switch.ip(&format!("link set {port} master {bridge} up"));
+    }
     host.ip("link set lo up");
-    for v6 in [false, true].into_iter().filter(|v6| of.families.has(*v6)) {
+    for v6 in [false, true].into_iter().filter(|v6| host.families.has(*v6)) {
         let nodad = if v6 { " nodad" } else { "" };
-        let network = of.segment.network(v6, of.number);
+        let network = host.segment.network(v6, host.number);
         host.ip(&format!("addr add {network} dev eth0{nodad}"));
     }
     host.ip("link set eth0 up");
-    if of.families.has(false) {
-        host.ip(&format!("route add default via {} dev eth0", of.segment.router()));
+    if host.families.has(false) {
+        host.ip(&format!("route add default via {} dev eth0", host.segment.router()));
     }
-    if of.families.has(true) {
-        let router = of.segment.address_v6(ROUTER);
+    if host.families.has(true) {
+        let router = host.segment.address_v6(ROUTER);
         host.ip(&format!("-6 route add default via {router} dev eth0"));
     }
 }
 
-/// Frames from one host to another go to a card that nobody has.
-pub(super) fn cut(inside: &Namespaces, from: &Host, to: &Host) {
-    assert_eq!(from.segment, to.segment, "hosts are cut off within their segment");
-    inside.ip(&format!(
-        "neigh replace {} lladdr 02:00:00:00:00:01 dev eth0 nud permanent",
-        to.address()
-    ));
+/// Where the cable of a virtual machine ends; returns its name.
+pub(super) fn tap(switch: &Namespaces, host: &Host) -> String {
+    let (port, bridge) = (format!("port{}", host.number), host.segment.bridge());
+    switch.ip(&format!("tuntap add {port} mode tap"));
+    switch.ip(&format!("link set {port} master {bridge} up"));
+    port
 }
 
-pub(super) fn heal(inside: &Namespaces, _: &Host, to: &Host) {
-    inside.ip(&format!("neigh del {} dev eth0", to.address()));
+const NOBODY: &str = "02:00:00:00:00:01";
+
+/// Frames from one host to another go to a card that nobody has.
+pub(super) fn cut(from: &Host, to: &Host) {
+    assert_eq!(from.segment, to.segment, "hosts are cut off within their segment");
+    match from.machine() {
+        Machine::Namespaces(inside) => inside
+            .ip(&format!("neigh replace {} lladdr {NOBODY} dev eth0 nud permanent", to.address())),
+        Machine::Virtual(_) => {
+            from.run(&["arp", "-i", "eth0", "-s", &to.address(), NOBODY], None).ok();
+        }
+    }
+}
+
+pub(super) fn heal(from: &Host, to: &Host) {
+    match from.machine() {
+        Machine::Namespaces(inside) => inside.ip(&format!("neigh del {} dev eth0", to.address())),
+        Machine::Virtual(_) => {
+            from.run(&["arp", "-i", "eth0", "-d", &to.address()], None).ok();
+        }
+    }
 }
 
 /// Drops one packet in so many that come in by the card, before anything on the

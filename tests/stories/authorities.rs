@@ -1,55 +1,19 @@
 //! The cluster's CAs and token keys are replaced while three servers and two agents
 //! run: no pod notices, who knows the old CA only is served until it is dropped.
 
-use std::{
-    fs,
-    time::{Duration, Instant},
-};
+use std::fs;
 
+use super::load::{self, failures};
 use crate::{
     cluster::Run,
-    harness::{Segment, World},
+    harness::{Segment, World, until},
 };
 
 const SERVERS: [&str; 3] = ["server-1", "server-2", "server-3"];
 const FIRST: &str = SERVERS[0];
 const AGENT: &str = "agent-1";
-
-const WORKLOAD: &str = r#"
-apiVersion: v1
-kind: Pod
-metadata: {name: web, labels: {app: web}}
-spec:
-  nodeName: agent-1
-  terminationGracePeriodSeconds: 1
-  containers:
-  - name: web
-    image: skiff.local/toolbox
-    args: [http-echo, --port, "8080"]
-    readinessProbe: {httpGet: {port: 8080}, periodSeconds: 1}
----
-apiVersion: v1
-kind: Pod
-metadata: {name: client}
-spec:
-  nodeName: server-2
-  terminationGracePeriodSeconds: 1
-  containers:
-  - {name: ask, image: skiff.local/toolbox, args: [get, --loop, "100000000", --every, "20", "http://10.43.0.77/"]}
----
-apiVersion: v1
-kind: Service
-metadata: {name: web}
-spec: {clusterIP: 10.43.0.77, selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}
-"#;
-
-fn until(what: &str, mut so: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !so() {
-        assert!(start.elapsed() < Duration::from_secs(90), "{what}");
-        std::thread::sleep(Duration::from_millis(100));
-    }
-}
+/// Where the pod runs that asks.
+const CLIENT_HOST: &str = "server-2";
 
 fn rotate(world: &World, server: &str, words: &[&str]) -> Run {
     let host = world.host(server);
@@ -59,21 +23,6 @@ fn rotate(world: &World, server: &str, words: &[&str]) -> Run {
             .map(str::to_owned);
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
     host.skiff(&[&["certificate", "rotate-ca"], words, &flags].concat())
-}
-
-/// What the asking pod could not get, on its host's disk.
-fn failures(world: &World) -> Vec<String> {
-    let pods = world.host(SERVERS[1]).path("data/log/pods");
-    let folders = fs::read_dir(pods).into_iter().flatten().flatten();
-    let client = folders
-        .filter(|folder| folder.file_name().to_string_lossy().starts_with("default_client_"));
-    let logs =
-        client.flat_map(|folder| fs::read_dir(folder.path().join("ask")).into_iter().flatten());
-    let texts = logs.flatten().filter_map(|log| fs::read_to_string(log.path()).ok());
-    texts
-        .flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>())
-        .filter(|line| line.contains(" stderr "))
-        .collect()
 }
 
 fn containers(world: &World) -> String {
@@ -123,9 +72,11 @@ fn the_cas_are_replaced_while_all_runs() {
         world.kubectl(FIRST, &format!("wait --for=create node/{node} --timeout=90s")).ok();
     }
     world.kubectl(FIRST, "wait --for=condition=Ready node --all --timeout=90s").ok();
-    world.host(FIRST).kubectl(&["apply", "-f", "-"], Some(WORKLOAD)).ok();
+    let client = load::asks(CLIENT_HOST, &format!("http://{}/", load::SERVICE_IP));
+    let workload = [load::web(AGENT), client, load::service()].concat();
+    world.host(FIRST).kubectl(&["apply", "-f", "-"], Some(&workload)).ok();
     world.kubectl(FIRST, "wait --for=condition=Ready pod --all --timeout=60s").ok();
-    let (before, unserved) = (containers(&world), failures(&world).len());
+    let (before, unserved) = (containers(&world), failures(&world, CLIENT_HOST).len());
     let admin = world.host(FIRST).path("admin.yaml");
     let old = world.host(FIRST).path("old.yaml");
     fs::copy(&admin, &old).expect("our own folder");
@@ -180,7 +131,7 @@ fn the_cas_are_replaced_while_all_runs() {
     agent.wait_ready();
     all_works(&world);
     assert_eq!(containers(&world), before, "the same containers");
-    let failed = failures(&world);
+    let failed = failures(&world, CLIENT_HOST);
     assert_eq!(failed.len(), unserved, "{:#?}", &failed[unserved..]);
     rotate(&world, FIRST, &["status"]).prints("no rotation of the CAs is under way");
 }

@@ -1,21 +1,17 @@
 //! A node that boots where no server is in reach runs the pods it ran before,
 //! with their Secrets, network and names, and is in step again once there is one.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::PathBuf,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
 
-use crate::harness::{Segment, World};
+use super::load;
+use crate::harness::{Segment, World, until};
 
 const SERVER: &str = "server-1";
 const AGENT: &str = "agent-1";
 
-/// A pod that answers, one that needs what others keep for it, one that asks the
+/// Beside a pod that answers: one that needs what others keep for it, one that asks the
 /// first by name again and again, and one that has done its work.
-const WORKLOAD: &str = r#"
+const OTHERS: &str = r#"
 apiVersion: v1
 kind: Secret
 metadata: {name: password}
@@ -25,23 +21,6 @@ apiVersion: v1
 kind: ConfigMap
 metadata: {name: settings}
 data: {colour: blue}
----
-apiVersion: v1
-kind: Pod
-metadata: {name: web, labels: {app: web}}
-spec:
-  nodeName: agent-1
-  terminationGracePeriodSeconds: 1
-  containers:
-  - name: web
-    image: skiff.local/toolbox
-    args: [http-echo, --port, "8080"]
-    readinessProbe: {httpGet: {port: 8080}, periodSeconds: 1}
----
-apiVersion: v1
-kind: Service
-metadata: {name: web}
-spec: {selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}
 ---
 apiVersion: v1
 kind: Pod
@@ -82,14 +61,6 @@ spec:
   containers: [{name: done, image: skiff.local/toolbox, args: [echo, worked]}]
 "#;
 
-fn until(what: &str, mut so: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !so() {
-        assert!(start.elapsed() < Duration::from_secs(90), "{what}");
-        std::thread::sleep(Duration::from_millis(100));
-    }
-}
-
 /// The logs of a pod's container of the same name, from the host's disk.
 fn logs(world: &World, pod: &str) -> BTreeMap<PathBuf, String> {
     let pods = world.host(AGENT).path("data/log/pods");
@@ -121,7 +92,8 @@ fn a_node_boots_without_a_server() {
     world.host_mut(AGENT).start(&["agent", "--server", &url, "--token", &token]);
     world.kubectl(SERVER, "wait --for=create node/agent-1 --timeout=90s").ok();
     world.kubectl(SERVER, "wait --for=condition=Ready node/agent-1 --timeout=90s").ok();
-    world.host(SERVER).kubectl(&["apply", "-f", "-"], Some(WORKLOAD)).ok();
+    let workload = [OTHERS, &load::web(AGENT), &load::service()].concat();
+    world.host(SERVER).kubectl(&["apply", "-f", "-"], Some(&workload)).ok();
     world.kubectl(SERVER, "wait --for=condition=Ready pod/web pod/asks --timeout=60s").ok();
     world
         .kubectl(SERVER, "wait --for=jsonpath={.status.phase}=Succeeded pod/done --timeout=60s")

@@ -2,56 +2,18 @@
 //! by themselves, a server's are made anew, tokens are rotated, and no request
 //! of a pod fails.
 
-use std::{
-    fs,
-    sync::atomic::{AtomicBool, Ordering},
-    time::{Duration, Instant},
-};
+use std::fs;
 
 use serde_json::Value;
 
+use super::load::{self, failures};
 use crate::{
     cluster::Run,
-    harness::{Host, Segment, World},
+    harness::{Host, Segment, World, until},
 };
 
 const SERVER: &str = "server-1";
 const AGENT: &str = "agent-1";
-
-const WORKLOAD: &str = r#"
-apiVersion: v1
-kind: Pod
-metadata: {name: web, labels: {app: web}}
-spec:
-  nodeName: agent-1
-  terminationGracePeriodSeconds: 1
-  containers:
-  - name: web
-    image: skiff.local/toolbox
-    args: [http-echo, --port, "8080"]
-    readinessProbe: {httpGet: {port: 8080}, periodSeconds: 1}
----
-apiVersion: v1
-kind: Pod
-metadata: {name: client}
-spec:
-  nodeName: server-1
-  terminationGracePeriodSeconds: 1
-  containers: [{name: c, image: skiff.local/toolbox, args: [sleep, infinity]}]
----
-apiVersion: v1
-kind: Service
-metadata: {name: web}
-spec: {selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}
-"#;
-
-fn until(what: &str, mut so: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !so() {
-        assert!(start.elapsed() < Duration::from_secs(90), "{what}");
-        std::thread::sleep(Duration::from_millis(100));
-    }
-}
 
 fn certificate(host: &Host, word: &str) -> Run {
     host.skiff(&["certificate", word, "--data-dir", &host.path("data").to_string_lossy()])
@@ -85,32 +47,14 @@ fn certificates_and_tokens_change_under_load() {
         let line = format!("wait --for=condition=Ready node/{node} --timeout=90s");
         world.kubectl(SERVER, &line).ok();
     }
-    world.host(SERVER).kubectl(&["apply", "-f", "-"], Some(WORKLOAD)).ok();
+    let workload = [load::web(AGENT), load::asks(SERVER, "http://web/"), load::service()].concat();
+    world.host(SERVER).kubectl(&["apply", "-f", "-"], Some(&workload)).ok();
     world.kubectl(SERVER, "wait --for=condition=Ready pod --all --timeout=60s").ok();
-    let over = AtomicBool::new(false);
-    let ask = || {
-        let mut answers = Vec::new();
-        while !over.load(Ordering::Relaxed) {
-            let line = "exec client -- toolbox get --loop 100 --every 10 http://web/";
-            answers.push(world.kubectl(SERVER, line));
-        }
-        answers
-    };
-    let answers = std::thread::scope(|scope| {
-        let asking = scope.spawn(ask);
-        let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            an_agents_certificates_renew(&world);
-            all_are_rotated(&world);
-        }));
-        over.store(true, Ordering::Relaxed);
-        let answers = asking.join().expect("the asking thread does not panic");
-        told.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        answers
-    });
-    assert!(!answers.is_empty());
-    for answer in answers {
-        answer.prints(" 0 failed");
-    }
+    let before = failures(&world, SERVER).len();
+    an_agents_certificates_renew(&world);
+    all_are_rotated(&world);
+    let failed = failures(&world, SERVER);
+    assert_eq!(failed.len(), before, "{:#?}", &failed[before..]);
     // With the token of now another machine joins, with that of before none does.
     let id = first.split('.').nth(2).expect("an ID").to_owned();
     let second = token(&world, &["rotate", &id]).ok().stdout.trim().to_owned();

@@ -7,16 +7,14 @@
 //! must work. Where `./x scenarios` sets `SKIFF_SCENARIOS`, all or those whose
 //! names have that text run; otherwise those that are quick.
 
-use std::{
-    fs,
-    time::{Duration, Instant},
-};
+use std::{fs, time::Instant};
 
 use serde_json::Value;
 
+use super::load::{self, failures};
 use crate::{
     cluster::Run,
-    harness::{Segment, Spoilt, World},
+    harness::{Segment, Spoilt, World, until},
 };
 
 const SERVERS: [&str; 3] = ["server-1", "server-2", "server-3"];
@@ -102,7 +100,7 @@ const SCENARIOS: &[Scenario] = &[
     },
 ];
 
-const WORKLOAD: &str = r#"
+const DEPLOYMENT: &str = r#"
 apiVersion: apps/v1
 kind: Deployment
 metadata: {name: web}
@@ -127,33 +125,11 @@ spec:
         image: skiff.local/toolbox
         args: [http-echo, --port, "8080", --drain, "3"]
         readinessProbe: {httpGet: {path: /healthz, port: 8080}, periodSeconds: 1}
----
-apiVersion: v1
-kind: Service
-metadata: {name: web}
-spec: {selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}
----
-apiVersion: v1
-kind: Pod
-metadata: {name: client}
-spec:
-  nodeName: agent-2
-  terminationGracePeriodSeconds: 1
-  containers:
-  - {name: ask, image: skiff.local/toolbox, args: [get, --loop, "100000000", --every, "20", "http://web/"]}
 "#;
 
 struct Stage {
     world: World,
     token: String,
-}
-
-fn until(what: &str, mut so: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !so() {
-        assert!(start.elapsed() < Duration::from_secs(120), "{what}");
-        std::thread::sleep(Duration::from_millis(100));
-    }
 }
 
 impl Stage {
@@ -176,7 +152,9 @@ impl Stage {
         for host in SERVERS.iter().chain(&AGENTS) {
             stage.ready(SERVERS[0], host);
         }
-        stage.world.host(SERVERS[0]).kubectl(&["apply", "-f", "-"], Some(WORKLOAD)).ok();
+        let client = load::asks(CLIENT_HOST, "http://web/");
+        let workload = [DEPLOYMENT, &client, &load::service()].concat();
+        stage.world.host(SERVERS[0]).kubectl(&["apply", "-f", "-"], Some(&workload)).ok();
         stage.settled(SERVERS[0]);
         Some(stage)
     }
@@ -205,41 +183,17 @@ impl Stage {
 
     /// The servers as one that is there sees them.
     fn status(&self, from: &str) -> Vec<Value> {
-        let run = self.skiff(from, &["cluster", "status", "-o", "json"]);
-        serde_json::from_str(&run.stdout).unwrap_or_default()
+        self.world.host(from).servers()
     }
 
     /// Who leads.
     fn leader(&self, from: &str) -> &'static str {
-        let mut found = None;
-        until("there is a leader", || {
-            let rows = self.status(from);
-            let leads = rows.iter().find(|row| row["role"] == "leader" && row["health"] == "ok");
-            let name = leads.and_then(|row| row["name"].as_str());
-            found = SERVERS.into_iter().find(|server| Some(*server) == name);
-            found.is_some()
-        });
-        found.expect("waited for")
+        let leader = self.world.leader(from);
+        SERVERS.into_iter().find(|server| *server == leader).expect("one of them")
     }
 
     fn other_than(&self, host: &str) -> &'static str {
         SERVERS.into_iter().find(|server| *server != host).expect("there are three")
-    }
-
-    /// What the asking pod's log has of failures, on its host's disk: nothing needs
-    /// to be up for that.
-    fn failures(&self) -> Vec<String> {
-        let pods = self.world.host(CLIENT_HOST).path("data/log/pods");
-        let folders = fs::read_dir(pods).into_iter().flatten().flatten();
-        let client = folders
-            .filter(|folder| folder.file_name().to_string_lossy().starts_with("default_client_"));
-        let logs =
-            client.flat_map(|folder| fs::read_dir(folder.path().join("ask")).into_iter().flatten());
-        let texts = logs.flatten().filter_map(|log| fs::read_to_string(log.path()).ok());
-        texts
-            .flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>())
-            .filter(|line| line.contains(" stderr "))
-            .collect()
     }
 
     /// A write, a read on every server, and a new pod on every agent.
@@ -280,14 +234,14 @@ fn faults_under_load() {
         Some(text) => row.name.contains(text),
     };
     let Some(mut stage) = Stage::set() else { return };
-    let (mut failures, mut ran) = (stage.failures().len(), 0);
+    let (mut seen, mut ran) = (failures(&stage.world, CLIENT_HOST).len(), 0);
     for (at, row) in SCENARIOS.iter().enumerate().filter(|(_, row)| runs(row)) {
         let began = Instant::now();
         (row.fault)(&mut stage);
         let healed = began.elapsed();
         stage.works(at);
-        let all = stage.failures();
-        let new = &all[failures.min(all.len())..];
+        let all = failures(&stage.world, CLIENT_HOST);
+        let new = &all[seen.min(all.len())..];
         eprintln!(
             "{}: {:.1} s, and {:.1} s until all worked; {} requests failed",
             row.name,
@@ -296,7 +250,7 @@ fn faults_under_load() {
             new.len()
         );
         assert!(row.may_fail || new.is_empty(), "{}: {new:#?}", row.name);
-        failures = all.len();
+        seen = all.len();
         ran += 1;
     }
     assert!(ran > 0, "no row is called {wanted:?}");

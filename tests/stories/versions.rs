@@ -1,29 +1,16 @@
 //! Servers of two versions in one cluster. The next one is this one with a higher
 //! feature level, which `./x versions` makes and names in `SKIFF_NEXT`.
 
-use std::time::{Duration, Instant};
-
 use serde_json::Value;
 
-use crate::harness::{Segment, World};
+use crate::harness::{Segment, World, until};
 
 const SERVERS: [&str; 3] = ["server-1", "server-2", "server-3"];
 const AGENT: &str = "agent-1";
 
-fn until(what: &str, mut so: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !so() {
-        assert!(start.elapsed() < Duration::from_secs(60), "{what}");
-        std::thread::sleep(Duration::from_millis(100));
-    }
-}
-
 /// Each server's version, by name, as one of them knows it.
 fn versions(world: &World, from: &str) -> Vec<(String, String)> {
-    let host = world.host(from);
-    let data = host.path("data").to_string_lossy().into_owned();
-    let run = host.skiff(&["cluster", "status", "-o", "json", "--data-dir", &data]);
-    let rows: Vec<Value> = serde_json::from_str(&run.stdout).unwrap_or_default();
+    let rows = world.host(from).servers();
     let text = |row: &Value, field: &str| row[field].as_str().unwrap_or_default().to_owned();
     rows.iter().map(|row| (text(row, "name"), text(row, "version"))).collect()
 }

@@ -1,0 +1,175 @@
+//! Three servers and an agent on virtual machines, each with a kernel, a disk and a clock
+//! of its own: what was acknowledged survives that the power goes, of one or of all, and
+//! pods come back after a reboot. `./x vm` runs it; it takes minutes.
+
+use std::{
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    time::Duration,
+};
+
+use super::load;
+use crate::harness::{Segment, Spoilt, World, until};
+
+const SERVERS: [&str; 3] = ["server-1", "server-2", "server-3"];
+const AGENT: &str = "agent-1";
+/// Writes that are waited for.
+const WRITES: usize = 20;
+/// How long one may take.
+const WRITE_MAX: Duration = Duration::from_secs(180);
+
+/// Writes through servers at once, and takes power away in the middle. `after` so many
+/// more are acknowledged then. Returns what was acknowledged.
+fn written_around(
+    world: &mut World,
+    round: &str,
+    servers: &[&str],
+    fault: impl FnOnce(&mut World),
+    after: usize,
+) -> Vec<String> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let (tell, told) = mpsc::channel();
+    let writers: Vec<_> = servers
+        .iter()
+        .map(|server| {
+            let (stop, tell) = (stop.clone(), tell.clone());
+            let mut commands: Vec<(String, Command)> = (0..400)
+                .map(|number| {
+                    let name = format!("{round}-{server}-{number}");
+                    let mut command = world.host(server).kubectl_command();
+                    command.args(["create", "configmap", &name, "--from-literal=a=b"]);
+                    command.arg("--request-timeout=20s");
+                    (name, command)
+                })
+                .collect();
+            std::thread::spawn(move || {
+                for (name, command) in &mut commands {
+                    if stop.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    let output = command.output().expect("kubectl runs");
+                    if output.status.success() && tell.send(name.clone()).is_err() {
+                        return;
+                    }
+                }
+            })
+        })
+        .collect();
+    drop(tell);
+    let next = || told.recv_timeout(WRITE_MAX).expect("writes are acknowledged");
+    let mut all: Vec<String> = (0..WRITES).map(|_| next()).collect();
+    fault(world);
+    // Those that were on their way are among them.
+    all.extend((0..after).map(|_| next()));
+    stop.store(true, Ordering::Relaxed);
+    for writer in writers {
+        writer.join().expect("the writer does not panic");
+    }
+    all.extend(told.try_iter());
+    all
+}
+
+fn are_there(world: &World, names: &[String]) {
+    for server in SERVERS {
+        let mut stored = String::new();
+        until(&format!("{server} answers"), || {
+            let run = world.kubectl(server, "get configmaps -o name");
+            stored = run.stdout;
+            run.success
+        });
+        for name in names {
+            let line = format!("configmap/{name}");
+            assert!(stored.lines().any(|stored| stored == line), "{server}: {name} is gone");
+        }
+    }
+}
+
+fn ready(world: &World, server: &str, node: &str) {
+    let line =
+        format!("get node {node} -o jsonpath={{.status.conditions[?(@.type==\"Ready\")].status}}");
+    until(&format!("{node} is Ready"), || world.kubectl(server, &line).stdout == "True");
+}
+
+/// The pod of a name on the agent has been started so often and answers.
+fn answers(world: &World, restarts: &str) {
+    let count = "get pod web -o jsonpath={.status.containerStatuses[0].restartCount}";
+    until("the pod has been started", || world.kubectl(SERVERS[1], count).stdout == restarts);
+    for server in SERVERS {
+        let line = "get --raw /api/v1/namespaces/default/pods/web:8080/proxy/";
+        until(&format!("{server} reaches the pod"), || {
+            world.kubectl(server, line).stdout.contains("web")
+        });
+    }
+    let line = format!("exec asks -- toolbox get --timeout 20 http://{}/", load::SERVICE_IP);
+    until("the Service leads to it", || world.kubectl(SERVERS[1], &line).stdout.contains("web"));
+}
+
+#[test]
+fn power_goes_and_comes_back() {
+    let Some(mut world) = World::of_machines() else { return };
+    world.add_all(&[&SERVERS[..], &[AGENT]].concat(), Segment::A);
+    world.host_mut(SERVERS[0]).start(&["server"]);
+    let token = world.host(SERVERS[0]).read("data/server/token").trim().to_owned();
+    let url = format!("https://{}:6443", world.host(SERVERS[0]).address());
+    for server in &SERVERS[1..] {
+        world.host_mut(server).start(&["server", "--server", &url, "--token", &token]);
+    }
+    world.host_mut(AGENT).start(&["agent", "--server", &url, "--token", &token]);
+    for node in SERVERS.iter().chain(&[AGENT]) {
+        ready(&world, SERVERS[0], node);
+    }
+    // One on the agent, one on a server.
+    let asks = "---\napiVersion: v1\nkind: Pod\nmetadata: {name: asks}\nspec: {nodeName: server-2, terminationGracePeriodSeconds: 1, containers: [{name: c, image: skiff.local/toolbox, args: [sleep, infinity]}]}\n";
+    let workload = [load::web(AGENT).as_str(), asks, load::service().as_str()].concat();
+    world.host(SERVERS[0]).kubectl(&["apply", "-f", "-"], Some(&workload)).ok();
+    answers(&world, "0");
+
+    // The leader's power goes while all are written through; the others go on.
+    let leader = world.leader(SERVERS[0]);
+    let others: Vec<&str> = SERVERS.into_iter().filter(|server| *server != leader).collect();
+    let gone = leader.clone();
+    let one = written_around(&mut world, "one", &SERVERS, |world| world.power_off(&gone), WRITES);
+    world.power_on(&leader);
+    world.host_mut(&leader).wait_ready();
+    are_there(&world, &one);
+
+    // That of all three: nothing but their disks is left.
+    let all_off = |world: &mut World| SERVERS.iter().for_each(|server| world.power_off(server));
+    let all = written_around(&mut world, "all", &SERVERS, all_off, 0);
+    for server in SERVERS {
+        world.power_on(server);
+    }
+    for server in SERVERS {
+        world.host_mut(server).wait_ready();
+    }
+    eprintln!("{} and {} writes were acknowledged", one.len(), all.len());
+    are_there(&world, &[one, all].concat());
+
+    // The agent is shut down in order; its pods come back by themselves.
+    world.reboot(AGENT);
+    world.host_mut(AGENT).wait_ready();
+    answers(&world, "1");
+    ready(&world, SERVERS[0], AGENT);
+
+    // Its clock leaps by more than any certificate's slack, and back.
+    for offset_s in [13 * 3600, 0] {
+        world.host_mut(AGENT).set_clock(offset_s);
+        answers(&world, "1");
+        ready(&world, SERVERS[0], AGENT);
+    }
+
+    // Two do not hear each other, and what the third sends comes late and in part.
+    let how = Spoilt { delay_ms: 20, jitter_ms: 10, lost_percent: 2, ..Spoilt::default() };
+    world.cut(others[0], others[1]);
+    world.cut(others[1], others[0]);
+    world.spoil(&leader, Some(how));
+    let spoilt = written_around(&mut world, "spoilt", &[leader.as_str()], |_| {}, 0);
+    world.spoil(&leader, None);
+    world.heal(others[0], others[1]);
+    world.heal(others[1], others[0]);
+    are_there(&world, &spoilt);
+}
