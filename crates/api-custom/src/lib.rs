@@ -6,7 +6,7 @@
 //! that whoever waits for `Established` can create at once; `cleanup` lets the
 //! objects go before a deleted definition does. [`Webhooks`] calls webhooks and
 //! converts objects between versions for the registry: `review` is the protocol of
-//! conversion, `webhook` the call.
+//! conversion, `webhook` the call, `service` the way to one that is a Service.
 //!
 //! What a definition may say, and the rows that become of it, are in
 //! `api-kinds`; this crate knows no storage. Start reading at `plan`.
@@ -15,6 +15,7 @@ mod act;
 mod cleanup;
 mod plan;
 mod review;
+pub mod service;
 mod webhook;
 
 pub use act::CustomKinds;

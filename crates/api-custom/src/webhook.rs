@@ -4,7 +4,6 @@ use std::{
     collections::HashMap,
     fmt,
     hash::{DefaultHasher, Hash, Hasher},
-    io,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -13,25 +12,18 @@ use std::{
 };
 
 use api_registry::{BoxFuture, Caller, Converter};
-use api_schema::{Webhook, WebhookService, tree};
+use api_schema::{Webhook, WebhookService};
 use bytes::Bytes;
 use client::Api;
-use http::{Method, Request, StatusCode, Uri, header};
+use http::{Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use rustls::{
-    CertificateError, ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, ServerName, pem::PemObject},
-};
+use rustls::ClientConfig;
 use serde_json::Value;
-use tokio::{
-    net::{TcpStream, lookup_host},
-    time::timeout,
-};
-use tokio_rustls::TlsConnector;
+use tokio::time::timeout;
 
-use crate::review;
+use crate::{review, service};
 
 #[cfg(test)]
 mod server;
@@ -158,35 +150,9 @@ impl Webhooks {
         Ok(Place { host, port, server_name, path })
     }
 
-    /// The address of a service; its rules on this machine lead on to an endpoint.
     async fn host_of(&self, service: &WebhookService) -> Result<String, String> {
-        let WebhookService { namespace, name, port, .. } = service;
-        let url = format!("/api/v1/namespaces/{namespace}/services/{name}");
         let api = self.api.get().ok_or("services cannot be looked up yet")?;
-        let found = api.request(Method::GET, &url, None, Bytes::new()).await;
-        let found = found.map_err(|error| match error.is_not_found() {
-            true => format!("service {name:?} not found"),
-            false => error.to_string(),
-        })?;
-        let found: Value = serde_json::from_slice(&found).map_err(|error| error.to_string())?;
-        host_of(&found, *port)
-    }
-}
-
-/// The host to connect to for a port of a Service.
-fn host_of(service: &Value, port: u16) -> Result<String, String> {
-    let name = tree::text(service, "metadata.name");
-    if tree::text(service, "spec.type") == "ExternalName" {
-        return Ok(tree::text(service, "spec.externalName").to_owned());
-    }
-    let address = tree::text(service, "spec.clusterIP");
-    if matches!(address, "" | "None") {
-        return Err(format!("service {name:?} has no cluster IP"));
-    }
-    let ports = tree::list(service, "spec.ports");
-    match ports.iter().any(|there| tree::int(there, "port") == Some(i64::from(port))) {
-        true => Ok(address.to_owned()),
-        false => Err(format!("no service port {port} found for service {name:?}")),
+        service::host(api, &service.namespace, &service.name, service.port).await
     }
 }
 
@@ -223,11 +189,9 @@ impl Caller for Webhooks {
 }
 
 async fn connect(place: &Place, webhook: &Webhook) -> Result<SendRequest<Full<Bytes>>, String> {
-    let Place { host, port, server_name, .. } = place;
-    let name = ServerName::try_from(server_name.clone()).map_err(|error| error.to_string())?;
-    let tls = TlsConnector::from(Arc::new(tls_config(&webhook.ca_bundle)?));
-    let tcp = dial(host, *port).await?;
-    let stream = tls.connect(name, tcp).await.map_err(|error| tls_failed(&error, server_name))?;
+    let config = Arc::new(tls_config(&webhook.ca_bundle)?);
+    let tcp = service::dial(&place.host, place.port).await?;
+    let stream = service::secure(config, tcp, &place.server_name).await?;
     let (sender, connection) =
         http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
     tokio::spawn(async move {
@@ -238,63 +202,12 @@ async fn connect(place: &Place, webhook: &Webhook) -> Result<SendRequest<Full<By
     Ok(sender)
 }
 
-/// A connection to the first address of a host that takes one. Names are the
-/// machine's to resolve: those of the cluster are for services.
-async fn dial(host: &str, port: u16) -> Result<TcpStream, String> {
-    let unknown = |error: io::Error| format!("dial tcp: lookup {host}: {}", plain(&error));
-    let mut failed = format!("dial tcp: lookup {host}: no such host");
-    for address in lookup_host((host, port)).await.map_err(unknown)? {
-        match TcpStream::connect(address).await {
-            Ok(tcp) => return Ok(tcp),
-            Err(error) => failed = format!("dial tcp {address}: connect: {}", plain(&error)),
-        }
-    }
-    Err(failed)
-}
-
-/// What the system says, without the number that Rust adds.
-fn plain(error: &io::Error) -> String {
-    let text = error.to_string();
-    text.split(" (os error").next().unwrap_or(&text).to_lowercase()
-}
-
-fn tls_failed(error: &io::Error, server_name: &str) -> String {
-    let reason = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    let Some(rustls::Error::InvalidCertificate(reason)) = reason else {
-        return format!("tls: {error}");
-    };
-    let why = match reason {
-        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-            "certificate signed by unknown authority".to_owned()
-        }
-        CertificateError::Expired
-        | CertificateError::ExpiredContext { .. }
-        | CertificateError::NotValidYet
-        | CertificateError::NotValidYetContext { .. } => {
-            "certificate has expired or is not yet valid".to_owned()
-        }
-        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            format!("certificate is not valid for {server_name}")
-        }
-        other => other.to_string(),
-    };
-    format!("tls: failed to verify certificate: x509: {why}")
-}
-
 fn tls_config(ca_bundle: &[u8]) -> Result<ClientConfig, String> {
-    let mut roots = RootCertStore::empty();
-    for cert in CertificateDer::pem_slice_iter(ca_bundle) {
-        let cert = cert.map_err(|error| format!("caBundle: {error}"))?;
-        roots.add(cert).map_err(|error| format!("caBundle: {error}"))?;
-    }
-    if ca_bundle.is_empty() {
-        roots.roots = webpki_roots::TLS_SERVER_ROOTS.to_vec();
-    }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?;
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+    Ok(builder.with_root_certificates(service::roots(ca_bundle)?).with_no_client_auth())
 }
 
 /// One request and its answer. The outer error is a connection that did not

@@ -21,7 +21,8 @@ use http::{Response, StatusCode};
 use serde_json::{Value, json};
 use store::MemoryStore;
 
-use super::{Place, Webhooks, host_of, server::Server};
+use super::{Place, Webhooks, server::Server};
+use crate::service::host_of;
 
 struct World {
     catalogue: Arc<Catalogue>,
