@@ -2,10 +2,13 @@
 
 use std::{fmt, pin::Pin, sync::Arc};
 
-use api_object::{GroupVersionResource, Object, Status};
+use api_object::{
+    GroupVersionResource, Object, Reason, Status,
+    status::{Cause, Details},
+};
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt};
-use http::{Method, Request, header};
+use http::{Method, Request, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -470,12 +473,26 @@ impl Api {
             return Ok(body);
         }
         let bytes = collect(body).await?;
-        let status = serde_json::from_slice(&bytes).unwrap_or_else(|_| Status {
-            code: head.status.as_u16(),
-            ..Status::internal(format!("{}: {}", head.status, String::from_utf8_lossy(&bytes)))
-        });
+        let status = serde_json::from_slice(&bytes)
+            .unwrap_or_else(|_| unexpected(head.status, &String::from_utf8_lossy(&bytes)));
         Err(Error::Status(Box::new(status)))
     }
+}
+
+/// The Status of a failure that came without one. An API server beside ours that
+/// is away is told of as upstream's clients do, and what was said of it is a cause.
+fn unexpected(status: StatusCode, body: &str) -> Status {
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        let cause = Cause {
+            reason: "UnexpectedServerResponse".into(),
+            message: body.trim().to_owned(),
+            ..Cause::default()
+        };
+        let message = "the server is currently unable to handle the request";
+        return Status::failure(Reason::ServiceUnavailable, message)
+            .with_details(Details { causes: vec![cause], ..Details::default() });
+    }
+    Status { code: status.as_u16(), ..Status::internal(format!("{status}: {body}")) }
 }
 
 async fn collect(body: Body) -> Result<Bytes, Error> {

@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use api_object::Object;
 use bytes::Bytes;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::{Ambient, Api, Backoff, Error, ListOptions, Resource, WatchEvent};
 
 /// A watch that ended sooner than this after it began counts as a failure, so
 /// that a server which ends every watch at once is not asked in a tight loop.
 const WATCH_MIN: Duration = Duration::from_secs(1);
+/// API servers of old take a watch-list for a watch and never say that the initial
+/// state is complete. A silence of this length while it is not means that.
+const INITIAL_SILENCE_MAX: Duration = Duration::from_secs(10);
 
 /// What a follower is told.
 #[derive(Clone, Debug)]
@@ -108,7 +111,16 @@ impl Follower {
             }
         }
         let mut watch = api.watch(resource, namespace, &self.options).await?;
-        while let Some(event) = watch.next().await {
+        loop {
+            let next = match initial {
+                true => timeout(INITIAL_SILENCE_MAX, watch.next()).await,
+                false => Ok(watch.next().await),
+            };
+            let Ok(next) = next else {
+                self.watch_list = false;
+                return Ok(());
+            };
+            let Some(event) = next else { return Ok(()) };
             match event? {
                 WatchEvent::Added(object) | WatchEvent::Modified(object) => {
                     // Initial events come in any order: their revisions are
@@ -139,7 +151,6 @@ impl Follower {
             }
             self.failures = 0;
         }
-        Ok(())
     }
 }
 

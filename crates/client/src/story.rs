@@ -182,6 +182,21 @@ async fn a_server_without_watch_lists_is_listed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_server_that_takes_a_watch_list_for_a_watch_is_listed() {
+    let script = Script::new([
+        Answer::EventsAndOn(vec![pod("ADDED", "a", 5)]),
+        Answer::Full(
+            r#"{"metadata":{"resourceVersion":"7"},"items":[{"metadata":{"name":"a","namespace":"ns","uid":"a","resourceVersion":"5"}}]}"#,
+        ),
+        Answer::EventsAndOn(vec![pod("ADDED", "b", 8)]),
+    ]);
+    let (informer, told) = follow(&script).await;
+    assert!(informer.is_synced());
+    assert_eq!(told, ["ns/a ->5", "ns/b ->8"]);
+    assert!(script.asked()[2].contains("resourceVersion=7"), "{:?}", script.asked());
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_unreachable_server_is_asked_ever_more_rarely() {
     let script = Script::new((0..12).map(|_| Answer::Unreachable));
     let (informer, _) = follow(&script).await;
