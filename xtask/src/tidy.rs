@@ -54,6 +54,7 @@ const CRATES: &[(&str, u8, Side)] = &[
     ("api-server", 4, ControlPlane),
     ("api-access", 4, ControlPlane),
     ("api-custom", 4, ControlPlane),
+    ("api-aggregation", 4, ControlPlane),
     ("api-metrics", 4, ControlPlane),
     ("controllers", 4, ControlPlane),
     ("scheduler", 4, ControlPlane),
@@ -73,6 +74,11 @@ const SAME_LINE: &[(&str, &str, &str)] = &[
         "the library half of the shim is the protocol that both ends speak",
     ),
     ("api-schema", "cel", "rules on values are part of what a custom schema says"),
+    (
+        "api-aggregation",
+        "api-custom",
+        "webhooks and API servers behind Services are reached one way",
+    ),
 ];
 
 /// Edges that the lines would allow and the house does not: the crate, what it
@@ -85,6 +91,11 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
     ),
     ("api-registry", &["api-kinds", "store-raft"], "it means the same for any kind"),
     ("api-custom", &["store", "store-raft", "api-server"], "it is a client that fills a catalogue"),
+    (
+        "api-aggregation",
+        &["store", "store-raft", "api-server"],
+        "it is a client that knows who serves what",
+    ),
     ("api-metrics", &["store", "store-raft", "api-server"], "it asks the API and the nodes"),
     (
         "controllers",

@@ -33,7 +33,6 @@ pub(crate) fn row(schema: &Arc<Schema>) -> ResourceSpec {
             default,
             validate,
             validate_status: |_, new, _, faults| status(new, faults),
-            warnings,
             ..Hooks::default()
         },
         ..new_row(
@@ -141,16 +140,5 @@ fn status(object: &Value, faults: &mut Faults) {
         if !STATUSES.contains(&status) {
             faults.unsupported(&path.index(index).child("status"), status, STATUSES);
         }
-    }
-}
-
-/// Another server's API is registered and not asked for.
-fn warnings(new: &Value, _: Option<&Value>) -> Vec<String> {
-    match tree::get(new, "spec.service") {
-        Value::Null => Vec::new(),
-        _ => vec![
-            "this server keeps the APIService but does not forward requests to other API servers yet"
-                .into(),
-        ],
     }
 }

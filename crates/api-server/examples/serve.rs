@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use api_registry::{
-    AdmitAll, Authenticator, Authorizer, BoxFuture, Credentials, Decision, Registry,
+    AdmitAll, Authenticator, Authorizer, BoxFuture, Credentials, Decision, NoExtensions, Registry,
     RequestAttributes, Sources, UserInfo,
 };
 use api_server::{ApiServer, Parts, Version};
@@ -55,6 +55,7 @@ async fn main() -> std::io::Result<()> {
         authenticator: Arc::new(Everybody),
         authorizer: Arc::new(Everybody),
         nodes: Arc::default(),
+        extensions: Arc::new(NoExtensions),
         metrics: metrics::Table::new(),
         version: Version::default(),
         now,

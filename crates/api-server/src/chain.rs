@@ -4,7 +4,7 @@
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use api_object::{GroupVersionResource, Reason, Status, status::Details};
-use api_registry::{Credentials, Decision, RequestAttributes, UserInfo};
+use api_registry::{Credentials, Decision, Extension, RequestAttributes, UserInfo};
 use api_schema::{ResourceSpec, Role};
 use futures_util::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header, request};
@@ -15,7 +15,7 @@ use crate::{
     ApiServer,
     body::RequestBody,
     counts::Label,
-    impersonate,
+    extension, impersonate,
     negotiate::{self, Accept, Format, Offer},
     objects,
     path::{self, ResourcePath, Target},
@@ -28,6 +28,12 @@ use crate::{
 const REQUEST_MAX: Duration = Duration::from_secs(60);
 
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
+
+/// Who serves what is asked for: a row of this server, another server, or neither.
+struct Served {
+    spec: Option<Arc<ResourceSpec>>,
+    elsewhere: Option<Arc<Extension>>,
+}
 
 /// A request as the chain knows it once its head is read.
 pub(crate) struct Asked {
@@ -79,17 +85,22 @@ impl ApiServer {
             return respond::failure(&status, Accept::default(), None);
         };
         let watch = path::flag(&query, "watch");
+        let elsewhere = self.extension(&target);
         let spec = match &target {
-            Target::Resource(path) => {
+            Target::Resource(path) if elsewhere.is_none() => {
                 self.parts.catalogue.find(&path.group, &path.version, &path.resource)
             }
-            Target::Other(_) => None,
+            Target::Resource(_) | Target::Other(_) => None,
         };
-        let label = label(&target, spec.as_deref(), &head.method, watch);
+        let label = match &elsewhere {
+            Some(extension) => label_of_other(&target, extension, &head, watch),
+            None => label(&target, spec.as_deref(), &head.method, watch),
+        };
+        let served = Served { spec, elsewhere };
         let asked = Asked { head, query, user: Arc::default(), body, upgrade };
-        let long = matches!(label.verb, "WATCH" | "CONNECT");
+        let long = label.is_long();
         let work = AssertUnwindSafe(async {
-            let work = self.chain(&target, spec, asked, caller, &label);
+            let work = self.chain(&target, served, asked, caller, &label);
             match long {
                 true => work.await,
                 false => tokio::time::timeout(REQUEST_MAX, work)
@@ -144,18 +155,19 @@ impl ApiServer {
     async fn chain(
         self: &Arc<Self>,
         target: &Target,
-        spec: Option<Arc<ResourceSpec>>,
+        served: Served,
         mut asked: Asked,
         caller: Caller,
         label: &Label,
     ) -> Result<Reply, Status> {
+        let Served { spec, elsewhere } = served;
         let internal = matches!(caller, Caller::Known(_));
         asked.user = self.authenticate(&asked.head.headers, caller).await?;
         let mut attributes = attributes(target, &asked, spec.as_deref());
         attributes.user = impersonate::apply(self, &mut asked.head.headers, &attributes).await?;
         asked.user = attributes.user.clone();
         // Streams and watches hold no place: they may last for days.
-        let long = matches!(label.verb, "WATCH" | "CONNECT");
+        let long = label.is_long();
         let writes = !matches!(asked.head.method, Method::GET | Method::HEAD);
         let room = if writes { &self.writes } else { &self.reads };
         let _place = match long || internal {
@@ -164,6 +176,9 @@ impl ApiServer {
         };
         let _counted = (!long).then(|| self.counts.inflight(writes));
         self.authorize(&attributes).await?;
+        if let Some(extension) = elsewhere {
+            return extension::serve(self, &extension, asked, label).await;
+        }
         match (target, spec) {
             (Target::Resource(path), Some(spec)) => {
                 let sub = spec.subresource(&path.subresource);
@@ -176,7 +191,7 @@ impl ApiServer {
                 }
             }
             (Target::Resource(_), None) => Ok(respond::no_such_path()),
-            (Target::Other(path), _) => self.plain(path, &asked),
+            (Target::Other(path), _) => self.plain(path, &asked).await,
         }
     }
 
@@ -328,6 +343,27 @@ fn too_many_requests() -> Status {
     let details = Details { retry_after_seconds: 1, ..Details::default() };
     Status::failure(Reason::TooManyRequests, "Too many requests, please try again later.")
         .with_details(details)
+}
+
+/// What a request that another server answers is counted under: its resources are
+/// not known here.
+fn label_of_other(
+    target: &Target,
+    extension: &Extension,
+    head: &request::Parts,
+    watch: bool,
+) -> Label {
+    /// Upstream's subresources that may last.
+    const LONG: [&str; 5] = ["attach", "exec", "log", "portforward", "proxy"];
+    let own = label(target, None, &head.method, watch);
+    let verb = match target {
+        _ if head.headers.contains_key(header::UPGRADE) => "CONNECT",
+        Target::Resource(path) if path.verb(&head.method, watch) == "watch" => "WATCH",
+        Target::Resource(path) if LONG.contains(&path.subresource.as_str()) => "CONNECT",
+        _ => own.verb,
+    };
+    let (group, version) = (extension.priority.group.clone(), extension.priority.version.clone());
+    Label { verb, group, version, ..own }
 }
 
 /// What the request is counted under. Names come from the catalogue, never from

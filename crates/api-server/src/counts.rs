@@ -28,6 +28,13 @@ pub(crate) struct Label {
     pub(crate) scope: &'static str,
 }
 
+impl Label {
+    /// Whether the request may last for days.
+    pub(crate) fn is_long(&self) -> bool {
+        matches!(self.verb, "WATCH" | "CONNECT")
+    }
+}
+
 /// Takes a gauge back when it goes.
 pub(crate) struct Running(Arc<Gauge>);
 

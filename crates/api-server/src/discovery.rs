@@ -1,5 +1,5 @@
-//! What is served, told to clients: computed from the catalogue alone, and kept
-//! for as long as the catalogue stays.
+//! What is served, told to clients: computed from the catalogue, and kept for as
+//! long as it stays; what others serve is put in by `extension`.
 
 use std::{
     collections::BTreeMap,
@@ -10,6 +10,8 @@ use api_schema::{Catalogue, ResourceSpec, Subresource};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use serde_json::{Value, json};
+
+use crate::extension::{self, learned::Told};
 
 /// One of the documents. Each has a shape of its own for protobuf.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,7 +56,8 @@ impl Documents {
         if let Some(bytes) = kept.documents.get(&document) {
             return Some(bytes.clone());
         }
-        let bytes = Bytes::from(document.compute(catalogue, address)?.to_string());
+        let computed = document.compute(catalogue, address, &catalogue.groups(), &[])?;
+        let bytes = Bytes::from(computed.to_string());
         kept.documents.insert(document, bytes.clone());
         Some(bytes)
     }
@@ -72,11 +75,27 @@ impl Document {
         }
     }
 
-    fn compute(&self, catalogue: &Catalogue, address: &str) -> Option<Value> {
-        let groups = catalogue.groups();
+    /// Whether it lists groups, of which others may have some.
+    pub(crate) fn is_of_groups(&self) -> bool {
+        match self {
+            Self::Groups | Self::Group(_) | Self::Aggregated { core: false, .. } => true,
+            Self::CoreVersions | Self::Resources { .. } | Self::Aggregated { core: true, .. } => {
+                false
+            }
+        }
+    }
+
+    /// The document for these groups; what others told stands for their versions.
+    pub(crate) fn compute(
+        &self,
+        catalogue: &Catalogue,
+        address: &str,
+        groups: &[(String, Vec<String>)],
+        told: &[Told],
+    ) -> Option<Value> {
         match self {
             Self::CoreVersions => {
-                let versions = groups.into_iter().find(|(group, _)| group.is_empty())?.1;
+                let (_, versions) = groups.iter().find(|(group, _)| group.is_empty())?;
                 let by_client = json!([{"clientCIDR": "0.0.0.0/0", "serverAddress": address}]);
                 Some(json!({
                     "kind": "APIVersions", "versions": versions,
@@ -104,7 +123,7 @@ impl Document {
                 let items: Vec<Value> = groups
                     .iter()
                     .filter(|(name, _)| name.is_empty() == *core)
-                    .map(|(name, versions)| aggregated_group(catalogue, name, versions))
+                    .map(|(name, versions)| aggregated_group(catalogue, name, versions, told))
                     .collect();
                 Some(json!({
                     "kind": "APIGroupDiscoveryList",
@@ -199,10 +218,21 @@ fn storage_version_hash(spec: &ResourceSpec) -> String {
     STANDARD.encode(&digest.as_ref()[..8])
 }
 
-fn aggregated_group(catalogue: &Catalogue, name: &str, versions: &[String]) -> Value {
+fn aggregated_group(
+    catalogue: &Catalogue,
+    name: &str,
+    versions: &[String],
+    told: &[Told],
+) -> Value {
     let versions: Vec<Value> = versions
         .iter()
         .map(|version| {
+            let of = |told: &&Told| {
+                told.of.priority.group == name && told.of.priority.version == *version
+            };
+            if let Some(told) = told.iter().find(of) {
+                return extension::discovery::version(told);
+            }
             let resources: Vec<Value> = rows(catalogue, name, version)
                 .iter()
                 .map(|(spec, subresources)| aggregated_resource(spec, subresources))

@@ -11,6 +11,7 @@ mod configuration;
 mod connection;
 mod counts;
 mod discovery;
+mod extension;
 mod gnostic;
 mod health;
 mod impersonate;

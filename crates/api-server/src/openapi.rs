@@ -13,11 +13,15 @@ use api_object::{Reason, Status};
 use api_schema::{ResourceSpec, openapi::Descriptions};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 
 use crate::{
     ApiServer,
     chain::Asked,
+    extension::{
+        self,
+        learned::{Told, What},
+    },
     gnostic,
     path::parameter,
     respond::{self, Reply},
@@ -46,9 +50,11 @@ fn hash(bytes: &[u8]) -> String {
 #[derive(Default)]
 pub(crate) struct Index(Mutex<BTreeMap<Document, Hashed>>);
 
-/// What a document had for a hash when it was computed from these rows.
+/// What a document had for a hash when it was computed from these rows, and from
+/// what others said with this hash.
 struct Hashed {
     rows: Vec<Arc<ResourceSpec>>,
+    others: String,
     hash: String,
 }
 
@@ -67,18 +73,24 @@ enum Form {
 }
 
 impl Index {
-    fn known(&self, document: &Document, rows: &[Arc<ResourceSpec>]) -> Option<String> {
+    fn known(
+        &self,
+        document: &Document,
+        rows: &[Arc<ResourceSpec>],
+        others: &str,
+    ) -> Option<String> {
         // Entries are replaced as a whole, so a poisoned lock holds good ones.
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let known = kept.get(document)?;
-        let same = known.rows.len() == rows.len()
+        let same = known.others == others
+            && known.rows.len() == rows.len()
             && known.rows.iter().zip(rows).all(|(a, b)| Arc::ptr_eq(a, b));
         same.then(|| known.hash.clone())
     }
 
-    fn keep(&self, document: Document, rows: Vec<Arc<ResourceSpec>>, hash: String) {
+    fn keep(&self, document: Document, hashed: Hashed) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.insert(document, Hashed { rows, hash });
+        kept.insert(document, hashed);
     }
 
     /// Forgets the groups and versions that are served no more.
@@ -97,12 +109,28 @@ impl Index {
 struct Maker<'a> {
     server: &'a ApiServer,
     all: Vec<Arc<ResourceSpec>>,
+    /// What other servers said of what is asked for.
+    others: Vec<Told>,
     descriptions: Option<Descriptions>,
 }
 
 impl<'a> Maker<'a> {
-    fn new(server: &'a ApiServer) -> Self {
-        Self { server, all: server.parts.catalogue.all(), descriptions: None }
+    fn new(server: &'a ApiServer, others: Vec<Told>) -> Self {
+        Self { server, all: server.parts.catalogue.all(), others, descriptions: None }
+    }
+
+    /// The hash of what others said that is part of a document; empty for none.
+    fn of_others(&self, document: &Document) -> String {
+        match document {
+            Document::V2(_) if !self.others.is_empty() => {
+                let said = self.others.iter().map(|told| {
+                    let version = told.of.group_version();
+                    format!("{version} {}\n", told.value.as_ref().unwrap_or(&Value::Null))
+                });
+                hash(said.collect::<String>().as_bytes())
+            }
+            Document::V2(_) | Document::V3 { .. } => String::new(),
+        }
     }
 
     /// The rows that a document depends on.
@@ -117,7 +145,10 @@ impl<'a> Maker<'a> {
     fn bytes(&mut self, document: &Document) -> Option<Bytes> {
         let release = self.server.parts.version.git_version.as_str();
         let descriptions = self.descriptions.get_or_insert_with(self.server.parts.descriptions);
-        let v2 = || api_schema::openapi::v2(&self.all, release, descriptions);
+        let v2 = || {
+            let own = api_schema::openapi::v2(&self.all, release, descriptions);
+            extension::openapi::merged(own, &self.others)
+        };
         match document {
             Document::V2(Form::Json) => Some(v2().to_string().into()),
             Document::V2(Form::Gnostic) => Some(gnostic::encode(&v2()).into()),
@@ -135,15 +166,18 @@ impl<'a> Maker<'a> {
         if rows.is_empty() {
             return None;
         }
-        if let Some(hash) = self.server.openapi.known(document, &rows) {
+        let others = self.of_others(document);
+        if let Some(hash) = self.server.openapi.known(document, &rows, &others) {
             return Some((hash, None));
         }
         let bytes = self.bytes(document)?;
         let hash = hash(&bytes);
-        self.server.openapi.keep(document.clone(), rows, hash.clone());
+        let hashed = Hashed { rows, others, hash: hash.clone() };
+        self.server.openapi.keep(document.clone(), hashed);
         Some((hash, Some(bytes)))
     }
 
+    /// The documents there are; those of other servers are passed on from them.
     fn index(&mut self) -> Bytes {
         let served = api_schema::openapi::v3_paths(&self.all);
         self.server.openapi.retain(&served);
@@ -151,6 +185,16 @@ impl<'a> Maker<'a> {
         for (root, group, version) in served {
             if let Some((hash, _)) = self.hash(&Document::V3 { group, version }) {
                 let url = format!("/openapi/v3/{root}?hash={hash}");
+                paths.insert(root, json!({"serverRelativeURL": url}));
+            }
+        }
+        for told in &self.others {
+            let root = format!("apis/{}", told.of.group_version());
+            // It may have taken the place of a version of ours.
+            paths.remove(&root);
+            if let Some(url) = told.value.as_ref().and_then(Value::as_str) {
+                let hash = url.split_once('?').map(|(_, query)| format!("?{query}"));
+                let url = format!("/openapi/v3/{root}{}", hash.unwrap_or_default());
                 paths.insert(root, json!({"serverRelativeURL": url}));
             }
         }
@@ -162,8 +206,17 @@ impl<'a> Maker<'a> {
 ///
 /// # Errors
 /// 406 where the client takes none of the forms.
-pub(crate) fn serve(server: &ApiServer, path: &[&str], asked: &Asked) -> Result<Reply, Status> {
-    let mut maker = Maker::new(server);
+pub(crate) async fn serve(
+    server: &ApiServer,
+    path: &[&str],
+    asked: &Asked,
+) -> Result<Reply, Status> {
+    let others = match path {
+        ["v2"] => server.learn(What::OpenApiV2).await,
+        ["v3"] => server.learn(What::OpenApi).await,
+        _ => Vec::new(),
+    };
+    let mut maker = Maker::new(server, others);
     let document = match path {
         ["v2"] => Document::V2(form(&asked.head.headers)?),
         ["v3"] => {

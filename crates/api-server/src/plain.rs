@@ -9,6 +9,7 @@ use crate::{
     ApiServer,
     chain::{Asked, method_not_allowed},
     discovery::Document,
+    extension::{discovery::merged, learned::What},
     negotiate::{self, Format, Offer, View},
     openapi,
     respond::{self, Reply},
@@ -41,7 +42,7 @@ impl ApiServer {
     ///
     /// # Errors
     /// 405 for all but reading, 406 for formats that are not written.
-    pub(crate) fn plain(&self, path: &str, asked: &Asked) -> Result<Reply, Status> {
+    pub(crate) async fn plain(&self, path: &str, asked: &Asked) -> Result<Reply, Status> {
         if !matches!(asked.head.method, Method::GET | Method::HEAD) {
             return Err(method_not_allowed());
         }
@@ -63,7 +64,7 @@ impl ApiServer {
                     self.parts.metrics.text(),
                 ));
             }
-            ["openapi", ..] => return openapi::serve(self, &parts[1..], asked),
+            ["openapi", ..] => return openapi::serve(self, &parts[1..], asked).await,
             ["api"] => Document::CoreVersions,
             ["apis"] => Document::Groups,
             ["api", version] => {
@@ -75,10 +76,10 @@ impl ApiServer {
             }
             _ => return Ok(respond::no_such_path()),
         };
-        self.discovery(document, asked)
+        self.discovery(document, asked).await
     }
 
-    fn discovery(&self, document: Document, asked: &Asked) -> Result<Reply, Status> {
+    async fn discovery(&self, document: Document, asked: &Asked) -> Result<Reply, Status> {
         let core = document == Document::CoreVersions;
         let offer = match core || document == Document::Groups {
             true => Offer::Discovery,
@@ -90,8 +91,9 @@ impl ApiServer {
             _ => document,
         };
         let catalogue = &self.parts.catalogue;
-        let bytes = self.documents.get(catalogue, &self.parts.address, document.clone());
-        let Some(bytes) = bytes else { return Ok(respond::no_such_path()) };
+        let Some(bytes) = self.document(&document).await else {
+            return Ok(respond::no_such_path());
+        };
         let etag = openapi::etag(&bytes);
         let known = asked.head.headers.get(header::IF_NONE_MATCH);
         let shape = match accept.format {
@@ -119,6 +121,22 @@ impl ApiServer {
             format!("{media_type};g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList");
         headers.insert(header::CONTENT_TYPE, media_type.parse().map_err(Status::internal)?);
         Ok(reply)
+    }
+
+    /// A document as JSON, with what other servers serve in it.
+    async fn document(&self, document: &Document) -> Option<Bytes> {
+        let (catalogue, address) = (&self.parts.catalogue, &self.parts.address);
+        let registered = self.parts.extensions.registered();
+        if registered.others.is_empty() || !document.is_of_groups() {
+            return self.documents.get(catalogue, address, document.clone());
+        }
+        let told = match document {
+            Document::Aggregated { .. } => self.learn(What::Resources).await,
+            _ => Vec::new(),
+        };
+        let groups = merged(catalogue.groups(), &registered);
+        let document = document.compute(catalogue, address, &groups, &told)?;
+        Some(document.to_string().into())
     }
 
     fn version(&self) -> Bytes {
@@ -152,7 +170,8 @@ impl ApiServer {
         .map(str::to_owned)
         .into();
         paths.extend(self.parts.published.iter().map(|published| published.path.to_owned()));
-        for (group, versions) in self.parts.catalogue.groups() {
+        let registered = self.parts.extensions.registered();
+        for (group, versions) in merged(self.parts.catalogue.groups(), &registered) {
             let root = match group.as_str() {
                 "" => "/api".to_owned(),
                 group => format!("/apis/{group}"),

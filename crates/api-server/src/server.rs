@@ -3,13 +3,16 @@
 
 use std::{fmt, net::IpAddr, sync::Arc};
 
-use api_registry::{Authenticator, Authorizer, Registry, UserInfo};
+use api_registry::{Authenticator, Authorizer, Extensions, Registry, UserInfo};
 use api_schema::{Catalogue, ResourceSpec, openapi::Descriptions};
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, watch};
 use tunnel::Nodes;
 
-use crate::{Health, counts::Counts, discovery, in_process::InProcess, openapi, plain::Published};
+use crate::{
+    Health, counts::Counts, discovery, extension::learned::Learned, in_process::InProcess, openapi,
+    plain::Published,
+};
 
 /// Upstream's `--max-requests-inflight`.
 const READS_MAX: usize = 400;
@@ -28,6 +31,8 @@ pub struct Parts {
     pub authorizer: Arc<dyn Authorizer>,
     /// Where logs and exec go.
     pub nodes: Arc<Nodes>,
+    /// Where requests go that other API servers answer.
+    pub extensions: Arc<dyn Extensions>,
     /// Where requests are counted and what `/metrics` shows.
     pub metrics: metrics::Table,
     /// What `/version` says.
@@ -70,6 +75,7 @@ pub struct ApiServer {
     pub(crate) counts: Counts,
     pub(crate) documents: discovery::Documents,
     pub(crate) openapi: openapi::Index,
+    pub(crate) learned: Learned,
     pub(crate) reads: Semaphore,
     pub(crate) writes: Semaphore,
     /// True once the server is to stop: ends watches and streams.
@@ -125,6 +131,7 @@ impl ApiServer {
             counts,
             documents: discovery::Documents::default(),
             openapi: openapi::Index::default(),
+            learned: Learned::default(),
             reads: Semaphore::new(READS_MAX),
             writes: Semaphore::new(WRITES_MAX),
             closing: watch::Sender::new(false),

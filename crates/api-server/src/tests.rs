@@ -5,6 +5,7 @@ mod bodies;
 mod deletes;
 mod discovery;
 mod every_kind;
+mod extension;
 mod floods;
 mod harness;
 mod identity;

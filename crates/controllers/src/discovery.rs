@@ -101,19 +101,6 @@ pub(crate) async fn discover(api: &Api, names: &mut Names) -> Result<Discovery, 
     Ok(discovery)
 }
 
-/// Asks the server for every version of every group, the core's first.
-///
-/// # Errors
-/// Where the list of groups is not to be had.
-pub(crate) async fn group_versions(api: &Api) -> Result<Vec<(String, String)>, Error> {
-    let groups: GroupList = get(api, "/apis").await?;
-    let named = groups.groups.into_iter().flat_map(|group| {
-        let name = group.name;
-        group.versions.into_iter().map(move |version| (name.clone(), version.version))
-    });
-    Ok([(String::new(), "v1".to_owned())].into_iter().chain(named).collect())
-}
-
 async fn add(api: &Api, names: &mut Names, discovery: &mut Discovery, group: &str, version: &str) {
     let path = match group {
         "" => format!("/api/{version}"),

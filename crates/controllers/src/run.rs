@@ -144,7 +144,7 @@ pub async fn run(
                 .named(&format!("kube-controller-manager/{}", controller.name)),
             informers: match controller.account {
                 Account::Server => of_server.clone(),
-                Account::Watcher | Account::Of(_) => of_others.clone(),
+                Account::Aggregator | Account::Watcher | Account::Of(_) => of_others.clone(),
             },
             ambient: ambient.clone(),
             settings: settings.clone(),

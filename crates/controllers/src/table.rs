@@ -27,6 +27,9 @@ pub enum Account {
     /// The server itself: for what upstream's API server does, which must be
     /// done before anybody else has rights.
     Server,
+    /// Who asks the API servers beside this one whether they answer; they know it by
+    /// upstream's name.
+    Aggregator,
     /// Who watches for all the others, and may change nothing.
     Watcher,
     /// The ServiceAccount of this name in kube-system, with the rights that the
@@ -199,6 +202,13 @@ pub static CONTROLLERS: &[Controller] = &[
         inputs: &[API_SERVICES, CUSTOM_RESOURCE_DEFINITIONS],
         outputs: &[API_SERVICES],
         run: |context| Box::pin(apiservice::run(context)),
+    },
+    Controller {
+        name: "api-service-availability-controller",
+        account: Account::Aggregator,
+        inputs: &[API_SERVICES, SERVICES, ENDPOINT_SLICES],
+        outputs: &[API_SERVICES],
+        run: |context| Box::pin(apiservice::run_availability(context)),
     },
     Controller {
         name: "certificate-controller",

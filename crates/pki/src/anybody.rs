@@ -4,7 +4,8 @@
 //! For probes of containers and for requests that are proxied to pods and
 //! Services, as upstream documents both: they have certificates for other names,
 //! and nothing of anybody's identity may be sent along. And for a kubeconfig that
-//! says `insecure-skip-tls-verify`, at its user's own risk.
+//! says `insecure-skip-tls-verify` and an APIService with `insecureSkipTLSVerify`,
+//! at their users' own risk.
 
 use std::sync::Arc;
 

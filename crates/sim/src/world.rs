@@ -8,7 +8,7 @@ use std::{
 };
 
 use api_access::{Access, Settings, bootstrap::controller_identity};
-use api_registry::{Registry, Sources, UserInfo};
+use api_registry::{NoExtensions, Registry, Sources, UserInfo};
 use api_server::{ApiServer, Parts, Version};
 use client::{Ambient, Api, DeleteOptions, PatchKind, Resource};
 use controllers::Account;
@@ -115,6 +115,7 @@ impl World {
             authenticator: access.clone(),
             authorizer: access.clone(),
             nodes: Arc::default(),
+            extensions: Arc::new(NoExtensions),
             metrics: metrics::Table::new(),
             version: Version::default(),
             now,
@@ -364,6 +365,7 @@ fn user(name: &str, groups: &[&str]) -> UserInfo {
 fn identity(account: Account) -> UserInfo {
     match account {
         Account::Server => user("system:apiserver", &["system:masters"]),
+        Account::Aggregator => user("system:kube-aggregator", &["system:masters"]),
         Account::Watcher => user("system:kube-controller-manager", &[]),
         Account::Of(name) => controller_identity(name),
     }

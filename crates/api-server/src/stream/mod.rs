@@ -8,7 +8,7 @@
 mod forward;
 mod log;
 mod pod;
-mod proxy;
+pub(crate) mod proxy;
 mod remote;
 mod tunneled;
 pub(crate) mod upgrade;

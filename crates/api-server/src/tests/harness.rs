@@ -6,8 +6,8 @@ use std::sync::{
 };
 
 use api_registry::{
-    AdmitAll, Authenticator, Authorizer, BoxFuture, Credentials, Decision, Evict, Registry,
-    RequestAttributes, Sources, UserInfo,
+    AdmitAll, Authenticator, Authorizer, BoxFuture, Credentials, Decision, Evict, NoExtensions,
+    Registry, RequestAttributes, Sources, UserInfo,
 };
 use bytes::Bytes;
 use client::Transport;
@@ -124,6 +124,7 @@ pub(super) fn parts(store: MemoryStore) -> Parts {
         authenticator: Arc::new(Names),
         authorizer: Arc::new(Names),
         nodes: Arc::default(),
+        extensions: Arc::new(NoExtensions),
         metrics: metrics::Table::new(),
         version: Version::default(),
         now,

@@ -1,44 +1,47 @@
 //! APIServices: each version of a group that this server serves has one that
-//! says so, and each that names another server says that nobody asks it.
-//! Upstream calls the two auto-registration and availability.
+//! says so (here), and each that names another server says whether that one
+//! answers (`availability.rs`, decided in `available.rs`). Upstream calls the two
+//! auto-registration and availability.
 
+mod availability;
+mod available;
 mod plan;
+#[cfg(test)]
+mod story;
 
 use std::sync::Arc;
 
 use api_object::time;
-use client::{
-    Api, Cached, DeleteOptions, Error, Informer, MetaOnly, Outcome, PatchKind, Selection,
-};
+use client::{Api, Cached, DeleteOptions, Error, Informer, Outcome, PatchKind, Selection};
 use serde_json::json;
 
 use crate::{
     Context,
     cached::{API_SERVICES, CUSTOM_RESOURCE_DEFINITIONS},
-    discovery,
     whole::{Kept, Whole, carry_out},
 };
-use plan::{Action, Seen};
+pub(crate) use availability::run as run_availability;
+use plan::{Action, Definition, Seen};
 
 struct ApiServices {
     api: Api,
     services: Informer<Kept>,
+    definitions: Informer<Definition>,
     context: Context,
 }
 
-/// The controller. Never returns. What is served comes from discovery; a change
-/// of a definition is what changes it.
+/// The controller. Never returns. Discovery is not asked what is served: others
+/// have a part in that.
 pub(crate) async fn run(context: Context) {
-    let definitions: Informer<MetaOnly> =
-        context.informers.get(Selection::all(CUSTOM_RESOURCE_DEFINITIONS));
     let controller = Arc::new(ApiServices {
         api: context.api.clone(),
         services: context.informers.get(Selection::all(API_SERVICES)),
+        definitions: context.informers.get(Selection::all(CUSTOM_RESOURCE_DEFINITIONS)),
         context,
     });
     let whole = Whole::new();
     whole.follow(&controller.services).await;
-    whole.follow(&definitions).await;
+    whole.follow(&controller.definitions).await;
     let reconcile = move || {
         let controller = controller.clone();
         async move { controller.reconcile().await }
@@ -48,7 +51,8 @@ pub(crate) async fn run(context: Context) {
 
 impl ApiServices {
     async fn reconcile(&self) -> Outcome {
-        let served = discovery::group_versions(&self.api).await?;
+        let definitions = self.definitions.list();
+        let served = plan::served(definitions.iter().map(|object| &object.view));
         let seen: Vec<Seen> = self.services.list().iter().map(|object| Seen::of(object)).collect();
         let now = time::format_seconds(self.context.ambient.now());
         carry_out(plan::plan(&served, &seen, &now), |action| self.act(action)).await?;

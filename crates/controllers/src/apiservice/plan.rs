@@ -1,11 +1,23 @@
 //! Which APIServices there should be, and what their status should say.
 
+use std::collections::BTreeSet;
+
+use serde::Deserialize;
 use serde_json::{Value, json};
+
+use super::available::{self, Said};
+use crate::cached::{null_is_default, views};
+
+// The part of a definition that says what is served.
+views! {
+    Definition { spec: DefinitionSpec, }
+    DefinitionSpec { group: String, versions: Vec<DefinitionVersion>, }
+    DefinitionVersion { name: String, served: bool, }
+}
 
 /// Objects with this label are made and removed here: those of built-in groups
 /// say `onstart`, those of custom resources `true`.
 pub(super) const MANAGED: &str = "kube-aggregator.kubernetes.io/automanaged";
-const AVAILABLE: &str = "Available";
 
 /// An APIService.
 #[derive(Clone, Debug, Default)]
@@ -28,7 +40,8 @@ pub(super) enum Action {
 }
 
 /// Group, version, the group's priority among groups, the version's within its
-/// group; as upstream. Others are custom resources', which come last.
+/// group; as upstream, which has none for `apiregistration.k8s.io` itself. Others
+/// are custom resources', which come last.
 const PRIORITIES: &[(&str, &str, i32, i32)] = &[
     ("", "v1", 18000, 1),
     ("apps", "v1", 17800, 15),
@@ -55,26 +68,41 @@ const PRIORITIES: &[(&str, &str, i32, i32)] = &[
     ("metrics.k8s.io", "v1beta1", 100, 100),
 ];
 const CUSTOM_PRIORITY: (i32, i32) = (1000, 100);
-/// Upstream has none for its own group: it is not served by the server that
-/// registers the others.
-const OWN_GROUP: &str = "apiregistration.k8s.io";
+/// Group and version of all that this server serves: what is built in, and what
+/// definitions make.
+pub(super) fn served<'a>(
+    definitions: impl Iterator<Item = &'a Definition>,
+) -> BTreeSet<(String, String)> {
+    let built_in = PRIORITIES.iter().map(|row| (row.0.to_owned(), row.1.to_owned()));
+    let custom = definitions.flat_map(|definition| {
+        let DefinitionSpec { group, versions } = &definition.spec;
+        let versions = versions.iter().filter(|version| version.served);
+        versions.map(|version| (group.clone(), version.name.clone()))
+    });
+    built_in.chain(custom).collect()
+}
 
-/// `served`: group and version.
-pub(super) fn plan(served: &[(String, String)], seen: &[Seen], now: &str) -> Vec<Action> {
+pub(super) fn plan(served: &BTreeSet<(String, String)>, seen: &[Seen], now: &str) -> Vec<Action> {
     let mut actions = Vec::new();
-    let wanted = || served.iter().filter(|(group, _)| group != OWN_GROUP);
-    for (group, version) in wanted() {
+    for (group, version) in served {
         let name = format!("{version}.{group}");
         if !seen.iter().any(|known| known.name == name) {
             actions.push(Action::Create(local(&name, group, version)));
         }
     }
     for known in seen {
-        let needed = wanted().any(|(group, version)| known.name == format!("{version}.{group}"));
-        if known.managed.is_some() && known.local && !needed {
+        // Who names another server wants it, whatever we said before.
+        if !known.local {
+            continue;
+        }
+        let needed =
+            served.iter().any(|(group, version)| known.name == format!("{version}.{group}"));
+        if known.managed.is_some() && !needed {
             actions.push(Action::Delete { name: known.name.clone(), uid: known.uid.clone() });
-        } else {
-            actions.extend(report(known, now));
+        } else if let Some(conditions) =
+            available::conditions(&known.conditions, &Said::local(), now)
+        {
+            actions.push(Action::Report { name: known.name.clone(), conditions });
         }
     }
     actions
@@ -102,51 +130,40 @@ fn local(name: &str, group: &str, version: &str) -> Value {
     })
 }
 
-/// Says whether the service answers, where that is not said already.
-fn report(seen: &Seen, now: &str) -> Option<Action> {
-    let (status, reason, message) = match seen.local {
-        true => ("True", "Local", "Local APIServices are always available"),
-        false => (
-            "False",
-            "AggregationNotSupported",
-            "this server does not forward requests to other API servers yet",
-        ),
-    };
-    let at = seen.conditions.iter().position(|known| known["type"] == AVAILABLE);
-    let known = at.map(|at| &seen.conditions[at]);
-    if known.is_some_and(|known| known["status"] == status && known["reason"] == reason) {
-        return None;
-    }
-    let since = match known {
-        Some(known) if known["status"] == status => known["lastTransitionTime"].clone(),
-        _ => now.into(),
-    };
-    let condition = json!({
-        "type": AVAILABLE,
-        "status": status,
-        "reason": reason,
-        "message": message,
-        "lastTransitionTime": since,
-    });
-    let mut conditions = seen.conditions.clone();
-    match at {
-        Some(at) => conditions[at] = condition,
-        None => conditions.push(condition),
-    }
-    Some(Action::Report { name: seen.name.clone(), conditions })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn served(list: &[(&str, &str)]) -> Vec<(String, String)> {
+    fn served(list: &[(&str, &str)]) -> BTreeSet<(String, String)> {
         list.iter().map(|&(group, version)| (group.into(), version.into())).collect()
     }
 
     #[test]
+    fn every_built_in_version_has_a_priority() {
+        let known: BTreeSet<(String, String)> = super::served(std::iter::empty());
+        let groups = api_kinds::catalogue().groups().into_iter();
+        let built_in: BTreeSet<(String, String)> = groups
+            .flat_map(|(group, versions)| versions.into_iter().map(move |v| (group.clone(), v)))
+            .filter(|(group, _)| group != "apiregistration.k8s.io")
+            .collect();
+        assert_eq!(known, built_in);
+    }
+
+    #[test]
+    fn definitions_add_the_versions_that_are_served() {
+        let definition: Definition = serde_json::from_value(json!({"spec": {
+            "group": "example.com",
+            "versions": [{"name": "v1", "served": true}, {"name": "v0", "served": false}],
+        }}))
+        .expect("a definition");
+        let all = super::served([&definition].into_iter());
+        assert!(all.contains(&("example.com".into(), "v1".into())));
+        assert!(!all.contains(&("example.com".into(), "v0".into())));
+    }
+
+    #[test]
     fn every_served_version_has_one() {
-        let served = served(&[("", "v1"), ("apiregistration.k8s.io", "v1"), ("example.com", "v2")]);
+        let served = served(&[("", "v1"), ("example.com", "v2")]);
         let actions = plan(&served, &[], "now");
         let [Action::Create(core), Action::Create(custom)] = actions.as_slice() else {
             panic!("{actions:?}")
@@ -163,17 +180,19 @@ mod tests {
 
     #[test]
     fn what_is_served_no_longer_goes_and_others_objects_stay() {
-        let seen = |name: &str, managed: Option<&str>| Seen {
+        let seen = |name: &str, managed: Option<&str>, local| Seen {
             name: name.into(),
             uid: "u".into(),
             managed: managed.map(Into::into),
-            local: true,
-            conditions: vec![json!({ "type": "Available", "status": "True", "reason": "Local" })],
+            local,
+            conditions: vec![json!({ "type": "Available", "status": "True", "reason": "Local",
+                "message": "Local APIServices are always available" })],
         };
         let known = [
-            seen("v1.", Some("onstart")),
-            seen("v1.gone.com", Some("true")),
-            seen("v1.mine.com", None),
+            seen("v1.", Some("onstart"), true),
+            seen("v1.gone.com", Some("true"), true),
+            seen("v1.mine.com", None, true),
+            seen("v1.given-away.com", Some("true"), false),
         ];
         assert_eq!(
             plan(&served(&[("", "v1")]), &known, "now"),
@@ -182,25 +201,16 @@ mod tests {
     }
 
     #[test]
-    fn local_ones_are_available_and_others_are_not() {
+    fn local_ones_are_available() {
         let seen = |name: &str, local| Seen { name: name.into(), local, ..Seen::default() };
         let known = [seen("v1.", true), seen("v1beta1.metrics.k8s.io", false)];
-        let actions = plan(&served(&[("", "v1")]), &known, "now");
-        let said: Vec<(&str, &Value, &Value)> = actions
-            .iter()
-            .map(|action| match action {
-                Action::Report { name, conditions } => {
-                    (name.as_str(), &conditions[0]["status"], &conditions[0]["reason"])
-                }
-                other => panic!("{other:?}"),
-            })
-            .collect();
+        let actions = plan(&served(&[("", "v1"), ("metrics.k8s.io", "v1beta1")]), &known, "now");
+        let [Action::Report { name, conditions }] = actions.as_slice() else {
+            panic!("{actions:?}")
+        };
         assert_eq!(
-            said,
-            [
-                ("v1.", &json!("True"), &json!("Local")),
-                ("v1beta1.metrics.k8s.io", &json!("False"), &json!("AggregationNotSupported")),
-            ]
+            (name.as_str(), &conditions[0]["status"], &conditions[0]["reason"]),
+            ("v1.", &json!("True"), &json!("Local"))
         );
     }
 }

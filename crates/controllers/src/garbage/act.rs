@@ -3,12 +3,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use api_object::{GroupVersion, Meta};
 use client::{
-    Ambient, Api, DeleteOptions, Error, ListOptions, Outcome, PatchKind, Preconditions, Reflected,
-    Resource, WorkQueue, reconcile_loop, reflect,
+    Ambient, Api, Backoff, DeleteOptions, Error, ListOptions, Outcome, PatchKind, Preconditions,
+    Reflected, Resource, WorkQueue, reconcile_loop, reflect,
 };
 use serde_json::{Value, json};
 use tokio::{sync::Notify, task::JoinSet};
@@ -28,6 +29,9 @@ const WORKERS: usize = 4;
 const LEFT_OUT: &[&str] = &["events"];
 /// Where kinds come from: a change there is a reason to look which there are.
 const KINDS_COME_FROM: &[&str] = &["customresourcedefinitions", "apiservices"];
+/// How soon groups that could not be asked for their kinds are asked again.
+const DISCOVERY_BACKOFF: Backoff =
+    Backoff { base: Duration::from_millis(100), cap: Duration::from_secs(60) };
 /// What a kind must allow to be collected.
 const VERBS: &[&str] = &["list", "watch", "delete"];
 
@@ -79,6 +83,7 @@ impl Collector {
         let mut following: BTreeMap<Resource, JoinSet<()>> = BTreeMap::new();
         let mut failures = 0;
         loop {
+            let mut backoff = DISCOVERY_BACKOFF;
             match discover(&self.api, &mut names).await {
                 Ok(discovery) => {
                     failures = if discovery.failed.is_empty() { 0 } else { failures + 1 };
@@ -91,14 +96,20 @@ impl Collector {
                 }
                 Err(error) => {
                     failures += 1;
+                    backoff = Backoff::CONNECT;
                     tracing::warn!(%error, "kinds not known");
                 }
             }
             match failures {
                 0 => self.rediscover.notified().await,
+                // An API server beside ours may be away for long: it comes back with
+                // a change of its APIService.
                 n => {
-                    let delay = client::Backoff::CONNECT.delay(n);
-                    tokio::time::sleep(ambient.jittered(delay)).await;
+                    let delay = ambient.jittered(backoff.delay(n));
+                    tokio::select! {
+                        () = self.rediscover.notified() => {}
+                        () = tokio::time::sleep(delay) => {}
+                    }
                 }
             }
         }

@@ -35,7 +35,8 @@ pub(super) fn conditions(found: &Found, now: &str) -> Vec<Condition> {
             (
                 "DiscoveryFailed",
                 format!(
-                    "Discovery failed for some groups, {} failing: {}",
+                    "Discovery failed for some groups, {} failing: unable to retrieve the complete \
+                     list of server APIs: {}",
                     found.discovery.len(),
                     found.discovery.join(", ")
                 ),

@@ -29,6 +29,7 @@ pub(super) fn master(name: &str) -> UserInfo {
 pub(super) fn of(account: Account) -> UserInfo {
     match account {
         Account::Server => master("system:apiserver"),
+        Account::Aggregator => master("system:kube-aggregator"),
         Account::Watcher => user("system:kube-controller-manager", &[]),
         Account::Of(name) => controller_identity(name),
     }

@@ -23,6 +23,7 @@ pub(crate) mod tunnels;
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use api_access::Access;
+use api_aggregation::Aggregator;
 use api_custom::{CustomKinds, Webhooks};
 use api_metrics::ResourceMetrics;
 use api_registry::{Computing, Registry, UserInfo, Wanted};
@@ -168,6 +169,8 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
     let compute = move |_| -> Computing { Box::pin(std::future::ready(Ok(parts.objects()))) };
     registry.compute("", "componentstatuses", Arc::new(compute));
     let nodes = Arc::new(tunnel::Nodes::default());
+    let front_proxy = keys.leaf(pki::CertificateName::FrontProxy).clone();
+    let aggregator = Aggregator::new(front_proxy, keys.clock().clone());
     let usage = Arc::new(ResourceMetrics::new(nodes.clone(), now.clone()));
     let asked = usage.clone();
     let compute = move |wanted: Wanted| -> Computing {
@@ -189,6 +192,7 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
         authenticator: access.clone(),
         authorizer: access.clone(),
         nodes: nodes.clone(),
+        extensions: aggregator.clone(),
         metrics: metrics::Table::new(),
         version: Version {
             git_version: VERSION.into(),
@@ -239,6 +243,8 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
     };
     let kinds = CustomKinds::new(catalogue, loopback.named("skiff/custom-kinds"), ambient.clone());
     background.push(tokio::spawn(kinds.clone().run()));
+    let follow = aggregator.clone().run(loopback.named("skiff/aggregation"), ambient.clone());
+    background.push(tokio::spawn(follow));
     let admission = Arc::new(join::Admission {
         api: loopback.named("skiff/join"),
         store: store.clone(),
@@ -368,11 +374,17 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
         true => Ok(()),
         false => Err("custom kinds are not served yet".into()),
     });
+    let known = aggregator.clone();
+    health.add("aggregation", Probe::Ready, move || match known.is_ready() {
+        true => Ok(()),
+        false => Err("API servers beside this one are not known yet".into()),
+    });
     let durable = store.clone();
     health.add("store", Probe::Live, move || durable.health().map_err(|error| error.to_string()));
     let durable = store.clone();
     components.add("etcd-0", move || durable.health().map_err(|error| error.to_string()));
     kinds.ready().await;
+    aggregator.ready().await;
     wait_for_namespace("default", &loopback, &ambient).await;
     wait_for_namespace("kube-system", &loopback, &ambient).await;
     join::publish_token(config, &keys, &loopback).await?;

@@ -45,7 +45,7 @@ fn remove_hops(headers: &mut HeaderMap) {
 
 /// What the backend gets to see. `upgrade` is kept where the connection is to
 /// change; `uri` is the path as the client asked for it.
-pub(super) fn request(
+pub(crate) fn request(
     headers: &HeaderMap,
     upgrade: Option<HeaderValue>,
     uri: &str,
@@ -76,7 +76,7 @@ pub(super) fn request(
 }
 
 /// What the client gets to see.
-pub(super) fn response(headers: &mut HeaderMap) {
+pub(crate) fn response(headers: &mut HeaderMap) {
     remove_hops(headers);
     remove(headers, |name| name.starts_with(CORS));
 }

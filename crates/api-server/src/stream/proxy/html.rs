@@ -34,7 +34,7 @@ const LINKS: &[(&str, &[&str])] = &[
 const RAW: [&str; 4] = ["script", "style", "textarea", "title"];
 
 /// Rewrites one page.
-pub(super) struct Page {
+pub(crate) struct Page {
     prefix: String,
     hosts: [String; 2],
     /// The tag that is not whole yet.

@@ -2,12 +2,12 @@
 //! passed on. A pod is reached through its node, as its neighbours would reach
 //! it; what the pod answers is passed back, with links that lead back here.
 
-mod headers;
+pub(crate) mod headers;
 mod html;
 mod link;
 mod node;
 mod place;
-mod relay;
+pub(crate) mod relay;
 
 use std::sync::Arc;
 

@@ -4,17 +4,14 @@
 use std::{io, net::IpAddr, sync::Arc, time::Duration};
 
 use api_object::{Reason, Status};
+use api_registry::Connection;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Either, Full};
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-    time::timeout,
-};
+use tokio::{net::TcpStream, time::timeout};
 
 use super::{
     headers,
@@ -26,7 +23,7 @@ use crate::{
     ApiServer,
     body::{Body, RequestBody},
     chain::Asked,
-    counts::Label,
+    counts::{Label, Running},
     respond::Reply,
     server::Peer,
     stream::{pod, upgrade},
@@ -35,9 +32,8 @@ use crate::{
 
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 
-/// What a backend is to the relay.
-trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
+/// A request's body on its way on.
+pub(crate) type Outgoing = Either<Full<Bytes>, Incoming>;
 
 pub(super) async fn serve(
     server: &Arc<ApiServer>,
@@ -69,20 +65,8 @@ pub(super) async fn serve(
         *headers = headers::request(&head.headers, change, &format!("{prefix}{rest}"), peer);
         headers.insert(header::HOST, HeaderValue::try_from(&host).map_err(odd)?);
     }
-    let body = match body {
-        RequestBody::Full(bytes) => Either::Left(Full::new(bytes)),
-        RequestBody::Incoming(incoming) => Either::Right(incoming),
-    };
-    let request = request.body(body).map_err(Status::internal)?;
-    let (mut sender, driver) =
-        http1::handshake(TokioIo::new(connection)).await.map_err(unreachable)?;
-    // Ends with the response's body, or with the client.
-    tokio::spawn(async move {
-        if let Err(error) = driver.with_upgrades().await {
-            tracing::debug!("a proxied connection ended: {error}");
-        }
-    });
-    let response = sender.send_request(request).await.map_err(unreachable)?;
+    let request = request.body(outgoing(body)).map_err(Status::internal)?;
+    let response = exchange(connection, request).await.map_err(unreachable)?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         if !changes {
             return Err(bad_gateway("the backend changed protocols without being asked"));
@@ -91,6 +75,29 @@ pub(super) async fn serve(
     }
     let counted = server.counts.longrunning(label);
     Ok(answer(server, response, prefix, [backend.host, host], counted))
+}
+
+pub(crate) fn outgoing(body: RequestBody) -> Outgoing {
+    match body {
+        RequestBody::Full(bytes) => Either::Left(Full::new(bytes)),
+        RequestBody::Incoming(incoming) => Either::Right(incoming),
+    }
+}
+
+/// Sends a request over a connection, which ends with the response's body or
+/// becomes what the response says.
+pub(crate) async fn exchange(
+    connection: Box<dyn Connection>,
+    request: Request<Outgoing>,
+) -> hyper::Result<Response<Incoming>> {
+    let (mut sender, driver) = http1::handshake(TokioIo::new(connection)).await?;
+    // Ends with the response's body, or with the client.
+    tokio::spawn(async move {
+        if let Err(error) = driver.with_upgrades().await {
+            tracing::debug!("a proxied connection ended: {error}");
+        }
+    });
+    sender.send_request(request).await
 }
 
 async fn connect(server: &ApiServer, to: &To) -> Result<Box<dyn Connection>, Status> {
@@ -143,7 +150,7 @@ fn bad_gateway(why: &str) -> Status {
 }
 
 /// The protocol that the client wants to change to.
-fn upgrade_of(headers: &http::HeaderMap) -> Option<HeaderValue> {
+pub(crate) fn upgrade_of(headers: &http::HeaderMap) -> Option<HeaderValue> {
     let asks = upgrade::words(headers, &header::CONNECTION)
         .any(|word| word.eq_ignore_ascii_case("upgrade"));
     headers.get(header::UPGRADE).filter(|_| asks).cloned()
@@ -155,7 +162,7 @@ fn answer(
     response: Response<Incoming>,
     prefix: &str,
     hosts: [String; 2],
-    counted: crate::counts::Running,
+    counted: Running,
 ) -> Reply {
     let (mut head, body) = response.into_parts();
     headers::response(&mut head.headers);
@@ -173,15 +180,15 @@ fn answer(
         head.headers.remove(header::CONTENT_LENGTH);
         Page::new(prefix, hosts)
     });
-    let chunks = chunks(body, page, counted).take_until(Box::pin(server.closing()));
+    let chunks = chunks(body, page, Some(counted)).take_until(Box::pin(server.closing()));
     Response::from_parts(head, Body::Relayed(Box::pin(chunks)))
 }
 
 /// The bytes of a body, the links of a page rewritten.
-fn chunks(
+pub(crate) fn chunks(
     body: Incoming,
     page: Option<Page>,
-    counted: crate::counts::Running,
+    counted: Option<Running>,
 ) -> impl Stream<Item = io::Result<Bytes>> + Send {
     let state = (Some(body), page, counted);
     futures_util::stream::unfold(state, |(mut body, mut page, counted)| async move {
@@ -215,7 +222,7 @@ fn chunks(
 }
 
 /// The response that changes protocols, and then bytes both ways.
-fn switch(
+pub(crate) fn switch(
     server: &Arc<ApiServer>,
     mut response: Response<Incoming>,
     client: hyper::upgrade::OnUpgrade,
