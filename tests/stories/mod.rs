@@ -2,6 +2,7 @@
 
 mod addresses;
 mod agents;
+mod aggregation;
 mod apply;
 mod authorities;
 mod authorities_killed;

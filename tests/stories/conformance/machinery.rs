@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     cluster::Cluster,
-    stories::{certificates, conversion},
+    stories::{aggregation, certificates, conversion},
 };
 
 /// What an API server alone answers.
@@ -496,6 +496,12 @@ const ELSEWHERE: &[Shown] = &[
         ],
     ),
     test(
+        aggregation::an_api_server_in_a_pod_serves_its_kinds,
+        &[
+            "Aggregator Should be able to support the 1.17 Sample API Server using the current Aggregator",
+        ],
+    ),
+    test(
         certificates::a_pod_gets_a_certificate_of_a_signer,
         &[
             "Projected PodCertificate MaxExpirationSeconds validations should issue certificate with default life time (24h) when MaxExpirationSeconds is not set",
@@ -511,20 +517,12 @@ const ELSEWHERE: &[Shown] = &[
 const BEYOND: &str = "beyond: ";
 
 /// What is not here, and why.
-const NOT_HERE: &[(&str, &[&str])] = &[
-    (
-        "other servers are not asked for their groups",
-        &[
-            "Aggregator Should be able to support the 1.17 Sample API Server using the current Aggregator",
-        ],
-    ),
-    (
-        "no image of the tests speaks TLS; that key and chain fit is checked by openssl",
-        &[
-            "Projected PodCertificate should allow server and client pods to establish an mTLS connection",
-        ],
-    ),
-];
+const NOT_HERE: &[(&str, &[&str])] = &[(
+    "no image of the tests speaks TLS; that key and chain fit is checked by openssl",
+    &[
+        "Projected PodCertificate should allow server and client pods to establish an mTLS connection",
+    ],
+)];
 
 fn untainted(place: &Place) {
     let nodes = place.items("nodes");
