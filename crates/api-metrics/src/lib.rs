@@ -18,6 +18,7 @@ use std::{
 };
 
 use api_object::{Reason, Status};
+use api_registry::{Computing, Registry, Wanted};
 use client::{Api, ListOptions, Resource};
 use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
@@ -29,7 +30,7 @@ use objects::{NodeMeta, PodMeta};
 use summary::Summary;
 
 /// The API group.
-pub const GROUP: &str = "metrics.k8s.io";
+const GROUP: &str = "metrics.k8s.io";
 const NODES: Resource = Resource::cluster("", "v1", "nodes");
 const PODS: Resource = Resource::namespaced("", "v1", "pods");
 
@@ -51,6 +52,24 @@ impl ResourceMetrics {
     /// Of the nodes that this server reaches. It answers once it has an API.
     pub fn new(nodes: Arc<Nodes>, now: Arc<dyn Fn() -> Timestamp + Send + Sync>) -> Self {
         Self { nodes, now, api: OnceLock::new() }
+    }
+
+    /// Has the registry answer for the group with what this says.
+    pub fn register(self: &Arc<Self>, registry: &mut Registry) {
+        let asked = self.clone();
+        let nodes = move |wanted: Wanted| -> Computing {
+            let usage = asked.clone();
+            Box::pin(async move { usage.nodes(&wanted.name, &wanted.labels).await })
+        };
+        registry.compute(GROUP, "nodes", Arc::new(nodes));
+        let asked = self.clone();
+        let pods = move |wanted: Wanted| -> Computing {
+            let usage = asked.clone();
+            Box::pin(
+                async move { usage.pods(&wanted.namespace, &wanted.name, &wanted.labels).await },
+            )
+        };
+        registry.compute(GROUP, "pods", Arc::new(pods));
     }
 
     /// Finds nodes and pods with this; what is set first counts.

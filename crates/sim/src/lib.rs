@@ -24,6 +24,7 @@ mod kubelet;
 mod random;
 mod run;
 mod scenarios;
+mod usage;
 mod world;
 
 pub use history::{Change, Cluster};

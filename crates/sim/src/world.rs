@@ -3,11 +3,12 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     future::Future,
-    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak, atomic::AtomicU64},
     time::Duration,
 };
 
 use api_access::{Access, Settings, bootstrap::controller_identity};
+use api_metrics::ResourceMetrics;
 use api_registry::{NoExtensions, Registry, Sources, UserInfo};
 use api_server::{ApiServer, Parts, Version};
 use client::{Ambient, Api, DeleteOptions, PatchKind, Resource};
@@ -17,6 +18,7 @@ use pki::service_account::KeySet;
 use serde_json::{Value, json};
 use store::MemoryStore;
 use tokio::{sync::watch, task::JoinHandle};
+use tunnel::Nodes;
 
 use crate::{
     Cluster, Random,
@@ -24,6 +26,7 @@ use crate::{
     faults::{Faults, Faulty},
     kubelet,
     scenarios::PODS,
+    usage,
 };
 
 /// Signs ServiceAccount tokens that nobody shows to anybody.
@@ -53,6 +56,10 @@ const MEDDLED: &[(Resource, &str)] = &[
     (Resource::namespaced("batch", "v1", "cronjobs"), "batch/cronjobs"),
     (Resource::namespaced("policy", "v1", "poddisruptionbudgets"), "policy/poddisruptionbudgets"),
     (Resource::namespaced("", "v1", "persistentvolumeclaims"), "/persistentvolumeclaims"),
+    (
+        Resource::namespaced("autoscaling", "v2", "horizontalpodautoscalers"),
+        "autoscaling/horizontalpodautoscalers",
+    ),
 ];
 /// Controllers live at least so long between two kills.
 const LIFE_MAX: Duration = Duration::from_secs(180);
@@ -61,9 +68,11 @@ const LIFE_MAX: Duration = Duration::from_secs(180);
 #[derive(Clone)]
 pub struct World(Arc<Inner>);
 
-struct Inner {
+pub(crate) struct Inner {
     server: Arc<ApiServer>,
     pub(crate) store: Arc<MemoryStore>,
+    /// Those that say what their pods use.
+    nodes: Arc<Nodes>,
     clock: Clock,
     random: Random,
     faults: Faults,
@@ -109,12 +118,15 @@ impl World {
         let mut registry =
             Registry::new(store.clone(), access.clone(), catalogue.clone(), sources, 1);
         api_access::review::register(&access, &mut registry);
+        let nodes = Arc::new(Nodes::default());
+        let metrics = Arc::new(ResourceMetrics::new(nodes.clone(), now.clone()));
+        metrics.register(&mut registry);
         let server = ApiServer::new(Parts {
             catalogue,
             registry: Arc::new(registry),
             authenticator: access.clone(),
             authorizer: access.clone(),
-            nodes: Arc::default(),
+            nodes: nodes.clone(),
             extensions: Arc::new(NoExtensions),
             metrics: metrics::Table::new(),
             version: Version::default(),
@@ -123,9 +135,11 @@ impl World {
             published: Vec::new(),
             address: "127.0.0.1:6443".into(),
         });
+        metrics.ask_with(usage::api(&server, user("system:apiserver", &["system:masters"])));
         let world = Self(Arc::new(Inner {
             server,
             store,
+            nodes,
             clock,
             faults: Faults::new(random.fork()),
             random,
@@ -164,7 +178,9 @@ impl World {
         }));
         self.spawn(self.clone().meddle());
         for n in 1..=NODES {
-            self.spawn(kubelet::run(self.clone(), format!("node-{n}")));
+            let name = format!("node-{n}");
+            self.0.nodes.insert(&name, Arc::new(usage::Told::new(self, &name)));
+            self.spawn(kubelet::run(self.clone(), name));
         }
     }
 
@@ -185,6 +201,16 @@ impl World {
             // Gone meanwhile: another time.
             let _ = api.patch(*resource, namespace, name, "", PatchKind::Merge, &patch).await;
         }
+    }
+
+    /// Without keeping it alive; the server is part of it.
+    pub(crate) fn downgrade(&self) -> Weak<Inner> {
+        Arc::downgrade(&self.0)
+    }
+
+    /// What [`Self::downgrade`] gave, while somebody else keeps it.
+    pub(crate) fn upgrade(weak: &Weak<Inner>) -> Option<Self> {
+        weak.upgrade().map(Self)
     }
 
     /// Runs a part again and again, each time until it is killed.

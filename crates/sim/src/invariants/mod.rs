@@ -1,5 +1,6 @@
 //! What must hold after every single write, whatever goes wrong. One a file.
 
+mod autoscaling;
 mod budget;
 mod daemons;
 mod identity;
@@ -64,4 +65,5 @@ pub static INVARIANTS: &[(&str, Make)] = &[
     ("replacement", || Box::<replacement::Replacement>::default()),
     ("index limit", || Box::<index_limit::IndexLimit>::default()),
     ("success policy", || Box::<success_policy::SuccessPolicy>::default()),
+    ("autoscaling", || Box::<autoscaling::Autoscaling>::default()),
 ];

@@ -1,5 +1,6 @@
 //! What users do while things go wrong, and what must have come of it.
 
+mod autoscaling;
 mod claims;
 mod clock;
 mod cron;
@@ -58,6 +59,7 @@ pub static SCENARIOS: &[Scenario] = &[
     daemonset_surge::SCENARIO,
     claims::SCENARIO,
     job_policies::SCENARIO,
+    autoscaling::SCENARIO,
 ];
 
 /// Nodes fall silent one after the other, some for longer than pods tolerate.
@@ -113,7 +115,7 @@ mod tests {
 
     tests! {
         rollout scaling ownership nodes jobs cron statefulset identity daemonset daemon_nodes drain
-        volumes clock daemonset_surge claims job_policies
+        volumes clock daemonset_surge claims job_policies autoscaling
     }
 
     /// Needs tokio's own choices to follow from the seed too; see `./x sim`.

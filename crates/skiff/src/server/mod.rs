@@ -26,7 +26,7 @@ use api_access::Access;
 use api_aggregation::Aggregator;
 use api_custom::{CustomKinds, Webhooks};
 use api_metrics::ResourceMetrics;
-use api_registry::{Computing, Registry, UserInfo, Wanted};
+use api_registry::{Computing, Registry, UserInfo};
 use api_server::{ApiServer, Parts, Probe, Protocol, Tls, Version};
 use client::{Ambient, Api, Informer, Resource, Selection};
 use controllers::KubernetesService;
@@ -172,18 +172,7 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
     let front_proxy = keys.leaf(pki::CertificateName::FrontProxy).clone();
     let aggregator = Aggregator::new(front_proxy, keys.clock().clone());
     let usage = Arc::new(ResourceMetrics::new(nodes.clone(), now.clone()));
-    let asked = usage.clone();
-    let compute = move |wanted: Wanted| -> Computing {
-        let usage = asked.clone();
-        Box::pin(async move { usage.nodes(&wanted.name, &wanted.labels).await })
-    };
-    registry.compute(api_metrics::GROUP, "nodes", Arc::new(compute));
-    let asked = usage.clone();
-    let compute = move |wanted: Wanted| -> Computing {
-        let usage = asked.clone();
-        Box::pin(async move { usage.pods(&wanted.namespace, &wanted.name, &wanted.labels).await })
-    };
-    registry.compute(api_metrics::GROUP, "pods", Arc::new(compute));
+    usage.register(&mut registry);
     registry.convert_with(webhooks.clone());
     let registry = Arc::new(registry);
     let server = ApiServer::new(Parts {
