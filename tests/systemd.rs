@@ -16,7 +16,7 @@ const UNIFIED: &str = "/sys/fs/cgroup/unified";
 const BOOT_MAX: Duration = Duration::from_secs(90);
 
 /// Makes the machine out of the namespaces that it is started in. `$1` is an
-/// empty folder. What the host has set up to start at boot is left out.
+/// empty folder, `$2` its name. What the host has set up to start at boot is left out.
 const BOOT: &str = r#"
 set -eu
 mount --make-rprivate /
@@ -45,7 +45,7 @@ else
 fi
 rm -rf etc/systemd/system/*.wants usr/local/bin/skiff usr/local/bin/kubectl etc/skiff
 ln -sf /dev/null etc/systemd/system/systemd-udevd.service
-echo box >etc/hostname
+echo "$2" >etc/hostname
 ip link set lo up
 ip link add eth0 type veth peer name switch0
 ip addr add 192.168.77.2/24 dev eth0
@@ -72,6 +72,12 @@ pub(crate) struct Machine {
 impl Machine {
     /// Boots one; `None` with a word where that is not possible.
     pub(crate) fn boot() -> Option<Self> {
+        Self::boot_as("box")
+    }
+
+    /// The same under a name, for a story of several. In the hierarchies of cgroup v1,
+    /// which they share, each needs a data directory of its own.
+    pub(crate) fn boot_as(name: &str) -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
             eprintln!("skipped: root is needed to make a machine of namespaces");
             return None;
@@ -82,14 +88,15 @@ impl Machine {
         }
         let dir = tempfile::tempdir().expect("a temporary directory");
         let root = if Path::new(UNIFIED).is_dir() { UNIFIED } else { "/sys/fs/cgroup" };
-        let cgroup = Path::new(root).join(format!("skiff-test-{}", std::process::id()));
+        let cgroup = Path::new(root).join(format!("skiff-test-{}-{name}", std::process::id()));
         fs::create_dir(&cgroup).expect("a cgroup of our own");
         // Into the cgroup first: the namespace's root is where its maker was.
         let unshare = Command::new("sh")
-            .args(["-c", "echo $$ >\"$0/cgroup.procs\" && exec setpriv --pdeathsig=KILL unshare --mount --pid --fork --kill-child --net --uts --ipc --cgroup sh -c \"$1\" boot \"$2\""])
+            .args(["-c", "echo $$ >\"$0/cgroup.procs\" && exec setpriv --pdeathsig=KILL unshare --mount --pid --fork --kill-child --net --uts --ipc --cgroup sh -c \"$1\" boot \"$2\" \"$3\""])
             .arg(&cgroup)
             .arg(BOOT)
             .arg(dir.path())
+            .arg(name)
             .stdin(Stdio::null())
             .spawn()
             .expect("sh and unshare");
@@ -163,6 +170,20 @@ impl Machine {
         while self.unshare.try_wait().expect("our own child").is_none() {
             assert!(began.elapsed() < BOOT_MAX, "the machine is on after {BOOT_MAX:?}");
             std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// A cable to another machine, `link0` on both sides, with these addresses.
+    pub(crate) fn connect(&self, other: &Self, addresses: [&str; 2]) {
+        let done = Command::new("nsenter")
+            .args(["--net", "--target", &self.init.to_string(), "--"])
+            .args(["ip", "link", "add", "link0", "type", "veth", "peer", "name", "link0"])
+            .args(["netns", &other.init.to_string()])
+            .status()
+            .expect("nsenter and ip");
+        assert!(done.success(), "a cable between two machines: {done}");
+        for (machine, address) in [self, other].into_iter().zip(addresses) {
+            machine.run(&format!("ip addr add {address}/24 dev link0 && ip link set link0 up"));
         }
     }
 

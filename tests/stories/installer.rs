@@ -9,44 +9,64 @@ use std::{
 
 use crate::systemd::Machine;
 
-const RELEASES: &str = "http://127.0.0.1:8099";
-const INSTALL: &str = "curl -sfL http://127.0.0.1:8099/install.sh | sh -s -";
+pub(super) const RELEASES: &str = "http://127.0.0.1:8099";
+pub(super) const INSTALL: &str = "curl -sfL http://127.0.0.1:8099/install.sh | sh -s -";
 const VERSION: &str = "v1.37.0+skiff1";
 
-/// Releases made of the binary under test: one as it is, and one of the next
-/// version, which differs from it by a byte behind its end.
-fn releases(dir: &Path) -> PathBuf {
-    let key = dir.join("key.pem");
-    run(Command::new("openssl")
-        .args(["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out"])
-        .arg(&key));
-    // A tenth of the size: it is copied and hashed many times here.
-    let binary = dir.join("skiff");
-    run(Command::new("strip").arg("-o").arg(&binary).arg(env!("CARGO_BIN_EXE_skiff")));
-    let place = dir.join("releases");
-    run(Command::new(env!("CARGO"))
-        .args(["run", "--quiet", "--package", "xtask", "--", "dist"])
-        .arg(&place)
-        .arg("--binary")
-        .arg(&binary)
-        .args(["--releases", RELEASES, "--key"])
-        .arg(&key)
-        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")));
-    let sign = |release: &str, change: &str| {
-        let next = place.join(release);
-        run(Command::new("cp").arg("-r").arg(place.join(VERSION)).arg(&next));
+/// A folder of releases, and the key that signs them.
+pub(super) struct Releases {
+    pub(super) place: PathBuf,
+    key: PathBuf,
+}
+
+impl Releases {
+    /// With one of the binary under test.
+    pub(super) fn new(dir: &Path) -> Self {
+        let key = dir.join("key.pem");
+        run(Command::new("openssl")
+            .args(["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out"])
+            .arg(&key));
+        // A tenth of the size: it is copied and hashed many times here.
+        let binary = dir.join("skiff");
+        run(Command::new("strip").arg("-o").arg(&binary).arg(env!("CARGO_BIN_EXE_skiff")));
+        let place = dir.join("releases");
+        run(Command::new(env!("CARGO"))
+            .args(["run", "--quiet", "--package", "xtask", "--", "dist"])
+            .arg(&place)
+            .arg("--binary")
+            .arg(&binary)
+            .args(["--releases", RELEASES, "--key"])
+            .arg(&key)
+            .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")));
+        Self { place, key }
+    }
+
+    /// One more: a copy, changed by a line of shell.
+    pub(super) fn add(&self, release: &str, change: &str) {
+        let next = self.place.join(release);
+        run(Command::new("cp").arg("-r").arg(self.place.join(VERSION)).arg(&next));
         run(Command::new("sh")
             .arg("-c")
             .arg(format!("{change} && sha256sum skiff-x86_64 >SHA256SUMS && openssl dgst -sha256 -sign \"$0\" -out SHA256SUMS.sig SHA256SUMS"))
-            .arg(&key)
+            .arg(&self.key)
             .current_dir(&next));
-    };
+    }
+}
+
+/// One that can be asked for its version and nothing else.
+pub(super) const DOES_NOT_START: &str = "printf '#!/bin/sh\\n[ $1 = --version ]\\n' >skiff-x86_64";
+
+/// Releases made of the binary under test: one as it is, and others that differ from it
+/// by a byte behind its end.
+fn releases(dir: &Path) -> PathBuf {
+    let releases = Releases::new(dir);
+    let sign = |release: &str, change: &str| releases.add(release, change);
     sign("v1.37.0+skiff2", "printf x >>skiff-x86_64");
     sign("v1.37.0+skiff3", "printf xx >>skiff-x86_64");
-    // One that can be asked for its version and nothing else.
-    sign("v1.37.0+skiff4", "printf '#!/bin/sh\\n[ $1 = --version ]\\n' >skiff-x86_64");
+    sign("v1.37.0+skiff4", DOES_NOT_START);
     // One that somebody has changed.
     sign("v1.37.0+skiff5", "printf xxx >>skiff-x86_64");
+    let place = releases.place;
     let sums = place.join("v1.37.0+skiff5/SHA256SUMS");
     let text = fs::read_to_string(&sums).expect("text") + "\n";
     fs::write(&sums, text).expect("our own folder");
@@ -57,6 +77,18 @@ fn releases(dir: &Path) -> PathBuf {
 fn run(command: &mut Command) {
     let status = command.status().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(status.success(), "{command:?}: {status}");
+}
+
+/// Puts a folder of releases onto a machine, which serves them to itself.
+pub(super) fn serve(machine: &Machine, releases: &Path) {
+    machine.run("mkdir -p /srv");
+    machine.copy(releases, "/srv/releases");
+    machine.run(
+        "systemd-run --quiet --unit=releases -p WorkingDirectory=/srv/releases python3 -m http.server 8099",
+    );
+    machine.run(&format!(
+        "curl -sf --retry 50 --retry-delay 1 --retry-connrefused -o /dev/null {RELEASES}/install.sh"
+    ));
 }
 
 /// A way to fail: what is done to the machine before, the line that installs,
@@ -153,14 +185,7 @@ const FAILURES: &[Failure] = &[
 fn one_line_installs_and_upgrades_under_load_and_every_failure_changes_nothing() {
     let Some(machine) = Machine::boot() else { return };
     let dir = tempfile::tempdir().expect("a temporary directory");
-    machine.run("mkdir -p /srv");
-    machine.copy(&releases(dir.path()), "/srv/releases");
-    machine.run(
-        "systemd-run --quiet --unit=releases -p WorkingDirectory=/srv/releases python3 -m http.server 8099",
-    );
-    machine.run(&format!(
-        "curl -sf --retry 50 --retry-delay 1 --retry-connrefused -o /dev/null {RELEASES}/install.sh"
-    ));
+    serve(&machine, &releases(dir.path()));
 
     let state = "find /usr/local/bin /etc/systemd /etc/skiff /etc/conf.d -type d -printf '%p %m\\n' -o -printf '%p %s %m\\n' 2>/dev/null | sort";
     let before = machine.run(&format!("{state}; true"));

@@ -45,6 +45,7 @@ mod startup;
 mod status;
 mod storage;
 mod streams;
+mod upgrade;
 mod validation_rules;
 mod versions;
 mod volumes;

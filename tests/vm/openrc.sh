@@ -115,6 +115,15 @@ cmp /usr/local/bin/skiff /srv/v2/skiff-x86_64
 until_works "kubectl get --raw /readyz"
 kubectl wait --for=condition=Ready node/cabin --timeout=60s
 [ "$(id)" = "$before" ] || fail "pods were started anew"
+# One that can be asked for its version and nothing else gives way to the one of before.
+cp -r /srv/v2 /srv/v3
+(cd /srv/v3 && printf '#!/bin/sh\n[ $1 = --version ]\n' >skiff-x86_64 && sha256sum skiff-x86_64 >SHA256SUMS)
+! skiff upgrade --airgap-dir /srv/v3 --skip-signature --yes 2>/srv/said || fail "it went well"
+grep -q "does not start with the new program" /srv/said || fail "it says $(cat /srv/said)"
+cmp /usr/local/bin/skiff /srv/v2/skiff-x86_64
+until_works "kubectl get --raw /readyz"
+kubectl wait --for=condition=Ready node/cabin --timeout=60s
+[ "$(id)" = "$before" ] || fail "pods were started anew"
 skiff uninstall --yes
 left=$(find /etc /usr/local /var/log /root -xdev -newer /srv/before -type f -not -name '*.cache' -not -path '*/.kube/*')
 [ -z "$left" ] || fail "left behind: $left"

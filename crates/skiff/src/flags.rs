@@ -558,6 +558,34 @@ pub static FLAGS: &[Flag] = &[
         )
     },
     Flag {
+        commands: Commands::UPGRADE,
+        ..flag(
+            "cluster",
+            Takes::Switch,
+            "",
+            "Upgrade every machine of the cluster, one after the other, servers first; on a server",
+        )
+    },
+    Flag {
+        commands: Commands::UPGRADE,
+        ..flag(
+            "drain",
+            Takes::Switch,
+            "",
+            "With --cluster: move a node's pods elsewhere before its turn; what they have in emptyDir \
+             volumes is lost",
+        )
+    },
+    Flag {
+        commands: Commands::UPGRADE,
+        ..flag(
+            "timeout",
+            Takes::One("TIME"),
+            "10m",
+            "With --cluster: how long a machine may take to be drained, and then to come back",
+        )
+    },
+    Flag {
         commands: Commands::UNINSTALL,
         ..flag("delete-volumes", Takes::Switch, "", "Remove the volumes of this node too, for good")
     },

@@ -22,6 +22,7 @@ mod rotation;
 mod server;
 mod service;
 mod status;
+mod upgrade;
 
 pub use commands::run;
 

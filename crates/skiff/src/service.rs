@@ -6,9 +6,10 @@
 
 use std::{
     fs, io,
+    os::unix::{fs::MetadataExt as _, net::UnixStream},
     path::{Path, PathBuf},
     process::Command,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tracing::warn;
@@ -16,6 +17,7 @@ use tracing::warn;
 use crate::{
     config,
     flags::{self, Commands, UsageError, Values},
+    node::images,
 };
 
 /// What keeps services on this machine.
@@ -34,6 +36,12 @@ const OPENRC_ENVIRONMENT_DIR: &str = "/etc/conf.d";
 
 /// How long systemd may take to answer.
 const ASK_MAX: Duration = Duration::from_secs(5);
+
+/// How long a program is watched that does not get as far as to serve its socket: a
+/// server may wait for others for so long, and runs all the same.
+const COMES_UP_MAX: Duration = Duration::from_secs(60);
+/// Nothing tells that a socket is there or a program was started.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// A service that runs skiff.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -200,6 +208,21 @@ impl Service {
         }
     }
 
+    /// Waits until what was just restarted shows that it works. systemd has waited for
+    /// that itself; OpenRC starts a supervisor and does not tell what becomes of its
+    /// program.
+    ///
+    /// # Errors
+    /// Where it ended, or was not even started.
+    pub(crate) fn came_up(&self) -> io::Result<()> {
+        if self.init == Init::Systemd {
+            return Ok(());
+        }
+        let values = self.values().map_err(|error| io::Error::other(error.to_string()))?;
+        let data_dir = std::path::absolute(values.one("data-dir").unwrap_or_default())?;
+        came_up(&self.program, &images::socket::path(&data_dir), COMES_UP_MAX)
+    }
+
     /// Takes it out of the boot and forgets it, its files included.
     ///
     /// # Errors
@@ -231,6 +254,50 @@ impl Service {
             Init::OpenRc => format!("less {}", openrc_log(&self.name).display()),
         }
     }
+}
+
+/// Until somebody listens on the socket, or the program has run through for so long.
+fn came_up(program: &Path, socket: &Path, limit: Duration) -> io::Result<()> {
+    let began = Instant::now();
+    let mut first = None;
+    loop {
+        if UnixStream::connect(socket).is_ok() {
+            return Ok(());
+        }
+        let runs = running(program)?;
+        if first.is_some() && runs != first {
+            return Err(io::Error::other("it ended right after it was started"));
+        }
+        first = runs;
+        if began.elapsed() > limit {
+            return match first {
+                Some(_) => Ok(()),
+                None => Err(io::Error::other(format!(
+                    "{} was not started within {} s",
+                    program.display(),
+                    limit.as_secs()
+                ))),
+            };
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
+}
+
+/// A process other than this one whose program is that file, and not one of before that
+/// had its name.
+fn running(program: &Path) -> io::Result<Option<u32>> {
+    let is_it = |path: &Path| fs::metadata(path).map(|data| (data.dev(), data.ino()));
+    let wanted = is_it(program)?;
+    for entry in fs::read_dir("/proc")? {
+        let entry = entry?;
+        let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
+        let Some(pid) = pid.filter(|pid| *pid != std::process::id()) else { continue };
+        // One that has ended meanwhile is none.
+        if is_it(&entry.path().join("exe")).is_ok_and(|found| found == wanted) {
+            return Ok(Some(pid));
+        }
+    }
+    Ok(None)
 }
 
 /// As the service's script says.
@@ -290,6 +357,30 @@ mod tests {
             pairs,
             [("SKIFF_TOKEN".into(), "a.b".into()), ("SKIFF_URL".into(), "https://x y".into())]
         );
+    }
+
+    #[test]
+    fn what_comes_up_is_told_from_what_does_not() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let (program, socket) = (dir.path().join("program"), dir.path().join("socket"));
+        fs::copy("/bin/sleep", &program).expect("a copy");
+        let look = |limit| came_up(&program, &socket, Duration::from_millis(limit));
+        let error = look(1).expect_err("nobody has started it").to_string();
+        assert!(error.contains("was not started"), "{error}");
+        let mut child = Command::new(&program).arg("600").spawn().expect("sleep");
+        look(300).expect("it runs, and waits for something");
+        // It ends while it is looked at: by itself, as one does that finds no good data.
+        child.kill().expect("our own child");
+        child.wait().expect("our own child");
+        let mut short = Command::new(&program).arg("1").spawn().expect("sleep");
+        let error = std::thread::scope(|scope| {
+            let looking = scope.spawn(|| look(60_000));
+            short.wait().expect("our own child");
+            looking.join().expect("no panic").expect_err("it has ended").to_string()
+        });
+        assert!(error.contains("ended right after"), "{error}");
+        let _listening = std::os::unix::net::UnixListener::bind(&socket).expect("a socket");
+        look(1).expect("somebody listens");
     }
 
     #[test]

@@ -28,6 +28,7 @@ use crate::{
     StartError, clock,
     config::AgentConfig,
     node::{self, network, preflight},
+    upgrade,
 };
 
 /// A running agent.
@@ -145,6 +146,13 @@ pub(crate) async fn start(config: &AgentConfig) -> Result<Handle, StartError> {
         again: again.clone(),
     };
     background.push(tokio::spawn(rotation.run()));
+    let upgrade = upgrade::follow::Follower {
+        name: name.clone(),
+        data_dir: machine.data_dir.clone(),
+        api: Api::new(Arc::new(member.node.clone()), "skiff/upgrade"),
+        ambient: ambient.clone(),
+    };
+    background.push(tokio::spawn(upgrade.run()));
     background.push(tokio::spawn(renew(member, state, ambient, name, renewed)));
     info!(node = machine.node_name, data_dir = %machine.data_dir.display(), "the agent runs");
     Ok(Handle { node, background, kept, again, _lock: lock })

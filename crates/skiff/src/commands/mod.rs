@@ -109,7 +109,7 @@ pub static COMMANDS: &[Command] = &[
     Command {
         name: "upgrade",
         arguments: "",
-        help: "Bring this machine's skiff to the newest release, verified; pods run through",
+        help: "Bring this machine's skiff, or that of all machines, to the newest release, verified; pods run through",
         flags: Commands::UPGRADE,
         run: upgrade::run,
     },

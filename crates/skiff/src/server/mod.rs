@@ -42,6 +42,7 @@ use crate::{
     commands::VERSION,
     config::{Cidr, Config},
     node::{self, network, preflight},
+    upgrade,
 };
 
 /// The schema that objects are written under; raised when defaults change.
@@ -351,6 +352,13 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
         again: again.clone(),
     };
     background.push(tokio::spawn(rotation.run()));
+    let upgrade = upgrade::follow::Follower {
+        name: config.machine.node_name.clone(),
+        data_dir: config.machine.data_dir.clone(),
+        api: loopback.named("skiff/upgrade"),
+        ambient: ambient.clone(),
+    };
+    background.push(tokio::spawn(upgrade.run()));
 
     let health = server.health();
     let synced = access.clone();

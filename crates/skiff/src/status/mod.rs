@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
+pub(crate) use nodes::is_ready;
 pub(crate) use text::text;
 
 use crate::server::cluster_socket::Row;

@@ -15,7 +15,7 @@ const PRESSURES: &[(&str, &str)] = &[
     ("NetworkUnavailable", "see the log of skiff on it"),
 ];
 
-pub(super) fn is_ready(node: &Value) -> bool {
+pub(crate) fn is_ready(node: &Value) -> bool {
     condition(node, "Ready").is_some_and(|condition| condition["status"] == "True")
 }
 

@@ -1,26 +1,18 @@
-//! `skiff upgrade`: this machine's program, by the steps of the installer.
-//!
-//! Nothing is changed before everything is downloaded and verified; then the
-//! program takes its place by one rename and the service starts anew, while pods
-//! run through. A release that does not start gives way to the one of before.
+//! A release: where it is, what it has, and that it is the project's.
 
 use std::{
     error::Error,
     fs,
-    io::{self, IsTerminal as _, Write as _},
-    os::unix::fs::PermissionsExt as _,
+    io::{self, Write as _},
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use node_image::Proxies;
 use ring::{digest, signature};
+use tokio::runtime::Runtime;
 
 use super::VERSION;
-use crate::{
-    flags::{UsageError, Values},
-    service::{self, Service},
-};
+use crate::flags::{UsageError, Values};
 
 /// What the installer leaves beside the kubeconfig: where releases are, and the
 /// key that signs them.
@@ -30,160 +22,89 @@ const KEY: &str = "/etc/skiff/releases.pem";
 const BINARY_BYTES_MAX: u64 = 1 << 30;
 const TEXT_BYTES_MAX: u64 = 1 << 20;
 
-pub(super) fn run(values: Values, words: Vec<String>) -> Result<(), Box<dyn Error>> {
-    super::daemon::no_words(&words)?;
-    let is_on = |name: &str| values.one(name) == Some("true");
-    let services = service::installed();
-    let Some(service) = services.first() else {
-        return Err(
-            "no service of skiff is installed here; replace the program where you put it, \
-                    and start it again"
-                .into(),
-        );
-    };
-    let source = Source::of(&values)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let version = match (values.one("version"), &source) {
-        (Some(version), _) => Some(version.to_owned()),
-        (None, Source::Folder(_)) => None,
-        (None, Source::Url(_)) => {
-            let channel = values.one("channel").unwrap_or_default();
-            let text = runtime.block_on(source.text(&format!("channels/{channel}")))?;
-            Some(text.lines().next().unwrap_or_default().trim().to_owned())
-        }
-    };
-    let folder = match &version {
-        Some(version) => {
-            let number = number(version).ok_or_else(|| {
-                UsageError(format!("\"{version}\" is no version of skiff: it looks like {VERSION}"))
-            })?;
-            let older = Some(number) < self::number(VERSION);
-            if older && !values.is_set("version") {
-                return Err(format!(
-                    "{version} is older than this, {VERSION}; to go back to it all the same: \
-                     --version {version}"
-                )
-                .into());
-            }
-            format!("{version}/")
-        }
-        None => String::new(),
-    };
-    let name = format!("skiff-{}", architecture());
-    let program = service.program.clone();
-    let sums = runtime.block_on(source.text(&format!("{folder}SHA256SUMS")))?;
-    if is_on("skip-signature") {
-        eprintln!(
-            "skiff upgrade: warning: the signature is not verified, as --skip-signature says"
-        );
-    } else {
-        let key = fs::read_to_string(KEY).map_err(|error| {
-            format!(
-                "{KEY}: {error}; without the key of releases the signature cannot be verified: \
-                 install once more with the installer of a release, or rely on the checksum alone \
-                 with --skip-signature"
-            )
-        })?;
-        let signature = runtime.block_on(source.bytes(&format!("{folder}SHA256SUMS.sig")))?;
-        verify(&key, sums.as_bytes(), &signature)?;
-    }
-    let wanted = sum_of(&sums, &name)
-        .ok_or_else(|| format!("SHA256SUMS has no line for {name}: the release is not complete"))?;
-    if hex_of(&program)? == wanted {
-        println!(
-            "{} is {} already; nothing to do",
-            program.display(),
-            version.as_deref().unwrap_or(VERSION)
-        );
-        return Ok(());
-    }
-    println!(
-        "{} at {} becomes {}; {} restarts, and its pods run through",
-        VERSION,
-        program.display(),
-        version.as_deref().unwrap_or("the release of that folder"),
-        services.iter().map(|s| s.name.as_str()).collect::<Vec<_>>().join(" and ")
-    );
-    if is_on("dry-run") {
-        return Ok(());
-    }
-    if !is_on("yes") && io::stdin().is_terminal() && !confirmed()? {
-        println!("Nothing was changed.");
-        return Ok(());
-    }
-    let new = New::beside(&program)?;
-    runtime.block_on(source.file(&format!("{folder}{name}"), &new.0))?;
-    if hex_of(&new.0)? != wanted {
-        return Err(format!(
-            "{name} does not have the checksum it should have: the download was cut short or \
-             tampered with; nothing was changed"
-        )
-        .into());
-    }
-    fs::set_permissions(&new.0, fs::Permissions::from_mode(0o755))?;
-    let told = Command::new(&new.0).arg("--version").output();
-    if !told.as_ref().is_ok_and(|output| output.status.success()) {
-        return Err(format!("{name} does not run on this machine; nothing was changed").into());
-    }
-    exchange(&new.0, &program, &services)?;
-    println!("done; `skiff status` shows how the cluster is");
-    Ok(())
+/// One that was found and verified.
+pub(super) struct Release {
+    source: Source,
+    /// Not known of a folder's.
+    pub(super) version: Option<String>,
+    folder: String,
+    sums: String,
 }
 
-/// Puts the new program in place and starts the services with it; where one
-/// does not start, the old one comes back.
-fn exchange(new: &Path, program: &Path, services: &[Service]) -> Result<(), Box<dyn Error>> {
-    let before = program.with_file_name(".skiff-before");
-    match fs::remove_file(&before) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-        _ => {}
+impl Release {
+    /// The one that the flags name, its checksums verified.
+    pub(super) fn find(values: &Values, runtime: &Runtime) -> Result<Self, Box<dyn Error>> {
+        let source = Source::of(values)?;
+        let version = match (values.one("version"), &source) {
+            (Some(version), _) => Some(version.to_owned()),
+            (None, Source::Folder(_)) => None,
+            (None, Source::Url(_)) => {
+                let channel = values.one("channel").unwrap_or_default();
+                let text = runtime.block_on(source.text(&format!("channels/{channel}")))?;
+                Some(text.lines().next().unwrap_or_default().trim().to_owned())
+            }
+        };
+        let folder = match &version {
+            Some(version) => {
+                let number = number(version).ok_or_else(|| {
+                    UsageError(format!(
+                        "\"{version}\" is no version of skiff: it looks like {VERSION}"
+                    ))
+                })?;
+                let older = Some(number) < self::number(VERSION);
+                if older && !values.is_set("version") {
+                    return Err(format!(
+                        "{version} is older than this, {VERSION}; to go back to it all the same: \
+                         --version {version}"
+                    )
+                    .into());
+                }
+                format!("{version}/")
+            }
+            None => String::new(),
+        };
+        let sums = runtime.block_on(source.text(&format!("{folder}SHA256SUMS")))?;
+        if values.one("skip-signature") == Some("true") {
+            eprintln!(
+                "skiff upgrade: warning: the signature is not verified, as --skip-signature says"
+            );
+        } else {
+            let key = fs::read_to_string(KEY).map_err(|error| {
+                format!(
+                    "{KEY}: {error}; without the key of releases the signature cannot be \
+                     verified: install once more with the installer of a release, or rely on the \
+                     checksum alone with --skip-signature"
+                )
+            })?;
+            let signature = runtime.block_on(source.bytes(&format!("{folder}SHA256SUMS.sig")))?;
+            verify(&key, sums.as_bytes(), &signature)?;
+        }
+        Ok(Self { source, version, folder, sums })
     }
-    fs::hard_link(program, &before)?;
-    fs::File::open(new)?.sync_all()?;
-    fs::rename(new, program)?;
-    let of_it = |service: &&Service| service.program == program && service.is_running();
-    for service in services.iter().filter(of_it) {
-        println!("restarting {}", service.name);
-        if let Err(error) = service.restart() {
-            fs::rename(&before, program)?;
-            let back = service.restart();
-            let back = back.err().map_or("which runs again".to_owned(), |error| error.to_string());
+
+    /// The checksum of one of its files.
+    pub(super) fn sum_of(&self, name: &str) -> Result<String, String> {
+        let missing = || format!("SHA256SUMS has no line for {name}: the release is not complete");
+        sum_of(&self.sums, name).ok_or_else(missing)
+    }
+
+    /// Downloads one of its files, and verifies it.
+    pub(super) fn fetch(
+        &self,
+        name: &str,
+        into: &Path,
+        runtime: &Runtime,
+    ) -> Result<(), Box<dyn Error>> {
+        let wanted = self.sum_of(name)?;
+        runtime.block_on(self.source.file(&format!("{}{name}", self.folder), into))?;
+        if hex_of(into)? != wanted {
             return Err(format!(
-                "{} does not start with the new program: {error}; its log says why: {}. The one of \
-                 before is in place, {back}",
-                service.name,
-                service.log()
+                "{name} does not have the checksum it should have: the download was cut short or \
+                 tampered with; nothing was changed"
             )
             .into());
         }
-    }
-    Ok(fs::remove_file(&before)?)
-}
-
-fn confirmed() -> io::Result<bool> {
-    print!("Upgrade? [y/N] ");
-    io::stdout().flush()?;
-    let mut answer = String::new();
-    io::stdin().read_line(&mut answer)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
-}
-
-/// A file beside the program, so that the last step is one rename; gone when
-/// it was not used.
-struct New(PathBuf);
-
-impl New {
-    fn beside(program: &Path) -> io::Result<Self> {
-        let path = program.with_file_name(format!(".skiff-upgrade.{}", std::process::id()));
-        fs::OpenOptions::new().write(true).create_new(true).open(&path)?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for New {
-    fn drop(&mut self) {
-        // After the rename there is none.
-        let _ = fs::remove_file(&self.0);
+        Ok(())
     }
 }
 
@@ -259,7 +180,7 @@ impl Source {
 }
 
 /// What this machine's program is called in a release.
-fn architecture() -> &'static str {
+pub(super) fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "arm" => "armv7",
         other => other,
@@ -284,7 +205,7 @@ fn sum_of(sums: &str, name: &str) -> Option<String> {
     Some(sum.to_lowercase())
 }
 
-fn hex_of(path: &Path) -> Result<String, String> {
+pub(super) fn hex_of(path: &Path) -> Result<String, String> {
     let mut context = digest::Context::new(&digest::SHA256);
     let mut read = || -> io::Result<()> {
         let mut file = fs::File::open(path)?;
@@ -324,6 +245,8 @@ fn verify(key: &str, text: &[u8], signed: &[u8]) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use super::*;
 
     #[test]
