@@ -1,12 +1,19 @@
-//! `xtask dist OUT [--target TRIPLE]… [--binary FILE] [--releases URL] [--key KEY.pem]`:
-//! a release.
+//! `xtask dist OUT [--target TRIPLE]… [--profile NAME] [--binary FILE] [--releases URL]
+//! [--key KEY.pem]`: a release.
 //!
 //! In `OUT/VERSION/` are a static binary for each target, `SHA256SUMS`, its
 //! signature where a key is given, the manual pages, and the list of what is inside (CycloneDX
 //! 1.5); in `OUT/` the installer that goes with them, and the channel files.
-//! With `--binary` this one is packed for this machine and nothing is built. The key is ECDSA over P-256: `openssl ecparam -name prime256v1 -genkey -noout`.
+//! With `--binary` this one is packed for this machine and nothing is built. The key is ECDSA
+//! over P-256: `openssl ecparam -name prime256v1 -genkey -noout`.
+//!
+//! Releases are for `x86_64-unknown-linux-gnu`, `aarch64-unknown-linux-gnu` and
+//! `armv7-unknown-linux-gnueabihf`; `./x cross TARGET` gets what is needed to build for
+//! one that is not this machine's. Where none of the targets runs here the manual pages,
+//! which the program prints, are left out.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     fs,
     path::{Path, PathBuf},
@@ -15,14 +22,16 @@ use std::{
 
 use serde_json::{Value, json};
 
+use crate::toolchain::{self, architecture};
+
 const HOST: &str = "x86_64-unknown-linux-gnu";
-/// What a target is called in file names, as the installer asks for it.
-const ARCHITECTURES: &[(&str, &str)] =
-    &[("x86_64-", "x86_64"), ("aarch64-", "aarch64"), ("armv7-", "armv7")];
+/// The programs of a release: the one that is installed, and those inside it.
+const PROGRAMS: [&str; 3] = ["skiff", "node-shim", "toolbox"];
 
 struct Settings {
     out: PathBuf,
     targets: Vec<String>,
+    profile: String,
     binary: Option<PathBuf>,
     releases: String,
     key: Option<PathBuf>,
@@ -41,16 +50,16 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
     for target in &settings.targets {
         let built = match &settings.binary {
             Some(binary) => binary.clone(),
-            None => build(target)?,
+            None => build(target, &settings.profile)?,
         };
-        let name = format!("skiff-{}", architecture(target)?);
+        let name = format!("skiff-{}", architecture(target)?.name);
         fs::copy(&built, folder.join(&name))
             .map_err(|error| format!("{}: {error}", built.display()))?;
         names.push(name);
     }
     names.extend(manual_pages(&settings, &folder)?);
     let list = format!("skiff-{version}.cdx.json");
-    write(&folder.join(&list), &contents(&version)?)?;
+    write(&folder.join(&list), &contents(&version, &settings.targets)?)?;
     names.push(list);
     let mut words = vec!["--".to_owned()];
     words.extend(names);
@@ -70,11 +79,11 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
 /// only others are made.
 fn manual_pages(settings: &Settings, folder: &Path) -> Result<Option<String>, String> {
     const PACKED: &str = "skiff-man.tar.gz";
-    let own = std::env::consts::ARCH;
-    let ours = settings.targets.iter().find(|target| architecture(target) == Ok(own));
-    let ours =
-        ours.ok_or(format!("manual pages need a target that runs here: --target {own}-…"))?;
-    let program = folder.join(format!("skiff-{}", architecture(ours)?));
+    let known = settings.targets.iter().filter_map(|target| architecture(target).ok());
+    let Some(ours) = known.into_iter().find(|architecture| architecture.is_own()) else {
+        return Ok(None);
+    };
+    let program = folder.join(format!("skiff-{}", ours.name));
     let pages = folder.join("man");
     make(&pages)?;
     done(Command::new(&program).args(["man", "--into"]).arg(&pages))?;
@@ -90,11 +99,12 @@ fn manual_pages(settings: &Settings, folder: &Path) -> Result<Option<String>, St
 }
 
 fn parse(args: &[String]) -> Result<Settings, String> {
-    const USAGE: &str =
-        "usage: dist OUT [--target TRIPLE]… [--binary FILE] [--releases URL] [--key KEY.pem]";
+    const USAGE: &str = "usage: dist OUT [--target TRIPLE]… [--profile NAME] [--binary FILE] \
+                         [--releases URL] [--key KEY.pem]";
     let mut settings = Settings {
         out: PathBuf::new(),
         targets: Vec::new(),
+        profile: "dist".into(),
         binary: None,
         releases: "@RELEASES@".into(),
         key: None,
@@ -104,6 +114,7 @@ fn parse(args: &[String]) -> Result<Settings, String> {
         let mut value = || args.next().cloned().ok_or(format!("{arg} takes a value; {USAGE}"));
         match arg.as_str() {
             "--target" => settings.targets.push(value()?),
+            "--profile" => settings.profile = value()?,
             "--binary" => settings.binary = Some(value()?.into()),
             "--releases" => settings.releases = value()?.trim_end_matches('/').to_owned(),
             "--key" => settings.key = Some(value()?.into()),
@@ -131,14 +142,8 @@ fn version() -> Result<String, String> {
     version.map(str::to_owned).ok_or(format!("{source} has no line with the version"))
 }
 
-/// What a target is called in a release.
-fn architecture(target: &str) -> Result<&'static str, String> {
-    let known = ARCHITECTURES.iter().find(|(prefix, _)| target.starts_with(prefix));
-    known.map(|(_, name)| *name).ok_or(format!("{target}: the installer asks for none such"))
-}
-
 /// Builds one static binary.
-fn build(target: &str) -> Result<PathBuf, String> {
+fn build(target: &str, profile: &str) -> Result<PathBuf, String> {
     // The same bytes wherever the sources and the registry are kept.
     let here = std::env::current_dir().map_err(|error| error.to_string())?;
     let cargo_home = std::env::var("CARGO_HOME").ok();
@@ -149,27 +154,28 @@ fn build(target: &str) -> Result<PathBuf, String> {
     ];
     flags.extend(cargo_home.or(home).map(|cargo| format!("--remap-path-prefix={cargo}=/cargo")));
     done(
-        Command::new("cargo")
-            .args(["build", "--locked", "--profile", "dist", "--package", "skiff"])
+        toolchain::cargo(target)?
+            .args(["build", "--locked", "--profile", profile, "--package", "skiff"])
             .args(["--target", target])
             .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}")),
     )?;
     let target_dir = std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".into());
-    Ok(Path::new(&target_dir).join(target).join("dist/skiff"))
+    let folder = if profile == "dev" { "debug" } else { profile };
+    Ok(Path::new(&target_dir).join(target).join(folder).join("skiff"))
 }
 
-/// What is linked into the binary, as CycloneDX.
-fn contents(version: &str) -> Result<String, String> {
-    let text = output(Command::new("cargo").args([
-        "metadata",
-        "--locked",
-        "--format-version",
-        "1",
-        "--filter-platform",
-        HOST,
-    ]))?;
+/// What is linked into the binary and the small ELFs inside it, as CycloneDX.
+fn contents(version: &str, targets: &[String]) -> Result<String, String> {
+    let mut cargo = Command::new("cargo");
+    cargo.args(["metadata", "--locked", "--format-version", "1"]);
+    for target in targets {
+        cargo.args(["--filter-platform", target]);
+    }
+    let text = output(&mut cargo)?;
     let metadata: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+    let linked = linked(&metadata);
     let packages = metadata["packages"].as_array().ok_or("cargo metadata names no packages")?;
+    let packages = packages.iter().filter(|p| linked.contains(text_of(&p["id"])));
     let component = |package: &Value| {
         let (name, version) = (package["name"].as_str()?, package["version"].as_str()?);
         // Without a source it is a part of skiff.
@@ -187,9 +193,43 @@ fn contents(version: &str) -> Result<String, String> {
         "specVersion": "1.5",
         "version": 1,
         "metadata": {"component": {"type": "application", "name": "skiff", "version": version}},
-        "components": packages.iter().filter_map(component).collect::<Vec<_>>(),
+        "components": packages.filter_map(component).collect::<Vec<_>>(),
     });
     Ok(format!("{list:#}\n"))
+}
+
+/// The packages that end up in a program: neither what tests use, nor what only
+/// the build runs.
+fn linked(metadata: &Value) -> BTreeSet<&str> {
+    let packages = metadata["packages"].as_array().into_iter().flatten();
+    let packages: BTreeMap<&str, &Value> = packages.map(|p| (text_of(&p["id"]), p)).collect();
+    let nodes = metadata["resolve"]["nodes"].as_array().into_iter().flatten();
+    let nodes: BTreeMap<&str, &Value> = nodes.map(|node| (text_of(&node["id"]), node)).collect();
+    let is_macro = |id: &str| {
+        let targets = packages.get(id).and_then(|package| package["targets"].as_array());
+        let mut kinds = targets.into_iter().flatten().flat_map(|t| t["kind"].as_array());
+        kinds.any(|kinds| kinds.iter().any(|kind| kind == "proc-macro"))
+    };
+    let roots = packages.iter().filter(|(_, p)| PROGRAMS.contains(&text_of(&p["name"])));
+    let mut to_see: Vec<&str> = roots.map(|(id, _)| *id).collect();
+    let mut seen = BTreeSet::new();
+    while let Some(id) = to_see.pop() {
+        if is_macro(id) || !seen.insert(id) {
+            continue;
+        }
+        let deps = nodes.get(id).and_then(|node| node["deps"].as_array());
+        for dep in deps.into_iter().flatten() {
+            let mut kinds = dep["dep_kinds"].as_array().into_iter().flatten();
+            if kinds.any(|kind| kind["kind"].is_null()) {
+                to_see.push(text_of(&dep["pkg"]));
+            }
+        }
+    }
+    seen
+}
+
+fn text_of(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
 }
 
 /// Signs `SHA256SUMS`; the public key as PEM.
@@ -238,7 +278,7 @@ fn done(command: &mut Command) -> Result<(), String> {
     if status.success() { Ok(()) } else { Err(format!("{command:?}: {status}")) }
 }
 
-fn output(command: &mut Command) -> Result<String, String> {
+pub(crate) fn output(command: &mut Command) -> Result<String, String> {
     let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
     if !output.status.success() {
         let mut text = format!("{command:?}: {}", output.status);

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 mod codegen;
 mod dist;
 mod tidy;
+mod toolchain;
 
 /// A chore: name, what it does, and the function that does it.
 type Chore = (&'static str, &'static str, fn(&[String]) -> Result<(), String>);

@@ -27,13 +27,14 @@ pub(crate) fn chdir_inside(path: &CStr) -> rustix::io::Result<()> {
 }
 
 pub(crate) fn bounding_set(keep: u64) -> rustix::io::Result<()> {
-    for capability in 0..64u64 {
+    // prctl(2) takes longs: a wider number would not be where the C library looks for it.
+    for capability in 0..64 as libc::c_ulong {
         // SAFETY: asks about a number, touches no memory of ours.
         let held = unsafe { libc::prctl(libc::PR_CAPBSET_READ, capability, 0, 0, 0) };
         if held < 0 {
             break;
         }
-        if held == 1 && keep & (1 << capability) == 0 {
+        if held == 1 && keep & (1_u64 << capability) == 0 {
             // SAFETY: drops a number, touches no memory of ours.
             check(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) })?;
         }
@@ -97,9 +98,10 @@ pub(crate) fn seccomp(program: &[u8]) -> rustix::io::Result<()> {
         filter: program.as_ptr().cast_mut().cast(),
     };
     const SECCOMP_SET_MODE_FILTER: libc::c_ulong = 1;
+    const NO_FLAGS: libc::c_ulong = 0;
     // SAFETY: the kernel copies `len` instructions from a slice that outlives
     // the call, byte by byte, so alignment does not matter, and verifies them.
     check(unsafe {
-        libc::syscall(libc::SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0u64, &raw const filter)
+        libc::syscall(libc::SYS_seccomp, SECCOMP_SET_MODE_FILTER, NO_FLAGS, &raw const filter)
     })
 }

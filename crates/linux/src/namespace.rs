@@ -46,11 +46,11 @@ struct Holder(libc::pid_t);
 impl Holder {
     /// In new namespaces of these kinds.
     fn start(kinds: u32) -> io::Result<Self> {
+        // One register wide: where that is 32 bits, a wider one would move all that follow.
+        let flags = libc::c_ulong::from(kinds) | libc::SIGCHLD as libc::c_ulong;
         // SAFETY: a plain fork into namespaces (no shared memory, no new stack);
         // the child makes system calls only and never returns.
-        let pid = unsafe {
-            libc::syscall(libc::SYS_clone, u64::from(kinds) | libc::SIGCHLD as u64, 0, 0, 0, 0)
-        };
+        let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) };
         match pid {
             ..0 => Err(io::Error::last_os_error()),
             0 => loop {

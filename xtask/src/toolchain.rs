@@ -1,0 +1,114 @@
+//! What builds for a target: a compiler that has its standard library, and a
+//! linker with its C library.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// What the installer asks for, and what is needed to make it elsewhere.
+pub(crate) struct Architecture {
+    /// How its targets begin.
+    prefix: &'static str,
+    /// In file names of a release, and as the kernel calls it.
+    pub(crate) name: &'static str,
+    /// As `std::env::consts::ARCH` calls it.
+    own: &'static str,
+    /// Debian's, for machines of another kind.
+    linker: &'static str,
+    packages: &'static str,
+}
+
+const ARCHITECTURES: &[Architecture] = &[
+    Architecture {
+        prefix: "x86_64-",
+        name: "x86_64",
+        own: "x86_64",
+        linker: "x86_64-linux-gnu-gcc",
+        packages: "gcc-x86-64-linux-gnu libc6-dev-amd64-cross",
+    },
+    Architecture {
+        prefix: "aarch64-",
+        name: "aarch64",
+        own: "aarch64",
+        linker: "aarch64-linux-gnu-gcc",
+        packages: "gcc-aarch64-linux-gnu libc6-dev-arm64-cross",
+    },
+    Architecture {
+        prefix: "armv7-",
+        name: "armv7",
+        own: "arm",
+        linker: "arm-linux-gnueabihf-gcc",
+        packages: "gcc-arm-linux-gnueabihf libc6-dev-armhf-cross",
+    },
+];
+
+/// What `./x cross` unpacks, where rustup does not have a target's library.
+const UNPACKED: &str = "target/cross/rust";
+
+/// That of a target.
+pub(crate) fn architecture(target: &str) -> Result<&'static Architecture, String> {
+    let known = ARCHITECTURES.iter().find(|known| target.starts_with(known.prefix));
+    known.ok_or(format!("{target}: the installer asks for none such"))
+}
+
+impl Architecture {
+    /// Whether its programs run on this machine.
+    pub(crate) fn is_own(&self) -> bool {
+        self.own == env::consts::ARCH
+    }
+}
+
+/// A cargo that builds for a target; says what is missing where there is none.
+pub(crate) fn cargo(target: &str) -> Result<Command, String> {
+    let mut cargo = with_library(target)?;
+    let architecture = architecture(target)?;
+    let variable =
+        format!("CARGO_TARGET_{}_LINKER", target.to_uppercase().replace(['-', '.'], "_"));
+    if !architecture.is_own() && env::var_os(&variable).is_none() {
+        let linker = architecture.linker;
+        if !is_on_path(linker) {
+            return Err(format!(
+                "{linker} is missing, which links for {target}: `./x cross {target}` installs it \
+                 (Debian's {}); another is named by {variable}",
+                architecture.packages
+            ));
+        }
+        // Build scripts' own calls of cargo, which make the small ELFs, inherit it.
+        cargo.env(variable, linker);
+    }
+    Ok(cargo)
+}
+
+fn with_library(target: &str) -> Result<Command, String> {
+    let own = crate::dist::output(Command::new("rustc").args(["--print", "sysroot"]))?;
+    if has_library(Path::new(own.trim()), target) {
+        return Ok(Command::new("cargo"));
+    }
+    let unpacked = std::path::absolute(UNPACKED).map_err(|error| error.to_string())?;
+    if has_library(&unpacked.join("usr"), target) {
+        let mut cargo = Command::new("cargo");
+        // Also for the calls of cargo in build scripts.
+        cargo.env("RUSTC", unpacked.join("rustc"));
+        return Ok(cargo);
+    }
+    Err(format!(
+        "the compiler has no standard library for {target}: `rustup target add {target}`, or, \
+         where rustup does not reach it, `./x cross {target}`, which takes it from Debian"
+    ))
+}
+
+fn has_library(sysroot: &Path, target: &str) -> bool {
+    let files = std::fs::read_dir(sysroot.join("lib/rustlib").join(target).join("lib"));
+    files.into_iter().flatten().flatten().any(|file| {
+        let name = file.file_name();
+        let name = name.to_string_lossy();
+        name.starts_with("libstd-") && name.ends_with(".rlib")
+    })
+}
+
+fn is_on_path(program: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).map(|dir: PathBuf| dir.join(program)).any(|file| file.is_file())
+}
