@@ -152,6 +152,7 @@ fn build(target: &str, profile: &str) -> Result<PathBuf, String> {
         "-Ctarget-feature=+crt-static".to_owned(),
         format!("--remap-path-prefix={}=/skiff", here.display()),
     ];
+    flags.extend(architecture(target)?.flags.iter().map(ToString::to_string));
     flags.extend(cargo_home.or(home).map(|cargo| format!("--remap-path-prefix={cargo}=/cargo")));
     done(
         toolchain::cargo(target)?

@@ -18,7 +18,14 @@ pub(crate) struct Architecture {
     /// Debian's, for machines of another kind.
     linker: &'static str,
     packages: &'static str,
+    /// What the compiler is told beside what it is told for all.
+    pub(crate) flags: &'static [&'static str],
 }
+
+/// A static program of theirs stands at a fixed address anyway. Told so, the compiler does
+/// without the global offset table, which would become too large for the C library's code
+/// (aarch64 reaches 32 KiB of it).
+const FIXED: &[&str] = &["-Crelocation-model=static"];
 
 const ARCHITECTURES: &[Architecture] = &[
     Architecture {
@@ -27,6 +34,7 @@ const ARCHITECTURES: &[Architecture] = &[
         own: "x86_64",
         linker: "x86_64-linux-gnu-gcc",
         packages: "gcc-x86-64-linux-gnu libc6-dev-amd64-cross",
+        flags: &[],
     },
     Architecture {
         prefix: "aarch64-",
@@ -34,6 +42,7 @@ const ARCHITECTURES: &[Architecture] = &[
         own: "aarch64",
         linker: "aarch64-linux-gnu-gcc",
         packages: "gcc-aarch64-linux-gnu libc6-dev-arm64-cross",
+        flags: FIXED,
     },
     Architecture {
         prefix: "armv7-",
@@ -41,6 +50,7 @@ const ARCHITECTURES: &[Architecture] = &[
         own: "arm",
         linker: "arm-linux-gnueabihf-gcc",
         packages: "gcc-arm-linux-gnueabihf libc6-dev-armhf-cross",
+        flags: FIXED,
     },
 ];
 
