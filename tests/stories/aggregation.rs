@@ -5,6 +5,7 @@ use std::{
     io::{BufRead as _, BufReader},
     path::Path,
     process::Stdio,
+    time::{Duration, Instant},
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -14,6 +15,9 @@ use crate::cluster::Cluster;
 
 const WARDLE: &str = "apiservice/v1alpha1.wardle.example.com";
 const METRICS: &str = "apiservice/v1beta1.metrics.k8s.io";
+
+/// How long a node may take to learn of a Service.
+const SERVICE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The machine's own Python runs in the pod.
 const PYTHON: &str = "/usr/bin/python3";
@@ -86,16 +90,39 @@ fn flunder(name: &str, value: &str) -> String {
     )
 }
 
-#[test]
-pub(super) fn an_api_server_in_a_pod_serves_its_kinds() {
+/// A cluster with certificates for the pod, and their CA as an APIService says it.
+fn cluster() -> Option<(Cluster, String)> {
     if !Path::new(PYTHON).exists() {
         eprintln!("skipped: needs {PYTHON}");
-        return;
+        return None;
     }
-    let Some(cluster) = Cluster::start() else { return };
-    let Some(()) = conversion::certificates(&cluster.path("."), "api.wardle.svc") else { return };
+    let cluster = Cluster::start()?;
+    conversion::certificates(&cluster.path("."), "api.wardle.svc")?;
     let ca = STANDARD.encode(std::fs::read(cluster.path("ca.crt")).expect("openssl wrote it"));
     cluster.wait_node_ready();
+    Some((cluster, ca))
+}
+
+#[test]
+fn every_server_passes_requests_on() {
+    let Some((first, ca)) = cluster() else { return };
+    not_there_yet(&first, &ca);
+    started(&first);
+    let token = std::fs::read_to_string(first.path("data/server/token")).expect("it is printed");
+    let mut second = first.beside(2, &["--server", &first.url(), "--token", token.trim()]);
+    second.start_server();
+    // Its node has the Service's address, and the way to the other node's pods, a
+    // moment later.
+    let began = Instant::now();
+    while !second.kubectl("get flunders").success && began.elapsed() < SERVICE_TIMEOUT {}
+    second.kubectl_with_input("create -f -", &flunder("a", "1")).prints("created");
+    first.kubectl("get flunder a").prints("a");
+    second.kubectl("api-resources --api-group=wardle.example.com").prints("flunders");
+}
+
+#[test]
+pub(super) fn an_api_server_in_a_pod_serves_its_kinds() {
+    let Some((cluster, ca)) = cluster() else { return };
     not_there_yet(&cluster, &ca);
     started(&cluster);
     discovered(&cluster);
