@@ -1,6 +1,7 @@
 //! Three servers and an agent on virtual machines, each with a kernel, a disk and a clock
 //! of its own: what was acknowledged survives that the power goes, of one or of all, and
-//! pods come back after a reboot. `./x vm` runs it; it takes minutes.
+//! pods come back after a reboot. `./x vm` runs it; it takes minutes. Where disks are not
+//! told to flush (ext4 of `tests/vm/guest.sh` mounted with `nobarrier`), it fails.
 
 use std::{
     process::Command,
