@@ -9,9 +9,24 @@ use crate::cluster::Cluster;
 
 /// A key and a request, made by openssl; the request in base64.
 fn request(cluster: &Cluster, name: &str, subject: &str) -> Option<String> {
+    request_of(cluster, name, subject, P256)
+}
+
+/// How openssl calls kinds of keys.
+type Kind = [&'static str; 2];
+const P256: Kind = ["ec", "ec_paramgen_curve:P-256"];
+const P521: Kind = ["ec", "ec_paramgen_curve:P-521"];
+const RSA: Kind = ["rsa", "rsa_keygen_bits:3072"];
+
+fn request_of(
+    cluster: &Cluster,
+    name: &str,
+    subject: &str,
+    [algorithm, option]: Kind,
+) -> Option<String> {
     let (key, csr) = (cluster.path(&format!("{name}.key")), cluster.path(&format!("{name}.csr")));
     let done = Command::new("openssl")
-        .args(["req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"])
+        .args(["req", "-new", "-newkey", algorithm, "-pkeyopt", option, "-nodes"])
         .arg("-keyout")
         .arg(key)
         .arg("-out")
@@ -40,25 +55,37 @@ fn a_user_gets_a_certificate() {
     let Some(jane) = request(&cluster, "jane", "/O=devs/CN=jane") else { return };
     cluster.apply(&object("jane", SIGNER, &jane)).ok();
     cluster.kubectl("get csr jane").prints("Pending").prints("system:admin");
-    cluster
-        .kubectl("certificate approve jane --as=eve --as-group=system:masters")
-        .prints("approved");
-    cluster.kubectl("wait csr/jane --for=jsonpath={.status.certificate} --timeout=30s").ok();
-    cluster.kubectl("get csr jane").prints("Approved,Issued");
-    let signed = cluster.kubectl("get csr jane -o jsonpath={.status.certificate}").ok().stdout;
-    let signed = STANDARD.decode(signed).expect("base64");
-    let path = cluster.path("jane.crt");
-    std::fs::write(&path, signed).expect("our own folder");
+    let issued = |name: &str| {
+        cluster
+            .kubectl(&format!("certificate approve {name} --as=eve --as-group=system:masters"))
+            .prints("approved");
+        let issued =
+            format!("wait csr/{name} --for=jsonpath={{.status.certificate}} --timeout=30s");
+        cluster.kubectl(&issued).ok();
+        cluster.kubectl(&format!("get csr {name}")).prints("Approved,Issued");
+        let signed = format!("get csr {name} -o jsonpath={{.status.certificate}}");
+        let signed = STANDARD.decode(cluster.kubectl(&signed).ok().stdout).expect("base64");
+        std::fs::write(cluster.path(&format!("{name}.crt")), signed).expect("our own folder");
+    };
+    issued("jane");
     let server = cluster.kubectl("config view --minify -o jsonpath={.clusters[0].cluster.server}");
-    let as_jane = |line: &str| {
+    let as_user = |name: &str, line: &str| {
         cluster.kubectl(&format!(
             "--kubeconfig=/dev/null --insecure-skip-tls-verify --server={} --client-certificate={} --client-key={} {line}",
             server.stdout,
-            path.display(),
-            cluster.path("jane.key").display(),
+            cluster.path(&format!("{name}.crt")).display(),
+            cluster.path(&format!("{name}.key")).display(),
         ))
     };
+    let as_jane = |line: &str| as_user("jane", line);
     as_jane("auth whoami").prints("jane").prints("devs");
+    for (name, kind) in [("rita", RSA), ("curt", P521)] {
+        let subject = format!("/O=devs/CN={name}");
+        let Some(request) = request_of(&cluster, name, &subject, kind) else { return };
+        cluster.apply(&object(name, SIGNER, &request)).ok();
+        issued(name);
+        as_user(name, "auth whoami").prints(name).prints("devs");
+    }
     as_jane("get pods").fails_with("User \"jane\" cannot list resource \"pods\"");
     cluster.kubectl("create rolebinding jane --clusterrole=view --group=devs").ok();
     as_jane("get pods").ok();
@@ -142,11 +169,12 @@ pub(super) fn a_pod_gets_a_certificate_of_a_signer() {
         "-out",
         &ca,
     ]);
-    let pod = |name: &str, more: &str| {
+    let pod_with = |name: &str, kind: &str, more: &str| {
         format!(
-            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  terminationGracePeriodSeconds: 1\n  containers:\n  - {{name: c, image: skiff.local/toolbox, args: [sleep, infinity], volumeMounts: [{{name: v, mountPath: /v}}]}}\n  volumes:\n  - name: v\n    projected:\n      sources:\n      - podCertificate: {{signerName: example.com/signer, keyType: ECDSAP256, credentialBundlePath: bundle.pem, userAnnotations: {{example.com/path: /custom}}{more}}}\n"
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  terminationGracePeriodSeconds: 1\n  containers:\n  - {{name: c, image: skiff.local/toolbox, args: [sleep, infinity], volumeMounts: [{{name: v, mountPath: /v}}]}}\n  volumes:\n  - name: v\n    projected:\n      sources:\n      - podCertificate: {{signerName: example.com/signer, keyType: {kind}, credentialBundlePath: bundle.pem, userAnnotations: {{example.com/path: /custom}}{more}}}\n"
         )
     };
+    let pod = |name: &str, more: &str| pod_with(name, "ECDSAP256", more);
     cluster
         .apply(&pod("long", ", maxExpirationSeconds: 7862401"))
         .fails_with("if provided, maxExpirationSeconds must be <= 7862400");
@@ -157,50 +185,6 @@ pub(super) fn a_pod_gets_a_certificate_of_a_signer() {
     assert_eq!(asked_for(&cluster, "hour")["spec"]["maxExpirationSeconds"], 3600);
     cluster.kubectl("delete pod hour --timeout=60s").ok();
 
-    // The signer's part, by hand.
-    cluster.apply(&pod("good", "")).ok();
-    let request = asked_for(&cluster, "good");
-    let spec = &request["spec"];
-    assert_eq!(spec["maxExpirationSeconds"], 86400, "{request:#}");
-    assert_eq!(spec["unverifiedUserAnnotations"]["example.com/path"], "/custom");
-    assert_eq!(spec["serviceAccountName"], "default");
-    let der = STANDARD.decode(spec["stubPKCS10Request"].as_str().expect("text")).expect("base64");
-    std::fs::write(cluster.path("request.der"), der).expect("our own folder");
-    std::fs::write(cluster.path("leaf.conf"), "basicConstraints=CA:FALSE\n")
-        .expect("our own folder");
-    openssl(&[
-        "x509",
-        "-req",
-        "-inform",
-        "DER",
-        "-in",
-        &path("request.der"),
-        "-CA",
-        &ca,
-        "-CAkey",
-        &ca_key,
-        "-CAcreateserial",
-        "-extfile",
-        &path("leaf.conf"),
-        "-days",
-        "1",
-        "-out",
-        &path("leaf.pem"),
-    ]);
-    let date = |which: &str| {
-        let told =
-            openssl(&["x509", "-in", &path("leaf.pem"), "-noout", which, "-dateopt", "iso_8601"]);
-        let (_, date) = told.trim().split_once('=').expect("a date");
-        date.replace(' ', "T").parse::<jiff::Timestamp>().expect("a time")
-    };
-    let (from, until) = (date("-startdate"), date("-enddate"));
-    let status = json!({"status": {
-        "conditions": [{"type": "Issued", "status": "True", "reason": "Signed", "message": "by hand",
-            "lastTransitionTime": from}],
-        "certificateChain": std::fs::read_to_string(cluster.path("leaf.pem")).expect("written"),
-        "notBefore": from, "notAfter": until,
-        "beginRefreshAt": from + jiff::SignedDuration::from_hours(12),
-    }});
     let patch = |request: &Value, status: &Value| {
         let name = request["metadata"]["name"].as_str().expect("a name");
         let patch = format!("--patch={status}");
@@ -214,14 +198,71 @@ pub(super) fn a_pod_gets_a_certificate_of_a_signer() {
         ];
         cluster.kubectl_args(&patch).ok();
     };
-    patch(&request, &status);
-    cluster.kubectl("wait pod/good --for=condition=Ready --timeout=60s").ok();
-    let bundle = cluster.kubectl("exec good -- toolbox cat /v/bundle.pem").ok().stdout;
-    std::fs::write(cluster.path("bundle.pem"), &bundle).expect("our own folder");
-    openssl(&["verify", "-CAfile", &ca, &path("bundle.pem")]);
-    let of_key = openssl(&["pkey", "-in", &path("bundle.pem"), "-pubout"]);
-    let of_certificate = openssl(&["x509", "-in", &path("leaf.pem"), "-noout", "-pubkey"]);
-    assert_eq!(of_key, of_certificate, "the bundle's key is the certificate's");
+    // The signer's part, by hand.
+    let mut from = jiff::Timestamp::UNIX_EPOCH;
+    for (name, kind) in [("good", "ECDSAP256"), ("curve", "ECDSAP521"), ("primes", "RSA3072")] {
+        cluster.apply(&pod_with(name, kind, "")).ok();
+        let request = asked_for(&cluster, name);
+        let spec = &request["spec"];
+        assert_eq!(spec["maxExpirationSeconds"], 86400, "{request:#}");
+        assert_eq!(spec["unverifiedUserAnnotations"]["example.com/path"], "/custom");
+        assert_eq!(spec["serviceAccountName"], "default");
+        let der =
+            STANDARD.decode(spec["stubPKCS10Request"].as_str().expect("text")).expect("base64");
+        std::fs::write(cluster.path("request.der"), der).expect("our own folder");
+        std::fs::write(cluster.path("leaf.conf"), "basicConstraints=CA:FALSE\n")
+            .expect("our own folder");
+        openssl(&[
+            "x509",
+            "-req",
+            "-inform",
+            "DER",
+            "-in",
+            &path("request.der"),
+            "-CA",
+            &ca,
+            "-CAkey",
+            &ca_key,
+            "-CAcreateserial",
+            "-extfile",
+            &path("leaf.conf"),
+            "-days",
+            "1",
+            "-out",
+            &path("leaf.pem"),
+        ]);
+        let date = |which: &str| {
+            let told = openssl(&[
+                "x509",
+                "-in",
+                &path("leaf.pem"),
+                "-noout",
+                which,
+                "-dateopt",
+                "iso_8601",
+            ]);
+            let (_, date) = told.trim().split_once('=').expect("a date");
+            date.replace(' ', "T").parse::<jiff::Timestamp>().expect("a time")
+        };
+        let until = date("-enddate");
+        from = date("-startdate");
+        let status = json!({"status": {
+            "conditions": [{"type": "Issued", "status": "True", "reason": "Signed", "message": "by hand",
+                "lastTransitionTime": from}],
+            "certificateChain": std::fs::read_to_string(cluster.path("leaf.pem")).expect("written"),
+            "notBefore": from, "notAfter": until,
+            "beginRefreshAt": from + jiff::SignedDuration::from_hours(12),
+        }});
+        patch(&request, &status);
+        cluster.kubectl(&format!("wait pod/{name} --for=condition=Ready --timeout=60s")).ok();
+        let bundle = format!("exec {name} -- toolbox cat /v/bundle.pem");
+        let bundle = cluster.kubectl(&bundle).ok().stdout;
+        std::fs::write(cluster.path("bundle.pem"), &bundle).expect("our own folder");
+        openssl(&["verify", "-CAfile", &ca, &path("bundle.pem")]);
+        let of_key = openssl(&["pkey", "-in", &path("bundle.pem"), "-pubout"]);
+        let of_certificate = openssl(&["x509", "-in", &path("leaf.pem"), "-noout", "-pubkey"]);
+        assert_eq!(of_key, of_certificate, "the bundle's key is the certificate's");
+    }
 
     // A signer that says no.
     cluster.apply(&pod("bad", "")).ok();

@@ -242,6 +242,10 @@ impl Authority {
         params(common_name, organization, now, life.min(left))
     }
 
+    pub(crate) fn key(&self) -> &KeyPair {
+        self.issuer.key()
+    }
+
     pub(crate) fn sign(
         &self,
         request: &rcgen::CertificateSigningRequestParams,
@@ -250,7 +254,7 @@ impl Authority {
     }
 }
 
-fn dns_name(name: &str) -> Result<rcgen::string::Ia5String, Error> {
+pub(crate) fn dns_name(name: &str) -> Result<rcgen::string::Ia5String, Error> {
     let refused = |fault: &str| Error::Name { name: name.into(), fault: fault.into() };
     let host = name.strip_prefix("*.").unwrap_or(name);
     rustls_pki_types::DnsName::try_from(host)

@@ -2,15 +2,17 @@
 //! CAs with it. The key stays on the machine; certificates come from the API.
 
 use jiff::Timestamp;
-use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, PublicKeyData};
-use rustls_pki_types::{CertificateDer, pem::PemObject};
+use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, PublicKeyData, SanType};
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::{
     Error,
-    authority::sha256,
+    authority::{dns_name, sha256},
     layout::BACKDATED,
     peer::{PeerIdentity, hex},
+    tls,
 };
 
 /// A private key of an elliptic curve.
@@ -56,13 +58,47 @@ impl ClientKey {
     /// # Errors
     /// Where no certificate can carry the name.
     pub fn request(&self, common_name: &str, organization: Option<&str>) -> Result<String, Error> {
+        self.request_for(common_name, organization, &[])
+    }
+
+    /// The same, of one that also serves under these names and addresses.
+    ///
+    /// # Errors
+    /// Where no certificate can carry one of the names.
+    pub fn request_for(
+        &self,
+        common_name: &str,
+        organization: Option<&str>,
+        served: &[String],
+    ) -> Result<String, Error> {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
         if let Some(organization) = organization {
             params.distinguished_name.push(DnType::OrganizationName, organization);
         }
         params.distinguished_name.push(DnType::CommonName, common_name);
+        for name in served {
+            params.subject_alt_names.push(match name.parse() {
+                Ok(address) => SanType::IpAddress(address),
+                Err(_) => SanType::DnsName(dns_name(name)?),
+            });
+        }
         Ok(params.serialize_request(&self.0)?.pem()?)
+    }
+
+    /// This key with a certificate for it (PEM, and behind it what leads to its CA),
+    /// as TLS wants both.
+    ///
+    /// # Errors
+    /// Where the text is no certificate, or one for another key.
+    pub fn certified(&self, pem: &str) -> Result<CertifiedKey, Error> {
+        let chain =
+            CertificateDer::pem_slice_iter(pem.as_bytes())
+                .collect::<Result<Vec<_>, _>>()
+                .map_err(|error| Error::Crypto(format!("no certificate in PEM form: {error}")))?;
+        let key = PrivateKeyDer::from_pem_slice(self.to_pem().as_bytes())
+            .map_err(|error| Error::Crypto(format!("no private key in PEM form: {error}")))?;
+        Ok(CertifiedKey::from_der(chain, key, &tls::provider())?)
     }
 
     /// When a certificate (PEM) for this key is to be renewed: a third of its
@@ -147,6 +183,13 @@ mod tests {
         let other = ClientKey::generate().expect("random");
         assert_eq!(other.renewal_of(&certificate), None);
         assert_eq!(other.renewal_of("junk"), None);
+        assert!(key.certified(&certificate).is_ok() && other.certified(&certificate).is_err());
+        assert!(key.certified("junk").is_err());
+        let served = ["pi".to_owned(), "192.0.2.7".to_owned()];
+        let serving = key.request_for("system:node:pi", Some("system:nodes"), &served);
+        let asked = SigningRequest::from_pem(serving.expect("names").as_bytes()).expect("our own");
+        assert_eq!(asked.dns_names, ["pi"]);
+        assert_eq!(asked.addresses, ["192.0.2.7".parse::<std::net::IpAddr>().expect("an address")]);
         assert_eq!(ca_hash(ca.pem()), Ok(ca.public_key_hash()));
         assert!(ca_hash("junk").is_err());
     }

@@ -108,6 +108,11 @@ impl Pki {
         &self.leaves[name as usize]
     }
 
+    /// The names and addresses by which clients know this API server.
+    pub fn server_names(&self) -> &[String] {
+        &self.leaf(CertificateName::ApiServer).request.alternatives
+    }
+
     /// The keys that sign and verify ServiceAccount tokens.
     pub fn service_account_keys(&self) -> &Arc<KeySet> {
         &self.service_account_keys

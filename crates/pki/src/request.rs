@@ -2,12 +2,15 @@
 
 use std::{net::IpAddr, time::Duration};
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
-use rcgen::{CertificateSigningRequestParams, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose};
+use rcgen::{
+    CertificateSigningRequestParams, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
+};
 use rustls_pki_types::{CertificateSigningRequestDer, pem::PemObject};
 use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509CertificationRequest};
 
-use crate::{Authority, Error, authority::sha256, peer::hex};
+use crate::{Authority, Error, authority::sha256, p521, peer::hex};
 
 /// Whom and what a certificate is asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -71,6 +74,33 @@ impl SigningRequest {
     }
 }
 
+/// Whether a request in DER form is signed by the key that it is for; also where it is
+/// no request at all.
+pub fn is_signed_request(der: &[u8]) -> bool {
+    X509CertificationRequest::from_der(der).is_ok_and(|(_, request)| is_signed(&request))
+}
+
+pub(crate) fn is_signed(request: &X509CertificationRequest<'_>) -> bool {
+    match p521::is_key(&request.certification_request_info.subject_pki) {
+        true => p521::is_signed(request),
+        false => request.verify_signature().is_ok(),
+    }
+}
+
+/// A certificate as text.
+fn to_text(der: &[u8]) -> String {
+    let mut text = String::from("-----BEGIN CERTIFICATE-----\n");
+    let base64 = STANDARD.encode(der);
+    let mut rest = base64.as_str();
+    while !rest.is_empty() {
+        let (line, tail) = rest.split_at(rest.len().min(64));
+        text.push_str(line);
+        text.push('\n');
+        rest = tail;
+    }
+    text + "-----END CERTIFICATE-----\n"
+}
+
 impl Authority {
     /// Signs a request: subject, names and key are the request's, everything
     /// else is as said here. `usages` are spelled as in a
@@ -90,10 +120,18 @@ impl Authority {
             .map_err(|error| Error::Crypto(format!("no certificate request ({error})")))?;
         let (_, parsed) = X509CertificationRequest::from_der(&der)
             .map_err(|error| Error::Crypto(format!("no certificate request ({error})")))?;
-        parsed
-            .verify_signature()
-            .map_err(|_| Error::Crypto("the request is not signed by its own key".into()))?;
-        let mut request = CertificateSigningRequestParams::from_der(&der)?;
+        if !is_signed(&parsed) {
+            return Err(Error::Crypto("the request is not signed by its own key".into()));
+        }
+        let key = &parsed.certification_request_info.subject_pki;
+        let stand_in = if p521::is_key(key) { Some(KeyPair::generate()?) } else { None };
+        let mut request = match &stand_in {
+            Some(stand_in) => {
+                let der = p521::with_stand_in(&parsed, stand_in)?;
+                CertificateSigningRequestParams::from_der(&der.into())?
+            }
+            None => CertificateSigningRequestParams::from_der(&der)?,
+        };
         let mut plain = self.lasting("", None, now, life)?;
         plain.distinguished_name = request.params.distinguished_name;
         plain.subject_alt_names = request.params.subject_alt_names;
@@ -109,7 +147,11 @@ impl Authority {
             }
         }
         request.params = plain;
-        Ok(self.sign(&request)?.pem())
+        let signed = self.sign(&request)?;
+        match stand_in {
+            Some(_) => Ok(to_text(&p521::without_stand_in(signed.der(), key.raw, self.key())?)),
+            None => Ok(signed.pem()),
+        }
     }
 }
 
@@ -140,6 +182,21 @@ mod tests {
     use super::*;
 
     const NOW: &str = "2026-01-01T00:00:00Z";
+
+    /// By `openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-521 -subj
+    /// /O=devs/CN=jane -addext subjectAltName=DNS:jane`: it signs with SHA-256.
+    const JANE: &str = "-----BEGIN CERTIFICATE REQUEST-----
+MIIBgjCB5QIBADAeMQ0wCwYDVQQKDARkZXZzMQ0wCwYDVQQDDARqYW5lMIGbMBAG
+ByqGSM49AgEGBSuBBAAjA4GGAAQA2OPLjxcsikYsb/uzH1lXHecQRu76FF29Ui6g
+sdZ8rVrumZmYHTatu8a/kQsDT7uaE6Y91ommLKp9JjAeq7CD2hQBBQeETxdC/a0j
+aIZDRmQXJl2c1Kr2Rp6eDV94Je5/I9zBh279yw6McCuA/jLXsNtFUH40ojHZaPrY
+1mxm4WW59KSgIjAgBgkqhkiG9w0BCQ4xEzARMA8GA1UdEQQIMAaCBGphbmUwCgYI
+KoZIzj0EAwIDgYsAMIGHAkIAmvNJyaqhCuR8Synwop7Pl4uGKKCtusNhvEPYWefY
+7oSl2/wX8ZmIl0Gbj1wwYfDSkwlktELcrPQXvI1PeqYpQEsCQUc447L2bExCb1EU
+A8QVoJ+GmpsJLwBBISBAzRDNPgVZ+LKoebVbIhKeUDXNCZNsV9Lt+BxbmF94I4Jv
+BLYaFX/p
+-----END CERTIFICATE REQUEST-----
+";
 
     fn authority() -> Authority {
         Authority::create("client-ca", NOW.parse().expect("a time")).expect("a CA")
@@ -197,6 +254,68 @@ mod tests {
         assert_eq!(certificate.validity().not_after, ca.validity().not_after);
         let odd = ["cert sign".to_owned()];
         assert!(authority.sign_request(pem.as_bytes(), &odd, century, now).is_err());
+    }
+
+    #[test]
+    fn keys_of_every_kind_get_certificates() {
+        let authority = authority();
+        let now: Timestamp = NOW.parse().expect("a time");
+        let usages = ["digital signature".to_owned(), "client auth".to_owned()];
+        for kind in ["ECDSAP384", "ECDSAP521", "ED25519", "RSA3072"] {
+            let key = crate::pod_key::PodKey::generate(kind).expect("a kind").expect("a key");
+            let text = to_text(&key.request).replace("CERTIFICATE", "CERTIFICATE REQUEST");
+            let hour = Duration::from_secs(3600);
+            let signed = authority.sign_request(text.as_bytes(), &usages, hour, now).expect(kind);
+            let (_, block) = x509_parser::pem::parse_x509_pem(signed.as_bytes()).expect("PEM");
+            let (rest, certificate) = X509Certificate::from_der(&block.contents).expect("DER");
+            assert!(rest.is_empty());
+            let (_, request) = X509CertificationRequest::from_der(&key.request).expect("a request");
+            let asked = request.certification_request_info.subject_pki;
+            assert_eq!(certificate.public_key().raw, asked.raw, "{kind}");
+            let (_, ca) = X509Certificate::from_der(authority.certificate()).expect("DER");
+            certificate.verify_signature(Some(ca.public_key())).expect(kind);
+            assert!(
+                certificate
+                    .extended_key_usage()
+                    .expect("readable")
+                    .expect("there")
+                    .value
+                    .client_auth
+            );
+        }
+    }
+
+    #[test]
+    fn a_name_is_kept_for_a_key_of_another_curve() {
+        let request = JANE;
+        let read = SigningRequest::from_pem(request.as_bytes()).expect("a request");
+        assert_eq!(
+            (read.common_name.as_str(), &read.dns_names[..]),
+            ("jane", &["jane".to_owned()][..])
+        );
+        let now: Timestamp = NOW.parse().expect("a time");
+        let hour = Duration::from_secs(3600);
+        let signed = authority().sign_request(request.as_bytes(), &[], hour, now).expect("signed");
+        let (_, block) = x509_parser::pem::parse_x509_pem(signed.as_bytes()).expect("PEM");
+        let identity = crate::peer::PeerIdentity::from_der(&block.contents).expect("a name");
+        assert_eq!(
+            (identity.common_name.as_str(), &identity.organizations[..]),
+            ("jane", &["devs".to_owned()][..])
+        );
+        let (_, certificate) = X509Certificate::from_der(&block.contents).expect("DER");
+        let names = certificate.subject_alternative_name().expect("readable").expect("there");
+        assert_eq!(names.value.general_names.len(), 1);
+        let (_, block) = x509_parser::pem::parse_x509_pem(request.as_bytes()).expect("PEM");
+        let mut forged = block.contents;
+        let name = forged.windows(4).position(|part| part == b"jane").expect("its name");
+        forged[name..name + 4].copy_from_slice(b"root");
+        let forged = to_text(&forged).replace("CERTIFICATE", "CERTIFICATE REQUEST");
+        assert_eq!(
+            SigningRequest::from_pem(forged.as_bytes()).expect("a request").common_name,
+            "root"
+        );
+        let refused = authority().sign_request(forged.as_bytes(), &[], hour, now);
+        assert!(refused.is_err_and(|error| error.to_string().contains("signed by its own key")));
     }
 
     proptest::proptest! {

@@ -1,18 +1,18 @@
 //! rustls configurations. ring is named explicitly, so that no dependency's
 //! features decide about cryptography.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use rustls::{
-    ClientConfig, RootCertStore, ServerConfig,
+    ClientConfig, RootCertStore, ServerConfig, SignatureScheme,
     client::ResolvesClientCert,
-    crypto::CryptoProvider,
+    crypto::{CryptoProvider, WebPkiSupportedAlgorithms},
     server::{NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier},
     time_provider::TimeProvider,
 };
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 
-use crate::Error;
+use crate::{Error, p521};
 
 /// Which client certificates a server accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,9 +23,21 @@ pub enum ClientAuth {
     Required,
 }
 
-/// The cryptography that everything here uses.
+/// The cryptography that everything here uses: ring's, which also believes whoever has a
+/// key of P-521.
 pub fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::ring::default_provider())
+    static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
+        let mut provider = rustls::crypto::ring::default_provider();
+        let known = provider.signature_verification_algorithms;
+        // Made once, and used for ever.
+        let all = [known.all, p521::VERIFICATIONS].concat();
+        let more = (SignatureScheme::ECDSA_NISTP521_SHA512, p521::VERIFICATIONS);
+        let mapping = [known.mapping, &[more]].concat();
+        provider.signature_verification_algorithms =
+            WebPkiSupportedAlgorithms { all: Vec::leak(all), mapping: Vec::leak(mapping) };
+        Arc::new(provider)
+    });
+    PROVIDER.clone()
 }
 
 /// A server's side. `certificate` is asked at each handshake, so it may be

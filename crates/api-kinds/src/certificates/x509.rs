@@ -77,7 +77,7 @@ pub(super) fn request(der: &[u8]) -> Option<Request> {
         _ if info.algorithm.algorithm.to_id_string() == ED25519_OID => Key::Ed25519,
         _ => Key::Unknown,
     };
-    let signed = parsed.verify_signature().is_ok();
+    let signed = pki::is_signed_request(der);
     Some(Request { public_key: info.raw.to_vec(), key, signed })
 }
 

@@ -215,11 +215,11 @@ async fn ask(
 ) -> Result<Asked, VolumeError> {
     let failed =
         |what: &str, error: &dyn std::fmt::Display| VolumeError(format!("{what}: {error}"));
-    let Some(key) = PodKey::generate(&source.key_type) else {
-        return Err(VolumeError(format!(
-            "skiff makes no keys of type {} (it makes ECDSAP256, ECDSAP384 and ED25519)",
-            source.key_type
-        )));
+    // Keys of RSA take their time.
+    let kind = source.key_type.clone();
+    let made = tokio::task::spawn_blocking(move || PodKey::generate(&kind)).await;
+    let Some(key) = made.map_err(|error| failed("while generating keypair", &error))? else {
+        return Err(VolumeError(format!("there are no keys of type {}", source.key_type)));
     };
     let key = key.map_err(|error| failed("while generating keypair", &error))?;
     let (meta, spec) = (&pod.metadata, &pod.spec);
