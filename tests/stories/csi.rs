@@ -17,6 +17,9 @@ use tokio::net::UnixListener;
 use crate::cluster::Cluster;
 
 const DRIVER: &str = "test.csi.example.com";
+/// What a driver can do, by CSI's numbers.
+const STAGE: i32 = 1;
+const EXPAND: i32 = 3;
 
 #[derive(Clone, PartialEq, Message)]
 struct PluginInfo {
@@ -71,6 +74,24 @@ struct Publish {
 }
 
 #[derive(Clone, PartialEq, Message)]
+struct Expand {
+    #[prost(string, tag = "1")]
+    volume_id: String,
+    #[prost(string, tag = "2")]
+    path: String,
+    #[prost(message, optional, tag = "3")]
+    range: Option<Range>,
+    #[prost(string, tag = "4")]
+    staging: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Range {
+    #[prost(int64, tag = "1")]
+    least: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
 struct Undo {
     #[prost(string, tag = "1")]
     volume_id: String,
@@ -99,8 +120,8 @@ impl Driver {
                 NodeInfo { node_id: "node-id-1".into(), volumes_max: 9 }.encode_to_vec()
             }
             "NodeGetCapabilities" => {
-                Capabilities { all: vec![Capability { rpc: Some(Rpc { kind: 1 }) }] }
-                    .encode_to_vec()
+                let can = |kind| Capability { rpc: Some(Rpc { kind }) };
+                Capabilities { all: vec![can(STAGE), can(EXPAND)] }.encode_to_vec()
             }
             "NodeStageVolume" => Vec::new(),
             "NodePublishVolume" => {
@@ -117,6 +138,18 @@ impl Driver {
                 );
                 std::fs::write(target.join("told"), told).map_err(text)?;
                 Vec::new()
+            }
+            "NodeExpandVolume" => {
+                let asked = Expand::decode(request).map_err(read)?;
+                let mut calls = self.calls.lock().expect("no panic");
+                if calls.iter().filter(|call| *call == method).count() == 1 {
+                    return Err("not just now".into());
+                }
+                let size = asked.range.as_ref().map(|range| range.least).unwrap_or_default();
+                calls.push(format!("expanded {} to {size}", asked.volume_id));
+                let is_there = Path::new(&asked.path).join("told").exists();
+                let is_staged = asked.staging.ends_with("globalmount");
+                if is_there && is_staged { Vec::new() } else { return Err(format!("{asked:?}")) }
             }
             "NodeUnpublishVolume" => {
                 let asked = Undo::decode(request).map_err(read)?;
@@ -152,6 +185,42 @@ fn wait_for(what: &str, mut look: impl FnMut() -> bool) {
     while !look() {
         assert!(Instant::now() < deadline, "{what}");
     }
+}
+
+/// The resizer is this test: it makes the volume larger and says that the node is next.
+fn it_grows_while_it_is_mounted(cluster: &Cluster, calls: &Mutex<Vec<String>>) {
+    let patch = |what: &[&str], patch: serde_json::Value| {
+        let patch = patch.to_string();
+        cluster.kubectl_args(&[what, &["--type=merge", "-p", &patch]].concat()).ok();
+    };
+    let wanted = json!({"resources": {"requests": {"storage": "2Gi"}}});
+    patch(&["patch", "pvc", "c"], json!({"spec": wanted}));
+    let asked =
+        r"wait --for=jsonpath={.metadata.annotations.volume\.kubernetes\.io/storage-resizer}";
+    cluster.kubectl(&format!("{asked}={DRIVER} pvc/c --timeout=60s")).ok();
+    patch(&["patch", "pv", "csi-1"], json!({"spec": {"capacity": {"storage": "2Gi"}}}));
+    let pending = json!([{"type": "FileSystemResizePending", "status": "True",
+        "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
+    let statuses = json!({"storage": "NodeResizePending"});
+    let status = json!({"conditions": pending, "allocatedResourceStatuses": statuses});
+    patch(&["patch", "pvc", "c", "--subresource=status"], json!({"status": status}));
+    cluster.kubectl("wait --for=jsonpath={.status.capacity.storage}=2Gi pvc/c --timeout=60s").ok();
+    let status = cluster.get("pvc c")["status"].clone();
+    assert!(status.get("conditions").is_none(), "{status:#}");
+    assert!(status.get("allocatedResourceStatuses").is_none(), "{status:#}");
+    let calls = calls.lock().expect("no panic").clone();
+    assert!(calls.iter().any(|call| call == "expanded handle-1 to 2147483648"), "{calls:?}");
+    for reason in ["VolumeResizeFailed", "FileSystemResizeSuccessful"] {
+        wait_for(reason, || {
+            cluster
+                .kubectl("get events -o jsonpath={.items[*].reason}")
+                .ok()
+                .stdout
+                .contains(reason)
+        });
+    }
+    let restarts = "get pod p -o jsonpath={.status.containerStatuses[0].restartCount}";
+    assert_eq!(cluster.kubectl(restarts).ok().stdout, "0");
 }
 
 #[test]
@@ -193,7 +262,10 @@ fn a_driver_serves_volumes() {
             {"name": "w", "csi": {"driver": DRIVER}}],
         "containers": [{"name": "c", "image": "skiff.local/toolbox", "args": ["sleep", "infinity"],
             "volumeMounts": [{"name": "v", "mountPath": "/v"}, {"name": "w", "mountPath": "/w"}]}]}});
-    let list = json!({"apiVersion": "v1", "kind": "List", "items": [driver, volume, claim, pod]});
+    let class = json!({"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass",
+        "metadata": {"name": "csi"}, "provisioner": DRIVER, "allowVolumeExpansion": true});
+    let items = [class, driver, volume, claim, pod];
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": items});
     cluster.apply(&list.to_string()).ok();
     // The attacher is this test too.
     let attachment = "get volumeattachment -o jsonpath={.items[0].metadata.name}";
@@ -225,6 +297,7 @@ fn a_driver_serves_volumes() {
             .stdout
             .contains("^handle-1")
     });
+    it_grows_while_it_is_mounted(&cluster, &calls);
     // What was published is undone by the next server, too.
     cluster.kill_server();
     cluster.start_server();

@@ -43,7 +43,9 @@ pub(crate) fn judge(state: &State, node: &str, asked: &RequestAttributes) -> Res
                 "status" => {
                     only(asked, &["update", "patch"], "can only get/update/patch this type")?
                 }
-                _ => get(asked)?,
+                // It is watched as well, unlike upstream's, whose kubelet asks again and again
+                // whether it has grown.
+                _ => read(asked)?,
             }
             related(node, asked, mounts(state, node, namespace, name))
         }

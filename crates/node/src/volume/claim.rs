@@ -32,8 +32,7 @@ pub(crate) fn name(pod: &Pod, volume: &Volume) -> Option<(String, bool)> {
     volume.ephemeral.as_ref().map(|_| (name(), false))
 }
 
-/// Asks the API for both: a node may get claims and volumes of its pods, but
-/// not watch them.
+/// Asks the API for both: a node may get claims and volumes of its pods.
 pub(crate) async fn resolve(
     api: &Api,
     pod: &Pod,

@@ -4,6 +4,7 @@
 //! Start at [`registry::run`], then [`mount`].
 
 mod driver;
+mod growth;
 mod messages;
 pub(crate) mod mount;
 mod record;
@@ -27,6 +28,7 @@ pub(crate) struct Drivers {
     turn: tokio::sync::Mutex<()>,
     /// Name of the attached volume in the Node's status, by pod.
     in_use: Mutex<BTreeMap<String, BTreeSet<String>>>,
+    followers: growth::Followers,
 }
 
 impl Drivers {
@@ -42,6 +44,7 @@ impl Drivers {
             sockets: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
             in_use: Mutex::new(in_use),
+            followers: growth::Followers::default(),
         }
     }
 

@@ -9,14 +9,15 @@ use std::{
 
 use api_types::core::{CsiVolumeSource, Pod, Secret, SecretReference, Volume};
 use base64::{Engine, engine::general_purpose::STANDARD};
+use client::Api;
 use serde::Deserialize;
-use serde_json::{Value, json};
 
 use super::{
     driver::Socket,
+    growth::Growth,
     messages::{
-        AccessMode, CapacityRange, Empty, MountVolume, NodeExpandVolume, NodePublishVolume,
-        NodeStageVolume, VolumeCapability, access, capability,
+        AccessMode, Empty, MountVolume, NodeExpandVolume, NodePublishVolume, NodeStageVolume,
+        VolumeCapability, access as modes, capability,
     },
     plugins,
     record::{self, Record},
@@ -25,8 +26,8 @@ use crate::{
     container::spec::ReadyVolume,
     node::Deps,
     plugin::digest,
-    pod::setup::blocking,
-    resources::{CLAIMS, CSI_DRIVERS, SECRETS, VOLUME_ATTACHMENTS},
+    pod::{setup::blocking, start::reference},
+    resources::{CSI_DRIVERS, SECRETS, VOLUME_ATTACHMENTS},
     volume::{VolumeError, claim::Bound, fs_group, make_dir, mounts, persistent, tree, volume_dir},
 };
 
@@ -81,8 +82,8 @@ pub(crate) async fn bound(
         access_modes: spec.access_modes.clone(),
         mount_flags: spec.mount_options.clone(),
         context: csi.volume_attributes.clone(),
-        stage_secrets: secrets(deps, csi.node_stage_secret_ref.as_ref()).await?,
-        publish_secrets: secrets(deps, csi.node_publish_secret_ref.as_ref()).await?,
+        stage_secrets: secrets(&deps.api, csi.node_stage_secret_ref.as_ref()).await?,
+        publish_secrets: secrets(&deps.api, csi.node_publish_secret_ref.as_ref()).await?,
     };
     let socket = socket(deps, &wanted.driver)?;
     let driver = driver(deps, &wanted.driver).await?;
@@ -91,7 +92,18 @@ pub(crate) async fn bound(
         _ => Some(attached(deps, &wanted).await?),
     };
     let ready = mount(deps, pod, &wanted, &socket, &driver, attachment).await?;
-    expand(deps, bound, &socket, &wanted, csi.node_expand_secret_ref.as_ref()).await?;
+    let capabilities = socket.capabilities().await?;
+    let request = NodeExpandVolume {
+        volume_id: wanted.handle.clone(),
+        volume_path: wanted.dir.join("mount").to_string_lossy().into_owned(),
+        staging_target_path: staging(deps, &wanted, &capabilities).to_string_lossy().into_owned(),
+        volume_capability: Some(access(pod, &wanted, &capabilities)),
+        ..NodeExpandVolume::default()
+    };
+    let (about, secret) = (reference(pod, None), csi.node_expand_secret_ref.clone());
+    let growth = Growth::new(deps, about, socket, &capabilities, request, secret);
+    growth.catch_up(&bound.claim, &bound.volume).await?;
+    deps.volumes.drivers.followers.add(deps, growth, bound);
     Ok(ready)
 }
 
@@ -127,7 +139,7 @@ pub(crate) async fn inline(
         mount_flags: Vec::new(),
         context: source.volume_attributes.clone(),
         stage_secrets: BTreeMap::new(),
-        publish_secrets: secrets(deps, reference.as_ref()).await?,
+        publish_secrets: secrets(&deps.api, reference.as_ref()).await?,
     };
     mount(deps, pod, &wanted, &socket, &driver, None).await
 }
@@ -189,8 +201,8 @@ async fn attached(deps: &Deps, wanted: &Wanted) -> Result<BTreeMap<String, Strin
     }
 }
 
-async fn secrets(
-    deps: &Deps,
+pub(super) async fn secrets(
+    api: &Api,
     reference: Option<&SecretReference>,
 ) -> Result<BTreeMap<String, String>, VolumeError> {
     let Some(reference) = reference.filter(|reference| !reference.name.is_empty()) else {
@@ -198,7 +210,7 @@ async fn secrets(
     };
     let (namespace, name) = (&reference.namespace, &reference.name);
     let failed = |why: String| VolumeError(format!("secret {namespace}/{name}: {why}"));
-    let object = deps.api.get(SECRETS, namespace, name).await;
+    let object = api.get(SECRETS, namespace, name).await;
     let object = object.map_err(|error| failed(error.to_string()))?;
     let secret: Secret =
         serde_json::from_slice(&object.bytes).map_err(|error| failed(error.to_string()))?;
@@ -216,15 +228,30 @@ fn access_mode(modes: &[String], capabilities: &[i32]) -> i32 {
     let has = |mode: &str| modes.iter().any(|own| own == mode);
     let tells = capabilities.contains(&capability::SINGLE_NODE_MULTI_WRITER);
     if has("ReadWriteMany") {
-        access::MULTI_NODE_MULTI_WRITER
+        modes::MULTI_NODE_MULTI_WRITER
     } else if has("ReadWriteOnce") && tells {
-        access::SINGLE_NODE_MULTI_WRITER
+        modes::SINGLE_NODE_MULTI_WRITER
     } else if has("ReadWriteOncePod") && tells {
-        access::SINGLE_NODE_SINGLE_WRITER
+        modes::SINGLE_NODE_SINGLE_WRITER
     } else if has("ReadOnlyMany") && !has("ReadWriteOnce") {
-        access::MULTI_NODE_READER_ONLY
+        modes::MULTI_NODE_READER_ONLY
     } else {
-        access::SINGLE_NODE_WRITER
+        modes::SINGLE_NODE_WRITER
+    }
+}
+
+/// How the pod gets the volume, in CSI's words.
+fn access(pod: &Pod, wanted: &Wanted, capabilities: &[i32]) -> VolumeCapability {
+    let gives_group = capabilities.contains(&capability::VOLUME_MOUNT_GROUP);
+    let group = fs_group(pod).filter(|_| gives_group);
+    VolumeCapability {
+        block: wanted.is_block.then_some(Empty {}),
+        mount: (!wanted.is_block).then(|| MountVolume {
+            fs_type: wanted.fs_type.clone(),
+            mount_flags: wanted.mount_flags.clone(),
+            volume_mount_group: group.map(|gid| gid.to_string()).unwrap_or_default(),
+        }),
+        access_mode: Some(AccessMode { mode: access_mode(&wanted.access_modes, capabilities) }),
     }
 }
 
@@ -250,23 +277,10 @@ async fn mount(
 ) -> Result<ReadyVolume, VolumeError> {
     let _turn = deps.volumes.drivers.turn.lock().await;
     let capabilities = socket.capabilities().await?;
-    let can = |what: i32| capabilities.contains(&what);
-    let group = fs_group(pod).filter(|_| !wanted.is_block);
-    let gives_group = can(capability::VOLUME_MOUNT_GROUP);
-    let access = VolumeCapability {
-        block: wanted.is_block.then_some(Empty {}),
-        mount: (!wanted.is_block).then(|| MountVolume {
-            fs_type: wanted.fs_type.clone(),
-            mount_flags: wanted.mount_flags.clone(),
-            volume_mount_group: group
-                .filter(|_| gives_group)
-                .map(|gid| gid.to_string())
-                .unwrap_or_default(),
-        }),
-        access_mode: Some(AccessMode { mode: access_mode(&wanted.access_modes, &capabilities) }),
-    };
-    let stages = can(capability::STAGE_UNSTAGE_VOLUME) && !wanted.volume.is_empty();
-    let staging = if stages { staging(&deps.config.kubelet_dir, wanted) } else { PathBuf::new() };
+    let gives_group = capabilities.contains(&capability::VOLUME_MOUNT_GROUP);
+    let access = access(pod, wanted, &capabilities);
+    let staging = staging(deps, wanted, &capabilities);
+    let stages = !staging.as_os_str().is_empty();
     let target = wanted.dir.join("mount");
     make_dir(&wanted.dir, 0o750)?;
     // Before the first call: what may have been done can be undone.
@@ -350,59 +364,23 @@ async fn mount(
     })
 }
 
-/// Where a driver mounts a volume once for all pods of the node.
-fn staging(kubelet_dir: &Path, wanted: &Wanted) -> PathBuf {
-    let base = plugins(kubelet_dir).join("kubernetes.io/csi");
+/// Where a driver mounts a volume once for all pods of the node; empty for one that
+/// does not.
+fn staging(deps: &Deps, wanted: &Wanted, capabilities: &[i32]) -> PathBuf {
+    if wanted.volume.is_empty() || !capabilities.contains(&capability::STAGE_UNSTAGE_VOLUME) {
+        return PathBuf::new();
+    }
+    let base = plugins(&deps.config.kubelet_dir).join("kubernetes.io/csi");
     match wanted.is_block {
         true => base.join("volumeDevices/staging").join(&wanted.volume),
         false => base.join(&wanted.driver).join(digest(&wanted.handle)).join("globalmount"),
     }
 }
 
-/// Lets the file system grow to what the volume has become, and says so in the
-/// claim. It happens when a pod mounts the volume: a node cannot watch claims.
-async fn expand(
-    deps: &Deps,
-    bound: &Bound,
-    socket: &Socket,
-    wanted: &Wanted,
-    reference: Option<&SecretReference>,
-) -> Result<(), VolumeError> {
-    let has = bound.claim.status.capacity.get("storage").copied().unwrap_or_default();
-    let Some(size) = bound.volume.spec.capacity.get("storage").copied().filter(|s| *s > has) else {
-        return Ok(());
-    };
-    if socket.capabilities().await?.contains(&capability::EXPAND_VOLUME) {
-        socket
-            .expand(&NodeExpandVolume {
-                volume_id: wanted.handle.clone(),
-                volume_path: wanted.dir.join("mount").to_string_lossy().into_owned(),
-                capacity_range: Some(CapacityRange { required_bytes: size.units() }),
-                secrets: secrets(deps, reference).await?,
-                ..NodeExpandVolume::default()
-            })
-            .await
-            .map_err(|error| {
-                VolumeError(format!("NodeExpandVolume.NodeExpandVolume failed: {}", error.0))
-            })?;
-    }
-    let meta = &bound.claim.metadata;
-    let patch = json!({
-        "metadata": {"uid": meta.uid},
-        "status": {"capacity": {"storage": size.to_string()}, "conditions": Value::Null},
-    });
-    let (namespace, name) = (&meta.namespace, &meta.name);
-    let kind = client::PatchKind::Merge;
-    deps.api
-        .patch(CLAIMS, namespace, name, "status", kind, &patch)
-        .await
-        .map(drop)
-        .map_err(|error| VolumeError(format!("PVC {namespace}/{name}: {error}")))
-}
-
 /// Unpublishes what a pod's records name, and unstages what no other pod of
 /// the node uses.
 pub(crate) async fn tear_down(deps: &Deps, uid: &str, pod_dir: &Path) -> Result<(), VolumeError> {
+    deps.volumes.drivers.followers.forget(uid);
     let dirs = record::dirs(pod_dir);
     if dirs.is_empty() {
         return Ok(());
@@ -457,17 +435,17 @@ mod tests {
 
     #[test]
     fn access_modes_in_the_drivers_words() {
-        let modes = |list: &[&str]| list.iter().map(|m| (*m).to_owned()).collect::<Vec<_>>();
+        let owned = |list: &[&str]| list.iter().map(|m| (*m).to_owned()).collect::<Vec<_>>();
         let tells = [capability::SINGLE_NODE_MULTI_WRITER];
         for (list, capabilities, mode) in [
-            (&["ReadWriteOnce"][..], &[][..], access::SINGLE_NODE_WRITER),
-            (&["ReadWriteOnce"], &tells, access::SINGLE_NODE_MULTI_WRITER),
-            (&["ReadWriteOncePod"], &tells, access::SINGLE_NODE_SINGLE_WRITER),
-            (&["ReadWriteOncePod"], &[], access::SINGLE_NODE_WRITER),
-            (&["ReadOnlyMany"], &[], access::MULTI_NODE_READER_ONLY),
-            (&["ReadWriteMany", "ReadWriteOnce"], &[], access::MULTI_NODE_MULTI_WRITER),
+            (&["ReadWriteOnce"][..], &[][..], modes::SINGLE_NODE_WRITER),
+            (&["ReadWriteOnce"], &tells, modes::SINGLE_NODE_MULTI_WRITER),
+            (&["ReadWriteOncePod"], &tells, modes::SINGLE_NODE_SINGLE_WRITER),
+            (&["ReadWriteOncePod"], &[], modes::SINGLE_NODE_WRITER),
+            (&["ReadOnlyMany"], &[], modes::MULTI_NODE_READER_ONLY),
+            (&["ReadWriteMany", "ReadWriteOnce"], &[], modes::MULTI_NODE_MULTI_WRITER),
         ] {
-            assert_eq!(access_mode(&modes(list), capabilities), mode, "{list:?}");
+            assert_eq!(access_mode(&owned(list), capabilities), mode, "{list:?}");
         }
     }
 }
