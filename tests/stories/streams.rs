@@ -3,9 +3,10 @@
 //! requests that are passed on to pods.
 
 use std::{
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader, Read, Write},
     path::Path,
     process::{Child, Stdio},
+    sync::{Condvar, Mutex},
 };
 
 use crate::cluster::{Cluster, kubectls};
@@ -207,4 +208,134 @@ fn clients_that_do_not_read_cost_no_memory() {
     }
     let max_kb = 2048 * clients.len() as u64 + 16_384;
     assert!(grown_kb < max_kb, "{} clients cost {grown_kb} kB", clients.len());
+}
+
+/// Says again what it is told, by its log too.
+const PARROT: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: parrot}
+spec:
+  restartPolicy: Never
+  terminationGracePeriodSeconds: 1
+  containers:
+  - {name: c, image: skiff.local/toolbox, args: [cat], stdin: true, stdinOnce: true}
+"#;
+
+/// How far a reader is: whoever writes keeps near, since files that are rotated away
+/// are not kept for ever.
+#[derive(Default)]
+struct Progress(Mutex<usize>, Condvar);
+
+impl Progress {
+    fn reached(&self, line: usize) {
+        *self.0.lock().expect("no panic") = line;
+        self.1.notify_all();
+    }
+
+    fn wait_for(&self, line: usize) {
+        let read = self.0.lock().expect("no panic");
+        drop(self.1.wait_while(read, |read| *read < line).expect("no panic"));
+    }
+}
+
+/// `SKIFF_LOG_BYTES=1000000000` for more than fits into all files that are kept.
+#[test]
+fn a_log_is_followed_through_rotations_and_no_line_is_lost_or_doubled() {
+    const LINE: usize = 1000;
+    /// Less than a file, so that the beginning is there when the reader comes.
+    const AHEAD: usize = 8000;
+    let bytes = std::env::var("SKIFF_LOG_BYTES");
+    let bytes: usize = bytes.map_or(50_000_000, |text| text.parse().expect("a number of bytes"));
+    let lines = bytes / LINE;
+    let Some(cluster) = Cluster::start() else { return };
+    cluster.apply(PARROT).ok();
+    cluster.kubectl("wait --for=condition=Ready pod/parrot --timeout=60s").ok();
+    let mut command = cluster.kubectl_command(&["logs", "-f", "parrot"]);
+    let mut reader = command.stdout(Stdio::piped()).spawn().expect("kubectl runs");
+    let mut command = cluster.kubectl_command(&["attach", "-i", "parrot"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut writer = command.spawn().expect("kubectl runs");
+    let (mut input, mut echo) =
+        (writer.stdin.take().expect("piped"), writer.stdout.take().expect("piped"));
+    let progress = Progress::default();
+    std::thread::scope(|scope| {
+        scope.spawn(|| std::io::copy(&mut echo, &mut std::io::sink()).expect("our own child"));
+        scope.spawn(|| {
+            for number in 0..lines {
+                if number % 1000 == 0 {
+                    progress.wait_for(number.saturating_sub(AHEAD));
+                }
+                writeln!(input, "{number:0width$}", width = LINE - 1).expect("kubectl takes it");
+            }
+            drop(input);
+        });
+        let log = BufReader::with_capacity(1 << 20, reader.stdout.take().expect("piped"));
+        let mut read = 0;
+        for line in log.lines() {
+            let line = line.expect("text");
+            if line.parse() != Ok(read) {
+                // Who writes must not wait for ever.
+                progress.reached(usize::MAX);
+                panic!("line {read} is {}", line.trim_start_matches('0'));
+            }
+            read += 1;
+            progress.reached(read);
+        }
+        progress.reached(usize::MAX);
+        assert_eq!(read, lines);
+    });
+    for child in [&mut reader, &mut writer] {
+        assert!(child.wait().expect("our own child").success());
+    }
+    cluster.kubectl("wait --for=jsonpath={.status.phase}=Succeeded pod/parrot --timeout=30s").ok();
+    let uid = cluster.kubectl("get pod parrot -o jsonpath={.metadata.uid}").ok().stdout;
+    let dir = cluster.data_dir().join(format!("log/pods/default_parrot_{uid}/c"));
+    let files = std::fs::read_dir(dir).expect("the pod's logs").count();
+    assert!(files > 3, "it was rotated: {files} files");
+}
+
+#[test]
+fn ten_sessions_and_ten_followers_at_once() {
+    const LINES: usize = 200;
+    let Some(cluster) = Cluster::start() else { return };
+    let talker = PARROT.replace("[cat]", "[count, --every, '5']").replace("parrot", "talker");
+    cluster.apply(&talker).ok();
+    cluster.kubectl("wait --for=condition=Ready pod/talker --timeout=60s").ok();
+    let follow = || {
+        let mut command = cluster.kubectl_command(&["logs", "-f", "talker"]);
+        let mut kubectl = command.stdout(Stdio::piped()).spawn().expect("kubectl runs");
+        let log = BufReader::new(kubectl.stdout.take().expect("piped"));
+        let lines: Vec<String> = log.lines().take(LINES).map(|line| line.expect("text")).collect();
+        kubectl.kill().expect("our own child");
+        kubectl.wait().expect("our own child");
+        assert!(
+            lines.iter().enumerate().all(|(n, line)| *line == (n + 1).to_string()),
+            "{lines:?}"
+        );
+    };
+    let talk = |session: usize| {
+        let args = ["exec", "-i", "talker", "--", "toolbox", "cat"];
+        let mut command = cluster.kubectl_command(&args);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut kubectl = command.spawn().expect("kubectl runs");
+        let mut input = kubectl.stdin.take().expect("piped");
+        let mut output = BufReader::new(kubectl.stdout.take().expect("piped"));
+        // A line is answered before the next: it is a session, not a pipe.
+        for number in 0..LINES {
+            writeln!(input, "{session} {number}").expect("kubectl takes it");
+            let mut line = String::new();
+            output.read_line(&mut line).expect("our own child");
+            assert_eq!(line, format!("{session} {number}\n"));
+        }
+        drop(input);
+        assert!(kubectl.wait().expect("our own child").success());
+    };
+    std::thread::scope(|scope| {
+        for session in 0..10 {
+            let talk = &talk;
+            scope.spawn(follow);
+            scope.spawn(move || talk(session));
+        }
+    });
 }

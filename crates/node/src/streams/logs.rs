@@ -4,7 +4,7 @@ use std::{
     fs::{self, File},
     io::{self, Read, Seek, SeekFrom},
     os::unix::fs::MetadataExt,
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -77,12 +77,8 @@ async fn follow(
 ) -> io::Result<()> {
     let mut alive = is_alive(deps, run).await;
     loop {
-        if !reader.drain(output).await? {
+        if !reader.catch_up(&run.log_path, output).await? {
             return Ok(());
-        }
-        // After a rotation the rest of the story is in a new file.
-        if reader.reopen(&run.log_path)? {
-            continue;
         }
         if !alive {
             return Ok(());
@@ -173,21 +169,82 @@ impl Reader {
         }
     }
 
-    /// Goes on with the file that is at the path now, if it is another.
-    fn reopen(&mut self, path: &Path) -> io::Result<bool> {
-        let there = match fs::metadata(path) {
-            Ok(there) => there,
+    /// Sends what there is in this file and in those that came after it. `false` when
+    /// nothing more is wanted.
+    async fn catch_up(&mut self, path: &Path, output: &mpsc::Sender<Output>) -> io::Result<bool> {
+        loop {
+            if !self.drain(output).await? {
+                return Ok(false);
+            }
+            let Some(next) = self.next(path)? else { return Ok(true) };
+            // It may have been written to between the last read and its rotation.
+            if !self.drain(output).await? {
+                return Ok(false);
+            }
+            self.file = next;
+        }
+    }
+
+    /// The file that came after this one; `None` where this is the one that is written.
+    /// A slow reader may be several rotations behind.
+    fn next(&self, path: &Path) -> io::Result<Option<File>> {
+        let here = self.file.metadata()?;
+        let newest = match File::open(path) {
+            Ok(newest) => newest,
             // Between the rename and the new file.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
-        let here = self.file.metadata()?;
-        if (there.ino(), there.dev()) == (here.ino(), here.dev()) {
-            return Ok(false);
+        let (own, last) = (identity(&here), identity(&newest.metadata()?));
+        if own == last {
+            return Ok(None);
         }
-        self.file = File::open(path)?;
-        Ok(true)
+        // Listed after the newest was opened: what was written in between is in there.
+        let rotated = rotated(path)?;
+        let after = match rotated.iter().position(|(_, known)| *known == own) {
+            Some(at) => at + 1,
+            // The oldest are deleted first, so all that are left came after it.
+            None if here.nlink() == 0 => 0,
+            // Somebody has moved it away.
+            None => rotated.len(),
+        };
+        for (path, known) in &rotated[after..] {
+            if *known == last {
+                break;
+            }
+            match File::open(path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                opened => return opened.map(Some),
+            }
+        }
+        Ok(Some(newest))
     }
+}
+
+type Identity = (u64, u64);
+
+fn identity(meta: &fs::Metadata) -> Identity {
+    (meta.dev(), meta.ino())
+}
+
+/// The rotated files of a log, the oldest first: their names say when.
+fn rotated(path: &Path) -> io::Result<Vec<(PathBuf, Identity)>> {
+    let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else { return Ok(Vec::new()) };
+    let prefix = [name.as_encoded_bytes(), b"."].concat();
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if !entry.file_name().as_encoded_bytes().starts_with(&prefix) {
+            continue;
+        }
+        match entry.metadata() {
+            Ok(meta) => found.push((entry.path(), identity(&meta))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    found.sort();
+    Ok(found)
 }
 
 /// Turns records into what the client asked for. Pure.
@@ -273,6 +330,70 @@ mod tests {
         );
         let since = "2026-01-01T00:00:03Z".parse::<Timestamp>().expect("a time").as_microsecond();
         check(LogOptions { since_us: Some(since), ..none() }, "three\n");
+    }
+
+    /// What a reader gets that opened the log before all this was done to it.
+    async fn followed(story: impl FnOnce(&Path)) -> String {
+        let dir = tempfile::tempdir().expect("a directory");
+        let log = dir.path().join("0.log");
+        write(&log, "1");
+        let file = File::open(&log).expect("there");
+        let cutter = Cutter::new(LogOptions::default());
+        let mut reader = Reader { file, rest: Vec::new(), cutter };
+        let (sender, mut sent) = mpsc::channel(64);
+        assert!(reader.catch_up(&log, &sender).await.expect("read"));
+        story(&log);
+        assert!(reader.catch_up(&log, &sender).await.expect("read"));
+        drop(sender);
+        let mut text = String::new();
+        while let Some(Output::Stdout(bytes)) = sent.recv().await {
+            text += std::str::from_utf8(&bytes).expect("text");
+        }
+        text.replace('\n', " ").trim_end().to_owned()
+    }
+
+    fn write(log: &Path, text: &str) {
+        let mut file = fs::OpenOptions::new().append(true).create(true).open(log).expect("opened");
+        writeln!(file, "2026-01-01T00:00:01Z stdout F {text}").expect("written");
+    }
+
+    fn rotate(log: &Path, suffix: &str) {
+        let to = log.with_file_name(format!("0.log.20260101-{suffix}"));
+        fs::rename(log, to).expect("renamed");
+    }
+
+    #[tokio::test]
+    async fn a_log_is_followed_from_file_to_file() {
+        let text = followed(|log| {
+            write(log, "2");
+            rotate(log, "000001");
+            write(log, "3");
+            rotate(log, "000001.001");
+            write(log, "4");
+            rotate(log, "000002");
+            write(log, "5");
+        });
+        assert_eq!(text.await, "1 2 3 4 5");
+        let text = followed(|log| {
+            write(log, "2");
+            rotate(log, "000001");
+        });
+        assert_eq!(text.await, "1", "the next file is not there yet");
+        let text = followed(|log| {
+            fs::remove_file(log).expect("removed");
+            write(log, "2");
+            rotate(log, "000002");
+            write(log, "3");
+        });
+        assert_eq!(text.await, "1 2 3", "its own is gone already");
+        let text = followed(|log| {
+            rotate(log, "000001");
+            fs::rename(log.with_file_name("0.log.20260101-000001"), log.with_file_name("kept"))
+                .expect("renamed");
+            fs::write(log.with_file_name("0.log.20250101-000001"), "x").expect("written");
+            write(log, "2");
+        });
+        assert_eq!(text.await, "1 2", "its own was moved away");
     }
 
     #[tokio::test]
