@@ -246,7 +246,7 @@ fn services(world: &World) {
     }
 }
 
-/// Through the tunnel: the agents listen on no port.
+/// Through the tunnel: servers need no port of the agents.
 fn streams(world: &World) {
     for node in [NEAR, FAR] {
         kubectl(world, &format!("exec web-{node} -- toolbox hostname"))

@@ -31,6 +31,7 @@ mod machines;
 mod manifests;
 mod metrics;
 mod node_pods;
+mod node_port;
 mod offline;
 mod pods;
 mod power;

@@ -34,6 +34,9 @@ pub struct Settings {
     pub trust_bundle_name: String,
     /// Signs certificates; none are signed where absent.
     pub signer: Option<Arc<dyn Sign>>,
+    /// The names and addresses by which clients know API servers, beside those of the
+    /// `kubernetes` Service: no node may serve under them.
+    pub server_names: Vec<String>,
     /// How long a certificate by request is good where no shorter time is asked for.
     pub signing_life: Duration,
     /// The `default/kubernetes` Service; left alone where absent.
@@ -53,6 +56,7 @@ impl Default for Settings {
             pod_ranges: Vec::new(),
             trust_bundle_name: String::new(),
             signer: None,
+            server_names: Vec::new(),
             signing_life: crate::certificates::CERTIFICATE_LIFE,
             kubernetes_service: None,
             cluster_dns: Vec::new(),

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use crate::device::cdi::CdiFiles;
 use crate::eviction::{DeadContainers, Eviction};
 use crate::pod::{host_ports::HostPorts, static_pods::StaticPods};
+use crate::port::Port;
 use crate::shutdown::ShutdownGrace;
 
 /// A setting that may change while the node runs. Clones share it.
@@ -97,6 +98,8 @@ pub struct NodeConfig {
     pub allowed_unsafe_sysctls: Vec<String>,
     /// MTU of the links of pods that start, bytes.
     pub pod_mtu: Live<u32>,
+    /// Where the node answers by itself, as a kubelet does; nowhere where `None`.
+    pub port: Option<Port>,
 }
 
 impl NodeConfig {
@@ -130,6 +133,7 @@ impl NodeConfig {
             cdi: CdiFiles::default(),
             allowed_unsafe_sysctls: Vec::new(),
             pod_mtu: Live::new(1500),
+            port: None,
         }
     }
 }

@@ -5,7 +5,8 @@
 //! I/O (`plan`), and acts (`act`): start steps are ordered and may be repeated
 //! after a crash at any line. [`machine`] speaks for the node itself (Node
 //! object, Lease), [`device`] for what plugins offer, [`streams`] answers logs, exec,
-//! attach and port-forward, [`usage`] measures, [`eviction`] ends pods where
+//! attach and port-forward, [`usage`] measures, [`port`] is where others may ask for that
+//! than servers, [`eviction`] ends pods where
 //! the node runs short, [`shutdown`] where the machine is switched off.
 //!
 //! This crate reaches the cluster through [`client::Api`] and nothing else: it
@@ -13,7 +14,7 @@
 //! runs containers through [`node_runtime::Runtime`] and takes images from an
 //! [`Images`], so it knows neither namespaces nor registries.
 //!
-//! Not here yet: a critical static pod that does not fit moves nobody; growth of a CSI volume while a pod has it mounted. Starting without a
+//! Not here yet: a critical static pod that does not fit moves nobody. Starting without a
 //! server in reach is its caller's: an API that keeps what it was told.
 //!
 //! Start reading at [`Node::start`], then `pod::plan`.
@@ -29,6 +30,7 @@ mod network;
 mod node;
 mod plugin;
 mod pod;
+mod port;
 mod probe;
 mod resources;
 mod sealed;
@@ -46,6 +48,7 @@ pub use pod::{
     host_ports::{HostPort, HostPorts, PodPorts},
     static_pods::{ReadPod, StaticPods},
 };
+pub use port::{Port, Sign};
 pub use shutdown::ShutdownGrace;
 
 #[cfg(test)]

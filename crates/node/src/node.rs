@@ -21,6 +21,7 @@ use crate::{
     machine::{self, Machine},
     network::addresses::Addresses,
     pod::{admit::Host, granted::Granted, lookup::Lookup, manager, user_ranges::UserRanges},
+    port,
     probe::tally::Tallies,
     shutdown::{self, Progress},
     streams,
@@ -52,6 +53,8 @@ pub(crate) struct Deps {
     /// Asks for a look at how short it is.
     pub(crate) shortage: Notify,
     pub(crate) evictable: Evictable,
+    /// What the node's port is told.
+    pub(crate) port: port::News,
     /// Whether the machine shuts down.
     pub(crate) shutdown: Live<Progress>,
     /// How many pods were evicted, by the signal that asked for it.
@@ -116,6 +119,7 @@ impl Node {
             pressure: Live::new(Pressure::default()),
             shortage: Notify::new(),
             evictable: Evictable::default(),
+            port: port::News::default(),
             shutdown: Live::new(Progress::default()),
             evictions: Mutex::default(),
             images_seen: Mutex::default(),
@@ -139,6 +143,7 @@ impl Node {
             tokio::spawn(eviction::run(deps.clone())),
             tokio::spawn(enforce::run(deps.clone())),
             tokio::spawn(csi::registry::run(deps.clone())),
+            tokio::spawn(port::run(deps.clone())),
             tokio::spawn(device::registry::run(deps.clone())),
         ];
         Ok(NodeHandle { inner: Arc::new(Inner { deps, tasks }) })

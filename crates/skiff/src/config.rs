@@ -81,6 +81,8 @@ pub struct Machine {
     pub node_name: String,
     /// This node's addresses; empty for that of the default route.
     pub node_ips: Vec<IpAddr>,
+    /// Where this node answers as a kubelet does; nowhere where `None`.
+    pub kubelet_port: Option<u16>,
     /// Key and value.
     pub node_labels: Vec<(String, String)>,
     /// Key, value and effect.
@@ -425,6 +427,9 @@ impl Machine {
             verbosity: parsed(values, "v", "a number from 0 to 10", |text| text.parse().ok())?,
             node_name,
             node_ips: all(values, "node-ip", "an address such as 192.168.1.10", ip)?,
+            kubelet_port: parsed(values, "kubelet-port", "a port such as 10250, or 0", |text| {
+                text.parse().ok().map(|port: u16| (port != 0).then_some(port))
+            })?,
             node_labels: all(values, "node-label", "key=value, both valid labels", node_label)?,
             node_taints: all(
                 values,

@@ -201,6 +201,15 @@ pub static FLAGS: &[Flag] = &[
         )
     },
     Flag {
+        commands: NODE.and(Commands::CHECK),
+        ..flag(
+            "kubelet-port",
+            Takes::One("PORT"),
+            "10250",
+            "Answer metrics-server and Prometheus on this port of the node, as a kubelet does; 0 for none",
+        )
+    },
+    Flag {
         commands: NODE,
         ..flag("node-label", Takes::Many("KEY=VALUE"), "", "Labels this node registers with")
     },

@@ -79,12 +79,13 @@ pub enum Open {
 
 /// What a node's own API answers (a GET of the path) and of which media type, as a
 /// kubelet's does.
-pub const PAGES: [(&str, &str); 6] = [
+pub const PAGES: [(&str, &str); 7] = [
     ("/configz", "application/json"),
     ("/metrics", METRICS),
     ("/metrics/cadvisor", METRICS),
     ("/metrics/probes", METRICS),
     ("/metrics/resource", METRICS),
+    ("/runningpods", "application/json"),
     ("/stats/summary", "application/json"),
 ];
 /// Prometheus' text format.

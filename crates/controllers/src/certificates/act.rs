@@ -1,17 +1,17 @@
 //! Asks, approves, signs and deletes.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use api_object::time;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use client::{
-    Api, Cached, DeleteOptions, Error, Informer, Outcome, PatchKind, Resource, Selection,
-    reconcile_loop,
+    Api, Cached, DeleteOptions, Error, Informer, ListOptions, Outcome, PatchKind, Resource,
+    Selection, reconcile_loop,
 };
 use serde_json::{Value, json};
 
 use super::{
-    plan::{Action, pem, plan},
+    plan::{Action, Served, Unless, pem, plan},
     view::Request,
 };
 use crate::{
@@ -58,16 +58,20 @@ impl Certificates {
         let created = request.meta.creation_timestamp.as_deref().and_then(time::parse);
         match plan(&request.view, created.unwrap_or(now), now) {
             Action::Wait(left) => return Ok(Some(left)),
-            Action::Approve { if_may, message, or_wait, unless_taken } => {
+            Action::Approve { if_may, message, or_wait, unless } => {
                 if !self.may(&request.view, if_may).await? {
                     return Ok(Some(or_wait));
                 }
-                let refused = match unless_taken {
-                    Some(claim) => claim.refused(self.annotations(&claim.node).await?.as_ref()),
-                    None => None,
+                let (reason, refused) = match unless {
+                    Unless::Nothing => ("", None),
+                    Unless::Taken(claim) => {
+                        let known = self.annotations(&claim.node).await?;
+                        ("NodeNameTaken", claim.refused(known.as_ref()))
+                    }
+                    Unless::Foreign(served) => ("NotOwnName", self.foreign(&served).await?),
                 };
                 if let Some(why) = refused {
-                    let patch = self.with_condition(&request, "Denied", "NodeNameTaken", &why);
+                    let patch = self.with_condition(&request, "Denied", reason, &why);
                     self.patch(&request, "approval", &patch).await?;
                     return Ok(None);
                 }
@@ -130,6 +134,22 @@ impl Certificates {
         }
     }
 
+    /// Why a node may not have a certificate of its names and addresses, as they are
+    /// now in the API.
+    async fn foreign(&self, served: &Served) -> Result<Option<String>, Error> {
+        let listed = self.api.list(NODES, "", &ListOptions::default()).await?;
+        let nodes = listed.items.iter().map(|item| addresses(item)).collect::<Result<_, _>>();
+        let nodes = nodes.map_err(|error| Error::Malformed(error.to_string()))?;
+        let settings = &self.context.settings;
+        let mut servers = settings.server_names.clone();
+        if let Some(service) = &settings.kubernetes_service {
+            let reachable = service.addresses.borrow();
+            let hosts = reachable.iter().filter_map(|text| text.parse::<SocketAddr>().ok());
+            servers.extend(hosts.map(|address| address.ip().to_string()));
+        }
+        Ok(served.refused(&nodes, &servers))
+    }
+
     fn with_condition(
         &self,
         request: &Cached<Request>,
@@ -162,6 +182,14 @@ impl Certificates {
         let kind = PatchKind::Merge;
         ignore(self.api.patch(SIGNING_REQUESTS, "", name, subresource, kind, patch).await.map(drop))
     }
+}
+
+/// The name of a Node, and every address and name that its status has.
+fn addresses(node: &[u8]) -> Result<(String, Vec<String>), serde_json::Error> {
+    let node: Value = serde_json::from_slice(node)?;
+    let all = node["status"]["addresses"].as_array().into_iter().flatten();
+    let all = all.filter_map(|address| address["address"].as_str().map(str::to_owned));
+    Ok((node["metadata"]["name"].as_str().unwrap_or_default().to_owned(), all.collect()))
 }
 
 /// Changed or gone meanwhile: the watch tells, and it is looked at anew.

@@ -4,7 +4,8 @@
 //!
 //! A node's name belongs to the key it first joined with ([`NODE_KEY`]): who
 //! asks for a certificate of a name that has a Node must hold that Node's key.
-//! A machine that lost its key gets in once its Node has been deleted.
+//! A machine that lost its key gets in once its Node has been deleted. What a node
+//! shows on its port has the names and addresses of its Node, and nobody else's.
 
 mod act;
 mod plan;

@@ -28,9 +28,10 @@ pub(super) struct Signer {
 const SIGNERS: &[Signer] = &[
     Signer { name: CLIENT, issuer: Issuer::Clients, check: |_, usages| client_usages(usages) },
     Signer { name: KUBELET_CLIENT, issuer: Issuer::Clients, check: node_client },
-    Signer { name: "kubernetes.io/kubelet-serving", issuer: Issuer::Servers, check: node_serving },
+    Signer { name: KUBELET_SERVING, issuer: Issuer::Servers, check: node_serving },
 ];
 
+const KUBELET_SERVING: &str = "kubernetes.io/kubelet-serving";
 const KUBELET_CLIENT: &str = "kubernetes.io/kube-apiserver-client-kubelet";
 const CLIENT: &str = "kubernetes.io/kube-apiserver-client";
 
@@ -52,8 +53,7 @@ pub(super) enum Action {
         if_may: &'static str,
         message: &'static str,
         or_wait: Duration,
-        /// Only if no other machine has this name.
-        unless_taken: Option<Claim>,
+        unless: Unless,
     },
     Sign {
         issuer: Issuer,
@@ -62,6 +62,67 @@ pub(super) enum Action {
     /// It is approved and cannot be signed.
     Fail(String),
     Delete,
+}
+
+/// What else is looked at before a request is approved; it is denied otherwise.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Unless {
+    Nothing,
+    /// Another machine may have the node's name.
+    Taken(Claim),
+    /// A name or address may not be the node's own.
+    Foreign(Served),
+}
+
+/// The names and addresses under which a node wants to serve.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Served {
+    pub(super) node: String,
+    names: Vec<String>,
+    addresses: Vec<String>,
+}
+
+impl Served {
+    /// Why it may not have a certificate of them: given the addresses of all Nodes by
+    /// name, and the names and addresses of API servers. The CA is the one by which
+    /// those are known, and a node writes its own status, so neither is its word enough.
+    pub(super) fn refused(
+        &self,
+        nodes: &BTreeMap<String, Vec<String>>,
+        servers: &[String],
+    ) -> Option<String> {
+        let node = &self.node;
+        let is_cluster = |name: &str| name.ends_with(".svc") || name.contains(".svc.");
+        for name in &self.names {
+            if name != node {
+                return Some(format!("\"{name}\" is not the name of node \"{node}\""));
+            }
+            if is_cluster(name) || servers.iter().any(|server| server.eq_ignore_ascii_case(name)) {
+                return Some(format!(
+                    "\"{name}\" is a name of the cluster's own: give node \"{node}\" another with \
+                     --node-name"
+                ));
+            }
+        }
+        let none = Vec::new();
+        let own = nodes.get(node).unwrap_or(&none);
+        for address in &self.addresses {
+            if !own.contains(address) {
+                return Some(format!("{address} is not among the addresses of node \"{node}\""));
+            }
+            let others = nodes.iter().filter(|(name, _)| *name != node);
+            if let Some((other, _)) = others.into_iter().find(|(_, all)| all.contains(address)) {
+                return Some(format!(
+                    "{address} is an address of node \"{other}\" too; if that one is gone: kubectl \
+                     delete node {other}"
+                ));
+            }
+            if servers.contains(address) {
+                return Some(format!("{address} is an address of an API server"));
+            }
+        }
+        None
+    }
 }
 
 /// A machine that wants to be a node of some name, and the key it holds.
@@ -114,8 +175,8 @@ pub(super) fn plan(request: &Request, created: Timestamp, now: Timestamp) -> Act
     let asked = read(request);
     if !request.has("Approved") {
         return match asked.ok().and_then(|asked| recognized(request, &asked)) {
-            Some(Recognized { if_may, message, unless_taken }) => {
-                Action::Approve { if_may, message, or_wait: left, unless_taken }
+            Some(Recognized { if_may, message, unless }) => {
+                Action::Approve { if_may, message, or_wait: left, unless }
             }
             None => Action::Wait(left),
         };
@@ -148,11 +209,11 @@ struct Recognized {
     if_may: &'static str,
     /// What the approval says.
     message: &'static str,
-    unless_taken: Option<Claim>,
+    unless: Unless,
 }
 
-/// A node's own client certificate, one that somebody gets for a node, or the
-/// one of a node's proxy.
+/// A node's own client certificate, one that somebody gets for a node, the one of a
+/// node's proxy, or the one that a node shows on its port.
 fn recognized(request: &Request, asked: &SigningRequest) -> Option<Recognized> {
     let usages = &request.spec.usages;
     if request.spec.signer_name == CLIENT {
@@ -161,7 +222,20 @@ fn recognized(request: &Request, asked: &SigningRequest) -> Option<Recognized> {
         return (proxy && exact(usages, "client auth").is_ok()).then_some(Recognized {
             if_may: "nodeproxyclient",
             message: "Auto approving the certificate of a node's proxy after SubjectAccessReview.",
-            unless_taken: None,
+            unless: Unless::Nothing,
+        });
+    }
+    if request.spec.signer_name == KUBELET_SERVING {
+        let node = request.spec.username.strip_prefix("system:node:")?;
+        let own = asked.common_name == request.spec.username && node_serving(asked, usages).is_ok();
+        return own.then(|| Recognized {
+            if_may: "selfnodeserver",
+            message: "Auto approving self kubelet serving certificate after SubjectAccessReview.",
+            unless: Unless::Foreign(Served {
+                node: node.to_owned(),
+                names: asked.dns_names.clone(),
+                addresses: asked.addresses.iter().map(ToString::to_string).collect(),
+            }),
         });
     }
     if request.spec.signer_name != KUBELET_CLIENT || node_client(asked, usages).is_err() {
@@ -171,15 +245,17 @@ fn recognized(request: &Request, asked: &SigningRequest) -> Option<Recognized> {
         true => Recognized {
             if_may: "selfnodeclient",
             message: "Auto approving self kubelet client certificate after SubjectAccessReview.",
-            unless_taken: None,
+            unless: Unless::Nothing,
         },
         false => Recognized {
             if_may: "nodeclient",
             message: "Auto approving kubelet client certificate after SubjectAccessReview.",
-            unless_taken: asked
-                .common_name
-                .strip_prefix("system:node:")
-                .map(|node| Claim { node: node.to_owned(), key_hash: asked.key_hash.clone() }),
+            unless: match asked.common_name.strip_prefix("system:node:") {
+                Some(node) => {
+                    Unless::Taken(Claim { node: node.to_owned(), key_hash: asked.key_hash.clone() })
+                }
+                None => Unless::Nothing,
+            },
         },
     })
 }

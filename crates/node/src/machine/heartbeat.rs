@@ -89,6 +89,7 @@ pub(crate) async fn run(deps: Arc<Deps>) {
             _ = ticks.tick() => {
                 // How short things are is looked at by this clock too.
                 deps.shortage.notify_one();
+                deps.port.tick.notify_one();
                 speaker.renew().await;
                 if !speaker.has_lease {
                     // The namespace of Leases may be a moment behind.
@@ -213,6 +214,8 @@ impl Speaker {
         let known = self.told.get("conditions").and_then(Value::as_array).cloned();
         let known = known.unwrap_or_default();
         let images = deps.images_seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // Before the status is made: of newer ones the next look tells.
+        let addresses = deps.config.ips.get();
         let mut status =
             object::status(&deps.config, &deps.machine, &self.health, &images, &known, now);
         object::count_devices(&mut status, deps.devices.counts());
@@ -220,12 +223,15 @@ impl Speaker {
         if !in_use.is_empty() || self.told.contains_key("volumesInUse") {
             status.insert("volumesInUse".into(), in_use.into());
         }
-        let Some(patch) = object::patch(&self.told, &status) else { return };
+        let Some(patch) = object::patch(&self.told, &status) else {
+            return deps.port.addresses.set(addresses);
+        };
         let kind = PatchKind::Strategic;
         match deps.api.patch(NODES, "", &deps.config.name, "status", kind, &patch).await {
             Ok(_) => self.told = status,
             Err(error) => return tracing::warn!(%error, "the node's status is not told yet"),
         }
+        deps.port.addresses.set(addresses);
         if self.health.is_shutting_down {
             deps.shutdown.set(Progress::Told);
         }

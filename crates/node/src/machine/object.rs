@@ -98,6 +98,7 @@ pub(crate) fn status(
         machine.allocatable_memory(),
         machine.allocatable_storage(),
     );
+    let port = config.port.as_ref().map_or(0, |port| port.number);
     let address = |ip: &IpAddr| json!({"type": "InternalIP", "address": ip.to_string()});
     let mut addresses: Vec<Value> = config.ips.get().iter().map(address).collect();
     addresses.push(json!({"type": "Hostname", "address": config.name}));
@@ -106,7 +107,7 @@ pub(crate) fn status(
     status.insert("allocatable".into(), allocatable);
     status.insert("addresses".into(), addresses.into());
     status.insert("conditions".into(), conditions(health, known, now).into());
-    status.insert("daemonEndpoints".into(), json!({"kubeletEndpoint": {"Port": 0}}));
+    status.insert("daemonEndpoints".into(), json!({"kubeletEndpoint": {"Port": port}}));
     status.insert(
         "nodeInfo".into(),
         json!({

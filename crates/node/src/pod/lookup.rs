@@ -95,6 +95,17 @@ impl Lookup {
         self.0.read().unwrap_or_else(PoisonError::into_inner).get(uid).cloned()
     }
 
+    /// The pod of a name; where another of that name is still ending, the one that runs.
+    pub(crate) fn named(&self, namespace: &str, name: &str) -> Option<Arc<PodFacts>> {
+        let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let named = |pod: &&Arc<PodFacts>| pod.namespace == namespace && pod.name == name;
+        all.values().filter(named).max_by_key(|pod| pod.is_running).cloned()
+    }
+
+    pub(crate) fn all(&self) -> Vec<Arc<PodFacts>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.0.read().unwrap_or_else(PoisonError::into_inner).len()
     }

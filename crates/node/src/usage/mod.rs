@@ -11,6 +11,7 @@ pub(crate) mod look;
 pub(crate) mod machine;
 pub(crate) mod pages;
 mod rates;
+mod running;
 mod settings;
 mod summary;
 

@@ -1,5 +1,5 @@
 //! The pages of the node's own API: what servers fetch through the tunnel for
-//! `nodes/proxy`, and for `metrics.k8s.io`.
+//! `nodes/proxy`, and for `metrics.k8s.io`, and others from the node's port.
 
 use std::sync::{Arc, PoisonError};
 
@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use tunnel::{OpenError, Output, ServerEnd};
 
-use super::{exposition, settings::configz, summary::summary};
+use super::{exposition, running, settings::configz, summary::summary};
 use crate::node::Deps;
 
 /// Bytes of one frame.
@@ -30,7 +30,8 @@ pub(crate) async fn open(deps: Arc<Deps>, page: &str) -> Result<ServerEnd, OpenE
     Ok(server)
 }
 
-async fn answer(deps: &Arc<Deps>, page: &str) -> Result<Bytes, OpenError> {
+/// One page, by path and query.
+pub(crate) async fn answer(deps: &Arc<Deps>, page: &str) -> Result<Bytes, OpenError> {
     let (path, query) = page.split_once('?').unwrap_or((page, ""));
     let look = async |disk| {
         let seen = deps.usage.look(deps, disk).await;
@@ -51,6 +52,7 @@ async fn answer(deps: &Arc<Deps>, page: &str) -> Result<Bytes, OpenError> {
             exposition::kubelet(&deps.config.name, &look, &evictions).into()
         }
         "/metrics/probes" => exposition::probes(&deps.tallies.all()).into(),
+        "/runningpods" => json(&running::pods(&deps.lookup.all())),
         "/configz" => json(&configz(&deps.config, &deps.machine)),
         other => return Err(OpenError::NotFound(format!("this node has no page {other}"))),
     })

@@ -32,6 +32,7 @@ const CONFIG_MAPS: Resource = Resource::namespaced("", "v1", "configmaps");
 const NODES: Resource = Resource::cluster("", "v1", "nodes");
 const NODE_SIGNER: &str = "kubernetes.io/kube-apiserver-client-kubelet";
 const CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client";
+const SERVING_SIGNER: &str = "kubernetes.io/kubelet-serving";
 /// How long a request for a certificate may wait for the controllers.
 const SIGNED_MAX: Duration = Duration::from_secs(60);
 
@@ -174,7 +175,7 @@ impl Joiner<'_> {
         let request = key.request(&format!("system:node:{name}"), Some("system:nodes"))?;
         let issued = self
             .patiently("joining the cluster", || {
-                certificate(&bootstrap, self.ambient, NODE_SIGNER, &request)
+                certificate(&bootstrap, self.ambient, NODE_SIGNER, CLIENT, &request)
             })
             .await?;
         self.state.write(state::NODE_CERTIFICATE, &issued)?;
@@ -187,7 +188,7 @@ impl Joiner<'_> {
         let request = key.request(controllers::PROXY_USER, None)?;
         let issued = self
             .patiently("asking for the proxy's certificate", || {
-                certificate(&node, self.ambient, CLIENT_SIGNER, &request)
+                certificate(&node, self.ambient, CLIENT_SIGNER, CLIENT, &request)
             })
             .await?;
         self.state.write(state::PROXY_CERTIFICATE, &issued)?;
@@ -291,11 +292,28 @@ impl Trouble {
     }
 }
 
+/// What a certificate is asked for.
+const CLIENT: &str = "client auth";
+const SERVER: &str = "server auth";
+
+/// How the node gets what it shows on its port.
+pub(super) fn serving_certificates(node: &Https, ambient: &Ambient) -> ::node::Sign {
+    let (api, ambient) = (Api::new(Arc::new(node.clone()), "kubelet"), ambient.clone());
+    Arc::new(move |request| {
+        let (api, ambient) = (api.clone(), ambient.clone());
+        Box::pin(async move {
+            let given = certificate(&api, &ambient, SERVING_SIGNER, SERVER, &request).await;
+            given.map_err(|(Trouble::Passing(why) | Trouble::Final(why))| why)
+        })
+    })
+}
+
 /// Asks for a certificate and waits for it.
 pub(super) async fn certificate(
     api: &Api,
     ambient: &Ambient,
     signer: &str,
+    auth: &str,
     request: &str,
 ) -> Result<String, Trouble> {
     let object = json!({
@@ -305,7 +323,7 @@ pub(super) async fn certificate(
         "spec": {
             "request": STANDARD.encode(request),
             "signerName": signer,
-            "usages": ["digital signature", "client auth"],
+            "usages": ["digital signature", auth],
         },
     });
     let created = api.create(REQUESTS, "", &object).await.map_err(|error| match error.code() {
@@ -391,10 +409,11 @@ pub(super) async fn renew(
             continue;
         }
         let request = key.request(user, group).map_err(|error| error.to_string())?;
-        let new = certificate(&node, ambient, signer, &request).await.map_err(|trouble| {
-            let (Trouble::Passing(why) | Trouble::Final(why)) = trouble;
-            format!("{user}: {why}")
-        })?;
+        let new =
+            certificate(&node, ambient, signer, CLIENT, &request).await.map_err(|trouble| {
+                let (Trouble::Passing(why) | Trouble::Final(why)) = trouble;
+                format!("{user}: {why}")
+            })?;
         state.write(file, &new)?;
         info!(certificate = file, "certificate renewed");
         renewed = true;

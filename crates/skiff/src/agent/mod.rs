@@ -103,9 +103,10 @@ pub(crate) async fn start(config: &AgentConfig) -> Result<Handle, StartError> {
     );
     let annotations = BTreeMap::from([(controllers::NODE_KEY.to_owned(), member.node_key.hash())]);
     let kubelet = api(&member.node, "kubelet");
+    let sign = join::serving_certificates(&member.node, &ambient);
+    let cluster = &member.cluster;
     let node =
-        node::start(machine, &member.cluster, outside, annotations, kubelet, ambient.clone())
-            .await?;
+        node::start(machine, cluster, outside, annotations, sign, kubelet, ambient.clone()).await?;
 
     let servers = watch::Sender::new(member.servers.clone());
     let renewed = watch::Sender::new(0);

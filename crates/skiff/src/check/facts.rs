@@ -68,6 +68,8 @@ pub(crate) struct Facts {
 pub(crate) struct Wanted {
     /// The port of the API.
     pub(crate) https_port: u16,
+    /// The port of the node; 0 for none.
+    pub(crate) kubelet_port: u16,
     /// Where pods have their addresses.
     pub(crate) pod_cidrs: Vec<Cidr>,
     /// Where Services have theirs.
@@ -78,7 +80,13 @@ pub(crate) struct Wanted {
 
 impl Default for Wanted {
     fn default() -> Self {
-        Self { https_port: 6443, pod_cidrs: vec![], service_cidrs: vec![], dns: vec![] }
+        Self {
+            https_port: 6443,
+            kubelet_port: 10250,
+            pod_cidrs: vec![],
+            service_cidrs: vec![],
+            dns: vec![],
+        }
     }
 }
 

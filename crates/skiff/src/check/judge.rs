@@ -252,8 +252,22 @@ pub(super) fn ports(facts: &Facts) -> Vec<Finding> {
             "end it, unless all nodes share a network segment",
         ));
     }
+    let kubelet_port = wanted.kubelet_port;
+    if let Some(listener) =
+        holder(facts, &["tcp"], kubelet_port, &|_| true).filter(|_| kubelet_port != 0)
+    {
+        found.push(Finding::warning(
+            format!(
+                "{} listens on port {kubelet_port}, where the node answers metrics-server and \
+                 Prometheus",
+                by(listener)
+            ),
+            "end it, or choose another port with --kubelet-port",
+        ));
+    }
     if found.is_empty() {
-        let says = format!("TCP {}, UDP and TCP 53 and UDP 8472 are free", wanted.https_port);
+        let node = if kubelet_port == 0 { String::new() } else { format!("TCP {kubelet_port}, ") };
+        let says = format!("TCP {}, {node}UDP and TCP 53 and UDP 8472 are free", wanted.https_port);
         found.push(Finding::ok(says));
     }
     found

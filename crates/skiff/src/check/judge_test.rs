@@ -8,6 +8,7 @@ fn healthy() -> Facts {
     Facts {
         wanted: super::super::facts::Wanted {
             https_port: 6443,
+            kubelet_port: 10250,
             pod_cidrs: cidr("10.42.0.0/16"),
             service_cidrs: cidr("10.43.0.0/16"),
             dns: vec!["10.43.0.10".parse().expect("an address")],
@@ -135,6 +136,13 @@ const BROKEN: &[Row] = &[
         Level::Fatal,
         "dnsmasq",
         "bind-interfaces",
+    ),
+    (
+        |f| f.listeners.push(listens("tcp", "::", 10250, "kubelet")),
+        "ports",
+        Level::Warning,
+        "kubelet (process 7) listens on port 10250",
+        "--kubelet-port",
     ),
     (
         |f| f.listeners.push(listens("udp", "0.0.0.0", 8472, "x")),

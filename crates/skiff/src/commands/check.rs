@@ -19,10 +19,14 @@ pub(super) fn run(values: Values, words: Vec<String>) -> Result<(), Box<dyn Erro
     let data_dir = std::path::absolute(values.one("data-dir").unwrap_or_default())?;
     let cluster = Cluster::new(&values)?;
     let port = values.one("https-listen-port").unwrap_or_default();
+    let kubelet_port = values.one("kubelet-port").unwrap_or_default();
     let wanted = check::Wanted {
         https_port: port
             .parse()
             .map_err(|_| UsageError(format!("--https-listen-port: \"{port}\" is no port")))?,
+        kubelet_port: kubelet_port
+            .parse()
+            .map_err(|_| UsageError(format!("--kubelet-port: \"{kubelet_port}\" is no port")))?,
         pod_cidrs: cluster.pod_cidrs,
         service_cidrs: cluster.service_cidrs,
         dns: cluster.dns,

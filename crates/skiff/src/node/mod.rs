@@ -13,7 +13,7 @@ mod static_pods;
 
 use std::{collections::BTreeMap, fs::File, path::Path, sync::Arc};
 
-use ::node::{CdiFiles, Node, NodeConfig, NodeHandle, StaticPods, Taint};
+use ::node::{CdiFiles, Node, NodeConfig, NodeHandle, Port, Sign, StaticPods, Taint};
 use client::{Ambient, Api};
 use node_runtime::ShimRuntime;
 
@@ -43,6 +43,7 @@ pub(crate) async fn start(
     cluster: &Cluster,
     outside: network::Outside,
     annotations: BTreeMap<String, String>,
+    sign: Sign,
     api: Api,
     ambient: Ambient,
 ) -> Result<NodeHandle, StartError> {
@@ -97,6 +98,7 @@ pub(crate) async fn start(
         annotations,
         ips: outside.ips,
         pod_mtu: outside.pod_mtu,
+        port: machine.kubelet_port.map(|number| Port { number, sign }),
         storage_dir: machine.data_dir.join("storage"),
         ..NodeConfig::new(&machine.node_name, machine.data_dir.join("node"), Vec::new())
     };

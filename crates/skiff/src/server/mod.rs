@@ -282,6 +282,7 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
         authentication: identity::authentication(&keys),
         trust_bundle_name: identity::trust_bundle_name(&keys),
         signer: Some(Arc::new(identity::Signer(keys.clone()))),
+        server_names: keys.server_names().to_vec(),
         signing_life: config.signing_life,
         kubernetes_service: service_ips.first().map(|ip| KubernetesService {
             cluster_ip: *ip,
@@ -327,8 +328,10 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
         identity::user(&format!("system:node:{}", machine.node_name), &["system:nodes"]);
     let kubelet = api(node_user, "kubelet");
     // It needs no certificate, so no key: its name can be had by nobody else.
+    let sign = own_node::serving_certificates(keys.clone(), ambient.clone());
+    let annotations = BTreeMap::new();
     let node =
-        node::start(machine, cluster, outside, BTreeMap::new(), kubelet, ambient.clone()).await?;
+        node::start(machine, cluster, outside, annotations, sign, kubelet, ambient.clone()).await?;
     nodes.insert(&config.machine.node_name, Arc::new(node.clone()));
     let own = own_node::OwnNode {
         name: config.machine.node_name.clone(),

@@ -27,6 +27,17 @@ pub(super) struct OwnNode {
     pub(super) streams: Arc<dyn NodeStreams>,
 }
 
+/// How the node gets what it shows on its port: like its other certificate it is signed
+/// here, as signer `kubernetes.io/kubelet-serving` would sign it.
+pub(super) fn serving_certificates(keys: Arc<Pki>, ambient: Ambient) -> ::node::Sign {
+    Arc::new(move |request| {
+        let usages = ["digital signature", "server auth"].map(str::to_owned);
+        let servers = keys.authority(Ca::Server);
+        let signed = servers.sign_request(request.as_bytes(), &usages, LIFE, ambient.now());
+        Box::pin(std::future::ready(signed.map_err(|error| error.to_string())))
+    })
+}
+
 /// Keeps a tunnel to each of the other servers until dropped.
 pub(super) async fn call_others(node: OwnNode, keys: Arc<Pki>, api: Api, ambient: Ambient) {
     let others = watch::Sender::new(Vec::new());

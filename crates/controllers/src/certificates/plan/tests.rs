@@ -89,6 +89,15 @@ fn requests_are_approved_signed_failed_and_forgotten() {
             "approve nodeclient unless pi is taken",
         ),
         (PROXY, CLIENT, "client auth", "system:node:pi", &[], 0, "approve nodeproxyclient"),
+        (
+            SERVING,
+            SERVE,
+            "server auth",
+            "system:node:pi",
+            &[],
+            0,
+            "approve selfnodeserver unless [\"pi\"] [] are not pi's",
+        ),
         (PROXY, CLIENT, "server auth", "system:node:pi", &[], 0, "wait 24h"),
         (PROXY, KUBELET, "client auth", "system:node:pi", &[], 0, "wait 24h"),
         (NODE, KUBELET, "server auth", "system:node:pi", &[], 0, "wait 24h"),
@@ -96,7 +105,10 @@ fn requests_are_approved_signed_failed_and_forgotten() {
         (SERVING, KUBELET, "client auth", "system:node:pi", &[], 0, "wait 24h"),
         // Nobody approves these but people.
         (JANE, CLIENT, "client auth", "jane", &[], 23, "wait 1h"),
-        (SERVING, SERVE, "server auth", "system:node:pi", &[], 0, "wait 24h"),
+        (SERVING, SERVE, "server auth", "system:node:other", &[], 0, "wait 24h"),
+        (SERVING, SERVE, "server auth", "jane", &[], 0, "wait 24h"),
+        (SERVING, SERVE, "client auth", "system:node:pi", &[], 0, "wait 24h"),
+        (NODE, SERVE, "server auth", "system:node:pi", &[], 0, "wait 24h"),
         (JANE, CLIENT, "client auth", "jane", &[], 24, "delete"),
         (JANE, CLIENT, "client auth", "jane", &["Approved"], 0, "sign Clients"),
         (NODE, KUBELET, "client auth", "x", &["Approved"], 0, "sign Clients"),
@@ -148,10 +160,13 @@ fn requests_are_approved_signed_failed_and_forgotten() {
         let asked = request(pem, signer, auth, user, conditions);
         let found = match plan(&asked, at(0), at(hours)) {
             Action::Wait(left) => format!("wait {}h", left.as_secs() / 3600),
-            Action::Approve { if_may, unless_taken, .. } => {
-                let node = unless_taken.map(|claim| format!(" unless {} is taken", claim.node));
-                format!("approve {if_may}{}", node.unwrap_or_default())
-            }
+            Action::Approve { if_may, unless, .. } => match unless {
+                Unless::Nothing => format!("approve {if_may}"),
+                Unless::Taken(claim) => format!("approve {if_may} unless {} is taken", claim.node),
+                Unless::Foreign(Served { node, names, addresses }) => {
+                    format!("approve {if_may} unless {names:?} {addresses:?} are not {node}'s")
+                }
+            },
             Action::Sign { issuer, .. } => format!("sign {issuer:?}"),
             Action::Fail(why) => format!("fail {why}"),
             Action::Delete => "delete".to_owned(),
@@ -167,7 +182,7 @@ fn requests_are_approved_signed_failed_and_forgotten() {
 #[test]
 fn a_name_belongs_to_the_key_that_it_joined_with() {
     let asked = request(NODE, "kube-apiserver-client-kubelet", "client auth", "x", &[]);
-    let Action::Approve { unless_taken: Some(claim), .. } = plan(&asked, at(0), at(0)) else {
+    let Action::Approve { unless: Unless::Taken(claim), .. } = plan(&asked, at(0), at(0)) else {
         panic!("a claim")
     };
     assert_eq!(claim.refused(None), None);
@@ -176,6 +191,35 @@ fn a_name_belongs_to_the_key_that_it_joined_with() {
     for other in [BTreeMap::new(), node("another"), node("")] {
         let why = claim.refused(Some(&other)).expect("refused");
         assert!(why.contains("kubectl delete node pi"), "{why}");
+    }
+}
+
+#[test]
+fn a_node_serves_under_its_own_names_only() {
+    let nodes: BTreeMap<String, Vec<String>> = [
+        ("pi", &["192.0.2.1", "pi", "10.43.0.1", "192.0.2.9"][..]),
+        ("other", &["192.0.2.2", "192.0.2.9", "other"]),
+        ("web.default.svc", &["192.0.2.3"]),
+        ("k8s.example.org", &["192.0.2.4"]),
+    ]
+    .map(|(name, all)| (name.to_owned(), all.iter().map(|text| (*text).to_owned()).collect()))
+    .into();
+    let servers = ["kubernetes", "K8s.example.org", "10.43.0.1"].map(str::to_owned);
+    for (node, names, addresses, expected) in [
+        ("pi", &["pi"][..], &["192.0.2.1"][..], ""),
+        ("pi", &[], &["192.0.2.1"], ""),
+        ("pi", &["pi", "other"], &[], "\"other\" is not the name"),
+        ("pi", &["pi"], &["192.0.2.2"], "192.0.2.2 is not among the addresses"),
+        ("pi", &["pi"], &["192.0.2.9"], "192.0.2.9 is an address of node \"other\" too"),
+        ("pi", &["pi"], &["10.43.0.1"], "10.43.0.1 is an address of an API server"),
+        ("gone", &["gone"], &["192.0.2.1"], "192.0.2.1 is not among the addresses"),
+        ("web.default.svc", &["web.default.svc"], &[], "\"web.default.svc\" is a name of the"),
+        ("k8s.example.org", &["k8s.example.org"], &[], "\"k8s.example.org\" is a name of the"),
+    ] {
+        let all = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+        let served = Served { node: node.to_owned(), names: all(names), addresses: all(addresses) };
+        let why = served.refused(&nodes, &servers).unwrap_or_default();
+        assert!(why.starts_with(expected) && why.is_empty() == expected.is_empty(), "{why}");
     }
 }
 

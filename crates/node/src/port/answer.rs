@@ -1,0 +1,141 @@
+//! What the port answers, and to whom.
+
+use std::convert::Infallible;
+
+use bytes::Bytes;
+use client::ListOptions;
+use http::{HeaderValue, Method, Response, StatusCode, header, request::Parts};
+use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
+use tokio::sync::Notify;
+use tunnel::{OpenError, PAGES};
+
+use super::{Served, authorize::Asked, log};
+use crate::{resources::PODS, usage::pages};
+
+pub(super) type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
+
+/// A whole answer.
+pub(super) fn whole(
+    status: StatusCode,
+    media_type: &'static str,
+    body: impl Into<Bytes>,
+) -> Response<Body> {
+    streamed(status, media_type, Full::new(body.into()).boxed_unsync())
+}
+
+pub(super) fn streamed(status: StatusCode, media_type: &'static str, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+pub(super) fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Body> {
+    whole(status, TEXT, text)
+}
+
+/// What the rest of the node says no with.
+pub(super) fn refused(error: &OpenError) -> Response<Body> {
+    let status = match error {
+        OpenError::NotFound(_) => StatusCode::NOT_FOUND,
+        OpenError::BadRequest(_) => StatusCode::BAD_REQUEST,
+        OpenError::NodeUnreachable(_) => StatusCode::SERVICE_UNAVAILABLE,
+        OpenError::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    text(status, error.to_string())
+}
+
+impl Served {
+    /// In this order: who asks, whether he may, and only then what. `known` is told
+    /// that somebody is.
+    pub(super) async fn answer(
+        &self,
+        certificate: Option<&[u8]>,
+        head: &Parts,
+        known: &Notify,
+    ) -> Response<Body> {
+        let Some(user) = self.who(certificate, &head.headers).await else {
+            return text(StatusCode::UNAUTHORIZED, "Unauthorized");
+        };
+        known.notify_one();
+        let asked = Asked::of(&head.method, head.uri.path());
+        match self.may(&user, &asked).await {
+            Ok(true) => {}
+            Ok(false) => return text(StatusCode::FORBIDDEN, asked.forbidden(&user)),
+            Err(error) => {
+                tracing::warn!(
+                    error,
+                    user = user.name,
+                    "whether a request is allowed cannot be found out"
+                );
+                return text(StatusCode::INTERNAL_SERVER_ERROR, asked.undecided(&user));
+            }
+        }
+        match head.method {
+            Method::GET => self.page(head).await,
+            Method::HEAD => {
+                let (parts, _) = self.page(head).await.into_parts();
+                Response::from_parts(parts, Full::default().boxed_unsync())
+            }
+            _ => self.missing(head),
+        }
+    }
+
+    async fn page(&self, head: &Parts) -> Response<Body> {
+        let path = head.uri.path().trim_end_matches('/');
+        let query = head.uri.query().unwrap_or_default();
+        if let Some((path, media_type)) = PAGES.iter().find(|(served, _)| *served == path) {
+            return match pages::answer(&self.deps, &format!("{path}?{query}")).await {
+                Ok(bytes) => whole(StatusCode::OK, media_type, bytes),
+                Err(error) => refused(&error),
+            };
+        }
+        let parts: Vec<&str> = path.split('/').collect();
+        match parts.as_slice() {
+            ["", "healthz"] => text(StatusCode::OK, "ok"),
+            ["", "pods"] => self.pods().await,
+            ["", "containerLogs", namespace, pod, container] => {
+                log::serve(&self.deps, [*namespace, *pod, *container], query).await
+            }
+            _ => self.missing(head),
+        }
+    }
+
+    fn missing(&self, head: &Parts) -> Response<Body> {
+        let pages: Vec<&str> = PAGES.iter().map(|(path, _)| *path).collect();
+        let why = format!(
+            "{} {} is not served on the port of a node: only GET of /healthz, /pods, \
+             /containerLogs/NAMESPACE/POD/CONTAINER, {}. Commands in containers and ports of pods \
+             are reached through the API server\n",
+            head.method,
+            head.uri.path(),
+            pages.join(", ")
+        );
+        text(StatusCode::NOT_FOUND, why)
+    }
+
+    /// The pods that are bound to the node, as the API has them.
+    async fn pods(&self) -> Response<Body> {
+        let own = format!("spec.nodeName={}", self.deps.config.name);
+        let options = ListOptions { field_selector: own, ..ListOptions::default() };
+        let list = match self.deps.api.list(PODS, "", &options).await {
+            Ok(list) => list,
+            Err(error) => {
+                let why = format!("the pods of the node cannot be listed: {error}\n");
+                return text(StatusCode::SERVICE_UNAVAILABLE, why);
+            }
+        };
+        let mut out = br#"{"kind":"PodList","apiVersion":"v1","metadata":{},"items":["#.to_vec();
+        for (index, item) in list.items.iter().enumerate() {
+            out.extend_from_slice(if index == 0 { b"" } else { b"," });
+            out.extend_from_slice(item);
+        }
+        out.extend_from_slice(b"]}");
+        whole(StatusCode::OK, JSON, out)
+    }
+}
