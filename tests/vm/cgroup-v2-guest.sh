@@ -41,9 +41,20 @@ eventually() {
         sleep 1
     done
 }
+# serve FLAG…
 serve() {
-    skiff server >>/root/server.log 2>&1 &
+    skiff server "$@" >>/root/server.log 2>&1 &
     server=$!
+}
+# anew FLAG…: another server, whose node is ready
+anew() {
+    kill $server
+    wait $server
+    serve "$@"
+    check "server ready with: ${*:-nothing more}" eventually 120 ready
+    # The Lease of before may still say so.
+    check "its node" eventually 60 kubectl get node vm
+    check "is ready" kubectl wait --for=condition=Ready node --all --timeout=60s
 }
 ready() { kubectl get --raw /readyz; }
 # field OBJECT PATH
@@ -95,7 +106,7 @@ kubectl exec "$hello" -- ls /sys/fs/cgroup >/tmp/got 2>&1
 check "a container sees its own cgroup" grep memory.max /tmp/got
 same "hello's memory.max" "$(cat "$(container_cgroup "$hello")/memory.max")" 33554432
 same "hello's pod's memory.max" "$(cat "$(pod_cgroup "$hello")/memory.max")" 33554432
-same "skiff's controllers" "$(cat $cgroup/skiff/cgroup.subtree_control)" "cpuset cpu io memory pids"
+same "skiff's controllers" "$(cat $cgroup/skiff/cgroup.subtree_control)" "cpuset cpu io memory hugetlb pids"
 
 pod busy "[stress, --cpu, '1', --time, '600']" "{limits: {cpu: 100m, memory: 64Mi}}"
 check "busy runs" kubectl wait --for=condition=Ready pod/busy --timeout=90s
@@ -233,14 +244,199 @@ clock() {
     check "delete the worker" kubectl delete pod worker --timeout=60s
 }
 
-case " $(cat /proc/cmdline) " in
-    *" skiff.parts=clock "*) clock ;;
-    *" skiff.parts=cgroups "*) cgroups ;;
-    *)
-        cgroups
-        clock
-        ;;
-esac
+kilobytes() { sed -n "s/^$1: *\([0-9]*\) kB/\1/p" /proc/meminfo; }
+# What is reserved is kept from pods by their common cgroup, though none has a limit.
+allocatable() {
+    total=$(kilobytes MemTotal)
+    reserved=$((total - 300 * 1024))
+    anew --system-reserved "cpu=500m,memory=${reserved}Ki"
+    same "memory.max of all pods" "$(cat $cgroup/skiff/pods/memory.max)" 314572800
+    allocatable=$(field node/vm .status.allocatable.memory)
+    echo "    allocatable: $allocatable, $(field node/vm .status.allocatable.cpu)"
+    # What a hard threshold keeps free is not in it.
+    same "allocatable memory" "$allocatable" "$((200 * 1024))Ki"
+    same "allocatable CPU" "$(field node/vm .status.allocatable.cpu)" 1500m
+    # The weight of 1.5 CPU.
+    same "cpu.weight of all pods" "$(cat $cgroup/skiff/pods/cpu.weight)" 138
+    pod modest "[stress, --mem, '100', --time, '600']" "{}"
+    check "what fits runs" kubectl wait --for=condition=Ready pod/modest --timeout=90s
+    pod greedy "[stress, --mem, '400', --time, '600']" "{}"
+    check "what does not fit is OOMKilled" kubectl wait --timeout=120s pod/greedy \
+        "--for=jsonpath={.status.containerStatuses[0].state.terminated.reason}=OOMKilled"
+    check "the server has not been" ready
+    check "killed by the pods' cgroup" [ "$(after $cgroup/skiff/pods/memory.events oom_kill)" -gt 0 ]
+    kubectl delete pod modest greedy --timeout=60s
+    anew
+}
+
+# in_cgroup POD COMMAND…: as a process of its container would
+in_cgroup() {
+    group=$(container_cgroup "$1")
+    shift
+    sh -c 'echo $$ >'"$group"'/cgroup.procs && exec "$@"' sh "$@"
+}
+hugepages() {
+    echo 32 >/proc/sys/vm/nr_hugepages
+    anew
+    same "huge pages of the node" "$(field node/vm '.status.capacity.hugepages-2Mi')" 64Mi
+    memory=$(field node/vm .status.allocatable.memory)
+    kubectl apply -f - <<YAML
+apiVersion: v1
+kind: Pod
+metadata: {name: huge}
+spec:
+  restartPolicy: Never
+  terminationGracePeriodSeconds: 1
+  volumes: [{name: pages, emptyDir: {medium: HugePages}}]
+  containers:
+  - name: c
+    image: skiff.local/toolbox
+    args: [sleep, infinity]
+    resources: {limits: {memory: 32Mi, hugepages-2Mi: 8Mi}}
+    volumeMounts: [{name: pages, mountPath: /pages}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: plain}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers: [{name: c, image: skiff.local/toolbox, args: [sleep, infinity]}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: too-much}
+spec:
+  containers:
+  - {name: c, image: skiff.local/toolbox, args: [sleep, infinity], resources: {limits: {memory: 32Mi, hugepages-2Mi: 128Mi}}}
+YAML
+    check "pods run" kubectl wait --for=condition=Ready pod/huge pod/plain --timeout=90s
+    too_much() { kubectl get events | grep "Insufficient hugepages-2Mi"; }
+    check "what asks for more than there is waits" eventually 30 too_much
+    same "hugetlb.2MB.max" "$(cat "$(container_cgroup huge)/hugetlb.2MB.max")" 8388608
+    same "of its pod" "$(cat "$(pod_cgroup huge)/hugetlb.2MB.max")" 8388608
+    same "of a pod that asks for none" "$(cat "$(pod_cgroup plain)/hugetlb.2MB.max")" 0
+    pages="/var/lib/kubelet/pods/$(field pod/huge .metadata.uid)/volumes/kubernetes.io~empty-dir/pages"
+    same "the volume" "$(grep " $pages " /proc/mounts | cut -d' ' -f3)" hugetlbfs
+    check "what is granted can be had" in_cgroup huge fallocate -l 8388608 "$pages/a"
+    same "hugetlb.2MB.current" "$(cat "$(container_cgroup huge)/hugetlb.2MB.current")" 8388608
+    in_cgroup huge fallocate -l 2097152 "$pages/b" >/tmp/got 2>&1
+    check "and no more" [ $? -ne 0 -a "$(after "$(container_cgroup huge)/hugetlb.2MB.events" max)" -gt 0 ]
+    sed 's/^/    /' /tmp/got
+    in_cgroup plain fallocate -l 2097152 "$pages/c" >/tmp/got 2>&1
+    check "nothing where nothing was asked for" [ $? -ne 0 ]
+    check "the pod sees the file" kubectl exec huge -- toolbox test -f /pages/a
+    kubectl delete pod huge plain too-much --timeout=60s
+    same "huge pages are free again" "$(sed -n 's/^HugePages_Free: *//p' /proc/meminfo)" 32
+    echo 0 >/proc/sys/vm/nr_hugepages
+    anew
+    same "none are left" "$(field node/vm '.status.capacity.hugepages-2Mi')" 0
+    more() { [ "$(field node/vm .status.allocatable.memory | tr -d Ki)" -gt "$(echo "$memory" | tr -d Ki)" ]; }
+    check "and pods may have the memory" eventually 30 more
+}
+
+# local_volume NAME MODE PATH: a volume on this node and a pod that uses it
+local_volume() {
+    case $2 in
+        Block) use="volumeDevices: [{name: v, devicePath: /dev/v}]" ;;
+        *) use="volumeMounts: [{name: v, mountPath: /v}]" ;;
+    esac
+    kubectl apply -f - <<YAML
+apiVersion: v1
+kind: PersistentVolume
+metadata: {name: $1}
+spec:
+  capacity: {storage: 16Mi}
+  accessModes: [ReadWriteOnce]
+  volumeMode: $2
+  storageClassName: ""
+  $3
+  claimRef: {namespace: default, name: $1}
+  nodeAffinity: {required: {nodeSelectorTerms: [{matchExpressions: [{key: kubernetes.io/hostname, operator: In, values: [vm]}]}]}}
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: $1}
+spec:
+  accessModes: [ReadWriteOnce]
+  volumeMode: $2
+  storageClassName: ""
+  volumeName: $1
+  resources: {requests: {storage: 16Mi}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: $1}
+spec:
+  terminationGracePeriodSeconds: 1
+  volumes: [{name: v, persistentVolumeClaim: {claimName: $1}}]
+  containers: [{name: c, image: skiff.local/toolbox, args: [sleep, infinity], $use}]
+YAML
+    check "$1 runs" kubectl wait --for=condition=Ready "pod/$1" --timeout=90s
+}
+no_volume() {
+    kubectl delete "pod/$1" "pvc/$1" "pv/$1" --timeout=60s
+}
+block() {
+    modprobe loop
+    dd if=/dev/zero of=/root/disk bs=1M count=16 2>/dev/null
+    losetup /dev/loop0 /root/disk
+    echo "from the host" | dd of=/dev/loop0 conv=notrunc 2>/dev/null
+    sync
+    local_volume raw Block "local: {path: /dev/loop0}"
+    kubectl exec raw -- toolbox cat /dev/v >/tmp/got
+    same "bytes of the device" "$(wc -c </tmp/got | tr -d ' ')" 16777216
+    same "what the host wrote" "$(head -n1 /tmp/got)" "from the host"
+    check "a pod writes to it" kubectl exec raw -- toolbox write /dev/v "from the pod"
+    sync
+    same "and the host reads it" "$(head -c 12 /root/disk)" "from the pod"
+    check "other devices are not the pod's" [ -z "$(kubectl exec raw -- toolbox ls /dev | grep loop)" ]
+    no_volume raw
+    # The same device with a file system.
+    check "a file system" mke2fs -q /dev/loop0
+    local_volume files Filesystem "local: {path: /dev/loop0, fsType: ext2}"
+    check "a pod writes a file" kubectl exec files -- toolbox write /v/hello "in a file"
+    no_volume files
+    same "nothing is mounted" "$(grep -c loop0 /proc/mounts)" 0
+    mkdir -p /mnt && mount -t ext2 /dev/loop0 /mnt
+    same "the file is there" "$(cat /mnt/hello)" "in a file"
+    umount /mnt
+    losetup -d /dev/loop0
+}
+
+# A server of NFS in the kernel, version 4 alone: it needs neither rpcbind nor statd.
+nfs() {
+    modprobe nfsd && modprobe nfsv4
+    mkdir -p /srv/share /var/lib/nfs/v4recovery
+    touch /var/lib/nfs/etab /var/lib/nfs/rmtab
+    mount -t nfsd nfsd /proc/fs/nfsd
+    echo '/srv/share *(rw,no_root_squash,insecure,no_subtree_check,fsid=0)' >/etc/exports
+    # Nobody had files open before.
+    echo 10 >/proc/fs/nfsd/nfsv4leasetime
+    echo 10 >/proc/fs/nfsd/nfsv4gracetime
+    check "exportfs" exportfs -ra
+    check "rpc.mountd" rpc.mountd -N 3
+    check "rpc.nfsd" rpc.nfsd -N 3 -V 4.2 2
+    echo "from the server" >/srv/share/hello
+    local_volume share Filesystem "nfs: {server: 10.0.2.15, path: /}"
+    same "the volume" "$(grep ' /var/lib/kubelet/.*nfs' /proc/mounts | cut -d' ' -f1,3)" "10.0.2.15:/ nfs4"
+    check "a pod reads the server's file" kubectl exec share -- toolbox cat /v/hello
+    check "and writes one" kubectl exec share -- toolbox write /v/answer "from the pod"
+    same "which the server has" "$(cat /srv/share/answer)" "from the pod"
+    uid=$(field pod/share .metadata.uid)
+    no_volume share
+    same "the mount is gone" "$(grep -c "$uid" /proc/mounts)" 0
+    same "and the files are not" "$(cat /srv/share/answer)" "from the pod"
+    rpc.nfsd 0
+    killall rpc.mountd
+    umount /proc/fs/nfsd
+}
+
+# Each is one of PARTS; clock, which takes longest, comes last.
+for part in cgroups allocatable hugepages block nfs clock; do
+    case " $(cat /proc/cmdline) " in
+        *" skiff.parts=all "* | *[=,]"$part "* | *[=,]"$part,"*) "$part" ;;
+    esac
+done
 
 pod left "[sleep, infinity]" "{}"
 check "one more runs" kubectl wait --for=condition=Ready pod/left --timeout=90s

@@ -7,19 +7,25 @@
 # A Debian kernel boots in QEMU without KVM, with one unified cgroup tree. In it
 # a server starts, a stock kubectl applies docs/examples/hello.yaml, and the
 # cgroup files of its pods are looked at: limits of memory, CPU and processes,
-# an OOM kill, adoption after `kill -9`, and nothing left after `killall`; and the
-# clock is set by hours and by years, and back, which the machine of other tests
-# would not bear. Each
+# an OOM kill, adoption after `kill -9`, and nothing left after `killall`; and so is
+# what the machine of other tests would not bear or does not have (PARTS). Each
 # check prints PASS or FAIL; the exit code says whether all passed. Programs
 # given as arguments (built tests of `linux` or `node-runtime`) run in the
 # machine too, as root.
 #
-# How the machine is made, and what is installed for it: guest.sh. Takes one to three
-# minutes on two cores, and 1 GB below target/vm.
+# How the machine is made, and what is installed for it: guest.sh; for nfs,
+# nfs-kernel-server is unpacked too. Takes one to three minutes on two cores, and 1 GB
+# below target/vm.
 #
 # SKIFF=FILE      the binary (default target/debug/skiff); optimised ones boot faster
 # KUBECTL=FILE    the client (default: that of PATH), 1.30 or newer
-# PARTS=cgroups   only that; or clock, which takes seven minutes more than that
+# PARTS=…         only these of:
+#     cgroups       limits of containers, adoption of pods
+#     allocatable   what is reserved is kept from pods together (--system-reserved)
+#     hugepages     volumes of huge pages, and limits
+#     block         a raw block volume and a file system on a loop device
+#     nfs           a volume of an NFS server that runs in the machine
+#     clock         the clock is set; seven minutes more than the rest
 set -eu
 root=$(cd "$(dirname "$0")/../.." && pwd)
 work=$root/target/vm
@@ -27,6 +33,31 @@ for program in "$@"; do
     shift
     set -- "$@" "$program=/tests/$(basename "$program")"
 done
+case ,${PARTS:-all}, in
+    *,all,* | *,nfs,*)
+        # The server of NFS and those of its libraries that no minimal Debian has,
+        # unpacked and not installed.
+        packages="nfs-kernel-server nfs-common libnfsidmap1 libtirpc3 libtirpc-common
+            libevent-core-2.1-7 libkeyutils1 libgssapi-krb5-2 libkrb5-3 libk5crypto3
+            libkrb5support0 libwrap0 libsqlite3-0 libreadline8"
+        nfs=$work/nfs
+        if [ ! -d "$nfs" ]; then
+            mkdir -p "$work/nfs-packages"
+            # shellcheck disable=SC2086 # a list of package names
+            (cd "$work/nfs-packages" && apt-get download -qq $packages)
+            for package in "$work"/nfs-packages/*.deb; do dpkg-deb -x "$package" "$nfs"; done
+        fi
+        set -- "$@" "$nfs/etc/netconfig=/etc/netconfig"
+        for program in rpc.nfsd rpc.mountd exportfs; do
+            file=$(find "$nfs" -name "$program" ! -type d | head -n1)
+            set -- "$@" "$file=/bin/$program"
+            for library in $(LD_LIBRARY_PATH=$nfs/usr/lib/x86_64-linux-gnu:$nfs/lib/x86_64-linux-gnu ldd "$file" |
+                sed -n 's/.* => \([^ ]*\) .*/\1/p'); do
+                set -- "$@" "$library=/lib/x86_64-linux-gnu/$(basename "$library")"
+            done
+        done
+        ;;
+esac
 "$root/tests/vm/guest.sh" "$work" "$root/tests/vm/cgroup-v2-guest.sh" "$root/docs/examples/hello.yaml=/root/hello.yaml" "$@"
 cd "$work"
 

@@ -413,6 +413,7 @@ pub(crate) fn limits(resources: &Resources) -> Limits {
         cpu_period_us: resources.cpu_period_us.or(resources.cpu_quota_us.map(|_| 100_000)),
         memory_limit: resources.memory_limit,
         pids_limit: resources.pids_limit,
+        huge_pages: resources.huge_pages,
         oom_group: false,
     }
 }

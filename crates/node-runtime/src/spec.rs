@@ -82,6 +82,9 @@ pub struct Resources {
     pub memory_limit: Option<u64>,
     /// Most processes and threads.
     pub pids_limit: Option<u64>,
+    /// Bytes of huge pages by the size of a page; none of sizes that are not named.
+    #[serde(default)]
+    pub huge_pages: Option<[Option<(u64, u64)>; 4]>,
 }
 
 /// One container of a sandbox, one run of it.

@@ -21,6 +21,10 @@ pub use v2::V2;
 
 use crate::{pressure::Pressure, process};
 
+/// Bytes of huge pages, by the size of a page; of sizes that are not named, none. No
+/// machine has more than four sizes.
+pub type HugePages = [Option<(u64, u64)>; 4];
+
 /// Limits; `None` leaves what is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Limits {
@@ -34,6 +38,8 @@ pub struct Limits {
     pub memory_limit: Option<u64>,
     /// Processes and threads.
     pub pids_limit: Option<u64>,
+    /// Huge pages, where the kernel counts them.
+    pub huge_pages: Option<HugePages>,
     /// Whether running out of memory ends all of its processes, not one of
     /// them. Only v2 can; kubelets set it on containers since Kubernetes 1.28.
     pub oom_group: bool,
@@ -163,6 +169,36 @@ pub(crate) fn read(path: &Path) -> io::Result<String> {
 pub(crate) fn write(path: &Path, value: &str) -> io::Result<()> {
     fs::write(path, value)
         .map_err(|e| io::Error::new(e.kind(), format!("write {value} to {}: {e}", path.display())))
+}
+
+/// Limits every size of huge pages that the directory has files for: v2's end in
+/// `max`, v1's in `limit_in_bytes`. A reservation counts like its use (`rsvd`), so that
+/// who has too little hears of it before it touches the pages.
+fn limit_huge_pages(directory: &Path, ending: &str, granted: &HugePages) -> io::Result<()> {
+    // Without the controller nothing is counted, and there are no such files.
+    let entries = match fs::read_dir(directory) {
+        // Made before v1's controller was looked at.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let size = name.to_str().and_then(|name| {
+            let size = name.strip_prefix("hugetlb.")?.strip_suffix(ending)?.strip_suffix('.')?;
+            page_size(size.strip_suffix(".rsvd").unwrap_or(size))
+        });
+        let Some(size) = size else { continue };
+        let bytes = granted.iter().flatten().find(|(known, _)| *known == size);
+        write(&entry.path(), &bytes.map_or(0, |(_, bytes)| *bytes).to_string())?;
+    }
+    Ok(())
+}
+
+/// `2MB` as the kernel writes it, in bytes.
+fn page_size(text: &str) -> Option<u64> {
+    let units = [("KB", 10), ("MB", 20), ("GB", 30)];
+    let (unit, shift) = units.into_iter().find(|(unit, _)| text.ends_with(unit))?;
+    text.strip_suffix(unit)?.parse::<u64>().ok()?.checked_shl(shift)
 }
 
 /// The number in a file, or after a key in a `key value` file.

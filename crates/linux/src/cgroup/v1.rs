@@ -5,11 +5,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{DeviceRule, Hierarchy, Limits, Stats, keyed, kill_processes, number, read, write};
+use super::{
+    DeviceRule, Hierarchy, Limits, Stats, keyed, kill_processes, limit_huge_pages, number, read,
+    write,
+};
 use crate::mount::MountInfo;
 
 /// The controllers that are used where mounted.
-const CONTROLLERS: &[&str] = &["cpu", "cpuacct", "memory", "pids", "devices", "freezer"];
+const CONTROLLERS: &[&str] = &["cpu", "cpuacct", "memory", "pids", "devices", "freezer", "hugetlb"];
 
 /// More than any machine has: v1's way to say unlimited.
 const UNLIMITED: u64 = 1 << 62;
@@ -98,6 +101,11 @@ impl Hierarchy for V1 {
         }
         if let Some(pids) = limits.pids_limit {
             write(&self.need("pids", path)?.join("pids.max"), &pids.to_string())?;
+        }
+        if let (Some(granted), Some(directory)) =
+            (&limits.huge_pages, self.directory("hugetlb", path))
+        {
+            limit_huge_pages(&directory, "limit_in_bytes", granted)?;
         }
         Ok(())
     }

@@ -6,16 +6,17 @@ use std::{
 };
 
 use super::{
-    DeviceRule, Hierarchy, Limits, Stats, devices, keyed, kill_processes, number, read, write,
+    DeviceRule, Hierarchy, Limits, Stats, devices, keyed, kill_processes, limit_huge_pages, number,
+    read, write,
 };
 use crate::{mount::MountInfo, pressure::Pressure};
 
 /// The controllers that are enabled below where the root offers them.
-const CONTROLLERS: &[&str] = &["cpu", "memory", "pids", "cpuset", "io"];
+const CONTROLLERS: &[&str] = &["cpu", "memory", "pids", "cpuset", "io", "hugetlb"];
 
 /// Of those, the ones that may fail (a real-time process in the way, a parent
 /// without CPUs).
-const OPTIONAL: &[&str] = &["cpuset", "io"];
+const OPTIONAL: &[&str] = &["cpuset", "io", "hugetlb"];
 
 /// The unified tree.
 #[derive(Debug, Clone)]
@@ -75,7 +76,7 @@ impl Hierarchy for V2 {
                 }
                 let file = here.join("cgroup.subtree_control");
                 match write(&file, &format!("+{controller}")) {
-                    // Nothing here is limited by these two.
+                    // Without them the rest is limited all the same.
                     Err(_) if OPTIONAL.contains(controller) => {}
                     other => other?,
                 }
@@ -114,6 +115,9 @@ impl Hierarchy for V2 {
         }
         if let Some(pids) = limits.pids_limit {
             self.set(path, "pids.max", &pids.to_string())?;
+        }
+        if let Some(granted) = &limits.huge_pages {
+            limit_huge_pages(&self.root.join(path), "max", granted)?;
         }
         Ok(())
     }
@@ -248,14 +252,22 @@ mod tests {
             cpu_period_us: Some(100_000),
             memory_limit: Some(32 << 20),
             pids_limit: Some(20),
+            huge_pages: Some([Some((2 << 20, 8 << 20)), None, None, None]),
             oom_group: false,
         };
+        let pages = ["2MB.max", "2MB.rsvd.max", "1GB.max", "2MB.events"];
+        for file in pages {
+            fs::write(root.path().join("pod").join(format!("hugetlb.{file}")), "max")
+                .expect("written");
+        }
         tree.limit("pod", &pod).expect("limited");
         tree.limit("pod/c", &Limits { cpu_quota_us: None, oom_group: true, ..pod })
             .expect("limited");
         let read = |file: &str| fs::read_to_string(root.path().join(file)).expect("a file");
         assert_eq!(["pod/cpu.max", "pod/c/cpu.max"].map(read), ["10000 100000", "max 100000"]);
         assert_eq!(["pod/memory.oom.group", "pod/c/memory.oom.group"].map(read), ["0", "1"]);
+        let values = ["8388608", "8388608", "0", "max"];
+        assert_eq!(pages.map(|file| read(&format!("pod/hugetlb.{file}"))), values);
         let files = ["cpu.weight", "memory.max", "memory.swap.max", "pids.max"];
         let values = ["100", "33554432", "0", "20"];
         assert_eq!(files.map(|file| read(&format!("pod/c/{file}"))), values);

@@ -2,7 +2,7 @@
 //! limits.
 
 use api_object::Quantity;
-use api_types::core::{Container, Pod};
+use api_types::core::{Container, Pod, ResourceList};
 use node_runtime::spec::Resources;
 
 /// `status.qosClass`.
@@ -38,7 +38,7 @@ fn all(pod: &Pod) -> impl Iterator<Item = &Container> {
     pod.spec.init_containers.iter().chain(&pod.spec.containers)
 }
 
-fn set(list: &api_types::core::ResourceList, name: &str) -> Option<Quantity> {
+fn set(list: &ResourceList, name: &str) -> Option<Quantity> {
     list.get(name).copied().filter(|q| !q.is_zero())
 }
 
@@ -92,7 +92,26 @@ pub(crate) fn container(container: &Container) -> Resources {
         cpu_period_us: Some(PERIOD_US),
         memory_limit: set(&r.limits, "memory").and_then(|q| u64::try_from(q.units()).ok()),
         pids_limit: None,
+        huge_pages: Some(huge_pages(&r.limits)),
     }
+}
+
+/// The name of a resource of huge pages, but for their size.
+const HUGE_PAGES: &str = "hugepages-";
+
+/// How many bytes of huge pages of which size: limits are requests, and what is not
+/// asked for is not given.
+fn huge_pages(limits: &ResourceList) -> [Option<(u64, u64)>; 4] {
+    let mut granted = [None; 4];
+    let named = limits.iter().filter_map(|(name, amount)| {
+        let size = Quantity::parse(name.strip_prefix(HUGE_PAGES)?).ok()?.whole()?;
+        let bytes = u64::try_from(amount.units()).ok()?;
+        Some((u64::try_from(size).ok()?, bytes))
+    });
+    for (slot, pages) in granted.iter_mut().zip(named) {
+        *slot = Some(pages);
+    }
+    granted
 }
 
 /// What a pod requests of its node: the larger of what runs side by side and
@@ -121,6 +140,15 @@ pub(crate) fn request(pod: &Pod, name: &str, read: fn(Quantity) -> i64) -> i64 {
     steady.max(most) + overhead
 }
 
+/// What a pod asks for of each size of huge pages.
+fn huge_page_requests(pod: &Pod) -> ResourceList {
+    let names = all(pod).flat_map(|c| c.resources.limits.keys());
+    let names = names.filter(|name| name.starts_with(HUGE_PAGES));
+    names
+        .map(|name| (name.clone(), Quantity::from_units(request(pod, name, Quantity::units))))
+        .collect()
+}
+
 /// What the pod's own cgroup gets: sums, with a limit only where every
 /// container has one.
 pub(crate) fn pod(pod: &Pod, pids_max: Option<u64>) -> Resources {
@@ -146,6 +174,7 @@ pub(crate) fn pod(pod: &Pod, pids_max: Option<u64>) -> Resources {
         cpu_period_us: Some(PERIOD_US),
         memory_limit: memory_limited.then(|| u64::try_from(memory).ok()).flatten(),
         pids_limit: pids_max,
+        huge_pages: Some(huge_pages(&huge_page_requests(pod))),
     };
     if let Some(own) = &pod.spec.resources {
         if let Some(q) = set(&own.limits, "cpu") {
@@ -242,6 +271,22 @@ mod tests {
             (Some(150_000), None, Some(100))
         );
         assert_eq!(r.cpu_shares, Some(1536));
+    }
+
+    #[test]
+    fn huge_pages_are_what_is_asked_for_and_no_more() {
+        let pages = |size, amount| json!({"limits": {"memory": "1Mi", size: amount}});
+        let two = pod_of(&[
+            pages("hugepages-2Mi", "4Mi"),
+            pages("hugepages-2Mi", "2Mi"),
+            pages("hugepages-1Gi", "1Gi"),
+            json!({}),
+        ]);
+        let of = |index: usize| container(&two.spec.containers[index]).huge_pages;
+        assert_eq!(of(0), Some([Some((2 << 20, 4 << 20)), None, None, None]));
+        assert_eq!(of(3), Some([None; 4]));
+        let all = pod(&two, None).huge_pages.expect("always said");
+        assert_eq!(all, [Some((1 << 30, 1 << 30)), Some((2 << 20, 6 << 20)), None, None]);
     }
 
     #[test]

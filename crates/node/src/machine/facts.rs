@@ -1,6 +1,6 @@
 //! What the machine has and how it is.
 
-use std::{fs, io};
+use std::{fs, io, path::Path};
 
 use crate::{
     config::{NodeConfig, Reserved},
@@ -19,6 +19,8 @@ pub(crate) struct Machine {
     /// What pods may use together, bytes: also what thresholds keep free, which are to be
     /// noticed before the kernel ends somebody.
     pub(crate) pods_memory_max: u64,
+    /// Huge pages that the kernel has set aside: the size of one, and bytes of all.
+    pub(crate) huge_pages: Vec<(u64, u64)>,
     pub(crate) pods_max: u32,
     pub(crate) machine_id: String,
     pub(crate) system_uuid: String,
@@ -49,6 +51,7 @@ impl Machine {
             pods_memory_max: memory_bytes.saturating_sub(
                 said_or_default(config, cpu_millis, memory_bytes, storage_bytes).memory_bytes,
             ),
+            huge_pages: huge_pages(Path::new("/sys/kernel/mm/hugepages")),
             pods_max: config.pods_max,
             system_uuid: text("/sys/class/dmi/id/product_uuid")
                 .unwrap_or_else(|_| machine_id.clone()),
@@ -64,7 +67,8 @@ impl Machine {
     }
 
     pub(crate) fn allocatable_memory(&self) -> u64 {
-        self.memory_bytes.saturating_sub(self.reserved.memory_bytes)
+        let set_aside: u64 = self.huge_pages.iter().map(|(_, bytes)| bytes).sum();
+        self.memory_bytes.saturating_sub(self.reserved.memory_bytes).saturating_sub(set_aside)
     }
 
     /// What pods may ask for.
@@ -120,6 +124,21 @@ fn default_reserved(cpu_millis: i64, memory: u64, storage: u64) -> Reserved {
     }
 }
 
+/// A folder for each size that the processor has: `hugepages-2048kB`. None where the
+/// kernel has no huge pages.
+fn huge_pages(folder: &Path) -> Vec<(u64, u64)> {
+    let sizes = fs::read_dir(folder).into_iter().flatten().flatten().filter_map(|entry| {
+        let name = entry.file_name().into_string().ok()?;
+        let kilobytes: u64 = name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok()?;
+        let count = fs::read_to_string(entry.path().join("nr_hugepages")).ok()?;
+        let size = kilobytes.checked_mul(1024)?;
+        Some((size, count.trim().parse::<u64>().ok()?.checked_mul(size)?))
+    });
+    let mut sizes: Vec<_> = sizes.collect();
+    sizes.sort_unstable();
+    sizes
+}
+
 /// Whether the kernel enforces AppArmor profiles.
 pub(crate) fn has_app_armor() -> bool {
     // Without the module there is no file.
@@ -137,6 +156,17 @@ mod tests {
         let machine = Machine::read(&config).expect("readable");
         assert!(machine.cpus > 0 && machine.memory_bytes > 1 << 20 && machine.storage_bytes > 0);
         assert!(machine.allocatable_memory() < machine.memory_bytes);
+    }
+
+    #[test]
+    fn huge_pages_are_read_by_size() {
+        let dir = tempfile::tempdir().expect("a folder");
+        for (size, count) in [("hugepages-1048576kB", "0\n"), ("hugepages-2048kB", "16\n")] {
+            fs::create_dir(dir.path().join(size)).expect("made");
+            fs::write(dir.path().join(size).join("nr_hugepages"), count).expect("written");
+        }
+        assert_eq!(huge_pages(dir.path()), [(2 << 20, 32 << 20), (1 << 30, 0)]);
+        assert_eq!(huge_pages(&dir.path().join("none")), []);
     }
 
     #[test]

@@ -98,6 +98,13 @@ pub(crate) fn status(
         machine.allocatable_memory(),
         machine.allocatable_storage(),
     );
+    let (mut capacity, mut allocatable) = (capacity, allocatable);
+    for (size, bytes) in &machine.huge_pages {
+        let name = format!("hugepages-{}", Quantity::from_bytes(*size));
+        let amount = Quantity::from_bytes(*bytes).to_string();
+        capacity[&name] = amount.clone().into();
+        allocatable[&name] = amount.into();
+    }
     let port = config.port.as_ref().map_or(0, |port| port.number);
     let address = |ip: &IpAddr| json!({"type": "InternalIP", "address": ip.to_string()});
     let mut addresses: Vec<Value> = config.ips.get().iter().map(address).collect();
@@ -265,6 +272,7 @@ mod tests {
                 storage_bytes: 5 << 30,
             },
             pods_memory_max: 7 << 30,
+            huge_pages: vec![(2 << 20, 64 << 20), (1 << 30, 0)],
             pods_max: 110,
             machine_id: String::new(),
             system_uuid: String::new(),
@@ -282,7 +290,10 @@ mod tests {
         let status = status(&config, &machine, &health, &[], &[], at(0));
         assert_eq!(status["capacity"]["cpu"], "4");
         assert_eq!(status["allocatable"]["cpu"], "3800m");
-        assert_eq!(status["allocatable"]["memory"], "7864320Ki");
+        // 64 MiB are set aside.
+        assert_eq!(status["allocatable"]["memory"], "7798784Ki");
+        assert_eq!(status["allocatable"]["hugepages-2Mi"], "64Mi");
+        assert_eq!(status["capacity"]["hugepages-1Gi"], "0");
         assert_eq!(status["capacity"]["pods"], "110");
         let told: Vec<String> = status["conditions"]
             .as_array()
