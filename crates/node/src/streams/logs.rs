@@ -378,7 +378,7 @@ mod tests {
             write(log, "2");
             rotate(log, "000001");
         });
-        assert_eq!(text.await, "1", "the next file is not there yet");
+        assert_eq!(text.await, "1 2", "the next file is not there yet");
         let text = followed(|log| {
             fs::remove_file(log).expect("removed");
             write(log, "2");
