@@ -275,7 +275,7 @@ mod tests {
 
     #[test]
     fn huge_pages_are_what_is_asked_for_and_no_more() {
-        let pages = |size, amount| json!({"limits": {"memory": "1Mi", size: amount}});
+        let pages = |size: &str, amount: &str| json!({"limits": {"memory": "1Mi", size: amount}});
         let two = pod_of(&[
             pages("hugepages-2Mi", "4Mi"),
             pages("hugepages-2Mi", "2Mi"),
