@@ -48,7 +48,8 @@ fn choose_address(
             links.iter().any(|l| {
                 l.index == index
                     && l.up
-                    && ![crate::overlay::DEVICE, "lo"].contains(&l.name.as_str())
+                    && l.name != "lo"
+                    && !crate::overlay::is_ours(&l.name)
                     && !l.name.starts_with(HOST_PREFIX)
             })
         };

@@ -9,8 +9,9 @@
 //! Must not know: Kubernetes, pods' objects, Services.
 //!
 //! Start with [`pod_link`] (a pod's way to the world) and [`host`] (what the
-//! node itself needs); [`overlay`] leads to pods on other nodes; [`nft`] speaks nf_tables; [`conntrack`]
-//! forgets connections; `wire` is the message format
+//! node itself needs); [`overlay`] leads to pods on other nodes, [`wireguard`]
+//! seals what goes there, [`tun`] where the kernel cannot; [`nft`] speaks
+//! nf_tables; [`conntrack`] forgets connections; `wire` is the message format
 //! under all of them.
 
 pub mod conntrack;
@@ -19,8 +20,11 @@ pub mod netns;
 pub mod nft;
 pub mod overlay;
 pub mod pod_link;
+pub mod tun;
+pub mod wireguard;
 
 mod error;
+mod generic;
 mod route;
 mod sys;
 mod wire;

@@ -1,10 +1,10 @@
 //! The way to pods on other nodes: routes through the other node's address
-//! where both share a segment, and a VXLAN device elsewhere, told by hand whom
-//! it sends to.
+//! where both share a segment, and elsewhere a VXLAN device, told by hand whom
+//! it sends to, or one of WireGuard, which is made and told elsewhere.
 
-use crate::Error;
-use crate::route::{Route, Scope, host_prefix};
+use crate::route::{Link, Route, Scope, host_prefix};
 use crate::wire::Socket;
+use crate::{Error, wireguard};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -57,6 +57,15 @@ pub struct Tunnel {
     pub addresses: Vec<IpAddr>,
 }
 
+/// The addresses of the WireGuard device, and what fits through it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sealed {
+    /// From which this node itself talks to pods elsewhere.
+    pub addresses: Vec<IpAddr>,
+    /// Bytes.
+    pub mtu: u32,
+}
+
 /// Where a network of pods is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Via {
@@ -69,6 +78,8 @@ pub enum Via {
     },
     /// Behind the device of this address.
     Tunnel(IpAddr),
+    /// Behind a peer of the WireGuard device, which knows whose it is.
+    Sealed,
 }
 
 /// All there should be.
@@ -78,8 +89,13 @@ pub struct Wanted {
     pub device: Option<Device>,
     /// Whom it reaches.
     pub tunnels: Vec<Tunnel>,
+    /// Where somebody is reached by WireGuard: whose device is there already.
+    pub sealed: Option<Sealed>,
     /// Every network elsewhere.
     pub routes: BTreeMap<Network, Via>,
+    /// What no route leads to of these goes nowhere, instead of to a router that
+    /// could read it.
+    pub refused: Vec<Network>,
 }
 
 /// What an [`apply`] has done.
@@ -101,12 +117,17 @@ pub fn reach(addresses: &BTreeSet<IpAddr>) -> Result<BTreeMap<IpAddr, Reach>, Er
     let find = |ip: &IpAddr| {
         let route = best(&routes, *ip)?;
         let link = links.iter().find(|link| link.index == route.index && link.up)?;
-        // A way through our own device would go in circles.
-        let usable = link.name != DEVICE && link.name != "lo";
+        // A way through a device of ours would go in circles.
+        let usable = !is_ours(&link.name) && link.name != "lo";
         let direct = route.gateway.is_none();
         usable.then_some((*ip, Reach { link: link.index, mtu: link.mtu, direct }))
     };
     Ok(addresses.iter().filter_map(find).collect())
+}
+
+/// Whether a link is a way to other nodes that we have made.
+pub(crate) fn is_ours(link: &str) -> bool {
+    [DEVICE, wireguard::DEVICE].contains(&link)
 }
 
 /// The route that the kernel would take: the longest prefix, then the lowest
@@ -155,12 +176,23 @@ pub fn apply(wanted: &Wanted) -> Result<Changed, Error> {
     if let (Some(link), Some(device)) = (&device, &wanted.device) {
         tell_device(&socket, link, device, &wanted.tunnels)?;
     }
+    let sealed = match &wanted.sealed {
+        Some(sealed) => {
+            let link = made(&socket, wireguard::DEVICE)?;
+            ready(&socket, &link, &sealed.addresses, sealed.mtu)?;
+            Some(link)
+        }
+        None => None,
+    };
+    let indexes = [&device, &sealed].map(|link| link.as_ref().map(|link| link.index));
+    let refused = socket.unreachable_of(PROTOCOL)?;
+    for network in wanted.refused.iter().filter(|network| !refused.contains(network)) {
+        socket.set_unreachable(PROTOCOL, *network, true)?;
+    }
     let mut changed = Changed::default();
     let known = socket.routes_of(PROTOCOL)?;
     for (network, via) in &wanted.routes {
-        let Some(route) = route(*network, via, device.as_ref().map(|link| link.index)) else {
-            continue;
-        };
+        let Some(route) = route(*network, via, indexes) else { continue };
         let same = |known: &Route| {
             (known.destination, known.index, known.gateway)
                 == (route.destination, route.index, route.gateway)
@@ -177,25 +209,33 @@ pub fn apply(wanted: &Wanted) -> Result<Changed, Error> {
             changed.unrouted += 1;
         }
     }
+    for network in refused.iter().filter(|network| !wanted.refused.contains(network)) {
+        socket.set_unreachable(PROTOCOL, *network, false)?;
+    }
+    if sealed.is_none() {
+        // Its routes lead elsewhere by now, and its keys go with it.
+        socket.delete_link(wireguard::DEVICE)?;
+    }
     Ok(changed)
 }
 
-fn route(network: Network, via: &Via, device: Option<u32>) -> Option<Route> {
-    let (gateway, index) = match *via {
-        Via::Direct { gateway, link } => (gateway, link),
-        Via::Tunnel(gateway) => (gateway, device?),
+/// `indexes` are those of the VXLAN and of the WireGuard device.
+fn route(network: Network, via: &Via, indexes: [Option<u32>; 2]) -> Option<Route> {
+    let [tunnel, sealed] = indexes;
+    let (gateway, index, scope) = match *via {
+        Via::Direct { gateway, link } => (Some(gateway), link, Scope::Universe),
+        Via::Tunnel(gateway) => (Some(gateway), tunnel?, Scope::Universe),
+        Via::Sealed => (None, sealed?, Scope::Link),
     };
-    Some(Route {
-        destination: Some(network),
-        index,
-        gateway: Some(gateway),
-        source: None,
-        metric: 0,
-        scope: Scope::Universe,
-    })
+    Some(Route { destination: Some(network), index, gateway, source: None, metric: 0, scope })
 }
 
-fn ensure_device(socket: &Socket, device: &Device) -> Result<crate::route::Link, Error> {
+fn made(socket: &Socket, name: &str) -> Result<Link, Error> {
+    let missing = || Error::Answer(format!("{name} went away while it was made"));
+    socket.link(name)?.ok_or_else(missing)
+}
+
+fn ensure_device(socket: &Socket, device: &Device) -> Result<Link, Error> {
     let found = socket.link(DEVICE)?;
     let kind = socket.vxlan(DEVICE)?;
     let right = found.as_ref().is_some_and(|link| link.mac == device.mac)
@@ -206,23 +246,27 @@ fn ensure_device(socket: &Socket, device: &Device) -> Result<crate::route::Link,
     if !right {
         socket.add_vxlan(DEVICE, device.mac, VXLAN_ID, VXLAN_PORT, device.v6)?;
     }
-    let missing = || Error::Answer(format!("{DEVICE} went away while it was made"));
-    let link = socket.link(DEVICE)?.ok_or_else(missing)?;
-    socket.set_mtu(&link, device.mtu)?;
+    let link = made(socket, DEVICE)?;
+    ready(socket, &link, &device.addresses, device.mtu)?;
+    Ok(link)
+}
+
+/// Gives a device these addresses and no others, and brings it up.
+fn ready(socket: &Socket, link: &Link, addresses: &[IpAddr], mtu: u32) -> Result<(), Error> {
+    socket.set_mtu(link, mtu)?;
     let known: Vec<_> =
         socket.addresses()?.into_iter().filter(|address| address.index == link.index).collect();
-    for ip in &device.addresses {
+    for ip in addresses {
         if !known.iter().any(|address| address.ip == *ip) {
-            socket.add_address(&link, *ip, host_prefix(*ip), Scope::Universe)?;
+            socket.add_address(link, *ip, host_prefix(*ip), Scope::Universe)?;
         }
     }
     // The kernel gives each link an address of its own that nobody needs to lose.
-    let ours = |ip: &IpAddr| device.addresses.contains(ip) || link_local(*ip);
+    let ours = |ip: &IpAddr| addresses.contains(ip) || link_local(*ip);
     for old in known.iter().filter(|address| !ours(&address.ip)) {
-        socket.delete_address(&link, old.ip, old.prefix_len)?;
+        socket.delete_address(link, old.ip, old.prefix_len)?;
     }
-    socket.set_up(&link)?;
-    Ok(link)
+    socket.set_up(link)
 }
 
 fn link_local(ip: IpAddr) -> bool {
@@ -231,7 +275,7 @@ fn link_local(ip: IpAddr) -> bool {
 
 fn tell_device(
     socket: &Socket,
-    link: &crate::route::Link,
+    link: &Link,
     device: &Device,
     tunnels: &[Tunnel],
 ) -> Result<(), Error> {
@@ -331,6 +375,7 @@ mod tests {
                     device: Some(device),
                     tunnels: vec![Tunnel { mac: mac(2), to: ip(to), addresses }],
                     routes: pods.iter().map(|pods| (*pods, Via::Tunnel(pods.0))).collect(),
+                    ..Wanted::default()
                 };
                 let index = || crate::host::link_index(DEVICE).unwrap();
                 assert_eq!(apply(&wanted).unwrap().routed, 2);
@@ -342,6 +387,22 @@ mod tests {
             }
             killall().unwrap();
             assert_eq!(crate::host::link_index(DEVICE).unwrap(), None);
+
+            // What is refused is refused by both families, and no longer than that.
+            let refused = vec![(ip("10.42.0.0"), 16), (ip("fd42::"), 56)];
+            let wanted = Wanted { refused: refused.clone(), ..Wanted::default() };
+            let socket = Socket::route().unwrap();
+            for _ in 0..2 {
+                assert_eq!(apply(&wanted).unwrap(), Changed::default());
+                let mut found = socket.unreachable_of(PROTOCOL).unwrap();
+                found.sort_unstable();
+                assert_eq!(found, refused);
+            }
+            let udp = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+            let error = udp.send_to(b"x", "10.42.7.7:7").unwrap_err();
+            assert_eq!(error.kind(), std::io::ErrorKind::HostUnreachable);
+            killall().unwrap();
+            assert_eq!(socket.unreachable_of(PROTOCOL).unwrap(), []);
         };
         crate::netns::Netns::new().unwrap().within(story).unwrap();
     }

@@ -64,6 +64,7 @@ const RT_TABLE_MAIN: u8 = 254;
 /// "Set up by an administrator"; no daemon takes it for its own.
 const RTPROT_STATIC: u8 = 4;
 const RTN_UNICAST: u8 = 1;
+const RTN_UNREACHABLE: u8 = 7;
 const RTNH_F_ONLINK: u32 = 4;
 
 const NDA_DST: u16 = 1;
@@ -171,13 +172,7 @@ impl Socket {
     }
 
     pub(crate) fn link(&self, name: &str) -> Result<Option<Link>, Error> {
-        let mut message = Message::new(RTM_GETLINK, NLM_F_ACK, &ifinfomsg(0, 0, 0));
-        message.text(IFLA_IFNAME, name);
-        match self.query(message, || format!("look for link {name}")) {
-            Ok(answers) => Ok(answers.iter().find_map(parse_link)),
-            Err(e) if e.errno() == Some(Errno::NODEV) => Ok(None),
-            Err(e) => Err(e),
-        }
+        Ok(self.answers_of(name)?.iter().find_map(parse_link))
     }
 
     /// Makes a veth pair whose other end is born inside another namespace. Both
@@ -202,6 +197,37 @@ impl Socket {
             });
         });
         self.request(message, || format!("make veth {name} with {peer}"))
+    }
+
+    /// Makes a link that needs nothing but its kind.
+    pub(crate) fn add_link(&self, name: &str, kind: &str) -> Result<(), Error> {
+        let flags = NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
+        let mut message = Message::new(RTM_NEWLINK, flags, &ifinfomsg(0, 0, 0));
+        message.text(IFLA_IFNAME, name);
+        message.nest(IFLA_LINKINFO, |m| {
+            m.text(IFLA_INFO_KIND, kind);
+        });
+        self.request(message, || format!("make the {kind} link {name}"))
+    }
+
+    /// Of which kind a link is; `None` where there is none of that name.
+    pub(crate) fn kind(&self, name: &str) -> Result<Option<String>, Error> {
+        let info = |answer: &Received| {
+            Attrs(answer.payload.get(16..)?).nested(IFLA_LINKINFO).find_text(IFLA_INFO_KIND)
+        };
+        let answers = self.answers_of(name)?;
+        // A card has no kind.
+        Ok(answers.first().map(|answer| info(answer).unwrap_or_default()))
+    }
+
+    /// What the kernel tells of a link; nothing where there is none of that name.
+    fn answers_of(&self, name: &str) -> Result<Vec<Received>, Error> {
+        let mut message = Message::new(RTM_GETLINK, NLM_F_ACK, &ifinfomsg(0, 0, 0));
+        message.text(IFLA_IFNAME, name);
+        match self.query(message, || format!("look for link {name}")) {
+            Err(e) if e.errno() == Some(Errno::NODEV) => Ok(Vec::new()),
+            answers => answers,
+        }
     }
 
     /// Makes a VXLAN device that learns nothing. `v6` says of which family the
@@ -234,13 +260,7 @@ impl Socket {
 
     /// The id, the port and the family of the other ends of a VXLAN device.
     pub(crate) fn vxlan(&self, name: &str) -> Result<Option<(u32, u16, bool)>, Error> {
-        let mut message = Message::new(RTM_GETLINK, NLM_F_ACK, &ifinfomsg(0, 0, 0));
-        message.text(IFLA_IFNAME, name);
-        let answers = match self.query(message, || format!("look for link {name}")) {
-            Err(e) if e.errno() == Some(Errno::NODEV) => return Ok(None),
-            answers => answers?,
-        };
-        Ok(answers.iter().find_map(|answer| {
+        Ok(self.answers_of(name)?.iter().find_map(|answer| {
             let info = Attrs(answer.payload.get(16..)?).nested(IFLA_LINKINFO);
             (info.find_text(IFLA_INFO_KIND)? == "vxlan").then_some(())?;
             let data = info.nested(IFLA_INFO_DATA);
@@ -359,6 +379,47 @@ impl Socket {
             describe("remove the route", route)
         }) {
             Err(e) if e.errno() == Some(Errno::SRCH) => Ok(()),
+            result => result,
+        }
+    }
+
+    /// The networks for which a protocol has the kernel say that nothing leads there.
+    pub(crate) fn unreachable_of(&self, protocol: u8) -> Result<Vec<(IpAddr, u8)>, Error> {
+        let mut message = Message::new(RTM_GETROUTE, NLM_F_DUMP, &[0; 12]);
+        message.u32(RTA_TABLE, u32::from(RT_TABLE_MAIN));
+        let answers = self.query(message, || "list routes".into())?;
+        let network = |answer: &Received| {
+            let header = answer.payload.get(..12)?;
+            let ours =
+                header[4] == RT_TABLE_MAIN && header[5] == protocol && header[7] == RTN_UNREACHABLE;
+            let ip = Attrs(&answer.payload[12..]).find(RTA_DST).and_then(ip_from)?;
+            ours.then_some((ip, header[1]))
+        };
+        Ok(answers.iter().filter_map(network).collect())
+    }
+
+    /// Has the kernel say so, or no more. Not an error where it is so already.
+    pub(crate) fn set_unreachable(
+        &self,
+        protocol: u8,
+        network: (IpAddr, u8),
+        is_unreachable: bool,
+    ) -> Result<(), Error> {
+        let (ip, prefix_len) = network;
+        let mut header = [0; 12];
+        header[0] = family(ip);
+        header[1] = prefix_len;
+        header[4] = RT_TABLE_MAIN;
+        header[5] = protocol;
+        header[7] = RTN_UNREACHABLE;
+        let (kind, flags) = match is_unreachable {
+            true => (RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE),
+            false => (RTM_DELROUTE, 0),
+        };
+        let mut message = Message::new(kind, NLM_F_ACK | flags, &header);
+        message.attr(RTA_DST, &octets(ip));
+        match self.request(message, || format!("refuse what is sent to {ip}/{prefix_len}")) {
+            Err(e) if !is_unreachable && e.errno() == Some(Errno::SRCH) => Ok(()),
             result => result,
         }
     }

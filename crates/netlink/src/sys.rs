@@ -1,4 +1,4 @@
-//! The two system calls that have no safe wrapper elsewhere.
+//! The system calls that have no safe wrapper elsewhere.
 
 use std::fs::File;
 use std::io;
@@ -29,6 +29,32 @@ pub(crate) fn enable(socket: impl AsFd, option: NetlinkOption) -> io::Result<()>
         )
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Makes a descriptor of /dev/net/tun the other end of a link, which is made
+/// where there is none of that name and stays when the descriptor goes.
+pub(crate) fn attach_tun(tun: impl AsFd, name: &str) -> io::Result<()> {
+    /// No `ifreq` is longer.
+    const REQUEST_BYTES: usize = 64;
+    if name.is_empty() || name.len() >= libc::IFNAMSIZ || name.contains('\0') {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "a link has 1 to 15 bytes"));
+    }
+    // Packets without a header in front.
+    let flags = (libc::IFF_TUN | libc::IFF_NO_PI) as libc::c_short;
+    let mut request = [0_u8; REQUEST_BYTES];
+    request[..name.len()].copy_from_slice(name.as_bytes());
+    request[libc::IFNAMSIZ..libc::IFNAMSIZ + 2].copy_from_slice(&flags.to_ne_bytes());
+    let descriptor = tun.as_fd().as_raw_fd();
+    // SAFETY: the descriptor is open for the borrow; the kernel copies an `ifreq`
+    // in and out, for which there is room and which lives through the call.
+    if unsafe { libc::ioctl(descriptor, libc::TUNSETIFF, request.as_mut_ptr()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is open for the borrow, and the argument is a number.
+    if unsafe { libc::ioctl(descriptor, libc::TUNSETPERSIST, 1 as libc::c_ulong) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
 }
 
 /// Runs `work` on a thread of its own inside the network namespace that `path`
