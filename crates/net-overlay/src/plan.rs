@@ -1,12 +1,23 @@
 //! From the nodes there are to the routes there should be. Pure.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
 
-use netlink::overlay::{Device, Network, Reach, Tunnel, Via, Wanted};
+use netlink::{
+    overlay::{Device, Network, Reach, Sealed, Tunnel, Via, Wanted},
+    wireguard,
+};
+
+use crate::PublicKey;
 
 /// What VXLAN puts around a packet: Ethernet, IP, UDP and its own header.
 const VXLAN_BYTES_V4: u32 = 50;
 const VXLAN_BYTES_V6: u32 = 70;
+/// What WireGuard does: IP, UDP, its own header and the seal at the end.
+const WIREGUARD_BYTES_V4: u32 = 60;
+const WIREGUARD_BYTES_V6: u32 = 80;
 /// What pods get where nothing is known of any link.
 const MTU_USUAL: u32 = 1500;
 /// The least that IPv6 allows.
@@ -15,12 +26,15 @@ const MTU_MIN: u32 = 1280;
 /// How nodes are to be reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Directly on one segment, by VXLAN elsewhere.
+    /// Directly on one segment; elsewhere by WireGuard where both have a key, and
+    /// by VXLAN where not.
     Auto,
     /// Directly, and not at all elsewhere.
     Direct,
     /// By VXLAN.
     Vxlan,
+    /// By WireGuard, and in no other way.
+    Wireguard,
 }
 
 /// What is known of a node.
@@ -30,6 +44,8 @@ pub struct Peer {
     pub addresses: Vec<IpAddr>,
     /// Where its pods are, at most one network of each family.
     pub pods: Vec<Network>,
+    /// By which it is known in WireGuard, where it has said so.
+    pub key: Option<PublicKey>,
 }
 
 /// All that the plan follows from.
@@ -43,6 +59,12 @@ pub struct View<'a> {
     pub reach: &'a BTreeMap<IpAddr, Reach>,
     /// The operator's choice.
     pub mode: Mode,
+    /// This node's own key, where it has one.
+    pub key: Option<PublicKey>,
+    /// Where every node hears WireGuard.
+    pub port: u16,
+    /// Where the pods of all nodes are.
+    pub cluster: &'a [Network],
 }
 
 /// What should be.
@@ -50,6 +72,8 @@ pub struct View<'a> {
 pub struct Plan {
     /// For the kernel.
     pub wanted: Wanted,
+    /// Who is reached by WireGuard.
+    pub peers: BTreeMap<PublicKey, wireguard::Peer>,
     /// The largest packet of pods that gets everywhere.
     pub pod_mtu: u32,
     /// Nodes whose pods cannot be reached.
@@ -58,17 +82,27 @@ pub struct Plan {
 
 /// The plan of one node.
 pub fn plan(view: &View<'_>) -> Plan {
-    let mut plan = Plan { pod_mtu: MTU_USUAL, ..Plan::default() };
     let nothing = Peer::default();
     let me = view.nodes.get(view.me).unwrap_or(&nothing);
     // The family of the other ends is one for all: that of our first address.
     let v6 = me.addresses.first().is_some_and(IpAddr::is_ipv6);
+    // Pods that are made before there are other nodes are to fit, too.
+    let pod_mtu = match view.mode {
+        Mode::Auto | Mode::Direct => MTU_USUAL,
+        Mode::Vxlan => inside(MTU_USUAL, vxlan_bytes(v6)),
+        Mode::Wireguard => inside(MTU_USUAL, wireguard_bytes(v6)),
+    };
+    let mut plan = Plan { pod_mtu, ..Plan::default() };
+    if view.mode == Mode::Wireguard {
+        plan.wanted.refused = view.cluster.to_vec();
+    }
     let mut tunnel_mtu: Option<u32> = None;
+    let mut sealed_mtu: Option<u32> = None;
     for (name, peer) in view.nodes.iter().filter(|(name, _)| *name != view.me) {
         let known = |ip: &IpAddr| view.reach.get(ip).map(|reach| (*ip, *reach));
         let reached: Vec<(IpAddr, Reach)> = peer.addresses.iter().filter_map(known).collect();
         let direct = match view.mode {
-            Mode::Vxlan => None,
+            Mode::Vxlan | Mode::Wireguard => None,
             Mode::Auto | Mode::Direct => all_direct(peer, &reached),
         };
         if let Some(routes) = direct {
@@ -78,31 +112,87 @@ pub fn plan(view: &View<'_>) -> Plan {
             }
             continue;
         }
-        let outer = reached.iter().find(|(ip, _)| ip.is_ipv6() == v6);
-        match outer.filter(|_| view.mode != Mode::Direct && !peer.pods.is_empty()) {
-            Some((to, reach)) => {
-                let overhead = if v6 { VXLAN_BYTES_V6 } else { VXLAN_BYTES_V4 };
-                let mtu = reach.mtu.saturating_sub(overhead).max(MTU_MIN);
+        // It has just registered.
+        if peer.pods.is_empty() || peer.addresses.is_empty() {
+            continue;
+        }
+        // Both ends find the same: each sees what the other has said.
+        let key = peer.key.filter(|_| view.key.is_some());
+        let far = match (view.mode, key) {
+            (Mode::Direct, _) | (Mode::Wireguard, None) => None,
+            (Mode::Auto | Mode::Wireguard, Some(key)) => seal(view, peer, key, &reached),
+            (Mode::Auto | Mode::Vxlan, _) => {
+                let outer = reached.iter().find(|(ip, _)| ip.is_ipv6() == v6);
+                outer.map(|(to, reach)| tunnel(name, peer, *to, reach.mtu))
+            }
+        };
+        match far {
+            Some(Far::Tunnel(tunnel, mtu)) => {
                 tunnel_mtu = Some(tunnel_mtu.unwrap_or(mtu).min(mtu));
-                let addresses: Vec<IpAddr> = peer.pods.iter().map(|network| network.0).collect();
                 for network in &peer.pods {
                     plan.wanted.routes.insert(*network, Via::Tunnel(network.0));
                 }
-                plan.wanted.tunnels.push(Tunnel { mac: mac(name), to: *to, addresses });
+                plan.wanted.tunnels.push(tunnel);
             }
-            // It has just registered.
-            None if peer.pods.is_empty() || peer.addresses.is_empty() => {}
+            // Two that say they have one key: the second one lies, or is a copy.
+            Some(Far::Sealed(key, ..)) if plan.peers.contains_key(&key) => {
+                plan.unreachable.push(name.clone());
+            }
+            Some(Far::Sealed(key, peer, mtu)) => {
+                sealed_mtu = Some(sealed_mtu.unwrap_or(mtu).min(mtu));
+                for network in &peer.allowed {
+                    plan.wanted.routes.insert(*network, Via::Sealed);
+                }
+                plan.peers.insert(key, peer);
+            }
             None => plan.unreachable.push(name.clone()),
         }
     }
+    // The first address of a node's network is no pod's.
+    let addresses: Vec<IpAddr> = me.pods.iter().map(|network| network.0).collect();
+    if let Some(mtu) = sealed_mtu {
+        plan.wanted.sealed = Some(Sealed { addresses: addresses.clone(), mtu });
+        plan.pod_mtu = plan.pod_mtu.min(mtu);
+    }
     if let Some(mtu) = tunnel_mtu {
-        // The first address of a node's network is no pod's.
-        let addresses = me.pods.iter().map(|network| network.0).collect();
         plan.wanted.device = Some(Device { mac: mac(view.me), addresses, mtu, v6 });
         plan.pod_mtu = plan.pod_mtu.min(mtu);
     }
     plan.pod_mtu = plan.pod_mtu.max(MTU_MIN);
     plan
+}
+
+/// A node that is not on our segment, and what fits on the way to it.
+enum Far {
+    Tunnel(Tunnel, u32),
+    Sealed(PublicKey, wireguard::Peer, u32),
+}
+
+fn tunnel(name: &str, peer: &Peer, to: IpAddr, mtu: u32) -> Far {
+    let addresses = peer.pods.iter().map(|network| network.0).collect();
+    let inside = inside(mtu, vxlan_bytes(to.is_ipv6()));
+    Far::Tunnel(Tunnel { mac: mac(name), to, addresses }, inside)
+}
+
+/// Of either family: what is inside need not be of the same.
+fn seal(view: &View<'_>, peer: &Peer, key: PublicKey, reached: &[(IpAddr, Reach)]) -> Option<Far> {
+    let (to, reach) = reached.first()?;
+    // Its device has the first address of each of its networks.
+    let allowed = peer.pods.clone();
+    let peer = wireguard::Peer { endpoint: SocketAddr::new(*to, view.port), allowed };
+    Some(Far::Sealed(key, peer, inside(reach.mtu, wireguard_bytes(to.is_ipv6()))))
+}
+
+fn vxlan_bytes(v6: bool) -> u32 {
+    if v6 { VXLAN_BYTES_V6 } else { VXLAN_BYTES_V4 }
+}
+
+fn wireguard_bytes(v6: bool) -> u32 {
+    if v6 { WIREGUARD_BYTES_V6 } else { WIREGUARD_BYTES_V4 }
+}
+
+fn inside(mtu: u32, overhead: u32) -> u32 {
+    mtu.saturating_sub(overhead).max(MTU_MIN)
 }
 
 /// The direct routes to all of a node's pods, if there are such: each family of
@@ -144,12 +234,22 @@ mod tests {
         Peer {
             addresses: addresses.iter().map(|a| ip(a)).collect(),
             pods: pods.iter().map(network).collect(),
+            key: None,
         }
+    }
+
+    fn with_key(key: u8, peer: Peer) -> Peer {
+        Peer { key: Some(PublicKey([key; 32])), ..peer }
     }
 
     /// Addresses of 192.0.2.0/24 and 2001:db8::/64 are on our segment, and all
     /// but 198.51.100.0/24 can be reached.
     fn check(mode: Mode, others: &[(&str, Peer)], expected: &str) {
+        check_with(mode, None, others, expected);
+    }
+
+    /// The same for a node that has a key.
+    fn check_with(mode: Mode, key: Option<u8>, others: &[(&str, Peer)], expected: &str) {
         let me = node(&["192.0.2.1", "2001:db8::1"], &["10.42.0.0/24", "fd42::/64"]);
         let mut nodes = BTreeMap::from([("me".to_owned(), me)]);
         nodes.extend(others.iter().map(|(name, peer)| ((*name).to_owned(), peer.clone())));
@@ -161,7 +261,12 @@ mod tests {
                 reach.insert(*address, Reach { link: 2, mtu: 1500, direct });
             }
         }
-        let plan = plan(&View { me: "me", nodes: &nodes, reach: &reach, mode });
+        let key = key.map(|key| PublicKey([key; 32]));
+        let cluster = [(ip("10.42.0.0"), 16)];
+        let (nodes, reach) = (&nodes, &reach);
+        let view = View { me: "me", nodes, reach, mode, key, port: 51820, cluster: &cluster };
+        let plan = plan(&view);
+        assert_eq!(plan.wanted.refused.is_empty(), mode != Mode::Wireguard);
         let mut told = Vec::new();
         for ((network, prefix), via) in &plan.wanted.routes {
             told.push(match via {
@@ -169,10 +274,19 @@ mod tests {
                     format!("{network}/{prefix} by {gateway} on {link}")
                 }
                 Via::Tunnel(to) => format!("{network}/{prefix} in the tunnel to {to}"),
+                Via::Sealed => format!("{network}/{prefix} sealed"),
             });
         }
         for tunnel in &plan.wanted.tunnels {
             told.push(format!("tunnel to {}", tunnel.to));
+        }
+        for (key, peer) in &plan.peers {
+            let allowed = peer.allowed.iter().map(|(ip, prefix)| format!("{ip}/{prefix}"));
+            let allowed = allowed.collect::<Vec<_>>().join(" ");
+            told.push(format!("peer {} at {} has {allowed}", key.0[0], peer.endpoint));
+        }
+        if let Some(sealed) = &plan.wanted.sealed {
+            told.push(format!("sealed device {:?} {}", sealed.addresses, sealed.mtu));
         }
         if let Some(device) = &plan.wanted.device {
             told.push(format!("device {:?} {}", device.addresses, device.mtu));
@@ -246,6 +360,73 @@ mod tests {
              gone is unreachable\n\
              pods 1500",
         );
+    }
+
+    #[test]
+    fn what_is_sealed_is_sealed_everywhere_or_not_sent() {
+        let others = [
+            ("b", with_key(2, node(&["192.0.2.2"], &["10.42.1.0/24", "fd42:0:0:1::/64"]))),
+            ("far", with_key(3, node(&["2001:db8:3::2"], &["10.42.2.0/24"]))),
+            ("gone", with_key(4, node(&["198.51.100.9"], &["10.42.9.0/24"]))),
+            ("old", node(&["192.0.2.5"], &["10.42.5.0/24"])),
+            ("new", with_key(6, node(&["192.0.2.6"], &[]))),
+            ("twin", with_key(2, node(&["192.0.2.7"], &["10.42.7.0/24"]))),
+        ];
+        check_with(
+            Mode::Wireguard,
+            Some(1),
+            &others,
+            "10.42.1.0/24 sealed\n\
+             10.42.2.0/24 sealed\n\
+             fd42:0:0:1::/64 sealed\n\
+             peer 2 at 192.0.2.2:51820 has 10.42.1.0/24 fd42:0:0:1::/64\n\
+             peer 3 at [2001:db8:3::2]:51820 has 10.42.2.0/24\n\
+             sealed device [10.42.0.0, fd42::] 1420\n\
+             gone is unreachable\n\
+             old is unreachable\n\
+             twin is unreachable\n\
+             pods 1420",
+        );
+    }
+
+    /// As both ends see it, whichever of them is older or lacks it.
+    #[test]
+    fn by_itself_it_seals_where_both_can() {
+        let far =
+            |last: u8| node(&[&format!("203.0.113.{last}")], &[&format!("10.42.{last}.0/24")]);
+        let others = [
+            ("b", with_key(2, node(&["192.0.2.2"], &["10.42.1.0/24"]))),
+            ("c", with_key(3, far(3))),
+            ("old", far(4)),
+        ];
+        check_with(
+            Mode::Auto,
+            Some(1),
+            &others,
+            "10.42.1.0/24 by 192.0.2.2 on 2\n\
+             10.42.3.0/24 sealed\n\
+             10.42.4.0/24 in the tunnel to 10.42.4.0\n\
+             tunnel to 203.0.113.4\n\
+             peer 3 at 203.0.113.3:51820 has 10.42.3.0/24\n\
+             sealed device [10.42.0.0, fd42::] 1440\n\
+             device [10.42.0.0, fd42::] 1450\n\
+             pods 1440",
+        );
+        check(
+            Mode::Auto,
+            &others[1..2],
+            "10.42.3.0/24 in the tunnel to 10.42.3.0\n\
+             tunnel to 203.0.113.3\n\
+             device [10.42.0.0, fd42::] 1450\n\
+             pods 1450",
+        );
+    }
+
+    #[test]
+    fn pods_of_the_first_node_fit_what_comes() {
+        check(Mode::Auto, &[], "pods 1500");
+        check(Mode::Vxlan, &[], "pods 1450");
+        check_with(Mode::Wireguard, Some(1), &[], "pods 1440");
     }
 
     #[test]
