@@ -119,6 +119,8 @@ pub struct Cluster {
     pub domain: String,
     /// How pods reach those of other nodes.
     pub pod_network: Mode,
+    /// The UDP port of each node that they are sealed to.
+    pub wireguard_port: u16,
 }
 
 /// What `skiff agent` runs with.
@@ -266,8 +268,14 @@ fn server_address(url: &str) -> Result<String, UsageError> {
 /// further servers on the machine, which keep everything below theirs.
 pub const DEFAULT_DATA_DIR: &str = "/var/lib/skiff";
 
-const MODES: [(&str, Mode); 3] =
-    [("auto", Mode::Auto), ("direct", Mode::Direct), ("vxlan", Mode::Vxlan)];
+const MODES: [(&str, Mode); 4] = [
+    ("auto", Mode::Auto),
+    ("direct", Mode::Direct),
+    ("vxlan", Mode::Vxlan),
+    ("wireguard", Mode::Wireguard),
+];
+/// What [`Cluster::tell`] says of a cluster whose servers are too old to.
+const WIREGUARD_PORT: (&str, &str) = ("wireguard-port", "51820");
 
 fn ip(text: &str) -> Option<IpAddr> {
     text.parse().ok()
@@ -364,10 +372,14 @@ impl Cluster {
         if let Some(fault) = api_object::name::dns1123_subdomain(&domain).first() {
             return Err(UsageError(format!("--cluster-domain: \"{domain}\": {fault}")));
         }
-        let pod_network = parsed(values, "pod-network", "one of auto, direct and vxlan", |text| {
+        let modes = "one of auto, direct, vxlan and wireguard";
+        let pod_network = parsed(values, "pod-network", modes, |text| {
             MODES.iter().find(|(name, _)| *name == text).map(|(_, mode)| *mode)
         })?;
-        Ok(Self { pod_cidrs, service_cidrs, dns, domain, pod_network })
+        let wireguard_port = parsed(values, "wireguard-port", "a port from 1 to 65535", |text| {
+            text.parse().ok().filter(|port| *port != 0)
+        })?;
+        Ok(Self { pod_cidrs, service_cidrs, dns, domain, pod_network, wireguard_port })
     }
 
     /// What [`Self::told`] reads back: one text a flag.
@@ -382,6 +394,7 @@ impl Cluster {
                 (MODES.iter().find(|(_, mode)| *mode == self.pod_network))
                     .map_or_else(String::new, |(name, _)| (*name).to_owned()),
             ),
+            ("wireguard-port", self.wireguard_port.to_string()),
         ]
         .map(|(key, text)| (key.to_owned(), text))
         .into()
@@ -400,6 +413,8 @@ impl Cluster {
             })?;
             values.set(key, text);
         }
+        let (key, usual) = WIREGUARD_PORT;
+        values.set(key, texts.get(key).map_or(usual, String::as_str));
         Self::new(&values)
     }
 }
@@ -735,6 +750,7 @@ mod tests {
             ("--node-taint a=b:Never", "node-taint"),
             ("--write-kubeconfig-mode 999", "write-kubeconfig-mode"),
             ("--pod-network ipip", "pod-network"),
+            ("--wireguard-port 0", "wireguard-port"),
             ("-v x", "v"),
             ("--kube-scheduler-config {kind:Pod}", "kube-scheduler-config"),
             ("--kube-scheduler-config /nowhere", "kube-scheduler-config"),
@@ -752,6 +768,9 @@ mod tests {
         assert_eq!(Cluster::told(&texts), Ok(cluster));
         texts.insert("cluster-dns".into(), "10.99.0.1".into());
         assert!(Cluster::told(&texts).is_err());
+        texts.remove("wireguard-port");
+        texts.insert("cluster-dns".into(), "10.43.0.10".into());
+        assert_eq!(Cluster::told(&texts).map(|cluster| cluster.wireguard_port), Ok(51820));
         texts.remove("cluster-dns");
         assert!(Cluster::told(&texts).expect_err("missing").0.contains("cluster-dns"));
     }

@@ -232,12 +232,24 @@ pub static FLAGS: &[Flag] = &[
             "Run the pods whose manifests are in this directory, also without an API",
         )
     },
-    flag(
-        "pod-network",
-        Takes::One("MODE"),
-        "auto",
-        "How pods reach those of other nodes: direct on one segment, vxlan, or auto for whichever fits",
-    ),
+    Flag {
+        commands: LOOKS,
+        ..flag(
+            "pod-network",
+            Takes::One("MODE"),
+            "auto",
+            "How pods reach those of other nodes: direct on one segment, vxlan, wireguard (encrypted), or auto for whichever fits",
+        )
+    },
+    Flag {
+        commands: LOOKS,
+        ..flag(
+            "wireguard-port",
+            Takes::One("PORT"),
+            "51820",
+            "UDP port at which every node hears WireGuard",
+        )
+    },
     Flag {
         commands: NODE,
         ..flag(

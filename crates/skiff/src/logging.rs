@@ -21,7 +21,9 @@ pub(crate) fn start(verbosity: u8) {
     let targets = NOISY.iter().fold(Targets::new().with_default(level), |targets, name| {
         targets.with_target(*name, noisy)
     });
-    let targets = targets.with_target("openraft", raft);
+    // It takes a session that nobody used any more for an error.
+    let wireguard = if verbosity < 6 { LevelFilter::OFF } else { level };
+    let targets = targets.with_target("openraft", raft).with_target("boringtun", wireguard);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
     // A second call in one process (tests) keeps the first subscriber.
     let _ = tracing_subscriber::registry().with(lines).with(targets).try_init();

@@ -112,7 +112,8 @@ struct Speaker {
 }
 
 impl Speaker {
-    /// Creates the Node, or lays labels and annotations over the one there is.
+    /// Creates the Node, or lays labels and annotations over the one there is; an
+    /// annotation without a value is taken away.
     async fn register(&mut self) -> Result<(), Error> {
         let config = &self.deps.config;
         let mut labels = object::labels(config);
@@ -120,8 +121,14 @@ impl Speaker {
             let body = object::node(config, &labels);
             let result = match self.deps.api.create(NODES, "", &body).await {
                 Err(error) if error.is_conflict() => {
-                    let patch =
-                        json!({"metadata": {"labels": labels, "annotations": config.annotations}});
+                    let value = |text: &String| match text.is_empty() {
+                        true => Value::Null,
+                        false => text.as_str().into(),
+                    };
+                    let annotations: Map<String, Value> = (config.annotations.iter())
+                        .map(|(key, text)| (key.clone(), value(text)))
+                        .collect();
+                    let patch = json!({"metadata": {"labels": labels, "annotations": annotations}});
                     self.deps.api.patch(NODES, "", &config.name, "", PatchKind::Merge, &patch).await
                 }
                 result => result,

@@ -54,11 +54,12 @@ pub(crate) fn node(config: &NodeConfig, labels: &BTreeMap<String, String>) -> Va
     if !config.taints.is_empty() {
         spec["taints"] = config.taints.iter().map(taint).collect::<Vec<_>>().into();
     }
+    let annotations: BTreeMap<&String, &String> =
+        config.annotations.iter().filter(|(_, text)| !text.is_empty()).collect();
     json!({
         "apiVersion": "v1",
         "kind": "Node",
-        "metadata":
-            {"name": config.name, "labels": labels, "annotations": config.annotations},
+        "metadata": {"name": config.name, "labels": labels, "annotations": annotations},
         "spec": spec,
     })
 }

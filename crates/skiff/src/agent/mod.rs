@@ -94,7 +94,8 @@ pub(crate) async fn start(config: &AgentConfig) -> Result<Handle, StartError> {
     let api = |https: &Https, agent: &str| {
         Api::new(Arc::new(shared.before(Arc::new(https.clone()))), agent)
     };
-    let outside = network::Outside::new(network::addresses(machine, &member.cluster)?);
+    let ips = network::addresses(machine, &member.cluster)?;
+    let outside = network::Outside::new(machine, &member.cluster, ips)?;
     let proxy_api = api(&member.proxy, "kube-proxy");
     let mut background = vec![tokio::spawn(kept.clone().run())];
     background.extend(

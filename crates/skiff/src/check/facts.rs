@@ -3,6 +3,7 @@
 use std::{net::IpAddr, path::PathBuf};
 
 use jiff::Timestamp;
+use net_overlay::Mode;
 
 use crate::config::Cidr;
 
@@ -31,6 +32,10 @@ pub(crate) struct Facts {
     pub(crate) pod_link: Option<String>,
     /// Why there is no way to nodes behind a router, if so; tried out.
     pub(crate) vxlan: Option<String>,
+    /// Why the kernel cannot seal what goes to other nodes (WireGuard), if so; tried out.
+    pub(crate) wireguard: Option<String>,
+    /// Why skiff itself cannot either (a TUN link), if so.
+    pub(crate) tun: Option<String>,
     /// Bytes of the data directory's file system: all and free.
     pub(crate) disk_space: Option<(u64, u64)>,
     /// What synced writes took in the data directory, milliseconds, or why there are none.
@@ -76,6 +81,10 @@ pub(crate) struct Wanted {
     pub(crate) service_cidrs: Vec<Cidr>,
     /// The cluster DNS.
     pub(crate) dns: Vec<IpAddr>,
+    /// How pods reach those of other nodes.
+    pub(crate) pod_network: Mode,
+    /// The UDP port of WireGuard.
+    pub(crate) wireguard_port: u16,
 }
 
 impl Default for Wanted {
@@ -86,6 +95,8 @@ impl Default for Wanted {
             pod_cidrs: vec![],
             service_cidrs: vec![],
             dns: vec![],
+            pod_network: Mode::Auto,
+            wireguard_port: 51820,
         }
     }
 }

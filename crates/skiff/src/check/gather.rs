@@ -45,12 +45,14 @@ pub(crate) fn everything(data_dir: &Path, wanted: Wanted) -> Facts {
     };
     let (dropping, chains) = rules;
     let sockets = sockets();
-    let (pod_link, vxlan) = links_tried(&wanted);
+    let links_tried = links_tried(&wanted);
     Facts {
         features: detect::features(),
         nftables: rules_tried(&wanted).err(),
-        pod_link,
-        vxlan,
+        pod_link: links_tried.pod_link,
+        vxlan: links_tried.vxlan,
+        wireguard: links_tried.wireguard,
+        tun: (!Path::new("/dev/net/tun").exists()).then(|| "/dev/net/tun is not there".to_owned()),
         disk_space: detect::disk_space(there).ok(),
         sync_ms: Some(synced_writes(there).map_err(|error| error.to_string())),
         addresses: Some(addresses()),
@@ -144,8 +146,19 @@ fn rules_tried(wanted: &Wanted) -> Result<(), String> {
     netns.within(work).map_err(|error| told(&error))?.map_err(|error| told(&error))
 }
 
-/// Why a pod's link and the way to other nodes cannot be made, if so.
-fn links_tried(wanted: &Wanted) -> (Option<String>, Option<String>) {
+/// Why a pod's link and the ways to other nodes cannot be made, if so.
+#[derive(Default)]
+struct LinksTried {
+    pod_link: Option<String>,
+    vxlan: Option<String>,
+    wireguard: Option<String>,
+}
+
+fn links_tried(wanted: &Wanted) -> LinksTried {
+    let no_pod_link = |error: netlink::Error| LinksTried {
+        pod_link: Some(error.to_string()),
+        ..LinksTried::default()
+    };
     let v6 = wanted.pod_cidrs.iter().any(|cidr| cidr.network.is_ipv6());
     let with_v6 = |v4: Ipv4Addr, last: u16| -> Vec<IpAddr> {
         let six = v6.then(|| Ipv6Addr::new(0xfd42, 0, 0, 0, 0, 0, 0, last).into());
@@ -154,7 +167,7 @@ fn links_tried(wanted: &Wanted) -> (Option<String>, Option<String>) {
     let made = Netns::new().and_then(|host| Ok((host, Netns::new()?)));
     let (host, pod) = match made {
         Ok(made) => made,
-        Err(error) => return (Some(error.to_string()), None),
+        Err(error) => return no_pod_link(error),
     };
     let link = netlink::pod_link::PodLink {
         netns_path: pod.path(),
@@ -177,9 +190,15 @@ fn links_tried(wanted: &Wanted) -> (Option<String>, Option<String>) {
             .and_then(|()| netlink::pod_link::ensure(&link))
             .err()
             .map(|error| error.to_string());
-        (pod_link, netlink::overlay::apply(&wanted).err().map(|error| error.to_string()))
+        let vxlan = netlink::overlay::apply(&wanted).err().map(|error| error.to_string());
+        let wireguard = match netlink::wireguard::is_supported() {
+            Ok(true) => netlink::wireguard::ensure_link().err().map(|error| error.to_string()),
+            Ok(false) => Some("it was built without, or its module is not there".to_owned()),
+            Err(error) => Some(error.to_string()),
+        };
+        LinksTried { pod_link, vxlan, wireguard }
     });
-    tried.unwrap_or_else(|error| (Some(error.to_string()), None))
+    tried.unwrap_or_else(no_pod_link)
 }
 
 /// What overlayfs asks of a file system beside its kind: attributes that only

@@ -2,6 +2,7 @@
 //! says what to do.
 
 use linux::detect::KERNEL_MIN;
+use net_overlay::Mode;
 
 use super::{Facts, Finding, command_line::is_amended, facts::Listener};
 use crate::config::Cidr;
@@ -118,8 +119,54 @@ pub(super) fn pod_links(facts: &Facts) -> Vec<Finding> {
             "`modprobe vxlan`; without it nodes have to share a network segment",
         ));
     }
+    found.extend(encryption(facts));
     found
 }
+
+/// Whether packets to other nodes can be sealed, and by whom.
+fn encryption(facts: &Facts) -> Option<Finding> {
+    const REMEDY: &str = "`modprobe wireguard`, or a kernel of 5.6 or newer with CONFIG_WIREGUARD";
+    let Some(why) = &facts.wireguard else {
+        let is_asked_for = facts.wanted.pod_network == Mode::Wireguard;
+        return is_asked_for
+            .then(|| Finding::ok("the kernel encrypts pods' packets to other nodes (WireGuard)"));
+    };
+    Some(match (facts.wanted.pod_network, &facts.tun) {
+        (Mode::Direct | Mode::Vxlan, _) => return None,
+        (Mode::Auto, _) => Finding::ok(format!(
+            "the kernel has no WireGuard ({why}): nodes behind a router are reached by VXLAN, \
+             which does not encrypt"
+        )),
+        (Mode::Wireguard, None) => Finding::warning(
+            format!(
+                "the kernel has no WireGuard ({why}): skiff encrypts pods' packets itself, at a \
+                 fraction of the speed, and only while it runs"
+            ),
+            REMEDY,
+        ),
+        (Mode::Wireguard, Some(tun)) => Finding::fatal(
+            format!(
+                "pods' packets cannot be encrypted: no WireGuard in the kernel ({why}), and {tun}"
+            ),
+            format!("{REMEDY}; or `modprobe tun`"),
+        ),
+    })
+}
+
+/// The UDP ports at which pods' packets come from other nodes, and for what.
+fn tunnel_ports(facts: &Facts) -> Vec<(u16, &'static str)> {
+    let vxlan = (8472, "VXLAN");
+    let wireguard = (facts.wanted.wireguard_port, "WireGuard");
+    match (facts.wanted.pod_network, &facts.wireguard) {
+        (Mode::Direct, _) => vec![],
+        (Mode::Vxlan, _) | (Mode::Auto, Some(_)) => vec![vxlan],
+        (Mode::Auto, None) => vec![vxlan, wireguard],
+        (Mode::Wireguard, _) => vec![wireguard],
+    }
+}
+
+/// The devices that hold them open where a node runs here already.
+const TUNNELS: [&str; 2] = [netlink::overlay::DEVICE, netlink::wireguard::DEVICE];
 
 pub(super) fn disk_space(facts: &Facts) -> Vec<Finding> {
     /// Images and logs of a small cluster.
@@ -243,14 +290,20 @@ pub(super) fn ports(facts: &Facts) -> Vec<Finding> {
              `bind-interfaces`), or end it",
         ));
     }
-    if let Some(listener) = holder(facts, &["udp"], 8472, &|_| true) {
-        found.push(Finding::warning(
-            format!(
-                "{} listens on UDP port 8472, which nodes behind a router need for VXLAN",
-                by(listener)
+    // The kernel's own sockets belong to no process.
+    let not_ours = |listener: &Listener| {
+        listener.by.is_some() || !facts.links.iter().any(|link| TUNNELS.contains(&link.as_str()))
+    };
+    for (port, name) in tunnel_ports(facts) {
+        let Some(listener) = holder(facts, &["udp"], port, &not_ours) else { continue };
+        let says = format!("{} listens on UDP port {port}", by(listener));
+        found.push(match wanted.pod_network {
+            Mode::Auto => Finding::warning(
+                format!("{says}, which nodes behind a router need for {name}"),
+                "end it, unless all nodes share a network segment",
             ),
-            "end it, unless all nodes share a network segment",
-        ));
+            _ => Finding::fatal(format!("{says}, which nodes need for {name}"), "end it"),
+        });
     }
     let kubelet_port = wanted.kubelet_port;
     if let Some(listener) =
@@ -267,7 +320,9 @@ pub(super) fn ports(facts: &Facts) -> Vec<Finding> {
     }
     if found.is_empty() {
         let node = if kubelet_port == 0 { String::new() } else { format!("TCP {kubelet_port}, ") };
-        let says = format!("TCP {}, {node}UDP and TCP 53 and UDP 8472 are free", wanted.https_port);
+        let udp: String =
+            tunnel_ports(facts).iter().map(|(port, _)| format!(", UDP {port}")).collect();
+        let says = format!("TCP {}, {node}UDP and TCP 53{udp} are free", wanted.https_port);
         found.push(Finding::ok(says));
     }
     found
@@ -326,27 +381,32 @@ struct Firewall {
     name: &'static str,
     shows: &'static [&'static str],
     remedy: &'static str,
+    /// Lets one `NUMBER` in.
+    udp: &'static str,
 }
 
-/// In the order in which they are looked for; `PODS`, `SERVICES` and `PORT` are filled in.
+/// In the order in which they are looked for; `PODS`, `SERVICES`, `PORT` and `UDP` are filled in.
 const FIREWALLS: &[Firewall] = &[
     Firewall {
         name: "firewalld",
         shows: &["inet firewalld"],
         remedy: "`firewall-cmd --permanent --zone=trusted --add-source=PODS --add-source=SERVICES && \
-                 firewall-cmd --permanent --add-port=PORT/tcp --add-port=8472/udp && firewall-cmd --reload`",
+                 firewall-cmd --permanent --add-port=PORT/tcpUDP && firewall-cmd --reload`",
+        udp: " --add-port=NUMBER/udp",
     },
     Firewall {
         name: "ufw",
         shows: &["ip filter ufw-", "ip6 filter ufw6-"],
-        remedy: "`ufw allow PORT/tcp && ufw allow 8472/udp && ufw allow from PODS && \
+        remedy: "`ufw allow PORT/tcpUDP && ufw allow from PODS && \
                  ufw route allow from PODS && ufw route allow to PODS`",
+        udp: " && ufw allow NUMBER/udp",
     },
     Firewall {
         name: "Docker",
         shows: &["ip filter DOCKER"],
         remedy: "`iptables -I DOCKER-USER -s PODS -j ACCEPT && iptables -I DOCKER-USER -d PODS -j ACCEPT`, \
                  at each boot",
+        udp: "",
     },
 ];
 
@@ -363,6 +423,10 @@ pub(super) fn firewall(facts: &Facts) -> Vec<Finding> {
         )];
     }
     let drops = !facts.dropping.is_empty();
+    let each = |form: &str| -> String {
+        let ports = tunnel_ports(facts).into_iter();
+        ports.map(|(port, _)| form.replace("NUMBER", &port.to_string())).collect()
+    };
     match named {
         // It rejects by rules, whatever the policies say.
         Some(firewall) if drops || firewall.name == "firewalld" => vec![Finding::warning(
@@ -371,14 +435,16 @@ pub(super) fn firewall(facts: &Facts) -> Vec<Finding> {
                 .remedy
                 .replace("PODS", &joined(&facts.wanted.pod_cidrs))
                 .replace("SERVICES", &joined(&facts.wanted.service_cidrs))
-                .replace("PORT", &facts.wanted.https_port.to_string()),
+                .replace("PORT", &facts.wanted.https_port.to_string())
+                .replace("UDP", &each(firewall.udp)),
         )],
         _ if drops => vec![Finding::warning(
             format!("rules drop what they do not know: {}", facts.dropping.join("; ")),
             format!(
-                "let {} through them, and TCP {} and UDP 8472 in",
+                "let {} through them, and TCP {}{} in",
                 joined(&facts.wanted.pod_cidrs),
-                facts.wanted.https_port
+                facts.wanted.https_port,
+                each(", UDP NUMBER")
             ),
         )],
         _ if !facts.legacy_tables.is_empty() => vec![Finding::warning(

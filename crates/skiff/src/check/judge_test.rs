@@ -12,6 +12,7 @@ fn healthy() -> Facts {
             pod_cidrs: cidr("10.42.0.0/16"),
             service_cidrs: cidr("10.43.0.0/16"),
             dns: vec!["10.43.0.10".parse().expect("an address")],
+            ..super::super::facts::Wanted::default()
         },
         is_root: true,
         kernel: (6, 6, "6.6.31+rpt-rpi-v8".into()),
@@ -94,6 +95,27 @@ const BROKEN: &[Row] = &[
     (|f| f.pod_link = Some("no".into()), "links of pods", Level::Fatal, "links", "modprobe veth"),
     (|f| f.vxlan = Some("no".into()), "links of pods", Level::Warning, "VXLAN", "segment"),
     (
+        |f| {
+            f.wanted.pod_network = Mode::Wireguard;
+            f.wireguard = Some("no module".into());
+        },
+        "links of pods",
+        Level::Warning,
+        "no WireGuard (no module): skiff encrypts",
+        "modprobe wireguard",
+    ),
+    (
+        |f| {
+            f.wanted.pod_network = Mode::Wireguard;
+            f.wireguard = Some("no module".into());
+            f.tun = Some("/dev/net/tun is not there".into());
+        },
+        "links of pods",
+        Level::Fatal,
+        "cannot be encrypted",
+        "modprobe tun",
+    ),
+    (
         |f| f.disk_space = Some((8 << 30, 1 << 30)),
         "disk space",
         Level::Warning,
@@ -151,6 +173,23 @@ const BROKEN: &[Row] = &[
         "8472",
         "segment",
     ),
+    (
+        |f| f.listeners.push(listens("udp", "0.0.0.0", 51820, "wireguard-go")),
+        "ports",
+        Level::Warning,
+        "wireguard-go (process 7) listens on UDP port 51820",
+        "segment",
+    ),
+    (
+        |f| {
+            f.wanted.pod_network = Mode::Wireguard;
+            f.listeners.push(listens("udp", "::", 51820, "x"));
+        },
+        "ports",
+        Level::Fatal,
+        "need for WireGuard",
+        "end it",
+    ),
     (|f| f.now = jiff::Timestamp::UNIX_EPOCH, "clock", Level::Warning, "1970", "timesyncd"),
     (
         |f| f.clock_synchronized = Some(false),
@@ -169,7 +208,7 @@ const BROKEN: &[Row] = &[
         "firewall",
         Level::Warning,
         "ufw keeps",
-        "ufw route allow from 10.42.0.0/16",
+        "ufw allow 6443/tcp && ufw allow 8472/udp && ufw allow 51820/udp && ufw allow from 10.42.0.0/16",
     ),
     (
         |f| f.chains.push("inet firewalld filter_FORWARD".into()),
@@ -253,5 +292,11 @@ fn what_is_ours_and_what_is_elsewhere_is_in_nobodys_way() {
     facts.listeners.push(listens("udp", "127.0.0.53", 53, "systemd-resolve"));
     facts.listeners.push(listens("udp", "192.168.1.10", 53, "dnsmasq"));
     facts.chains.push("ip filter DOCKER-USER".into());
+    // The kernel's own: a node runs here, and packets to others can be sealed.
+    facts.links.push("skiff-wg".into());
+    let ip = "0.0.0.0".parse().expect("an address");
+    facts.listeners.push(Listener { protocol: "udp", ip, port: 51820, by: None });
+    // By itself it does without.
+    facts.wireguard = Some("no module".into());
     assert!(judge(&facts).iter().all(|(_, f)| f.level == Level::Ok));
 }

@@ -30,6 +30,8 @@ pub(super) fn run(values: Values, words: Vec<String>) -> Result<(), Box<dyn Erro
         pod_cidrs: cluster.pod_cidrs,
         service_cidrs: cluster.service_cidrs,
         dns: cluster.dns,
+        pod_network: cluster.pod_network,
+        wireguard_port: cluster.wireguard_port,
     };
     let facts = check::everything(&data_dir, wanted);
     let findings = check::judge(&facts);

@@ -6,7 +6,7 @@ mod health_ports;
 mod host_ports;
 pub(crate) mod images;
 pub(crate) mod network;
-mod overlay;
+pub(crate) mod overlay;
 pub(crate) mod preflight;
 mod service_proxy;
 mod static_pods;
@@ -42,7 +42,7 @@ pub(crate) async fn start(
     machine: &Machine,
     cluster: &Cluster,
     outside: network::Outside,
-    annotations: BTreeMap<String, String>,
+    mut annotations: BTreeMap<String, String>,
     sign: Sign,
     api: Api,
     ambient: Ambient,
@@ -65,6 +65,7 @@ pub(crate) async fn start(
         format!("{}: {error}", images::socket::path(&machine.data_dir).display())
     })?;
     let images = images::StoreImages::new(store, &machine.registries)?;
+    annotations.extend(overlay::annotations(outside.sealing.as_ref()));
     let node = NodeConfig {
         labels: machine.node_labels.iter().cloned().collect(),
         taints: machine

@@ -6,6 +6,7 @@ use std::{net::IpAddr, path::Path, sync::Arc};
 use ::node::{HostPorts, Live};
 
 use client::{Ambient, Api, SharedInformers};
+use net_overlay::{Carrier, Keys, Mode, Overlay, Sealing};
 use serde::{Deserialize, Serialize};
 use tokio::{sync::Notify, task::JoinHandle};
 use tracing::{info, warn};
@@ -139,6 +140,25 @@ fn chosen(all: &[IpAddr], cluster: &Cluster, named: bool) -> Result<Vec<IpAddr>,
     Ok(found)
 }
 
+/// The node's WireGuard key, where it takes part: it is told to seal everything, or
+/// its kernel can and it chooses by itself.
+fn sealing(machine: &Machine, cluster: &Cluster) -> Result<Option<Sealing>, StartError> {
+    let takes_part = match cluster.pod_network {
+        Mode::Direct | Mode::Vxlan => false,
+        Mode::Wireguard => true,
+        Mode::Auto => Carrier::found()? == Carrier::Kernel,
+    };
+    if !takes_part {
+        return Ok(None);
+    }
+    let carrier = Carrier::found()?;
+    if carrier == Carrier::Userspace {
+        info!("the kernel has no WireGuard: skiff encrypts pods' packets itself, which is slower");
+    }
+    let keys = Keys::kept(&machine.data_dir.join("node/wireguard.key"))?;
+    Ok(Some(Sealing { keys, carrier }))
+}
+
 /// What the node hears of its network while it runs.
 #[derive(Clone)]
 pub(crate) struct Outside {
@@ -148,11 +168,22 @@ pub(crate) struct Outside {
     pub(crate) pod_mtu: Live<u32>,
     /// What pods want of the node's own ports.
     pub(crate) host_ports: HostPorts,
+    /// How it takes part in WireGuard.
+    pub(crate) sealing: Option<Sealing>,
 }
 
 impl Outside {
-    pub(crate) fn new(ips: Vec<IpAddr>) -> Self {
-        Self { ips: Live::new(ips), pod_mtu: Live::new(1500), host_ports: HostPorts::default() }
+    pub(crate) fn new(
+        machine: &Machine,
+        cluster: &Cluster,
+        ips: Vec<IpAddr>,
+    ) -> Result<Self, StartError> {
+        Ok(Self {
+            ips: Live::new(ips),
+            pod_mtu: Live::new(1500),
+            host_ports: HostPorts::default(),
+            sealing: sealing(machine, cluster)?,
+        })
     }
 }
 
@@ -256,9 +287,16 @@ pub(crate) async fn start(
     let ports = outside.host_ports.clone();
     let proxy = service_proxy::run(informers.clone(), proxy, name, ports);
     let health = health_ports::run(informers.clone(), machine.node_name.clone());
-    let name = machine.node_name.clone();
+    let (name, sealing) = (machine.node_name.clone(), outside.sealing.clone());
     let mtu = outside.pod_mtu.clone();
-    let routes = overlay::run(informers, name, cluster.pod_network, links.clone(), mtu);
+    let ways = Overlay::new(
+        name,
+        cluster.pod_network,
+        cluster.wireguard_port,
+        pairs(&cluster.pod_cidrs),
+        sealing,
+    );
+    let routes = overlay::run(informers, ways, links.clone(), mtu);
     let ips = outside.ips.clone();
     let own = follow_addresses(machine.clone(), cluster.clone(), ips, changed, links);
     Ok(vec![
@@ -281,7 +319,8 @@ mod tests {
             service_cidrs: Vec::new(),
             dns: Vec::new(),
             domain: "cluster.local".into(),
-            pod_network: net_overlay::Mode::Auto,
+            pod_network: Mode::Auto,
+            wireguard_port: 51820,
         };
         let (four, six) = ("10.42.0.0/16", "fd42::/56");
         let (both, turned) = (format!("{four},{six}"), format!("{six},{four}"));

@@ -9,14 +9,37 @@ use std::{
 use ::node::Live;
 use api_types::core::Node;
 use client::{Backoff, Resource, Selection, SharedInformers};
-use net_overlay::{Mode, Network, Peer};
+use net_overlay::{Carrier, Network, Overlay, Peer, Sealing};
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
 const NODES: Resource = Resource::cluster("", "v1", "nodes");
 
+/// By which a node is known in WireGuard. Only the node itself and administrators
+/// may change its Node.
+pub(crate) const KEY: &str = "skiff.sh/wireguard-key";
+/// Who carries its packets: for people, and `skiff status`.
+pub(crate) const CARRIER: &str = "skiff.sh/wireguard-carrier";
+/// The value of [`CARRIER`] where it is not the kernel.
+pub(crate) const USERSPACE: &str = "userspace";
+
+/// What a node says of itself; without a value, what it says no more.
+pub(super) fn annotations(sealing: Option<&Sealing>) -> [(String, String); 2] {
+    let (key, carrier) = match sealing {
+        Some(sealing) => {
+            let carrier = match sealing.carrier {
+                Carrier::Kernel => "kernel",
+                Carrier::Userspace => USERSPACE,
+            };
+            (sealing.keys.public.to_string(), carrier)
+        }
+        None => (String::new(), ""),
+    };
+    [(KEY.to_owned(), key), (CARRIER.to_owned(), carrier.to_owned())]
+}
+
 /// What the routes need to know of a Node.
-fn peer(node: &Node) -> Peer {
+fn peer(annotations: &BTreeMap<String, String>, node: &Node) -> Peer {
     let own = node.status.addresses.iter().filter(|address| address.r#type == "InternalIP");
     let cidrs = match node.spec.pod_cidrs.is_empty() {
         true => std::slice::from_ref(&node.spec.pod_cidr),
@@ -29,6 +52,7 @@ fn peer(node: &Node) -> Peer {
     Peer {
         addresses: own.filter_map(|address| address.address.parse::<IpAddr>().ok()).collect(),
         pods: cidrs.iter().filter_map(network).collect(),
+        key: annotations.get(KEY).and_then(|text| text.parse().ok()),
     }
 }
 
@@ -36,8 +60,7 @@ fn peer(node: &Node) -> Peer {
 /// when the machine's own addresses change; `pod_mtu` hears what fits.
 pub(crate) async fn run(
     informers: SharedInformers,
-    me: String,
-    mode: Mode,
+    ways: Overlay,
     links: Arc<Notify>,
     pod_mtu: Live<u32>,
 ) {
@@ -50,7 +73,7 @@ pub(crate) async fn run(
         let name = change.object().meta.name.clone();
         let other = match &change.new {
             Some(node) => {
-                let peer = peer(&node.view);
+                let peer = peer(&node.meta.annotations, &node.view);
                 seen.insert(name, peer.clone()) != Some(peer)
             }
             None => seen.remove(&name).is_some(),
@@ -61,20 +84,21 @@ pub(crate) async fn run(
     });
     // Before all are known, routes of those that are not would be taken away.
     nodes.wait_synced().await;
+    let ways = Arc::new(Mutex::new(ways));
     let mut failures = 0;
     let mut unreachable: Vec<String> = Vec::new();
     loop {
         let peers = seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let name = me.clone();
-        let applied =
-            tokio::task::spawn_blocking(move || net_overlay::apply(&name, &peers, mode)).await;
-        match applied {
+        let ways = ways.clone();
+        let apply = move || ways.lock().unwrap_or_else(PoisonError::into_inner).apply(&peers);
+        match tokio::task::spawn_blocking(apply).await {
             Ok(Ok((plan, changed))) => {
                 if changed.routed + changed.unrouted > 0 {
                     info!(
                         routed = changed.routed,
                         unrouted = changed.unrouted,
                         tunnels = plan.wanted.tunnels.len(),
+                        encrypted = plan.peers.len(),
                         "routes to other nodes' pods are in place"
                     );
                 }
@@ -83,7 +107,8 @@ pub(crate) async fn run(
                         warn!(
                             node,
                             "the pods of this node cannot be reached from here: no route leads to \
-                             any of its addresses (with --pod-network=direct, none on this segment)"
+                             any of its addresses (with --pod-network=direct, none on this segment; \
+                             with wireguard, it may have told no key yet: restart its skiff)"
                         );
                     }
                     unreachable = plan.unreachable;
@@ -124,9 +149,13 @@ mod tests {
             ]},
         }))
         .expect("a Node");
-        let peer = super::peer(&node);
+        let key = net_overlay::Keys::generate().expect("random numbers").public;
+        let told = BTreeMap::from([(KEY.to_owned(), key.to_string())]);
+        let peer = super::peer(&told, &node);
         assert_eq!(peer.addresses, ["192.0.2.1".parse::<IpAddr>().expect("ip")]);
         assert_eq!(peer.pods.len(), 2);
-        assert_eq!(super::peer(&Node::default()), Peer::default());
+        assert_eq!(peer.key, Some(key));
+        let nothing = annotations(None).into();
+        assert_eq!(super::peer(&nothing, &Node::default()), Peer::default());
     }
 }

@@ -321,7 +321,7 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
     components.add_task("scheduler", &scheduler);
     let proxy_api = api(identity::user(controllers::PROXY_USER, &[]), "kube-proxy");
     let (machine, cluster) = (&config.machine, &config.cluster);
-    let outside = network::Outside::new(node_ips.clone());
+    let outside = network::Outside::new(machine, cluster, node_ips.clone())?;
     background
         .extend(network::start(machine, cluster, &outside, proxy_api, ambient.clone()).await?);
     let node_user =

@@ -15,7 +15,7 @@ use serde_json::Value;
 pub(crate) use nodes::is_ready;
 pub(crate) use text::text;
 
-use crate::server::cluster_socket::Row;
+use crate::{node::overlay, server::cluster_socket::Row};
 
 /// What was seen of a cluster, from where this machine stands.
 #[derive(Debug, Default)]
@@ -73,9 +73,19 @@ pub(crate) fn json(seen: &Seen, now: Timestamp) -> Value {
             "all": names(&seen.nodes),
             "ready": seen.nodes.iter().filter(|node| nodes::is_ready(node)).count(),
         },
+        "wireguard": {
+            "nodes": seen.nodes.iter().filter_map(nodes::wireguard_carrier).count(),
+            "userspace": in_userspace(seen),
+        },
         "pods": {"all": names(&seen.pods), "byStatus": pods::counts(&seen.pods, now)},
         "problems": problems(seen, now),
     })
+}
+
+/// The nodes whose kernel has no WireGuard, so that skiff stands in.
+fn in_userspace(seen: &Seen) -> Vec<&str> {
+    let slow = |node: &&Value| nodes::wireguard_carrier(node) == Some(overlay::USERSPACE);
+    seen.nodes.iter().filter(slow).map(name).collect()
 }
 
 /// `5s`, `3m`, `2h`, `4d` since a time of the API; empty where it has none.

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{Problem, age, list, name};
+use crate::node::overlay;
 
 const CONTROL_PLANE: &str = "node-role.kubernetes.io/control-plane";
 
@@ -33,6 +34,13 @@ pub(super) fn is_cordoned(node: &Value) -> bool {
 pub(super) fn address(node: &Value) -> &str {
     let internal = list(&node["status"]["addresses"]).iter().find(|a| a["type"] == "InternalIP");
     internal.and_then(|address| address["address"].as_str()).unwrap_or_default()
+}
+
+/// Who seals what its pods send to other nodes, where somebody does.
+pub(super) fn wireguard_carrier(node: &Value) -> Option<&str> {
+    let annotations = &node["metadata"]["annotations"];
+    annotations[overlay::KEY].as_str()?;
+    Some(annotations[overlay::CARRIER].as_str().unwrap_or_default())
 }
 
 fn condition<'a>(node: &'a Value, r#type: &str) -> Option<&'a Value> {

@@ -69,6 +69,34 @@ Nothing is wrong.
 }
 
 #[test]
+fn who_encrypts_is_said() {
+    let with = |name: &str, carrier: &str| {
+        let mut node = node(name, false, "True");
+        let annotations = [(overlay::KEY, "a key"), (overlay::CARRIER, carrier)];
+        for (key, value) in annotations {
+            node["metadata"]["annotations"][key] = value.into();
+        }
+        node
+    };
+    let mut seen = Seen {
+        nodes: vec![with("pi-1", "kernel"), with("pi-2", "kernel"), node("pi-3", false, "True")],
+        ..Seen::default()
+    };
+    let line = |seen: &Seen| {
+        let text = text(seen, now());
+        text.lines().find(|line| line.starts_with("Network")).unwrap_or_default().to_owned()
+    };
+    assert_eq!(line(&seen), "Network  WireGuard on 2 of 3 nodes");
+    seen.nodes[1] = with("pi-2", "userspace");
+    assert_eq!(
+        line(&seen),
+        "Network  WireGuard on 2 of 3 nodes; without it in the kernel, so slower: pi-2"
+    );
+    assert_eq!(json(&seen, now())["wireguard"], json!({"nodes": 2, "userspace": ["pi-2"]}));
+    assert_eq!(line(&Seen { nodes: vec![node("pi-3", false, "True")], ..Seen::default() }), "");
+}
+
+#[test]
 fn what_is_wrong_is_said_with_what_to_do() {
     let waiting = |reason: &str, message: &str| json!({"phase": "Pending", "containerStatuses": [{"state": {"waiting": {"reason": reason, "message": message}}}]});
     let mut cordoned = node("pi-1", true, "True");

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{Problem, Seen, age, name, nodes, pods, problems};
+use super::{Problem, Seen, age, in_userspace, name, nodes, pods, problems};
 
 /// More of one kind than this are counted, not listed.
 const PROBLEMS_MAX: usize = 20;
@@ -12,6 +12,7 @@ pub(crate) fn text(seen: &Seen, now: Timestamp) -> String {
     let mut text = format!("Cluster at {}, seen from {}\n", seen.server, seen.stands);
     text.push_str(&servers(seen));
     text.push_str(&node_lines(seen, now));
+    text.push_str(&network_line(seen));
     text.push_str(&pod_line(seen, now));
     let found = problems(seen, now);
     text.push('\n');
@@ -71,6 +72,20 @@ fn node_lines(seen: &Seen, now: Timestamp) -> String {
         text.push('\n');
     }
     text
+}
+
+/// Where nodes take part in WireGuard.
+fn network_line(seen: &Seen) -> String {
+    let sealed = seen.nodes.iter().filter_map(nodes::wireguard_carrier).count();
+    if sealed == 0 {
+        return String::new();
+    }
+    let slow = in_userspace(seen);
+    let slow = match slow.is_empty() {
+        true => String::new(),
+        false => format!("; without it in the kernel, so slower: {}", slow.join(", ")),
+    };
+    format!("\nNetwork  WireGuard on {sealed} of {} nodes{slow}\n", seen.nodes.len())
 }
 
 fn pod_line(seen: &Seen, now: Timestamp) -> String {
