@@ -312,7 +312,7 @@ fn check(service: &Service, expected: &str) {
 fn addresses_and_ports_lead_to_their_endpoint() {
     let mut service = service(&["10.42.0.5", "fd42::5"]);
     service.cluster_ips.push("fd43::5".parse().unwrap());
-    service.external_ips = vec!["198.51.100.7".parse().unwrap()];
+    service.external_ips = ["198.51.100.7", "2001:db8:e::7"].map(|ip| ip.parse().unwrap()).into();
     service.ports[0].node_port = Some(30080);
     check(
         &service,
@@ -326,7 +326,16 @@ fn addresses_and_ports_lead_to_their_endpoint() {
          203.0.113.1 -> 192.0.2.1:30080: 10.42.0.5:8080 as the node
          203.0.113.1 -> 198.51.100.7:80: 10.42.0.5:8080 as the node
          10.42.0.6 -> 203.0.113.1:80: 203.0.113.1:80 as the node
-         10.42.0.6 -> 127.0.0.1:80: dropped",
+         10.42.0.6 -> 127.0.0.1:80: dropped
+         fd42::5 -> [fd43::5]:80: [fd42::5]:8080 as the node
+         2001:db8::1 -> [fd43::5]:80: [fd42::5]:8080
+         2001:db8:f::1 -> [fd43::5]:80: [fd42::5]:8080 as the node
+         fd42::6 -> [fd43::5]:81: rejected
+         fd42::6 -> [fd43::9]:80: rejected
+         2001:db8:f::1 -> [2001:db8::1]:30080: [fd42::5]:8080 as the node
+         2001:db8:f::1 -> [2001:db8:e::7]:80: [fd42::5]:8080 as the node
+         fd42::6 -> [2001:db8:f::1]:80: [2001:db8:f::1]:80 as the node
+         fd42::6 -> [fd42::5]:8080: [fd42::5]:8080",
     );
     service.external_policy = TrafficPolicy::Local;
     check(
@@ -335,7 +344,12 @@ fn addresses_and_ports_lead_to_their_endpoint() {
          2001:db8::9 -> [2001:db8::1]:30080: [fd42::5]:8080",
     );
     service.ports[0].endpoints.iter_mut().for_each(|endpoint| endpoint.local = false);
-    check(&service, "203.0.113.1 -> 192.0.2.1:30080: dropped");
+    check(
+        &service,
+        "203.0.113.1 -> 192.0.2.1:30080: dropped
+         2001:db8:f::1 -> [2001:db8::1]:30080: dropped
+         2001:db8:f::1 -> [2001:db8:e::7]:80: dropped",
+    );
 }
 
 #[test]
