@@ -52,6 +52,12 @@ const PARTS: &[Part] = &[
     Part { name: "traffic", measure: network::idle_traffic },
     Part { name: "services", measure: network::services },
     Part { name: "throughput", measure: network::throughput },
+    Part { name: "direct", measure: |first, rows| network::between_nodes(first, rows, "direct") },
+    Part { name: "vxlan", measure: |first, rows| network::between_nodes(first, rows, "vxlan") },
+    Part {
+        name: "wireguard",
+        measure: |first, rows| network::between_nodes(first, rows, "wireguard"),
+    },
 ];
 
 fn main() {

@@ -239,6 +239,47 @@ pub(crate) fn throughput(cluster: &mut Cluster, rows: &mut Rows) {
     );
 }
 
+/// What a pod gets through to one on another node, by a value of `--pod-network`.
+pub(crate) fn between_nodes(first: &mut Cluster, rows: &mut Rows, mode: &str) {
+    first.add_flags(&["--pod-network", mode]);
+    first.start_server();
+    first.wait_node_ready();
+    let other = first.agent_beside(2);
+    first.kubectl(&format!("create namespace {NAMESPACE}")).ok();
+    let on = |node: &Cluster, at: usize| {
+        let mut pod = pod(["a", "b"][at], &["sleep", SLEEPERS[at]]);
+        pod["spec"]["nodeName"] = node.name().into();
+        pod
+    };
+    let ips = run(first, &[on(first, 0), on(&other, 1)]);
+    let [from, to] = SLEEPERS.map(network_of);
+    let bare = Bare::new();
+    let mut best = [0_f64; 2];
+    for _ in 0..3 {
+        let measured = [
+            pour(&bare.ends[0], &bare.ends[1], "10.9.9.2:5001"),
+            pour(&from, &to, &format!("{}:5001", ips[1])),
+        ];
+        for (best, now) in best.iter_mut().zip(measured) {
+            *best = best.max(now);
+        }
+    }
+    let carrier = format!("get node {} -o json", first.name());
+    let node: Value = serde_json::from_str(&first.kubectl(&carrier).ok().stdout).expect("JSON");
+    let by = match node["metadata"]["annotations"]["skiff.sh/wireguard-carrier"].as_str() {
+        Some(carrier) => format!("{mode} in {carrier}"),
+        None => mode.to_owned(),
+    };
+    let [bare, pods] = best;
+    rows.add(
+        format!("one stream of TCP: a bare pair of links, pod to pod of another node ({by}); the best of three in turns"),
+        "–",
+        format!("{bare:.1}, {pods:.2} ({:.2}) Gbit/s", pods / bare),
+    );
+    // Machines beside the first go before its network does.
+    drop(other);
+}
+
 /// The network of the process that sleeps so long.
 fn network_of(sleeper: &str) -> String {
     let processes = fs::read_dir("/proc").expect("/proc").flatten();

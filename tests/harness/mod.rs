@@ -7,7 +7,8 @@
 //! their own, which also routes between them, as a home's router does. Faults
 //! are calls: [`Host::kill`], [`Host::freeze`], [`World::power_off`],
 //! [`World::cut`], [`World::lose`], [`World::spoil`], [`World::change_address`],
-//! [`World::reboot`], [`Host::set_clock`]. Everything goes with the [`World`].
+//! [`World::reboot`], [`Host::set_clock`]. [`Host::tap`] hears what passes. Everything goes
+//! with the [`World`].
 //!
 //! Frames are late or double by a program in the middle of the cable (`cable.py`), as
 //! kernels without netem have nothing for it, and the clock of a host of namespaces is
@@ -18,6 +19,7 @@
 mod cable;
 mod guest;
 mod process;
+mod tap;
 mod wire;
 
 use std::{

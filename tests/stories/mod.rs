@@ -50,4 +50,5 @@ mod upgrade;
 mod validation_rules;
 mod versions;
 mod volumes;
+mod wireguard;
 mod workloads;

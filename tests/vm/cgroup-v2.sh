@@ -26,6 +26,9 @@
 #     block         a raw block volume and a file system on a loop device
 #     nfs           a volume of an NFS server that runs in the machine
 #     clock         the clock is set; seven minutes more than the rest
+#     wireguard     the kernel's, between two nodes that are networks of the machine
+#     programs      those given and no server: the tests of `netlink` and `net-overlay`
+#                   find WireGuard there, which many kernels lack
 set -eu
 root=$(cd "$(dirname "$0")/../.." && pwd)
 work=$root/target/vm
