@@ -140,9 +140,9 @@ impl Engine {
             sleeps: AtomicBool::new(false),
         });
         let mut engine = Self { shared, threads: Vec::new(), next_index: Mutex::new(1) };
-        let work: [(&str, fn(&Shared)); 3] =
-            [("wg-out", outward), ("wg-in", inward), ("wg-time", keep_time)];
-        for (name, work) in work {
+        let names: [&str; 3] = ["wg-out", "wg-in", "wg-time"];
+        let work: [fn(&Shared); 3] = [outward, inward, keep_time];
+        for (name, work) in names.into_iter().zip(work) {
             let shared = engine.shared.clone();
             let thread = std::thread::Builder::new().name(name.into()).spawn(move || work(&shared));
             let what = "start a thread for WireGuard".to_owned();
