@@ -265,7 +265,7 @@ mod tests {
         // The first one waits for the handshake that it starts.
         for _ in 0..3 {
             let (datagrams, delivered) = say(&mut ends, &sent, home);
-            assert_eq!(delivered, [sent.clone()]);
+            assert!(delivered.len() == 1 && delivered[0] == sent, "{delivered:?}");
             let clear = |datagram: &Vec<u8>| datagram.windows(6).any(|part| part == b"secret");
             assert!(!datagrams.iter().any(clear));
         }
