@@ -107,6 +107,7 @@ pub(super) fn pods_go_where_they_may_and_say_why_not() {
     cluster.apply("apiVersion: v1\nkind: Pod\nmetadata: {name: real}\nspec: {terminationGracePeriodSeconds: 0, containers: [{name: c, image: skiff.local/toolbox, args: [sleep, infinity]}]}").ok();
     cluster.kubectl("wait --for=condition=Ready pod/real --timeout=60s").ok();
     cluster.kubectl("get pod real -o jsonpath={.spec.nodeName}").prints("node-1");
+    room_is_made(&cluster);
     cluster
         .kubectl("get events --field-selector reason=Scheduled,involvedObject.name=real")
         .prints("Successfully assigned default/real to node-1");
@@ -270,6 +271,29 @@ fn gates(cluster: &Cluster) {
         .kubectl_args(&["wait", "--for=condition=PodScheduled", "pod/gated", "--timeout=30s"])
         .ok();
     gone(cluster, "gated");
+}
+
+/// Who makes room on a real node gets it: the node counts nobody who has ended.
+fn room_is_made(cluster: &Cluster) {
+    let told = cluster.kubectl("get node node-1 -o jsonpath={.status.allocatable.cpu}").ok().stdout;
+    let told = told.trim();
+    let millis = match told.strip_suffix('m') {
+        Some(millis) => millis.parse::<u64>(),
+        None => told.parse::<u64>().map(|cpus| cpus * 1000),
+    };
+    let most = format!("{}m", millis.expect("a number") * 6 / 10);
+    let sleeps = |name: &str, class: &str| {
+        let limits = json!({"requests": {"cpu": most}});
+        let container = json!({"name": "c", "image": "skiff.local/toolbox", "args": ["sleep", "infinity"], "resources": limits});
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {
+            "priorityClassName": class, "terminationGracePeriodSeconds": 1, "containers": [container]}})
+    };
+    cluster.apply(&sleeps("gives-way", "low").to_string()).ok();
+    cluster.kubectl("wait --for=condition=Ready pod/gives-way --timeout=60s").ok();
+    cluster.apply(&sleeps("takes-over", "high").to_string()).ok();
+    cluster.kubectl("wait --for=condition=Ready pod/takes-over --timeout=60s").ok();
+    cluster.kubectl("get pods takes-over -o jsonpath=[{.status.nominatedNodeName}]").prints("[]");
+    cluster.kubectl("wait --for=delete pod/gives-way --timeout=30s").ok();
 }
 
 fn preemption(cluster: &Cluster) {

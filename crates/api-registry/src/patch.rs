@@ -4,7 +4,7 @@ use api_object::{
     Reason, Status,
     status::{Cause, Details},
 };
-use api_schema::{FieldValidation, ResourceSpec, Role, Subresource, decoded_as};
+use api_schema::{FieldValidation, ResourceSpec, Role, Subresource, cannot_be_handled, decoded_as};
 use json_patch::PatchOperation;
 use serde_json::Value;
 
@@ -140,26 +140,59 @@ impl Patch {
         base: &Value,
         mode: FieldValidation,
     ) -> Result<(Value, Vec<String>), Status> {
-        let scale = sub.filter(|sub| matches!(sub.role, Role::Scale(_)));
-        let patched = match (self, scale) {
-            (Self::Json(patch), _) => {
+        let patched = self.patched(spec, sub, base)?;
+        view(spec, sub, patched, mode).map_err(|status| {
+            let (version, kind) = match is_scale(sub) {
+                true => ("v1", "Scale"),
+                false => (&*spec.version, &*spec.kind),
+            };
+            // Upstream shows what came of the patch, in place of a bad request.
+            match status.message.strip_prefix(&cannot_be_handled(version, kind)) {
+                Some(why) => match self.patched(spec, sub, base) {
+                    Ok(patched) => misshapen(why, &patched.to_string()),
+                    Err(status) => status,
+                },
+                None => status,
+            }
+        })
+    }
+
+    /// The view with the patch applied, whatever it is then.
+    fn patched(
+        &self,
+        spec: &ResourceSpec,
+        sub: Option<&Subresource>,
+        base: &Value,
+    ) -> Result<Value, Status> {
+        match self {
+            Self::Json(patch) => {
                 let mut patched = base.clone();
                 json_patch::patch(&mut patched, patch).map_err(|error| rejected(&error))?;
-                patched
+                Ok(patched)
+            }
+            Self::Strategic(patch) if !is_scale(sub) => {
+                spec.strategic_merge(base.clone(), patch.clone())
             }
             // A Scale has no lists to merge, so both kinds mean the same for it.
-            (Self::Merge(patch), _) | (Self::Strategic(patch), Some(_)) => {
+            Self::Merge(patch) | Self::Strategic(patch) => {
                 let mut patched = base.clone();
                 json_patch::merge(&mut patched, patch);
-                patched
+                Ok(patched)
             }
-            (Self::Strategic(patch), None) => spec.strategic_merge(base.clone(), patch.clone())?,
-            (Self::Apply { .. }, _) => {
-                return Err(Status::internal("an apply is no patch of bytes"));
-            }
-        };
-        view(spec, sub, patched, mode)
+            Self::Apply { .. } => Err(Status::internal("an apply is no patch of bytes")),
+        }
     }
+}
+
+fn is_scale(sub: Option<&Subresource>) -> bool {
+    sub.is_some_and(|sub| matches!(sub.role, Role::Scale(_)))
+}
+
+/// 422 that shows what a patch made, which is no object of the kind.
+fn misshapen(what: &str, patched: &str) -> Status {
+    let message = format!("Invalid value: {patched:?}: {what}");
+    let cause = Cause { reason: "FieldValueInvalid".into(), message, field: "patch".into() };
+    Status::invalid("", "", "", vec![cause])
 }
 
 /// What a patch or an apply made of the view, decoded and defaulted.
@@ -172,11 +205,6 @@ pub(crate) fn view(
     patched: Value,
     mode: FieldValidation,
 ) -> Result<(Value, Vec<String>), Status> {
-    let shown = |what: &str, patched: &str| {
-        let message = format!("Invalid value: {patched:?}: {what}");
-        let cause = Cause { reason: "FieldValueInvalid".into(), message, field: "patch".into() };
-        Status::invalid("", "", "", vec![cause])
-    };
     let text = (mode == FieldValidation::Strict).then(|| patched.to_string());
     let text = text.as_deref().unwrap_or_default();
     let lenient = match mode {
@@ -200,7 +228,7 @@ pub(crate) fn view(
     };
     match mode {
         FieldValidation::Strict if !warnings.is_empty() => {
-            Err(shown(&format!("strict decoding error: {}", warnings.join(", ")), text))
+            Err(misshapen(&format!("strict decoding error: {}", warnings.join(", ")), text))
         }
         _ => Ok((view, warnings)),
     }

@@ -123,6 +123,11 @@ impl ResourceSpec {
     }
 }
 
+/// How the message begins of what is no object of a kind; why follows.
+pub fn cannot_be_handled(version: &str, kind: &str) -> String {
+    format!("{kind} in version {version:?} cannot be handled as a {kind}: ")
+}
+
 /// Checks what a decoder gave against the kind it should be: for bodies of
 /// subresources, whose kind differs from the resource's.
 ///
@@ -135,11 +140,7 @@ pub fn decoded_as(
     result: Result<(Value, Vec<String>), String>,
     mode: FieldValidation,
 ) -> Result<(Value, Vec<String>), Status> {
-    let bad = |why: &str| {
-        Status::bad_request(format!(
-            "{kind} in version {version:?} cannot be handled as a {kind}: {why}"
-        ))
-    };
+    let bad = |why: &str| Status::bad_request(cannot_be_handled(version, kind) + why);
     let (mut object, mut warnings) = result.map_err(|why| bad(&why))?;
     let said = object.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
     if !said.is_empty() && said != api_version {

@@ -36,7 +36,7 @@ mod validate;
 
 pub use catalogue::Catalogue;
 pub use custom::{Conversion, Custom, Definition, Webhook, WebhookService};
-pub use decode::{FieldValidation, decoded_as};
+pub use decode::{FieldValidation, cannot_be_handled, decoded_as};
 pub use document::Document;
 pub use fault::{Faults, Path};
 pub use hooks::{Generation, Hooks, NameRule};

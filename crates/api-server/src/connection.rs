@@ -5,7 +5,9 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use http::Request;
+use bytes::Bytes;
+use http::{Method, Request, header::CONTENT_LENGTH};
+use http_body::Body as _;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -19,7 +21,7 @@ use tokio::{
 
 use crate::{
     ApiServer,
-    body::RequestBody,
+    body::{Body, RequestBody},
     opening::{self, Version},
     respond::Reply,
     server::{Caller, Peer},
@@ -74,7 +76,10 @@ impl ApiServer {
             async move {
                 let mut request = request.map(RequestBody::Incoming);
                 request.extensions_mut().insert(peer);
-                Ok::<Reply, std::convert::Infallible>(server.handle(request, caller).await)
+                let head = *request.method() == Method::HEAD;
+                let reply = server.handle(request, caller).await;
+                let reply = if head { headers_alone(reply) } else { reply };
+                Ok::<Reply, std::convert::Infallible>(reply)
             }
         });
         let connection = builder(version)
@@ -92,6 +97,15 @@ impl ApiServer {
             tracing::debug!("a connection ended: {error}");
         }
     }
+}
+
+/// What a HEAD is answered with: HTTP/2 would send the body too.
+fn headers_alone(mut reply: Reply) -> Reply {
+    let body = std::mem::replace(reply.body_mut(), Body::Full(Bytes::new()));
+    if let Some(len) = body.size_hint().exact() {
+        reply.headers_mut().entry(CONTENT_LENGTH).or_insert_with(|| len.into());
+    }
+    reply
 }
 
 async fn drained(draining: &mut watch::Receiver<bool>) {

@@ -15,10 +15,9 @@ use serde_json::{Value, json};
 
 use crate::{
     Context, KubernetesService,
-    cached::{ENDPOINT_SLICES, NAMESPACES, PRIORITY_CLASSES, SERVICES},
+    cached::{ENDPOINT_SLICES, ENDPOINTS, NAMESPACES, PRIORITY_CLASSES, SERVICES},
 };
 
-const ENDPOINTS: Resource = Resource::namespaced("", "v1", "endpoints");
 const SYSTEM_NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 /// Name, value, description.
 const SYSTEM_PRIORITIES: [(&str, i64, &str); 2] = [
@@ -43,6 +42,7 @@ struct Kept {
     spec: Value,
     endpoints: Value,
     ports: Value,
+    subsets: Value,
 }
 
 struct Bootstrap {
@@ -52,6 +52,8 @@ struct Bootstrap {
     services: Informer<Kept>,
     dns: Informer<MetaOnly>,
     slices: Informer<Kept>,
+    /// The older form of the slice.
+    endpoints: Informer<Kept>,
     context: Context,
 }
 
@@ -70,6 +72,9 @@ pub(crate) async fn run(context: Context) {
         slices: context.informers.get(
             Selection::all(ENDPOINT_SLICES).namespace("default").fields("metadata.name=kubernetes"),
         ),
+        endpoints: context
+            .informers
+            .get(Selection::all(ENDPOINTS).namespace("default").fields("metadata.name=kubernetes")),
         context,
     });
     let queue = Arc::new(WorkQueue::default());
@@ -93,12 +98,15 @@ pub(crate) async fn run(context: Context) {
     controller.dns.on_change(move |_| keys.add(KEY.to_owned()));
     let keys = queue.clone();
     controller.slices.on_change(move |_| keys.add(KEY.to_owned()));
+    let keys = queue.clone();
+    controller.endpoints.on_change(move |_| keys.add(KEY.to_owned()));
     let told = controller.context.settings.kubernetes_service.clone();
     controller.namespaces.wait_synced().await;
     controller.priorities.wait_synced().await;
     controller.services.wait_synced().await;
     controller.dns.wait_synced().await;
     controller.slices.wait_synced().await;
+    controller.endpoints.wait_synced().await;
     let keys = queue.clone();
     let servers_change = async move {
         let Some(KubernetesService { mut addresses, .. }) = told else { return };
@@ -172,12 +180,12 @@ impl Bootstrap {
                 let patch = json!({"endpoints": slice["endpoints"], "ports": slice["ports"]});
                 self.patch(ENDPOINT_SLICES, &patch).await?;
             }
-            Some(_) => return Ok(()),
+            Some(_) => {}
         }
         self.endpoints(&addresses, service.port).await
     }
 
-    /// The older form of the same, where the server has that kind.
+    /// The older form of the same.
     async fn endpoints(&self, addresses: &[IpAddr], port: u16) -> Result<(), Error> {
         let addresses: Vec<Value> = addresses.iter().map(|ip| json!({"ip": ip})).collect();
         let subsets = json!([{
@@ -195,13 +203,12 @@ impl Bootstrap {
             },
             "subsets": subsets,
         });
-        match self.api.create(ENDPOINTS, "default", &endpoints).await {
-            Ok(_) => Ok(()),
-            Err(error) if error.is_not_found() => Ok(()),
-            Err(error) if error.is_conflict() => {
+        match self.endpoints.get("default/kubernetes") {
+            None => self.create(ENDPOINTS, "default", &endpoints).await,
+            Some(known) if known.view.subsets != subsets => {
                 self.patch(ENDPOINTS, &json!({"subsets": subsets})).await
             }
-            Err(error) => Err(error),
+            Some(_) => Ok(()),
         }
     }
 

@@ -217,6 +217,10 @@ async fn an_empty_cluster_gets_what_every_cluster_has() {
     });
     story.cluster.delete(ENDPOINT_SLICES, "default/kubernetes");
     story.settle().await;
+    story.cluster.delete(ENDPOINTS, "default/kubernetes");
+    story.settle().await;
+    let endpoints = story.cluster.get(ENDPOINTS, "default/kubernetes").expect("there");
+    assert_eq!(endpoints["subsets"][0]["addresses"], json!([{"ip": "192.0.2.1"}]));
     assert!(story.cluster.get(SERVICE_ACCOUNTS, "default/default").is_some());
     let ca = story.cluster.get(CONFIG_MAPS, "default/kube-root-ca.crt").expect("there");
     assert_eq!(ca["data"], json!({"ca.crt": "PEM"}));

@@ -185,8 +185,8 @@ pub static CONTROLLERS: &[Controller] = &[
     Controller {
         name: "bootstrap-controller",
         account: Account::Server,
-        inputs: &[NAMESPACES, PRIORITY_CLASSES, SERVICES, ENDPOINT_SLICES],
-        outputs: &[NAMESPACES, PRIORITY_CLASSES, SERVICES, ENDPOINT_SLICES],
+        inputs: &[NAMESPACES, PRIORITY_CLASSES, SERVICES, ENDPOINT_SLICES, ENDPOINTS],
+        outputs: &[NAMESPACES, PRIORITY_CLASSES, SERVICES, ENDPOINT_SLICES, ENDPOINTS],
         run: |context| Box::pin(bootstrap::run(context)),
     },
     Controller {

@@ -45,6 +45,8 @@ pub(super) fn bind(pod: &mut Value, binding: &Value, now: Timestamp) -> Result<(
     for (key, value) in tree::entries(binding, "metadata.annotations") {
         tree::as_map(tree::slot(pod, "metadata.annotations")).insert(key.clone(), value.clone());
     }
+    // What it waited for has come (KEP-5278).
+    tree::as_map(tree::slot(pod, "status")).remove("nominatedNodeName");
     let condition = json!({
         "type": "PodScheduled",
         "status": "True",

@@ -5,8 +5,8 @@ use serde_json::json;
 use super::{
     harness::{CONFIG_MAPS, config_map},
     wire::{
-        ACK, CONTINUATION, DATA, Frame, HEADERS, INITIAL_WINDOW_SIZE, Listening, PING, RST_STREAM,
-        SETTINGS, WINDOW_UPDATE, head,
+        ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, Frame, HEADERS, INITIAL_WINDOW_SIZE,
+        Listening, PING, RST_STREAM, SETTINGS, WINDOW_UPDATE, head,
     },
 };
 use crate::connection::STREAMS_MAX;
@@ -140,5 +140,17 @@ async fn watches_of_many_connections_end_with_their_client() {
     while server.watches() > 0 {
         server.answers().await;
     }
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_head_is_answered_without_a_body() {
+    let server = Listening::start().await;
+    let mut frames = server.frames(&[]).await;
+    let asked = Frame::new(HEADERS, END_HEADERS | END_STREAM, 1, head("HEAD", "/version", &[]));
+    frames.send(&[asked]).await.expect("is read");
+    let answer = frames.next_of(HEADERS).await;
+    assert_eq!(answer.flags & END_STREAM, END_STREAM);
+    drop(frames);
     server.end().await;
 }

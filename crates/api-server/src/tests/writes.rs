@@ -86,6 +86,24 @@ async fn unknown_fields_are_ignored_warned_of_or_refused() {
 }
 
 #[tokio::test]
+async fn a_patch_that_makes_no_object_of_the_kind_is_shown_what_it_made() {
+    let cluster = cluster();
+    cluster.create(CONFIG_MAPS, config_map("a", json!({"x": "1"}))).await;
+    for (media_type, patch) in [
+        ("application/merge-patch+json", json!({"data": {"x": 5}})),
+        ("application/strategic-merge-patch+json", json!({"data": {"x": 5}})),
+        ("application/json-patch+json", json!([{"op": "replace", "path": "/data/x", "value": 5}])),
+    ] {
+        let answer = cluster.send_as("PATCH", A, &[("content-type", media_type)], patch).await;
+        assert_eq!((answer.code, answer.at("/reason")), (422, &json!("Invalid")), "{media_type}");
+        let message = answer.message();
+        assert!(message.starts_with(" \"\" is invalid: patch: Invalid value: "), "{message}");
+        assert!(message.contains(r#"\"data\":{\"x\":5}"#), "{message}");
+    }
+    assert_eq!(cluster.get(A).await.at("/data/x"), "1");
+}
+
+#[tokio::test]
 async fn a_dry_run_writes_nothing() {
     let cluster = cluster();
     let all = "?dryRun=All";
