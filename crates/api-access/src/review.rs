@@ -8,7 +8,7 @@ mod token;
 use std::{collections::BTreeMap, sync::Arc};
 
 use api_object::Status;
-use api_registry::{BoxFuture, Posted, Registry, SubresourceHandler, UserInfo};
+use api_registry::{BoxFuture, Forward, Posted, Registry, SubresourceHandler, UserInfo};
 use api_schema::{Faults, tree};
 use serde_json::{Value, json};
 
@@ -39,6 +39,10 @@ const QUESTIONS: &[(&str, &str, &str, Question)] = &[
     ("", "serviceaccounts", "token", Question::Token),
 ];
 
+/// The old way of posting a Binding.
+const BINDING: Forward =
+    Forward { group: "", version: "v1", plural: "pods", subresource: "binding" };
+
 /// Has `access` answer every question that comes to the registry.
 pub fn register(access: &Arc<Access>, registry: &mut Registry) {
     for (group, resource, subresource, question) in QUESTIONS {
@@ -46,6 +50,7 @@ pub fn register(access: &Arc<Access>, registry: &mut Registry) {
         registry.handle(group, resource, subresource, Arc::new(answers));
     }
     registry.handle("", "pods", "eviction", Arc::new(eviction::Evictions(access.clone())));
+    registry.handle("", "bindings", "", Arc::new(BINDING));
 }
 
 struct Answers {

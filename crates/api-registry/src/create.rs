@@ -217,6 +217,7 @@ impl Registry {
         options: &WriteOptions,
     ) -> Result<Written, Status> {
         match_namespace(request, &mut body)?;
+        match_name(request, &mut body)?;
         let mut attributes = request.attributes(Operation::Create, options.dry_run);
         attributes.object = Some(body);
         attributes.options = options.object("CreateOptions");
@@ -226,12 +227,7 @@ impl Registry {
         let now = self.now();
         self.replace(request, options, |object| apply(object, &body, now)).await?;
         warnings.append(&mut attributes.warnings);
-        let status = Status {
-            status: "Success".into(),
-            code: 201,
-            ..Status::failure(api_object::Reason::Unknown, "")
-        };
-        let bytes = serde_json::to_vec(&status).map_err(Status::internal)?;
+        let bytes = serde_json::to_vec(&done()).map_err(Status::internal)?;
         Ok(Written { bytes: bytes.into(), created: true, warnings })
     }
 
@@ -287,4 +283,28 @@ pub(crate) fn match_namespace(request: &Request, object: &mut Value) -> Result<(
         ));
     }
     Ok(())
+}
+
+/// The name of the path is the name of what is posted to a subresource, unless
+/// that has another.
+pub(crate) fn match_name(request: &Request, body: &mut Value) -> Result<(), Status> {
+    let given = tree::text(body, "metadata.name");
+    if given.is_empty() {
+        tree::set(body, "metadata.name", request.name.as_str());
+    } else if given != request.name {
+        let kind = request.sub()?.map_or(&*request.spec.kind, |sub| &sub.kind.kind);
+        return Err(Status::bad_request(format!(
+            "name in URL does not match name in {kind} object"
+        )));
+    }
+    Ok(())
+}
+
+/// What a POST that leaves nothing to show is answered.
+pub(crate) fn done() -> Status {
+    Status {
+        status: "Success".into(),
+        code: 201,
+        ..Status::failure(api_object::Reason::Unknown, "")
+    }
 }

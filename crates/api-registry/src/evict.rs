@@ -2,11 +2,12 @@
 //! than permissions: `pods/eviction`. Here is the deletion; who asks the
 //! disruption budgets first is above this crate.
 
-use api_object::{Reason, Status};
+use api_object::Status;
 use serde_json::Value;
 
 use crate::{
     BoxFuture, DeleteOptions, Request,
+    create::done,
     registry::{Posted, SubresourceHandler},
 };
 
@@ -15,19 +16,15 @@ use crate::{
 pub struct Evict;
 
 impl SubresourceHandler for Evict {
-    fn post<'a>(&'a self, posted: Posted<'a>) -> BoxFuture<'a, Result<Value, Status>> {
+    fn post<'a>(&'a self, mut posted: Posted<'a>) -> BoxFuture<'a, Result<Value, Status>> {
         Box::pin(async move {
+            posted.match_name()?;
             let given = posted.body.get("deleteOptions").filter(|given| !given.is_null());
             let mut options = DeleteOptions::read(&[], given)?;
             options.dry_run |= posted.options.dry_run;
             let request = Request { subresource: String::new(), ..posted.request.clone() };
             posted.registry.delete(&request, &options).await?;
-            let status = Status {
-                status: "Success".into(),
-                code: 201,
-                ..Status::failure(Reason::Unknown, "")
-            };
-            serde_json::to_value(status).map_err(Status::internal)
+            serde_json::to_value(done()).map_err(Status::internal)
         })
     }
 }

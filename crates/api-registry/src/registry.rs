@@ -147,6 +147,17 @@ pub struct Posted<'a> {
     pub options: WriteOptions,
 }
 
+impl Posted<'_> {
+    /// Refuses a body that is about another object than the path; one without a
+    /// name is given that of the path.
+    ///
+    /// # Errors
+    /// 400.
+    pub fn match_name(&mut self) -> Result<(), Status> {
+        crate::create::match_name(self.request, &mut self.body)
+    }
+}
+
 /// Answers a [`Posted`]; the answer goes out with 201.
 pub trait SubresourceHandler: Send + Sync {
     /// Gives the answer's object, kind and apiVersion included.

@@ -31,8 +31,9 @@ const REFUSED: &str = "Cannot evict pod as it would violate the pod's disruption
 pub(super) struct Evictions(pub(super) Arc<Access>);
 
 impl SubresourceHandler for Evictions {
-    fn post<'a>(&'a self, posted: Posted<'a>) -> BoxFuture<'a, Result<Value, Status>> {
+    fn post<'a>(&'a self, mut posted: Posted<'a>) -> BoxFuture<'a, Result<Value, Status>> {
         Box::pin(async move {
+            posted.match_name()?;
             let api = self.0.api.get();
             let api = api.ok_or_else(|| Status::internal("access control is not running yet"))?;
             let now = time::format_seconds(self.0.now());

@@ -6,8 +6,8 @@ use std::sync::{
 };
 
 use api_registry::{
-    AdmitAll, Authenticator, Authorizer, BoxFuture, Credentials, Decision, Evict, NoExtensions,
-    Registry, RequestAttributes, Sources, UserInfo,
+    AdmitAll, Authenticator, Authorizer, BoxFuture, Credentials, Decision, Evict, Forward,
+    NoExtensions, Registry, RequestAttributes, Sources, UserInfo,
 };
 use bytes::Bytes;
 use client::Transport;
@@ -112,6 +112,8 @@ pub(super) fn parts(store: MemoryStore) -> Parts {
     let mut registry =
         Registry::new(Arc::new(store), Arc::new(AdmitAll), catalogue.clone(), sources, 1);
     registry.handle("", "pods", "eviction", Arc::new(Evict));
+    let binding = Forward { group: "", version: "v1", plural: "pods", subresource: "binding" };
+    registry.handle("", "bindings", "", Arc::new(binding));
     let component =
         |name| json!({"kind": "ComponentStatus", "apiVersion": "v1", "metadata": {"name": name}});
     let components = move |_| -> api_registry::Computing {

@@ -250,7 +250,41 @@ async fn a_binding_puts_a_pod_on_a_node_once() {
     let bound = cluster.send("POST", &path, binding.clone()).await;
     assert_eq!((bound.code, &bound.body["status"]), (201, &json!("Success")), "{}", bound.body);
     assert_eq!(cluster.get(P).await.at("/spec/nodeName"), "n");
-    assert_eq!(cluster.send("POST", &path, binding).await.code, 409);
+    assert_eq!(cluster.send("POST", &path, binding.clone()).await.code, 409);
+    let mut other = binding;
+    other["metadata"]["name"] = json!("other");
+    let refused = cluster.send("POST", &path, other).await;
+    assert_eq!(
+        (refused.code, refused.message()),
+        (400, "name in URL does not match name in Binding object")
+    );
+    cluster.create(PODS, pod("q", "")).await;
+    let nameless = json!({"target": {"kind": "Node", "name": "n"}});
+    let bound = cluster.send("POST", &format!("{PODS}/q/binding"), nameless).await;
+    assert_eq!(bound.code, 201, "{}", bound.body);
+}
+
+#[tokio::test]
+async fn a_binding_alone_binds_the_pod_that_it_names() {
+    let cluster = cluster();
+    cluster.create(PODS, pod("p", "")).await;
+    let path = PODS.replace("/pods", "/bindings");
+    let binding = |name: &str| {
+        json!({
+            "kind": "Binding", "apiVersion": "v1", "metadata": {"name": name},
+            "target": {"kind": "Node", "name": "n"},
+        })
+    };
+    let dry = cluster.send("POST", &format!("{path}?dryRun=All"), binding("p")).await;
+    assert_eq!((dry.code, dry.at("/status")), (201, &json!("Success")), "{}", dry.body);
+    assert_eq!(cluster.get(P).await.at("/spec/nodeName"), &Value::Null);
+    let bound = cluster.send("POST", &path, binding("p")).await;
+    assert_eq!((bound.code, bound.at("/status")), (201, &json!("Success")), "{}", bound.body);
+    assert_eq!(cluster.get(P).await.at("/spec/nodeName"), "n");
+    assert_eq!(cluster.send("POST", &path, binding("p")).await.code, 409);
+    let missing = cluster.send("POST", &path, binding("x")).await;
+    assert_eq!((missing.code, missing.message()), (404, "pods \"x\" not found"));
+    assert_eq!(cluster.send("POST", &path, binding("")).await.code, 400);
 }
 
 #[tokio::test]
@@ -306,6 +340,14 @@ async fn an_eviction_is_a_deletion() {
         .send("POST", &format!("{PODS}/x/eviction"), json!({"metadata": {"name": "x"}}))
         .await;
     assert_eq!(gone.code, 404);
+    let other = json!({"metadata": {"name": "other"}});
+    let refused = cluster.send("POST", &path, other).await;
+    assert_eq!(
+        (refused.code, refused.message()),
+        (400, "name in URL does not match name in Eviction object")
+    );
+    let nameless = cluster.send("POST", &path, json!({})).await;
+    assert_eq!(nameless.code, 201, "{}", nameless.body);
 }
 
 #[tokio::test]
