@@ -214,17 +214,7 @@ fn backend(path: &Path<'_>, backend: &Value, faults: &mut Faults) {
 fn validate_status(_: &ResourceSpec, new: &Value, _: &Value, faults: &mut Faults) {
     let list = Path::new("status.loadBalancer.ingress");
     for (index, point) in tree::list(new, "status.loadBalancer.ingress").iter().enumerate() {
-        let path = list.index(index);
-        let (ip, host) = (tree::text(point, "ip"), tree::text(point, "hostname"));
-        if !ip.is_empty() {
-            rules::ip(&path.child("ip"), ip, faults);
-        }
-        if host.parse::<IpAddr>().is_ok() {
-            let detail = "must be a DNS name, not an IP address";
-            faults.invalid(&path.child("hostname"), host, detail);
-        } else {
-            rules::optional_name(&path.child("hostname"), host, name::dns1123_subdomain, faults);
-        }
+        rules::balancer_point(&list.index(index), point, faults);
     }
 }
 

@@ -44,7 +44,7 @@ pub(crate) fn row(schema: &Arc<Schema>) -> ResourceSpec {
                 |node, _| known(tree::text(node, "status.nodeInfo.containerRuntimeVersion")).into(),
             ),
         ],
-        hooks: Hooks { default, validate, validate_update, ..Hooks::default() },
+        hooks: Hooks { default, validate, validate_update, validate_status, ..Hooks::default() },
         ..new_row(schema, "", "v1", "nodes", "Node", "core/v1.Node")
     };
     row.status_on_create = true;
@@ -158,6 +158,12 @@ fn validate(_: &ResourceSpec, node: &Value, faults: &mut Faults) {
             rules::amount(&path.key(name), amount.as_str().unwrap_or_default(), faults);
         }
     }
+}
+
+/// Upstream judges a write of the status as one of the whole.
+fn validate_status(row: &ResourceSpec, new: &Value, old: &Value, faults: &mut Faults) {
+    validate(row, new, faults);
+    validate_update(row, new, old, faults);
 }
 
 fn validate_update(_: &ResourceSpec, new: &Value, old: &Value, faults: &mut Faults) {

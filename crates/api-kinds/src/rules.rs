@@ -57,6 +57,20 @@ pub(crate) fn ip(path: &Path<'_>, text: &str, faults: &mut Faults) {
     }
 }
 
+/// Where a load balancer is reached: an address, a DNS name.
+pub(crate) fn balancer_point(path: &Path<'_>, point: &Value, faults: &mut Faults) {
+    let (address, host) = (tree::text(point, "ip"), tree::text(point, "hostname"));
+    if !address.is_empty() {
+        ip(&path.child("ip"), address, faults);
+    }
+    if host.parse::<IpAddr>().is_ok() {
+        let detail = "must be a DNS name, not an IP address";
+        faults.invalid(&path.child("hostname"), host, detail);
+    } else {
+        optional_name(&path.child("hostname"), host, name::dns1123_subdomain, faults);
+    }
+}
+
 /// An address and the length of its prefix.
 pub(crate) fn cidr(path: &Path<'_>, text: &str, faults: &mut Faults) {
     let good = text.split_once('/').is_some_and(|(address, bits)| {

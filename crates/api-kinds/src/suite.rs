@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use api_schema::{FieldValidation, ResourceSpec, Role, tree};
+use api_schema::{FieldValidation, Holds, ResourceSpec, Role, Schema, ShapeId, Type, tree};
 use serde_json::{Value, json};
 
 use crate::catalogue;
@@ -56,6 +56,62 @@ fn every_sample_is_accepted_and_updated() {
         assert_eq!(spec.validate_update(&again, &object), [], "{}", spec.kind);
         assert_eq!(spec.validate_status(&again, &object), [], "{}", spec.kind);
     }
+}
+
+/// Every field below a shape alone, with a value that few rules like.
+fn hostile(schema: &Schema, id: ShapeId, depth: usize) -> Vec<Value> {
+    let mut found = Vec::new();
+    for field in schema.fields(id) {
+        let values = match field.ty {
+            Type::Struct(id) if depth > 0 => hostile(schema, id, depth - 1),
+            Type::String => vec![json!("z z"), json!("")],
+            Type::Quantity => vec![json!("-1")],
+            Type::Int32 | Type::Int64 => vec![json!(-1)],
+            Type::IntOrString => vec![json!(-1), json!("z z")],
+            Type::Bool => vec![json!(true)],
+            _ => Vec::new(),
+        };
+        found.extend(values.into_iter().map(|value| {
+            let value = match field.holds {
+                Holds::One | Holds::Pointer => value,
+                Holds::List => json!([value]),
+                Holds::Map => json!({ "z z": value }),
+            };
+            json!({ schema.field_name(field): value })
+        }));
+    }
+    found
+}
+
+#[test]
+fn a_status_that_is_taken_refuses_no_later_update() {
+    let mut taken = 0;
+    let mut refused = Vec::new();
+    for spec in catalogue().all().into_iter().filter(|spec| spec.has_status()) {
+        let schema = &spec.shape.schema;
+        let status = schema.field(spec.shape.id, "status").map(|field| field.ty);
+        let Some(Type::Struct(status)) = status else { panic!("{}", spec.kind) };
+        let old = created(&spec, &sample(&spec));
+        for status in hostile(schema, status, 4) {
+            let mut new = old.clone();
+            tree::set(&mut new, "status", status.clone());
+            spec.default(&mut new);
+            spec.prepare_status(&mut new, &old);
+            spec.stamp(&mut new, Some(&old), jiff::Timestamp::UNIX_EPOCH);
+            if !spec.validate_status(&new, &old).is_empty() {
+                continue;
+            }
+            taken += 1;
+            let mut later = new.clone();
+            spec.prepare_update(&mut later, &new);
+            let faults = spec.validate_update(&later, &new);
+            if !faults.is_empty() {
+                refused.push(format!("{} {status}: {faults:?}", spec.kind));
+            }
+        }
+    }
+    assert!(taken > 0);
+    assert_eq!(refused, [""; 0]);
 }
 
 #[test]

@@ -83,3 +83,13 @@ fn a_node_has_one_share_of_each_family() {
         ],
     );
 }
+
+#[test]
+fn a_node_has_no_less_than_nothing() {
+    for resources in ["capacity", "allocatable"] {
+        let path = format!("status.{resources}[ex.io/x]");
+        let fault = format!("{path}: Invalid value: \"-1\": must be greater than or equal to 0");
+        let less = json!({ "capacity": {}, "allocatable": {}, resources: { "ex.io/x": "-1" } });
+        status(["", "v1", "nodes"], json!({}), less, &[&fault]);
+    }
+}

@@ -135,3 +135,46 @@ fn families_are_words_of_the_api() {
         ],
     );
 }
+
+#[test]
+fn only_a_balancer_is_balanced() {
+    let path = "status.loadBalancer.ingress";
+    let told = |point: serde_json::Value| json!({ "loadBalancer": { "ingress": [point] } });
+    let only = "Forbidden: may only be used when `spec.type` is \"LoadBalancer\"";
+    let good = told(json!({ "ip": "192.0.2.1", "ipMode": "VIP" }));
+    status(SERVICE, json!({}), good.clone(), &[&format!("{path}: {only}")]);
+    let spec = row(SERVICE);
+    let mut object = sample(&spec);
+    put(&mut object, "spec.type", json!("LoadBalancer"));
+    let old = created(&spec, &object);
+    let faults = |point: serde_json::Value| {
+        let mut new = old.clone();
+        tree::set(&mut new, "status", told(point));
+        spec.prepare_status(&mut new, &old);
+        shown(spec.validate_status(&new, &old))
+    };
+    assert_eq!(faults(json!({ "ip": "192.0.2.1", "ipMode": "Proxy" })), [""; 0]);
+    assert_eq!(
+        faults(json!({ "ip": "zz" })),
+        [format!(
+            "{path}[0].ip: Invalid value: \"zz\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
+        )]
+    );
+    assert_eq!(
+        faults(json!({ "hostname": "192.0.2.1" })),
+        [format!(
+            "{path}[0].hostname: Invalid value: \"192.0.2.1\": must be a DNS name, not an IP address"
+        )]
+    );
+    assert_eq!(
+        faults(json!({ "hostname": "a.b", "ipMode": "VIP" })),
+        [format!("{path}[0].ipMode: Forbidden: may not be specified when `ip` is not set")]
+    );
+    // One that is a balancer no more is told of no more.
+    let mut balanced = old.clone();
+    tree::set(&mut balanced, "status", good);
+    let mut plain = balanced.clone();
+    put(&mut plain, "spec.type", json!("ClusterIP"));
+    spec.prepare_update(&mut plain, &balanced);
+    assert_eq!(tree::list(&plain, path), [""; 0]);
+}

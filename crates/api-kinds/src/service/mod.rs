@@ -62,6 +62,7 @@ pub(crate) fn row(schema: &Arc<Schema>) -> ResourceSpec {
             prepare_update,
             validate: |_, service, faults| validate::service(service, faults),
             validate_update: |_, new, old, faults| validate::update(new, old, faults),
+            validate_status: |_, new, _, faults| validate::status(new, faults),
             ..Hooks::default()
         },
         ..new_row(schema, "", "v1", "services", "Service", "core/v1.Service")
@@ -171,6 +172,10 @@ fn cluster_ips(spec: &mut Value) {
 /// A client that knows nothing of addresses and ports the server gave keeps them.
 fn prepare_update(_: &ResourceSpec, new: &mut Value, old: &Value) {
     let kind = tree::text(new, "spec.type").to_owned();
+    if kind != "LoadBalancer" {
+        // Whoever balanced it needs time to stop; nobody should see it meanwhile.
+        tree::remove(new, "status.loadBalancer.ingress");
+    }
     if kind == "ExternalName" {
         return;
     }

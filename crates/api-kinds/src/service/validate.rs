@@ -71,6 +71,29 @@ pub(super) fn service(service: &Value, faults: &mut Faults) {
     source_ranges(service, kind, faults);
 }
 
+/// Faults of a Service's status.
+pub(super) fn status(service: &Value, faults: &mut Faults) {
+    let path = Path::new("status.loadBalancer.ingress");
+    let points = tree::list(service, "status.loadBalancer.ingress");
+    if !points.is_empty() && tree::text(service, "spec.type") != "LoadBalancer" {
+        faults.forbidden(&path, "may only be used when `spec.type` is \"LoadBalancer\"");
+        return;
+    }
+    for (index, point) in points.iter().enumerate() {
+        let path = path.index(index);
+        rules::balancer_point(&path, point, faults);
+        let (ip, mode) = (tree::text(point, "ip"), tree::text(point, "ipMode"));
+        match (ip.is_empty(), mode) {
+            (_, "") => {}
+            (true, _) => {
+                faults.forbidden(&path.child("ipMode"), "may not be specified when `ip` is not set")
+            }
+            (false, "VIP" | "Proxy") => {}
+            (false, mode) => faults.unsupported(&path.child("ipMode"), mode, ["Proxy", "VIP"]),
+        }
+    }
+}
+
 /// Who may connect to a balancer: the field, or the annotation where it is empty.
 /// Blanks around a network are allowed in both.
 fn source_ranges(service: &Value, kind: &str, faults: &mut Faults) {
