@@ -3,6 +3,7 @@
 //! `audit` waits for the audit log.
 
 mod checks;
+mod labels;
 
 use api_object::Status;
 use api_registry::{Attributes, Operation};
@@ -14,6 +15,7 @@ use crate::Access;
 use checks::{CHECKS, Level};
 
 pub(super) const LOOKS_AT: &[&str] = &[
+    "namespaces",
     "pods",
     "pods/ephemeralcontainers",
     "deployments.apps",
@@ -34,6 +36,9 @@ struct Ask {
 }
 
 pub(super) async fn check(access: &Access, attributes: &mut Attributes) -> Result<(), Status> {
+    if attributes.resource.resource == "namespaces" {
+        return labels::check(access, attributes).await;
+    }
     let namespace = namespace::find(access, &attributes.namespace).await?;
     let ask = |mode: &str| {
         let label = |suffix: &str| {
@@ -89,16 +94,19 @@ fn ask(level: &str, version: &str) -> Option<Ask> {
 
 /// Every fault of a pod (or template), `reason (detail)` each.
 fn evaluate(pod: &Value, level: Level) -> Vec<String> {
+    let shown = |(reason, detail)| format!("{reason} ({detail})");
+    faults(pod, level).into_iter().map(shown).collect()
+}
+
+/// Reason and detail of every fault.
+fn faults(pod: &Value, level: Level) -> Vec<(&'static str, String)> {
     if tree::text(pod, "spec.os.name") == "windows" {
         return Vec::new();
     }
     let applies =
         |row: &&checks::Check| row.level <= level && !(row.replaced && level == Level::Restricted);
     (CHECKS.iter().filter(applies))
-        .filter_map(|row| {
-            let detail = (row.detail)(tree::get(pod, "spec"))?;
-            Some(format!("{} ({detail})", row.reason))
-        })
+        .filter_map(|row| Some((row.reason, (row.detail)(tree::get(pod, "spec"))?)))
         .collect()
 }
 

@@ -2,7 +2,7 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    state::NAMESPACES,
+    state::{NAMESPACES, PODS},
     testing::{World, admin, write},
 };
 
@@ -158,4 +158,99 @@ async fn labels_decide() {
     let mut deployment = create("deployments.apps", json!({ "spec": { "template": pod } }));
     check(&world.access, &mut deployment).await.expect("templates pass");
     assert_eq!(deployment.warnings.len(), 1);
+}
+
+fn labelled(labels: &[(&str, &str)]) -> Value {
+    let labels: serde_json::Map<String, Value> = labels
+        .iter()
+        .map(|(mode, word)| (format!("pod-security.kubernetes.io/{mode}"), json!(word)))
+        .collect();
+    json!({ "metadata": { "name": "team", "labels": labels } })
+}
+
+#[tokio::test]
+async fn labels_of_a_namespace_are_words_of_the_standards() {
+    let world = World::new(&["10.43.0.0/16"]);
+    let wrong = labelled(&[("enforce", "zz"), ("audit-version", "v1.07"), ("warn", "")]);
+    let mut create = write(admin(), Operation::Create, "namespaces", "", Some(wrong.clone()), None);
+    let status = check(&world.access, &mut create).await.expect_err("no words");
+    let label = "metadata.labels[pod-security.kubernetes.io";
+    let level = "must be one of privileged, baseline, restricted";
+    assert_eq!(
+        (status.code, status.message),
+        (
+            422,
+            format!(
+                "Namespace \"team\" is invalid: [{label}/enforce]: Invalid value: \"zz\": {level}, {label}/audit-version]: Invalid value: \"v1.07\": must be \"latest\" or \"v1.x\", {label}/warn]: Invalid value: \"\": {level}]"
+            )
+        )
+    );
+    let update = |new: &Value, old: &Value| {
+        let (new, old) = (Some(new.clone()), Some(old.clone()));
+        write(admin(), Operation::Update, "namespaces", "", new, old)
+    };
+    let good = labelled(&[
+        ("enforce", "privileged"),
+        ("enforce-version", "v1.37"),
+        ("audit", "baseline"),
+        ("audit-version", "v1.0"),
+        ("warn", "restricted"),
+        ("warn-version", "latest"),
+    ]);
+    check(&world.access, &mut update(&wrong, &good)).await.expect_err("newly wrong");
+    check(&world.access, &mut update(&good, &wrong)).await.expect("mended");
+    // It was wrong before there was anybody to say so.
+    let mut other = wrong.clone();
+    other["metadata"]["labels"]["a"] = json!("b");
+    check(&world.access, &mut update(&other, &wrong)).await.expect("as wrong as before");
+}
+
+#[tokio::test]
+async fn who_tightens_a_namespace_hears_of_its_pods() {
+    let world = World::new(&["10.43.0.0/16"]);
+    let pod = |name: &str, path: &str, value: Value| {
+        let mut pod = with(path, value);
+        pod["metadata"] = json!({ "name": name, "namespace": "team" });
+        pod
+    };
+    let root = || json!(0);
+    let pods = [
+        pod("good", "hostPID", json!(false)),
+        pod("c", "c.securityContext.runAsUser", root()),
+        pod("a", "c.securityContext.runAsUser", root()),
+        pod("b", "c.securityContext.runAsUser", root()),
+        pod("host", "hostPID", json!(true)),
+    ];
+    let metadata = json!({ "namespace": "team", "resourceVersion": "1" });
+    world.add_unseen(PODS, json!({ "metadata": metadata, "items": pods }));
+    for (before, after, warnings) in [
+        (
+            &[][..],
+            &[("enforce", "restricted")][..],
+            &[
+                "existing pods in namespace \"team\" violate the new PodSecurity enforce level \"restricted:latest\"",
+                "a (and 2 other pods): runAsUser=0",
+                "host: host namespaces",
+            ][..],
+        ),
+        (
+            &[("enforce", "privileged")],
+            &[("enforce", "baseline"), ("enforce-version", "v1.37")],
+            &[
+                "existing pods in namespace \"team\" violate the new PodSecurity enforce level \"baseline:v1.37\"",
+                "host: host namespaces",
+            ],
+        ),
+        (&[("enforce", "restricted")], &[("enforce", "baseline")], &[]),
+        (&[("enforce", "restricted")], &[("enforce", "restricted"), ("warn", "baseline")], &[]),
+        (&[("enforce", "restricted")], &[("enforce-version", "v1.37")], &[]),
+    ] {
+        for dry_run in [false, true] {
+            let (new, old) = (Some(labelled(after)), Some(labelled(before)));
+            let mut update = write(admin(), Operation::Update, "namespaces", "", new, old);
+            update.dry_run = dry_run;
+            check(&world.access, &mut update).await.expect("a warning is no refusal");
+            assert_eq!(update.warnings, warnings, "{before:?} {after:?}");
+        }
+    }
 }
