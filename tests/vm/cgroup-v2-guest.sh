@@ -258,21 +258,21 @@ allocatable() {
     total=$(kilobytes MemTotal)
     reserved=$((total - 300 * 1024))
     anew --system-reserved "cpu=500m,memory=${reserved}Ki"
-    same "memory.max of all pods" "$(cat $cgroup/skiff/pods/memory.max)" 314572800
+    same "memory.max of all pods" "$(cat $cgroup/skiff/memory.max)" 314572800
     allocatable=$(field node/vm .status.allocatable.memory)
     echo "    allocatable: $allocatable, $(field node/vm .status.allocatable.cpu)"
     # What a hard threshold keeps free is not in it.
-    same "allocatable memory" "$allocatable" "$((200 * 1024))Ki"
+    same "allocatable memory" "$allocatable" 200Mi
     same "allocatable CPU" "$(field node/vm .status.allocatable.cpu)" 1500m
     # The weight of 1.5 CPU.
-    same "cpu.weight of all pods" "$(cat $cgroup/skiff/pods/cpu.weight)" 138
+    same "cpu.weight of all pods" "$(cat $cgroup/skiff/cpu.weight)" 138
     pod modest "[stress, --mem, '100', --time, '600']" "{}"
     check "what fits runs" kubectl wait --for=condition=Ready pod/modest --timeout=90s
     pod greedy "[stress, --mem, '400', --time, '600']" "{}"
     check "what does not fit is OOMKilled" kubectl wait --timeout=120s pod/greedy \
         "--for=jsonpath={.status.containerStatuses[0].state.terminated.reason}=OOMKilled"
     check "the server has not been" ready
-    check "killed by the pods' cgroup" [ "$(after $cgroup/skiff/pods/memory.events oom_kill)" -gt 0 ]
+    check "killed by the pods' cgroup" [ "$(after $cgroup/skiff/memory.events.local oom)" -gt 0 ]
     kubectl delete pod modest greedy --timeout=60s
     anew
 }
@@ -417,6 +417,7 @@ nfs() {
     mkdir -p /srv/share /var/lib/nfs/v4recovery
     touch /var/lib/nfs/etab /var/lib/nfs/rmtab
     mount -t nfsd nfsd /proc/fs/nfsd
+    echo 'nfs 2049/tcp' >/etc/services
     echo '/srv/share *(rw,no_root_squash,insecure,no_subtree_check,fsid=0)' >/etc/exports
     # Nobody had files open before.
     echo 10 >/proc/fs/nfsd/nfsv4leasetime
