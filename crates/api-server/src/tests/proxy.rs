@@ -273,7 +273,7 @@ async fn a_node_answers_what_is_known_of_it() {
     let (_, body) = ask(address, "GET nodes/n/proxy/containerLogs/default/p/c", "").await;
     assert!(body.contains("logged"), "{body}");
     for (path, code) in
-        [("n:22/proxy/", 503), ("n/proxy/runningpods", 404), ("x/proxy/healthz", 404)]
+        [("n:22/proxy/", 503), ("n/proxy/checkpoint", 404), ("x/proxy/healthz", 404)]
     {
         assert_eq!(cluster.get(&format!("/api/v1/nodes/{path}")).await.code, code, "{path}");
     }

@@ -1,6 +1,6 @@
-//! `nodes/proxy`: what the node's own API answers. Nodes serve no HTTP here: the
-//! kubelet's API is answered from what the server knows, and by the node's pages
-//! through the tunnel.
+//! `nodes/proxy`: what the node's own API answers. Servers do not go to the node's
+//! port, which may be closed or behind NAT: the kubelet's API is answered from what
+//! the server knows, and by the node's pages through the tunnel.
 
 use std::{sync::Arc, time::Duration};
 
