@@ -473,7 +473,10 @@ wireguard() {
     check "the kernel has WireGuard" sh -c "skiff check --pod-network wireguard | grep 'the kernel encrypts'"
     unshare -n -m -u sleep 100000 &
     b=$!
-    eventually 10 in_b hostname b
+    # Before that it is still in the network, and has the name, of this machine.
+    apart() { [ "$(readlink /proc/$b/ns/mnt)" != "$(readlink /proc/$$/ns/mnt)" ]; }
+    check "a second machine" eventually 10 apart
+    in_b hostname b
     ip link add wire type veth
     ip link set veth0 netns $b
     ip addr add 192.0.2.1/24 dev wire
