@@ -157,8 +157,6 @@ impl Worker {
                     self.state.finish = Step::Done;
                 } else if !self.publishing {
                     self.state.finish = self.state.finish.begun();
-                    // Whoever waits for the end of the object comes at once for its room.
-                    deps.granted.set(&pod.metadata.uid, None);
                     let new = status::status(&self.state, &self.conditions, now);
                     let patch = status::patch(&pod.metadata.uid, &self.told, &new);
                     self.ops.spawn(async move { Done::Finish(finish(&deps, &pod, patch).await) });

@@ -236,10 +236,7 @@ fn phase(state: &PodState, init: &[Value], mains: &[Value]) -> &'static str {
         ended["exitCode"].as_i64()
     };
     let is_running = |s: &Value| s["state"].get("running").is_some();
-    let is_busy = state.memory.values().any(|memory| memory.op.is_some())
-        || state.setup.is_in_flight()
-        || state.runs.iter().any(|run| matches!(run.state, RunState::Running { .. }));
-    if (state.gone || state.deletion.is_some()) && !is_busy {
+    if state.has_stopped() {
         // Nothing runs and nothing will: the API wants a word for it.
         let succeeded =
             mains.iter().all(|s| code(s) == Some(0) && s["state"].get("terminated").is_some());

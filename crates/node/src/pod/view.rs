@@ -381,6 +381,14 @@ impl PodState {
         self.gone || self.deletion.is_some() || self.terminal.is_some()
     }
 
+    /// It was deleted, and nothing of it runs or will.
+    pub(crate) fn has_stopped(&self) -> bool {
+        let is_busy = self.memory.values().any(|memory| memory.op.is_some())
+            || self.setup.is_in_flight()
+            || self.runs.iter().any(|run| matches!(run.state, RunState::Running { .. }));
+        (self.gone || self.deletion.is_some()) && !is_busy
+    }
+
     /// `web_default(uid)`, as upstream's messages name a pod.
     pub(crate) fn full_name(&self) -> String {
         let meta = &self.pod.metadata;

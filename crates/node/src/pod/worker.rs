@@ -408,7 +408,8 @@ impl Worker {
     fn grant(&mut self) {
         let uid = self.state.pod.metadata.uid.clone();
         if self.state.is_ending() {
-            if self.state.terminal.is_some() {
+            // Before its end is told: whoever waits for that comes at once for the room.
+            if self.state.terminal.is_some() || self.state.has_stopped() {
                 self.deps.granted.set(&uid, None);
             }
             return;
