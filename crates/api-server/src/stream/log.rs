@@ -7,14 +7,14 @@ use api_schema::{Faults, Path};
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::Value;
-use tokio_tungstenite::tungstenite::Message;
-use tunnel::{LogOptions, LogStream, Open, Output, ServerEnd};
-
-use super::{
-    pod,
+use streaming::{
     upgrade::{self, Wish},
     websocket::{self, BYTES, Protocol},
 };
+use tokio_tungstenite::tungstenite::Message;
+use tunnel::{LogOptions, LogStream, Open, Output, ServerEnd};
+
+use super::pod;
 use crate::{
     ApiServer,
     body::Body,
@@ -44,7 +44,7 @@ pub(super) async fn serve(
         _ => {
             let (node, target) = pod::target(object, container)?;
             let opened = server.parts.nodes.open(&node, Open::Logs(target, options)).await;
-            Some(opened.map_err(|error| pod::refused(&error))?)
+            Some(opened.map_err(|error| streaming::refused(&error))?)
         }
     };
     let counted = server.counts.longrunning(label);
@@ -58,7 +58,7 @@ pub(super) async fn serve(
                 () = server.closing() => {}
             }
         });
-        return Ok(reply);
+        return Ok(reply.map(Body::Full));
     }
     let mut reply = respond::reply(200, TEXT, "");
     let Some(stream) = stream else { return Ok(reply) };

@@ -1,18 +1,14 @@
 //! Byte streams to containers: logs, exec, attach, port-forward and proxied
-//! requests. The client speaks HTTP, WebSocket or SPDY; the node is spoken to in
-//! `tunnel`'s frames.
+//! requests. The client speaks HTTP, WebSocket or SPDY (`streaming`); the node is spoken
+//! to in `tunnel`'s frames.
 //!
 //! What can be refused before the stream begins is an HTTP error; what the node
 //! says afterwards goes over the stream's error channel, as upstream does.
 
-mod forward;
 mod log;
 mod pod;
 pub(crate) mod proxy;
-mod remote;
-mod tunneled;
-pub(crate) mod upgrade;
-mod websocket;
+mod session;
 
 use std::sync::Arc;
 
@@ -93,9 +89,9 @@ pub(crate) async fn connect(
     }
     match path.subresource.as_str() {
         "log" => log::serve(server, &object, asked, label).await,
-        "exec" => remote::serve(server, &object, asked, label, true).await,
-        "attach" => remote::serve(server, &object, asked, label, false).await,
-        "portforward" => forward::serve(server, &object, asked, label).await,
+        "exec" => session::remote(server, &object, asked, label, true).await,
+        "attach" => session::remote(server, &object, asked, label, false).await,
+        "portforward" => session::forward(server, &object, asked, label),
         other => Err(Status::failure(
             Reason::ServiceUnavailable,
             format!("{}/{other} is not served by this server yet", spec.plural),

@@ -1,9 +1,9 @@
 //! Which node and which container a stream is for.
 
-use api_object::{Reason, Status};
+use api_object::Status;
 use api_schema::tree;
 use serde_json::Value;
-use tunnel::{OpenError, Target};
+use tunnel::Target;
 
 /// kubectl's annotation for the container that is meant where none is named.
 const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
@@ -70,15 +70,6 @@ pub(super) fn target(pod: &Value, container: String) -> Result<(String, Target),
         container,
     };
     Ok((node.to_owned(), target))
-}
-
-/// What a node's refusal is to a client.
-pub(super) fn refused(error: &OpenError) -> Status {
-    match error {
-        OpenError::NotFound(text) => Status::failure(Reason::NotFound, text.clone()),
-        OpenError::BadRequest(text) => Status::bad_request(text.clone()),
-        OpenError::NodeUnreachable(text) | OpenError::Failed(text) => Status::internal(text),
-    }
 }
 
 #[cfg(test)]

@@ -3,8 +3,7 @@
 use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-
-use crate::stream::upgrade::words;
+use streaming::upgrade::words;
 
 /// About one connection, never about what is behind it (RFC 9110, 7.6.1).
 const HOP_BY_HOP: [HeaderName; 9] = [

@@ -16,9 +16,9 @@ use api_registry::Request;
 use api_schema::ResourceSpec;
 use http::{HeaderValue, Method, header};
 use serde_json::json;
+use streaming::upgrade::{self, Wish};
 
 use self::place::Place;
-use super::upgrade::{self, Wish};
 use crate::{
     ApiServer,
     chain::{Asked, method_not_allowed},

@@ -18,7 +18,7 @@ use crate::{
     chain::{Asked, method_not_allowed},
     counts::Label,
     respond::{self, Reply},
-    stream::{log, pod},
+    stream::log,
 };
 
 /// The kubelet's port.
@@ -88,7 +88,7 @@ async fn page(server: &ApiServer, node: &str, rest: &str, asked: &Asked) -> Resu
         let why = format!("node \"{node}\" has not answered within {} s", PAGE_MAX.as_secs());
         Err(OpenError::NodeUnreachable(why))
     });
-    let bytes = page.map_err(|error| pod::refused(&error))?;
+    let bytes = page.map_err(|error| streaming::refused(&error))?;
     Ok(respond::reply(200, media_type, bytes))
 }
 

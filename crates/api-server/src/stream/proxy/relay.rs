@@ -11,6 +11,7 @@ use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Either, Full};
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
+use streaming::upgrade;
 use tokio::{net::TcpStream, time::timeout};
 
 use super::{
@@ -26,7 +27,6 @@ use crate::{
     counts::{Label, Running},
     respond::Reply,
     server::Peer,
-    stream::{pod, upgrade},
     tls,
 };
 
@@ -105,7 +105,7 @@ async fn connect(server: &ApiServer, to: &To) -> Result<Box<dyn Connection>, Sta
         To::Pod { node, open } => {
             let opened = server.parts.nodes.open(node, open.clone()).await;
             let socket = opened.map(tunnel::Socket::from).map_err(|error| match error {
-                tunnel::OpenError::BadRequest(_) => pod::refused(&error),
+                tunnel::OpenError::BadRequest(_) => streaming::refused(&error),
                 other => unreachable(other),
             })?;
             Ok(Box::new(socket))
@@ -229,7 +229,7 @@ pub(crate) fn switch(
     label: &Label,
 ) -> Reply {
     let there = hyper::upgrade::on(&mut response);
-    let reply = upgrade::switching(response.headers().clone());
+    let reply = upgrade::switching(response.headers().clone()).map(Body::Full);
     let (server, counted) = (server.clone(), server.counts.longrunning(label));
     tokio::spawn(async move {
         let _counted = counted;

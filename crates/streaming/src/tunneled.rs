@@ -15,7 +15,7 @@ use tokio_tungstenite::{
     tungstenite::{self, Message},
 };
 
-use super::websocket;
+use crate::websocket;
 
 /// Bytes of one message.
 const MESSAGE_BYTES: usize = 16 * 1024;

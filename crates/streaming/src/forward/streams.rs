@@ -13,8 +13,8 @@ use tokio::{
 use tunnel::{End, Input, Open, Output, ServerEnd, Target};
 
 use crate::{
-    ApiServer,
-    stream::upgrade::{IDLE_MAX, PING_EVERY, STREAMS_MAX},
+    Host,
+    upgrade::{IDLE_MAX, PING_EVERY, STREAMS_MAX},
 };
 
 /// A frame's worth.
@@ -23,15 +23,15 @@ const CHUNK: usize = 16 * 1024;
 /// Where connections go.
 #[derive(Clone)]
 pub(super) struct To {
-    pub(super) node: String,
+    pub(super) host: Arc<dyn Host>,
     pub(super) target: Target,
 }
 
 impl To {
     /// A connection to a port; why not, in upstream's words.
-    pub(super) async fn open(&self, server: &ApiServer, port: u16) -> Result<ServerEnd, String> {
+    pub(super) async fn open(&self, port: u16) -> Result<ServerEnd, String> {
         let open = Open::PortForward(self.target.clone(), port);
-        let opened = server.parts.nodes.open(&self.node, open).await;
+        let opened = self.host.open(open).await;
         opened.map_err(|error| self.failed(port, &error.to_string()))
     }
 
@@ -89,23 +89,18 @@ struct Pair {
     due: Instant,
 }
 
-/// Serves a client until it goes or the server stops.
-pub(super) async fn relay(
-    io: impl AsyncRead + AsyncWrite + Unpin,
-    server: &Arc<ApiServer>,
-    to: To,
-) {
+/// Serves a client until it goes.
+pub(super) async fn relay(io: impl AsyncRead + AsyncWrite + Unpin, to: To) {
     let (session, driver) = spdy::session(io, Side::Server, Limits::default());
     tokio::select! {
         ended = driver.run(PING_EVERY, IDLE_MAX) => {
             tracing::debug!(?ended, "a port-forward's connection ended");
         }
-        () = connections(session, server, to) => {}
-        () = server.closing() => {}
+        () = connections(session, to) => {}
     }
 }
 
-async fn connections(mut session: spdy::Session, server: &Arc<ApiServer>, to: To) {
+async fn connections(mut session: spdy::Session, to: To) {
     let mut pairs: BTreeMap<String, Pair> = BTreeMap::new();
     let mut running = JoinSet::new();
     loop {
@@ -162,8 +157,8 @@ async fn connections(mut session: spdy::Session, server: &Arc<ApiServer>, to: To
             && let Some(Pair { error: Some(error), data: Some(data), .. }) =
                 pairs.remove(&label.request)
         {
-            let (server, to) = (server.clone(), to.clone());
-            running.spawn(async move { forward(&server, &to, label.port, data, error).await });
+            let to = to.clone();
+            running.spawn(async move { forward(&to, label.port, data, error).await });
         }
     }
 }
@@ -184,8 +179,8 @@ async fn until_finished(stream: &mut Stream) {
 }
 
 /// One connection, until both sides have finished or the client has gone.
-async fn forward(server: &ApiServer, to: &To, port: u16, mut data: Stream, error: Stream) {
-    let ServerEnd { input, mut output } = match to.open(server, port).await {
+async fn forward(to: &To, port: u16, mut data: Stream, error: Stream) {
+    let ServerEnd { input, mut output } = match to.open(port).await {
         Ok(opened) => opened,
         Err(why) => {
             let _ = data.shutdown().await;

@@ -13,12 +13,12 @@ use tokio::{
 };
 use tunnel::{Input, Open, Output, ServerEnd, Stdio};
 
-use super::{
-    ended, failed, pod, resized, told,
+use super::{ended, failed, resized, told};
+use crate::{
+    Asked, Host, Reply, refused,
     upgrade::{self, IDLE_MAX, PING_EVERY, STREAMS_MAX},
     websocket::Outcome,
 };
-use crate::{ApiServer, chain::Asked, counts::Label, respond::Reply};
 
 /// Best first. Only version 4 tells the outcome as a Status; version 2 does not
 /// know terminals' sizes.
@@ -39,14 +39,12 @@ const LIMITS: Limits = Limits {
 };
 
 pub(super) async fn serve(
-    server: &Arc<ApiServer>,
-    node: &str,
+    host: Arc<dyn Host>,
     open: Open,
     stdio: Stdio,
     asked: Asked,
-    label: &Label,
 ) -> Result<Reply, Status> {
-    let (reply, protocol) = match upgrade::spdy(&asked.head.headers, &PROTOCOLS) {
+    let (reply, protocol) = match upgrade::spdy(&asked.headers, &PROTOCOLS) {
         Ok(agreed) => agreed,
         Err(refusal) => return Ok(*refusal),
     };
@@ -57,17 +55,11 @@ pub(super) async fn serve(
         outcome: if protocol == PROTOCOLS[0] { Outcome::Status } else { Outcome::Text },
     };
     // What the node refuses is an HTTP error, as long as there is HTTP.
-    let opened = server.parts.nodes.open(node, open).await;
-    let stream = opened.map_err(|error| pod::refused(&error))?;
-    let (server, counted) = (server.clone(), server.counts.longrunning(label));
-    tokio::spawn(async move {
-        let _counted = counted;
+    let stream = host.open(open).await.map_err(|error| refused(&error))?;
+    host.run(Box::pin(async move {
         let Some(io) = upgrade::connection(asked.upgrade).await else { return };
-        tokio::select! {
-            () = relay(io, stream, call) => {}
-            () = server.closing() => {}
-        }
-    });
+        relay(io, stream, call).await;
+    }));
     Ok(reply)
 }
 

@@ -9,11 +9,11 @@ use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::{self, Message};
 use tunnel::{Input, Open, Output, ServerEnd};
 
-use super::{
-    ended, failed, resized, told,
+use super::{ended, failed, resized, told};
+use crate::{
+    Asked, Host, Reply,
     websocket::{self, Protocol, REMOTE, Said, Socket},
 };
-use crate::{ApiServer, chain::Asked, counts::Label, respond::Reply};
 
 const STDIN: u8 = 0;
 const STDOUT: u8 = 1;
@@ -24,18 +24,10 @@ const RESIZE: u8 = 4;
 /// How long the client may take to agree that the stream is over.
 const CLOSE_MAX: Duration = Duration::from_secs(5);
 
-pub(super) fn serve(
-    server: &Arc<ApiServer>,
-    node: &str,
-    open: Open,
-    asked: Asked,
-    label: &Label,
-) -> Result<Reply, Status> {
-    let (reply, protocol) = websocket::handshake(&asked.head.headers, &REMOTE)?;
-    let (server, counted) = (server.clone(), server.counts.longrunning(label));
-    let node = node.to_owned();
-    tokio::spawn(async move {
-        let _counted = counted;
+pub(super) fn serve(host: Arc<dyn Host>, open: Open, asked: Asked) -> Result<Reply, Status> {
+    let (reply, protocol) = websocket::handshake(&asked.headers, &REMOTE)?;
+    let behind = host.clone();
+    host.run(Box::pin(async move {
         let Some(mut socket) = websocket::socket(asked.upgrade).await else { return };
         // Older clients learn from an empty message that the connection is
         // there; those of version 5 complain of it.
@@ -48,17 +40,11 @@ pub(super) fn serve(
         if greets && socket.send(protocol.message(first, b"")).await.is_err() {
             return;
         }
-        let closing = server.closing();
-        match server.parts.nodes.open(&node, open).await {
-            Ok(stream) => {
-                tokio::select! {
-                    () = relay(socket, stream, protocol, exec) => {}
-                    () = closing => {}
-                }
-            }
+        match behind.open(open).await {
+            Ok(stream) => relay(socket, stream, protocol, exec).await,
             Err(error) => finish(socket, protocol, &failed(error)).await,
         }
-    });
+    }));
     Ok(reply)
 }
 

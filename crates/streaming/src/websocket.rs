@@ -15,10 +15,13 @@ use tokio_tungstenite::{
     },
 };
 
-use super::upgrade::{self, Io, Wish};
-use crate::respond::Reply;
+use crate::{
+    Reply,
+    upgrade::{self, Io, Wish},
+};
 
-pub(super) type Socket = WebSocketStream<Io>;
+/// A client's WebSocket.
+pub type Socket = WebSocketStream<Io>;
 
 /// Larger messages end the stream; clients cut their input far below this.
 const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -27,7 +30,7 @@ const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /// Exec and attach, best first. Version 5 adds the half-close signal; before 4
 /// the outcome is text. No name at all means `channel.k8s.io`.
-pub(super) const REMOTE: [Protocol; 6] = [
+pub const REMOTE: [Protocol; 6] = [
     Protocol { half_close: true, ..channels("v5.channel.k8s.io") },
     channels("v4.channel.k8s.io"),
     Protocol { base64: true, ..channels("v4.base64.channel.k8s.io") },
@@ -37,17 +40,17 @@ pub(super) const REMOTE: [Protocol; 6] = [
 ];
 
 /// Port-forward, where each port has two channels.
-pub(super) const FORWARD: [Protocol; 3] = [
+pub const FORWARD: [Protocol; 3] = [
     channels("v4.channel.k8s.io"),
     Protocol { base64: true, ..channels("v4.base64.channel.k8s.io") },
     channels(""),
 ];
 
 /// Port-forward as kubectl since 1.31 has it: SPDY in binary messages.
-pub(super) const TUNNEL: [Protocol; 1] = [channels("SPDY/3.1+portforward.k8s.io")];
+pub const TUNNEL: [Protocol; 1] = [channels("SPDY/3.1+portforward.k8s.io")];
 
 /// Logs: one stream of bytes, without channels.
-pub(super) const BYTES: [Protocol; 3] = [
+pub const BYTES: [Protocol; 3] = [
     channels("binary.k8s.io"),
     Protocol { base64: true, ..channels("base64.binary.k8s.io") },
     channels(""),
@@ -59,20 +62,20 @@ const fn channels(name: &'static str) -> Protocol {
 
 /// A subprotocol that both ends speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Protocol {
+pub struct Protocol {
     /// Empty for clients that name none.
-    pub(super) name: &'static str,
+    pub name: &'static str,
     /// `[255, channel]` closes one channel of the client.
     half_close: bool,
     /// Messages are text: the channel counted from the digit 0, and base64.
     base64: bool,
     /// What the error channel says at the end.
-    pub(super) outcome: Outcome,
+    pub outcome: Outcome,
 }
 
 /// How the outcome of a command is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub enum Outcome {
     /// A `Status` as JSON, also of success.
     Status,
     /// The message of a failure.
@@ -80,7 +83,7 @@ pub(super) enum Outcome {
 }
 
 /// Whether a client names one of these protocols.
-pub(super) fn offers(headers: &HeaderMap, known: &[Protocol]) -> bool {
+pub fn offers(headers: &HeaderMap, known: &[Protocol]) -> bool {
     let mut offered = upgrade::words(headers, &header::SEC_WEBSOCKET_PROTOCOL);
     offered.any(|name| known.iter().any(|protocol| protocol.name == name))
 }
@@ -90,10 +93,7 @@ pub(super) fn offers(headers: &HeaderMap, known: &[Protocol]) -> bool {
 ///
 /// # Errors
 /// 400 where the request is no handshake or offers no protocol known here.
-pub(super) fn handshake(
-    headers: &HeaderMap,
-    known: &[Protocol],
-) -> Result<(Reply, Protocol), Status> {
+pub fn handshake(headers: &HeaderMap, known: &[Protocol]) -> Result<(Reply, Protocol), Status> {
     if upgrade::wish(headers) != Wish::WebSocket {
         return Err(upgrade::required());
     }
@@ -137,7 +137,7 @@ fn accept_key(key: &str) -> String {
 
 /// The socket, once the client has the response. `None` where the client went
 /// away meanwhile.
-pub(super) async fn socket(upgrade: OnUpgrade) -> Option<Socket> {
+pub async fn socket(upgrade: OnUpgrade) -> Option<Socket> {
     let io = upgrade::connection(upgrade).await?;
     let config = WebSocketConfig::default()
         .max_message_size(Some(MESSAGE_BYTES_MAX))
@@ -147,13 +147,13 @@ pub(super) async fn socket(upgrade: OnUpgrade) -> Option<Socket> {
 
 /// The close frame of a stream that is over: kubectl takes one without a code
 /// for a broken connection.
-pub(super) fn normal_end() -> CloseFrame {
+pub fn normal_end() -> CloseFrame {
     CloseFrame { code: CloseCode::Normal, reason: "".into() }
 }
 
 /// What a client's message means.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Said {
+pub enum Said {
     /// Bytes for a channel.
     Data(u8, Bytes),
     /// The client closes a channel.
@@ -165,7 +165,7 @@ pub(super) enum Said {
 impl Protocol {
     /// What a client's message means. Text that is no base64 says nothing, as
     /// does a message about the WebSocket itself.
-    pub(super) fn read(self, message: &Message) -> Said {
+    pub fn read(self, message: &Message) -> Said {
         let bytes = match message {
             Message::Binary(bytes) => bytes.clone(),
             Message::Text(text) => Bytes::copy_from_slice(text.as_bytes()),
@@ -184,7 +184,7 @@ impl Protocol {
     }
 
     /// A message for a channel.
-    pub(super) fn message(self, channel: u8, bytes: &[u8]) -> Message {
+    pub fn message(self, channel: u8, bytes: &[u8]) -> Message {
         if self.base64 {
             let mut text = String::from(char::from(b'0'.saturating_add(channel).min(b'~')));
             STANDARD.encode_string(bytes, &mut text);
@@ -197,7 +197,7 @@ impl Protocol {
     }
 
     /// A message of a protocol that has no channels.
-    pub(super) fn plain(self, bytes: Bytes) -> Message {
+    pub fn plain(self, bytes: Bytes) -> Message {
         match self.base64 {
             true => Message::text(STANDARD.encode(bytes)),
             false => Message::Binary(bytes),

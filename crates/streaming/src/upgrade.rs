@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use api_object::Status;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 
-use crate::respond::{self, Reply};
+use crate::Reply;
 
 /// The protocol inside of SPDY that the client speaks, and the one agreed upon.
 const PROTOCOL: HeaderName = HeaderName::from_static("x-stream-protocol-version");
@@ -16,25 +16,29 @@ const PROTOCOL: HeaderName = HeaderName::from_static("x-stream-protocol-version"
 const ACCEPTED: HeaderName = HeaderName::from_static("x-accepted-stream-protocol-versions");
 
 /// How often a SPDY client is asked whether it is there.
-pub(crate) const PING_EVERY: Duration = Duration::from_secs(30);
+pub const PING_EVERY: Duration = Duration::from_secs(30);
 /// Upstream's `--streaming-connection-idle-timeout`.
-pub(crate) const IDLE_MAX: Duration = Duration::from_secs(4 * 3600);
+pub const IDLE_MAX: Duration = Duration::from_secs(4 * 3600);
 /// How long a client may take to open the streams that belong together;
 /// upstream's figure.
-pub(super) const STREAMS_MAX: Duration = Duration::from_secs(30);
+pub const STREAMS_MAX: Duration = Duration::from_secs(30);
 
 /// A connection that is ours after the response.
-pub(super) type Io = TokioIo<Upgraded>;
+pub type Io = TokioIo<Upgraded>;
 
 /// A request's wish to change protocols.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wish {
+pub enum Wish {
+    /// A WebSocket (RFC 6455).
     WebSocket,
+    /// SPDY/3.1.
     Spdy,
+    /// To stay as it is.
     Nothing,
 }
 
-pub(super) fn wish(headers: &HeaderMap) -> Wish {
+/// Reads the wish of a request from its headers.
+pub fn wish(headers: &HeaderMap) -> Wish {
     let has = |name, word: &str| {
         words(headers, name).any(|value| value.to_ascii_lowercase().starts_with(word))
     };
@@ -46,10 +50,7 @@ pub(super) fn wish(headers: &HeaderMap) -> Wish {
 }
 
 /// The parts of a header that is a list, over all its lines.
-pub(super) fn words<'a>(
-    headers: &'a HeaderMap,
-    name: &HeaderName,
-) -> impl Iterator<Item = &'a str> {
+pub fn words<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
     headers
         .get_all(name)
         .iter()
@@ -59,7 +60,7 @@ pub(super) fn words<'a>(
 }
 
 /// 400 in upstream's words.
-pub(super) fn required() -> Status {
+pub fn required() -> Status {
     Status::bad_request("Upgrade request required")
 }
 
@@ -68,21 +69,24 @@ pub(super) fn required() -> Status {
 ///
 /// # Errors
 /// The response of a refusal: 403, with what is known.
-pub(super) fn spdy(
+pub fn spdy(
     headers: &HeaderMap,
     known: &[&'static str],
 ) -> Result<(Reply, &'static str), Box<Reply>> {
     let offered: Vec<&str> = words(headers, &PROTOCOL).collect();
     let agreed = known.iter().find(|name| offered.contains(name));
     let Some(agreed) = agreed else {
-        let mut reply = respond::text(
-            403,
-            format!(
-                "unable to upgrade: unable to negotiate protocol: client supports [{}], server accepts [{}]\n",
-                offered.join(" "),
-                known.join(" ")
-            ),
+        let why = format!(
+            "unable to upgrade: unable to negotiate protocol: client supports [{}], server accepts [{}]\n",
+            offered.join(" "),
+            known.join(" ")
         );
+        let mut reply = Response::new(why.into());
+        *reply.status_mut() = StatusCode::FORBIDDEN;
+        let text = HeaderValue::from_static("text/plain; charset=utf-8");
+        reply.headers_mut().insert(header::CONTENT_TYPE, text);
+        let nosniff = HeaderValue::from_static("nosniff");
+        reply.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
         for name in known {
             reply.headers_mut().append(ACCEPTED, HeaderValue::from_static(name));
         }
@@ -97,8 +101,8 @@ pub(super) fn spdy(
 }
 
 /// The response after which the connection is another one.
-pub(super) fn switching(headers: HeaderMap) -> Reply {
-    let mut reply = respond::reply(101, "", "");
+pub fn switching(headers: HeaderMap) -> Reply {
+    let mut reply = Response::default();
     *reply.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     *reply.headers_mut() = headers;
     reply
@@ -106,7 +110,7 @@ pub(super) fn switching(headers: HeaderMap) -> Reply {
 
 /// The connection, once the client has the response. `None` where the client
 /// went away meanwhile.
-pub(super) async fn connection(upgrade: OnUpgrade) -> Option<Io> {
+pub async fn connection(upgrade: OnUpgrade) -> Option<Io> {
     match upgrade.await {
         Ok(upgraded) => Some(TokioIo::new(upgraded)),
         Err(error) => {

@@ -1,7 +1,7 @@
 //! Port-forward over the channels of a WebSocket: two channels a port, one for
 //! bytes and one for errors, each opened with the port's number.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use api_object::Status;
 use futures_util::{SinkExt, StreamExt};
@@ -9,42 +9,27 @@ use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message;
 use tunnel::{End, Input, Output};
 
-use super::{
-    streams::To,
+use super::streams::To;
+use crate::{
+    Asked, Reply,
     websocket::{self, FORWARD, Protocol, Said},
 };
-use crate::{ApiServer, chain::Asked, counts::Label, respond::Reply};
 
 /// Ports of one connection: their channels are one character, also as text.
 const PORTS_MAX: usize = 39;
 
-pub(super) fn serve(
-    server: &Arc<ApiServer>,
-    to: To,
-    asked: Asked,
-    label: &Label,
-) -> Result<Reply, Status> {
-    let (reply, protocol) = websocket::handshake(&asked.head.headers, &FORWARD)?;
-    let ports = ports(&asked.query)?;
-    let (server, counted) = (server.clone(), server.counts.longrunning(label));
-    tokio::spawn(async move {
-        let _counted = counted;
+pub(super) fn serve(to: To, key: &str, given: &[&str], asked: Asked) -> Result<Reply, Status> {
+    let (reply, protocol) = websocket::handshake(&asked.headers, &FORWARD)?;
+    let ports = ports(key, given)?;
+    let host = to.host.clone();
+    host.run(Box::pin(async move {
         let Some(socket) = websocket::socket(asked.upgrade).await else { return };
-        tokio::select! {
-            () = relay(socket, protocol, &server, &to, &ports) => {}
-            () = server.closing() => {}
-        }
-    });
+        relay(socket, protocol, &to, &ports).await;
+    }));
     Ok(reply)
 }
 
-async fn relay(
-    socket: websocket::Socket,
-    protocol: Protocol,
-    server: &ApiServer,
-    to: &To,
-    ports: &[u16],
-) {
+async fn relay(socket: websocket::Socket, protocol: Protocol, to: &To, ports: &[u16]) {
     let (mut sink, mut source) = socket.split();
     let (messages, mut queue) = mpsc::channel::<Message>(tunnel::FRAMES_IN_FLIGHT_MAX);
     let mut pumps = tokio::task::JoinSet::new();
@@ -56,7 +41,7 @@ async fn relay(
             for channel in [data, error] {
                 let _ = messages.send(protocol.message(channel, &port.to_le_bytes())).await;
             }
-            match to.open(server, *port).await {
+            match to.open(*port).await {
                 Ok(stream) => {
                     inputs.insert(data, stream.input);
                     let (to, port, messages) = (to.clone(), *port, messages.clone());
@@ -120,10 +105,10 @@ async fn pump(
 }
 
 /// Reads `ports=80&ports=443` or `ports=80,443`.
-fn ports(query: &[(String, String)]) -> Result<Vec<u16>, Status> {
-    let given = query.iter().filter(|(key, _)| key == "ports");
+fn ports(key: &str, given: &[&str]) -> Result<Vec<u16>, Status> {
     let ports: Result<Vec<u16>, Status> = given
-        .flat_map(|(_, value)| value.split(','))
+        .iter()
+        .flat_map(|value| value.split(','))
         .map(|text| match text.trim().parse() {
             Ok(0) => Err(Status::bad_request("port must be > 0")),
             Ok(port) => Ok(port),
@@ -131,7 +116,7 @@ fn ports(query: &[(String, String)]) -> Result<Vec<u16>, Status> {
         })
         .collect();
     match ports?.as_slice() {
-        [] => Err(Status::bad_request("query parameter \"ports\" is required")),
+        [] => Err(Status::bad_request(format!("query parameter \"{key}\" is required"))),
         many if many.len() > PORTS_MAX => Err(Status::bad_request("too many ports")),
         ports => Ok(ports.to_vec()),
     }
@@ -140,13 +125,14 @@ fn ports(query: &[(String, String)]) -> Result<Vec<u16>, Status> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::path::parse_query;
 
     #[test]
     fn ports_are_read_or_refused() {
-        assert_eq!(ports(&parse_query("ports=80&ports=443,8080")), Ok(vec![80, 443, 8080]));
-        for query in ["", "ports=", "ports=0", "ports=70000", "ports=x"] {
-            assert_eq!(ports(&parse_query(query)).expect_err(query).code, 400);
+        assert_eq!(ports("ports", &["80", "443,8080"]), Ok(vec![80, 443, 8080]));
+        for given in [&[][..], &[""], &["0"], &["70000"], &["x"], &["80,"]] {
+            assert_eq!(ports("port", given).expect_err("no port").code, 400);
         }
+        let none = ports("port", &[]).expect_err("none");
+        assert_eq!(none.message, "query parameter \"port\" is required");
     }
 }

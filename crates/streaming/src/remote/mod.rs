@@ -1,4 +1,4 @@
-//! `pods/exec` and `pods/attach`: stdin, stdout, stderr, the outcome and the
+//! Exec and attach: stdin, stdout, stderr, the outcome and the
 //! terminal's size, over the channels of a WebSocket or the streams of SPDY.
 
 mod channels;
@@ -11,46 +11,37 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use tunnel::{End, Input, Open, Stdio};
 
-use super::{
-    pod,
+use crate::{
+    Asked, Host, Reply,
     upgrade::{self, Wish},
-    websocket::{self, Outcome},
+    websocket::Outcome,
 };
-use crate::{ApiServer, chain::Asked, counts::Label, path::flag, respond::Reply};
 
-pub(super) async fn serve(
-    server: &Arc<ApiServer>,
-    object: &Value,
-    asked: Asked,
-    label: &Label,
-    exec: bool,
-) -> Result<Reply, Status> {
-    let query = &asked.query;
-    let tty = flag(query, "tty");
-    let stdio = Stdio {
-        stdin: flag(query, "stdin"),
-        stdout: flag(query, "stdout"),
-        // A terminal has one output.
-        stderr: flag(query, "stderr") && !tty,
-        tty,
-    };
-    if !(stdio.stdin || stdio.stdout || stdio.stderr) {
+/// Which streams a session has.
+///
+/// # Errors
+/// 400 where it would have none.
+pub fn stdio(stdin: bool, stdout: bool, stderr: bool, tty: bool) -> Result<Stdio, Status> {
+    if !(stdin || stdout || stderr) {
         return Err(Status::bad_request("you must specify at least 1 of stdin, stdout, stderr"));
     }
-    let command: Vec<String> =
-        query.iter().filter(|(key, _)| key == "command").map(|(_, value)| value.clone()).collect();
-    if exec && command.is_empty() {
-        return Err(Status::bad_request("you must specify a command to run"));
-    }
-    let container = pod::container(object, asked.parameter("container"))?;
-    let (node, target) = pod::target(object, container)?;
-    let open = match exec {
-        true => Open::Exec(target, command, stdio),
-        false => Open::Attach(target, stdio),
+    // A terminal has one output.
+    Ok(Stdio { stdin, stdout, stderr: stderr && !tty, tty })
+}
+
+/// Answers a request for what `open` says, an exec or an attach.
+///
+/// # Errors
+/// Where the request does not say what its connection is to become, or what nobody here
+/// speaks; over SPDY also what the node refuses.
+pub async fn serve(host: Arc<dyn Host>, open: Open, asked: Asked) -> Result<Reply, Status> {
+    let stdio = match &open {
+        Open::Exec(_, _, stdio) | Open::Attach(_, stdio) => *stdio,
+        _ => return Err(Status::internal("neither exec nor attach")),
     };
-    match upgrade::wish(&asked.head.headers) {
-        Wish::WebSocket => channels::serve(server, &node, open, asked, label),
-        Wish::Spdy => streams::serve(server, &node, open, stdio, asked, label).await,
+    match upgrade::wish(&asked.headers) {
+        Wish::WebSocket => channels::serve(host, open, asked),
+        Wish::Spdy => streams::serve(host, open, stdio, asked).await,
         Wish::Nothing => Err(upgrade::required()),
     }
 }
