@@ -14,7 +14,7 @@ use api_schema::Catalogue;
 use client::Api;
 use jiff::Timestamp;
 use pki::service_account::KeySet;
-use ring::rand::SecureRandom;
+use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::sync::watch;
 
 use crate::{
@@ -49,7 +49,21 @@ pub struct Settings {
     /// What time it is.
     pub clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     /// For names, addresses and token IDs.
-    pub random: Arc<dyn SecureRandom + Send + Sync>,
+    pub random: Random,
+}
+
+/// A uniform number that nobody can guess; `None` where its source fails. A function, so
+/// that a simulation's numbers follow from its seed.
+pub type Random = Arc<dyn Fn() -> Option<u64> + Send + Sync>;
+
+/// What the kernel draws.
+pub fn system_random() -> Random {
+    let source = SystemRandom::new();
+    Arc::new(move || {
+        let mut bytes = [0; 8];
+        source.fill(&mut bytes).ok()?;
+        Some(u64::from_le_bytes(bytes))
+    })
 }
 
 impl std::fmt::Debug for Settings {
@@ -72,6 +86,8 @@ pub struct Access {
     pub(crate) accounts_changed: watch::Sender<u64>,
     /// Rises with every change of a role or binding, for the aggregation.
     pub(crate) policy_changed: watch::Sender<u64>,
+    /// Up to which version of the cluster the pods are known.
+    pub(crate) pods_known: watch::Sender<u64>,
     pub(crate) tokens: TokenCache,
     pub(crate) certificates: CertificateCache,
     pub(crate) allocators: Allocators,
@@ -101,6 +117,7 @@ impl Access {
             policy_ensured: watch::Sender::new(false),
             accounts_changed: watch::Sender::new(0),
             policy_changed: watch::Sender::new(0),
+            pods_known: watch::Sender::new(0),
             tokens: TokenCache::default(),
             certificates: CertificateCache::default(),
             allocators,
@@ -170,12 +187,8 @@ impl Access {
 
     /// A uniform number.
     pub(crate) fn random(&self) -> Result<u64, Status> {
-        let mut bytes = [0; 8];
-        self.settings
-            .random
-            .fill(&mut bytes)
-            .map_err(|_| Status::internal("the system's random source failed"))?;
-        Ok(u64::from_le_bytes(bytes))
+        let number = (self.settings.random)();
+        number.ok_or_else(|| Status::internal("the system's random source failed"))
     }
 }
 
@@ -196,7 +209,17 @@ impl Authorizer for Access {
             }
             // Before the policy is in place, everybody would be refused.
             self.ready().await;
-            authorization::judge(&self.state(), attributes)
+            let decision = authorization::judge(&self.state(), attributes);
+            let is_refused = decision != Decision::Allow;
+            match authorization::node::name(&attributes.user).filter(|_| is_refused) {
+                Some(node) if follow::pods::goes_by_pods(&attributes.resource) => {
+                    match follow::pods::learned(self, node, &attributes.namespace).await {
+                        true => authorization::judge(&self.state(), attributes),
+                        false => decision,
+                    }
+                }
+                _ => decision,
+            }
         })
     }
 }

@@ -1,5 +1,7 @@
 //! Keeps the state current: one watch a source, from the first state on.
 
+pub(crate) mod pods;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use api_object::Object;
@@ -12,7 +14,7 @@ use crate::{
     authorization::aggregation,
     bootstrap, legacy_tokens,
     service::{cidrs, repair},
-    state::{CLUSTER_ROLES, PODS, SERVICE_ACCOUNTS, SERVICES, SOURCES, Source},
+    state::{CLUSTER_ROLES, PODS, SERVICE_ACCOUNTS, SERVICE_CIDRS, SERVICES, SOURCES, Source},
 };
 
 pub(crate) async fn run(access: Arc<Access>) {
@@ -20,12 +22,8 @@ pub(crate) async fn run(access: Arc<Access>) {
     let (clock, random) = (access.settings.clock.clone(), access.settings.random.clone());
     let ambient = Ambient::new(
         move || clock(),
-        move || {
-            let mut bytes = [0; 8];
-            // Spreads retries only, so nothing depends on it.
-            let _ = random.fill(&mut bytes);
-            u64::from_le_bytes(bytes)
-        },
+        // Spreads retries only, so nothing depends on it.
+        move || random().unwrap_or_default(),
     );
     let mut tasks = JoinSet::new();
     for source in SOURCES {
@@ -62,7 +60,7 @@ pub(crate) async fn run(access: Arc<Access>) {
     tasks.spawn(tokens);
     tasks.spawn(repair::run(api.named("kube-apiserver/service-ip-repair"), ambient.clone()));
     let cidrs = cidrs::run(
-        access.clone(),
+        access.settings.service_ranges.clone(),
         api.named("kube-controller-manager/service-cidrs-controller"),
         ambient,
     );
@@ -82,18 +80,25 @@ async fn follow(access: Arc<Access>, api: Api, source: &'static Source, ambient:
         (Reflected::Upsert(object), Some(objects)) => {
             objects.insert(object.meta.key(), object);
         }
-        (Reflected::Upsert(object), None) => set(&access, source, &object),
+        (Reflected::Upsert(object), None) => {
+            set(&access, source, &object);
+            known(&access, source, &object.meta.resource_version);
+        }
         (Reflected::Delete(object), Some(objects)) => {
             objects.remove(&object.meta.key());
         }
-        (Reflected::Delete(object), None) => remove(&access, source, &object),
-        (Reflected::Synced(_), _) => {
+        (Reflected::Delete(object), None) => {
+            remove(&access, source, &object);
+            known(&access, source, &object.meta.resource_version);
+        }
+        (Reflected::Synced(version), _) => {
             replace(&access, source, initial.take().unwrap_or_default().into_values().collect());
             if std::mem::take(&mut first) {
                 access.source_synced();
             }
+            known(&access, source, &version);
         }
-        (Reflected::Progress(_), _) => {}
+        (Reflected::Progress(version), _) => known(&access, source, &version),
     };
     reflect(&api, source.resource, "", &ListOptions::default(), &ambient, sink).await;
 }
@@ -135,7 +140,20 @@ fn remove(access: &Access, source: &Source, object: &Object) {
     announce(access, source);
 }
 
+fn known(access: &Access, source: &Source, version: &str) {
+    if source.resource == PODS
+        && let Ok(version) = version.parse()
+    {
+        access.pods_known.send_replace(version);
+    }
+}
+
 fn announce(access: &Access, source: &Source) {
+    if source.resource == SERVICE_CIDRS {
+        let own = &access.settings.service_ranges;
+        let ranges = cidrs::usable(own, access.state().service_cidrs.values());
+        access.allocators.take_from(ranges);
+    }
     if source.resource == SERVICE_ACCOUNTS {
         access.accounts_changed.send_modify(|count| *count += 1);
     } else if source.resource.group == CLUSTER_ROLES.group {

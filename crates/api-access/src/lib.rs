@@ -25,4 +25,4 @@ mod state;
 #[cfg(test)]
 mod testing;
 
-pub use access::{Access, Settings};
+pub use access::{Access, Random, Settings, system_random};

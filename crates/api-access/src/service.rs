@@ -39,7 +39,7 @@ pub(crate) async fn allocate(access: &Access, attributes: &mut Attributes) -> Re
         keep_allocated(service, old);
     }
     mirror_first_address(service);
-    families::fill(service, old.as_ref(), &access.allocators.families(), &mut faults);
+    families::fill(service, old.as_ref(), access.allocators.families(), &mut faults);
     let wants = wants(service, old.as_ref());
     if !faults.is_empty() || wants.is_empty() {
         return invalid(service, faults);
@@ -263,9 +263,16 @@ fn mirror_first_address(service: &mut Value) {
 fn wants(service: &Value, old: Option<&Value>) -> Vec<Want> {
     let mut wants = Vec::new();
     let held = old.map(allocators::held).unwrap_or_default();
+    // An address may not change once set: validation says so, whether the other one is
+    // free or not. So only those are wanted that the old self has no place for.
+    let settled = match old.filter(|old| needs_address(old)) {
+        Some(old) if is_headless(old) => usize::MAX,
+        Some(old) => tree::list(old, "spec.clusterIPs").len(),
+        None => 0,
+    };
     if needs_address(service) && !is_headless(service) {
         let given = tree::list(service, "spec.clusterIPs");
-        for (index, family) in families::of(service).into_iter().enumerate() {
+        for (index, family) in families::of(service).into_iter().enumerate().skip(settled) {
             let value = given.get(index).and_then(Value::as_str).filter(|ip| !ip.is_empty());
             if value.is_none_or(|ip| !held.contains(&allocators::canonical(ip))) {
                 wants.push(Want::Address { index, family, value: value.map(str::to_owned) });

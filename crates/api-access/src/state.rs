@@ -19,6 +19,7 @@ use crate::admission::hooks::{
     Hooks, binding::Binding as PolicyBinding, policy::Policy as AdmissionPolicy, webhook::Webhook,
 };
 use crate::authorization::rbac::{Binding, ClusterRole, Policy, Rule, SubjectName};
+use crate::service::cidrs::Cidr;
 pub(crate) use pods::{MIRROR, Pod, Pods};
 pub(crate) use volumes::LOCAL_PATH_NODE;
 use volumes::{Class, OfNodes, Volumes, driver_audiences};
@@ -335,6 +336,14 @@ pub(crate) const SOURCES: &[Source] = &[
         clear: |state| state.quotas.clear(),
     },
     Source { resource: SERVICES, set: |_, _, _| {}, remove: |_, _, _| {}, clear: |_| {} },
+    Source {
+        resource: SERVICE_CIDRS,
+        set: |state, object, value| {
+            state.service_cidrs.insert(object.meta.name.clone(), Cidr::of(object, value));
+        },
+        remove: |state, _, name| drop(state.service_cidrs.remove(name)),
+        clear: |state| state.service_cidrs.clear(),
+    },
 ];
 
 /// What is known of the cluster.
@@ -366,6 +375,8 @@ pub(crate) struct State {
     /// Which ResourceQuotas there are, by namespace. How much is used is read
     /// where it is charged.
     pub(crate) quotas: HashMap<String, BTreeSet<String>>,
+    /// ServiceCIDRs by name.
+    pub(crate) service_cidrs: BTreeMap<String, Cidr>,
     /// By namespace and name.
     accounts: HashMap<String, BTreeMap<String, Arc<Account>>>,
 }

@@ -75,7 +75,7 @@ LFZlfW9IlBrbV+wtZ/1qtGZ8AHiMJzKr4Csjsz27Ub2AE59bjQNsovO2
         webhooks: None,
         converter: None,
         clock: Arc::new(now),
-        random: Arc::new(ring::rand::SystemRandom::new()),
+        random: crate::system_random(),
     }
 }
 

@@ -173,8 +173,33 @@ pub fn descriptions() -> Descriptions {
 /// A catalogue of the built-in kinds, for a server to add to.
 pub fn catalogue() -> Catalogue {
     let schema = schema();
-    Catalogue::new(KINDS.iter().map(|row| row(&schema)).collect())
+    let mut rows: Vec<ResourceSpec> = KINDS.iter().map(|row| row(&schema)).collect();
+    for row in &mut rows {
+        row.answers_deleted = ANSWER_DELETED.contains(&(&row.group, &row.plural));
+    }
+    Catalogue::new(rows)
 }
+
+/// Group and resource of those whose deletion answers with the object, as the
+/// published OpenAPI of upstream says.
+const ANSWER_DELETED: [(&str, &str); 16] = [
+    ("", "persistentvolumeclaims"),
+    ("", "persistentvolumes"),
+    ("", "pods"),
+    ("", "podtemplates"),
+    ("", "resourcequotas"),
+    ("", "serviceaccounts"),
+    ("", "services"),
+    ("resource.k8s.io", "deviceclasses"),
+    ("resource.k8s.io", "resourceclaims"),
+    ("resource.k8s.io", "resourceclaimtemplates"),
+    ("resource.k8s.io", "resourceslices"),
+    ("storage.k8s.io", "csidrivers"),
+    ("storage.k8s.io", "csinodes"),
+    ("storage.k8s.io", "storageclasses"),
+    ("storage.k8s.io", "volumeattachments"),
+    ("storage.k8s.io", "volumeattributesclasses"),
+];
 
 pub use cron_job::schedule as cron;
 pub use flowcontrol::bootstrap as flow_control;

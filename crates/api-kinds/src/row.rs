@@ -42,6 +42,7 @@ pub(crate) fn row(
         allow_create_on_update: false,
         allow_unconditional_update: true,
         status_on_create: false,
+        answers_deleted: false,
         generation: Generation::None,
         hooks: Hooks::default(),
         deprecation: None,
@@ -169,12 +170,15 @@ impl Build for ResourceSpec {
         verbs: &[&'static str],
         upgrade: bool,
     ) -> &mut Self {
+        // A log is a text of the pod's, so its options are not its kind.
+        let options = if name == "log" { "PodLogOptions" } else { kind };
+        let options = shape_of(&self.shape.schema, &format!("core/v1.{options}"));
         self.subresources.push(Subresource {
             name: name.into(),
             verbs: verbs.iter().map(|&verb| verb.into()).collect(),
             kind: GroupVersionKind { group: "".into(), version: "v1".into(), kind: kind.into() },
             shape: None,
-            role: Role::Connect { upgrade, path_suffix: name == "proxy" },
+            role: Role::Connect { upgrade, path_suffix: name == "proxy", options },
         });
         self
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use api_schema::{Column, Faults, Hooks, Path, ResourceSpec, Schema, tree};
+use api_schema::{Column, Faults, Hooks, Path, ResourceSpec, Schema, json_fault, tree};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::Value;
 
@@ -77,7 +77,8 @@ fn validate(_: &ResourceSpec, object: &Value, faults: &mut Faults) {
             let json = STANDARD.decode(text).unwrap_or_default();
             let parsed = serde_json::from_slice::<serde_json::Map<String, Value>>(&json);
             if let (Some(_), Err(error)) = (data.get(key), parsed) {
-                faults.invalid(&path.key(key), "<secret contents redacted>", error.to_string());
+                let why = json_fault(&json).unwrap_or_else(|| error.to_string());
+                faults.invalid(&path.key(key), "<secret contents redacted>", why);
             }
         }
     }

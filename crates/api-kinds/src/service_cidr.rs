@@ -6,7 +6,7 @@ use api_schema::{Column, Faults, Hooks, Path, ResourceSpec, Schema, tree};
 use serde_json::Value;
 
 use crate::{
-    cells, conditions,
+    cells,
     row::{Build, row as new_row},
     rules,
 };
@@ -22,15 +22,7 @@ pub(crate) fn row(schema: &Arc<Schema>) -> ResourceSpec {
             ),
             Column::age(),
         ],
-        hooks: Hooks {
-            validate,
-            validate_update,
-            validate_status: |_, new, _, faults| {
-                let path = "status.conditions";
-                conditions::validate(&Path::new(path), tree::list(new, path), faults);
-            },
-            ..Hooks::default()
-        },
+        hooks: Hooks { validate, validate_update, ..Hooks::default() },
         ..new_row(
             schema,
             "networking.k8s.io",

@@ -4,7 +4,8 @@
 use std::{future::Future, pin::Pin, sync::Arc};
 
 use api_object::Status;
-use serde_json::Value;
+use bytes::Bytes;
+use serde_json::{Map, Value};
 use store::{Item, Revision};
 
 use crate::{Registry, Request, options::ListOptions, read::Listed, select::Selection, stored};
@@ -73,9 +74,17 @@ impl Registry {
         let mut listed = Listed { revision: self.store.revision().0, ..Listed::default() };
         for item in items.iter().filter(|item| item.key.as_str().starts_with(&*prefix)) {
             if selection.matches(&request.spec, item, self.epoch)? {
-                listed.items.push(stored::wire(&request.spec, item, self.epoch)?);
+                listed.items.push(without_kind(&stored::wire(&request.spec, item, self.epoch)?)?);
             }
         }
         Ok(Some(listed))
     }
+}
+
+/// Items of a list do not repeat what the list says of them all.
+fn without_kind(object: &[u8]) -> Result<Bytes, Status> {
+    let mut object: Map<String, Value> =
+        serde_json::from_slice(object).map_err(Status::internal)?;
+    object.retain(|key, _| key != "kind" && key != "apiVersion");
+    serde_json::to_vec(&object).map(Bytes::from).map_err(Status::internal)
 }

@@ -2,7 +2,7 @@
 //! subresources.
 
 use api_object::{Status, time};
-use api_schema::{ResourceSpec, Role, tree};
+use api_schema::{Expected, ResourceSpec, Role, tree};
 use serde_json::Value;
 use store::{CommitError, Txn};
 
@@ -47,21 +47,13 @@ impl Body {
         options: &WriteOptions,
     ) -> Result<(Value, Vec<String>), Status> {
         let Some(shape) = &sub.shape else { return Err(no_such_path()) };
-        let decoded = match self {
-            Self::Json(bytes) => shape.decode(&bytes),
-            Self::Tree(tree) => shape.conform(tree),
-        };
-        let version = api_object::GroupVersion {
-            group: sub.kind.group.clone(),
-            version: sub.kind.version.clone(),
-        };
-        api_schema::decoded_as(
-            &version.to_string(),
-            &sub.kind.version,
-            &sub.kind.kind,
-            decoded,
-            options.field_validation,
-        )
+        let expected = Expected::of_sub(sub, shape);
+        match self {
+            Self::Json(bytes) => {
+                expected.check(Some(&bytes), shape.decode(&bytes), options.field_validation)
+            }
+            Self::Tree(tree) => expected.check(None, shape.conform(tree), options.field_validation),
+        }
     }
 }
 

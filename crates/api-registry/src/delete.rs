@@ -27,7 +27,7 @@ const FOREGROUND: &str = "foregroundDeletion";
 /// What a delete did.
 #[derive(Clone, Debug)]
 pub struct Deleted {
-    /// The object as it waits, or the Status that says it is gone.
+    /// The object as it waits or was, or the Status that says it is gone.
     pub bytes: Bytes,
     /// Whether it is gone.
     pub gone: bool,
@@ -121,13 +121,22 @@ impl Registry {
         let hooks = &spec.hooks;
         let orphans = hooks.orphans_dependents;
         let plan = plan(&old, options, grace, orphans, hooks.begin_delete, self.now());
-        let removed = || -> Result<Deleted, Status> {
+        // The revision is that of the deletion, where there was one.
+        let removed = |revision: Option<String>| -> Result<Deleted, Status> {
+            let (gone, warnings) = (true, warnings.clone());
+            if spec.answers_deleted {
+                let mut last = old.clone();
+                if let Some(revision) = revision {
+                    tree::set(&mut last, "metadata.resourceVersion", revision);
+                }
+                return Ok(Deleted { bytes: stored::encode(&last, managed), gone, warnings });
+            }
             let uid = tree::text(&old, "metadata.uid");
             let mut status = Status::success(&request.gvr(), &request.name, uid);
             // Upstream leaves the code out of a Success.
             status.code = 200;
             let bytes = serde_json::to_vec(&status).map_err(Status::internal)?;
-            Ok(Deleted { bytes: bytes.into(), gone: true, warnings: warnings.clone() })
+            Ok(Deleted { bytes: bytes.into(), gone, warnings })
         };
         let committed = match plan {
             Plan::Wait => {
@@ -138,7 +147,7 @@ impl Registry {
                 let bytes = stored::encode(&new, managed);
                 return Ok(Some(Deleted { bytes, gone: false, warnings }));
             }
-            Plan::Remove if options.dry_run => return removed().map(Some),
+            Plan::Remove if options.dry_run => return removed(None).map(Some),
             Plan::Mark(mut new) => {
                 let storable = self.storable(spec, &new).await?;
                 let put = stored::put(spec, item.key.clone(), &storable, managed, self.epoch);
@@ -158,7 +167,8 @@ impl Registry {
             Plan::Remove => {
                 let txn = Txn::delete(item.key.clone(), item.revision);
                 let txn = self.with_beside(txn, &attributes.beside);
-                self.store.commit(txn).await.map(|_| removed())
+                let committed = self.store.commit(txn).await;
+                committed.map(|committed| removed(Some(committed.revision.to_string())))
             }
         };
         match committed {

@@ -4,7 +4,10 @@ use api_object::{
     Reason, Status,
     status::{Cause, Details},
 };
-use api_schema::{FieldValidation, ResourceSpec, Role, Subresource, cannot_be_handled, decoded_as};
+use api_schema::{
+    Expected, FieldValidation, ResourceSpec, Role, Subresource, cannot_be_handled, converter_fault,
+    go_shown, json_fault, json_kind,
+};
 use json_patch::PatchOperation;
 use serde_json::Value;
 
@@ -63,18 +66,37 @@ impl Patch {
     /// # Errors
     /// 400 where it does not parse, 413 for too many operations.
     pub fn parse(media_type: &str, bytes: &[u8]) -> Result<Self, Status> {
-        let bad = |why: &str| Status::bad_request(format!("error decoding patch: {why}"));
+        let bad = |why: String| Status::bad_request(format!("error decoding patch: {why}"));
+        let tree: Value = serde_json::from_slice(bytes)
+            .map_err(|error| bad(json_fault(bytes).unwrap_or_else(|| error.to_string())))?;
+        let wrong = |got: &Value, wanted: &str| {
+            let got = json_kind(got);
+            format!("json: cannot unmarshal {got} into Go value of type {wanted}")
+        };
         if media_type != JSON {
-            let tree: Value =
-                serde_json::from_slice(bytes).map_err(|error| bad(&error.to_string()))?;
             return match tree {
                 Value::Object(_) if media_type == MERGE => Ok(Self::Merge(tree)),
                 Value::Object(_) => Ok(Self::Strategic(tree)),
-                _ => Err(bad("a patch must be a JSON object")),
+                other if media_type == MERGE => Err(bad(wrong(&other, "map[string]interface {}"))),
+                other => Err(Status::bad_request(wrong(&other, "map[string]interface {}"))),
             };
         }
+        let operations = match &tree {
+            Value::Array(operations) => operations,
+            other => return Err(bad(wrong(other, "[]handlers.jsonPatchOp"))),
+        };
+        if let Some(other) = operations.iter().find(|operation| !operation.is_object()) {
+            return Err(bad(wrong(other, "handlers.jsonPatchOp")));
+        }
+        let known = |operation: &Value| {
+            let op = operation["op"].as_str().unwrap_or_default();
+            ["add", "remove", "replace", "move", "copy", "test"].contains(&op)
+        };
+        if operations.len() <= OPERATIONS_MAX && !operations.iter().all(known) {
+            return Err(unprocessable());
+        }
         let patch: json_patch::Patch =
-            serde_json::from_slice(bytes).map_err(|error| bad(&error.to_string()))?;
+            serde_json::from_value(tree).map_err(|error| bad(error.to_string()))?;
         match patch.0.len() {
             count if count > OPERATIONS_MAX => Err(Status::failure(
                 Reason::RequestEntityTooLarge,
@@ -147,12 +169,18 @@ impl Patch {
                 false => (&*spec.version, &*spec.kind),
             };
             // Upstream shows what came of the patch, in place of a bad request.
-            match status.message.strip_prefix(&cannot_be_handled(version, kind)) {
-                Some(why) => match self.patched(spec, sub, base) {
+            let why = status.message.strip_prefix(&cannot_be_handled(kind, version, kind));
+            match (why, self) {
+                (None, _) => status,
+                // A strategic patch is merged as a tree, so it is shown itself.
+                (Some(why), Self::Strategic(patch)) if !is_scale(sub) => {
+                    let why = converter_fault(why).unwrap_or_else(|| why.to_owned());
+                    misshapen(&why, &go_shown(patch))
+                }
+                (Some(why), _) => match self.patched(spec, sub, base) {
                     Ok(patched) => misshapen(why, &patched.to_string()),
                     Err(status) => status,
                 },
-                None => status,
             }
         })
     }
@@ -222,8 +250,7 @@ pub(crate) fn view(
             let Some(shape) = &sub.shape else {
                 return Err(Status::internal("a Scale without a shape"));
             };
-            let decoded = shape.conform(patched);
-            decoded_as("autoscaling/v1", "v1", "Scale", decoded, lenient)?
+            Expected::of_sub(sub, shape).check(None, shape.conform(patched), lenient)?
         }
     };
     match mode {
@@ -234,15 +261,19 @@ pub(crate) fn view(
     }
 }
 
-/// Upstream's words are bare; which operation failed stands in the causes.
+/// Upstream's words are bare, and scripts know them so; which operation failed is
+/// told in the log alone.
 fn rejected(error: &json_patch::PatchError) -> Status {
-    let cause = Cause { field: "patch".into(), message: error.to_string(), ..Cause::default() };
-    let details = Details { causes: vec![cause], ..Details::default() };
+    tracing::debug!(%error, "a JSON patch does not fit its object");
+    unprocessable()
+}
+
+fn unprocessable() -> Status {
     Status::failure(
         Reason::Invalid,
         "the server rejected our request due to an error in our request",
     )
-    .with_details(details)
+    .with_details(Details::default())
 }
 
 #[cfg(test)]
@@ -255,12 +286,38 @@ mod tests {
     fn what_is_no_patch_is_refused() {
         for (media_type, text, code) in [
             ("application/json-patch+json", "{}", 400),
-            ("application/json-patch+json", r#"[{"op":"jump","path":"/a"}]"#, 400),
+            ("application/json-patch+json", r#"[{"op":"jump","path":"/a"}]"#, 422),
             ("application/merge-patch+json", "[]", 400),
             ("application/strategic-merge-patch+json", "{", 400),
         ] {
             let status = Patch::parse(media_type, text.as_bytes()).expect_err(text);
             assert_eq!(status.code, code, "{media_type} {text}");
+        }
+        for (media_type, text, message) in [
+            (MERGE, r#"{"data":"#, "error decoding patch: unexpected end of JSON input"),
+            (
+                MERGE,
+                r#"["a"]"#,
+                "error decoding patch: json: cannot unmarshal array into Go value of type map[string]interface {}",
+            ),
+            (
+                STRATEGIC,
+                "5",
+                "json: cannot unmarshal number into Go value of type map[string]interface {}",
+            ),
+            (
+                JSON,
+                r#"{"op":"add"}"#,
+                "error decoding patch: json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp",
+            ),
+            (
+                JSON,
+                r#"[{"op":"jump","path":"/a"}]"#,
+                "the server rejected our request due to an error in our request",
+            ),
+        ] {
+            let status = Patch::parse(media_type, text.as_bytes()).expect_err(text);
+            assert_eq!(status.message, message, "{media_type} {text}");
         }
         let many = vec![r#"{"op":"test","path":"/a","value":1}"#; OPERATIONS_MAX + 1].join(",");
         let status = Patch::parse(JSON, format!("[{many}]").as_bytes());

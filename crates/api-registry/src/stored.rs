@@ -41,13 +41,14 @@ pub(crate) fn prefix_of(spec: &ResourceSpec, namespace: &str) -> String {
 /// Writes an object as JSON, kind and name first; its managers come as they are
 /// written.
 pub(crate) fn encode(object: &Value, managed: &str) -> Bytes {
-    let version = tree::text(object, "metadata.resourceVersion");
-    encode_at(object, managed, version).0.into()
+    // What was never stored has none.
+    let version = Some(tree::text(object, "metadata.resourceVersion"));
+    encode_at(object, managed, version.filter(|version| !version.is_empty())).0.into()
 }
 
 /// The same with another `resourceVersion` than the tree's; where it begins is
 /// the second part.
-fn encode_at(object: &Value, managed: &str, version: &str) -> (Vec<u8>, u32) {
+fn encode_at(object: &Value, managed: &str, version: Option<&str>) -> (Vec<u8>, u32) {
     const PLAIN: &str = "a tree of JSON has text keys only";
     let mut out = Vec::with_capacity(1024 + managed.len());
     let mut revision_at = 0;
@@ -70,6 +71,7 @@ fn encode_at(object: &Value, managed: &str, version: &str) -> (Vec<u8>, u32) {
     let mut inner = true;
     for key in METADATA_FIRST {
         if key == "resourceVersion" {
+            let Some(version) = version else { continue };
             separate(&mut out, key, &mut inner);
             out.push(b'"');
             revision_at = u32::try_from(out.len()).expect("names are short");
@@ -109,9 +111,9 @@ pub(crate) fn put(spec: &ResourceSpec, key: Key, object: &Value, managed: &str, 
             let mut object = object.clone();
             let version = storage_version.map(String::as_str).unwrap_or_default();
             tree::set(&mut object, "apiVersion", format!("{}/{version}", spec.group));
-            encode_at(&object, managed, "")
+            encode_at(&object, managed, Some(""))
         }
-        None => encode_at(object, managed, ""),
+        None => encode_at(object, managed, Some("")),
         Some(stored) => {
             let mut object = (stored.to_stored)(object.clone());
             let api_version = match stored.group {
@@ -119,7 +121,7 @@ pub(crate) fn put(spec: &ResourceSpec, key: Key, object: &Value, managed: &str, 
                 group => format!("{group}/{}", stored.version),
             };
             tree::set(&mut object, "apiVersion", api_version);
-            encode_at(&object, managed, "")
+            encode_at(&object, managed, Some(""))
         }
     };
     let value = store::Value { epoch: epoch_of(spec, epoch), data: data.into() };
@@ -128,7 +130,7 @@ pub(crate) fn put(spec: &ResourceSpec, key: Key, object: &Value, managed: &str, 
 
 /// The write that stores an object which is in its stored form already.
 pub(crate) fn put_as_is(key: Key, object: &Value, epoch: u32) -> Put {
-    let (data, revision_at) = encode_at(object, "", "");
+    let (data, revision_at) = encode_at(object, "", Some(""));
     Put { key, value: store::Value { epoch, data: data.into() }, revision_at: Some(revision_at) }
 }
 
@@ -167,6 +169,11 @@ pub(crate) fn parse(item: &Item) -> Result<(Value, &str), Status> {
 /// The number that says under which schema objects of a row are stored.
 fn epoch_of(spec: &ResourceSpec, epoch: u32) -> u32 {
     spec.custom.as_ref().map_or(epoch, |custom| custom.definition.epoch)
+}
+
+/// Whether a value was stored under the schema of now.
+pub(crate) fn is_of_now(spec: &ResourceSpec, value: &store::Value, epoch: u32) -> bool {
+    value.epoch == epoch_of(spec, epoch)
 }
 
 /// Whether stored objects have the form that this version has on the wire.
@@ -249,7 +256,7 @@ mod tests {
             },
             "involvedObject": {"resourceVersion": "5"},
         });
-        let (bytes, at) = encode_at(&object, r#"[{"manager":"m"}]"#, "");
+        let (bytes, at) = encode_at(&object, r#"[{"manager":"m"}]"#, Some(""));
         let text = String::from_utf8(bytes.clone()).expect("JSON");
         assert_eq!(
             text,

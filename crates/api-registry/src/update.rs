@@ -1,8 +1,8 @@
 //! Update and patch: read, change, admit, check, write where nothing has
 //! happened meanwhile, else again.
 
-use api_object::Status;
-use api_schema::{Role, Subresource, tree};
+use api_object::{Reason, Status};
+use api_schema::{ResourceSpec, Role, Subresource, tree};
 use bytes::Bytes;
 use serde_json::Value;
 use store::{CommitError, Item, Renewal, Txn};
@@ -12,6 +12,8 @@ use crate::{
     admission::Operation,
     admitted::Admitted,
     beside::{taken, was_beside},
+    convert::is_foreign,
+    create::match_namespace,
     managed::{Managed, Sent},
     patch::{Patch, view},
     registry::{commit_failed, no_such_path, read_failed},
@@ -207,6 +209,10 @@ impl Registry {
                 let with_managers = patch.names_managers().then(|| with_managers(base, stored));
                 let base = with_managers.as_ref().unwrap_or(base);
                 let (mut view, warnings) = patch.apply(spec, sub, base, mode)?;
+                if sub.is_none_or(|sub| !matches!(sub.role, Role::Scale(_))) {
+                    match_namespace(request, &mut view)?;
+                }
+                check_name(request, &view)?;
                 let sent = Sent::take(&mut view);
                 let managed =
                     self.managed_update(request, sub, before, (&view, &sent), options).await?;
@@ -283,12 +289,14 @@ impl Registry {
             (Some(paths), _) => stored::encode(&spec.scale_of(paths, new), ""),
         };
         let gone = ends_deletion(&new, old);
-        if new == *old && !managed.changed && !gone {
-            // A time alone is no change.
-            let kept = Managed { text: before.managed.to_owned(), changed: false };
+        let same = new == *old && !managed.changed && !gone;
+        // A time alone is no change.
+        let kept = same.then(|| Managed { text: before.managed.to_owned(), changed: false });
+        let managed = kept.as_ref().unwrap_or(managed);
+        if same && !self.is_stale(spec, item, &new, &managed.text).await? {
             let stored =
                 stored::is_wire(spec, &item.value, self.epoch).then(|| item.value.data.clone());
-            return Ok(Some(answer(&new, &kept, stored)));
+            return Ok(Some(answer(&new, managed, stored)));
         }
         if options.dry_run {
             return Ok(Some(answer(&new, managed, None)));
@@ -302,7 +310,7 @@ impl Registry {
         let committed = if gone {
             let txn = self.with_beside(Txn::delete(key, item.revision), beside);
             self.store.commit(txn).await
-        } else if sub.is_none() && !managed.changed && only_renews(&new, old) {
+        } else if sub.is_none() && !same && !managed.changed && only_renews(&new, old) {
             self.store.renew(Renewal { put: put.clone(), at: item.revision }).await
         } else {
             let txn = self.with_beside(Txn::update(put.clone(), item.revision), beside);
@@ -319,6 +327,32 @@ impl Registry {
             Err(CommitError::Conflict(_)) => Ok(None),
             Err(error) => Err(commit_failed(&error)),
         }
+    }
+
+    /// Whether an object that nobody changes is stored otherwise than it would be now:
+    /// in another version, or without a new default. Writing it as it is then stores it
+    /// anew, which is how storage is migrated.
+    async fn is_stale(
+        &self,
+        spec: &ResourceSpec,
+        item: &Item,
+        object: &Value,
+        managed: &str,
+    ) -> Result<bool, Status> {
+        // What somebody else converts does not show how it is stored.
+        let stored = match is_foreign(spec) {
+            true => self.store.get(&item.key, None).map_err(read_failed)?,
+            false => Some(item.clone()),
+        };
+        let Some(stored) = stored.filter(|stored| stored.revision == item.revision) else {
+            return Ok(false);
+        };
+        if stored::is_of_now(spec, &stored.value, self.epoch) {
+            return Ok(false);
+        }
+        let storable = self.storable(spec, object).await?;
+        let put = stored::put(spec, item.key.clone(), &storable, managed, self.epoch);
+        Ok(stored::filled(&put, item.revision) != stored.value.data)
     }
 
     /// Changes a stored object by a function; for POSTs like `binding`.
@@ -406,6 +440,11 @@ fn check_identity(request: &Request, view: &Value, old: &Value) -> Result<(), St
             Err(Status::invalid(&request.spec.group, &request.spec.kind, &request.name, causes))
         }
         version if version == tree::text(old, "metadata.resourceVersion") => Ok(()),
+        // Upstream answers this with a bare 500 as well.
+        version if version.parse::<u64>().is_err() => Err(Status::failure(
+            Reason::Unknown,
+            format!("strconv.ParseUint: parsing {version:?}: invalid syntax"),
+        )),
         _ => Err(Status::modified(&request.gvr(), &request.name)),
     }
 }

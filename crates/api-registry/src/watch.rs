@@ -258,10 +258,7 @@ impl Watch {
 
     fn bookmark(&mut self, at: Revision, initial_end: bool) {
         let spec = &self.request.spec;
-        let mut metadata = json!({
-            "resourceVersion": at.to_string(),
-            "creationTimestamp": null,
-        });
+        let mut metadata = json!({ "resourceVersion": at.to_string() });
         if initial_end {
             metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
         }

@@ -238,6 +238,7 @@ mod tests {
             allow_create_on_update: false,
             allow_unconditional_update: false,
             status_on_create: false,
+            answers_deleted: false,
             generation: Generation::None,
             hooks: Hooks::default(),
             custom: None,

@@ -8,7 +8,7 @@ use api_object::Status;
 use serde_json::Value;
 
 use crate::{
-    Document, Faults, FieldValidation, Path, ResourceSpec, ShapeRef, decoded_as,
+    Document, Faults, FieldValidation, Path, ResourceSpec, ShapeRef,
     structural::{self, Node, rules::Rules},
     tree,
 };
@@ -127,7 +127,7 @@ impl ResourceSpec {
     ) -> Result<(Value, Vec<String>), Status> {
         let decoded = structural::duplicates(bytes)
             .and_then(|(tree, strict)| self.coerce(custom, tree, strict));
-        decoded_as(&self.api_version(), &self.version, &self.kind, decoded, mode)
+        self.expected().check(Some(bytes), decoded, mode)
     }
 
     /// A request body of a custom kind as a tree.
@@ -139,7 +139,7 @@ impl ResourceSpec {
     ) -> Result<(Value, Vec<String>), Status> {
         structural::canonical(&mut tree);
         let decoded = self.coerce(custom, tree, Vec::new());
-        decoded_as(&self.api_version(), &self.version, &self.kind, decoded, mode)
+        self.expected().check(None, decoded, mode)
     }
 
     /// Metadata is typed and the rest is pruned.
@@ -153,11 +153,6 @@ impl ResourceSpec {
             return Err(
                 "json: cannot unmarshal into Go value of type map[string]interface {}".into()
             );
-        }
-        for field in ["apiVersion", "kind"] {
-            if !matches!(tree::get(&tree, field), Value::Null | Value::String(_)) {
-                return Err(format!("{field} must be a string"));
-            }
         }
         let metadata = ShapeRef::find(&self.shape.schema, "meta/v1.ObjectMeta")
             .ok_or("the schema has no metadata")?;

@@ -4,6 +4,7 @@
 //!
 //! One walk does it all, over bytes and over trees (patch results) alike.
 
+mod expected;
 mod walk;
 
 use api_object::Status;
@@ -11,6 +12,7 @@ use serde::de::DeserializeSeed;
 use serde_json::{Map, Value};
 
 use crate::{Holds, ResourceSpec, Schema, ShapeId, ShapeRef, Type, tree};
+pub use expected::{Expected, cannot_be_handled};
 use walk::Walk;
 
 /// Patches and protobuf can nest what JSON's parser would not read again.
@@ -94,7 +96,10 @@ impl ResourceSpec {
         mode: FieldValidation,
     ) -> Result<(Value, Vec<String>), Status> {
         match &self.custom {
-            None => self.decoded(self.shape.decode(bytes), mode),
+            None => {
+                let decoded = self.shape.decode(bytes);
+                self.expected().check(Some(bytes), decoded, mode)
+            }
             Some(custom) => self.decode_custom(custom, bytes, mode),
         }
     }
@@ -109,64 +114,20 @@ impl ResourceSpec {
         mode: FieldValidation,
     ) -> Result<(Value, Vec<String>), Status> {
         match &self.custom {
-            None => self.decoded(self.shape.conform(tree), mode),
+            None => self.expected().check(None, self.shape.conform(tree), mode),
             Some(custom) => self.conform_custom(custom, tree, mode),
         }
     }
 
-    fn decoded(
-        &self,
-        result: Result<(Value, Vec<String>), String>,
-        mode: FieldValidation,
-    ) -> Result<(Value, Vec<String>), Status> {
-        decoded_as(&self.api_version(), &self.version, &self.kind, result, mode)
-    }
-}
-
-/// How the message begins of what is no object of a kind; why follows.
-pub fn cannot_be_handled(version: &str, kind: &str) -> String {
-    format!("{kind} in version {version:?} cannot be handled as a {kind}: ")
-}
-
-/// Checks what a decoder gave against the kind it should be: for bodies of
-/// subresources, whose kind differs from the resource's.
-///
-/// # Errors
-/// As for [`ResourceSpec::decode`].
-pub fn decoded_as(
-    api_version: &str,
-    version: &str,
-    kind: &str,
-    result: Result<(Value, Vec<String>), String>,
-    mode: FieldValidation,
-) -> Result<(Value, Vec<String>), Status> {
-    let bad = |why: &str| Status::bad_request(cannot_be_handled(version, kind) + why);
-    let (mut object, mut warnings) = result.map_err(|why| bad(&why))?;
-    let said = object.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
-    if !said.is_empty() && said != api_version {
-        return Err(Status::bad_request(format!(
-            "the API version in the data ({said}) does not match the expected API version ({api_version})"
-        )));
-    }
-    let said = object.get("kind").and_then(Value::as_str).unwrap_or_default();
-    if !said.is_empty() && said != kind {
-        return Err(Status::bad_request(format!(
-            "the kind in the data ({said}) does not match the expected kind ({kind})"
-        )));
-    }
-    if let Value::Object(fields) = &mut object {
-        fields.insert("apiVersion".into(), api_version.into());
-        fields.insert("kind".into(), kind.into());
-    }
-    match mode {
-        FieldValidation::Ignore => warnings.clear(),
-        FieldValidation::Warn => {}
-        FieldValidation::Strict if warnings.is_empty() => {}
-        FieldValidation::Strict => {
-            return Err(bad(&format!("strict decoding error: {}", warnings.join(", "))));
+    /// What a body of this kind should be.
+    pub fn expected(&self) -> Expected<'_> {
+        Expected {
+            api_version: self.api_version(),
+            version: &self.version,
+            kind: &self.kind,
+            shape: self.custom.is_none().then_some(&self.shape),
         }
     }
-    Ok((object, warnings))
 }
 
 impl Schema {

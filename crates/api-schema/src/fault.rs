@@ -140,9 +140,21 @@ impl Faults {
         value: impl Into<Value>,
         supported: impl IntoIterator<Item = &'v str>,
     ) {
-        let mut supported: Vec<String> =
+        let mut supported: Vec<&str> = supported.into_iter().collect();
+        supported.sort_unstable();
+        self.unsupported_of(path, value, supported);
+    }
+
+    /// The same, with the values in the order in which they are given: that of a
+    /// custom kind's schema.
+    pub fn unsupported_of<'v>(
+        &mut self,
+        path: &Path<'_>,
+        value: impl Into<Value>,
+        supported: impl IntoIterator<Item = &'v str>,
+    ) {
+        let supported: Vec<String> =
             supported.into_iter().map(|value| format!("{value:?}")).collect();
-        supported.sort();
         let message = format!(
             "Unsupported value: {}: supported values: {}",
             shown(&value.into()),

@@ -18,7 +18,9 @@ mod decode;
 mod default;
 mod document;
 pub mod fault;
+mod go_shown;
 mod hooks;
+mod json_fault;
 mod json_path;
 mod lifecycle;
 pub mod meta;
@@ -36,10 +38,12 @@ mod validate;
 
 pub use catalogue::Catalogue;
 pub use custom::{Conversion, Custom, Definition, Webhook, WebhookService};
-pub use decode::{FieldValidation, cannot_be_handled, decoded_as};
+pub use decode::{Expected, FieldValidation, cannot_be_handled};
 pub use document::Document;
 pub use fault::{Faults, Path};
+pub use go_shown::go_shown;
 pub use hooks::{Generation, Hooks, NameRule};
+pub use json_fault::{converter_fault, json_fault, json_kind};
 pub use json_path::JsonPath;
 pub use resource::{
     Cell, Column, Read, ResourceSpec, Role, ScalePaths, SelectableField, StoredAs, Subresource,

@@ -53,6 +53,9 @@ pub struct ResourceSpec {
     pub allow_unconditional_update: bool,
     /// A create may say the first status (Node, which registers with it).
     pub status_on_create: bool,
+    /// A deletion that is done at once answers with the object as it was; with a
+    /// Status otherwise.
+    pub answers_deleted: bool,
     /// When generation rises.
     pub generation: Generation,
     /// What the kind decides itself.
@@ -119,6 +122,8 @@ pub enum Role {
         upgrade: bool,
         /// What follows in the path belongs to it (`proxy`).
         path_suffix: bool,
+        /// What it takes in the query: `PodExecOptions`.
+        options: ShapeRef,
     },
 }
 

@@ -1,5 +1,5 @@
-//! The body of a server-side apply: YAML, or JSON, which most clients send and
-//! which is read without the YAML reader.
+//! Bodies in YAML, and those of a server-side apply: YAML, or JSON, which most
+//! clients send and which is read without the YAML reader.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -23,22 +23,41 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Patch, Status> {
         return Ok(Patch::Apply { config, duplicates: String::new() });
     }
     values::shallow(bytes)?;
-    let mut options = serde_saphyr::Options::default();
-    options.duplicate_keys = DuplicateKeyPolicy::LastWins;
-    let lined: Lined = serde_saphyr::from_slice_with_options(bytes, options)
-        .map_err(|error| bad(format!("error converting YAML to JSON: {error}")))?;
+    let lined = lined(bytes).map_err(bad)?;
     if !lined.value.is_object() {
         let why = "json: cannot unmarshal into Go value of type map[string]interface {}";
         return Err(bad(why.into()));
     }
-    let mut duplicates = String::new();
-    for (line, key) in &lined.twice {
-        if duplicates.is_empty() {
-            duplicates += "error converting YAML to JSON: yaml: unmarshal errors:";
+    let duplicates = match lined.duplicates().as_slice() {
+        [] => String::new(),
+        told => {
+            let told = told.join("\n  ");
+            format!("error converting YAML to JSON: yaml: unmarshal errors:\n  {told}")
         }
-        duplicates += &format!("\n  line {line}: key {key:?} already set in map");
-    }
+    };
     Ok(Patch::Apply { config: lined.value, duplicates })
+}
+
+/// A tree of YAML, and what is told of fields that are there twice, of which the
+/// last counts.
+///
+/// # Errors
+/// Says what is no YAML, on one line.
+pub(crate) fn yaml(bytes: &[u8]) -> Result<(Value, Vec<String>), String> {
+    let lined = lined(bytes)?;
+    let duplicates = lined.duplicates();
+    Ok((lined.value, duplicates))
+}
+
+fn lined(bytes: &[u8]) -> Result<Lined, String> {
+    let mut options = serde_saphyr::Options::default();
+    options.duplicate_keys = DuplicateKeyPolicy::LastWins;
+    serde_saphyr::from_slice_with_options(bytes, options).map_err(|error| {
+        // Pictures of the place are for terminals.
+        let error = error.to_string();
+        let first = error.lines().next().unwrap_or_default();
+        format!("error converting YAML to JSON: yaml: {}", first.trim_start_matches("error: "))
+    })
 }
 
 /// A tree of JSON in which no field is there twice.
@@ -104,6 +123,14 @@ impl<'de> Deserialize<'de> for Unique {
 struct Lined {
     value: Value,
     twice: Vec<(u64, String)>,
+}
+
+impl Lined {
+    fn duplicates(&self) -> Vec<String> {
+        let told =
+            |(line, key): &(u64, String)| format!("line {line}: key {key:?} already set in map");
+        self.twice.iter().map(told).collect()
+    }
 }
 
 impl<'de> Deserialize<'de> for Lined {

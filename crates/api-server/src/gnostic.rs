@@ -1,27 +1,27 @@
-//! An OpenAPI version 2 document as gnostic's protobuf (`openapiv2/OpenAPIv2.proto`
-//! of gnostic-models), the form that Go clients ask for.
+//! OpenAPI documents as gnostic's protobuf (`openapiv2/OpenAPIv2.proto` and
+//! `openapiv3/OpenAPIv3.proto` of gnostic-models), the forms that Go clients ask for.
 //!
 //! One table a message says under which number each key of the JSON goes and in
 //! what form; the walk over it is generic.
 
+mod v2;
+mod v3;
+
 use serde_json::Value;
 
-/// What the answer is called; clients ask for [`ASKED_AS`], which is no media
-/// type that may be sent.
-pub(crate) const MEDIA_TYPE: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
-/// What clients ask for.
-pub(crate) const ASKED_AS: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+pub(crate) use v2::DOCUMENT as V2;
+pub(crate) use v3::DOCUMENT as V3;
 
 /// Writes a document.
-pub(crate) fn encode(document: &Value) -> Vec<u8> {
+pub(crate) fn encode(form: &Form, document: &Value) -> Vec<u8> {
     let mut out = Vec::new();
-    message(&DOCUMENT, document, &mut out);
+    message(form, document, &mut out);
     out
 }
 
 /// A message: the keys of a JSON object, and the number under which keys that
 /// begin with `x-` go (0 for none).
-struct Form {
+pub(crate) struct Form {
     fields: &'static [(&'static str, u32, As)],
     extensions: u32,
 }
@@ -43,166 +43,16 @@ enum As {
     /// An object whose keys are names: a message with a repeated pair of name
     /// and value under the given number.
     Named(u32, &'static Form),
+    /// The same pairs without a message around them.
+    Pairs(&'static Form),
     /// One of several messages; the number of the one that it is.
     Choice(fn(&Value) -> (u32, As)),
     /// [`As::Choice`] for each element.
     ChoiceEach(fn(&Value) -> (u32, As)),
+    /// One field of several, in the message itself; none where nothing fits.
+    OneOf(fn(&Value) -> Option<(u32, As)>),
     /// A message whose repeated field 1 has the element or elements.
     Wrapped(&'static As),
-}
-
-static DOCUMENT: Form = Form {
-    fields: &[
-        ("swagger", 1, As::Text),
-        ("info", 2, As::Message(&INFO)),
-        ("host", 3, As::Text),
-        ("basePath", 4, As::Text),
-        ("schemes", 5, As::TextEach),
-        ("consumes", 6, As::TextEach),
-        ("produces", 7, As::TextEach),
-        ("paths", 8, As::Named(2, &PATH_ITEM)),
-        ("definitions", 9, As::Named(1, &SCHEMA)),
-    ],
-    extensions: 16,
-};
-
-static INFO: Form = Form {
-    fields: &[("title", 1, As::Text), ("version", 2, As::Text), ("description", 3, As::Text)],
-    extensions: 7,
-};
-
-static PATH_ITEM: Form = Form {
-    fields: &[
-        ("get", 2, As::Message(&OPERATION)),
-        ("put", 3, As::Message(&OPERATION)),
-        ("post", 4, As::Message(&OPERATION)),
-        ("delete", 5, As::Message(&OPERATION)),
-        ("options", 6, As::Message(&OPERATION)),
-        ("head", 7, As::Message(&OPERATION)),
-        ("patch", 8, As::Message(&OPERATION)),
-        ("parameters", 9, As::ChoiceEach(parameter)),
-    ],
-    extensions: 10,
-};
-
-static OPERATION: Form = Form {
-    fields: &[
-        ("tags", 1, As::TextEach),
-        ("summary", 2, As::Text),
-        ("description", 3, As::Text),
-        ("operationId", 5, As::Text),
-        ("produces", 6, As::TextEach),
-        ("consumes", 7, As::TextEach),
-        ("parameters", 8, As::ChoiceEach(parameter)),
-        ("responses", 9, As::Named(1, &RESPONSE_VALUE)),
-        ("schemes", 10, As::TextEach),
-        ("deprecated", 11, As::Flag),
-    ],
-    extensions: 13,
-};
-
-/// `ParametersItem` holds a `Parameter`, which holds a body or one of four.
-fn parameter(_: &Value) -> (u32, As) {
-    (1, As::Choice(body_or_not))
-}
-
-fn body_or_not(parameter: &Value) -> (u32, As) {
-    match parameter["in"].as_str() {
-        Some("body") => (1, As::Message(&BODY_PARAMETER)),
-        _ => (2, As::Choice(by_place)),
-    }
-}
-
-fn by_place(parameter: &Value) -> (u32, As) {
-    match parameter["in"].as_str() {
-        Some("header") => (1, As::Message(&PATH_PARAMETER)),
-        Some("path") => (4, As::Message(&PATH_PARAMETER)),
-        _ => (3, As::Message(&QUERY_PARAMETER)),
-    }
-}
-
-static BODY_PARAMETER: Form = Form {
-    fields: &[
-        ("description", 1, As::Text),
-        ("name", 2, As::Text),
-        ("in", 3, As::Text),
-        ("required", 4, As::Flag),
-        ("schema", 5, As::Message(&SCHEMA)),
-    ],
-    extensions: 6,
-};
-
-static QUERY_PARAMETER: Form = Form {
-    fields: &[
-        ("required", 1, As::Flag),
-        ("in", 2, As::Text),
-        ("description", 3, As::Text),
-        ("name", 4, As::Text),
-        ("type", 6, As::Text),
-        ("format", 7, As::Text),
-        ("uniqueItems", 20, As::Flag),
-    ],
-    extensions: 23,
-};
-
-/// Parameters of headers have the same numbers.
-static PATH_PARAMETER: Form = Form {
-    fields: &[
-        ("required", 1, As::Flag),
-        ("in", 2, As::Text),
-        ("description", 3, As::Text),
-        ("name", 4, As::Text),
-        ("type", 5, As::Text),
-        ("format", 6, As::Text),
-        ("uniqueItems", 19, As::Flag),
-    ],
-    extensions: 22,
-};
-
-static RESPONSE_VALUE: Form = Form { fields: &[("", 1, As::Message(&RESPONSE))], extensions: 0 };
-
-static RESPONSE: Form = Form {
-    fields: &[
-        ("description", 1, As::Text),
-        ("schema", 2, As::Choice(|_| (1, As::Message(&SCHEMA)))),
-    ],
-    extensions: 5,
-};
-
-static SCHEMA: Form = Form {
-    fields: &[
-        ("$ref", 1, As::Text),
-        ("format", 2, As::Text),
-        ("title", 3, As::Text),
-        ("description", 4, As::Text),
-        ("default", 5, As::Any),
-        ("multipleOf", 6, As::Double),
-        ("maximum", 7, As::Double),
-        ("exclusiveMaximum", 8, As::Flag),
-        ("minimum", 9, As::Double),
-        ("exclusiveMinimum", 10, As::Flag),
-        ("maxLength", 11, As::Int),
-        ("minLength", 12, As::Int),
-        ("pattern", 13, As::Text),
-        ("maxItems", 14, As::Int),
-        ("minItems", 15, As::Int),
-        ("uniqueItems", 16, As::Flag),
-        ("maxProperties", 17, As::Int),
-        ("minProperties", 18, As::Int),
-        ("required", 19, As::TextEach),
-        ("enum", 20, As::AnyEach),
-        ("additionalProperties", 21, As::Choice(schema_or_flag)),
-        ("type", 22, As::Wrapped(&As::TextEach)),
-        ("items", 23, As::Wrapped(&As::MessageEach(&SCHEMA))),
-        ("allOf", 24, As::MessageEach(&SCHEMA)),
-        ("properties", 25, As::Named(1, &SCHEMA)),
-        ("example", 30, As::Any),
-    ],
-    extensions: 31,
-};
-
-fn schema_or_flag(value: &Value) -> (u32, As) {
-    if value.is_boolean() { (2, As::Flag) } else { (1, As::Message(&SCHEMA)) }
 }
 
 /// Writes the fields of an object. A form with one field without a key is a
@@ -256,9 +106,15 @@ fn field(number: u32, how: As, value: &Value, out: &mut Vec<u8>) {
             each(value).for_each(|value| nested(number, out, |out| message(form, value, out)));
         }
         As::Named(inner, form) => nested(number, out, |out| named(inner, form, value, out)),
+        As::Pairs(form) => named(number, form, value, out),
         As::Choice(choose) => choice(number, choose, value, out),
         As::ChoiceEach(choose) => {
             each(value).for_each(|value| choice(number, choose, value, out));
+        }
+        As::OneOf(choose) => {
+            if let Some((number, how)) = choose(value) {
+                field(number, how, value, out);
+            }
         }
         As::Wrapped(how) => nested(number, out, |out| field(1, *how, value, out)),
     }
@@ -341,17 +197,37 @@ mod tests {
         expected.push(schema.len() as u8 + 7);
         expected.extend([0x0a, schema.len() as u8 + 5, 0x0a, 1, b'a', 0x12, schema.len() as u8]);
         expected.extend(schema);
-        assert_eq!(encode(&document), expected);
+        assert_eq!(encode(&V2, &document), expected);
     }
 
     #[test]
     fn a_parameter_stands_in_the_messages_around_it() {
         let path = json!({"parameters": [{"in": "path", "name": "n"}]});
         let mut out = Vec::new();
-        message(&PATH_ITEM, &path, &mut out);
+        message(&v2::PATH_ITEM, &path, &mut out);
         let inner = b"\x12\x04path\x22\x01n";
         let mut expected = vec![0x4a, 15, 0x0a, 13, 0x12, 11, 0x22, inner.len() as u8];
         expected.extend(inner);
         assert_eq!(out, expected);
+    }
+
+    #[test]
+    fn a_schema_is_one_or_refers_to_one() {
+        let document = json!({"components": {"schemas": {
+            "a": {"type": "object", "default": {}, "properties": {"b": {"$ref": "#/b", "default": ""}}},
+        }}});
+        let reference = b"\x12\x05\x0a\x03#/b";
+        let mut property = vec![0x0a, 1, b'b', 0x12, reference.len() as u8];
+        property.extend(reference);
+        let mut schema = b"\xca\x01\x06object\xfa\x01".to_vec();
+        schema.extend([property.len() as u8 + 2, 0x0a, property.len() as u8]);
+        schema.extend(property);
+        // Of a default that is an object there is no form.
+        schema.extend([0x8a, 0x02, 0]);
+        let n = schema.len() as u8;
+        let mut expected =
+            vec![0x2a, n + 11, 0x0a, n + 9, 0x0a, n + 7, 0x0a, 1, b'a', 0x12, n + 2, 0x0a, n];
+        expected.extend(schema);
+        assert_eq!(encode(&V3, &document), expected);
     }
 }

@@ -303,6 +303,9 @@ mod tests {
             ("*/*, application/yaml", OBJECTS, Some((Yaml, View::Whole))),
             ("application/JSON; charset=utf-8", OBJECTS, Some((Json, View::Whole))),
             ("text/html", OBJECTS, None),
+            ("application/cbor", OBJECTS, None),
+            ("application/cbor-seq", WATCH, None),
+            ("application/cbor,application/json;q=0.9", OBJECTS, Some((Json, View::Whole))),
             (" ", OBJECTS, Some((Json, View::Whole))),
         ] {
             assert_eq!(asked(text, offer), taken, "{text} of {offer:?}");
@@ -313,7 +316,6 @@ mod tests {
     fn what_is_not_read_or_written_is_told() {
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, "text/plain".parse().expect("a header value"));
-        headers.insert(header::CONTENT_TYPE, "text/plain".parse().expect("a header value"));
         assert_eq!(
             accept(&headers, OBJECTS).expect_err("no text").message,
             "only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf"
@@ -322,14 +324,18 @@ mod tests {
             accept(&headers, WATCH).expect_err("no text").message,
             "only the following media types are accepted: application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch"
         );
-        let status = body_format(&headers, true).expect_err("no text");
-        assert_eq!(
-            (status.code, status.message.as_str()),
-            (
-                415,
-                "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml, application/vnd.kubernetes.protobuf"
-            )
-        );
+        // A client that speaks CBOR goes on in JSON once it is told so.
+        for unknown in ["text/plain", "application/cbor"] {
+            headers.insert(header::CONTENT_TYPE, unknown.parse().expect("a header value"));
+            let status = body_format(&headers, true).expect_err("not read");
+            assert_eq!(
+                (status.code, status.message.as_str()),
+                (
+                    415,
+                    "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml, application/vnd.kubernetes.protobuf"
+                )
+            );
+        }
     }
 
     proptest! {

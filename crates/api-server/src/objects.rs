@@ -7,7 +7,7 @@ use api_registry::{
     Body as Sent, Decision, DeleteOptions, ListOptions, Listed, Patch, Request, Watch,
     WriteOptions, Written,
 };
-use api_schema::{ResourceSpec, ShapeRef};
+use api_schema::{Expected, FieldValidation, ResourceSpec, cannot_be_handled};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use serde_json::Value;
@@ -103,14 +103,14 @@ async fn answer(
         "create" => {
             let options = WriteOptions::from_pairs("CreateOptions", &asked.query)?;
             let options = options.or_agent(asked.user_agent());
-            let (body, warnings) = sent(&mut asked, &request).await?;
+            let (body, warnings) = sent(&mut asked, &request, options.field_validation).await?;
             let written = registry.create(&request, body, &options).await?;
             written_reply(server, &shown, written, warnings)
         }
         "update" => {
             let options = WriteOptions::from_pairs("UpdateOptions", &asked.query)?;
             let options = options.or_agent(asked.user_agent());
-            let (body, warnings) = sent(&mut asked, &request).await?;
+            let (body, warnings) = sent(&mut asked, &request, options.field_validation).await?;
             if spec.allow_create_on_update {
                 request.create_refused = create_refused(server, path, &asked).await;
             }
@@ -176,30 +176,45 @@ async fn read(asked: &mut Asked) -> Result<Bytes, Status> {
     body.read().await
 }
 
-/// The object in the request's body, and what is odd about how it is written.
-async fn sent(asked: &mut Asked, request: &Request) -> Result<(Sent, Vec<String>), Status> {
-    let shape = body_shape(&request.spec, request.spec.subresource(&request.subresource));
+/// The object in the request's body, and what is odd about how it is written:
+/// texts for `Warning` headers.
+async fn sent(
+    asked: &mut Asked,
+    request: &Request,
+    mode: FieldValidation,
+) -> Result<(Sent, Vec<String>), Status> {
+    let sub = request.spec.subresource(&request.subresource);
+    let shape = body_shape(&request.spec, sub);
     let format = negotiate::body_format(&asked.head.headers, shape.has_protobuf())?;
     let bytes = read(asked).await?;
-    let body = match format {
+    let expected = match sub.filter(|_| !std::ptr::eq(shape, &request.spec.shape)) {
+        Some(sub) => Expected::of_sub(sub, shape),
+        None => request.spec.expected(),
+    };
+    let unrecognized = |why: String| expected.unrecognized(&why, &bytes);
+    let tree = match format {
         Format::Json => {
             values::few(&bytes)?;
-            Sent::Json(bytes)
+            return Ok((Sent::Json(bytes), Vec::new()));
         }
-        Format::Yaml => Sent::Tree(yaml(&bytes)?),
-        Format::Protobuf => Sent::Tree(protobuf(shape, &bytes)?),
+        Format::Protobuf => shape.decode_protobuf(&bytes).map_err(unrecognized)?,
+        Format::Yaml => {
+            values::shallow(&bytes)?;
+            let (tree, duplicates) = configuration::yaml(&bytes).map_err(unrecognized)?;
+            match mode {
+                FieldValidation::Strict if !duplicates.is_empty() => {
+                    let begin = cannot_be_handled(expected.kind, expected.version, expected.kind);
+                    let told = duplicates.join("\n  ");
+                    return Err(Status::bad_request(format!(
+                        "{begin}strict decoding error: yaml: unmarshal errors:\n  {told}"
+                    )));
+                }
+                FieldValidation::Warn => return Ok((Sent::Tree(tree), duplicates)),
+                _ => tree,
+            }
+        }
     };
-    Ok((body, Vec::new()))
-}
-
-fn protobuf(shape: &ShapeRef, bytes: &[u8]) -> Result<Value, Status> {
-    shape.decode_protobuf(bytes).map_err(Status::bad_request)
-}
-
-fn yaml(bytes: &[u8]) -> Result<Value, Status> {
-    values::shallow(bytes)?;
-    serde_saphyr::from_slice(bytes)
-        .map_err(|error| Status::bad_request(format!("error converting YAML to JSON: {error}")))
+    Ok((Sent::Tree(tree), Vec::new()))
 }
 
 async fn delete_options(server: &ApiServer, asked: &mut Asked) -> Result<DeleteOptions, Status> {
@@ -207,16 +222,20 @@ async fn delete_options(server: &ApiServer, asked: &mut Asked) -> Result<DeleteO
     let bytes = read(asked).await?;
     let body: Option<Value> = match format {
         _ if bytes.iter().all(u8::is_ascii_whitespace) => None,
-        Format::Yaml => Some(yaml(&bytes)?),
+        Format::Yaml => {
+            values::shallow(&bytes)?;
+            Some(configuration::yaml(&bytes).map_err(Status::bad_request)?.0)
+        }
         Format::Protobuf => {
             let shape = server.parts.catalogue.shape("meta/v1.DeleteOptions");
             let shape = shape.ok_or_else(|| Status::internal("no shape of DeleteOptions"))?;
-            Some(protobuf(&shape, &bytes)?)
+            Some(shape.decode_protobuf(&bytes).map_err(Status::bad_request)?)
         }
         Format::Json => {
             values::few(&bytes)?;
             Some(serde_json::from_slice(&bytes).map_err(|error| {
-                Status::bad_request(format!("couldn't get version/kind; json parse error: {error}"))
+                let fault = api_schema::json_fault(&bytes).unwrap_or_else(|| error.to_string());
+                Status::bad_request(format!("couldn't get version/kind; json parse error: {fault}"))
             })?)
         }
     };

@@ -5,12 +5,15 @@
 //! stay in memory.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use api_object::{Reason, Status};
-use api_schema::{ResourceSpec, openapi::Descriptions};
+use api_schema::{
+    ResourceSpec,
+    openapi::{Descriptions, Root},
+};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
 use serde_json::{Map, Value, json};
@@ -61,15 +64,43 @@ struct Hashed {
 /// One of the documents.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Document {
-    V2(Form),
-    V3 { group: String, version: String },
+    V2,
+    V3(Root),
 }
 
-/// How a version 2 document is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// How a document is written. Its hash is that of the JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
     Json,
     Gnostic,
+}
+
+/// The words of a version for its protobuf. What clients of old ask for is no media
+/// type that may be sent.
+struct Gnostic {
+    media_type: &'static str,
+    asked_as: &'static str,
+    form: &'static gnostic::Form,
+}
+
+static GNOSTIC_V2: Gnostic = Gnostic {
+    media_type: "application/com.github.proto-openapi.spec.v2.v1.0+protobuf",
+    asked_as: "application/com.github.proto-openapi.spec.v2@v1.0+protobuf",
+    form: &gnostic::V2,
+};
+static GNOSTIC_V3: Gnostic = Gnostic {
+    media_type: "application/com.github.proto-openapi.spec.v3.v1.0+protobuf",
+    asked_as: "application/com.github.proto-openapi.spec.v3@v1.0+protobuf",
+    form: &gnostic::V3,
+};
+
+impl Document {
+    fn gnostic(&self) -> &'static Gnostic {
+        match self {
+            Self::V2 => &GNOSTIC_V2,
+            Self::V3(_) => &GNOSTIC_V3,
+        }
+    }
 }
 
 impl Index {
@@ -94,13 +125,11 @@ impl Index {
     }
 
     /// Forgets the groups and versions that are served no more.
-    fn retain(&self, served: &[(String, String, String)]) {
+    fn retain(&self, served: &BTreeSet<Root>) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.retain(|document, _| match document {
-            Document::V2(_) => true,
-            Document::V3 { group, version } => {
-                served.iter().any(|(_, g, v)| (g, v) == (group, version))
-            }
+            Document::V2 => true,
+            Document::V3(root) => served.contains(root),
         });
     }
 }
@@ -122,46 +151,40 @@ impl<'a> Maker<'a> {
     /// The hash of what others said that is part of a document; empty for none.
     fn of_others(&self, document: &Document) -> String {
         match document {
-            Document::V2(_) if !self.others.is_empty() => {
+            Document::V2 if !self.others.is_empty() => {
                 let said = self.others.iter().map(|told| {
                     let version = told.of.group_version();
                     format!("{version} {}\n", told.value.as_ref().unwrap_or(&Value::Null))
                 });
                 hash(said.collect::<String>().as_bytes())
             }
-            Document::V2(_) | Document::V3 { .. } => String::new(),
+            Document::V2 | Document::V3(_) => String::new(),
         }
     }
 
     /// The rows that a document depends on.
     fn rows(&self, document: &Document) -> Vec<Arc<ResourceSpec>> {
         let matters = |row: &&Arc<ResourceSpec>| match document {
-            Document::V2(_) => true,
-            Document::V3 { group, version } => row.group == *group && row.version == *version,
+            Document::V2 => true,
+            Document::V3(root) => root.is_of(row),
         };
         self.all.iter().filter(matters).cloned().collect()
     }
 
-    fn bytes(&mut self, document: &Document) -> Option<Bytes> {
+    fn value(&mut self, document: &Document) -> Option<Value> {
         let release = self.server.parts.version.git_version.as_str();
         let descriptions = self.descriptions.get_or_insert_with(self.server.parts.descriptions);
-        let v2 = || {
-            let own = api_schema::openapi::v2(&self.all, release, descriptions);
-            extension::openapi::merged(own, &self.others)
-        };
         match document {
-            Document::V2(Form::Json) => Some(v2().to_string().into()),
-            Document::V2(Form::Gnostic) => Some(gnostic::encode(&v2()).into()),
-            Document::V3 { group, version } => {
-                let document =
-                    api_schema::openapi::v3(&self.all, group, version, release, descriptions)?;
-                Some(document.to_string().into())
+            Document::V2 => {
+                let own = api_schema::openapi::v2(&self.all, release, descriptions);
+                Some(extension::openapi::merged(own, &self.others))
             }
+            Document::V3(root) => api_schema::openapi::v3(&self.all, root, release, descriptions),
         }
     }
 
-    /// The document's hash, and its bytes where they had to be made for it.
-    fn hash(&mut self, document: &Document) -> Option<(String, Option<Bytes>)> {
+    /// The document's hash, and itself where it had to be made for it.
+    fn hash(&mut self, document: &Document) -> Option<(String, Option<Value>)> {
         let rows = self.rows(document);
         if rows.is_empty() {
             return None;
@@ -170,22 +193,23 @@ impl<'a> Maker<'a> {
         if let Some(hash) = self.server.openapi.known(document, &rows, &others) {
             return Some((hash, None));
         }
-        let bytes = self.bytes(document)?;
-        let hash = hash(&bytes);
+        let value = self.value(document)?;
+        let hash = hash(value.to_string().as_bytes());
         let hashed = Hashed { rows, others, hash: hash.clone() };
         self.server.openapi.keep(document.clone(), hashed);
-        Some((hash, Some(bytes)))
+        Some((hash, Some(value)))
     }
 
     /// The documents there are; those of other servers are passed on from them.
     fn index(&mut self) -> Bytes {
-        let served = api_schema::openapi::v3_paths(&self.all);
+        let served = api_schema::openapi::v3_roots(&self.all);
         self.server.openapi.retain(&served);
         let mut paths = Map::new();
-        for (root, group, version) in served {
-            if let Some((hash, _)) = self.hash(&Document::V3 { group, version }) {
-                let url = format!("/openapi/v3/{root}?hash={hash}");
-                paths.insert(root, json!({"serverRelativeURL": url}));
+        for root in served {
+            let path = root.path();
+            if let Some((hash, _)) = self.hash(&Document::V3(root)) {
+                let url = format!("/openapi/v3/{path}?hash={hash}");
+                paths.insert(path, json!({"serverRelativeURL": url}));
             }
         }
         for told in &self.others {
@@ -218,30 +242,43 @@ pub(crate) async fn serve(
     };
     let mut maker = Maker::new(server, others);
     let document = match path {
-        ["v2"] => Document::V2(form(&asked.head.headers)?),
+        ["v2"] => Document::V2,
         ["v3"] => {
             let bytes = maker.index();
             let etag = etag(&bytes);
             return Ok(tagged(asked, "application/json", etag, || Some(bytes)));
         }
-        ["v3", "api", version] => {
-            Document::V3 { group: String::new(), version: (*version).to_owned() }
-        }
-        ["v3", "apis", group, version] => {
-            Document::V3 { group: (*group).to_owned(), version: (*version).to_owned() }
-        }
+        ["v3", root @ ..] => match Root::parse(root) {
+            Some(root) => Document::V3(root),
+            None => return Ok(respond::no_such_path()),
+        },
         _ => return Ok(respond::no_such_path()),
     };
-    let Some((hash, bytes)) = maker.hash(&document) else { return Ok(respond::no_such_path()) };
-    let media_type = match document {
-        Document::V2(Form::Gnostic) => gnostic::MEDIA_TYPE,
-        _ => "application/json",
+    let Some((hash, value)) = maker.hash(&document) else { return Ok(respond::no_such_path()) };
+    let form = form(&asked.head.headers, &document)?;
+    let wanted = parameter(&asked.query, "hash");
+    if !wanted.is_empty() && wanted != hash {
+        // Who kept an address of before is told the one of now.
+        let mut reply = respond::reply(301, "text/plain; charset=utf-8", "");
+        let now = format!("/{}?hash={hash}", asked.head.uri.path().trim_matches('/'));
+        let now = now.parse().map_err(Status::internal)?;
+        reply.headers_mut().insert(header::LOCATION, now);
+        return Ok(reply);
+    }
+    let media_type = match form {
+        Form::Json => "application/json",
+        Form::Gnostic => document.gnostic().media_type,
     };
-    let mut reply =
-        tagged(asked, media_type, quoted(&hash), || bytes.or_else(|| maker.bytes(&document)));
+    let mut reply = tagged(asked, media_type, quoted(&hash), || {
+        let value = value.or_else(|| maker.value(&document))?;
+        Some(match form {
+            Form::Json => value.to_string().into(),
+            Form::Gnostic => gnostic::encode(document.gnostic().form, &value).into(),
+        })
+    });
     let headers = reply.headers_mut();
     headers.insert(header::VARY, HeaderValue::from_static("Accept"));
-    if !parameter(&asked.query, "hash").is_empty() {
+    if !wanted.is_empty() {
         // The hash is in the address, so the answer never changes.
         let forever = HeaderValue::from_static("public, max-age=31536000, immutable");
         headers.insert(header::CACHE_CONTROL, forever);
@@ -266,7 +303,8 @@ fn tagged(
 }
 
 /// The first form in the client's list that there is.
-fn form(headers: &HeaderMap) -> Result<Form, Status> {
+fn form(headers: &HeaderMap, document: &Document) -> Result<Form, Status> {
+    let gnostic = document.gnostic();
     let asked: Vec<&str> =
         headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
     let asked = asked.join(",");
@@ -277,7 +315,9 @@ fn form(headers: &HeaderMap) -> Result<Form, Status> {
     clauses
         .filter_map(|media_type| match media_type.trim() {
             "application/json" | "application/*" | "*/*" => Some(Form::Json),
-            gnostic::ASKED_AS | gnostic::MEDIA_TYPE => Some(Form::Gnostic),
+            asked if asked == gnostic.media_type || asked == gnostic.asked_as => {
+                Some(Form::Gnostic)
+            }
             _ => None,
         })
         .next()
@@ -286,7 +326,7 @@ fn form(headers: &HeaderMap) -> Result<Form, Status> {
                 Reason::NotAcceptable,
                 format!(
                     "only the following media types are accepted: application/json, {}",
-                    gnostic::ASKED_AS
+                    gnostic.media_type
                 ),
             )
         })

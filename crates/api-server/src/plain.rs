@@ -144,8 +144,11 @@ impl ApiServer {
         let mut numbers = version.git_version.trim_start_matches('v').split('.');
         let (major, minor) =
             (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
+        let before = minor.parse::<u32>().map_or(0, |minor| minor.saturating_sub(1));
         serde_json::json!({
             "major": major, "minor": minor,
+            "emulationMajor": major, "emulationMinor": minor,
+            "minCompatibilityMajor": major, "minCompatibilityMinor": before.to_string(),
             "gitVersion": version.git_version, "gitCommit": version.git_commit,
             "gitTreeState": "clean", "buildDate": version.build_date,
             "goVersion": "", "compiler": "rustc",

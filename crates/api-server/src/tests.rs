@@ -10,6 +10,7 @@ mod floods;
 mod harness;
 mod identity;
 mod lists;
+mod openapi;
 mod options;
 mod protobuf;
 mod proxy;

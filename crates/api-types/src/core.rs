@@ -57,7 +57,10 @@ views! {
         resources: Option<ResourceRequirements>,
         topology_spread_constraints: Vec<TopologySpreadConstraint>,
         resource_claims: Vec<LocalObjectReference>,
+        os: Option<PodOs>,
     }
+
+    PodOs { name: String, }
 
     LocalObjectReference { name: String, }
     HostAlias { ip: String, hostnames: Vec<String>, }

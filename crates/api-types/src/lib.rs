@@ -13,6 +13,7 @@ pub mod coordination;
 pub mod core;
 pub mod discovery;
 mod fit;
+pub mod networking;
 pub mod rbac;
 
 use serde::{Deserialize, Serialize};

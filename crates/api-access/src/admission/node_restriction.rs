@@ -10,7 +10,7 @@ use api_registry::{Attributes, Operation};
 use api_schema::tree;
 
 use super::denied;
-use crate::{Access, authorization::node::name, state::LOCAL_PATH_NODE};
+use crate::{Access, authorization::node::name, follow, state::LOCAL_PATH_NODE};
 
 /// Why a write is not the node's to make.
 enum Refusal {
@@ -63,7 +63,14 @@ pub(super) async fn check(access: &Access, attributes: &mut Attributes) -> Resul
     let Some((_, check)) = CHECKS.iter().find(|(what, _)| super::is(attributes, what)) else {
         return Ok(());
     };
-    check(access, node, attributes).map_err(|refusal| match refusal {
+    let mut checked = check(access, node, attributes);
+    if checked.is_err()
+        && follow::pods::goes_by_pods(&attributes.resource.resource)
+        && follow::pods::learned(access, node, &attributes.namespace).await
+    {
+        checked = check(access, node, attributes);
+    }
+    checked.map_err(|refusal| match refusal {
         Refusal::Forbidden(why) => denied(attributes, &why),
         Refusal::Missing(status) => status,
     })

@@ -83,9 +83,8 @@ fn covers(held: &Rule, part: &Rule) -> bool {
 
 /// Upstream's sentence.
 pub(crate) fn message(user: &UserInfo, missing: &[Rule]) -> String {
-    let mut missing: Vec<Rule> = compact(missing);
-    missing.sort();
-    let lines: Vec<String> = missing.iter().map(line).collect();
+    let mut lines: Vec<String> = compact(missing).iter().map(line).collect();
+    lines.sort();
     let groups: Vec<String> = user.groups.iter().map(|group| format!("{group:?}")).collect();
     format!(
         "user {:?} (groups=[{}]) is attempting to grant RBAC permissions not currently held:\n{}",
@@ -190,6 +189,13 @@ mod tests {
         assert_eq!(
             message(&user, &missing),
             "user \"eve\" (groups=[\"a\" \"b\"]) is attempting to grant RBAC permissions not currently held:\n{APIGroups:[\"\"], Resources:[\"pods\"], Verbs:[\"get\" \"list\"]}"
+        );
+        let all = message(&user, &uncovered(&[], &everything()));
+        let (_, rules) = all.split_once('\n').expect("rules");
+        assert_eq!(
+            rules,
+            "{APIGroups:[\"*\"], Resources:[\"*\"], Verbs:[\"*\"]}\n{NonResourceURLs:[\"*\"], Verbs:[\"*\"]}",
+            "in the order of the texts"
         );
     }
 }

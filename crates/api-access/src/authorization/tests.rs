@@ -405,6 +405,11 @@ fn components() {
         ("root-ca-cert-publisher", "create configmaps default", "get secrets default a"),
         ("service-account-controller", "create serviceaccounts default", "get secrets default a"),
         ("node-controller", "patch nodes - pi", "get secrets default a"),
+        (
+            "storage-version-migrator-controller",
+            "patch anything.example.org default a",
+            "create pods default",
+        ),
     ] {
         table(&world, &Arc::new(controller_identity(name)), &[allowed], &[refused]);
     }

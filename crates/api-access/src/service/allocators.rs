@@ -1,8 +1,8 @@
-//! The pools of the cluster: one a service range, one for node ports.
+//! The pools of the cluster: one for the addresses of Services, one for node ports.
 
 use std::{
     collections::{BTreeSet, HashMap},
-    net::IpAddr,
+    net::{IpAddr, Ipv6Addr},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -12,7 +12,7 @@ use api_schema::tree;
 use serde_json::Value;
 
 use super::{
-    pool::{Holder, Pool},
+    pool::{Band, Holder, Pool},
     range::{Family, Range},
 };
 
@@ -89,19 +89,63 @@ pub(super) struct Owner {
     pub(super) name: String,
 }
 
-/// All pools under one lock.
+/// What is taken, and what there is to take, under one lock.
 #[derive(Debug)]
 pub(crate) struct Allocators {
-    ranges: Vec<Range>,
+    families: Vec<Family>,
     ports: (u16, u16),
     inner: Mutex<Inner>,
 }
 
 #[derive(Debug)]
 struct Inner {
-    /// As [`Allocators::ranges`], then one for ports.
-    pools: Vec<Pool>,
+    /// What addresses are taken from; where several have one, it has one owner
+    /// all the same.
+    ranges: Vec<Range>,
+    /// IPv4 addresses as IPv6 has them.
+    addresses: Pool,
+    ports: Pool,
     owners: HashMap<String, (String, String)>,
+}
+
+impl Inner {
+    fn pool(&mut self, value: &Number) -> (&mut Pool, u128) {
+        match value {
+            Number::Address(number) => (&mut self.addresses, *number),
+            Number::Port(port) => (&mut self.ports, u128::from(*port)),
+        }
+    }
+}
+
+/// A value as a pool has it.
+#[derive(Clone, Copy, Debug)]
+enum Number {
+    Address(u128),
+    Port(u16),
+}
+
+impl Number {
+    /// What [`held`] spells.
+    fn parse(text: &str) -> Option<Self> {
+        match text.parse::<u16>() {
+            Ok(port) => Some(Self::Port(port)),
+            Err(_) => Some(Self::Address(number(&text.parse().ok()?))),
+        }
+    }
+
+    fn text(self) -> String {
+        match self {
+            Self::Port(port) => port.to_string(),
+            Self::Address(number) => Ipv6Addr::from(number).to_canonical().to_string(),
+        }
+    }
+}
+
+fn number(address: &IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().into(),
+        IpAddr::V6(address) => (*address).into(),
+    }
 }
 
 /// How large the band for numbers that are asked for is (KEP-3070, KEP-3668).
@@ -110,27 +154,33 @@ fn lower_band(size: u64, divisor: u64, max: u64) -> u64 {
 }
 
 impl Allocators {
+    /// `ranges` are the server's own: their families are the cluster's.
     pub(crate) fn new(ranges: &[Range], reserved: &[IpAddr], ports: (u16, u16)) -> Self {
-        let mut pools: Vec<Pool> = (ranges.iter())
-            .map(|range| {
-                let kept = reserved.iter().filter_map(|address| range.position(address)).collect();
-                Pool::new(range.hosts(), lower_band(range.hosts(), 16, 256), kept)
-            })
-            .collect();
-        let count = u64::from(ports.1.saturating_sub(ports.0)) + 1;
-        pools.push(Pool::new(count, lower_band(count, 32, 128), BTreeSet::new()));
-        let inner = Mutex::new(Inner { pools, owners: HashMap::new() });
-        Self { ranges: ranges.to_vec(), ports, inner }
+        let inner = Mutex::new(Inner {
+            ranges: ranges.to_vec(),
+            addresses: Pool::new(reserved.iter().map(number).collect()),
+            ports: Pool::default(),
+            owners: HashMap::new(),
+        });
+        Self { families: ranges.iter().map(Range::family).collect(), ports, inner }
     }
 
     /// The families of the cluster, the primary one first.
-    pub(super) fn families(&self) -> Vec<Family> {
-        self.ranges.iter().map(Range::family).collect()
+    pub(super) fn families(&self) -> &[Family] {
+        &self.families
+    }
+
+    /// What addresses are taken from henceforth. What was taken stays so.
+    pub(crate) fn take_from(&self, ranges: Vec<Range>) {
+        self.inner().ranges = ranges;
     }
 
     /// Whether an address is in a range.
     pub(super) fn contains(&self, address: &str) -> bool {
-        self.place(address).is_some()
+        let inner = self.inner();
+        address
+            .parse()
+            .is_ok_and(|address| inner.ranges.iter().any(|range| range.has_host(&address)))
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -145,13 +195,14 @@ impl Allocators {
         random: &mut dyn FnMut() -> u64,
     ) -> Result<Vec<String>, (usize, Option<Owner>)> {
         let mut inner = self.inner();
-        let mut taken: Vec<(usize, u64)> = Vec::new();
+        let mut taken: Vec<Number> = Vec::new();
         for (index, want) in wants.iter().enumerate() {
             match self.take_one(&mut inner, want, random()) {
-                Ok(place) => taken.push(place),
+                Ok(number) => taken.push(number),
                 Err(holder) => {
-                    for (pool, number) in taken {
-                        inner.pools[pool].settle(number, false);
+                    for number in taken {
+                        let (pool, number) = inner.pool(&number);
+                        pool.settle(number, false);
                     }
                     let owner = holder.map(|holder| match holder {
                         Holder::Owned(uid) => {
@@ -169,54 +220,52 @@ impl Allocators {
                 }
             }
         }
-        Ok(taken.into_iter().map(|(pool, number)| self.text(pool, number)).collect())
+        Ok(taken.into_iter().map(Number::text).collect())
     }
 
-    /// `Err(None)`: outside of every range, or the range is full.
+    /// `Err(None)`: outside of every range, or all ranges are full.
     fn take_one(
         &self,
         inner: &mut Inner,
         want: &Want,
         random: u64,
-    ) -> Result<(usize, u64), Option<Holder>> {
-        let (pool, number) = match want {
-            Want::Address { value: Some(address), .. } => self.place(address).ok_or(None)?,
+    ) -> Result<Number, Option<Holder>> {
+        let number = match want {
+            Want::Address { value: Some(address), .. } => {
+                let address: IpAddr = address.parse().map_err(|_| None)?;
+                let is_ours = inner.ranges.iter().any(|range| range.has_host(&address));
+                Number::Address(is_ours.then(|| number(&address)).ok_or(None)?)
+            }
             Want::NodePort { value: Some(port), .. }
             | Want::HealthCheckNodePort { value: Some(port) } => {
-                self.place(&port.to_string()).ok_or(None)?
+                let is_ours = (self.ports.0..=self.ports.1).contains(port);
+                Number::Port(is_ours.then_some(*port).ok_or(None)?)
             }
             Want::Address { family, .. } => {
-                let pool =
-                    self.ranges.iter().position(|range| range.family() == *family).ok_or(None)?;
-                return Ok((pool, inner.pools[pool].pick(random).ok_or(None)?));
+                let Inner { ranges, addresses, .. } = inner;
+                let mut ranges = ranges.iter().filter(|range| range.family() == *family);
+                let picked = ranges.find_map(|range| {
+                    let size = range.hosts();
+                    let first = number(&range.first_host());
+                    let band = Band { first, size, lower: lower_band(size, 16, 256) };
+                    addresses.pick(&band, random)
+                });
+                return picked.map(Number::Address).ok_or(None);
             }
             Want::NodePort { .. } | Want::HealthCheckNodePort { .. } => {
-                let pool = self.ranges.len();
-                return Ok((pool, inner.pools[pool].pick(random).ok_or(None)?));
+                let size = u64::from(self.ports.1.saturating_sub(self.ports.0)) + 1;
+                let first = u128::from(self.ports.0);
+                let band = Band { first, size, lower: lower_band(size, 32, 128) };
+                let picked = inner.ports.pick(&band, random);
+                return picked
+                    .and_then(|port| u16::try_from(port).ok())
+                    .map(Number::Port)
+                    .ok_or(None);
             }
         };
-        inner.pools[pool].take(number).map_err(Some)?;
-        Ok((pool, number))
-    }
-
-    /// Which pool a value is in, and where.
-    fn place(&self, value: &str) -> Option<(usize, u64)> {
-        if let Ok(port) = value.parse::<u16>() {
-            let number = port.checked_sub(self.ports.0).filter(|_| port <= self.ports.1)?;
-            return Some((self.ranges.len(), u64::from(number)));
-        }
-        let address: IpAddr = value.parse().ok()?;
-        self.ranges
-            .iter()
-            .enumerate()
-            .find_map(|(pool, range)| Some((pool, range.position(&address)?)))
-    }
-
-    fn text(&self, pool: usize, number: u64) -> String {
-        match self.ranges.get(pool) {
-            Some(range) => range.host(number).to_string(),
-            None => (u64::from(self.ports.0) + number).to_string(),
-        }
+        let (pool, taken) = inner.pool(&number);
+        pool.take(taken).map_err(Some)?;
+        Ok(number)
     }
 
     /// Keeps or gives back what was reserved for a write.
@@ -225,28 +274,15 @@ impl Allocators {
             return;
         }
         let mut inner = self.inner();
-        for (pool, number) in attributes.reserved.iter().filter_map(|value| self.place(value)) {
-            inner.pools[pool].settle(number, stored);
+        for number in attributes.reserved.iter().filter_map(|value| Number::parse(value)) {
+            let (pool, number) = inner.pool(&number);
+            pool.settle(number, stored);
         }
     }
 
     /// A Service as it is now.
     pub(crate) fn observed(&self, meta: &Meta, service: &Value) {
-        self.observe(&mut self.inner(), meta, service);
-    }
-
-    fn observe(&self, inner: &mut Inner, meta: &Meta, service: &Value) {
-        let mut numbers = vec![BTreeSet::new(); inner.pools.len()];
-        for (pool, number) in held(service).iter().filter_map(|value| self.place(value)) {
-            numbers[pool].insert(number);
-        }
-        for (index, numbers) in numbers.into_iter().enumerate() {
-            for number in inner.pools[index].own(&meta.uid, numbers) {
-                let (value, service) = (self.text(index, number), meta.key());
-                tracing::error!(value, service, "another Service has this too; delete one of them");
-            }
-        }
-        inner.owners.insert(meta.uid.clone(), (meta.namespace.clone(), meta.name.clone()));
+        self.inner().observe(meta, service);
     }
 
     /// A Service is gone.
@@ -256,17 +292,40 @@ impl Allocators {
 
     pub(super) fn forget(&self, uid: &str) {
         let mut inner = self.inner();
-        inner.pools.iter_mut().for_each(|pool| pool.disown(uid));
+        inner.addresses.disown(uid);
+        inner.ports.disown(uid);
         inner.owners.remove(uid);
     }
 
     /// All Services that there are.
     pub(crate) fn replace<'a>(&self, services: impl Iterator<Item = (&'a Meta, &'a Value)>) {
         let mut inner = self.inner();
-        inner.pools.iter_mut().for_each(Pool::forget_owners);
+        inner.addresses.forget_owners();
+        inner.ports.forget_owners();
         inner.owners.clear();
         for (meta, service) in services {
-            self.observe(&mut inner, meta, service);
+            inner.observe(meta, service);
         }
+    }
+}
+
+impl Inner {
+    fn observe(&mut self, meta: &Meta, service: &Value) {
+        let (mut addresses, mut ports) = (BTreeSet::new(), BTreeSet::new());
+        for number in held(service).iter().filter_map(|value| Number::parse(value)) {
+            match number {
+                Number::Address(number) => addresses.insert(number),
+                Number::Port(port) => ports.insert(u128::from(port)),
+            };
+        }
+        let addresses = self.addresses.own(&meta.uid, addresses);
+        let addresses = addresses.into_iter().map(Number::Address);
+        let ports = self.ports.own(&meta.uid, ports).into_iter();
+        let ports = ports.filter_map(|port| u16::try_from(port).ok()).map(Number::Port);
+        for number in addresses.chain(ports) {
+            let (value, service) = (number.text(), meta.key());
+            tracing::error!(value, service, "another Service has this too; delete one of them");
+        }
+        self.owners.insert(meta.uid.clone(), (meta.namespace.clone(), meta.name.clone()));
     }
 }

@@ -13,35 +13,36 @@ pub(super) enum Holder {
     Owned(String),
 }
 
-/// Numbers from 0 to `size`. What nobody asked for by number is taken from the
-/// upper band first, so that the lower one stays free for those who do
+/// Numbers that one is picked from. What nobody asked for by number is taken
+/// from the upper part first, so that the lower one stays free for those who do
 /// (KEP-3070).
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Band {
+    pub(super) first: u128,
+    pub(super) size: u64,
+    /// How many of the first are the lower part.
+    pub(super) lower: u64,
+}
+
+/// Who has which number. Bands come and go, and may overlap: a number has one
+/// owner all the same.
+#[derive(Debug, Default)]
 pub(super) struct Pool {
-    size: u64,
-    lower: u64,
     /// Taken only by those who ask for it by number.
-    kept: BTreeSet<u64>,
-    used: BTreeMap<u64, Holder>,
-    by_owner: HashMap<String, BTreeSet<u64>>,
+    kept: BTreeSet<u128>,
+    used: BTreeMap<u128, Holder>,
+    by_owner: HashMap<String, BTreeSet<u128>>,
     /// Numbers that were seen to have two owners.
-    shared: BTreeSet<u64>,
+    shared: BTreeSet<u128>,
 }
 
 impl Pool {
-    pub(super) fn new(size: u64, lower: u64, kept: BTreeSet<u64>) -> Self {
-        Self {
-            size,
-            lower: lower.min(size),
-            kept,
-            used: BTreeMap::new(),
-            by_owner: HashMap::new(),
-            shared: BTreeSet::new(),
-        }
+    pub(super) fn new(kept: BTreeSet<u128>) -> Self {
+        Self { kept, ..Self::default() }
     }
 
     /// Takes one number.
-    pub(super) fn take(&mut self, number: u64) -> Result<(), Holder> {
+    pub(super) fn take(&mut self, number: u128) -> Result<(), Holder> {
         match self.used.get(&number) {
             Some(holder) => Err(holder.clone()),
             None => {
@@ -51,19 +52,21 @@ impl Pool {
         }
     }
 
-    /// Takes any free number; `None` where there is none.
-    pub(super) fn pick(&mut self, random: u64) -> Option<u64> {
-        let start = self.lower + random % (self.size - self.lower).max(1);
+    /// Takes any free number of a band; `None` where there is none.
+    pub(super) fn pick(&mut self, band: &Band, random: u64) -> Option<u128> {
+        let lower = band.lower.min(band.size);
+        let at = |offset: u64| band.first + u128::from(offset);
+        let start = at(lower + random % (band.size - lower).max(1));
         let number = self
-            .free(start, self.size)
-            .or_else(|| self.free(self.lower, start))
-            .or_else(|| self.free(0, self.lower))?;
+            .free(start, at(band.size))
+            .or_else(|| self.free(at(lower), start))
+            .or_else(|| self.free(at(0), at(lower)))?;
         self.used.insert(number, Holder::Pending);
         Some(number)
     }
 
     /// The first free number from `from` to before `to`.
-    fn free(&self, from: u64, to: u64) -> Option<u64> {
+    fn free(&self, from: u128, to: u128) -> Option<u128> {
         let mut candidate = from;
         for used in self.used.range(from..to).map(|(number, _)| *number).chain([to]) {
             while candidate < used {
@@ -78,7 +81,7 @@ impl Pool {
     }
 
     /// A write that took the number is over.
-    pub(super) fn settle(&mut self, number: u64, stored: bool) {
+    pub(super) fn settle(&mut self, number: u128, stored: bool) {
         if self.used.get(&number) == Some(&Holder::Pending) {
             match stored {
                 true => self.used.insert(number, Holder::Stored),
@@ -90,7 +93,7 @@ impl Pool {
     /// The object with this uid has exactly these numbers now. Gives those that
     /// another object has too, which only a write whose outcome stayed unknown
     /// can bring about.
-    pub(super) fn own(&mut self, uid: &str, numbers: BTreeSet<u64>) -> Vec<u64> {
+    pub(super) fn own(&mut self, uid: &str, numbers: BTreeSet<u128>) -> Vec<u128> {
         let before = self.by_owner.remove(uid).unwrap_or_default();
         for gone in before.difference(&numbers) {
             self.free_owned(*gone, uid);
@@ -116,7 +119,7 @@ impl Pool {
         }
     }
 
-    fn free_owned(&mut self, number: u64, uid: &str) {
+    fn free_owned(&mut self, number: u128, uid: &str) {
         let owned = matches!(self.used.get(&number), Some(Holder::Owned(owner)) if owner == uid);
         if !owned {
             return;
@@ -152,19 +155,21 @@ mod tests {
 
     #[test]
     fn the_upper_band_goes_first_and_kept_numbers_only_by_name() {
-        let mut pool = Pool::new(10, 4, BTreeSet::from([0]));
-        let mut picked: Vec<u64> = (0..9).map(|n| pool.pick(n * 7).expect("free")).collect();
+        let mut pool = Pool::new(BTreeSet::from([0]));
+        let band = Band { first: 0, size: 10, lower: 4 };
+        let mut picked: Vec<u128> =
+            (0..9).map(|n| pool.pick(&band, n * 7).expect("free")).collect();
         picked[..6].sort();
         assert_eq!(picked[..6], [4, 5, 6, 7, 8, 9]);
         assert_eq!(picked[6..], [1, 2, 3]);
-        assert_eq!(pool.pick(1), None, "full");
+        assert_eq!(pool.pick(&band, 1), None, "full");
         assert_eq!(pool.take(0), Ok(()));
         assert_eq!(pool.take(0), Err(Holder::Pending));
     }
 
     #[test]
     fn an_old_object_of_the_same_name_frees_nothing_of_the_new_one() {
-        let mut pool = Pool::new(10, 0, BTreeSet::new());
+        let mut pool = Pool::default();
         pool.take(3).expect("free");
         pool.settle(3, true);
         pool.own("old", BTreeSet::from([3]));
@@ -183,10 +188,19 @@ mod tests {
         assert_eq!(pool.take(3), Ok(()));
     }
 
+    #[test]
+    fn a_number_of_two_bands_is_had_once() {
+        let mut pool = Pool::default();
+        let (all, part) =
+            (Band { first: 100, size: 4, lower: 0 }, Band { first: 102, size: 2, lower: 0 });
+        assert_eq!([0, 1].map(|n| pool.pick(&part, n)), [Some(102), Some(103)]);
+        assert_eq!([2, 2, 2].map(|n| pool.pick(&all, n)), [Some(100), Some(101), None]);
+    }
+
     #[derive(Clone, Debug)]
     enum Step {
         Pick(u64),
-        Take(u64),
+        Take(u128),
         /// Settle the oldest write.
         Settle(bool),
         /// Tell of the oldest stored write.
@@ -198,7 +212,7 @@ mod tests {
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
             any::<u64>().prop_map(Step::Pick),
-            (0u64..12).prop_map(Step::Take),
+            (0u128..12).prop_map(Step::Take),
             any::<bool>().prop_map(Step::Settle),
             Just(Step::See),
             Just(Step::Delete),
@@ -208,14 +222,14 @@ mod tests {
     proptest! {
         #[test]
         fn never_two_owners(steps in proptest::collection::vec(step(), 0..80)) {
-            let mut pool = Pool::new(12, 4, BTreeSet::from([0]));
+            let mut pool = Pool::new(BTreeSet::from([0]));
             let (mut writes, mut stored, mut objects) = (Vec::new(), Vec::new(), Vec::new());
             for (n, step) in steps.into_iter().enumerate() {
-                let busy = |number: &u64, writes: &[u64], stored: &[u64], objects: &[(String, u64)]| {
+                let busy = |number: &u128, writes: &[u128], stored: &[u128], objects: &[(String, u128)]| {
                     writes.contains(number) || stored.contains(number) || objects.iter().any(|(_, of)| of == number)
                 };
                 match step {
-                    Step::Pick(random) => match pool.pick(random) {
+                    Step::Pick(random) => match pool.pick(&Band { first: 0, size: 12, lower: 4 }, random) {
                         Some(number) => {
                             prop_assert!(!busy(&number, &writes, &stored, &objects) && number != 0);
                             writes.push(number);

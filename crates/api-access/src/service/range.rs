@@ -53,9 +53,6 @@ impl fmt::Display for ParseRangeError {
 
 impl std::error::Error for ParseRangeError {}
 
-/// As many addresses of one range are used at most, as upstream.
-const HOSTS_MAX: u128 = 1 << 20;
-
 impl Range {
     /// The family of its addresses.
     pub fn family(&self) -> Family {
@@ -66,8 +63,8 @@ impl Range {
         if self.base.is_ipv4() { 32 } else { 128 }
     }
 
-    fn base_number(&self) -> u128 {
-        number(&self.base)
+    fn mask(&self) -> u128 {
+        u128::MAX.checked_shl(u32::from(self.width() - self.bits)).unwrap_or(0)
     }
 
     /// How many addresses can be handed out: not the first, which names the
@@ -75,25 +72,33 @@ impl Range {
     pub fn hosts(&self) -> u64 {
         let all = 1u128.checked_shl(u32::from(self.width() - self.bits)).unwrap_or(u128::MAX);
         let hosts = all.saturating_sub(if self.base.is_ipv4() { 2 } else { 1 });
-        u64::try_from(hosts.min(HOSTS_MAX)).unwrap_or(u64::MAX)
+        // Of more, nobody uses the rest.
+        u64::try_from(hosts).unwrap_or(u64::MAX)
     }
 
-    /// The `n`th host, from 0: `10.43.0.1`.
-    pub fn host(&self, n: u64) -> IpAddr {
-        let number = self.base_number() + 1 + u128::from(n);
+    /// The first host: `10.43.0.1`.
+    pub fn first_host(&self) -> IpAddr {
         match self.base {
-            IpAddr::V4(_) => IpAddr::V4(u32::try_from(number).unwrap_or(u32::MAX).into()),
-            IpAddr::V6(_) => IpAddr::V6(number.into()),
+            IpAddr::V4(base) => IpAddr::V4((u32::from(base) + 1).into()),
+            IpAddr::V6(base) => IpAddr::V6((u128::from(base) + 1).into()),
         }
     }
 
-    /// Which host an address is; `None` outside.
-    pub fn position(&self, address: &IpAddr) -> Option<u64> {
-        if Family::of(address) != self.family() {
-            return None;
-        }
-        let n = number(address).checked_sub(self.base_number())?.checked_sub(1)?;
-        u64::try_from(n).ok().filter(|n| *n < self.hosts())
+    /// Whether an address is one of its hosts.
+    pub fn has_host(&self, address: &IpAddr) -> bool {
+        let host = number(address) & !self.mask();
+        let broadcast = self.base.is_ipv4() && host == u128::from(u32::MAX >> self.bits);
+        self.contains(address) && host != 0 && !broadcast
+    }
+
+    /// Whether an address is in it at all.
+    pub fn contains(&self, address: &IpAddr) -> bool {
+        Family::of(address) == self.family() && number(address) & self.mask() == number(&self.base)
+    }
+
+    /// Whether all addresses of another are in it.
+    pub fn covers(&self, other: &Self) -> bool {
+        self.bits <= other.bits && self.contains(&other.base)
     }
 }
 
@@ -117,7 +122,7 @@ impl FromStr for Range {
         if bits == 0 || bits > width - 2 {
             return Err(wrong("the prefix length leaves no room, or everything"));
         }
-        let mask = u128::MAX.checked_shl(u32::from(width - bits)).unwrap_or(0);
+        let mask = Self { base, bits }.mask();
         let base = match base {
             IpAddr::V4(base) => {
                 IpAddr::V4(u32::try_from(u128::from(u32::from(base)) & mask).unwrap_or(0).into())
@@ -142,19 +147,28 @@ mod tests {
     fn hosts_of_a_range() {
         let range: Range = "10.43.7.9/16".parse().expect("range");
         assert_eq!(range.to_string(), "10.43.0.0/16");
-        assert_eq!((range.hosts(), range.host(0).to_string()), (65_534, "10.43.0.1".to_owned()));
-        assert_eq!(range.host(65_533).to_string(), "10.43.255.254");
-        for (address, position) in [
-            ("10.43.0.1", Some(0)),
-            ("10.43.0.0", None),
-            ("10.43.255.255", None),
-            ("10.44.0.1", None),
-            ("::1", None),
+        assert_eq!((range.hosts(), range.first_host().to_string()), (65_534, "10.43.0.1".into()));
+        for (address, is_host) in [
+            ("10.43.0.1", true),
+            ("10.43.255.254", true),
+            ("10.43.0.0", false),
+            ("10.43.255.255", false),
+            ("10.44.0.1", false),
+            ("::1", false),
         ] {
-            assert_eq!(range.position(&address.parse().expect("address")), position, "{address}");
+            assert_eq!(range.has_host(&address.parse().expect("address")), is_host, "{address}");
         }
         let six: Range = "fd00:43::/112".parse().expect("range");
-        assert_eq!((six.hosts(), six.host(0).to_string()), (65_535, "fd00:43::1".to_owned()));
+        assert_eq!((six.hosts(), six.first_host().to_string()), (65_535, "fd00:43::1".into()));
+        assert!(six.has_host(&"fd00:43::ffff".parse().expect("address")));
+        for (other, covered) in [
+            ("10.43.9.0/24", true),
+            ("10.43.0.0/16", true),
+            ("10.42.0.0/15", false),
+            ("fd00::/24", false),
+        ] {
+            assert_eq!(range.covers(&other.parse().expect("range")), covered, "{other}");
+        }
         for text in ["", "10.43.0.0", "10.43.0.0/33", "10.43.0.0/0", "x/16", "10.43.0.0/31"] {
             assert!(text.parse::<Range>().is_err(), "{text}");
         }
@@ -164,8 +178,8 @@ mod tests {
         #[test]
         fn no_range_panics(text in "[0-9a-f.:/]{0,24}") {
             if let Ok(range) = text.parse::<Range>() {
-                let last = range.hosts() - 1;
-                proptest::prop_assert_eq!(range.position(&range.host(last)), Some(last));
+                proptest::prop_assert!(range.has_host(&range.first_host()));
+                proptest::prop_assert!(range.covers(&range));
             }
         }
     }

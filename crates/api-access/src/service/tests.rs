@@ -73,6 +73,50 @@ async fn fixed_addresses_are_had_once_and_errors_are_upstreams() {
     assert!(message.contains(why), "{message}");
 }
 
+/// What a change of a Service is answered, by what fills it in and what looks at it.
+async fn changed(world: &World, old: &Value, spec: Value) -> Result<Value, String> {
+    let name = tree::text(old, "metadata.name");
+    let mut new = update(world, service(name, spec), old.clone()).await?;
+    let row = api_kinds::catalogue().find("", "v1", "services").expect("served");
+    let mut old = old.clone();
+    [&mut new, &mut old].into_iter().for_each(|service| row.default(service));
+    let causes = row.validate_update(&new, &old);
+    match causes.is_empty() {
+        true => Ok(new),
+        false => Err(Status::invalid("", "Service", name, causes).message),
+    }
+}
+
+#[tokio::test]
+async fn an_address_does_not_change_and_a_taken_one_is_not_given_with_another_type() {
+    let world = world();
+    let fixed = |ip: &str| json!({ "type": "ClusterIP", "clusterIP": ip, "selector": { "a": "b" }, "ports": [{ "port": 80 }] });
+    let dns = create(&world, service("dns", fixed("10.43.0.10"))).await.expect("free");
+    let web = create(&world, service("web", fixed("10.43.0.11"))).await.expect("free");
+    // Taken, free, of no range: it is always the change that is refused.
+    for ip in ["10.43.0.10", "10.43.0.12", "1.2.3.4", "None"] {
+        let message = changed(&world, &web, fixed(ip)).await.expect_err(ip);
+        let what =
+            format!("spec.clusterIPs[0]: Invalid value: [\"{ip}\"]: may not change once set");
+        assert_eq!(message, format!("Service \"web\" is invalid: {what}"));
+    }
+    create(&world, service("other", fixed("10.43.0.12"))).await.expect("nothing was taken");
+    let headless = create(&world, service("none", fixed("None"))).await.expect("no address");
+    let message = changed(&world, &headless, fixed("10.43.0.13")).await.expect_err("headless");
+    assert!(message.contains("[\"10.43.0.13\"]: may not change once set"), "{message}");
+    create(&world, service("free", fixed("10.43.0.13"))).await.expect("nothing was taken");
+    // From a name to an address there is a choice, and what somebody has is not had.
+    let away = json!({ "type": "ExternalName", "externalName": "example.com" });
+    let away = create(&world, service("away", away)).await.expect("no address");
+    let message = changed(&world, &away, fixed("10.43.0.10")).await.expect_err("taken");
+    let why = "failed to allocate IP 10.43.0.10: provided IP is already allocated";
+    let what = format!("spec.clusterIPs: Invalid value: [\"10.43.0.10\"]: {why}");
+    assert_eq!(message, format!("Service \"away\" is invalid: {what}"));
+    let found = changed(&world, &away, fixed("10.43.0.14")).await.expect("free");
+    assert_eq!(tree::get(&found, "spec.clusterIPs"), &json!(["10.43.0.14"]));
+    assert_eq!(tree::text(&dns, "spec.clusterIP"), "10.43.0.10");
+}
+
 #[tokio::test]
 async fn node_ports_are_had_once_and_shared_between_protocols_of_one_service() {
     let world = world();

@@ -119,6 +119,7 @@ fn row(
         allow_create_on_update: false,
         allow_unconditional_update: false,
         status_on_create: false,
+        answers_deleted: false,
         generation: Generation::Content,
         hooks: Hooks::default(),
         deprecation: deprecation(definition, version, &kind),

@@ -11,7 +11,7 @@ use crate::{
     suite::{created, sample},
 };
 
-const SCHEMA: &str = "spec.versions[0].schema.openAPIV3Schema";
+const SCHEMA: &str = "spec.validation.openAPIV3Schema";
 
 fn definition() -> (std::sync::Arc<api_schema::ResourceSpec>, Value) {
     let spec = catalogue()
@@ -128,11 +128,11 @@ fn names_versions_and_conversion() {
     assert_eq!(
         found,
         [
-            "spec.versions[0].subresources.scale.specReplicasPath: Invalid value: \".status.x\": should be a json path under .spec",
-            "spec.versions[0].additionalPrinterColumns[0].type: Invalid value: \"x\": must be one of boolean,date,integer,number,string",
-            "spec.versions[0].additionalPrinterColumns[0].jsonPath: Invalid value: \"a\": must be a simple json path starting with .",
-            "spec.versions[0].selectableFields[0].jsonPath: Invalid value: \".spec\": must point to a field of type string, boolean or integer. Enum string fields and strings with formats are allowed.",
-            "spec.versions[0].selectableFields[1].jsonPath: Invalid value: \".metadata.name\": must not point to fields in metadata",
+            "spec.subresources.scale.specReplicasPath: Invalid value: \".status.x\": should be a json path under .spec",
+            "spec.additionalPrinterColumns[0].type: Invalid value: \"x\": must be one of boolean,date,integer,number,string",
+            "spec.additionalPrinterColumns[0].jsonPath: Invalid value: \"a\": must be a simple json path starting with .",
+            "spec.selectableFields[0].jsonPath: Invalid value: \".spec\": must point to a field of type string, boolean or integer. Enum string fields and strings with formats are allowed.",
+            "spec.selectableFields[1].jsonPath: Invalid value: \".metadata.name\": must not point to fields in metadata",
         ]
     );
 }
@@ -189,7 +189,7 @@ fn schemas_are_structural() {
         (
             json!({"type": "object", "allOf": [{"properties": {"b": {"minimum": 1}}}]}),
             &[
-                ".allOf[0].properties[b]: Required value: because it is defined in spec.versions[0].schema.openAPIV3Schema.properties[a].allOf[0].properties[b], there must be a property of this name outside of it",
+                ".allOf[0].properties[b]: Required value: because it is defined in spec.validation.openAPIV3Schema.properties[a].allOf[0].properties[b], there must be a property of this name outside of it",
             ],
         ),
         (
@@ -252,7 +252,7 @@ fn schemas_are_structural() {
         (
             json!({"type": "integer", "default": "x"}),
             &[
-                ".default: Invalid value: \"string\": spec.versions[0].schema.openAPIV3Schema.properties[a].default in body must be of type integer: \"string\"",
+                ".default: Invalid value: \"string\": spec.validation.openAPIV3Schema.properties[a].default in body must be of type integer: \"string\"",
             ],
         ),
         (

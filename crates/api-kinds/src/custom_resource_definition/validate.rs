@@ -74,13 +74,21 @@ fn versions(definition: &Value, old: Option<&Value>, faults: &mut Faults) {
     let all = tree::list(definition, "spec.versions");
     let path = Path::new("spec.versions");
     let mut names = HashSet::new();
+    let alike = |field: &str| all.windows(2).all(|two| two[0].get(field) == two[1].get(field));
+    let alike = Alike {
+        schema: alike("schema"),
+        subresources: alike("subresources"),
+        columns: alike("additionalPrinterColumns"),
+        selectable: alike("selectableFields"),
+    };
+    let mut first = true;
     each_version(definition, |version, path| {
         let name = tree::text(version, "name");
         invalid_name(&path.child("name"), name, &name::dns1035_label(name), faults);
         names.insert(name.to_owned());
         let old = old.map(|old| tree::list(old, "spec.versions")).unwrap_or_default();
         let old = old.iter().find(|old| tree::text(old, "name") == name);
-        one_version(version, old, path, faults);
+        one_version(version, old, path, &alike, std::mem::take(&mut first), faults);
     });
     if names.len() < all.len() {
         faults.invalid(&path, all.to_vec(), "must contain unique version names");
@@ -91,23 +99,54 @@ fn versions(definition: &Value, old: Option<&Value>, faults: &mut Faults) {
     }
 }
 
-fn one_version(version: &Value, old: Option<&Value>, path: &Path<'_>, faults: &mut Faults) {
+/// What is the same in every version. Upstream looks at it once, under the name
+/// that it has where it stands beside the versions.
+struct Alike {
+    schema: bool,
+    subresources: bool,
+    columns: bool,
+    selectable: bool,
+}
+
+fn one_version(
+    version: &Value,
+    old: Option<&Value>,
+    path: &Path<'_>,
+    alike: &Alike,
+    first: bool,
+    faults: &mut Faults,
+) {
     deprecation(version, path, faults);
-    let schema_path = path.child("schema");
-    let schema_path = schema_path.child("openAPIV3Schema");
+    let top = Path::new("spec");
+    let (schema_path, top_schema) = (path.child("schema"), top.child("validation"));
     let schema = tree::get(version, "schema.openAPIV3Schema");
     match schema {
-        Value::Null => faults.required(&schema_path, "schemas are required"),
+        Value::Null => {
+            faults.required(&schema_path.child("openAPIV3Schema"), "schemas are required");
+        }
+        _ if alike.schema && !first => {}
         schema => {
             let old = old.map(|old| tree::get(old, "schema.openAPIV3Schema"));
-            schema::validate(schema, old, &schema_path, faults);
+            let path = if alike.schema { &top_schema } else { &schema_path };
+            schema::validate(schema, old, &path.child("openAPIV3Schema"), faults);
         }
     }
-    subresources(tree::get(version, "subresources"), &path.child("subresources"), faults);
-    let columns = path.child("additionalPrinterColumns");
-    for (index, column) in tree::list(version, "additionalPrinterColumns").iter().enumerate() {
-        validate_column(column, &columns.index(index), faults);
+    let place = |alike: bool| (if alike { &top } else { path }, first || !alike);
+    if let (path, true) = place(alike.subresources) {
+        subresources(tree::get(version, "subresources"), &path.child("subresources"), faults);
     }
+    if let (path, true) = place(alike.columns) {
+        let columns = path.child("additionalPrinterColumns");
+        for (index, column) in tree::list(version, "additionalPrinterColumns").iter().enumerate() {
+            validate_column(column, &columns.index(index), faults);
+        }
+    }
+    if let (path, true) = place(alike.selectable) {
+        selectable_fields(version, schema, path, faults);
+    }
+}
+
+fn selectable_fields(version: &Value, schema: &Value, path: &Path<'_>, faults: &mut Faults) {
     let selectable = path.child("selectableFields");
     let fields = tree::list(version, "selectableFields");
     if fields.len() > SELECTABLE_MAX {

@@ -22,8 +22,8 @@ pub(super) fn scaler(scaler: &Value, faults: &mut Faults) {
     let (path, spec) = (Path::new("spec"), tree::get(scaler, "spec"));
     let least = tree::int(spec, "minReplicas");
     let most = tree::int(spec, "maxReplicas").unwrap_or(0);
-    if let Some(least) = least.filter(|&least| least < 1) {
-        faults.invalid(&path.child("minReplicas"), least, "must be greater than or equal to 1");
+    if let Some(least) = least.filter(|&least| least < 0) {
+        faults.invalid(&path.child("minReplicas"), least, "must be greater than or equal to 0");
     }
     if most < 1 {
         faults.invalid(&path.child("maxReplicas"), most, "must be greater than 0");
@@ -34,6 +34,11 @@ pub(super) fn scaler(scaler: &Value, faults: &mut Faults) {
     }
     reference(&path.child("scaleTargetRef"), tree::get(spec, "scaleTargetRef"), faults);
     let list = path.child("metrics");
+    let from_outside = |metric: &Value| matches!(tree::text(metric, "type"), "Object" | "External");
+    if least == Some(0) && !tree::list(spec, "metrics").iter().any(from_outside) {
+        let detail = "must specify at least one Object or External metric to support scaling to zero replicas";
+        faults.forbidden(&list, detail);
+    }
     for (index, metric) in tree::list(spec, "metrics").iter().enumerate() {
         self::metric(&list.index(index), metric, faults);
     }

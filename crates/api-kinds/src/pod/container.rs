@@ -256,6 +256,32 @@ fn mounts(path: &Path<'_>, container: &Value, volumes: &BTreeSet<&str>, faults: 
                 "subPathExpr and subPath are mutually exclusive",
             );
         }
+        let propagation = tree::text(mount, "mountPropagation");
+        if propagation == "Bidirectional" && !tree::flag(container, "securityContext.privileged") {
+            faults.forbidden(
+                &path.child("mountPropagation"),
+                "Bidirectional mount propagation is available only to privileged containers",
+            );
+        }
+        recursive_read_only(&path.child("recursiveReadOnly"), mount, propagation, faults);
+    }
+}
+
+fn recursive_read_only(path: &Path<'_>, mount: &Value, propagation: &str, faults: &mut Faults) {
+    match tree::text(mount, "recursiveReadOnly") {
+        "" | "Disabled" => {}
+        "Enabled" | "IfPossible" => {
+            if !tree::flag(mount, "readOnly") {
+                faults.forbidden(path, "may only be specified when readOnly is true");
+            }
+            if !matches!(propagation, "" | "None") {
+                faults.forbidden(
+                    path,
+                    "may only be specified when mountPropagation is None or not specified",
+                );
+            }
+        }
+        other => faults.unsupported(path, other, ["Disabled", "Enabled", "IfPossible"]),
     }
 }
 

@@ -70,6 +70,7 @@ fn spec(path: &Path<'_>, spec: &Value, faults: &mut Faults) {
         }
     }
     security_context(&path.child("securityContext"), spec, faults);
+    users(path, spec, faults);
     dns(path, spec, faults);
     host_aliases(&path.child("hostAliases"), tree::list(spec, "hostAliases"), faults);
     scheduling::validate(path, spec, faults);
@@ -120,6 +121,35 @@ fn containers(path: &Path<'_>, spec: &Value, volumes: &BTreeSet<&str>, faults: &
                 if role == Role::Regular && !host_ports.insert(taken.clone()) {
                     faults.duplicate(&path, taken);
                 }
+            }
+        }
+    }
+}
+
+/// A pod with users of its own shares no other namespace with the node; one without is
+/// shown no unmasked /proc.
+fn users(path: &Path<'_>, spec: &Value, faults: &mut Faults) {
+    const WHY: &str = "when `hostUsers` is false";
+    let has_own = tree::get(spec, "hostUsers") == &Value::Bool(false);
+    for field in ["hostNetwork", "hostPID", "hostIPC"] {
+        if has_own && tree::flag(spec, field) {
+            faults.forbidden(&path.child(field), WHY);
+        }
+    }
+    for field in ["containers", "initContainers", "ephemeralContainers"] {
+        let list = path.child(field);
+        for (index, container) in tree::list(spec, field).iter().enumerate() {
+            let path = list.index(index);
+            if has_own && !tree::list(container, "volumeDevices").is_empty() {
+                faults.forbidden(&path.child("volumeDevices"), WHY);
+            }
+            let proc_mount = tree::text(container, "securityContext.procMount");
+            if !has_own && proc_mount == "Unmasked" {
+                faults.invalid(
+                    &path.child("securityContext.procMount"),
+                    proc_mount,
+                    "`hostUsers` must be false to use `Unmasked`",
+                );
             }
         }
     }

@@ -143,6 +143,13 @@ fn stateful_sets() {
             ],
         ),
         (
+            "spec.updateStrategy",
+            json!({ "type": "Recreate" }),
+            &[
+                "spec.updateStrategy.type: Unsupported value: \"Recreate\": supported values: \"OnDelete\", \"RollingUpdate\"",
+            ],
+        ),
+        (
             "spec.persistentVolumeClaimRetentionPolicy",
             json!({ "whenDeleted": "Burn" }),
             &[

@@ -36,6 +36,18 @@ fn autoscalers() {
     );
     let table: &[(&str, Value, &[&str])] = &[
         (
+            "spec.minReplicas",
+            json!(0),
+            &[
+                "spec.metrics: Forbidden: must specify at least one Object or External metric to support scaling to zero replicas",
+            ],
+        ),
+        (
+            "spec.minReplicas",
+            json!(-1),
+            &["spec.minReplicas: Invalid value: -1: must be greater than or equal to 0"],
+        ),
+        (
             "spec.metrics",
             json!([{ "type": "Pods" }]),
             &[

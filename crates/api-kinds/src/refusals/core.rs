@@ -37,6 +37,24 @@ fn names_and_labels() {
     );
 }
 
+/// The words are those of Go's parser.
+#[test]
+fn what_registries_ask_for_is_json() {
+    let spec = row(["", "v1", "secrets"]);
+    for (data, why) in [
+        ("eA==", "invalid character 'x' looking for beginning of value"),
+        ("", "unexpected end of JSON input"),
+    ] {
+        let object = json!({
+            "metadata": {"name": "s", "namespace": "ns"}, "type": "kubernetes.io/dockerconfigjson",
+            "data": {".dockerconfigjson": data},
+        });
+        let faults = spec.validate_create(&created(&spec, &object));
+        let told: Vec<&str> = faults.iter().map(|fault| fault.message.as_str()).collect();
+        assert_eq!(told, [format!("Invalid value: \"<secret contents redacted>\": {why}")]);
+    }
+}
+
 #[test]
 fn secrets_swallow_string_data_and_namespaces_name_themselves() {
     let spec = row(["", "v1", "secrets"]);

@@ -26,6 +26,35 @@ fn containers() {
         ),
         (
             "spec.containers",
+            container(json!({"volumeMounts": [
+                {"name": "v", "mountPath": "/a", "mountPropagation": "Bidirectional"}]})),
+            &[
+                "spec.containers[0].volumeMounts[0].name: Not found: \"v\"",
+                "spec.containers[0].volumeMounts[0].mountPropagation: Forbidden: Bidirectional mount propagation is available only to privileged containers",
+            ],
+        ),
+        (
+            "spec.containers",
+            container(json!({"volumeMounts": [
+                {"name": "v", "mountPath": "/a", "recursiveReadOnly": "Enabled", "mountPropagation": "HostToContainer"},
+                {"name": "v", "mountPath": "/b", "recursiveReadOnly": "Never", "readOnly": true}]})),
+            &[
+                "spec.containers[0].volumeMounts[0].name: Not found: \"v\"",
+                "spec.containers[0].volumeMounts[0].recursiveReadOnly: Forbidden: may only be specified when readOnly is true",
+                "spec.containers[0].volumeMounts[0].recursiveReadOnly: Forbidden: may only be specified when mountPropagation is None or not specified",
+                "spec.containers[0].volumeMounts[1].name: Not found: \"v\"",
+                "spec.containers[0].volumeMounts[1].recursiveReadOnly: Unsupported value: \"Never\": supported values: \"Disabled\", \"Enabled\", \"IfPossible\"",
+            ],
+        ),
+        (
+            "spec.containers",
+            container(json!({"securityContext": {"procMount": "Unmasked"}})),
+            &[
+                "spec.containers[0].securityContext.procMount: Invalid value: \"Unmasked\": `hostUsers` must be false to use `Unmasked`",
+            ],
+        ),
+        (
+            "spec.containers",
             json!([{ "name": "c", "image": "i" }, { "name": "c", "image": "i" }]),
             &["spec.containers[1].name: Duplicate value: \"c\""],
         ),

@@ -45,6 +45,14 @@ fn services() {
             "spec.type: Unsupported value: \"Nonsense\": supported values: \"ClusterIP\", \"ExternalName\", \"LoadBalancer\", \"NodePort\"",
         ],
     );
+    refused(
+        SERVICE,
+        "spec.trafficDistribution",
+        json!("Nearby"),
+        &[
+            "spec.trafficDistribution: Unsupported value: \"Nearby\": supported values: \"PreferClose\", \"PreferSameNode\", \"PreferSameZone\"",
+        ],
+    );
 }
 
 #[test]

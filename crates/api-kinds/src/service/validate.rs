@@ -13,6 +13,9 @@ const SPEC: Path<'static> = Path::new("spec");
 /// What `spec.loadBalancerSourceRanges` was before it was a field.
 const SOURCE_RANGES: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
 
+/// Which endpoints may be preferred.
+const DISTRIBUTIONS: [&str; 3] = ["PreferClose", "PreferSameNode", "PreferSameZone"];
+
 /// One day, in seconds.
 const AFFINITY_SECONDS_MAX: i64 = 86_400;
 
@@ -57,6 +60,10 @@ pub(super) fn service(service: &Value, faults: &mut Faults) {
             policy,
             "may only be set for externally-accessible services",
         );
+    }
+    let distribution = tree::text(spec, "trafficDistribution");
+    if !distribution.is_empty() && !DISTRIBUTIONS.contains(&distribution) {
+        faults.unsupported(&SPEC.child("trafficDistribution"), distribution, DISTRIBUTIONS);
     }
     if kind != "LoadBalancer" {
         for field in ["allocateLoadBalancerNodePorts", "loadBalancerClass"] {

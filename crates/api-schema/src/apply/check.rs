@@ -7,7 +7,7 @@ use api_object::{Quantity, time};
 use serde_json::Value;
 
 use super::{node::Node, path::Step};
-use crate::{Field, Holds, Schema, ShapeId, Type};
+use crate::{Field, Holds, Schema, ShapeId, Type, go_shown};
 
 /// Checks a configuration of a shape and brings its scalars into the stored form.
 ///
@@ -57,7 +57,9 @@ impl Check<'_> {
         let map = match value {
             Value::Null => return,
             Value::Object(map) => map,
-            other => return self.fault(path, format!("expected map, got &{{{}}}", go(other))),
+            other => {
+                return self.fault(path, format!("expected map, got &{{{}}}", go_shown(other)));
+            }
         };
         for (name, value) in map {
             let path = Trail::Name(path, name);
@@ -82,11 +84,11 @@ impl Check<'_> {
                 }
             }
             (Holds::Map, other) => {
-                self.fault(path, format!("expected map, got &{{{}}}", go(other)));
+                self.fault(path, format!("expected map, got &{{{}}}", go_shown(other)));
             }
             (Holds::List, Value::Array(list)) => self.list(field, list, path),
             (Holds::List, other) => {
-                self.fault(path, format!("expected list, got &{{{}}}", go(other)));
+                self.fault(path, format!("expected list, got &{{{}}}", go_shown(other)));
             }
         }
     }
@@ -119,11 +121,11 @@ impl Check<'_> {
             },
             (Type::Object, Value::Object(_)) => None,
             (Type::Object, other) => {
-                return self.fault(path, format!("expected map, got &{{{}}}", go(other)));
+                return self.fault(path, format!("expected map, got &{{{}}}", go_shown(other)));
             }
             (Type::Strings, Value::Array(_)) => None,
             (Type::Strings, other) => {
-                return self.fault(path, format!("expected list, got &{{{}}}", go(other)));
+                return self.fault(path, format!("expected list, got &{{{}}}", go_shown(other)));
             }
             (Type::String | Type::Bytes, Value::String(_)) => None,
             (Type::String | Type::Bytes, other) => {
@@ -132,7 +134,7 @@ impl Check<'_> {
             }
             (Type::Bool, Value::Bool(_)) => None,
             (Type::Bool, other) => {
-                return self.fault(path, format!("expected boolean, got &{{{}}}", go(other)));
+                return self.fault(path, format!("expected boolean, got &{{{}}}", go_shown(other)));
             }
             (Type::Int32 | Type::Int64 | Type::Float64, Value::Number(_)) => None,
             (Type::Int32 | Type::Int64 | Type::Float64, other) => {
@@ -141,7 +143,8 @@ impl Check<'_> {
                 return self.fault(path, what);
             }
             (_, other @ (Value::Object(_) | Value::Array(_))) => {
-                return self.fault(path, format!("expected any scalar, got &{{{}}}", go(other)));
+                return self
+                    .fault(path, format!("expected any scalar, got &{{{}}}", go_shown(other)));
             }
             (Type::Quantity, Value::String(text)) => {
                 Quantity::parse(text).ok().map(|q| q.to_string())
@@ -157,22 +160,6 @@ impl Check<'_> {
         if let Some(stored) = stored {
             *value = stored.into();
         }
-    }
-}
-
-/// A value as Go prints it.
-fn go(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Null => "<nil>".into(),
-        Value::Array(list) => {
-            format!("[{}]", list.iter().map(go).collect::<Vec<_>>().join(" "))
-        }
-        Value::Object(map) => {
-            let entries = map.iter().map(|(name, value)| format!("{name}:{}", go(value)));
-            format!("map[{}]", entries.collect::<Vec<_>>().join(" "))
-        }
-        scalar => scalar.to_string(),
     }
 }
 

@@ -43,6 +43,8 @@ pub(super) struct Walk<'s> {
 enum Step<'p> {
     Root,
     Name(&'p Step<'p>, &'p str),
+    /// Of a map, which Go's errors do not name.
+    Key(&'p Step<'p>, &'p str),
     Index(&'p Step<'p>, usize),
 }
 
@@ -51,7 +53,8 @@ impl Step<'_> {
     fn write(&self, out: &mut String, indexes: bool) {
         match self {
             Self::Root => {}
-            Self::Name(parent, name) => {
+            Self::Key(parent, _) if !indexes => parent.write(out, indexes),
+            Self::Name(parent, name) | Self::Key(parent, name) => {
                 parent.write(out, indexes);
                 if !out.is_empty() {
                     out.push('.');
@@ -300,7 +303,7 @@ impl<'de> Slot<'_, '_, '_> {
     fn map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
         let mut map = Map::new();
         while let Some(key) = access.next_key::<String>()? {
-            let step = Step::Name(self.step, &key);
+            let step = Step::Key(self.step, &key);
             if map.contains_key(&key) {
                 self.walk.strict("duplicate", &step);
             }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-use super::{Descriptions, Dialect, custom, gvk};
+use super::{Descriptions, Dialect, Root, custom, gvk, roots};
 use crate::{Field, Holds, ListType, ResourceSpec, Schema, ShapeId, Type};
 
 pub(super) const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
@@ -47,12 +47,29 @@ pub(super) fn list_name(row: &ResourceSpec) -> String {
     format!("{}List", name(row.shape.schema.name(row.shape.id)))
 }
 
-/// Every schema that the rows need.
-pub(super) fn all(rows: &[&ResourceSpec], dialect: Dialect, descriptions: &Descriptions) -> Value {
+/// Every schema that the paths of these documents need.
+pub(super) fn all(
+    rows: &[&ResourceSpec],
+    documents: &[Root],
+    dialect: Dialect,
+    descriptions: &Descriptions,
+) -> Value {
     let mut out = Map::new();
     let mut kinds: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     let mut seen = BTreeSet::new();
-    for row in rows {
+    let with_objects = documents.iter().any(|root| matches!(root, Root::Resources(..)));
+    if let Some(row) = rows.iter().find(|row| row.custom.is_none()) {
+        let schema = &row.shape.schema;
+        let mut writer = Writer { schema, dialect, descriptions, out: &mut out, seen: &mut seen };
+        let of_watches = with_objects.then_some("WatchEvent");
+        for shape in documents.iter().filter_map(Root::shape).chain(of_watches) {
+            if let Some(id) = schema.find(&format!("meta/v1.{shape}")) {
+                writer.add(id);
+                kinds.insert(format!("{META}.{shape}"), vec![gvk("", "v1", shape)]);
+            }
+        }
+    }
+    for row in rows.iter().filter(|_| with_objects) {
         let schema = &row.shape.schema;
         let of_row = name(schema.name(row.shape.id));
         kinds.entry(of_row.clone()).or_default().push(gvk(&row.group, &row.version, &row.kind));
@@ -98,9 +115,8 @@ pub(super) fn all(rows: &[&ResourceSpec], dialect: Dialect, descriptions: &Descr
             schema.insert("x-kubernetes-group-version-kind".into(), kinds.into());
         }
     }
-    for (name, schema) in primitives(dialect) {
-        out.insert(name, schema);
-    }
+    out.extend(primitives(dialect).into_iter().filter(|_| with_objects));
+    out.extend(roots::version().filter(|_| documents.contains(&Root::Version)));
     Value::Object(out)
 }
 
@@ -124,7 +140,7 @@ fn list_of(row: &ResourceSpec, element: &str, dialect: Dialect) -> Value {
     })
 }
 
-fn primitives(dialect: Dialect) -> [(String, Value); 6] {
+fn primitives(dialect: Dialect) -> [(String, Value); 7] {
     let (quantity, int_or_string) = match dialect {
         Dialect::V2 => {
             (json!({ "type": "string" }), json!({ "type": "string", "format": "int-or-string" }))
@@ -141,6 +157,8 @@ fn primitives(dialect: Dialect) -> [(String, Value); 6] {
         (QUANTITY.into(), quantity),
         (INT_OR_STRING.into(), int_or_string),
         (RAW.into(), json!({ "type": "object" })),
+        // Each form of a patch has its own, so it may be any.
+        (format!("{META}.Patch"), json!({ "type": "object" })),
         (format!("{META}.Time"), json!({ "type": "string", "format": "date-time" })),
         (format!("{META}.MicroTime"), json!({ "type": "string", "format": "date-time" })),
         (format!("{META}.Duration"), json!({ "type": "string" })),

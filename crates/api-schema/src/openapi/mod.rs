@@ -3,14 +3,19 @@
 //! kubectl reads them for `explain`, to find out whether the server validates
 //! fields (a `fieldValidation` parameter on PATCH), and to learn how lists merge
 //! when it makes a strategic merge patch. Version 3 has one document for each
-//! group and version, version 2 one for everything.
+//! group and version, and for each path that is about no object; version 2 has one for
+//! everything.
 
 mod custom;
 mod definitions;
 mod descriptions;
+mod operation;
+mod parameters;
 mod paths;
+mod roots;
 
 pub use descriptions::Descriptions;
+pub use roots::Root;
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -34,53 +39,78 @@ impl Dialect {
     }
 }
 
-/// The groups and versions that have a document, as `/openapi/v3` lists them:
-/// `api/v1`, `apis/apps/v1`, with group and version.
-pub fn v3_paths(rows: &[Arc<ResourceSpec>]) -> Vec<(String, String, String)> {
-    let mut seen = BTreeSet::new();
-    rows.iter()
-        .filter(|row| seen.insert((row.group.clone(), row.version.clone())))
-        .map(|row| {
-            let path = paths::prefix(row).trim_start_matches('/').to_owned();
-            (path, row.group.to_string(), row.version.to_string())
-        })
-        .collect()
+/// The documents of version 3, as `/openapi/v3` lists them.
+pub fn v3_roots(rows: &[Arc<ResourceSpec>]) -> BTreeSet<Root> {
+    Root::all(rows.iter().map(Arc::as_ref))
 }
 
-/// The version 3 document of a group and version; `None` where nothing of it is
-/// served. `release` is what `/version` says.
+/// A version 3 document; `None` where nothing of it is served. `release` is what
+/// `/version` says.
 pub fn v3(
     rows: &[Arc<ResourceSpec>],
-    group: &str,
-    version: &str,
+    root: &Root,
     release: &str,
     descriptions: &Descriptions,
 ) -> Option<Value> {
-    let served: Vec<&ResourceSpec> = rows
-        .iter()
-        .map(Arc::as_ref)
-        .filter(|row| row.group == group && row.version == version)
-        .collect();
+    let served: Vec<&ResourceSpec> =
+        rows.iter().map(Arc::as_ref).filter(|row| root.is_of(row)).collect();
     if served.is_empty() {
         return None;
     }
+    let roots = std::slice::from_ref(root);
     Some(json!({
         "openapi": "3.0.0",
         "info": { "title": "Kubernetes", "version": release },
-        "paths": paths::all(&served, Dialect::V3),
-        "components": { "schemas": definitions::all(&served, Dialect::V3, descriptions) },
+        "paths": paths(&served, roots, Dialect::V3, descriptions),
+        "components": {
+            "schemas": definitions::all(&served, roots, Dialect::V3, descriptions),
+            "securitySchemes": security(),
+        },
     }))
 }
 
 /// The version 2 document of everything.
 pub fn v2(rows: &[Arc<ResourceSpec>], release: &str, descriptions: &Descriptions) -> Value {
     let served: Vec<&ResourceSpec> = rows.iter().map(Arc::as_ref).collect();
+    let roots: Vec<Root> = Root::all(served.iter().copied()).into_iter().collect();
     json!({
         "swagger": "2.0",
         "info": { "title": "Kubernetes", "version": release },
-        "paths": paths::all(&served, Dialect::V2),
-        "definitions": definitions::all(&served, Dialect::V2, descriptions),
+        "paths": paths(&served, &roots, Dialect::V2, descriptions),
+        "definitions": definitions::all(&served, &roots, Dialect::V2, descriptions),
+        "securityDefinitions": security(),
+        "security": [{ BEARER: [] }],
     })
+}
+
+const BEARER: &str = "BearerToken";
+
+/// How clients say who they are. Version 2 has no word for bearer tokens.
+fn security() -> Value {
+    json!({ BEARER: {
+        "description": "A bearer token.", "type": "apiKey", "in": "header", "name": "authorization",
+    } })
+}
+
+fn paths(
+    rows: &[&ResourceSpec],
+    roots: &[Root],
+    dialect: Dialect,
+    descriptions: &Descriptions,
+) -> Value {
+    let mut out = Map::new();
+    for root in roots {
+        let of_root: Vec<&ResourceSpec> =
+            rows.iter().copied().filter(|row| root.is_of(row)).collect();
+        // Custom versions have no path that lists their resources.
+        if of_root.iter().any(|row| row.custom.is_none()) {
+            root.add(&mut out, dialect);
+        }
+        if matches!(root, Root::Resources(..)) {
+            paths::add(&mut out, &of_root, dialect, descriptions);
+        }
+    }
+    Value::Object(out)
 }
 
 /// `x-kubernetes-group-version-kind`.

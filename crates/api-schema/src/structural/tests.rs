@@ -106,7 +106,7 @@ fn values_are_checked_in_upstreams_words() {
         (
             json!({"type": "string", "enum": ["b", "a"]}),
             json!("x"),
-            &["a: Unsupported value: \"x\": supported values: \"a\", \"b\""],
+            &["a: Unsupported value: \"x\": supported values: \"b\", \"a\""],
         ),
         (
             json!({"type": "array", "items": {"type": "string"}, "minItems": 1}),

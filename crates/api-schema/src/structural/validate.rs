@@ -153,7 +153,7 @@ impl Checks {
             value => value.to_string(),
         };
         let values: Vec<String> = self.values.iter().map(shown).collect();
-        faults.unsupported(path, value.clone(), values.iter().map(String::as_str));
+        faults.unsupported_of(path, value.clone(), values.iter().map(String::as_str));
     }
 
     fn junctors(&self, value: &Value, old: Option<&Value>, path: &Path<'_>, faults: &mut Faults) {

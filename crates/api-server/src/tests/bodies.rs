@@ -6,7 +6,9 @@ use tokio::io::AsyncWriteExt;
 
 use super::{
     harness::{CONFIG_MAPS, PODS, config_map},
-    wire::{DATA, END_HEADERS, END_STREAM, Frame, HEADERS, Listening, RST_STREAM, answer, head},
+    wire::{
+        DATA, END_HEADERS, END_STREAM, Frame, HEADERS, Listening, RST_STREAM, answer, head, rest,
+    },
 };
 use crate::body::REQUEST_BYTES_MAX;
 
@@ -64,7 +66,14 @@ async fn bodies_that_would_become_too_much_are_refused() {
         ),
         ("aliases", &post, "application/yaml", bomb().into(), 400, "error converting YAML to JSON"),
         ("applied aliases", &patch, "application/apply-patch+yaml", bomb().into(), 400, "YAML"),
-        ("deep merge", &patch, "application/merge-patch+json", deep("{\"a\":"), 400, "recursion"),
+        (
+            "deep merge",
+            &patch,
+            "application/merge-patch+json",
+            deep("{\"a\":"),
+            400,
+            "exceeded max depth",
+        ),
         ("values", &post, "application/json", values.clone().into(), 413, "250000 values"),
         ("merged", &patch, "application/merge-patch+json", values.into(), 413, "250000 values"),
         (
@@ -171,5 +180,95 @@ async fn a_body_of_unknown_length_is_cut_off() {
     let (code, text) = answer(&mut stream).await;
     assert!(code == 413 && text.contains(TOO_LARGE), "{code} {text}");
     server.answers().await;
+    server.end().await;
+}
+
+/// As far as a body does not say what it is, nothing but its beginning is shown.
+#[tokio::test]
+async fn what_is_no_object_of_the_kind_is_told_in_upstreams_words() {
+    const JSON: &str = "application/json";
+    const YAML: &str = "application/yaml";
+    let server = Listening::start().await;
+    let unrecognized = |why: &str| {
+        format!("the object provided is unrecognized (must be of type ConfigMap): {why}")
+    };
+    let no_kind =
+        |why: &str| unrecognized(&format!("couldn't get version/kind; json parse error: {why}"));
+    for (media_type, body, message) in [
+        (JSON, "", no_kind("unexpected end of JSON input (<empty>)")),
+        (JSON, "{", no_kind("unexpected end of JSON input ({)")),
+        (JSON, "xx", no_kind("invalid character 'x' looking for beginning of value (7878)")),
+        (
+            JSON,
+            r#"{"kind":5}"#,
+            no_kind(
+                r#"json: cannot unmarshal number into Go struct field .kind of type string ({"kind":5})"#,
+            ),
+        ),
+        (
+            JSON,
+            r#"{"apiVersion":"a/b/c"}"#,
+            unrecognized(r#"unexpected GroupVersion string: a/b/c ({"apiVersion":"a/b/c"})"#),
+        ),
+        (
+            JSON,
+            r#"{"kind":"Secret","apiVersion":"v1","data":{"a":5}}"#,
+            "Secret in version \"v1\" cannot be handled as a ConfigMap: converting (v1.Secret) to (core.ConfigMap): unknown conversion".into(),
+        ),
+        (
+            JSON,
+            r#"{"kind":"Foo","apiVersion":"v1"}"#,
+            "Foo in version \"v1\" cannot be handled as a ConfigMap: no kind \"Foo\" is registered for version \"v1\" in scheme \"pkg/api/legacyscheme/scheme.go:30\"".into(),
+        ),
+        (
+            JSON,
+            r#"{"data":{"a":5}}"#,
+            "ConfigMap in version \"v1\" cannot be handled as a ConfigMap: json: cannot unmarshal number into Go struct field ConfigMap.data of type string".into(),
+        ),
+        (YAML, "{", unrecognized("error converting YAML to JSON: yaml: ")),
+        (
+            "application/vnd.kubernetes.protobuf",
+            "k8",
+            unrecognized(
+                "provided data does not appear to be a protobuf message, expected prefix [107 56 115 0] (6b38)",
+            ),
+        ),
+    ] {
+        let head = format!("POST {CONFIG_MAPS} HTTP/1.1\r\nContent-Type: {media_type}");
+        let (code, text) = server.ask(&head, body.as_bytes()).await;
+        let shown = serde_json::to_string(&message).expect("text");
+        assert!(code == 400 && text.contains(&shown[..shown.len() - 1]), "{body}: {code} {text}");
+    }
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_key_that_is_there_twice_in_yaml_is_told_by_its_line() {
+    let server = Listening::start().await;
+    let body = "metadata:\n  name: NAME\ndata: {a: one}\ndata: {a: two}\n";
+    for (name, mode, code, told) in [
+        ("a", "Ignore", 201, "\"two\""),
+        ("b", "Warn", 201, r#"warning: 299 - "line 4: key \"data\" already set in map""#),
+        (
+            "c",
+            "Strict",
+            400,
+            r#"strict decoding error: yaml: unmarshal errors:\n  line 4: key \"data\" already set in map"#,
+        ),
+    ] {
+        let head = format!(
+            "POST {CONFIG_MAPS}?fieldValidation={mode} HTTP/1.1\r\nContent-Type: application/yaml"
+        );
+        let mut stream = server.plain().await;
+        let body = body.replace("NAME", name);
+        let length = body.len();
+        let text = format!(
+            "{head}\r\nHost: x\r\nAuthorization: Bearer admin\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+        );
+        stream.write_all(text.as_bytes()).await.expect("is read");
+        let text = rest(&mut stream).await;
+        let right = text.starts_with(&format!("HTTP/1.1 {code} ")) && text.contains(told);
+        assert!(right, "{mode}: {text}");
+    }
     server.end().await;
 }

@@ -139,3 +139,26 @@ async fn a_collection_is_deleted_as_far_as_it_is_selected() {
     let bad = cluster.send("DELETE", &path, Value::Null);
     assert_eq!(bad.await.code, 422);
 }
+
+#[tokio::test]
+async fn some_kinds_answer_with_what_is_gone_and_others_that_it_is() {
+    const ACCOUNTS: &str = "/api/v1/namespaces/default/serviceaccounts";
+    let cluster = cluster();
+    cluster.config_maps(&["a"]).await;
+    let gone = cluster.send("DELETE", A, Value::Null).await;
+    assert_eq!((gone.at("/kind"), gone.at("/status")), (&json!("Status"), &json!("Success")));
+
+    let created = cluster.send("POST", ACCOUNTS, json!({"metadata": {"name": "a"}})).await;
+    let path = format!("{ACCOUNTS}/a");
+    let dry = cluster.send("DELETE", &format!("{path}?dryRun=All"), Value::Null).await;
+    assert_eq!(dry.body, created.body, "nothing happened to it");
+    let gone = cluster.send("DELETE", &path, Value::Null).await;
+    assert_eq!((gone.code, gone.at("/kind")), (200, &json!("ServiceAccount")));
+    assert_eq!(gone.at("/metadata/uid"), created.at("/metadata/uid"));
+    let revision = |answer: &super::harness::Answer| -> u64 {
+        let text = answer.at("/metadata/resourceVersion").as_str().unwrap_or_default();
+        text.parse().unwrap_or_default()
+    };
+    assert!(revision(&gone) > revision(&created), "it is that of the deletion");
+    assert_eq!(cluster.get(&path).await.code, 404);
+}

@@ -185,3 +185,46 @@ async fn every_row_is_told_as_a_stock_server_tells_it() {
     assert!(seen >= 25, "only {seen} rows were compared");
     println!("{seen} rows compared");
 }
+
+#[tokio::test]
+async fn a_group_s_document_is_written_in_two_forms_and_found_by_its_hash() {
+    let cluster = cluster();
+    let index = cluster.get("/openapi/v3").await;
+    let url =
+        index.at("/paths/apis~1apps~1v1/serverRelativeURL").as_str().expect("listed").to_owned();
+    let get = async |path: &str, accept: &str| {
+        cluster.send_as("GET", path, &[("accept", accept)], Value::Null).await
+    };
+    let json = get(&url, "application/json").await;
+    assert_eq!((json.code, &json.body["openapi"]), (200, &Value::from("3.0.0")));
+    assert!(header(&json, "cache-control").contains("immutable"));
+    let etag = header(&json, "etag").to_owned();
+    assert!(url.ends_with(etag.trim_matches('"')), "{url} {etag}");
+    for accept in ["v3@v1.0", "v3.v1.0"] {
+        let accept = format!("application/com.github.proto-openapi.spec.{accept}+protobuf");
+        let gnostic = get(&url, &accept).await;
+        let media_type = "application/com.github.proto-openapi.spec.v3.v1.0+protobuf";
+        assert_eq!((gnostic.code, header(&gnostic, "content-type")), (200, media_type));
+        assert_eq!((header(&gnostic, "etag"), header(&gnostic, "vary")), (&*etag, "Accept"));
+    }
+    // A hash of before leads to the one of now.
+    let (path, _) = url.split_once('?').expect("with a hash");
+    let moved = get(&format!("{path}?hash=BEFORE"), "application/json").await;
+    assert_eq!((moved.code, header(&moved, "location")), (301, &*url));
+    let plain = get(path, "*/*").await;
+    assert_eq!((plain.code, header(&plain, "cache-control")), (200, "no-cache, private"));
+    for path in [path, "/openapi/v2"] {
+        let refused = get(path, "text/html").await;
+        assert_eq!((refused.code, text(&refused.body, "reason")), (406, "NotAcceptable"));
+    }
+}
+
+#[tokio::test]
+async fn the_version_says_what_else_it_is_compatible_with() {
+    let cluster = cluster();
+    let version = cluster.get("/version").await.body;
+    let minor: u32 = text(&version, "minor").parse().expect("a number");
+    assert_eq!(text(&version, "emulationMinor"), text(&version, "minor"));
+    assert_eq!(text(&version, "minCompatibilityMajor"), text(&version, "major"));
+    assert_eq!(text(&version, "minCompatibilityMinor"), (minor.max(1) - 1).to_string());
+}

@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 use spdy::{Limits, Session, Side, Stream};
+use streaming::upgrade::{IDLE_MAX, PING_EVERY};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex};
 use tokio_tungstenite::tungstenite::Message;
 
 use super::streams::{listening, request, socket};
-use crate::stream::upgrade::{IDLE_MAX, PING_EVERY};
 
 const PODS: &str = "/api/v1/namespaces/default/pods";
 

@@ -49,6 +49,7 @@ async fn the_state_comes_first_where_no_version_is_given() {
     let bookmark = events.recv().await.expect("a bookmark");
     assert_eq!(bookmark["type"], "BOOKMARK");
     assert_eq!(bookmark["object"]["kind"], "ConfigMap");
+    assert_eq!(bookmark["object"]["metadata"].get("creationTimestamp"), None);
     assert_eq!(bookmark["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"], "true");
     cluster.create(CONFIG_MAPS, config_map("b", json!({}))).await;
     assert_eq!(told(&mut events).await, "ADDED b");

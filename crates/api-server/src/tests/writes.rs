@@ -56,7 +56,7 @@ async fn what_cannot_be_created_is_told_in_upstreams_words() {
         (
             json!({"apiVersion": "v2", "metadata": {"name": "a"}}),
             400,
-            "the API version in the data (v2) does not match the expected API version (v1)",
+            "ConfigMap in version \"v2\" cannot be handled as a ConfigMap: no kind \"ConfigMap\" is registered for version \"v2\" in scheme \"pkg/api/legacyscheme/scheme.go:30\"",
         ),
     ] {
         let answer = cluster.send("POST", CONFIG_MAPS, body).await;
@@ -98,7 +98,12 @@ async fn a_patch_that_makes_no_object_of_the_kind_is_shown_what_it_made() {
         assert_eq!((answer.code, answer.at("/reason")), (422, &json!("Invalid")), "{media_type}");
         let message = answer.message();
         assert!(message.starts_with(" \"\" is invalid: patch: Invalid value: "), "{message}");
-        assert!(message.contains(r#"\"data\":{\"x\":5}"#), "{message}");
+        // A strategic patch is shown itself, as it is never written out.
+        let shown = match media_type.contains("strategic") {
+            true => r#""map[data:map[x:5]]": unrecognized type: string"#,
+            false => r#"\"data\":{\"x\":5}"#,
+        };
+        assert!(message.contains(shown), "{message}");
     }
     assert_eq!(cluster.get(A).await.at("/data/x"), "1");
 }
@@ -109,6 +114,7 @@ async fn a_dry_run_writes_nothing() {
     let all = "?dryRun=All";
     let made = cluster.create(&format!("{CONFIG_MAPS}{all}"), config_map("a", json!({}))).await;
     assert_eq!(made["metadata"]["name"], "a");
+    assert_eq!(made["metadata"].get("resourceVersion"), None, "it was never stored");
     assert_eq!(cluster.get(A).await.code, 404);
     cluster.create(CONFIG_MAPS, config_map("a", json!({"x": "1"}))).await;
     let patched = cluster.send("PATCH", &format!("{A}{all}"), json!({"data": {"x": "2"}})).await;
@@ -126,6 +132,13 @@ async fn an_update_needs_the_current_version_or_none() {
     let updated = cluster.send("PUT", A, second.clone()).await;
     assert_eq!(updated.code, 200);
     assert_ne!(updated.at("/metadata/resourceVersion"), &first["metadata"]["resourceVersion"]);
+    let mut no_number = second.clone();
+    no_number["metadata"]["resourceVersion"] = "abc".into();
+    let refused = cluster.send("PUT", A, no_number).await;
+    assert_eq!(
+        (refused.code, refused.message()),
+        (500, "strconv.ParseUint: parsing \"abc\": invalid syntax")
+    );
     let late = cluster.send("PUT", A, second).await;
     assert_eq!(
         (late.code, late.message()),
@@ -313,11 +326,11 @@ async fn a_pod_on_a_node_is_given_time() {
     let shorter = cluster.send("DELETE", &format!("{P}?gracePeriodSeconds=5"), Value::Null).await;
     assert_eq!(shorter.at("/metadata/deletionGracePeriodSeconds"), 5);
     let now = cluster.send("DELETE", P, json!({"gracePeriodSeconds": 0})).await;
-    assert_eq!(now.at("/status"), "Success");
+    assert_eq!(now.at("/kind"), "Pod", "it is answered as it was");
     assert_eq!(cluster.get(P).await.code, 404);
     cluster.create(PODS, pod("p", "")).await;
     let unscheduled = cluster.send("DELETE", P, Value::Null).await;
-    assert_eq!((unscheduled.at("/status"), cluster.get(P).await.code), (&json!("Success"), 404));
+    assert_eq!((unscheduled.at("/kind"), cluster.get(P).await.code), (&json!("Pod"), 404));
 }
 
 #[tokio::test]
@@ -410,4 +423,49 @@ async fn a_node_registers_with_its_status_and_others_do_not() {
     let mut pod = pod("p", "n");
     pod["status"] = json!({"phase": "Running"});
     assert_eq!(cluster.create(PODS, pod).await["status"]["phase"], "Pending");
+}
+
+#[tokio::test]
+async fn a_patch_gives_an_object_no_other_name_or_namespace() {
+    let cluster = cluster();
+    cluster.create(CONFIG_MAPS, config_map("a", json!({}))).await;
+    for (metadata, message) in [
+        (
+            json!({"name": "zz"}),
+            "the name of the object (zz) does not match the name on the URL (a)",
+        ),
+        (
+            json!({"namespace": "zz"}),
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ),
+    ] {
+        for media_type in ["merge-patch", "strategic-merge-patch"] {
+            let media_type = format!("application/{media_type}+json");
+            let patch = json!({"metadata": metadata});
+            let answer = cluster.send_as("PATCH", A, &[("content-type", &media_type)], patch).await;
+            assert_eq!((answer.code, answer.message()), (400, message), "{media_type}");
+        }
+    }
+}
+
+/// Which operation failed is nothing that upstream tells.
+#[tokio::test]
+async fn a_json_patch_that_does_not_fit_is_refused_in_bare_words() {
+    let cluster = cluster();
+    cluster.create(CONFIG_MAPS, config_map("a", json!({"x": "1"}))).await;
+    for operation in [
+        json!({"op": "test", "path": "/data/x", "value": "2"}),
+        json!({"op": "remove", "path": "/data/y"}),
+        json!({"op": "add", "path": "/nothing/y", "value": "1"}),
+        json!({"op": "jump", "path": "/data/x"}),
+    ] {
+        let json = [("content-type", "application/json-patch+json")];
+        let answer = cluster.send_as("PATCH", A, &json, json!([operation])).await;
+        assert_eq!((answer.code, answer.at("/reason")), (422, &json!("Invalid")), "{operation}");
+        assert_eq!(
+            answer.message(),
+            "the server rejected our request due to an error in our request"
+        );
+        assert_eq!(answer.at("/details"), &json!({}), "{operation}");
+    }
 }

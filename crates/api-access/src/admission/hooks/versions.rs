@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use api_object::Status;
 use api_registry::Attributes;
-use api_schema::{Conversion, FieldValidation, ResourceSpec, Role, ShapeRef, decoded_as, tree};
+use api_schema::{Conversion, Expected, FieldValidation, ResourceSpec, Role, ShapeRef, tree};
 use serde_json::Value;
 
 use super::matching::Meant;
@@ -98,12 +98,7 @@ pub(super) async fn taken(
         let Some(sub) = own.subresource(&attributes.subresource) else { return Ok(object) };
         let Some(shape) = &sub.shape else { return Ok(object) };
         let decoded = shape.conform(object);
-        let version = api_object::GroupVersion {
-            group: sub.kind.group.clone(),
-            version: sub.kind.version.clone(),
-        };
-        let (version, kind) = (version.to_string(), &sub.kind);
-        let (object, _) = decoded_as(&version, &kind.version, &kind.kind, decoded, ignore)?;
+        let (object, _) = Expected::of_sub(sub, shape).check(None, decoded, ignore)?;
         return Ok(object);
     }
     let shown = meant.other.as_ref().unwrap_or(&own);
