@@ -3,7 +3,7 @@
 use std::{fmt, pin::Pin, sync::Arc};
 
 use api_object::{
-    GroupVersionResource, Object, Reason, Status,
+    GroupVersion, GroupVersionResource, Object, Reason, Status,
     status::{Cause, Details},
 };
 use bytes::{Bytes, BytesMut};
@@ -94,6 +94,11 @@ impl Resource {
     /// The owned form that errors carry.
     pub fn gvr(&self) -> GroupVersionResource {
         GroupVersionResource::new(self.group, self.version, self.plural)
+    }
+
+    /// As its objects have it: `v1`, `apps/v1`.
+    pub fn api_version(&self) -> String {
+        GroupVersion { group: self.group.into(), version: self.version.into() }.to_string()
     }
 
     /// `/apis/apps/v1/namespaces/default/deployments/web/status`; an empty
@@ -448,7 +453,7 @@ impl Api {
         content_type: Option<&'static str>,
         body: Bytes,
     ) -> Result<Bytes, Error> {
-        collect(self.send(method, path, content_type, body).await?).await
+        Ok(self.send(method, path, content_type, body).await?.collect().await?)
     }
 
     async fn send(
@@ -472,7 +477,7 @@ impl Api {
         if head.status.is_success() {
             return Ok(body);
         }
-        let bytes = collect(body).await?;
+        let bytes = body.collect().await?;
         let status = serde_json::from_slice(&bytes)
             .unwrap_or_else(|_| unexpected(head.status, &String::from_utf8_lossy(&bytes)));
         Err(Error::Status(Box::new(status)))
@@ -493,19 +498,6 @@ fn unexpected(status: StatusCode, body: &str) -> Status {
             .with_details(Details { causes: vec![cause], ..Details::default() });
     }
     Status { code: status.as_u16(), ..Status::internal(format!("{status}: {body}")) }
-}
-
-async fn collect(body: Body) -> Result<Bytes, Error> {
-    match body {
-        Body::Full(bytes) => Ok(bytes),
-        Body::Stream(mut stream) => {
-            let mut all = BytesMut::new();
-            while let Some(chunk) = stream.next().await {
-                all.extend_from_slice(&chunk?);
-            }
-            Ok(all.freeze())
-        }
-    }
 }
 
 fn json(body: &impl Serialize) -> Result<Bytes, Error> {

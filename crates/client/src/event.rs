@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use api_object::{Meta, time::format_seconds};
+use api_object::{
+    Meta,
+    time::{format_micros, format_seconds},
+};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -27,6 +30,8 @@ const REMEMBERED_MAX: usize = 1024;
 /// best effort.
 const QUEUED_MAX: usize = 1000;
 const SEND_TRIES: u32 = 5;
+/// Longest message of an event that says what was being done, in bytes; upstream's number.
+const NOTE_LEN_MAX: usize = 1024;
 const SEND_RETRY: Duration = Duration::from_secs(2);
 
 /// Whether an event tells of something wrong.
@@ -89,6 +94,14 @@ struct Happened {
     reason: String,
     message: String,
     at: Timestamp,
+    acted: Option<Acted>,
+}
+
+/// What was being done, and to whose good: of events in the form of `events.k8s.io`.
+#[derive(Clone, Debug)]
+struct Acted {
+    action: &'static str,
+    related: Option<Reference>,
 }
 
 /// Tells of what happens to objects. Never blocks and never fails: events
@@ -125,15 +138,36 @@ impl Recorder {
         reason: &str,
         message: impl Into<String>,
     ) {
-        let event = Happened {
-            about: about.clone(),
-            severity,
-            reason: reason.into(),
-            message: message.into(),
-            at: self.ambient.now(),
-        };
+        self.tell(about, severity, reason, message.into(), None);
+    }
+
+    /// Something was done (`Binding`) to an object, and for another where there is one: an
+    /// event in the form of `events.k8s.io`, whose repetitions are a series.
+    pub fn acted(
+        &self,
+        about: &Reference,
+        related: Option<Reference>,
+        severity: Severity,
+        (reason, action): (&str, &'static str),
+        message: impl Into<String>,
+    ) {
+        let message = shortened(message.into());
+        self.tell(about, severity, reason, message, Some(Acted { action, related }));
+    }
+
+    fn tell(
+        &self,
+        about: &Reference,
+        severity: Severity,
+        reason: &str,
+        message: String,
+        acted: Option<Acted>,
+    ) {
+        let (about, at) = (about.clone(), self.ambient.now());
+        let event = Happened { about, severity, reason: reason.into(), message, at, acted };
+        let object = event.about.name.clone();
         if let Err(error) = self.queue.try_send(event) {
-            tracing::warn!(object = about.name, reason, %error, "event dropped");
+            tracing::warn!(object, reason, %error, "event dropped");
         }
     }
 
@@ -214,7 +248,7 @@ impl Correlator {
     }
 
     fn correlate(&mut self, event: Happened, random: u64) -> Option<Write> {
-        let Happened { about, severity, reason, mut message, at } = event;
+        let Happened { about, severity, reason, mut message, at, acted } = event;
         let object = Reference { resource_version: String::new(), ..about.clone() };
         let (tokens, last) = self.spam.get(&object).cloned().unwrap_or((SPAM_BURST, at));
         let waited = (at - last).total(jiff::Unit::Second).unwrap_or(0.0).max(0.0);
@@ -270,7 +304,7 @@ impl Correlator {
             "" => json!({"component": &*self.component}),
             host => json!({"component": &*self.component, "host": host}),
         };
-        let create = json!({
+        let mut create = json!({
             "apiVersion": "v1",
             "kind": "Event",
             "metadata": {"name": told.name, "namespace": told.namespace},
@@ -286,8 +320,23 @@ impl Correlator {
             "reportingComponent": &*self.component,
             "reportingInstance": &*self.host,
         });
-        let patch = (told.count > 1)
-            .then(|| json!({"count": told.count, "lastTimestamp": last, "message": message}));
+        let mut patch = json!({"count": told.count, "lastTimestamp": last, "message": message});
+        if let Some(Acted { action, related }) = acted {
+            for old in ["source", "count", "firstTimestamp", "lastTimestamp"] {
+                create[old] = Value::Null;
+            }
+            create["eventTime"] = json!(format_micros(told.first));
+            create["action"] = json!(action);
+            if let Some(related) = related {
+                create["related"] = json!(related);
+            }
+            let series = json!({"count": told.count, "lastObservedTime": format_micros(at)});
+            if told.count > 1 {
+                create["series"] = series.clone();
+            }
+            patch = json!({"series": series, "message": message});
+        }
+        let patch = (told.count > 1).then_some(patch);
         Some(Write { namespace: told.namespace, name: told.name, create, patch })
     }
 
@@ -295,6 +344,15 @@ impl Correlator {
     fn forget(&mut self, namespace: &str, name: &str) {
         self.told.retain(|told| told.namespace != namespace || told.name != name);
     }
+}
+
+fn shortened(mut message: String) -> String {
+    const MARK: &str = " ...";
+    if message.len() > NOTE_LEN_MAX {
+        message.truncate(message.floor_char_boundary(NOTE_LEN_MAX - MARK.len()));
+        message.push_str(MARK);
+    }
+    message
 }
 
 /// A map that forgets its oldest entries.
@@ -348,6 +406,7 @@ mod tests {
             reason: "BackOff".into(),
             message: message.into(),
             at: Timestamp::from_second(1_700_000_000 + second).expect("in range"),
+            acted: None,
         }
     }
 
@@ -366,6 +425,34 @@ mod tests {
             (&json!(2), &json!("2023-11-14T22:14:20Z"))
         );
         assert_eq!(again.create["firstTimestamp"], "2023-11-14T22:13:20Z");
+    }
+
+    #[test]
+    fn what_was_done_is_told_in_the_form_of_the_events_group() {
+        let mut correlator = Correlator::new("default-scheduler", "default-scheduler-n1");
+        let acted = |second| Happened {
+            acted: Some(Acted {
+                action: "Preempting",
+                related: Some(Reference { name: "urgent".into(), ..Reference::default() }),
+            }),
+            ..happened("a", "m", second)
+        };
+        let first = correlator.correlate(acted(0), 5).expect("new").create;
+        assert_eq!(
+            [&first["action"], &first["reportingComponent"], &first["reportingInstance"]],
+            ["Preempting", "default-scheduler", "default-scheduler-n1"]
+        );
+        assert_eq!(first["related"]["name"], "urgent");
+        assert_eq!(first["eventTime"], "2023-11-14T22:13:20.000000Z");
+        for old in ["source", "count", "firstTimestamp", "lastTimestamp", "series"] {
+            assert_eq!(first[old], Value::Null, "{old}");
+        }
+        let again = correlator.correlate(acted(60), 9).expect("a patch");
+        let series = json!({"count": 2, "lastObservedTime": "2023-11-14T22:14:20.000000Z"});
+        assert_eq!(again.patch, Some(json!({"series": series, "message": "m"})));
+        assert_eq!(again.create["series"], series);
+        let long = shortened("ä".repeat(1000));
+        assert!(long.len() <= NOTE_LEN_MAX && long.ends_with("ä ..."), "{long}");
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 use std::{fmt, future::Future, pin::Pin};
 
-use bytes::Bytes;
-use futures_util::Stream;
+use bytes::{Bytes, BytesMut};
+use futures_util::{Stream, StreamExt as _};
 
 /// A boxed future, so that [`Transport`] is usable as an object.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -14,6 +14,25 @@ pub enum Body {
     Full(Bytes),
     /// As it comes: a watch. Chunks need not end at event boundaries.
     Stream(Pin<Box<dyn Stream<Item = Result<Bytes, TransportError>> + Send>>),
+}
+
+impl Body {
+    /// All of it, waited for.
+    ///
+    /// # Errors
+    /// The connection ended before the body did.
+    pub async fn collect(self) -> Result<Bytes, TransportError> {
+        match self {
+            Self::Full(bytes) => Ok(bytes),
+            Self::Stream(mut stream) => {
+                let mut all = BytesMut::new();
+                while let Some(chunk) = stream.next().await {
+                    all.extend_from_slice(&chunk?);
+                }
+                Ok(all.freeze())
+            }
+        }
+    }
 }
 
 impl fmt::Debug for Body {

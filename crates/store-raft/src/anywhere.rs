@@ -49,10 +49,18 @@ impl RaftStore {
         let lead = self.consensus.lead();
         CommitError::NoLeader(match lead.voters.len() {
             0 => "this server has not been taken into the cluster yet".into(),
-            voters => format!(
-                "no leader: fewer than {} of {voters} servers answer; see `skiff cluster status`",
-                voters / 2 + 1
-            ),
+            voters => {
+                // Who waits for room on its disk answers nobody's heartbeat.
+                let full = match self.is_full() {
+                    true => format!("; {}", self.no_room_text()),
+                    false => String::new(),
+                };
+                format!(
+                    "no leader: fewer than {} of {voters} servers answer; see `skiff cluster \
+                     status`{full}",
+                    voters / 2 + 1
+                )
+            }
         })
     }
 

@@ -26,6 +26,8 @@ mod consensus;
 mod dir;
 pub mod disk;
 mod forward;
+#[cfg(test)]
+mod full_test;
 mod home;
 #[cfg(test)]
 mod kill_test;

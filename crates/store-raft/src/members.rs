@@ -130,7 +130,11 @@ impl RaftStore {
     pub(crate) fn position(&self) -> PositionResponse {
         let lead = self.consensus.lead();
         let (last_log, snapshot) = self.consensus.log_position();
-        let fault = self.health().err().map(|error| error.to_string()).unwrap_or_default();
+        let fault = match self.health() {
+            Err(error) => error.to_string(),
+            Ok(()) if self.is_full() => self.no_room_text(),
+            Ok(()) => String::new(),
+        };
         PositionResponse {
             term: lead.term,
             leader: lead.leader.unwrap_or(0),

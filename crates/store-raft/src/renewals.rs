@@ -137,14 +137,20 @@ pub(crate) fn all(mvcc: &Mvcc, made: &Made, term: u64) -> RenewedRequest {
     }
 }
 
+/// Whether a member that has seen so much may take in what it is told.
+fn follows(seen: RenewalsSeen, request: &RenewedRequest) -> bool {
+    if request.all {
+        // What was under way for long must not take back what was told meanwhile: who told
+        // it would not tell it again.
+        return (seen.term, seen.count) <= (request.term, request.count);
+    }
+    seen.term == request.term && seen.count == request.after
+}
+
 /// Takes in what the leader tells.
 pub(crate) async fn take(shared: &Shared, request: RenewedRequest) -> RenewedResponse {
     let misses = RenewedResponse { misses: true };
-    let follows = |seen: RenewalsSeen| {
-        let next = seen.term == request.term && seen.count == request.after;
-        (request.all && seen.term <= request.term) || next
-    };
-    if !follows(*shared.renewals.borrow()) {
+    if !follows(*shared.renewals.borrow(), &request) {
         return misses;
     }
     // They stand on entries that this member may not have applied yet.
@@ -156,7 +162,7 @@ pub(crate) async fn take(shared: &Shared, request: RenewedRequest) -> RenewedRes
     }
     let mut mvcc = shared.mvcc.write().unwrap_or_else(PoisonError::into_inner);
     // A snapshot or another leader may have come in between.
-    if !follows(*shared.renewals.borrow()) {
+    if !follows(*shared.renewals.borrow(), &request) {
         return misses;
     }
     mvcc.tick(shared.start.elapsed());
@@ -200,5 +206,26 @@ mod tests {
         assert_eq!(made.since(9), None);
         assert_eq!(made.since(many + 1), None);
         assert_eq!(made.since(10).expect("remembered").0.len(), RECENT_MAX);
+    }
+
+    #[test]
+    fn a_member_goes_forward_only() {
+        let seen = RenewalsSeen { term: 3, count: 5 };
+        let told = |all, term, after, count| {
+            follows(seen, &RenewedRequest { all, term, after, count, ..Default::default() })
+        };
+        for (what, all, term, after, count, expect) in [
+            ("the next", false, 3, 5, 1, true),
+            ("with a gap", false, 3, 6, 1, false),
+            ("once more", false, 3, 4, 1, false),
+            ("the next of another leader", false, 4, 5, 1, false),
+            ("all that is newer", true, 3, 0, 7, true),
+            ("all that it knows", true, 3, 0, 5, true),
+            ("all, as it was before", true, 3, 0, 4, false),
+            ("all of the next leader", true, 4, 0, 0, true),
+            ("all of the last leader", true, 2, 0, 9, false),
+        ] {
+            assert_eq!(told(all, term, after, count), expect, "{what}");
+        }
     }
 }

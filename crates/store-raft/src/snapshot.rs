@@ -75,10 +75,21 @@ pub(crate) fn index_of(name: &str) -> Option<u64> {
     u64::from_str_radix(name.strip_prefix("snapshot-")?, 16).ok()
 }
 
+/// What has no name of its own yet.
+const PARTIAL: &str = "partial-snapshot";
+
 /// Writes a snapshot, gives it its name and removes older ones. Returns its
 /// size in bytes.
 pub(crate) fn save(disk: &dyn Disk, key: &NodeKey, snapshot: &Snapshot) -> io::Result<u64> {
-    const PARTIAL: &str = "partial-snapshot";
+    let saved = try_save(disk, key, snapshot);
+    if saved.is_err() {
+        // It may have taken the last room.
+        let _ = disk.remove(PARTIAL);
+    }
+    saved
+}
+
+fn try_save(disk: &dyn Disk, key: &NodeKey, snapshot: &Snapshot) -> io::Result<u64> {
     let index = snapshot.meta.last.map_or(0, |last| last.index);
     let (sealer, wrapped) = key.new_file_key()?;
     let mut out = Frames::new(disk.create(PARTIAL)?, sealer);

@@ -1,6 +1,9 @@
 //! The store: opening it, and what the API layer asks of it.
 
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::{
+    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard},
+    time::Duration,
+};
 
 use store::{
     BoxFuture, CommitError, Committed, Item, Key, Mvcc, Page, Range, ReadError, Renewal, Revision,
@@ -93,7 +96,7 @@ impl RaftStore {
         if !initialized && !joins {
             consensus.initialize(node.clone()).await.map_err(OpenError::Raft)?;
         }
-        if consensus.lead().voters == [dir.node] {
+        if consensus.voters().await.map_err(OpenError::Raft)? == [dir.node] {
             consensus.lead_alone().await.map_err(OpenError::Raft)?;
             let read = consensus.read_index().await;
             read.map_err(|error| OpenError::Raft(error.to_string()))?;
@@ -135,6 +138,7 @@ impl RaftStore {
     /// with [`CommitError::Unavailable`].
     pub async fn shutdown(&self) {
         self.consensus.hand_over().await;
+        self.writer.wait_no_more();
         self.proposer.stop().await;
         self.lock_tasks().drain(..).for_each(|task| task.abort());
         self.consensus.shutdown().await;
@@ -204,10 +208,40 @@ impl RaftStore {
         if !self.consensus.is_leader() {
             return Err(Failure::NotLeader);
         }
+        if self.is_alone() && self.is_full() {
+            return Err(CommitError::NoLeader(self.no_room_text()).into());
+        }
         self.check_quota(&txn)?;
         let frozen = self.proposer.freeze(&txn);
         self.read().prepare(&mut txn)?;
-        self.proposer.commit(txn, frozen).await
+        tokio::select! {
+            biased;
+            answer = self.proposer.commit(txn, frozen) => answer,
+            () = self.no_room() => Err(CommitError::Unknown(self.no_room_text()).into()),
+        }
+    }
+
+    /// Whether this server's log waits for room on its disk.
+    pub(crate) fn is_full(&self) -> bool {
+        *self.writer.full().borrow()
+    }
+
+    /// What is said of a full disk.
+    pub(crate) fn no_room_text(&self) -> String {
+        let whose = match self.node.name.as_str() {
+            "" => String::new(),
+            name => format!(" of {name}"),
+        };
+        format!("the disk{whose} is full: writes go on once there is room, and nothing is lost")
+    }
+
+    /// Completes where the log has waited for room for as long as a write does. Where
+    /// others have room, they take the write before that.
+    async fn no_room(&self) {
+        let mut full = self.writer.full();
+        // Its sender lives as long as the store.
+        let _ = full.wait_for(|full| *full).await;
+        tokio::time::sleep(NO_ROOM_MAX).await;
     }
 
     /// A renewal on this server, which must lead and have just been told so by
@@ -287,6 +321,10 @@ fn open_disk(options: &OpenOptions, disk: Arc<dyn Disk>) -> Result<Opened, OpenE
     let writer = Writer::start(log).map_err(|error| OpenError::Raft(error.to_string()))?;
     Ok(Opened { dir, shared, writer: Arc::new(writer) })
 }
+
+/// How long a write waits for room: less than whoever passed it on waits for the answer.
+/// Tests have a disk that tells nobody either, and are less patient.
+const NO_ROOM_MAX: Duration = Duration::from_millis(if cfg!(test) { 300 } else { 8000 });
 
 async fn take_snapshots(shared: Arc<Shared>, consensus: Consensus) {
     loop {

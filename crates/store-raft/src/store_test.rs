@@ -81,6 +81,18 @@ async fn what_was_committed_is_there_after_an_orderly_restart() {
     again.shutdown().await;
 }
 
+/// Time is paused, so that whoever has to be patient is not.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_alone_is_whole_when_it_is_open() {
+    let dir = tempfile::tempdir().expect("a directory for the test");
+    for round in 0..20 {
+        let store = RaftStore::open(options(dir.path())).await.expect("a store");
+        assert_eq!(names(&store).len(), round, "what was acknowledged is there");
+        create(&store, &format!("n{round:02}"), "x").await;
+        store.shutdown().await;
+    }
+}
+
 #[tokio::test]
 async fn a_directory_belongs_to_one_process() {
     let dir = tempfile::tempdir().expect("a directory for the test");

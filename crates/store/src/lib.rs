@@ -16,6 +16,7 @@
 mod history;
 mod hub;
 mod key;
+pub mod linear;
 mod memory;
 mod mvcc;
 #[cfg(test)]

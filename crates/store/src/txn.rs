@@ -175,8 +175,8 @@ pub enum CommitError {
     /// earlier. Trying again may help.
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
-    /// Nothing was applied: a leader and a quorum were waited for in vain. Trying
-    /// again at once does not help.
+    /// Nothing was applied: a leader and a quorum were waited for in vain, or there is
+    /// no room on the disk. Trying again at once does not help.
     #[error("the store is unavailable: {0}")]
     NoLeader(String),
     /// It is not known whether the transaction was or will be applied.

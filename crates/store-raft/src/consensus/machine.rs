@@ -3,6 +3,7 @@
 use std::{
     io,
     sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard},
+    time::Duration,
 };
 
 use futures_util::{Stream, TryStreamExt as _};
@@ -26,6 +27,7 @@ use crate::{
     FEATURE_LEVEL,
     codec::{self, Decoded},
     disk::{self, Disk},
+    log::writer::is_full,
     proto::raft_v1,
     seal::NodeKey,
     snapshot::{self, Snapshot},
@@ -133,7 +135,8 @@ pub(crate) type OpenSnapshot = openraft::Snapshot<LeaderId, u64, raft_v1::Node, 
 fn understood(level: u32) -> io::Result<u32> {
     if level > FEATURE_LEVEL {
         return Err(io::Error::other(format!(
-            "a newer skiff has been here: the cluster uses feature level {level}, and this              version knows {FEATURE_LEVEL}; install the version of before, or a later one"
+            "a newer skiff has been here: the cluster uses feature level {level}, and this \
+             version knows {FEATURE_LEVEL}; install the version of before, or a later one"
         )));
     }
     Ok(level)
@@ -256,6 +259,10 @@ impl RaftStateMachine<Types> for Machine {
     }
 }
 
+/// How long a disk without room for a snapshot is left alone, at first and at last.
+const SNAPSHOT_AGAIN: Duration = Duration::from_secs(1);
+const SNAPSHOT_AGAIN_MAX: Duration = Duration::from_secs(32);
+
 /// Writes one snapshot.
 pub(crate) struct Builder {
     shared: Arc<Shared>,
@@ -269,13 +276,30 @@ impl RaftSnapshotBuilder<Types> for Builder {
     type SnapshotData = SnapshotFile;
 
     async fn build_snapshot(&mut self) -> io::Result<OpenSnapshot> {
-        let shared = self.shared.clone();
         let snapshot =
             self.snapshot.take().ok_or_else(|| io::Error::other("a builder builds once"))?;
-        let saving = disk::work(&*self.shared.disk, move || {
-            snapshot::save(&*shared.disk, &shared.key, &snapshot)
-        });
-        let saved = saving.await?;
+        let snapshot = Arc::new(snapshot);
+        let mut pause = SNAPSHOT_AGAIN;
+        let saved = loop {
+            let (shared, snapshot) = (self.shared.clone(), snapshot.clone());
+            let saving = disk::work(&*self.shared.disk, move || {
+                snapshot::save(&*shared.disk, &shared.key, &snapshot)
+            });
+            match saving.await? {
+                // Raft would take it for the end of the disk; the log is long until then.
+                Err(error) if is_full(&error) => {
+                    if pause == SNAPSHOT_AGAIN {
+                        tracing::error!(
+                            "the disk has no room for a snapshot; it is taken once there is \
+                             some ({error})"
+                        );
+                    }
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(SNAPSHOT_AGAIN_MAX);
+                }
+                saved => break saved,
+            }
+        };
         let meta = self.meta.clone();
         self.shared.with_progress(|progress| {
             progress.snapshot_asked = false;

@@ -78,8 +78,9 @@ impl Lead {
 }
 
 /// How long a proposal may wait for a quorum before its outcome is called
-/// unknown. A member that is alone waits for its disk however long it takes.
-const PROPOSE_MAX: Duration = Duration::from_secs(10);
+/// unknown: less than whoever passed it on waits, so that these words are heard.
+/// A member that is alone waits for its disk however long it takes.
+const PROPOSE_MAX: Duration = Duration::from_secs(8);
 
 impl Consensus {
     /// Starts the member. Without ticks nothing starts an election by itself.
@@ -102,6 +103,14 @@ impl Consensus {
     /// Whether it ever was a member of a cluster.
     pub(crate) async fn is_initialized(&self) -> Result<bool, String> {
         self.raft.is_initialized().await.map_err(|error| error.to_string())
+    }
+
+    /// Who votes, as the log says; what [`Self::lead`] tells may be a moment older.
+    pub(crate) async fn voters(&self) -> Result<Vec<u64>, String> {
+        let voters = self
+            .raft
+            .with_raft_state(|state| state.membership_state.effective().voter_ids().collect());
+        voters.await.map_err(|error| error.to_string())
     }
 
     /// Makes a new cluster of this member.

@@ -43,15 +43,22 @@ impl Disk for RealDisk {
         // then counts all of that as written for every small write into it.
         const CHUNK: usize = 4 << 10;
         let file = create(&self.path(name))?;
-        let zeros = vec![0; CHUNK];
-        let mut offset = 0;
-        while offset < len {
-            let part = usize::try_from(len - offset).map_or(CHUNK, |left| left.min(CHUNK));
-            file.write_all_at(&zeros[..part], offset)?;
-            offset += part as u64;
+        let fill = || {
+            let zeros = vec![0; CHUNK];
+            let mut offset = 0;
+            while offset < len {
+                let part = usize::try_from(len - offset).map_or(CHUNK, |left| left.min(CHUNK));
+                file.write_all_at(&zeros[..part], offset)?;
+                offset += part as u64;
+            }
+            // The length is metadata that later `fdatasync`s need not write again.
+            file.sync_all()
+        };
+        if let Err(error) = fill() {
+            // Half of one is of no use, and may have taken the last room.
+            let _ = self.remove(name);
+            return Err(error);
         }
-        // The length is metadata that later `fdatasync`s need not write again.
-        file.sync_all()?;
         Ok(Arc::new(RealFile(file)))
     }
 

@@ -259,13 +259,15 @@ impl Log {
     /// are on disk.
     ///
     /// # Errors
-    /// After any error the log takes no more writes: it must be opened again.
+    /// Where there is no room (`StorageFull`, `QuotaExceeded`) nothing was written that
+    /// counts, and the same can be tried again. After any other error the log takes no
+    /// more writes: it must be opened again.
     pub(crate) fn append(&mut self, records: &[Record]) -> io::Result<u64> {
         if self.broken {
             return Err(io::Error::other("an earlier write to the log failed"));
         }
         let written = self.try_append(records);
-        self.broken = written.is_err();
+        self.broken = written.as_ref().is_err_and(|error| !writer::is_full(error));
         written
     }
 
@@ -286,7 +288,8 @@ impl Log {
         }
         let bytes = self.tail.encode_group(body, self.next_sequence)?;
         self.tail.file.write_at(&bytes, self.tail_end)?;
-        self.tail.file.sync()?;
+        // After one that failed, for whatever reason, nobody knows what is on the disk.
+        self.tail.file.sync().map_err(|error| io::Error::other(error.to_string()))?;
         let place = Place { segment: self.tail.id, group: self.tail_end };
         self.next_sequence += 1;
         self.tail_end += bytes.len() as u64;
@@ -321,10 +324,16 @@ impl Log {
         if let Some(at) = chosen {
             return Ok(self.spares.swap_remove(at));
         }
-        let len = need.next_multiple_of(format::BLOCK_BYTES).max(self.options.segment_bytes);
         let name = spare_name(id);
-        self.disk.create_zeroed(&name, len)?;
-        Ok(name)
+        let least = need.next_multiple_of(format::BLOCK_BYTES);
+        // On a disk that is nearly full a small one is better than none: deletes pass.
+        for len in [least.max(self.options.segment_bytes), least] {
+            match self.disk.create_zeroed(&name, len) {
+                Err(error) if writer::is_full(&error) && len > least => {}
+                made => return made.map(|_| name),
+            }
+        }
+        unreachable!("the least is tried last")
     }
 
     fn start_segment(&self, id: u64, spare: String) -> io::Result<Segment> {
@@ -361,7 +370,7 @@ impl Log {
     /// comes free: the entries are forgotten again at the next purge.
     ///
     /// # Errors
-    /// As [`Self::append`].
+    /// As [`Self::append`], but on a full disk segments come free with a later purge.
     pub(crate) fn purge(&mut self, id: LogId) -> io::Result<()> {
         let state = LogState { purged: Some(id), ..self.index.state() };
         let free: Vec<u64> = {
@@ -377,7 +386,10 @@ impl Log {
         if free.is_empty() {
             return Ok(());
         }
-        self.append(&[Record::State(state)])?;
+        match self.append(&[Record::State(state)]) {
+            Err(error) if writer::is_full(&error) => return Ok(()),
+            written => written?,
+        };
         for id in free {
             self.index.lock().segments.remove(&id);
             self.recycle(id)?;

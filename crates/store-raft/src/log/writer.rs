@@ -3,6 +3,8 @@
 //! appends does the thread's work if it has none (see [`Writer::write_here`]).
 //! A log whose disk takes no time (in tests) is always written at once, so that
 //! what happens is the same in every run.
+//!
+//! On a full disk the thread waits with what it was given until there is room.
 
 use std::{
     cell::Cell,
@@ -13,8 +15,10 @@ use std::{
         mpsc::{Receiver, Sender, channel},
     },
     thread::JoinHandle,
-    time::Instant,
+    time::{Duration, Instant},
 };
+
+use tokio::sync::watch;
 
 use super::{Index, Log, Record};
 use crate::proto::raft_v1::{LogId, LogState, Vote};
@@ -72,6 +76,10 @@ struct Desk {
     clerk: Mutex<Option<Clerk>>,
     /// Work that the thread was given and has not finished.
     waiting: AtomicUsize,
+    /// Whether work waits for room on the disk.
+    full: watch::Sender<bool>,
+    /// Nobody waits for room any more.
+    closing: AtomicBool,
 }
 
 impl Desk {
@@ -83,6 +91,10 @@ impl Desk {
 /// A group is closed once it holds so many bytes, so that the first of those
 /// who wait is not kept waiting by the last.
 const GROUP_BYTES_MAX: usize = 1 << 20;
+/// How long a full disk is left alone: the kernel tells nobody that there is room.
+const ROOM_AGAIN: Duration = Duration::from_secs(1);
+/// The same for what can be done without.
+const SPARE_AGAIN: Duration = Duration::from_secs(30);
 
 impl Writer {
     /// Starts the thread, which works until [`Self::close`].
@@ -92,9 +104,14 @@ impl Writer {
         let stats = Arc::new(LogStats::default());
         stats.disk_bytes.store(log.disk_bytes(), Ordering::Relaxed);
         let takes_time = log.takes_time();
-        let clerk = Clerk { log, committed: committed.clone(), stats: stats.clone() };
-        let desk =
-            Arc::new(Desk { clerk: Mutex::new(Some(clerk)), waiting: AtomicUsize::default() });
+        let (shared, counted) = (committed.clone(), stats.clone());
+        let clerk = Clerk { log, committed: shared, stats: counted, no_spare_since: None };
+        let desk = Arc::new(Desk {
+            clerk: Mutex::new(Some(clerk)),
+            waiting: AtomicUsize::default(),
+            full: watch::Sender::default(),
+            closing: AtomicBool::default(),
+        });
         let thread = match takes_time {
             false => None,
             true => {
@@ -137,8 +154,25 @@ impl Writer {
         *self.committed.lock().unwrap_or_else(PoisonError::into_inner) = id;
     }
 
-    /// Writes all that was given, then a closing record, and takes no more.
+    /// Whether the log waits for room on its disk, and a way to wait for either.
+    pub(crate) fn full(&self) -> watch::Receiver<bool> {
+        self.desk.full.subscribe()
+    }
+
+    /// From now on nothing waits for room on the disk; what does fails.
+    pub(crate) fn wait_no_more(&self) {
+        self.desk.closing.store(true, Ordering::SeqCst);
+        if let Some(thread) = &self.thread
+            && let Some(joining) = &*thread.joining.lock().unwrap_or_else(PoisonError::into_inner)
+        {
+            joining.thread().unpark();
+        }
+    }
+
+    /// Writes all that was given, but for what waits for room, then a closing record,
+    /// and takes no more.
     pub(crate) fn close(&self) {
+        self.wait_no_more();
         let Some(thread) = &self.thread else { return self.send(Work::Close) };
         let thread = thread.joining.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
@@ -172,9 +206,15 @@ impl Writer {
         // What the thread has not finished comes first.
         let busy = self.desk.waiting.load(Ordering::SeqCst) > 0;
         let Some(clerk) = slot.as_mut().filter(|_| !busy) else { return Some(work) };
-        let left = clerk.write_group(work, || None);
-        let wants_spare = clerk.log.wants_spare();
+        let (mut group, left) = clerk.collect(work, || None);
+        let written = clerk.write(&mut group.records);
+        let wants_spare = clerk.wants_spare();
         drop(slot);
+        // Who appends must not be held up: reads go on beside what waits for room.
+        if written.as_ref().is_err_and(is_full) {
+            return group.into_append();
+        }
+        group.finish(&written);
         if wants_spare {
             self.send(Work::Prepare);
         }
@@ -201,11 +241,44 @@ impl Work {
     }
 }
 
+/// What is written and synced at once, and who is told.
+#[derive(Default)]
+struct Group {
+    records: Vec<Record>,
+    waiting: Vec<Work>,
+}
+
+impl Group {
+    /// A group of one append, as it was given.
+    fn into_append(mut self) -> Option<Work> {
+        match self.waiting.pop() {
+            Some(Work::Append(_, done)) => Some(Work::Append(self.records, done)),
+            other => other,
+        }
+    }
+
+    fn finish(self, result: &io::Result<()>) {
+        if let Err(error) = result {
+            tracing::error!("writing the log failed, no write is possible from now on: {error}");
+        }
+        for work in self.waiting {
+            work.finish(result);
+        }
+    }
+}
+
+/// Whether nothing was done for want of room, so that it can be done later.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 /// Who works: the log and what is counted of it.
 struct Clerk {
     log: Log,
     committed: Arc<Mutex<Option<LogId>>>,
     stats: Arc<LogStats>,
+    /// When there was no room for a spare segment.
+    no_spare_since: Option<Instant>,
 }
 
 impl Desk {
@@ -226,7 +299,11 @@ impl Desk {
                     Work::Purge(id, done) => clerk.purge(id, done),
                     Work::Prepare => {}
                     Work::Close => return close(&mut slot),
-                    first => next = clerk.write_group(first, more),
+                    first => {
+                        let (group, left) = clerk.collect(first, more);
+                        self.write(clerk, group);
+                        next = left;
+                    }
                 }
                 if next.is_none() {
                     clerk.prepare();
@@ -236,6 +313,28 @@ impl Desk {
             let finished = taken.get() - usize::from(next.is_some());
             self.waiting.fetch_sub(finished, Ordering::SeqCst);
         }
+    }
+
+    /// Writes a group, as soon as there is room for it.
+    fn write(&self, clerk: &mut Clerk, mut group: Group) {
+        let written = loop {
+            let written = clerk.write(&mut group.records);
+            let Err(error) = written.as_ref() else { break written };
+            if !is_full(error) || self.closing.load(Ordering::SeqCst) {
+                break written;
+            }
+            if !self.full.send_replace(true) {
+                tracing::error!(
+                    "the disk is full: writes wait until there is room, reads go on, and nothing \
+                     is lost ({error})"
+                );
+            }
+            std::thread::park_timeout(ROOM_AGAIN);
+        };
+        if written.is_ok() && self.full.send_if_modified(std::mem::take) {
+            tracing::info!("there is room on the disk again: what waited is written");
+        }
+        group.finish(&written);
     }
 
     fn at_once(&self, work: Work) -> Option<Work> {
@@ -248,7 +347,11 @@ impl Desk {
                 close(&mut slot);
                 return None;
             }
-            first => drop(clerk.write_group(first, || None)),
+            first => {
+                let (mut group, _) = clerk.collect(first, || None);
+                let written = clerk.write(&mut group.records);
+                group.finish(&written);
+            }
         }
         clerk.prepare();
         None
@@ -271,44 +374,34 @@ impl Clerk {
         done(result);
     }
 
-    /// Writes one group of all that waits. Returns what came that cannot be
-    /// part of it.
-    fn write_group(
-        &mut self,
+    /// A group of all that waits, and what came that cannot be part of it.
+    fn collect(
+        &self,
         first: Work,
         waiting_next: impl Fn() -> Option<Work>,
-    ) -> Option<Work> {
-        let mut records = Vec::new();
-        let mut waiting = Vec::new();
+    ) -> (Group, Option<Work>) {
+        let mut group = Group::default();
         let mut bytes = 0;
         let mut candidate = Some(first);
-        let left = loop {
+        loop {
             match candidate {
                 Some(Work::Append(mut new, done)) => {
                     bytes += new.iter().map(record_size).sum::<usize>();
-                    records.append(&mut new);
-                    waiting.push(Work::Append(Vec::new(), done));
+                    group.records.append(&mut new);
+                    group.waiting.push(Work::Append(Vec::new(), done));
                 }
                 Some(Work::Vote(vote, done)) => {
-                    let state = LogState { vote: Some(vote), ..self.state(&records) };
-                    records.push(Record::State(state));
-                    waiting.push(Work::Vote(vote, done));
+                    let state = LogState { vote: Some(vote), ..self.state(&group.records) };
+                    group.records.push(Record::State(state));
+                    group.waiting.push(Work::Vote(vote, done));
                 }
-                other => break other,
+                other => return (group, other),
             }
             candidate = match bytes < GROUP_BYTES_MAX {
                 true => waiting_next(),
                 false => None,
             };
-        };
-        let result = self.write(&mut records);
-        if let Err(error) = &result {
-            tracing::error!("writing the log failed, no write is possible from now on: {error}");
         }
-        for work in waiting {
-            work.finish(&result);
-        }
-        left
     }
 
     /// The hard state as it will be after `records`.
@@ -321,13 +414,19 @@ impl Clerk {
         LogState { committed, ..newest.unwrap_or_else(|| self.log.index.state()) }
     }
 
+    /// Writes and syncs records as a group. Where it [`is_full`], they are as they were.
     fn write(&mut self, records: &mut Vec<Record>) -> io::Result<()> {
+        let given = records.len();
         let state = self.state(records);
         if state != self.log.index.state() {
             records.push(Record::State(state));
         }
         let start = Instant::now();
-        let bytes = self.log.append(records)?;
+        let written = self.log.append(records);
+        if written.is_err() {
+            records.truncate(given);
+        }
+        let bytes = written?;
         let nanos = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let stats = &self.stats;
         stats.groups.fetch_add(1, Ordering::Relaxed);
@@ -339,15 +438,21 @@ impl Clerk {
         Ok(())
     }
 
+    fn wants_spare(&self) -> bool {
+        let tried = self.no_spare_since.is_some_and(|since| since.elapsed() < SPARE_AGAIN);
+        self.log.wants_spare() && !tried
+    }
+
     /// Uses a quiet moment for what a later append would have to wait for.
     fn prepare(&mut self) {
-        if self.log.wants_spare() {
-            match self.log.make_spare() {
-                Ok(()) => {
-                    self.stats.disk_bytes.store(self.log.disk_bytes(), Ordering::Relaxed);
-                }
-                Err(error) => tracing::warn!("no spare log segment could be made: {error}"),
-            }
+        if !self.wants_spare() {
+            return;
+        }
+        let made = self.log.make_spare();
+        self.no_spare_since = made.is_err().then(Instant::now);
+        match made {
+            Ok(()) => self.stats.disk_bytes.store(self.log.disk_bytes(), Ordering::Relaxed),
+            Err(error) => tracing::warn!("no spare log segment could be made: {error}"),
         }
     }
 }

@@ -9,7 +9,6 @@
 //! tasks that wake together does not: tokio takes that from outside unless it
 //! is built for it.
 
-mod linear;
 pub(crate) mod random;
 mod run;
 

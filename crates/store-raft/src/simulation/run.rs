@@ -13,10 +13,9 @@ use store::{
 };
 use tokio::time::{sleep, timeout};
 
-use super::{
-    linear::{Entry, Op, is_linearizable},
-    random::Random,
-};
+use store::linear::{Entry, Op, is_linearizable};
+
+use super::random::Random;
 use crate::{
     OpenError, OpenOptions, RaftStore,
     cluster_test::net::{Net, Weather},

@@ -1,13 +1,14 @@
 //! Whether a history of one key is linearizable: whether its operations can be
 //! put in an order that respects real time and in which each did what it said
-//! (Wing and Gong, 1993, with the memory of Lowe, 2017).
+//! (Wing and Gong, 1993, with the memory of Lowe, 2017). For tests of whatever says
+//! that it is a store.
 
 use std::collections::HashSet;
 
 /// What was done to the key. Values are unique, so that a value says which
 /// write it came from; 0 stands for "absent".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Op {
+pub enum Op {
     /// Found this.
     Read(u64),
     /// Set it, whatever it was.
@@ -30,16 +31,18 @@ impl Op {
 
 /// An operation with the times between which it took effect.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Entry {
-    pub(crate) op: Op,
-    pub(crate) called: u64,
+pub struct Entry {
+    /// What was done.
+    pub op: Op,
+    /// When it was asked for.
+    pub called: u64,
     /// `None` where nobody knows whether it was done: it may be, at any later
     /// time, or never.
-    pub(crate) returned: Option<u64>,
+    pub returned: Option<u64>,
 }
 
 /// Whether there is such an order, beginning with an absent key.
-pub(crate) fn is_linearizable(history: &[Entry]) -> bool {
+pub fn is_linearizable(history: &[Entry]) -> bool {
     let mut entries = history.to_vec();
     entries.sort_by_key(|entry| entry.called);
     let mut seen = HashSet::new();
