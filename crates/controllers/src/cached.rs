@@ -54,6 +54,8 @@ pub(crate) const SIGNING_REQUESTS: Resource =
 pub(crate) const SERVICE_ACCOUNTS: Resource = Resource::namespaced("", "v1", "serviceaccounts");
 pub(crate) const SERVICES: Resource = Resource::namespaced("", "v1", "services");
 pub(crate) const STATEFUL_SETS: Resource = Resource::namespaced("apps", "v1", "statefulsets");
+pub(crate) const STORAGE_MIGRATIONS: Resource =
+    Resource::cluster("storagemigration.k8s.io", "v1", "storageversionmigrations");
 
 /// Index by the uid of the owner that is the controller; orphans are under "".
 pub(crate) const BY_CONTROLLER: &str = "controller";

@@ -1,7 +1,7 @@
 //! Which kinds the server has: what works on all of them learns it from the
 //! API, and works on custom resources just the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use client::{Api, Error, Resource};
@@ -45,6 +45,27 @@ impl Names {
 pub(crate) struct Discovery {
     pub(crate) found: Vec<Found>,
     pub(crate) failed: Vec<(String, Error)>,
+}
+
+/// The groups whose servers were away when they were last asked for: that one is
+/// away is told once, not each time.
+#[derive(Debug, Default)]
+pub(crate) struct Away(BTreeSet<String>);
+
+/// What differs from the time before.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Change {
+    pub(crate) left: BTreeSet<String>,
+    pub(crate) back: BTreeSet<String>,
+}
+
+impl Away {
+    /// These are away now.
+    pub(crate) fn now<'a>(&mut self, groups: impl Iterator<Item = &'a str>) -> Change {
+        let now: BTreeSet<String> = groups.map(str::to_owned).collect();
+        let before = std::mem::replace(&mut self.0, now);
+        Change { left: &self.0 - &before, back: &before - &self.0 }
+    }
 }
 
 #[derive(Deserialize)]
@@ -130,4 +151,24 @@ async fn add(api: &Api, names: &mut Names, discovery: &mut Discovery, group: &st
 async fn get<T: DeserializeOwned>(api: &Api, path: &str) -> Result<T, Error> {
     let bytes = api.request(Method::GET, path, None, Bytes::new()).await?;
     serde_json::from_slice(&bytes).map_err(|error| Error::Malformed(format!("{path}: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn that_a_group_is_away_is_told_once() {
+        let mut away = Away::default();
+        let mut check = |now: &[&str], left: &[&str], back: &[&str]| {
+            let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+            let change = Change { left: set(left), back: set(back) };
+            assert_eq!(away.now(now.iter().copied()), change);
+        };
+        check(&["a/v1"], &["a/v1"], &[]);
+        check(&["a/v1"], &[], &[]);
+        check(&["a/v1", "b/v1"], &["b/v1"], &[]);
+        check(&["b/v1"], &[], &["a/v1"]);
+        check(&["a/v1"], &["a/v1"], &["b/v1"]);
+    }
 }

@@ -15,6 +15,7 @@ use crate::{
     Context,
     cached::{self, PODS, Pod},
     deletions::Deletions,
+    overlap::{self, Selecting},
     owner::{self, Claim},
 };
 
@@ -128,6 +129,11 @@ impl Pods {
             self.patch(&owner.key(), &pod.meta, PatchKind::Merge, &patch).await?;
         }
         Ok(())
+    }
+
+    /// Tells a new owner of pods that it selects and others control.
+    pub(crate) fn tell_of_overlap(&self, by: &PodOwner<'_>, selecting: &Selecting<'_>) {
+        overlap::tell(&self.recorder, &by.reference(), selecting, &self.informer, |_| false);
     }
 
     /// Changes a pod's metadata; one that is gone needs none.

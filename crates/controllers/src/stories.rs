@@ -87,6 +87,7 @@ async fn a_deployment_gets_its_pods_and_a_service_their_addresses() {
 
     let deployment = story.cluster.get(DEPLOYMENTS, "default/web").expect("it is there");
     assert_eq!(deployment["metadata"]["annotations"]["deployment.kubernetes.io/revision"], "1");
+    assert_eq!(deployment["metadata"]["generation"], 1, "nobody changed what is wanted");
     let status = &deployment["status"];
     for count in ["replicas", "updatedReplicas", "readyReplicas", "availableReplicas"] {
         assert_eq!(status[count], 3, "{count} in {status}");
@@ -108,6 +109,8 @@ async fn a_deployment_gets_its_pods_and_a_service_their_addresses() {
     assert!(endpoints.iter().all(|e| e["conditions"]["ready"] == true && e["nodeName"] == "n1"));
     assert_eq!(slices[0]["ports"], json!([{"name": "http", "protocol": "TCP", "port": 8080}]));
     assert_eq!(slices[0]["metadata"]["labels"]["kubernetes.io/service-name"], "web");
+    let triggered = &slices[0]["metadata"]["annotations"];
+    assert!(triggered["endpoints.kubernetes.io/last-change-trigger-time"].is_string());
 
     let events = story.cluster.events();
     let scaled = format!("ScalingReplicaSet: Scaled up replica set {set} from 0 to 3");
@@ -280,32 +283,6 @@ async fn a_deleted_namespace_is_emptied_and_goes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dependents_go_with_their_owner() {
-    let policies = [("Background", 0, 0), ("Foreground", 0, 0), ("Orphan", 1, 2)];
-    for (policy, sets, pods) in policies {
-        let story = Story::start(one_node());
-        story.cluster.create(DEPLOYMENTS, &testkit::deployment("default/web", 2));
-        story.settle().await;
-        let options = json!({"propagationPolicy": policy});
-        story.cluster.delete_with(DEPLOYMENTS, "default/web", options);
-        story.settle().await;
-        assert_eq!(story.cluster.list(DEPLOYMENTS).len(), 0, "{policy}");
-        assert_eq!(story.cluster.list(REPLICA_SETS).len(), sets, "{policy}");
-        assert_eq!(story.cluster.list(PODS).len(), pods, "{policy}");
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_object_whose_owner_never_was_goes() {
-    let story = Story::start(FakeCluster::new());
-    let owner = testkit::deployment("default/gone", 1);
-    let set = testkit::replica_set("default/left", 0).owned_by(&owner);
-    story.cluster.create(REPLICA_SETS, &set);
-    story.settle().await;
-    assert_eq!(story.cluster.list(REPLICA_SETS).len(), 0);
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_silent_node_is_tainted_and_its_pods_leave_the_services() {
     let story = Story::start(one_node());
     story.cluster.create(NODES, &testkit::node("alive"));
@@ -335,12 +312,24 @@ async fn a_silent_node_is_tainted_and_its_pods_leave_the_services() {
     });
     story.settle().await;
     assert_eq!(story.cluster.get(NODES, "n1").expect("there")["spec"]["taints"], Value::Null);
+    let told =
+        || story.cluster.events().into_iter().filter(|event| event.contains("Node n1 event:"));
+    assert_eq!(told().count(), 0, "it was there when the controllers began");
     // It goes for good: its pods cannot end by themselves.
     story.cluster.delete(NODES, "n1");
     let deployment = "default/web";
     story.cluster.edit(DEPLOYMENTS, deployment, |d| d["spec"]["replicas"] = json!(0));
     story.pass(60).await;
     assert_eq!(story.cluster.list(PODS).len(), 0);
+    story.cluster.create(NODES, &testkit::node("n1"));
+    story.settle().await;
+    assert_eq!(
+        told().collect::<Vec<_>>(),
+        [
+            "RemovingNode: Node n1 event: Removing Node n1 from Controller",
+            "RegisteredNode: Node n1 event: Registered Node n1 in Controller",
+        ]
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -13,7 +13,7 @@ use crate::{
     podcertificates::{self, POD_CERTIFICATE_REQUESTS},
     podgc, quota, replicaset, servicelb, statefulset,
     storage::{CLAIMS, CLASSES, VOLUMES},
-    tainteviction, tokencleaner,
+    storagemigration, tainteviction, tokencleaner,
     trust::{self, TRUST_BUNDLES},
     ttl, volumebinder, volumeexpand, volumeprotection,
 };
@@ -169,6 +169,14 @@ pub static CONTROLLERS: &[Controller] = &[
         run: |context| Box::pin(garbage::run(context)),
     },
     Controller {
+        name: "storage-version-migrator-controller",
+        account: Account::Of("storage-version-migrator-controller"),
+        inputs: EVERYTHING,
+        // Written without a change, but for the migrations themselves.
+        outputs: EVERYTHING,
+        run: |context| Box::pin(storagemigration::run(context)),
+    },
+    Controller {
         name: "pod-garbage-collector",
         account: Account::Of("pod-garbage-collector"),
         inputs: &[PODS, NODES],
@@ -248,7 +256,7 @@ pub static CONTROLLERS: &[Controller] = &[
     Controller {
         name: "legacy-service-account-token-tracking-controller",
         account: Account::Server,
-        inputs: &[CONFIG_MAPS],
+        inputs: &[CONFIG_MAPS, NAMESPACES],
         outputs: &[CONFIG_MAPS],
         run: |context| Box::pin(legacytokens::run_tracking(context)),
     },

@@ -101,7 +101,10 @@ impl World {
             webhooks: None,
             converter: None,
             clock: now.clone(),
-            random: Arc::new(ring::rand::SystemRandom::new()),
+            random: {
+                let random = random.fork();
+                Arc::new(move || Some(random.next()))
+            },
         });
         let store = Arc::new(MemoryStore::default());
         let catalogue = CATALOGUE.clone();

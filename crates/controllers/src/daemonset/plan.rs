@@ -62,9 +62,13 @@ pub(super) fn plan(view: &View) -> Plan {
     for pod in &pods.own {
         by_node.entry(pod.view.node_or_target()).or_default().push(pod);
     }
-    // RFC 3339 in UTC sorts as text.
+    // RFC 3339 in UTC sorts as text. Of those of one second (upstream: the first by name) the
+    // one that is ready stands for the node, or a surge would show nobody while one serves.
     for pods in by_node.values_mut() {
-        pods.sort_by_key(|pod| (pod.meta.creation_timestamp.clone(), pod.meta.name.clone()));
+        pods.sort_by_key(|pod| {
+            let is_waiting = pod.view.ready().is_none();
+            (pod.meta.creation_timestamp.clone(), is_waiting, pod.meta.name.clone())
+        });
     }
     let nodes: Vec<OnNode<'_>> = view
         .nodes

@@ -265,6 +265,21 @@ fn nodes_are_chosen() {
     }
 }
 
+#[test]
+fn of_one_second_the_ready_one_stands_for_the_node() {
+    const SECOND: &str = "2023-11-14T22:13:20Z";
+    let set = daemon_set("default/agent");
+    let template = set.json()["spec"]["template"].clone();
+    let revisions = [revision(&set, "new", 1, &template)];
+    for lines in [["a n1", "b n1 ready"], ["a n1 ready", "b n1"]] {
+        let pods = pods(&set, &lines).into_iter();
+        let at_once = |pod: Build| pod.set("/metadata/creationTimestamp", json!(SECOND));
+        let pods: Vec<Build> = pods.map(at_once).collect();
+        let plan = plan(&seen(&set, &[node("n1")], &pods, &revisions));
+        assert_eq!(plan.status.number_ready, 1, "{lines:?}");
+    }
+}
+
 fn three_nodes() -> FakeCluster {
     let cluster = FakeCluster::new().with_kubelet().with_node("n1").with_running_clock();
     for name in ["n1", "n2", "n3"] {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use api_object::OwnerReference;
 use client::{
     Api, Cached, DeleteOptions, Error, Informer, Outcome, OwnWrites, PatchKind, Recorder,
     Reference, Selection, WorkQueue, reconcile_loop,
@@ -16,6 +17,7 @@ use super::{
 use crate::{
     Context,
     cached::{self, DEPLOYMENTS, Deployment, DeploymentStatus, Pod, REPLICA_SETS, ReplicaSet},
+    overlap::{self, Selecting},
     owner,
     status::{conditions_json, count},
 };
@@ -94,6 +96,7 @@ impl Deployments {
         let view = view(deployment.clone(), &self.sets, &self.pods, now)?;
         let mut plan = plan(&view);
         self.claim(&deployment, &plan).await?;
+        self.tell_of_overlap(&view, &plan);
         if let Some(set) = &plan.create
             && let Err(error) = self.create(&view, set).await
         {
@@ -108,15 +111,21 @@ impl Deployments {
                 self.api.delete(REPLICA_SETS, &set.meta.namespace, &set.meta.name, &options);
             ignore_gone(deleted.await)?;
         }
-        if let Some(revision) = &plan.revision {
-            let patch = json!({"metadata": {
-                "uid": deployment.meta.uid,
-                "annotations": {REVISION: revision},
-            }});
-            self.patch(&deployment, "", &patch).await?;
-        }
-        self.write_status(&deployment, &plan.status).await?;
+        self.write_status(&deployment, &plan.status, plan.revision.as_deref()).await?;
         Ok(plan.look_again)
+    }
+
+    fn tell_of_overlap(&self, view: &View, plan: &Plan) {
+        let deployment = &view.deployment;
+        let selecting = Selecting {
+            owner: &deployment.meta,
+            selector: &view.selector,
+            observed_generation: deployment.view.status.observed_generation,
+        };
+        let is_own =
+            |owner: &OwnerReference| plan.sets.own.iter().any(|set| set.meta.uid == owner.uid);
+        let about = reference(deployment);
+        overlap::tell(&self.recorder, &about, &selecting, &self.pods, is_own);
     }
 
     async fn claim(&self, deployment: &Cached<Deployment>, plan: &Plan) -> Result<(), Error> {
@@ -224,7 +233,7 @@ impl Deployments {
         }
         let status = DeploymentStatus { conditions, ..deployment.view.status.clone() };
         plan.status = status;
-        self.write_status(deployment, &plan.status).await?;
+        self.write_status(deployment, &plan.status, None).await?;
         Err(error.into())
     }
 
@@ -258,15 +267,19 @@ impl Deployments {
         Ok(())
     }
 
+    /// Writes what became of it, and the number of its template in the history: an
+    /// annotation that goes in with the status is no change of what is wanted, and
+    /// raises no generation.
     async fn write_status(
         &self,
         deployment: &Cached<Deployment>,
         status: &DeploymentStatus,
+        revision: Option<&str>,
     ) -> Result<(), Error> {
-        if *status == deployment.view.status {
+        if *status == deployment.view.status && revision.is_none() {
             return Ok(());
         }
-        let patch = json!({"metadata": {"uid": deployment.meta.uid}, "status": {
+        let mut patch = json!({"metadata": {"uid": deployment.meta.uid}, "status": {
             "observedGeneration": status.observed_generation,
             "replicas": count(status.replicas),
             "updatedReplicas": count(status.updated_replicas),
@@ -276,6 +289,9 @@ impl Deployments {
             "terminatingReplicas": status.terminating_replicas,
             "conditions": conditions_json(&status.conditions),
         }});
+        if let Some(revision) = revision {
+            patch["metadata"]["annotations"] = json!({REVISION: revision});
+        }
         self.patch(deployment, "status", &patch).await
     }
 

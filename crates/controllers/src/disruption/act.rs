@@ -23,6 +23,7 @@ use crate::{
         STATEFUL_SETS,
     },
     discovery::Names,
+    selector_text::selector_text,
     status::{self, conditions_json},
 };
 
@@ -157,7 +158,7 @@ impl Budgets {
                  unmanaged. As a result, the status of the PDB cannot be calculated correctly, \
                  which may result in undefined behavior. To account for these pods please set \
                  \".spec.minAvailable\" field of the PDB to an integer value.",
-                budget.view.spec.selector
+                selector_text(&budget.view.spec.selector)
             );
             self.recorder.warning(&about, "UnmanagedPods", message);
         }

@@ -91,8 +91,8 @@ impl Scales {
         let scale = match answer {
             Ok(bytes) => serde_json::from_slice::<Value>(&bytes).map_err(|e| e.to_string())?,
             Err(error) if error.is_not_found() => {
-                let kind = &controller.kind;
-                return Err(format!("{kind}.{group} does not implement the scale subresource"));
+                let plural = resource.plural;
+                return Err(format!("{plural}.{group} does not implement the scale subresource"));
             }
             Err(error) => return Err(error.to_string()),
         };

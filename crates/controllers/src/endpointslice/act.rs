@@ -1,6 +1,6 @@
 //! Carries out EndpointSlice plans.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use api_object::LabelSelector;
 use client::{
@@ -9,6 +9,7 @@ use client::{
 
 use super::{
     plan::plan,
+    trigger::Triggers,
     view::{BY_SERVICE, Slice, service_of, view},
     writer::Writer,
 };
@@ -26,6 +27,7 @@ struct EndpointSlices {
     slices: Informer<Slice>,
     nodes: Informer<Node>,
     recorder: Recorder,
+    triggers: Mutex<Triggers>,
     writer: Writer,
 }
 
@@ -37,6 +39,7 @@ pub(crate) async fn run(context: Context) {
         slices: context.informers.get(Selection::all(ENDPOINT_SLICES)),
         nodes: context.informers.get(Selection::all(NODES)),
         recorder: context.recorder("endpoint-slice-controller"),
+        triggers: Mutex::default(),
         writer: Writer::new(context.api),
     });
     controller.slices.add_index(BY_SERVICE, service_of);
@@ -66,9 +69,14 @@ impl EndpointSlices {
 
     async fn reconcile(&self, key: &str) -> Outcome {
         self.writer.settle(key, &self.slices).await?;
-        let Some(service) = self.services.get(key) else { return Ok(None) };
+        let triggers = || self.triggers.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(service) = self.services.get(key) else {
+            triggers().forget(key);
+            return Ok(None);
+        };
         let view = view(service.clone(), &self.pods, &self.slices, &self.nodes);
-        let plan = plan(&view);
+        let mut plan = plan(&view);
+        plan.triggered = triggers().look(key, &view);
         let owner = owner::reference("v1", "Service", &service.meta);
         match self.writer.carry_out(&service.meta, &owner, &plan).await {
             Ok(()) => Ok(None),

@@ -16,6 +16,7 @@ use serde_json::{Map, Value, json};
 use super::{
     act::follow_pods,
     plan::{Group, families, wanted},
+    trigger::{ANNOTATION, Triggers},
     view::{View, selected},
     writer::target_json,
 };
@@ -33,16 +34,21 @@ const CAPACITY: &str = "endpoints.kubernetes.io/over-capacity";
 /// Most addresses of an object; upstream's number.
 const ADDRESSES_MAX: usize = 1000;
 
+/// Endpoints as text, which is parsed where it is read: that is seldom, and as trees those
+/// of a thousand Services would take 8 MB.
+pub(super) type Text = Box<serde_json::value::RawValue>;
+
 struct EndpointsController {
     api: Api,
     services: Informer<Service>,
     pods: Informer<Pod>,
-    endpoints: Informer<Value>,
+    endpoints: Informer<Text>,
     recorder: Recorder,
     writes: OwnWrites,
     /// Services that were there: their Endpoints go with them, whoever wrote
     /// those.
     seen: Mutex<BTreeSet<String>>,
+    triggers: Mutex<Triggers>,
 }
 
 /// The controller. Never returns.
@@ -55,6 +61,7 @@ pub(crate) async fn run(context: Context) {
         recorder: context.recorder("endpoint-controller"),
         writes: OwnWrites::default(),
         seen: Mutex::default(),
+        triggers: Mutex::default(),
     });
     let queue = Arc::new(WorkQueue::default());
     controller.watch(&queue);
@@ -80,7 +87,9 @@ impl EndpointsController {
     async fn reconcile(&self, key: &str) -> Outcome {
         self.writes.settle(key, &self.endpoints).await?;
         let known = self.endpoints.get(key);
+        let triggers = || self.triggers.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(service) = self.services.get(key) else {
+            triggers().forget(key);
             let was_there = self.seen.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
             if let Some(known) = known {
                 let is_ours =
@@ -109,7 +118,15 @@ impl EndpointsController {
         let pods = selected(&service, &self.pods);
         let view =
             View { service: service.clone(), pods, slices: Vec::new(), zones: BTreeMap::new() };
-        let object = desired(&view, known.as_deref());
+        let mut object = desired(&view, known.as_deref());
+        let triggered = triggers().look(key, &view);
+        if let Some(object) = &mut object {
+            if let Some(triggered) = triggered {
+                object["metadata"]["annotations"][ANNOTATION] = json!(triggered);
+            } else if let Some(annotations) = object["metadata"]["annotations"].as_object_mut() {
+                annotations.remove(ANNOTATION);
+            }
+        }
         match self.write(&service, known.as_deref(), object).await {
             Ok(()) => Ok(None),
             Err(error) if owner::namespace_terminates(&error) => Ok(None),
@@ -131,7 +148,7 @@ impl EndpointsController {
     async fn write(
         &self,
         service: &Cached<Service>,
-        known: Option<&Cached<Value>>,
+        known: Option<&Cached<Text>>,
         object: Option<Value>,
     ) -> Result<(), Error> {
         let Some(object) = object else { return Ok(()) };
@@ -146,7 +163,7 @@ impl EndpointsController {
 }
 
 /// The object as it should be; none where it is.
-fn desired(view: &View, known: Option<&Cached<Value>>) -> Option<Value> {
+fn desired(view: &View, known: Option<&Cached<Text>>) -> Option<Value> {
     let service = &view.service;
     let family: Vec<&'static str> = families(&service.view.spec).into_iter().take(1).collect();
     let has_ports = !service.view.spec.ports.is_empty();
@@ -163,17 +180,16 @@ fn desired(view: &View, known: Option<&Cached<Value>>) -> Option<Value> {
         "None" => drop(labels.insert(HEADLESS_LABEL.into(), String::new())),
         _ => drop(labels.remove(HEADLESS_LABEL)),
     }
-    let mut object = known.map_or_else(
-        || {
-            json!({
-                "metadata": {
-                    "name": service.meta.name,
-                    "namespace": service.meta.namespace,
-                },
-            })
-        },
-        |known| known.view.clone(),
-    );
+    // It was read as JSON already.
+    let known = known.and_then(|known| serde_json::from_str::<Value>(known.view.get()).ok());
+    let mut object = known.clone().unwrap_or_else(|| {
+        json!({
+            "metadata": {
+                "name": service.meta.name,
+                "namespace": service.meta.namespace,
+            },
+        })
+    });
     object["metadata"]["labels"] = json!(labels);
     if is_cut {
         object["metadata"]["annotations"][CAPACITY] = json!("truncated");
@@ -184,7 +200,7 @@ fn desired(view: &View, known: Option<&Cached<Value>>) -> Option<Value> {
         true => drop(object.as_object_mut().map(|object| object.remove("subsets"))),
         false => object["subsets"] = Value::Array(subsets),
     }
-    if known.is_some_and(|known| known.view == object) {
+    if known.is_some_and(|known| known == object) {
         return None;
     }
     object["apiVersion"] = json!("v1");

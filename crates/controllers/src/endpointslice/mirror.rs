@@ -14,7 +14,9 @@ use client::{
 use serde_json::Value;
 
 use super::{
+    endpoints::Text,
     plan::{Group, Plan, Port, share},
+    trigger::ANNOTATION,
     view::{MANAGED_BY_LABEL, SERVICE_LABEL, Slice, managed_service},
     writer::Writer,
 };
@@ -31,16 +33,13 @@ const BY_MIRRORED: &str = "mirrored";
 const SKIP: &str = "endpointslice.kubernetes.io/skip-mirror";
 /// Endpoints were once used to elect leaders.
 const LEADER: &str = "control-plane.alpha.kubernetes.io/leader";
-const NOT_COPIED: [&str; 2] = [
-    "kubectl.kubernetes.io/last-applied-configuration",
-    "endpoints.kubernetes.io/last-change-trigger-time",
-];
+const NOT_COPIED: [&str; 2] = ["kubectl.kubernetes.io/last-applied-configuration", ANNOTATION];
 /// Most addresses of a subset that are mirrored; upstream's number.
 const ADDRESSES_MAX: usize = 1000;
 
 struct Mirror {
     services: Informer<Service>,
-    endpoints: Informer<Value>,
+    endpoints: Informer<Text>,
     slices: Informer<Slice>,
     recorder: Recorder,
     writer: Writer,
@@ -110,7 +109,7 @@ impl Mirror {
     }
 }
 
-fn is_mirrored(service: &Cached<Service>, endpoints: &Cached<Value>) -> bool {
+fn is_mirrored(service: &Cached<Service>, endpoints: &Cached<Text>) -> bool {
     service.view.spec.selector.is_empty()
         && service.meta.deletion_timestamp.is_none()
         && endpoints.meta.deletion_timestamp.is_none()
@@ -118,7 +117,7 @@ fn is_mirrored(service: &Cached<Service>, endpoints: &Cached<Value>) -> bool {
         && !endpoints.meta.annotations.contains_key(LEADER)
 }
 
-fn plan(endpoints: &Cached<Value>, slices: &[Arc<Cached<Slice>>]) -> Plan {
+fn plan(endpoints: &Cached<Text>, slices: &[Arc<Cached<Slice>>]) -> Plan {
     let meta = &endpoints.meta;
     let mut labels = meta.labels.clone();
     labels.insert(SERVICE_LABEL.into(), meta.name.clone());
@@ -127,7 +126,9 @@ fn plan(endpoints: &Cached<Value>, slices: &[Arc<Cached<Slice>>]) -> Plan {
     let annotations = annotations.map(|(key, value)| (key.clone(), value.clone())).collect();
     let mut plan = Plan { labels, annotations, ..Plan::default() };
     let mut wanted: BTreeMap<Group, Vec<Endpoint>> = BTreeMap::new();
-    for subset in endpoints.view["subsets"].as_array().into_iter().flatten() {
+    // It was read as JSON already.
+    let object: Value = serde_json::from_str(endpoints.view.get()).unwrap_or_default();
+    for subset in object["subsets"].as_array().into_iter().flatten() {
         let mut ports: Vec<Port> =
             subset["ports"].as_array().into_iter().flatten().map(port).collect();
         ports.sort();

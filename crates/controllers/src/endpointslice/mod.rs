@@ -7,6 +7,7 @@ mod mirror;
 mod plan;
 #[cfg(test)]
 mod tests;
+mod trigger;
 mod view;
 mod writer;
 

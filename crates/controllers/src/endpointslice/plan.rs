@@ -31,6 +31,8 @@ pub(super) struct Plan {
     pub(super) labels: BTreeMap<String, String>,
     /// Annotations that every slice has among others.
     pub(super) annotations: BTreeMap<String, String>,
+    /// When what is told happened, where that is known; on what is written anyway.
+    pub(super) triggered: Option<String>,
 }
 
 /// What tells groups of slices apart: a slice has one kind of address and one

@@ -8,7 +8,7 @@ use api_types::{
 use client::{Api, DeleteOptions, Error, Informer, Lagging, OwnWrites, PatchKind};
 use serde_json::{Map, Value, json};
 
-use super::{plan::Plan, view::Slice};
+use super::{plan::Plan, trigger::ANNOTATION, view::Slice};
 use crate::cached::ENDPOINT_SLICES;
 
 pub(super) struct Writer {
@@ -48,8 +48,9 @@ impl Writer {
                 },
                 "addressType": slice.address_type,
             });
-            if !plan.annotations.is_empty() {
-                body["metadata"]["annotations"] = json!(plan.annotations);
+            let annotations = annotations(plan, None);
+            if !annotations.is_empty() {
+                body["metadata"]["annotations"] = annotations.into();
             }
             body["endpoints"] = endpoints_json(&slice.endpoints);
             body["ports"] = ports_json(&slice.ports);
@@ -70,8 +71,9 @@ impl Writer {
                 "endpoints": endpoints_json(&next.endpoints),
                 "ports": ports_json(&next.ports),
             });
-            if !plan.annotations.is_empty() {
-                patch["metadata"]["annotations"] = json!(plan.annotations);
+            let annotations = annotations(plan, Some(&known.meta));
+            if !annotations.is_empty() {
+                patch["metadata"]["annotations"] = annotations.into();
             }
             let name = &known.meta.name;
             let written =
@@ -92,6 +94,17 @@ impl Writer {
         }
         Ok(())
     }
+}
+
+/// What is to be set; the time of a former change goes where there is no new one.
+fn annotations(plan: &Plan, known: Option<&Meta>) -> Map<String, Value> {
+    let set = plan.annotations.iter().map(|(key, value)| (key.clone(), json!(value)));
+    let mut annotations: Map<String, Value> = set.collect();
+    let has_one = known.is_some_and(|meta| meta.annotations.contains_key(ANNOTATION));
+    if plan.triggered.is_some() || has_one {
+        annotations.insert(ANNOTATION.into(), json!(plan.triggered));
+    }
+    annotations
 }
 
 pub(super) fn target_json(target: &ObjectReference) -> Value {

@@ -9,18 +9,18 @@ use std::{
 use api_object::{GroupVersion, Meta};
 use client::{
     Ambient, Api, Backoff, DeleteOptions, Error, ListOptions, Outcome, PatchKind, Preconditions,
-    Reflected, Resource, WorkQueue, reconcile_loop, reflect,
+    Recorder, Reference, Reflected, Resource, WorkQueue, reconcile_loop, reflect,
 };
 use serde_json::{Value, json};
 use tokio::{sync::Notify, task::JoinSet};
 
 use super::{
-    graph::{Graph, Node, Owner},
+    graph::{Changed, Graph, Misplaced, Node, Owner},
     plan::{Action, OwnerState, plan, unknown_owners},
 };
 use crate::{
     Context,
-    discovery::{Found, Names, discover},
+    discovery::{Away, Found, Names, discover},
     owner,
 };
 
@@ -37,6 +37,7 @@ const VERBS: &[&str] = &["list", "watch", "delete"];
 
 struct Collector {
     api: Api,
+    recorder: Recorder,
     graph: Mutex<Graph>,
     /// By group and kind.
     kinds: Mutex<BTreeMap<(String, String), Resource>>,
@@ -50,6 +51,7 @@ struct Collector {
 pub(crate) async fn run(context: Context) {
     let collector = Arc::new(Collector {
         api: context.api.clone(),
+        recorder: context.recorder("garbage-collector-controller"),
         graph: Mutex::default(),
         kinds: Mutex::default(),
         queue: Arc::default(),
@@ -82,13 +84,21 @@ impl Collector {
         let mut names = Names::default();
         let mut following: BTreeMap<Resource, JoinSet<()>> = BTreeMap::new();
         let mut failures = 0;
+        let mut away = Away::default();
         loop {
             let mut backoff = DISCOVERY_BACKOFF;
             match discover(&self.api, &mut names).await {
                 Ok(discovery) => {
                     failures = if discovery.failed.is_empty() { 0 } else { failures + 1 };
+                    let failed = discovery.failed.iter().map(|(group, _)| group.as_str());
+                    let change = away.now(failed);
                     for (group, error) in &discovery.failed {
-                        tracing::warn!(group, %error, "kinds not known, collecting the others");
+                        if change.left.contains(group) {
+                            tracing::warn!(group, %error, "kinds not known, collecting the others");
+                        }
+                    }
+                    for group in &change.back {
+                        tracing::info!(group, "kinds known again");
                     }
                     // A kind whose group is away is not gone.
                     let complete = discovery.failed.is_empty();
@@ -163,7 +173,9 @@ impl Collector {
                 if let Some(seen) = &mut seen {
                     seen.insert(meta.uid.clone());
                 }
-                let look = self.graph().upsert(&meta.uid, Node::new(resource, meta));
+                let Changed { look, misplaced } =
+                    self.graph().upsert(&meta.uid, Node::new(resource, meta));
+                misplaced.iter().for_each(|found| self.tell(found));
                 self.look_at(look);
                 self.kinds_changed(resource);
             }
@@ -188,6 +200,25 @@ impl Collector {
             Reflected::Progress(_) => {}
         })
         .await;
+    }
+
+    /// Says that a reference leads nowhere, before its object goes for it.
+    fn tell(&self, found: &Misplaced) {
+        let Node { resource, namespace, name, .. } = &found.dependent;
+        let kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+        // Kinds are known before their objects are followed.
+        let kind = kinds.iter().find(|(_, known)| *known == resource);
+        let kind = kind.map(|((_, kind), _)| kind.clone()).unwrap_or_default();
+        drop(kinds);
+        let about = Reference {
+            kind,
+            api_version: resource.api_version(),
+            namespace: namespace.to_string(),
+            name: name.to_string(),
+            uid: found.uid.clone(),
+            ..Reference::default()
+        };
+        self.recorder.warning(&about, "OwnerRefInvalidNamespace", found.message());
     }
 
     fn restarted(&self, resource: Resource, seen: &BTreeSet<String>) {

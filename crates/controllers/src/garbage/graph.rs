@@ -55,9 +55,46 @@ impl Node {
         }
     }
 
+    /// An owner must be of its dependents' namespace or of none.
+    pub(super) fn may_own_in(&self, namespace: &str) -> bool {
+        self.namespace.is_empty() || &*self.namespace == namespace
+    }
+
     /// It is being deleted, after its dependents.
     pub(super) fn waits_for_dependents(&self) -> bool {
         self.deleting && self.foreground
+    }
+}
+
+/// What follows from an object that was put in.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Changed {
+    /// The uids that are to be looked at.
+    pub(super) look: Vec<String>,
+    /// References that are known to be wrong since now.
+    pub(super) misplaced: Vec<Misplaced>,
+}
+
+/// A reference to an owner of another namespace: it owns nothing there.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Misplaced {
+    pub(super) uid: String,
+    pub(super) dependent: Node,
+    pub(super) owner: Owner,
+}
+
+impl Misplaced {
+    fn new(uid: &str, dependent: &Node, owner: &Owner) -> Self {
+        Self { uid: uid.to_owned(), dependent: dependent.clone(), owner: owner.clone() }
+    }
+
+    /// In upstream's words, for people.
+    pub(super) fn message(&self) -> String {
+        let Self { dependent: Node { namespace, .. }, owner, .. } = self;
+        let Owner { api_version, kind, name, uid, .. } = owner;
+        format!(
+            "ownerRef [{api_version}/{kind}, namespace: {namespace}, name: {name}, uid: {uid}] does not exist in namespace {namespace:?}"
+        )
     }
 }
 
@@ -90,13 +127,29 @@ impl Graph {
         self.nodes.iter().filter(|(_, node)| !node.owners.is_empty()).map(|(uid, _)| &**uid)
     }
 
-    /// Puts an object in; returns the uids that are to be looked at.
-    pub(super) fn upsert(&mut self, uid: &str, node: Node) -> Vec<String> {
+    /// Puts an object in.
+    pub(super) fn upsert(&mut self, uid: &str, node: Node) -> Changed {
         let old = self.nodes.get(uid);
         if old == Some(&node) {
-            return Vec::new();
+            return Changed::default();
         }
         let owners_changed = old.is_none_or(|old| old.owners != node.owners);
+        let mut misplaced = Vec::new();
+        if owners_changed {
+            let foreign = |owner: &&Owner| {
+                self.get(&owner.uid).is_some_and(|known| !known.may_own_in(&node.namespace))
+            };
+            let owners = node.owners.iter().filter(foreign);
+            misplaced.extend(owners.map(|owner| Misplaced::new(uid, &node, owner)));
+        }
+        if old.is_none() {
+            let strangers =
+                self.dependents(uid).filter(|(_, known)| !node.may_own_in(&known.namespace));
+            misplaced.extend(strangers.filter_map(|(dependent, known)| {
+                let owner = known.owners.iter().find(|owner| &*owner.uid == uid)?;
+                Some(Misplaced::new(dependent, known, owner))
+            }));
+        }
         let mut look = Vec::new();
         if owners_changed {
             if !node.owners.is_empty() {
@@ -116,7 +169,7 @@ impl Graph {
             look.extend(self.dependents(uid).map(|(uid, _)| uid.to_owned()));
         }
         self.nodes.insert(uid.into(), node);
-        look
+        Changed { look, misplaced }
     }
 
     /// Takes an object out; returns the uids that are to be looked at.

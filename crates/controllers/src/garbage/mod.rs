@@ -10,5 +10,7 @@
 mod act;
 mod graph;
 mod plan;
+#[cfg(test)]
+mod story;
 
 pub(crate) use act::run;

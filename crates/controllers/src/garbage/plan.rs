@@ -44,8 +44,11 @@ pub(super) fn unknown_owners<'a>(graph: &Graph, node: &'a Node) -> Vec<&'a Owner
 
 fn known_owner(graph: &Graph, node: &Node, owner: &Owner) -> Option<OwnerState> {
     let known = graph.get(&owner.uid)?;
-    // An owner must be of the same namespace or of none.
-    if !known.namespace.is_empty() && known.namespace != node.namespace {
+    if !known.may_own_in(&node.namespace) {
+        return None;
+    }
+    // Of another name it is another object, whatever the reference says its uid is.
+    if known.name != owner.name {
         return None;
     }
     Some(match known.waits_for_dependents() {
@@ -148,6 +151,7 @@ mod tests {
             for owner in owners.split_whitespace() {
                 meta.owner_references.push(OwnerReference {
                     uid: owner.trim_end_matches('+').into(),
+                    name: owner.trim_end_matches('+').into(),
                     block_owner_deletion: Some(owner.ends_with('+')),
                     ..OwnerReference::default()
                 });
@@ -200,6 +204,63 @@ mod tests {
     }
 
     #[test]
+    fn an_owner_of_another_namespace_is_told_of_once() {
+        let of = |name: &str, namespace: &str, owner: &str| {
+            let references = (!owner.is_empty()).then(|| OwnerReference {
+                api_version: "v1".into(),
+                kind: "Thing".into(),
+                name: owner.into(),
+                uid: owner.into(),
+                ..OwnerReference::default()
+            });
+            Node::new(
+                THINGS,
+                &Meta {
+                    name: name.into(),
+                    namespace: namespace.into(),
+                    owner_references: references.into_iter().collect(),
+                    ..Meta::default()
+                },
+            )
+        };
+        let told = |graph: &mut Graph, node: Node| -> Vec<String> {
+            let name = node.name.to_string();
+            let changed = graph.upsert(&name, node);
+            changed.misplaced.iter().map(|found| found.message()).collect()
+        };
+        let message = |namespace: &str| {
+            format!(
+                "ownerRef [v1/Thing, namespace: {namespace}, name: a, uid: a] does not exist in namespace \"{namespace}\""
+            )
+        };
+        let none = Vec::<String>::new();
+        let mut graph = Graph::default();
+        assert_eq!(told(&mut graph, of("early", "one", "a")), none, "its owner is not known");
+        assert_eq!(told(&mut graph, of("a", "two", "")), [message("one")], "now it is");
+        assert_eq!(told(&mut graph, of("late", "three", "a")), [message("three")]);
+        assert_eq!(told(&mut graph, of("wide", "", "a")), [message("")], "a namespaced owner");
+        assert_eq!(told(&mut graph, of("right", "two", "a")), none);
+        assert_eq!(told(&mut graph, of("late", "three", "a")), none, "nothing new");
+        let mut deleting = of("late", "three", "a");
+        deleting.deleting = true;
+        assert_eq!(told(&mut graph, deleting), none, "the same owners");
+        // What is of no namespace may own everywhere.
+        assert_eq!(told(&mut graph, of("b", "", "")), none);
+        assert_eq!(told(&mut graph, of("x", "one", "b")), none);
+    }
+
+    #[test]
+    fn a_reference_that_does_not_fit_is_asked_for() {
+        let mut graph = graph(&["x < a"]);
+        let meta = Meta { name: "b".into(), namespace: "ns".into(), ..Meta::default() };
+        graph.upsert("a", Node::new(THINGS, &meta));
+        let node = graph.get("x").expect("just put in").clone();
+        assert_eq!(unknown_owners(&graph, &node).len(), 1);
+        let asked = [("a".to_owned(), OwnerState::Absent)];
+        assert_eq!(plan(&graph, "x", &asked), Action::Delete("Background"));
+    }
+
+    #[test]
     fn changes_say_who_is_to_be_looked_at() {
         let mut graph = graph(&["a", "x < a+", "y < x"]);
         let deleting = Meta {
@@ -209,8 +270,8 @@ mod tests {
             finalizers: vec![FOREGROUND.into()],
             ..Meta::default()
         };
-        assert_eq!(graph.upsert("a", Node::new(THINGS, &deleting)), ["a", "x"]);
-        assert_eq!(graph.upsert("a", Node::new(THINGS, &deleting)), [""; 0], "nothing new");
+        assert_eq!(graph.upsert("a", Node::new(THINGS, &deleting)).look, ["a", "x"]);
+        assert_eq!(graph.upsert("a", Node::new(THINGS, &deleting)).look, [""; 0], "nothing new");
         assert_eq!(graph.remove("x"), ["y", "a"]);
         assert_eq!(plan(&graph, "a", &[]), Action::Release(FOREGROUND));
     }

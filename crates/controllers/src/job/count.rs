@@ -80,8 +80,14 @@ fn settle(state: &State<'_>, status: &mut JobStatus) -> UncountedPods {
 
 /// Whether nothing more is to be learned from a pod.
 fn may_go(state: &State<'_>, verdict: Option<&Verdict>, pod: &PodRef) -> bool {
-    if state.is_being_deleted() || verdict.is_some() || pod.view.status.phase == "Succeeded" {
+    if state.is_being_deleted() || pod.view.status.phase == "Succeeded" {
         return true;
+    }
+    if let Some(verdict) = verdict {
+        // One that is ended with a Job that fails counts, and may have ended by itself
+        // before, which the cache shows no later than the deletion.
+        let is_known = pod.view.is_terminal() || pod.meta.deletion_timestamp.is_some();
+        return is_known || !verdict.fails;
     }
     let is_kept = |index| state.kept.get(&index).is_some_and(|kept| kept.meta.uid == pod.meta.uid);
     state.has_failed(pod) && !index(pod).is_some_and(is_kept)

@@ -22,6 +22,11 @@ fn time(before_now: i64) -> Value {
 }
 
 fn decide(job: &Build, pods: &[Build]) -> Plan {
+    decide_with(job, pods, &[])
+}
+
+/// The same where the pods of these names are deleted, and the cache does not show it yet.
+fn decide_with(job: &Build, pods: &[Build], deleted: &[&str]) -> Plan {
     let job: Arc<Cached<Job>> = Arc::new(Cached::read(job.object(), false).expect("a Job"));
     let pods =
         pods.iter().map(|pod| Arc::new(Cached::<Pod>::read(pod.object(), false).expect("pod")));
@@ -30,7 +35,7 @@ fn decide(job: &Build, pods: &[Build]) -> Plan {
         template: job.view.spec.template.value(),
         pods: pods.collect(),
         job,
-        deleted: Default::default(),
+        deleted: deleted.iter().map(|name| uid(name)).collect(),
         failures: None,
         now: jiff::Timestamp::from_second(NOW).expect("in range"),
     })
@@ -288,14 +293,16 @@ fn it_has_finished_when_nothing_is_left() {
     let plan = decide(&failing, &[going]);
     assert_eq!(conditions(&plan), ["FailureTarget=True Why: so"], "a pod is still going");
     // Whatever had not ended when the Job failed has failed.
-    let plan = decide(&failing, &[own("a").running("10.0.0.1")]);
+    let going = own("a").running("10.0.0.1").deleting();
+    let plan = decide(&failing, &[going]);
     assert_eq!(plan.status.uncounted_terminated_pods.clone().expect("there").failed, [uid("a")]);
-    assert_eq!((names(&plan.end), plan.status.active), (vec!["a"], 0));
+    assert_eq!((plan.end.len(), names(&plan.let_go)), (0, vec!["a"]));
     let plan = decide(&failing, &[]);
     assert_eq!(conditions(&plan), ["FailureTarget=True Why: so", "Failed=True Why: so"]);
     assert_eq!(plan.events, [(client::Severity::Warning, "Why".into(), "so".into())]);
     assert_eq!(plan.status.completion_time, None);
     let plan = decide(&ending("SuccessCriteriaMet"), &[own("a").running("10.0.0.1")]);
+    assert_eq!(names(&plan.let_go), ["a"], "who is ended by a success counts as nothing");
     assert_eq!(plan.status.uncounted_terminated_pods.clone().expect("there").failed.len(), 0);
     let plan = decide(&ending("SuccessCriteriaMet"), &[]);
     assert_eq!(conditions(&plan), ["SuccessCriteriaMet=True Why: so", "Complete=True Why: so"]);
@@ -304,6 +311,35 @@ fn it_has_finished_when_nothing_is_left() {
     let late = ending("SuccessCriteriaMet").set("/status/startTime", time(-90));
     let plan = decide(&late, &[]);
     assert_eq!(plan.status.completion_time, plan.status.start_time);
+}
+
+#[test]
+fn who_is_ended_with_a_job_counts_as_what_it_was_by_then() {
+    let told = json!([{"type": "FailureTarget", "status": "True", "reason": "Why"}]);
+    for policy in ["TerminatingOrFailed", "Failed"] {
+        let job = begun(&[("podReplacementPolicy", json!(policy))])
+            .set("/status/conditions", told.clone());
+        let uncounted =
+            |plan: &Plan| plan.status.uncounted_terminated_pods.clone().unwrap_or_default();
+        let running = own("a").running("10.0.0.1");
+        // As far as the cache knows it runs, though it may have succeeded by now.
+        let ended = decide(&job, std::slice::from_ref(&running));
+        let lagging = decide_with(&job, std::slice::from_ref(&running), &["a"]);
+        for plan in [&ended, &lagging] {
+            assert_eq!((plan.status.active, plan.status.terminating), (0, Some(1)), "{policy}");
+            assert_eq!((uncounted(plan), plan.let_go.len()), Default::default(), "{policy}");
+            assert_eq!(plan.status.conditions.len(), 1, "{policy}: it has not finished");
+        }
+        assert_eq!((names(&ended.end), lagging.end.len()), (vec!["a"], 0), "{policy}");
+        for (pod, counted) in
+            [(succeeded("a"), [vec![uid("a")], vec![]]), (running, [vec![], vec![uid("a")]])]
+        {
+            let plan = decide(&job, &[pod.deleting()]);
+            let now = uncounted(&plan);
+            assert_eq!([now.succeeded, now.failed], counted, "{policy}");
+            assert_eq!(names(&plan.let_go), ["a"], "{policy}");
+        }
+    }
 }
 
 #[test]

@@ -13,7 +13,7 @@ use serde_json::json;
 use super::plan::{Action, Seen, day, plan, today};
 use crate::{
     Context,
-    cached::{self, CONFIG_MAPS, Pod, SECRETS, SERVICE_ACCOUNTS, null_is_default},
+    cached::{self, CONFIG_MAPS, NAMESPACES, Pod, SECRETS, SERVICE_ACCOUNTS, null_is_default},
 };
 
 const SYSTEM: &str = "kube-system";
@@ -59,15 +59,27 @@ fn tracking(context: &Context) -> Informer<Tracking> {
 /// Notes the day on which the cluster begins to note uses. Never returns.
 pub(crate) async fn run_tracking(context: Context) {
     let known = tracking(&context);
+    let namespaces: Informer<MetaOnly> = context.informers.get(Selection::all(NAMESPACES));
     let queue = Arc::new(WorkQueue::default());
     let keys = queue.clone();
     known.on_change(move |change| keys.add(change.object().key()));
+    let keys = queue.clone();
+    // A new cluster has no namespace for it yet.
+    namespaces.on_change(move |change| {
+        if change.old.is_none() && change.object().meta.name == SYSTEM {
+            keys.add(format!("{SYSTEM}/{TRACKING}"));
+        }
+    });
     queue.add(format!("{SYSTEM}/{TRACKING}"));
     known.wait_synced().await;
+    namespaces.wait_synced().await;
     reconcile_loop("legacy-token-tracking", queue, 1, move |key| {
         let (known, context) = (known.get(&key), context.clone());
+        let is_there = namespaces.get(SYSTEM).is_some();
         async move {
-            if known.as_ref().is_some_and(|known| day(&known.view.data.since).is_some()) {
+            if !is_there
+                || known.as_ref().is_some_and(|known| day(&known.view.data.since).is_some())
+            {
                 return Ok(None);
             }
             let data = json!({"since": today(context.ambient.now())});

@@ -44,7 +44,7 @@ impl Node {
 
 struct NodeIpam {
     nodes: Informer<Node>,
-    /// What was given out and may not be seen in the cache yet.
+    /// Who has what: as nodes say, and what was given out and they do not say yet.
     given: Mutex<BTreeMap<String, Vec<String>>>,
     recorder: Recorder,
     context: Context,
@@ -62,7 +62,10 @@ pub(crate) async fn run(context: Context) {
     let (keys, told) = (queue.clone(), controller.clone());
     controller.nodes.on_change(move |change| match &change.new {
         Some(node) if node.view.shares().next().is_none() => keys.add(node.meta.name.clone()),
-        Some(_) => {}
+        Some(node) => {
+            let shares = node.view.shares().cloned().collect();
+            told.given().insert(node.meta.name.clone(), shares);
+        }
         None => {
             told.given().remove(&change.object().meta.name);
             // Its share may be what another one waits for.
@@ -92,13 +95,11 @@ impl NodeIpam {
         if ranges.is_empty() || node.view.shares().next().is_some() {
             return Ok(None);
         }
-        let known = self.given().get(name).cloned();
-        let shares = known.or_else(|| {
-            let mut taken: BTreeSet<String> =
-                self.nodes.list().iter().flat_map(|node| node.view.shares().cloned()).collect();
-            taken.extend(self.given().values().flatten().cloned());
-            share(ranges, &taken)
-        });
+        let shares = {
+            let given = self.given();
+            let taken = || given.values().flatten().cloned().collect::<BTreeSet<String>>();
+            given.get(name).cloned().or_else(|| share(ranges, &taken()))
+        };
         let Some(shares) = shares else {
             // Upstream names nodes by their name in events, where kubectl looks.
             let about =

@@ -96,6 +96,7 @@ pub(crate) async fn run(context: Context) {
     controller.nodes.on_change(move |change| {
         let Some(controller) = weak.upgrade() else { return };
         let name = &change.object().meta.name;
+        controller.tell(change);
         match &change.new {
             None => controller.forget(name),
             Some(new) if change.old.as_ref().is_none_or(|old| spoke(old, new)) => {
@@ -123,6 +124,21 @@ impl Nodes {
     fn hear(&self, name: &str) {
         let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         heard.insert(name.to_owned(), Instant::now());
+    }
+
+    /// Nodes come and go. Those that were there when the controller began are no news.
+    fn tell(&self, change: &client::Change<Node>) {
+        let node = change.object();
+        let name = &node.meta.name;
+        let (reason, message) = match (&change.old, &change.new) {
+            (None, Some(_)) if self.nodes.is_synced() => {
+                ("RegisteredNode", format!("Registered Node {name} in Controller"))
+            }
+            (Some(_), None) => ("RemovingNode", format!("Removing Node {name} from Controller")),
+            _ => return,
+        };
+        let message = format!("Node {name} event: {message}");
+        self.recorder.normal(&Reference::new("v1", "Node", &node.meta), reason, message);
     }
 
     fn forget(&self, name: &str) {

@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::view::{Measured, Metric, MetricSpec, NamedMetric, ResourceMetric, Sample};
 
 const CUSTOM: &str = "custom.metrics.k8s.io";
+const EXTERNAL: &str = "external.metrics.k8s.io";
 /// The newest first; servers of custom metrics serve one of them.
 const CUSTOM_VERSIONS: [&str; 2] = ["v1beta2", "v1beta1"];
 /// Over which a value was measured, where that is not told.
@@ -125,6 +126,15 @@ async fn resource(
     if list.items.is_empty() {
         return Err(failed("no metrics returned from resource metrics API".into()));
     }
+    let lacks = |pod: &&PodMetrics| {
+        !metric.container.is_empty() && pod.containers.iter().all(|c| c.name != metric.container)
+    };
+    if let Some(pod) = list.items.iter().find(lacks) {
+        let (container, pod) = (&metric.container, &pod.metadata.name);
+        return Err(failed(format!(
+            "failed to get container metrics: container {container} not present in metrics for pod {namespace}/{pod}"
+        )));
+    }
     let samples = list.items.iter().filter_map(|pod| {
         let mut containers = pod
             .containers
@@ -196,30 +206,50 @@ async fn custom(
                 let other = error.is_not_found();
                 failed = format!("unable to fetch metrics from custom metrics API: {error}");
                 if !other {
-                    break;
+                    return Err(failed);
                 }
             }
         }
     }
-    Err(failed)
+    match is_served(api, CUSTOM).await {
+        true => Err(failed),
+        false => Err(format!(
+            "unable to fetch metrics from custom metrics API: no custom metrics API ({CUSTOM}) registered"
+        )),
+    }
 }
 
 async fn external(api: &Api, namespace: &str, metric: &Metric) -> Result<Measured, String> {
     let labels = label_query(metric)?;
-    let path =
-        format!("/apis/external.metrics.k8s.io/v1beta1/namespaces/{namespace}/{}", metric.name);
+    let path = format!("/apis/{EXTERNAL}/v1beta1/namespaces/{namespace}/{}", metric.name);
     let path = match labels.as_str() {
         "" => path,
         labels => with_query(path, &[("labelSelector", labels)]),
     };
-    let list: Items<MetricValue> = get(api, &path)
-        .await
-        .map_err(|error| format!("unable to fetch metrics from external metrics API: {error}"))?;
+    let list: Items<MetricValue> = match get(api, &path).await {
+        Ok(list) => list,
+        Err(error) => {
+            let why = match error.is_not_found() && !is_served(api, EXTERNAL).await {
+                true => format!(
+                    "the server could not find the requested resource (get {}.{EXTERNAL})",
+                    metric.name
+                ),
+                false => error.to_string(),
+            };
+            return Err(format!("unable to fetch metrics from external metrics API: {why}"));
+        }
+    };
     if list.items.is_empty() {
         return Err("no metrics returned from external metrics API".into());
     }
     let values = list.items.iter().map(|value| value.value.millis());
     Ok(Measured::One(values.fold(0, i64::saturating_add)))
+}
+
+/// Whether anybody serves a group: a metric that is not there is another matter.
+async fn is_served(api: &Api, group: &str) -> bool {
+    let asked = api.request(Method::GET, &format!("/apis/{group}"), None, Bytes::new()).await;
+    !asked.is_err_and(|error| error.is_not_found())
 }
 
 fn label_query(metric: &Metric) -> Result<String, String> {

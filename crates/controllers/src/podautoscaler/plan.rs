@@ -31,17 +31,25 @@ pub(super) struct Plan {
 /// What the bounds alone decide of a target's size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Bounds {
-    /// People set it to nothing: autoscaling is off.
+    /// People set it to nothing, not the autoscaler (KEP-2021): autoscaling is off.
     Off,
     Above,
     Below,
     Within,
 }
 
+const BELOW: &str = "Current number of replicas below Spec.MinReplicas";
+const SCALED_TO_ZERO: &str = "ScaledToZero";
+
 fn bounds(scaler: &Scaler, scale: &Scale) -> Bounds {
     let (min, now) = (scaler.spec.min_replicas.unwrap_or(1), scale.spec.replicas);
+    let mut conditions = scaler.status.conditions.iter();
+    let ours = conditions.any(|c| c.r#type == SCALED_TO_ZERO && c.status == "True");
     match now {
-        0 if min != 0 => Bounds::Off,
+        // Nothing runs whose CPU could be measured.
+        0 if ours && scaler.spec.measures_from_outside() => Bounds::Within,
+        0 if ours && min > 0 => Bounds::Below,
+        0 => Bounds::Off,
         now if now > scaler.spec.max_replicas => Bounds::Above,
         now if now < min => Bounds::Below,
         _ => Bounds::Within,
@@ -94,7 +102,7 @@ pub(super) fn plan(view: &View) -> Plan {
             wanted = (max, "Current number of replicas above Spec.MaxReplicas".into());
         }
         Bounds::Below => {
-            wanted = (min, "Current number of replicas below Spec.MinReplicas".into());
+            wanted = (min, BELOW.into());
         }
         Bounds::Within => match by_metrics(view, scale, &mut plan) {
             Ok(by_metrics) => wanted = by_metrics,
@@ -162,7 +170,10 @@ fn by_metrics(view: &View, scale: &Scale, plan: &mut Plan) -> Result<(i32, Strin
     plan.set("AbleToScale", true, limited.able.0, limited.able.1);
     let (reason_limited, message) = limited.limited.unwrap_or(limits::WITHIN);
     plan.set("ScalingLimited", limited.limited.is_some(), reason_limited, message);
-    Ok((limited.replicas, reason))
+    match desired <= current && limited.replicas > current {
+        true => Ok((limited.replicas, BELOW.into())),
+        false => Ok((limited.replicas, reason)),
+    }
 }
 
 fn check_selector(view: &View, scale: &Scale, plan: &mut Plan) -> Result<(), String> {
@@ -200,8 +211,13 @@ fn one_metric(
         _ => None,
     };
     if let Some(resource) = resource {
-        let (proposal, name) = of_resource(view, scale, resource, measured)
-            .map_err(|error| format!("failed to get {} utilization: {error}", resource.name))?;
+        let (proposal, name) = of_resource(view, scale, resource, measured).map_err(|error| {
+            let what = match resource.target.average_value {
+                Some(_) => "usage",
+                None => "utilization",
+            };
+            format!("failed to get {} {what}: {error}", resource.name)
+        })?;
         let mut status = json!({"name": resource.name, "current": current(proposal, true)});
         let field = match kind {
             "Resource" => "resource",
@@ -386,6 +402,13 @@ impl Plan {
                 let message =
                     format!("the HPA controller was able to update the target scale to {to}");
                 self.set("AbleToScale", true, "SucceededRescale", &message);
+                // It remembers who took the last pod: only its own nothing does it end again.
+                let (reason, did) = match to {
+                    0 => (SCALED_TO_ZERO, "scaled"),
+                    _ => ("NotScaledToZero", "did not scale"),
+                };
+                let message = format!("the HPA controller {did} the workload to zero");
+                self.set(SCALED_TO_ZERO, to == 0, reason, &message);
                 let message = format!("New size: {to}; reason: {why}");
                 self.events.push((Severity::Normal, "SuccessfulRescale".into(), message));
                 self.history.change(from, to, self.steady);

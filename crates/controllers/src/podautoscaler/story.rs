@@ -77,6 +77,32 @@ async fn a_deployment_grows_with_its_load_and_shrinks_later() {
     assert_eq!(size(), Some(3));
     let told = "SuccessfulRescale: New size: 3; reason: cpu resource utilization (percentage of request) above target";
     assert!(story.cluster.events().contains(&told.to_owned()), "{:?}", story.cluster.events());
+    // What is asked for is not measured, each time for another reason.
+    let target = json!({"type": "AverageValue", "averageValue": "1"});
+    let container =
+        json!({"name": "cpu", "container": "nope", "target": {"averageUtilization": 50}});
+    let metric = json!({"metric": {"name": "queue"}, "target": target});
+    for (metric, message) in [
+        (
+            json!({"type": "ContainerResource", "containerResource": container}),
+            "failed to get cpu utilization: unable to get metrics for resource cpu: failed to get container metrics: container nope not present in metrics for pod default/",
+        ),
+        (
+            json!({"type": "Pods", "pods": metric}),
+            "unable to get metric queue: unable to fetch metrics from custom metrics API: no custom metrics API (custom.metrics.k8s.io) registered",
+        ),
+    ] {
+        story.cluster.edit(AUTOSCALERS, "default/web", |scaler| {
+            scaler["spec"]["metrics"] = json!([metric]);
+        });
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        let scaler = story.cluster.get(AUTOSCALERS, "default/web").expect("there");
+        let conditions = scaler["status"]["conditions"].as_array().expect("some").iter();
+        let active = conditions.clone().find(|c| c["type"] == "ScalingActive").expect("told");
+        let told = active["message"].as_str().unwrap_or_default();
+        let head = "the HPA was unable to compute the replica count: ";
+        assert!(told.starts_with(&format!("{head}{message}")), "{told}");
+    }
     // What it scales goes.
     story.cluster.delete(DEPLOYMENTS, "default/web");
     tokio::time::sleep(Duration::from_secs(20)).await;

@@ -210,7 +210,15 @@ fn every_kind_of_metric() {
         (named("Object", value.clone()), one(150_000), 3, "Service metric queue"),
         (named("Object", average.clone()), one(350_000), 4, "Service metric queue"),
         (named("External", value), one(200_000), 4, "external metric queue(nil)"),
-        (named("External", average), one(350_000), 4, "external metric queue(nil)"),
+        (named("External", average.clone()), one(350_000), 4, "external metric queue(nil)"),
+        (
+            json!({"type": "External", "external": {"target": average, "metric": {
+                "name": "queue", "selector": {"matchLabels": {"of": "web"}},
+            }}}),
+            one(350_000),
+            4,
+            "external metric queue(&LabelSelector{MatchLabels:map[string]string{of: web,},MatchExpressions:[]LabelSelectorRequirement{},})",
+        ),
     ];
     for (metric, measured, size, name) in table {
         let case = case(scaler(json!([metric])), 2, vec![measured]);
@@ -290,6 +298,67 @@ fn the_limits_come_first() {
     assert_eq!(conditions(&plan)["AbleToScale"], "True SucceededRescale");
     let told = "New size: 10; reason: Current number of replicas above Spec.MaxReplicas";
     assert!(plan.events.iter().any(|(_, _, message)| message == told));
+}
+
+#[test]
+fn only_its_own_nothing_does_it_end() {
+    let queue = json!([{"type": "External", "external": {
+        "metric": {"name": "queue"}, "target": {"type": "AverageValue", "averageValue": "100"},
+    }}]);
+    let one = |value| vec![Ok(Measured::One(value))];
+    let to_zero = |min: i32| scaler(queue.clone()).set("/spec/minReplicas", json!(min));
+    // Nothing is to be done for five minutes.
+    let mut idle = case(to_zero(0), 2, one(0));
+    idle.history = idle.decide().history;
+    idle.seconds = 301;
+    let mut plan = idle.decide();
+    assert_eq!(plan.rescale, Some((0, "All metrics below target".into())));
+    plan.rescaled(Ok(()));
+    let told = plan.status.conditions.iter().find(|c| c.r#type == "ScaledToZero").expect("told");
+    assert_eq!(
+        (told.status.as_str(), told.reason.as_str(), told.message.as_str()),
+        ("True", "ScaledToZero", "the HPA controller scaled the workload to zero")
+    );
+    let since = |scaler: Build| {
+        scaler.set("/status/conditions", json!([{"type": "ScaledToZero", "status": "True"}]))
+    };
+    // Name, autoscaler, what waits → the new number and why, and whether it scales.
+    let active = "True ValidMetricFound";
+    let table = [
+        (
+            "as many as there is work for",
+            since(to_zero(0)),
+            350_000,
+            Some((4, "external metric queue(nil) above target")),
+            Some(active),
+        ),
+        ("still nothing", since(to_zero(0)), 0, None, Some(active)),
+        (
+            "it may not be nothing any more",
+            since(to_zero(2)),
+            0,
+            Some((2, "Current number of replicas below Spec.MinReplicas")),
+            Some(active),
+        ),
+        (
+            "nor by CPU alone",
+            since(scaler(cpu(50))),
+            0,
+            Some((2, "Current number of replicas below Spec.MinReplicas")),
+            None,
+        ),
+        ("people's nothing", to_zero(0), 350_000, None, Some("False ScalingDisabled")),
+    ];
+    for (name, scaler, waits, size, active) in table {
+        let mut plan = case(scaler, 0, one(waits)).decide();
+        let expected = size.map(|(size, why)| (size, why.to_owned()));
+        assert_eq!(plan.rescale, expected, "{name}");
+        assert_eq!(conditions(&plan).get("ScalingActive").map(String::as_str), active, "{name}");
+        if plan.rescale.is_some() {
+            plan.rescaled(Ok(()));
+            assert_eq!(conditions(&plan)["ScaledToZero"], "False NotScaledToZero", "{name}");
+        }
+    }
 }
 
 #[test]

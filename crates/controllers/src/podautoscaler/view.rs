@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::limits::History;
-use crate::cached::null_is_default;
+use crate::{cached::null_is_default, selector_text::selector_text};
 
 /// One autoscaler, what it scales, and what was measured.
 #[derive(Debug)]
@@ -125,10 +125,17 @@ views! {
     PodStatus { phase: String, start_time: Option<String>, conditions: Vec<Condition>, }
 }
 
+impl ScalerSpec {
+    /// Whether a metric tells how much there is to do while no pod runs.
+    pub(super) fn measures_from_outside(&self) -> bool {
+        self.metrics.iter().any(|metric| matches!(metric.r#type.as_str(), "Object" | "External"))
+    }
+}
+
 impl Metric {
     /// Its selector in messages.
     pub(super) fn selector_text(&self) -> String {
-        self.selector.as_ref().map_or_else(|| "nil".into(), Value::to_string)
+        selector_text(self.selector.as_ref().unwrap_or(&Value::Null))
     }
 }
 

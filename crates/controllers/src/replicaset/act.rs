@@ -15,6 +15,7 @@ use super::{
 use crate::{
     Context,
     cached::{self, ReplicaSet, ReplicaSetStatus},
+    overlap::Selecting,
     owner,
     pods::{PodOwner, Pods, Refused},
     status::{self, conditions_json, count, set_condition},
@@ -92,6 +93,13 @@ impl ReplicaSets {
         let Row { resource, api_version, kind, .. } = *self.row;
         let by = PodOwner { resource, api_version, kind, meta: &set.meta };
         self.pods.claim(&by, &plan.pods, None).await?;
+        // A Deployment's set selects by a hash that no other has.
+        if set.meta.controller().is_none() {
+            let observed_generation = set.view.status.observed_generation;
+            let selecting =
+                Selecting { owner: &set.meta, selector: &view.selector, observed_generation };
+            self.pods.tell_of_overlap(&by, &selecting);
+        }
         let pod = owner::pod_from_template(api_version, kind, &set.meta, &view.template);
         let created = self.pods.create_all(&by, &vec![&pod; plan.create]).await;
         let failure = match created.or_else(Refused::retried) {

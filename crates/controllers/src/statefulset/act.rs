@@ -16,6 +16,7 @@ use super::{
 use crate::{
     Context,
     cached::{SERVICES, STATEFUL_SETS, Service, StatefulSet, StatefulSetStatus},
+    overlap::Selecting,
     owner,
     pods::{PodOwner, Pods},
     revisions::{HASH_LABEL, Made, Revisions},
@@ -103,13 +104,18 @@ impl StatefulSets {
         let (pods, revisions) = (&self.pods.informer, &self.revisions.informer);
         let view = view(set.clone(), pods, revisions, &self.claims, deleted, now)?;
         let plan = plan(&view);
-        self.pods.claim(&pod_owner(&set), &plan.pods, None).await?;
+        let by = pod_owner(&set);
+        self.pods.claim(&by, &plan.pods, None).await?;
+        let observed_generation = set.view.status.observed_generation;
+        let selecting =
+            Selecting { owner: &set.meta, selector: &view.selector, observed_generation };
+        self.pods.tell_of_overlap(&by, &selecting);
         if self.ensure_revision(&view, &plan).await? == Made::Collision {
             let collisions = set.view.status.collision_count.unwrap_or(0) + 1;
             self.patch_status(&set, &json!({"collisionCount": collisions})).await?;
             return Ok(None);
         }
-        self.tell_of_service(&set, &plan);
+        self.tell_of_service(&view, &plan);
         let mut failure = None;
         for step in &plan.steps {
             if let Err(error) = self.step(&set, step).await {
@@ -200,9 +206,12 @@ impl StatefulSets {
     }
 
     /// Upstream makes the pods without a word, and nobody finds them by name.
-    fn tell_of_service(&self, set: &Cached<StatefulSet>, plan: &Plan) {
+    /// Said of the first of them; the second is in the same case.
+    fn tell_of_service(&self, view: &View, plan: &Plan) {
+        let set = &view.set;
         let name = &set.view.spec.service_name;
-        let creates = plan.steps.iter().any(|step| matches!(step, Step::CreatePod { .. }));
+        let creates = view.pods.is_empty()
+            && plan.steps.iter().any(|step| matches!(step, Step::CreatePod { .. }));
         let is_there = || self.services.get(&format!("{}/{name}", set.meta.namespace)).is_some();
         if creates && !name.is_empty() && !is_there() {
             let message = format!(

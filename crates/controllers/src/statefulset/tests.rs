@@ -331,6 +331,11 @@ async fn a_stateful_set_lives() {
     ] {
         assert!(events.contains(&event.to_owned()), "{events:?}");
     }
+    // Nobody made its Service, which is said of the first pod.
+    let told = story.cluster.list(EVENTS);
+    let mut told = told.iter().filter(|event| event["reason"] == "ServiceNotFound");
+    assert_eq!(told.next().map(|event| &event["count"]), Some(&json!(1)));
+    assert!(told.next().is_none());
     let image = |image: &'static str| {
         move |set: &mut Value| {
             set["spec"]["template"]["spec"]["containers"][0]["image"] = json!(image);

@@ -8,8 +8,10 @@ use serde_json::Value;
 
 use crate::{Change, Cluster, Invariant, World};
 
-/// Upstream's default, less what a request may take that was decided before.
-const WINDOW: Duration = Duration::from_secs(300 - 10);
+/// Upstream's default, less what a request may take that was decided before, and less what
+/// lies between a recommendation, from which the five minutes count, and the size that
+/// follows: it may double once a period of 15 s, and a period may fail.
+const WINDOW: Duration = Duration::from_secs(300 - 10 - 3 * 15);
 
 /// When a Deployment was given how many more, by its name.
 #[derive(Default)]

@@ -19,6 +19,8 @@ pub(crate) struct Identity(BTreeMap<String, Set>);
 struct Set {
     name: String,
     ordered: bool,
+    /// Whether a template has been seen by the controller.
+    begun: bool,
     /// By image: the lowest partition while the template had it.
     partitions: BTreeMap<String, u64>,
     /// The ordinals that were ready once.
@@ -31,7 +33,11 @@ impl Invariant for Identity {
             return Err(format!("{} pods run as {key}: {uids:?}", uids.len()));
         }
         match (change.resource, change.new) {
-            ("apps/statefulsets", Some(set)) => self.set(set, change.old.is_none()),
+            ("apps/statefulsets", Some(set)) => self.set(set),
+            ("apps/controllerrevisions", Some(revision)) => {
+                let set = controller(revision).and_then(|owner| self.0.get_mut(owner));
+                set.into_iter().for_each(|set| set.begun = true);
+            }
             ("/pods", Some(pod)) => self.pod(pod, change.old.is_none())?,
             _ => {}
         }
@@ -40,13 +46,13 @@ impl Invariant for Identity {
 }
 
 impl Identity {
-    fn set(&mut self, set: &Value, new: bool) {
+    fn set(&mut self, set: &Value) {
         let known = self.0.entry(uid(set).to_owned()).or_default();
         set["metadata"]["name"].as_str().unwrap_or_default().clone_into(&mut known.name);
         known.ordered = set["spec"]["podManagementPolicy"] != "Parallel";
         let partition = &set["spec"]["updateStrategy"]["rollingUpdate"]["partition"];
-        // The first template is for all.
-        let partition = if new { 0 } else { partition.as_u64().unwrap_or(0) };
+        // The first template that the controller sees is for all.
+        let partition = if known.begun { partition.as_u64().unwrap_or(0) } else { 0 };
         let image = image(&set["spec"]["template"]);
         let least = known.partitions.entry(image).or_insert(partition);
         *least = (*least).min(partition);

@@ -23,6 +23,8 @@ struct Job {
     fails_index: bool,
     /// Pods that failed by themselves, by index.
     failed: BTreeMap<u64, BTreeSet<String>>,
+    /// Pods that were told to go, which count as failures where they had not succeeded.
+    told_to_go: BTreeMap<u64, BTreeSet<String>>,
     /// Indexes with a failure that fails them.
     doomed: BTreeSet<u64>,
 }
@@ -62,7 +64,9 @@ impl Invariant for IndexLimit {
         let Some(index) = index(new).filter(|_| change.resource == "/pods") else { return Ok(()) };
         // One that was told to go has failed by nobody's fault.
         let goes = !new["metadata"]["deletionTimestamp"].is_null();
-        if new["status"]["phase"] == "Failed" && !goes {
+        if goes {
+            job.told_to_go.entry(index).or_default().insert(uid(new).to_owned());
+        } else if new["status"]["phase"] == "Failed" {
             job.fail(index, new);
         }
         if change.old.is_some() {
@@ -83,7 +87,9 @@ impl Invariant for IndexLimit {
             let Some(known) = self.0.get(uid(job)) else { continue };
             let given_up = indexes(&job["status"]["failedIndexes"]);
             for index in &given_up {
-                let is_right = known.failures(*index) > known.limit || known.doomed.contains(index);
+                let lists = [known.failed.get(index), known.told_to_go.get(index)];
+                let all: BTreeSet<&String> = lists.into_iter().flatten().flatten().collect();
+                let is_right = all.len() as u64 > known.limit || known.doomed.contains(index);
                 if !is_right {
                     let failures = known.failures(*index);
                     return Err(format!("{key} gave {index} up after {failures} failures"));
