@@ -9,7 +9,7 @@ use std::{
 use api_object::time;
 use client::{
     Ambient, Api, Backoff, Cached, DeleteOptions, Error, Informer, PatchKind, Recorder, Reference,
-    SharedInformers,
+    Severity, SharedInformers,
 };
 use serde_json::{Value, json};
 use tokio::{
@@ -21,6 +21,7 @@ use tokio::{
 use crate::{
     Binds, Cluster, Configuration, Decision, Happening, Pod, Preemption, Profile, Unschedulable,
     decide,
+    pod::Condition,
     queue::Queue,
     watching::{Informers, PODS},
 };
@@ -38,7 +39,15 @@ pub async fn run(
     let api = api.named("kube-scheduler");
     let informers = Informers::new(SharedInformers::new(api.clone(), ambient.clone()));
     let recorder = |profile: &Profile| {
-        (profile.name.clone(), Recorder::new(api.clone(), &profile.name, "", ambient.clone()))
+        {
+            // Upstream's name of itself, of which others may be running.
+            let instance = match configuration.host.as_str() {
+                "" => profile.name.clone(),
+                host => format!("{}-{host}", profile.name),
+            };
+            let recorder = Recorder::new(api.clone(), &profile.name, &instance, ambient.clone());
+            (profile.name.clone(), recorder)
+        }
     };
     let backoff = Backoff { base: configuration.backoff_initial, cap: configuration.backoff_max };
     let scheduler = Arc::new(Scheduler {
@@ -108,7 +117,11 @@ impl Scheduler {
     async fn run(self: &Arc<Self>) {
         let mut tasks = JoinSet::new();
         loop {
-            while tasks.try_join_next().is_some() {}
+            while let Some(ended) = tasks.try_join_next() {
+                if let Err(error) = ended {
+                    tracing::error!(%error, "writing a decision broke off");
+                }
+            }
             let permit = self.writes.clone().acquire_owned().await;
             let permit = permit.expect("the semaphore is never closed");
             let (step, due) = self.step();
@@ -229,9 +242,7 @@ impl Scheduler {
 
     /// Tells why a pod has no node, and makes room for it where that helps.
     async fn failed(&self, pod: &Arc<Cached<Pod>>, why: &Unschedulable) {
-        if let Some(recorder) = self.recorder(pod) {
-            recorder.warning(&reference(pod), "FailedScheduling", why.message.clone());
-        }
+        self.tell_failure(pod, &why.message);
         let nominated = match &why.preemption {
             Some(preemption) => Some(preemption.node.as_str()),
             None if why.clears_nomination => Some(""),
@@ -277,6 +288,7 @@ impl Scheduler {
                 "type": "DisruptionTarget",
                 "status": "True",
                 "reason": "PreemptionByScheduler",
+                "observedGeneration": victim.meta.generation,
                 "message": format!("{name}: preempting to accommodate a higher priority pod"),
                 "lastTransitionTime": time::format_seconds(self.ambient.now()),
             });
@@ -292,7 +304,9 @@ impl Scheduler {
         }
         if let Some(recorder) = self.recorder(preemptor) {
             let message = format!("Preempted by pod {} on node {node}", preemptor.meta.uid);
-            recorder.normal(&reference(victim), "Preempted", message);
+            let (about, related) = (reference(victim), Some(reference(preemptor)));
+            let what = ("Preempted", "Preempting");
+            recorder.acted(&about, related, Severity::Normal, what, message);
         }
         Ok(())
     }
@@ -324,11 +338,16 @@ impl Scheduler {
         self.wake.notify_one();
         if let Some(message) = why {
             tracing::warn!(pod = pod.key(), message, "binding failed");
-            if let Some(recorder) = self.recorder(pod) {
-                recorder.warning(&reference(pod), "FailedScheduling", message.clone());
-            }
+            self.tell_failure(pod, &message);
             let message = &message;
             self.note(pod, Why { reason: "SchedulerError", message, nominated: None }).await;
+        }
+    }
+
+    fn tell_failure(&self, pod: &Cached<Pod>, message: &str) {
+        if let Some(recorder) = self.recorder(pod) {
+            let what = ("FailedScheduling", "Scheduling");
+            recorder.acted(&reference(pod), None, Severity::Warning, what, message);
         }
     }
 
@@ -348,7 +367,12 @@ impl Scheduler {
     async fn note(&self, pod: &Cached<Pod>, why: Why<'_>) {
         let waiting = pod.view.waiting.as_ref();
         let known = waiting.and_then(|waiting| waiting.condition.as_ref());
-        let next = ("False".to_owned(), why.reason.to_owned(), why.message.to_owned());
+        let next = Condition {
+            status: "False".into(),
+            reason: why.reason.into(),
+            message: why.message.into(),
+            observed_generation: pod.meta.generation,
+        };
         let nominated = why
             .nominated
             .filter(|nominated| waiting.is_none_or(|waiting| waiting.nominated_node != *nominated));
@@ -359,8 +383,9 @@ impl Scheduler {
                 "status": "False",
                 "reason": why.reason,
                 "message": why.message,
+                "observedGeneration": pod.meta.generation,
             });
-            if known.is_none_or(|(status, _, _)| status != "False") {
+            if known.is_none_or(|known| known.status != "False") {
                 condition["lastTransitionTime"] = json!(time::format_seconds(self.ambient.now()));
             }
             status["conditions"] = json!([condition]);

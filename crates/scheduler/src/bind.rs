@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use client::{Cached, Error, PatchKind};
+use client::{Cached, Error, PatchKind, Severity};
 use serde_json::json;
 use tokio::{sync::OwnedSemaphorePermit, time::timeout};
 
@@ -44,7 +44,8 @@ impl Scheduler {
             Ok(_) => {
                 if let Some(recorder) = self.recorder(pod) {
                     let message = format!("Successfully assigned {namespace}/{name} to {node}");
-                    recorder.normal(&reference(pod), "Scheduled", message);
+                    let what = ("Scheduled", "Binding");
+                    recorder.acted(&reference(pod), None, Severity::Normal, what, message);
                 }
             }
             // Somebody deleted it.

@@ -11,8 +11,9 @@ use client::{Cached, Change, MetaOnly};
 
 use crate::{
     Happening, Map, Node, Pod, Requests,
-    neighbours::{Counted, Counter, Neighbours, Topology},
+    neighbours::{Counted, Counts, Neighbours},
     node::Offer,
+    order::Order,
     owners::Owners,
     preempt::Budget,
     terms::Namespaces,
@@ -26,8 +27,7 @@ pub struct Cluster {
     slots: Vec<Option<Node>>,
     by_name: Map<String, usize>,
     free: Vec<usize>,
-    /// The nodes in the order in which they are looked at: zones in turn.
-    order: RefCell<Option<Arc<[usize]>>>,
+    order: RefCell<Order>,
     /// Where the next look begins, so that all nodes are looked at.
     pub(crate) start: Cell<usize>,
     /// By pod key.
@@ -79,26 +79,9 @@ impl Cluster {
         self.slots.iter().flatten()
     }
 
-    /// The nodes' slots, zones in turn, so that a look at some of them sees
-    /// all zones.
-    pub(crate) fn order(&self) -> Arc<[usize]> {
-        self.order.borrow_mut().get_or_insert_with(|| self.interleaved()).clone()
-    }
-
-    fn interleaved(&self) -> Arc<[usize]> {
-        let mut zones: BTreeMap<[&str; 2], BTreeMap<&str, usize>> = BTreeMap::new();
-        for node in self.nodes() {
-            let label = |key: &str| node.labels().get(key).map_or("", String::as_str);
-            let zone =
-                [label("topology.kubernetes.io/region"), label("topology.kubernetes.io/zone")];
-            zones.entry(zone).or_default().insert(node.name(), node.slot);
-        }
-        let mut zones: Vec<_> = zones.into_values().map(BTreeMap::into_values).collect();
-        let mut order = Vec::with_capacity(self.len());
-        while order.len() < self.len() {
-            order.extend(zones.iter_mut().filter_map(Iterator::next));
-        }
-        order.into()
+    /// The slots of all nodes in the order in which they are looked at.
+    pub(crate) fn order(&self) -> Arc<Vec<usize>> {
+        self.order.borrow_mut().slots(self.nodes())
     }
 
     /// On how many nodes an image is.
@@ -107,7 +90,7 @@ impl Cluster {
     }
 
     /// How many of certain pods are in each domain of a topology.
-    pub(crate) fn counter(&self, counted: Counted) -> (Arc<Counter>, Arc<Topology>) {
+    pub(crate) fn counter(&self, counted: Counted) -> Counts {
         self.neighbours.borrow_mut().counter(counted, &self.slots, &self.namespaces)
     }
 
@@ -148,7 +131,7 @@ impl Cluster {
             (None, None) => Vec::new(),
             (Some(slot), None) => {
                 let node = self.slots[slot].take().expect("named slots are taken");
-                self.leave(&node);
+                self.leave(&node, true);
                 self.by_name.remove(name);
                 self.free.push(slot);
                 self.homeless.insert(name.clone(), node.pods);
@@ -163,7 +146,7 @@ impl Cluster {
                 let resized = old.view.allocatable != next.view.allocatable
                     || old.view.pods_max != next.view.pods_max;
                 if relabelled || tainted || old.view.images != next.view.images {
-                    self.leave(&node);
+                    self.leave(&node, relabelled);
                     node.object = new.clone();
                     self.enter(node, relabelled);
                 } else {
@@ -191,10 +174,11 @@ impl Cluster {
         }
     }
 
-    /// A node with its pods comes into the counts.
-    fn enter(&mut self, mut node: Node, reorder: bool) {
-        if reorder {
-            self.order.take();
+    /// A node with its pods comes into the counts, and into the order too where it is
+    /// `new` or in another zone.
+    fn enter(&mut self, mut node: Node, new: bool) {
+        if new {
+            self.order.get_mut().came(node.slot);
         }
         for image in node.offer().images.keys() {
             *self.images.entry(image.clone()).or_default() += 1;
@@ -212,8 +196,10 @@ impl Cluster {
     }
 
     /// A node with its pods leaves the counts.
-    fn leave(&mut self, node: &Node) {
-        self.order.take();
+    fn leave(&mut self, node: &Node, for_good: bool) {
+        if for_good {
+            self.order.get_mut().went(node.slot);
+        }
         for image in node.offer().images.keys() {
             if let Some(nodes) = self.images.get_mut(image) {
                 *nodes -= 1;

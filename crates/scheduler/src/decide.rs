@@ -58,7 +58,7 @@ pub fn decide(
     let task = Task { cluster, pod, profile };
     let mut look = match Look::begin(&task) {
         Ok(look) => look,
-        Err((plugin, rejection)) => return never(&task, plugin, rejection),
+        Err((plugin, rejection)) => return never(&task, plugin, rejection, false),
     };
     let found = look.feasible(&task);
     if found.nodes.is_empty() {
@@ -67,7 +67,7 @@ pub fn decide(
     let node = best(&task, &found.nodes, random);
     let binds = match binds(&task, node) {
         Ok(binds) => binds,
-        Err(rejection) => return never(&task, "VolumeBinding", rejection),
+        Err(rejection) => return never(&task, "VolumeBinding", rejection, true),
     };
     Decision::Bind { node: node.name().to_owned(), binds }
 }
@@ -235,17 +235,21 @@ fn best<'a>(task: &Task<'_>, nodes: &[&'a Node], random: u64) -> &'a Node {
     winners[usize::try_from(random % winners.len() as u64).unwrap_or(0)]
 }
 
-/// A plugin said no before it saw a node.
-fn never(task: &Task<'_>, plugin: &'static str, rejection: Rejection) -> Decision {
+/// A plugin said no before it saw a node, or after all `looked`.
+fn never(task: &Task<'_>, plugin: &'static str, rejection: Rejection, looked: bool) -> Decision {
     let nodes = task.cluster.len();
     let reasons: Vec<&str> = rejection.reasons.iter().collect();
     let mut message = fit_error::never(nodes, &reasons.join(", "));
-    if task.profile.preempts {
-        let told = match preempt::is_eligible(task, &[]) {
+    if claims_devices(task) && !looked && plugin != DEVICES {
+        // Upstream's plugin for devices, which comes before preemption has its say, did not
+        // get to look at the pod and ends it all with the words of an empty map.
+        message.push_str(" not found");
+    } else {
+        let preemption = task.profile.preempts.then(|| match preempt::is_eligible(task, &[]) {
             Err(why) => why,
             Ok(()) => fit_error::counted(nodes, [(preempt::NO_HELP, nodes)].into_iter()),
-        };
-        message = format!("{message} preemption: {told}");
+        });
+        message.push_str(&no_room(task, preemption));
     }
     Decision::Unschedulable(Unschedulable {
         message,
@@ -253,6 +257,27 @@ fn never(task: &Task<'_>, plugin: &'static str, rejection: Rejection) -> Decisio
         preemption: None,
         clears_nomination: task.cluster.nomination(task.pod).is_some(),
     })
+}
+
+const DEVICES: &str = "DynamicResources";
+
+fn claims_devices(task: &Task<'_>) -> bool {
+    task.profile.filters.iter().any(|plugin| plugin.name == DEVICES)
+}
+
+/// What those who could have made room say.
+fn no_room(task: &Task<'_>, preemption: Option<String>) -> String {
+    let devices = match task.waiting().resource_claims {
+        0 => "no new claims to deallocate",
+        _ => "still not schedulable",
+    };
+    let devices = claims_devices(task).then(|| devices.to_owned());
+    let preemption = preemption.map(|told| format!("preemption: {told}"));
+    let said: Vec<String> = devices.into_iter().chain(preemption).collect();
+    match said.is_empty() {
+        true => String::new(),
+        false => format!(" {}", said.join(", ")),
+    }
 }
 
 fn unschedulable<'a>(
@@ -277,15 +302,15 @@ fn unschedulable<'a>(
     let mut message = fit_error::counted(nodes, counts);
     let mut preemption = None;
     let mut clears_nomination = false;
-    if task.profile.preempts {
-        match preempt::preempt(task, look, &found.rejected, random) {
-            Ok(chosen) => preemption = Some(chosen),
-            Err(why) => {
-                message = format!("{message} preemption: {}", why.message);
-                clears_nomination =
-                    why.clears_nomination && task.cluster.nomination(task.pod).is_some();
-            }
+    let preempts = || preempt::preempt(task, look, &found.rejected, random);
+    match task.profile.preempts.then(preempts) {
+        Some(Ok(chosen)) => preemption = Some(chosen),
+        Some(Err(why)) => {
+            message.push_str(&no_room(task, Some(why.message)));
+            clears_nomination =
+                why.clears_nomination && task.cluster.nomination(task.pod).is_some();
         }
+        None => message.push_str(&no_room(task, None)),
     }
     Decision::Unschedulable(Unschedulable { message, plugins, preemption, clears_nomination })
 }

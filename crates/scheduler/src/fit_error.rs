@@ -1,5 +1,5 @@
 //! Why no node is possible, in upstream's form: `0/3 nodes are available: 1
-//! Insufficient cpu, 2 node(s) were unschedulable. preemption: …`.
+//! Insufficient cpu, 2 node(s) were unschedulable. no new claims to deallocate, preemption: …`.
 
 use std::collections::BTreeMap;
 

@@ -20,6 +20,7 @@ mod handle;
 mod happening;
 mod neighbours;
 mod node;
+mod order;
 mod owners;
 mod plugins;
 mod pod;

@@ -35,7 +35,7 @@ use crate::{
 /// How many counters are followed; each costs four bytes a domain.
 const COUNTERS_MAX: usize = 2048;
 /// How many kinds of eligible nodes are remembered; most pods have the same.
-const ELIGIBLE_MAX: usize = 16;
+const ELIGIBLE_MAX: usize = 64;
 
 /// The domains of one node label.
 #[derive(Clone, Debug, Default)]
@@ -143,8 +143,6 @@ impl Counted {
 pub(crate) struct Counter {
     counted: Counted,
     counts: Vec<i32>,
-    /// How many nodes of each domain count; `None` where all do.
-    nodes: Option<Vec<u32>>,
     /// Pods in all domains.
     pub(crate) total: i64,
 }
@@ -153,19 +151,6 @@ impl Counter {
     /// Pods in a domain.
     pub(crate) fn count(&self, domain: usize) -> i64 {
         self.counts.get(domain).copied().map_or(0, i64::from)
-    }
-
-    /// The domains that have a node that counts, with their pods.
-    pub(crate) fn domains<'a>(
-        &'a self,
-        topology: &'a Topology,
-    ) -> impl Iterator<Item = (usize, i64)> + 'a {
-        let count = |domain: usize| match &self.nodes {
-            Some(nodes) => nodes.get(domain).is_some_and(|nodes| *nodes > 0),
-            None => topology.domains[domain].1 > 0,
-        };
-        let domains = (0..topology.domains.len()).filter(move |domain| count(*domain));
-        domains.map(|domain| (domain, self.count(domain)))
     }
 
     /// Whether a pod on a node counts.
@@ -185,13 +170,27 @@ impl Counter {
         self.counts[domain] += pods;
         self.total += i64::from(pods);
     }
+}
 
-    fn node_changed(&mut self, domain: Option<usize>, sign: i32) {
-        let (Some(domain), Some(nodes)) = (domain, &mut self.nodes) else { return };
-        if nodes.len() <= domain {
-            nodes.resize(domain + 1, 0);
-        }
-        nodes[domain] = nodes[domain].saturating_add_signed(sign);
+/// A counter, the domains that it counts in, and how many nodes of each count: shared by
+/// all counters that go by the same nodes, so that a node costs nothing for each of them.
+#[derive(Clone, Debug)]
+pub(crate) struct Counts {
+    pub(crate) counter: Arc<Counter>,
+    pub(crate) topology: Arc<Topology>,
+    /// `None` where all nodes count.
+    nodes: Option<Arc<Vec<u32>>>,
+}
+
+impl Counts {
+    /// The domains that have a node that counts, with their pods.
+    pub(crate) fn domains(&self) -> impl Iterator<Item = (usize, i64)> + '_ {
+        let count = |domain: usize| match &self.nodes {
+            Some(nodes) => nodes.get(domain).is_some_and(|nodes| *nodes > 0),
+            None => self.topology.domains[domain].1 > 0,
+        };
+        let domains = (0..self.topology.domains.len()).filter(move |domain| count(*domain));
+        domains.map(|domain| (domain, self.counter.count(domain)))
     }
 }
 
@@ -232,7 +231,8 @@ struct Kept {
 struct Eligibles {
     nodes: Eligible,
     topology_key: String,
-    by_domain: Vec<u32>,
+    by_domain: Arc<Vec<u32>>,
+    used: u64,
 }
 
 /// Topologies, counters and tallies.
@@ -277,27 +277,27 @@ impl Neighbours {
         topology
     }
 
-    /// The counter of certain pods, made where there is none, and its
-    /// topology. `slots` are the nodes.
+    /// The counter of certain pods, made where there is none. `slots` are the nodes.
     pub(crate) fn counter(
         &mut self,
         counted: Counted,
         slots: &[Option<Node>],
         namespaces: &Namespaces,
-    ) -> (Arc<Counter>, Arc<Topology>) {
+    ) -> Counts {
         self.asked += 1;
         let (hash, used) = (counted.hash(), self.asked);
         let topology = self.topology(&counted.topology_key, slots.iter().flatten());
+        let nodes = counted
+            .nodes
+            .as_ref()
+            .map(|eligible| self.eligible(eligible, &counted.topology_key, &topology, slots));
         let mut known = self.counters.get_mut(&hash).into_iter().flatten();
         if let Some(kept) = known.find(|kept| kept.counter.counted == counted) {
             kept.used = used;
-            return (kept.counter.clone(), topology);
+            return Counts { counter: kept.counter.clone(), topology, nodes };
         }
-        let nodes = counted.nodes.as_ref().map(|eligible| {
-            self.eligible(eligible, &counted.topology_key, &topology, slots).clone()
-        });
         let handle = counted.handle();
-        let mut counter = Counter { counted, counts: Vec::new(), nodes, total: 0 };
+        let mut counter = Counter { counted, counts: Vec::new(), total: 0 };
         for slot in self.pods_by.get(&handle).into_iter().flat_map(BTreeMap::keys) {
             let Some(node) = slots.get(*slot).and_then(Option::as_ref) else { continue };
             if counter.counts_node(&node.object) {
@@ -317,7 +317,7 @@ impl Neighbours {
         if !hashes.contains(&hash) {
             hashes.push(hash);
         }
-        (counter, topology)
+        Counts { counter, topology, nodes }
     }
 
     /// Forgets the half that nobody asked for the longest: at once, since it
@@ -349,26 +349,29 @@ impl Neighbours {
         topology_key: &str,
         topology: &Topology,
         slots: &[Option<Node>],
-    ) -> &Vec<u32> {
+    ) -> Arc<Vec<u32>> {
         let known = self
             .eligible
             .iter()
             .position(|known| known.nodes == *nodes && known.topology_key == topology_key);
         let at = known.unwrap_or_else(|| {
-            let mut by_domain = vec![0; topology.domains.len()];
+            let mut by_domain = vec![0u32; topology.domains.len()];
             for node in slots.iter().flatten().filter(|node| nodes.admits(&node.object)) {
                 if let Some(domain) = topology.domain(node.slot) {
                     by_domain[domain] += 1;
                 }
             }
-            if self.eligible.len() >= ELIGIBLE_MAX {
-                self.eligible.remove(0);
+            let oldest = self.eligible.iter().enumerate().min_by_key(|(_, known)| known.used);
+            if let Some((oldest, _)) = oldest.filter(|_| self.eligible.len() >= ELIGIBLE_MAX) {
+                self.eligible.swap_remove(oldest);
             }
             let (nodes, topology_key) = (nodes.clone(), topology_key.to_owned());
-            self.eligible.push(Eligibles { nodes, topology_key, by_domain });
+            let by_domain = Arc::new(by_domain);
+            self.eligible.push(Eligibles { nodes, topology_key, by_domain, used: 0 });
             self.eligible.len() - 1
         });
-        &self.eligible[at].by_domain
+        self.eligible[at].used = self.asked;
+        self.eligible[at].by_domain.clone()
     }
 
     /// A pod came to a node (`sign` 1) or left it (−1).
@@ -456,11 +459,14 @@ impl Neighbours {
         if sign > 0 {
             place(&mut self.topologies, Some(node.labels()));
         }
-        self.eligible.clear();
-        for Kept { counter, .. } in self.counters.values_mut().flatten() {
-            if counter.nodes.is_some() && counter.counts_node(&node.object) {
-                let topology = &self.topologies[&counter.counted.topology_key];
-                Arc::make_mut(counter).node_changed(topology.domain(node.slot), sign);
+        for eligible in &mut self.eligible {
+            let domain = self.topologies[&eligible.topology_key].domain(node.slot);
+            if let Some(domain) = domain.filter(|_| eligible.nodes.admits(&node.object)) {
+                let nodes = Arc::make_mut(&mut eligible.by_domain);
+                if nodes.len() <= domain {
+                    nodes.resize(domain + 1, 0);
+                }
+                nodes[domain] = nodes[domain].saturating_add_signed(sign);
             }
         }
         if sign < 0 {

@@ -77,8 +77,21 @@ pub struct Waiting {
     pub nominated_node: String,
     /// Devices it claims (KEP-4381).
     pub resource_claims: usize,
-    /// Its `PodScheduled` condition: status, reason, message.
-    pub condition: Option<(String, String, String)>,
+    /// Its `PodScheduled` condition.
+    pub condition: Option<Condition>,
+}
+
+/// A condition, without its times.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Condition {
+    /// `True`, `False`, `Unknown`.
+    pub status: String,
+    /// One word.
+    pub reason: String,
+    /// For people.
+    pub message: String,
+    /// Of which pod it was said.
+    pub observed_generation: i64,
 }
 
 impl Waiting {
@@ -109,8 +122,11 @@ impl From<core::Pod> for Pod {
         let is_preempted = pod.status.condition("DisruptionTarget").is_some_and(|condition| {
             condition.status == "True" && condition.reason == "PreemptionByScheduler"
         });
-        let condition = pod.status.condition("PodScheduled").map(|condition| {
-            (condition.status.clone(), condition.reason.clone(), condition.message.clone())
+        let condition = pod.status.condition("PodScheduled").map(|condition| Condition {
+            status: condition.status.clone(),
+            reason: condition.reason.clone(),
+            message: condition.message.clone(),
+            observed_generation: condition.observed_generation,
         });
         let (meta, spec) = (pod.metadata, pod.spec);
         let host_ports = host_ports(&spec);

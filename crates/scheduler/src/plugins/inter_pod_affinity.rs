@@ -8,7 +8,7 @@ use client::Cached;
 use super::{Filter, Rejection, SCORE_MAX, Start, Task};
 use crate::{
     Affinity, Cluster, Happening, Map, Node, Pod, PodSelector, Term,
-    neighbours::{Counted, Counter, Tally, Topology, Wants},
+    neighbours::{Counted, Counter, Counts, Tally, Topology, Wants},
     terms::Namespaces,
 };
 
@@ -24,8 +24,8 @@ struct Counting {
 impl Counting {
     fn new(task: &Task<'_>, pods: Vec<PodSelector>, topology_key: &str) -> Self {
         let topology_key = topology_key.to_owned();
-        let (counter, topology) =
-            task.cluster.counter(Counted { pods, topology_key, nodes: None, with_leaving: true });
+        let counted = Counted { pods, topology_key, nodes: None, with_leaving: true };
+        let Counts { counter, topology, .. } = task.cluster.counter(counted);
         Self { counter, topology, tried: Map::default(), tried_total: 0 }
     }
 

@@ -1,13 +1,13 @@
 //! Spreads pods of a kind evenly over zones, nodes or any other domain.
 
-use std::{borrow::Cow, sync::Arc};
+use std::borrow::Cow;
 
 use client::Cached;
 
 use super::{Filter, Rejection, SCORE_MAX, Start, Task};
 use crate::{
     Cluster, Happening, Map, Node, Pod, PodSelector, Spread,
-    neighbours::{Counted, Counter, Eligible, Topology},
+    neighbours::{Counted, Counts, Eligible},
     profile::Spreading,
     terms::Namespaces,
 };
@@ -43,7 +43,7 @@ fn constraints<'a>(task: &Task<'a>, hard: bool) -> Constraints<'a> {
 }
 
 /// The counter of one constraint.
-fn counting(task: &Task<'_>, spread: &Spread, keys: &[String]) -> (Arc<Counter>, Arc<Topology>) {
+fn counting(task: &Task<'_>, spread: &Spread, keys: &[String]) -> Counts {
     let waiting = task.waiting();
     let affinity = (spread.honors_affinity
         && !(waiting.node_selector.is_empty() && waiting.required.is_none()))
@@ -67,8 +67,7 @@ fn counting(task: &Task<'_>, spread: &Spread, keys: &[String]) -> (Arc<Counter>,
 
 struct Rule<'a> {
     spread: Cow<'a, Spread>,
-    counter: Arc<Counter>,
-    topology: Arc<Topology>,
+    counts: Counts,
     /// Whether the pod itself counts.
     own: i64,
     /// Pods in the emptiest domain, and how many domains there are.
@@ -83,7 +82,7 @@ impl Rule<'_> {
         if self.tried.values().all(|tried| *tried == 0) {
             return self.min;
         }
-        let counts = self.counter.domains(&self.topology);
+        let counts = self.counts.domains();
         let counts = counts.map(|(at, n)| n + self.tried.get(&at).copied().unwrap_or(0));
         counts.min().unwrap_or(0)
     }
@@ -101,15 +100,14 @@ pub(super) fn begin<'a>(task: &Task<'a>) -> Start<'a> {
     }
     let keys: Vec<String> = list.iter().map(|spread| spread.topology_key.clone()).collect();
     let rules = list.into_iter().map(|spread| {
-        let (counter, topology) = counting(task, &spread, &keys);
+        let counts = counting(task, &spread, &keys);
         let own = spread.labels.as_ref().is_some_and(|l| l.matches(&task.pod.meta.labels));
-        let (min, domains) = counter
-            .domains(&topology)
+        let (min, domains) = counts
+            .domains()
             .fold((None, 0), |(min, n), (_, count)| (Some(min.unwrap_or(count).min(count)), n + 1));
         Rule {
             spread,
-            counter,
-            topology,
+            counts,
             own: i64::from(own),
             min: min.unwrap_or(0),
             domains,
@@ -123,7 +121,8 @@ pub(super) fn begin<'a>(task: &Task<'a>) -> Start<'a> {
 impl Filter for Rules<'_> {
     fn check(&self, node: &Node) -> Option<Rejection> {
         for rule in &self.rules {
-            let Some(domain) = rule.topology.domain(node.slot) else {
+            let Counts { counter, topology, .. } = &rule.counts;
+            let Some(domain) = topology.domain(node.slot) else {
                 return Some(Rejection::never(
                     "node(s) didn't match pod topology spread constraints (missing required label)",
                 ));
@@ -132,7 +131,7 @@ impl Filter for Rules<'_> {
                 true => 0,
                 false => rule.min_tried(),
             };
-            let there = rule.counter.count(domain) + rule.tried.get(&domain).copied().unwrap_or(0);
+            let there = counter.count(domain) + rule.tried.get(&domain).copied().unwrap_or(0);
             if there + rule.own - min > rule.spread.max_skew {
                 return Some(Rejection::crowded(
                     "node(s) didn't match pod topology spread constraints",
@@ -144,8 +143,8 @@ impl Filter for Rules<'_> {
 
     fn moved(&mut self, pod: &Cached<Pod>, node: &Node, sign: i64) {
         for rule in &mut self.rules {
-            if let Some(domain) = rule.topology.domain(node.slot)
-                && rule.counter.counts_pod(&pod.meta, node, self.namespaces)
+            if let Some(domain) = rule.counts.topology.domain(node.slot)
+                && rule.counts.counter.counts_pod(&pod.meta, node, self.namespaces)
             {
                 *rule.tried.entry(domain).or_default() += sign;
             }
@@ -180,7 +179,7 @@ pub(super) fn score(task: &Task<'_>, nodes: &[&Node]) -> Vec<i64> {
     let left_out: Vec<bool> = nodes.iter().map(|node| is_left_out(node)).collect();
     let mut raw = vec![0f64; nodes.len()];
     for spread in &list {
-        let (counter, topology) = counting(task, spread, &keys);
+        let Counts { counter, topology, .. } = counting(task, spread, &keys);
         let domain = |node: &Node| topology.domain(node.slot);
         let kept = || nodes.iter().zip(&left_out).filter(|(_, out)| !**out).map(|(node, _)| *node);
         let size = match spread.topology_key.as_str() {

@@ -26,6 +26,8 @@ pub struct Configuration {
     pub backoff_initial: Duration,
     /// Never more.
     pub backoff_max: Duration,
+    /// Where it runs, as its events say; empty where nobody asks.
+    pub host: String,
 }
 
 impl Default for Configuration {
@@ -34,6 +36,7 @@ impl Default for Configuration {
             profiles: vec![Profile::default()],
             backoff_initial: Duration::from_secs(1),
             backoff_max: Duration::from_secs(10),
+            host: String::new(),
         }
     }
 }

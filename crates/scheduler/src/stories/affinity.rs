@@ -128,7 +128,7 @@ fn what_is_required() {
             "apart by zone",
             apart(web("default/p"), json!([term("web", ZONE)])),
             with(vec![web("default/q").on("a1"), web("default/r").on("b1")]),
-            "0/4 nodes are available: 4 node(s) didn't match pod anti-affinity rules. preemption: 0/4 nodes are available: 4 No preemption victims found for incoming pod.",
+            "0/4 nodes are available: 4 node(s) didn't match pod anti-affinity rules. no new claims to deallocate, preemption: 0/4 nodes are available: 4 No preemption victims found for incoming pod.",
         ),
         (
             "those that are there say no",

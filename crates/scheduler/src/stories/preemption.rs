@@ -31,7 +31,7 @@ fn budget(name: &str, app: &str, allowed: i32) -> Build {
 
 #[test]
 fn who_has_to_go() {
-    let victims = "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.";
+    let victims = "0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.";
     let one = |pods: Vec<Build>| [vec![node("n1")], pods].concat();
     let two = |pods: Vec<Build>| [vec![node("n1"), node("n2")], pods].concat();
     let app = |pod: Build| pod.label("app", "web");
@@ -137,25 +137,25 @@ fn who_has_to_go() {
             "it does not want to",
             never(p(10, "3")),
             one(vec![there("a", 1, "n1", "2")]),
-            "0/1 nodes are available: 1 Insufficient cpu. preemption: not eligible due to preemptionPolicy=Never.",
+            "0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, preemption: not eligible due to preemptionPolicy=Never.",
         ),
         (
             "it would not help",
             p(10, "5"),
             one(vec![there("a", 1, "n1", "2")]),
-            "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.",
+            "0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.",
         ),
         (
             "even without them",
             p(10, "3"),
             one(vec![there("a", 1, "n1", "1"), there("b", 10, "n1", "2")]),
-            "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 Insufficient cpu.",
+            "0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, preemption: 0/1 nodes are available: 1 Insufficient cpu.",
         ),
         (
             "they are going already",
             on("n1", p(10, "3")),
             one(vec![preempted(there("a", 1, "n1", "2")), on("n1", p(10, "3"))]),
-            "0/1 nodes are available: 1 Insufficient cpu. preemption: not eligible due to a terminating pod on the nominated node.",
+            "0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, preemption: not eligible due to a terminating pod on the nominated node.",
         ),
         (
             "room made for another is taken",

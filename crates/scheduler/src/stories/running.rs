@@ -9,6 +9,7 @@ use testkit::{FakeCluster, node, pod};
 use crate::Configuration;
 
 const NODES: Resource = Resource::cluster("", "v1", "nodes");
+const EVENTS: Resource = Resource::namespaced("", "v1", "events");
 const PODS: Resource = Resource::namespaced("", "v1", "pods");
 
 struct Story {
@@ -22,7 +23,7 @@ impl Story {
         let run = crate::run(
             cluster.api(),
             cluster.ambient(),
-            Configuration::default(),
+            Configuration { host: "here".into(), ..Configuration::default() },
             std::future::pending(),
         );
         Self { task: tokio::spawn(run), cluster }
@@ -51,6 +52,12 @@ async fn a_pod_is_bound_and_told_so() {
     story.settle().await;
     assert_eq!(story.node_of("default/p"), "n1");
     assert_eq!(story.cluster.events(), ["Scheduled: Successfully assigned default/p to n1"]);
+    let event = &story.cluster.list(EVENTS)[0];
+    assert_eq!(
+        [&event["action"], &event["reportingComponent"], &event["reportingInstance"]],
+        ["Binding", "default-scheduler", "default-scheduler-here"]
+    );
+    assert!(event["eventTime"].is_string() && event["source"].is_null(), "{event}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -61,13 +68,14 @@ async fn an_impossible_pod_waits_for_what_helps_it() {
     story.settle().await;
     story.cluster.create(PODS, &pod("default/second").requests("3", "1Gi"));
     story.settle().await;
-    let message = "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.";
+    let message = "0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.";
     let second = story.cluster.get(PODS, "default/second").expect("there");
     let condition = &second["status"]["conditions"][0];
     assert_eq!(
         (&condition["type"], &condition["status"], &condition["reason"], &condition["message"]),
         (&json!("PodScheduled"), &json!("False"), &json!("Unschedulable"), &json!(message))
     );
+    assert_eq!(condition["observedGeneration"], second["metadata"]["generation"]);
     assert!(story.cluster.events().contains(&format!("FailedScheduling: {message}")));
     // Nothing happens, so nothing is tried, nor written.
     let revision = story.cluster.revision();
@@ -193,7 +201,7 @@ async fn a_pod_waits_for_its_volumes() {
     };
     story.cluster.create(PODS, &using("p", "c"));
     story.settle().await;
-    let message = "0/1 nodes are available: persistentvolumeclaim \"c\" not found. preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.";
+    let message = "0/1 nodes are available: persistentvolumeclaim \"c\" not found. not found";
     assert_eq!(story.cluster.events(), [format!("FailedScheduling: {message}")]);
     story.cluster.create(CLAIMS, &claim("c"));
     story.settle().await;

@@ -148,7 +148,7 @@ fn whom_nodes_keep_away() {
             "each for its reason",
             tolerating(json!({"key": "gpu", "value": "no"})),
             vec![tainted("NoSchedule"), cordoned()],
-            "0/2 nodes are available: 1 node(s) had untolerated taint(s), 1 node(s) were unschedulable. preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling.",
+            "0/2 nodes are available: 1 node(s) had untolerated taint(s), 1 node(s) were unschedulable. no new claims to deallocate, preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling.",
         ),
         (
             "a cordon tolerated",
@@ -190,13 +190,13 @@ fn what_is_left_of_nodes() {
             "never enough",
             p().requests("2", "100Mi"),
             vec![small()],
-            "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.",
+            "0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.",
         ),
         (
             "not enough now",
             p().requests("600m", "100Mi"),
             vec![small(), on_small("500m", "1Gi")],
-            "0/1 nodes are available: 1 Insufficient cpu, 1 Insufficient memory. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.",
+            "0/1 nodes are available: 1 Insufficient cpu, 1 Insufficient memory. no new claims to deallocate, preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.",
         ),
         (
             "too many",

@@ -90,7 +90,7 @@ fn where_volumes_are() {
             "no such claim",
             using(&["c"]),
             two(vec![]),
-            "0/2 nodes are available: persistentvolumeclaim \"c\" not found. preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling.",
+            "0/2 nodes are available: persistentvolumeclaim \"c\" not found. not found",
         ),
         (
             "a claim that goes",

@@ -75,7 +75,12 @@ pub(super) fn check(table: Vec<Situation>) {
     for (what, incoming, objects, wanted) in table {
         let got = outcome(&incoming, &objects);
         // What preemption would have said is told by its own table.
-        let head = got.split(" preemption:").next().unwrap_or_default();
+        let cuts = [" no new claims to deallocate", " still not schedulable"];
+        let head = cuts.iter().fold(got.as_str(), |head, cut| head.split(cut).next().unwrap_or(""));
+        let head = match head.strip_suffix(" not found") {
+            Some(head) if head.ends_with('.') => head,
+            _ => head,
+        };
         if got != wanted && head != wanted {
             wrong.push(format!("{what}: {got:?}, wanted {wanted:?}"));
         }
