@@ -257,6 +257,7 @@ fn bad_tarballs_are_refused_and_leave_nothing() {
     };
     check(b"", "neither manifest.json nor index.json");
     check(&tarball(&[("x".into(), vec![1])]), "neither manifest.json nor index.json");
+    check("root:x:0:0:root:/root:/bin/sh\n".repeat(40).as_bytes(), "it is no tarball of images");
     let good = docker_save(&["app:1"]);
     check(&good[..700], "cut short");
     check(&gzip(&good)[..200], "cut short");

@@ -218,6 +218,14 @@ fn layout_name(descriptor: &Descriptor) -> Vec<String> {
     whole.or(partial).into_iter().collect()
 }
 
+fn no_tarball(what: &str) -> ImageError {
+    ImageError::Archive {
+        layer: what.into(),
+        text: "it is no tarball of images, as `docker save`, `podman save` and an OCI layout are"
+            .into(),
+    }
+}
+
 fn blob(digest: &Digest) -> String {
     format!("blobs/sha256/{}", digest.hex())
 }
@@ -232,7 +240,11 @@ impl Tarball {
         let mut members = BTreeMap::new();
         let mut archive = Archive::new(&file);
         for entry in archive.entries_with_seek().map_err(damaged)? {
-            let entry = entry.map_err(damaged)?;
+            let entry = match entry {
+                // Its header is what makes it one; the error would quote the file.
+                Err(_) if members.is_empty() => return Err(no_tarball(what)),
+                entry => entry.map_err(damaged)?,
+            };
             let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
             let path = plain(&path);
             let member = match entry.header().entry_type() {

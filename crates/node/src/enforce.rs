@@ -8,6 +8,7 @@ use node_runtime::spec::Resources;
 
 use crate::{
     container::qos::{Qos, shares},
+    machine::object::reference,
     node::Deps,
 };
 
@@ -24,6 +25,11 @@ pub(crate) async fn run(deps: Arc<Deps>) {
             ..of_shares(machine.allocatable_cpu_millis())
         };
         limit(&deps, "", &all).await;
+        deps.recorder.normal(
+            &reference(&deps.config.name),
+            "NodeAllocatableEnforced",
+            "Updated Node Allocatable limit across pods",
+        );
     }
     limit(&deps, Qos::BestEffort.cgroup_parent(), &of_shares(0)).await;
     let mut changed = deps.granted.changed.subscribe();

@@ -14,13 +14,15 @@
 //! runs containers through [`node_runtime::Runtime`] and takes images from an
 //! [`Images`], so it knows neither namespaces nor registries.
 //!
-//! Not here yet: a critical static pod that does not fit moves nobody. Starting without a
-//! server in reach is its caller's: an API that keeps what it was told.
+//! Not here: starting without a server in reach is its caller's, an API that keeps what it
+//! was told.
 //!
 //! Start reading at [`Node::start`], then `pod::plan`.
 
 mod config;
 mod container;
+mod counted;
+mod counts;
 mod device;
 mod enforce;
 mod eviction;

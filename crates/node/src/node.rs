@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt, fs, io,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -14,15 +14,24 @@ use tunnel::{NodeStreams, Open, OpenError, ServerEnd};
 
 use crate::{
     config::{Live, NodeConfig, PodCidrs},
+    counted::Counted,
+    counts::Counts,
     device::{self, Devices},
     enforce,
     eviction::{self, Evictable, Pressure},
     images::{ImageListing, Images},
     machine::{self, Machine},
     network::addresses::Addresses,
-    pod::{admit::Host, granted::Granted, lookup::Lookup, manager, user_ranges::UserRanges},
+    pod::{
+        admit::{Ground, Host},
+        granted::Granted,
+        lookup::Lookup,
+        manager,
+        user_ranges::UserRanges,
+    },
     port,
     probe::tally::Tallies,
+    resources::NODES,
     shutdown::{self, Progress},
     streams,
     usage::Usage,
@@ -39,6 +48,8 @@ pub(crate) struct Deps {
     pub(crate) ambient: Ambient,
     pub(crate) machine: Machine,
     pub(crate) host: Host,
+    /// What was heard of the Node last.
+    pub(crate) ground: Mutex<Option<Ground>>,
     pub(crate) addresses: Addresses,
     pub(crate) objects: Objects,
     pub(crate) volumes: Volumes,
@@ -48,6 +59,7 @@ pub(crate) struct Deps {
     pub(crate) devices: Devices,
     pub(crate) usage: Usage,
     pub(crate) tallies: Tallies,
+    pub(crate) counts: Arc<Counts>,
     /// What the node is short of.
     pub(crate) pressure: Live<Pressure>,
     /// Asks for a look at how short it is.
@@ -65,6 +77,21 @@ pub(crate) struct Deps {
     pub(crate) images_changed: Notify,
     /// What the log has been told that containers do without.
     pub(crate) warned: Mutex<BTreeSet<String>>,
+}
+
+impl Deps {
+    /// What pods' wishes meet here, as far as it was heard.
+    pub(crate) fn ground(&self) -> Ground {
+        let heard = self.ground.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        heard.unwrap_or_else(|| Ground::of_config(&self.config))
+    }
+
+    /// The same as the API has it now; `None` where that is not in reach.
+    pub(crate) async fn ground_now(&self) -> Option<Ground> {
+        let node = self.api.get(NODES, "", &self.config.name).await;
+        let node = node.inspect_err(|error| tracing::warn!(%error, "the Node cannot be read"));
+        Some(Ground::of_node(serde_json::from_slice(&node.ok()?.bytes).ok()?))
+    }
 }
 
 /// Why a node does not start.
@@ -105,6 +132,7 @@ impl Node {
         let directory = config.storage_dir.to_string_lossy().into_owned();
         config.annotations.insert(local_path::DIRECTORY.into(), directory);
         let api = api.named(&format!("kubelet/{}", config.name));
+        let counts = Arc::new(Counts::new(&ambient));
         let deps = Arc::new(Deps {
             recorder: Recorder::new(api.clone(), "kubelet", &config.name, ambient.clone()),
             objects: Objects::new(api.clone(), ambient.clone()),
@@ -116,18 +144,20 @@ impl Node {
             devices: Devices::new(&config.kubelet_dir, config.cdi.clone()),
             usage: Usage::default(),
             tallies: Tallies::default(),
+            counts: counts.clone(),
             pressure: Live::new(Pressure::default()),
             shortage: Notify::new(),
             evictable: Evictable::default(),
             port: port::News::default(),
             shutdown: Live::new(Progress::default()),
             evictions: Mutex::default(),
+            ground: Mutex::default(),
             images_seen: Mutex::default(),
             images_changed: Notify::new(),
             warned: Mutex::default(),
             config,
             api,
-            runtime,
+            runtime: Arc::new(Counted { inner: runtime, counts }),
             images,
             ambient,
             machine,

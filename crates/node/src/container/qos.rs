@@ -82,7 +82,7 @@ fn quota(limit_millis: i64) -> Option<u64> {
 }
 
 /// What one container's cgroup gets.
-pub(crate) fn container(container: &Container) -> Resources {
+pub(crate) fn container(pod: &Pod, container: &Container) -> Resources {
     let r = &container.resources;
     let cpu_limit = set(&r.limits, "cpu").map(Quantity::millis);
     let cpu_request = set(&r.requests, "cpu").map(Quantity::millis).or(cpu_limit);
@@ -92,12 +92,21 @@ pub(crate) fn container(container: &Container) -> Resources {
         cpu_period_us: Some(PERIOD_US),
         memory_limit: set(&r.limits, "memory").and_then(|q| u64::try_from(q.units()).ok()),
         pids_limit: None,
-        huge_pages: Some(huge_pages(&r.limits)),
+        huge_pages: Some(huge_pages(&own_or_shared(pod, container))),
     }
 }
 
 /// The name of a resource of huge pages, but for their size.
-const HUGE_PAGES: &str = "hugepages-";
+pub(crate) const HUGE_PAGES: &str = "hugepages-";
+
+/// A container's limits; of huge pages that it does not speak of it may have all that the
+/// pod has for everybody.
+fn own_or_shared(pod: &Pod, container: &Container) -> ResourceList {
+    let shared = pod.spec.resources.iter().flat_map(|r| &r.limits);
+    let shared = shared.filter(|(name, _)| name.starts_with(HUGE_PAGES));
+    let own = &container.resources.limits;
+    shared.chain(own).map(|(name, amount)| (name.clone(), *amount)).collect()
+}
 
 /// How many bytes of huge pages of which size: limits are requests, and what is not
 /// asked for is not given.
@@ -141,8 +150,9 @@ pub(crate) fn request(pod: &Pod, name: &str, read: fn(Quantity) -> i64) -> i64 {
 }
 
 /// What a pod asks for of each size of huge pages.
-fn huge_page_requests(pod: &Pod) -> ResourceList {
-    let names = all(pod).flat_map(|c| c.resources.limits.keys());
+pub(crate) fn huge_page_requests(pod: &Pod) -> ResourceList {
+    let lists = all(pod).map(|c| &c.resources).chain(&pod.spec.resources);
+    let names = lists.flat_map(|r| r.limits.keys());
     let names = names.filter(|name| name.starts_with(HUGE_PAGES));
     names
         .map(|name| (name.clone(), Quantity::from_units(request(pod, name, Quantity::units))))
@@ -256,11 +266,12 @@ mod tests {
         let p = pod_of(&[
             json!({"limits": {"cpu": "500m", "memory": "64Mi"}, "requests": {"cpu": "250m"}}),
         ]);
-        let r = container(&p.spec.containers[0]);
+        let r = container(&p, &p.spec.containers[0]);
         assert_eq!(r.cpu_shares, Some(256));
         assert_eq!(r.cpu_quota_us, Some(50_000));
         assert_eq!(r.memory_limit, Some(64 << 20));
-        assert_eq!(container(&pod_of(&[json!({})]).spec.containers[0]).cpu_shares, Some(2));
+        let none = pod_of(&[json!({})]);
+        assert_eq!(container(&none, &none.spec.containers[0]).cpu_shares, Some(2));
         let two = pod_of(&[
             json!({"limits": {"cpu": "500m", "memory": "64Mi"}}),
             json!({"limits": {"cpu": "1"}}),
@@ -282,11 +293,21 @@ mod tests {
             pages("hugepages-1Gi", "1Gi"),
             json!({}),
         ]);
-        let of = |index: usize| container(&two.spec.containers[index]).huge_pages;
+        let of = |index: usize| container(&two, &two.spec.containers[index]).huge_pages;
         assert_eq!(of(0), Some([Some((2 << 20, 4 << 20)), None, None, None]));
         assert_eq!(of(3), Some([None; 4]));
         let all = pod(&two, None).huge_pages.expect("always said");
         assert_eq!(all, [Some((1 << 30, 1 << 30)), Some((2 << 20, 6 << 20)), None, None]);
+        // The pod's own word is for those who say nothing themselves.
+        let mut shared = pod_of(&[pages("hugepages-2Mi", "4Mi"), json!({})]);
+        shared.spec.resources = serde_json::from_value(
+            json!({"limits": {"hugepages-2Mi": "8Mi"}, "requests": {"hugepages-2Mi": "8Mi"}}),
+        )
+        .expect("resources");
+        let of = |index: usize| container(&shared, &shared.spec.containers[index]).huge_pages;
+        assert_eq!(of(0), Some([Some((2 << 20, 4 << 20)), None, None, None]));
+        let whole = Some([Some((2 << 20, 8 << 20)), None, None, None]);
+        assert_eq!((of(1), pod(&shared, None).huge_pages), (whole, whole));
     }
 
     #[test]

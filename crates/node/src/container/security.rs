@@ -94,11 +94,11 @@ pub(crate) fn verify_app_armor(security: &Security, loaded: &str) -> Result<(), 
 }
 
 /// What the container may do. `profile` reads a Localhost seccomp profile.
-pub(crate) fn security(
+pub(crate) fn security<E>(
     pod: &Pod,
     container: &Container,
-    profile: impl Fn(&str) -> Result<String, ConfigError>,
-) -> Result<Security, ConfigError> {
+    profile: impl Fn(&str) -> Result<String, E>,
+) -> Result<Security, E> {
     let own = &container.security_context;
     let strip = |names: &[String]| {
         let bare = |name: &String| {
@@ -265,7 +265,7 @@ mod tests {
     fn app_armor_profiles_must_be_loaded() {
         let check = |pod_context: Value, own: Value, loaded: &str| {
             let pod = pod(pod_context, own);
-            let none = |_: &str| Ok(String::new());
+            let none = |_: &str| Ok::<_, ConfigError>(String::new());
             let security = security(&pod, &pod.spec.containers[0], none).expect("fine");
             verify_app_armor(&security, loaded).map(|()| security.app_armor)
         };
@@ -293,6 +293,16 @@ mod tests {
         let image = User { uid: 1, gid: 1, groups: vec![2, 7] };
         let user = user(&pod, &pod.spec.containers[0], image).expect("fine");
         assert_eq!(user, User { uid: 1, gid: 3, groups: vec![2, 7, 9] });
+    }
+
+    #[test]
+    fn a_strict_policy_leaves_the_images_groups_out() {
+        let context = json!({"supplementalGroups": [7], "fsGroup": 9, "runAsGroup": 3,
+            "supplementalGroupsPolicy": "Strict"});
+        let pod = pod(context, json!({}));
+        let image = User { uid: 1, gid: 1, groups: vec![2, 7] };
+        let user = user(&pod, &pod.spec.containers[0], image).expect("fine");
+        assert_eq!(user, User { uid: 1, gid: 3, groups: vec![7, 9] });
     }
 
     #[test]

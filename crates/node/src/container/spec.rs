@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use api_types::core::{Container, Pod};
+use api_types::core::{Container, Pod, VolumeMount};
 use node_runtime::spec::{ContainerSpec, Device, Mount, MountSource, Propagation, Security, User};
 
 use super::{ConfigError, env::Environment, expand, qos};
@@ -40,6 +40,8 @@ pub(crate) struct ReadyVolume {
     pub(crate) is_block: bool,
     /// The PersistentVolume that it is; empty where it is none.
     pub(crate) volume: String,
+    /// Of what kind it is, as the kubelet names its plugins.
+    pub(crate) plugin: String,
 }
 
 /// Files that the node makes for every container of a pod.
@@ -137,7 +139,7 @@ pub(crate) fn container_spec(inputs: Inputs<'_>) -> Result<ContainerSpec, Config
         tty: container.tty,
         stdin: container.stdin,
         stdin_once: container.stdin_once,
-        resources: qos::container(container),
+        resources: qos::container(pod, container),
         oom_score_adj: Some(qos::oom_score_adj(pod, container, inputs.memory_capacity)),
         log_path: None,
         pid_of: inputs.pid_of.clone(),
@@ -204,6 +206,7 @@ fn mounts(inputs: &Inputs<'_>, env: &BTreeMap<&str, &str>) -> Result<Vec<Mount>,
             destination,
             source: MountSource::Bind { path: volume.path.clone(), sub_path },
             read_only: mount.read_only || volume.read_only,
+            recursive_read_only: is_recursively_read_only(mount),
             propagation,
         });
     }
@@ -229,10 +232,18 @@ fn mounts(inputs: &Inputs<'_>, env: &BTreeMap<&str, &str>) -> Result<Vec<Mount>,
             destination: destination.to_owned(),
             source: MountSource::Bind { path: path.clone(), sub_path: None },
             read_only: false,
+            recursive_read_only: false,
             propagation: Propagation::Private,
         });
     }
     Ok(mounts)
+}
+
+/// Whether what is mounted below is read-only too: every kernel that skiff runs on can,
+/// so that `IfPossible` is a yes.
+pub(crate) fn is_recursively_read_only(mount: &VolumeMount) -> bool {
+    mount.read_only
+        && matches!(mount.recursive_read_only.as_deref(), Some("Enabled" | "IfPossible"))
 }
 
 #[cfg(test)]

@@ -205,6 +205,7 @@ fn edits(edits: &Edits, name: &str) -> Result<Grant, String> {
                 sub_path: None,
             },
             read_only: has("ro"),
+            recursive_read_only: false,
             propagation: match has("rslave") || has("slave") {
                 true => spec::Propagation::HostToContainer,
                 false => spec::Propagation::Private,

@@ -49,6 +49,7 @@ impl Grant {
             destination: mount.container_path,
             source: spec::MountSource::Bind { path: mount.host_path.into(), sub_path: None },
             read_only: mount.read_only,
+            recursive_read_only: false,
             propagation: spec::Propagation::Private,
         };
         let device = |device: super::messages::DeviceSpec| spec::Device {

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc::UnboundedSender, watch};
 
 use super::dead::Ended;
 use crate::pod::{
-    view::{PodState, RunState, Step},
+    view::{PodState, RunState, Step, Terminal},
     worker::Message,
 };
 
@@ -35,6 +35,27 @@ pub(crate) struct Evictable {
     pods: Mutex<BTreeMap<String, Entry>>,
     /// Somebody has ended.
     ended: watch::Sender<()>,
+}
+
+/// A pod that may have to make room.
+#[derive(Debug)]
+pub(crate) struct Preemptable {
+    pub(crate) pod: Arc<Pod>,
+    worker: UnboundedSender<Message>,
+}
+
+impl Preemptable {
+    /// Asks for its end.
+    pub(crate) fn end(&self) {
+        let grace = self.pod.spec.termination_grace_period_seconds.unwrap_or(30);
+        let order = Order {
+            reason: Terminal::PREEMPTED,
+            message: "Preempted in order to admit critical pod".into(),
+            grace: Duration::from_secs(u64::try_from(grace).unwrap_or(0).max(1)),
+        };
+        // A worker that has just ended needs no order.
+        let _ = self.worker.send(Message::Evict(order));
+    }
 }
 
 /// A pod that has not ended yet.
@@ -99,7 +120,7 @@ impl Evictable {
         };
         let stopped = entry.stopped;
         let before = self.lock().insert(state.pod.metadata.uid.clone(), entry);
-        if stopped && told {
+        if stopped {
             self.ended.send_replace(());
         }
         stopped && before.is_some_and(|before| !before.stopped)
@@ -165,6 +186,27 @@ impl Evictable {
         };
         // The sender is this one's own.
         let _ = ended.wait_for(|()| have_ended()).await;
+    }
+
+    /// Until nothing of these runs any more.
+    pub(crate) async fn until_stopped(&self, uids: &[String]) {
+        let mut ended = self.ended.subscribe();
+        let have_stopped = || uids.iter().all(|uid| self.has_stopped(uid));
+        // The sender is this one's own.
+        let _ = ended.wait_for(|()| have_stopped()).await;
+    }
+
+    /// The pods that go on, of which a critical one may take the place.
+    pub(crate) fn preemptable(&self, by: &Pod, is_static: bool) -> Vec<Preemptable> {
+        let critical = is_critical(by, is_static);
+        let priority = by.spec.priority;
+        let goes = |entry: &Entry| match (priority, entry.pod.spec.priority) {
+            _ if critical && !entry.critical => true,
+            (Some(by), Some(other)) => by > other,
+            _ => false,
+        };
+        let preemptable = |entry: Entry| Preemptable { pod: entry.pod, worker: entry.worker };
+        self.active().into_iter().filter(goes).map(preemptable).collect()
     }
 
     pub(super) fn active(&self) -> Vec<Entry> {

@@ -20,7 +20,7 @@ mod thresholds;
 
 pub use dead::DeadContainers;
 pub(crate) use decide::Pressure;
-pub(crate) use evictable::{Evictable, Order, SYSTEM_CRITICAL, is_critical};
+pub(crate) use evictable::{Evictable, Order, Preemptable, SYSTEM_CRITICAL, is_critical};
 pub(crate) use run::run;
 pub(crate) use thresholds::duration;
 pub use thresholds::{Eviction, HARD as EVICTION_HARD, Signal};

@@ -2,8 +2,11 @@
 
 use std::{fs, io, path::Path};
 
+use api_object::Quantity;
+
 use crate::{
     config::{NodeConfig, Reserved},
+    container::qos::HUGE_PAGES,
     eviction::Signal,
     pod::granted::Amount,
     usage::{self, look::file_system},
@@ -27,6 +30,8 @@ pub(crate) struct Machine {
     pub(crate) boot_id: String,
     pub(crate) kernel: String,
     pub(crate) os_image: String,
+    /// The kernel lets pods have users of their own (`hostUsers: false`).
+    pub(crate) has_user_namespaces: bool,
 }
 
 impl Machine {
@@ -59,6 +64,8 @@ impl Machine {
             boot_id: text("/proc/sys/kernel/random/boot_id").unwrap_or_default(),
             kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
             os_image: os.map_or_else(|| "Linux".into(), |os| os.trim_matches('"').to_owned()),
+            has_user_namespaces: text("/proc/sys/user/max_user_namespaces")
+                .is_ok_and(|most| most != "0"),
         })
     }
 
@@ -78,8 +85,15 @@ impl Machine {
             cpu_millis: self.allocatable_cpu_millis(),
             memory: bytes(self.allocatable_memory()),
             storage: bytes(self.allocatable_storage()),
+            huge_pages: self.huge_pages_by_name().map(|(name, all)| (name, bytes(all))).collect(),
             ..Amount::default()
         }
+    }
+
+    /// Bytes of huge pages, by the API's name (`hugepages-2Mi`).
+    pub(crate) fn huge_pages_by_name(&self) -> impl Iterator<Item = (String, u64)> {
+        let name = |size| format!("{HUGE_PAGES}{}", Quantity::from_bytes(size));
+        self.huge_pages.iter().map(move |(size, bytes)| (name(*size), *bytes))
     }
 
     pub(crate) fn allocatable_storage(&self) -> u64 {

@@ -15,10 +15,14 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use super::object::{self, Health};
+use super::{
+    object::{self, Health, reference},
+    turns::{self, Turn},
+};
 use crate::{
     config::{Cidr, PodCidrs},
     node::Deps,
+    pod::admit::Ground,
     resources::{LEASES, NODES},
     shutdown::Progress,
 };
@@ -70,6 +74,8 @@ pub(crate) async fn run(deps: Arc<Deps>) {
             }
         }
     }
+    let about = reference(&deps.config.name);
+    deps.recorder.normal(&about, "Starting", "Starting kubelet.");
     let mut ticks = interval(RENEW_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut tick = 0u32;
@@ -189,6 +195,13 @@ impl Speaker {
                         self.deps.addresses.set_cidrs(cidrs);
                     }
                 }
+                let was = self.node.as_ref().is_some_and(|node| node.spec.unschedulable);
+                if node.spec.unschedulable != was {
+                    let name = &self.deps.config.name;
+                    self.tell_turn(turns::of_cordon(name, node.spec.unschedulable));
+                }
+                let ground = Ground::of_node(node.clone());
+                *self.deps.ground.lock().unwrap_or_else(PoisonError::into_inner) = Some(ground);
                 self.node = Some(node);
             }
             Err(error) => tracing::error!(%error, "a Node of a shape that is not understood"),
@@ -235,12 +248,24 @@ impl Speaker {
         };
         let kind = PatchKind::Strategic;
         match deps.api.patch(NODES, "", &deps.config.name, "status", kind, &patch).await {
-            Ok(_) => self.told = status,
+            Ok(_) => {
+                let turns = turns::of_status(&deps.config.name, &self.told, &status);
+                turns.into_iter().for_each(|turn| self.tell_turn(turn));
+                self.told = status;
+            }
             Err(error) => return tracing::warn!(%error, "the node's status is not told yet"),
         }
         deps.port.addresses.set(addresses);
         if self.health.is_shutting_down {
             deps.shutdown.set(Progress::Told);
+        }
+    }
+
+    fn tell_turn(&self, turn: Turn) {
+        let (deps, about) = (&self.deps, reference(&self.deps.config.name));
+        match turn.is_warning {
+            true => deps.recorder.warning(&about, turn.reason, turn.message),
+            false => deps.recorder.normal(&about, turn.reason, turn.message),
         }
     }
 

@@ -8,7 +8,9 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::Machine;
-use crate::{config::NodeConfig, eviction::Pressure, images::ImageListing};
+use crate::{
+    config::NodeConfig, eviction::Pressure, images::ImageListing, pod::setup::RUNTIME_HANDLER,
+};
 
 /// What `kubectl get nodes` shows as the version; a `-` would break version
 /// constraints of charts.
@@ -100,9 +102,8 @@ pub(crate) fn status(
         machine.allocatable_storage(),
     );
     let (mut capacity, mut allocatable) = (capacity, allocatable);
-    for (size, bytes) in &machine.huge_pages {
-        let name = format!("hugepages-{}", Quantity::from_bytes(*size));
-        let amount = Quantity::from_bytes(*bytes).to_string();
+    for (name, bytes) in machine.huge_pages_by_name() {
+        let amount = Quantity::from_bytes(bytes).to_string();
         capacity[&name] = amount.clone().into();
         allocatable[&name] = amount.into();
     }
@@ -131,6 +132,15 @@ pub(crate) fn status(
             "architecture": architecture(),
         }),
     );
+    // The default handler and its name; both are this node's own runtime.
+    let can =
+        json!({"recursiveReadOnlyMounts": true, "userNamespaces": machine.has_user_namespaces});
+    let handler = |name: &str| match name {
+        "" => json!({"features": can}),
+        name => json!({"name": name, "features": can}),
+    };
+    status.insert("runtimeHandlers".into(), json!(["", RUNTIME_HANDLER].map(handler)));
+    status.insert("features".into(), json!({"supplementalGroupsPolicy": true}));
     let mut largest: Vec<&ImageListing> = images.iter().collect();
     largest.sort_by(|a, b| b.size_bytes.cmp(&a.size_bytes).then(a.names.cmp(&b.names)));
     let image = |image: &&ImageListing| {
@@ -280,6 +290,7 @@ mod tests {
             boot_id: String::new(),
             kernel: "6.1".into(),
             os_image: "Debian".into(),
+            has_user_namespaces: true,
         };
         (config, machine)
     }
@@ -296,6 +307,12 @@ mod tests {
         assert_eq!(status["allocatable"]["hugepages-2Mi"], "64Mi");
         assert_eq!(status["capacity"]["hugepages-1Gi"], "0");
         assert_eq!(status["capacity"]["pods"], "110");
+        assert_eq!(status["features"], json!({"supplementalGroupsPolicy": true}));
+        let can = json!({"recursiveReadOnlyMounts": true, "userNamespaces": true});
+        assert_eq!(
+            status["runtimeHandlers"],
+            json!([{"features": can}, {"name": "skiff", "features": can}])
+        );
         let told: Vec<String> = status["conditions"]
             .as_array()
             .expect("a list")

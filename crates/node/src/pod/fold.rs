@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use api_types::core::Condition;
+use api_types::core::{Condition, Container};
 use client::{Backoff, PatchKind};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
@@ -13,7 +13,7 @@ use super::{
     setup,
     start::{StartFailure, reference},
     status,
-    view::{Condemned, Exit, Run, RunState, Step, Waiting, containers},
+    view::{Condemned, Exit, Run, RunState, Step, Terminal, Waiting, containers},
     worker::{Done, Message, Probes, Worker},
 };
 use crate::{
@@ -27,6 +27,8 @@ use crate::{
 const PULL: Backoff = Backoff { base: Duration::from_secs(10), cap: Duration::from_secs(300) };
 /// Between looks at configuration that was missing.
 const CONFIG: Backoff = Backoff { base: Duration::from_secs(2), cap: Duration::from_secs(20) };
+/// So many attempts to tell a status in vain are worth a word.
+const TOLD_LATE: u32 = 3;
 const PUBLISH: Backoff = Backoff { base: Duration::from_millis(500), cap: Duration::from_secs(10) };
 
 impl Worker {
@@ -64,6 +66,13 @@ impl Worker {
                 self.keep_volumes(false);
             }
             Done::Setup(Err(error)) => {
+                let (reason, message) = (error.reason, &error.message);
+                tracing::warn!(
+                    pod = self.state.full_name(),
+                    reason,
+                    message,
+                    "a pod is not set up"
+                );
                 self.deps.recorder.warning(&about, error.reason, error.message);
                 self.state.setup = self.state.setup.failed(now);
             }
@@ -122,6 +131,7 @@ impl Worker {
                 let about = reference(&self.state.pod, None);
                 let text = format!("error killing pod: {error}");
                 self.deps.recorder.warning(&about, "FailedKillPod", text);
+                tracing::warn!(pod = self.state.full_name(), error, "a step of a pod's end failed");
                 step.failed(now)
             }
         }
@@ -138,6 +148,7 @@ impl Worker {
         let running = self.state.last_run(name).filter(|run| run.attempt == attempt);
         let running = running.and_then(|run| run.id.clone());
         let image = self.image_of(name);
+        self.count_start(name, result.as_ref().err());
         let memory = self.state.remember(name);
         memory.op = None;
         let failure = match result {
@@ -150,8 +161,23 @@ impl Worker {
             Err(failure) => failure,
         };
         let waiting = Waiting { reason: failure.reason.into(), message: failure.message.clone() };
-        let about = reference(&self.state.pod, Some(name));
-        if failure.reason == "PostStartHookError" {
+        let is_hook = failure.reason == "PostStartHookError";
+        // What a hook said may be secret, and stays in the status.
+        let said = if is_hook { "" } else { &failure.message };
+        let pod = self.state.full_name();
+        tracing::warn!(
+            pod,
+            container = name,
+            reason = failure.reason,
+            message = said,
+            "a container does not start"
+        );
+        // Of images and hooks it was told where they failed.
+        if !(failure.is_pull() || is_hook) {
+            let about = reference(&self.state.pod, Some(name));
+            self.deps.recorder.warning(&about, "Failed", format!("Error: {}", failure.message));
+        }
+        if is_hook {
             // It runs, and must not: the restart policy decides afterwards.
             let memory = self.state.remember(name);
             memory.waiting = Some(waiting);
@@ -187,14 +213,25 @@ impl Worker {
                 resources: None,
             });
         } else {
-            if !failure.is_pull() && failure.reason != "CreateContainerError" {
-                self.deps.recorder.warning(&about, "Failed", format!("Error: {}", failure.message));
-            }
             let memory = self.state.remember(name);
             memory.start_failures = memory.start_failures.saturating_add(1);
             let delays = if failure.is_pull() { PULL } else { CONFIG };
             memory.retry_at = Some(now + delays.delay(memory.start_failures));
             memory.waiting = Some(waiting);
+        }
+    }
+
+    fn count_start(&self, name: &str, failure: Option<&StartFailure>) {
+        let spec = &self.state.pod.spec;
+        let named = |list: &[Container]| list.iter().any(|c| c.name == name);
+        let kind = match spec {
+            spec if named(&spec.init_containers) => "init_container",
+            spec if named(&spec.ephemeral_containers) => "ephemeral_container",
+            _ => "container",
+        };
+        self.deps.counts.started.with(&[kind]).inc();
+        if let Some(failure) = failure {
+            self.deps.counts.not_started.with(&[kind, failure.reason]).inc();
         }
     }
 
@@ -363,11 +400,22 @@ impl Worker {
                     .and_then(|list| serde_json::from_value(list.clone()).ok())
                     .unwrap_or_default();
                 self.pulls_back_off(&sent);
+                let phase = sent.get("phase").and_then(Value::as_str);
+                if let (Some("Running" | "Succeeded"), Some(seen)) = (phase, self.unstarted) {
+                    let took = seen.elapsed().as_secs_f64();
+                    self.deps.counts.pod_start.with(&[]).observe(took);
+                    self.unstarted = None;
+                }
                 self.told = sent;
             }
             Err(error) => {
-                tracing::debug!(pod = self.state.full_name(), %error, "status not told yet");
                 self.publish_failures = self.publish_failures.saturating_add(1);
+                let (pod, failures) = (self.state.full_name(), self.publish_failures);
+                // Somebody may just have written it, or deleted the pod.
+                match failures {
+                    TOLD_LATE => tracing::warn!(pod, failures, %error, "status not told yet"),
+                    _ => tracing::debug!(pod, failures, %error, "status not told yet"),
+                }
                 let delay = match error.is_not_found() {
                     // The watch will tell that it is gone.
                     true => SignedDuration::from_secs(10),
@@ -382,8 +430,12 @@ impl Worker {
     }
 
     /// Somebody else has written into the status what the node knows better: it is told
-    /// again. What the API had before the node's last word is no news.
+    /// again. What the API had before the node's last word is no news. Only an end is
+    /// taken over, as upstream's kubelet does: others may have replaced the pod since.
     pub(super) fn note_overwrite(&mut self) {
+        if !self.is_static && !self.state.is_ending() {
+            self.state.terminal = Terminal::told(&self.state.pod);
+        }
         let pod = &self.state.pod;
         let revision: u64 = pod.metadata.resource_version.parse().unwrap_or(0);
         if self.publishing || self.told_at == 0 || revision <= self.told_at {

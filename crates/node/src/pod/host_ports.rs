@@ -21,6 +21,17 @@ pub struct HostPort {
     pub pod_port: u16,
 }
 
+impl HostPort {
+    /// Whether both cannot be on the node: all addresses include each of them.
+    pub(crate) fn conflicts(&self, other: &Self) -> bool {
+        let is_same_ip = match (self.host_ip, other.host_ip) {
+            (Some(a), Some(b)) => a == b,
+            _ => true,
+        };
+        is_same_ip && self.host_port == other.host_port && self.protocol == other.protocol
+    }
+}
+
 /// The ports of one pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PodPorts {

@@ -166,6 +166,7 @@ impl Manager {
                         let _ = inbox.send(Message::Gone(None));
                     }
                 }
+                self.deps.granted.settle();
                 self.end_orphans(&listed).await;
                 let inboxes = &self.inboxes;
                 self.deps.devices.retain(|uid| inboxes.contains_key(uid));
@@ -199,6 +200,10 @@ impl Manager {
 
     pub(super) fn start(&mut self, pod: Arc<Pod>, told: Map<String, Value>, is_static: bool) {
         let uid = pod.metadata.uid.clone();
+        let has_ended = ["Succeeded", "Failed"].contains(&&*pod.status.phase);
+        if !has_ended && self.uids.values().any(|known| *known == uid) {
+            self.deps.granted.hold(&pod);
+        }
         let (sender, inbox) = mpsc::unbounded_channel();
         let worker = Worker::new(self.deps.clone(), pod, told, is_static, sender.clone(), inbox);
         self.inboxes.insert(uid.clone(), sender);

@@ -1,7 +1,8 @@
 //! One pod on this node, from the first start step to the last trace removed.
 //!
 //! [`view`] is what was seen and remembered, [`plan`] decides from it without
-//! I/O ([`admit`] whether it may run here at all, [`granted`] whether it fits),
+//! I/O ([`admit`] whether it may run here at all, [`granted`] whether it fits, [`preempt`]
+//! who goes where it must),
 //! [`status`] tells it in the API's words; [`resize`] changes what running
 //! containers get. [`worker`] is the task that acts, through [`setup`], [`start`] and [`stop`]. [`manager`] follows the
 //! API and keeps one worker a pod.
@@ -9,6 +10,7 @@
 mod act;
 pub(crate) mod admit;
 mod clock;
+mod enter;
 mod fold;
 pub(crate) mod granted;
 pub(crate) mod host_ports;
@@ -17,6 +19,7 @@ pub(crate) mod manager;
 mod message;
 mod mirror;
 pub(crate) mod plan;
+pub(crate) mod preempt;
 pub(crate) mod resize;
 pub(crate) mod setup;
 pub(crate) mod start;

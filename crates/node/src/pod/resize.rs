@@ -49,14 +49,14 @@ pub(crate) fn takes_restart(
 }
 
 /// Why a resize is not granted: `PodResizePending`'s reason and message.
-pub(crate) fn refusal(wanted: Amount, others: Amount, node: Amount) -> Option<Waiting> {
+pub(crate) fn refusal(wanted: &Amount, others: &Amount, node: &Amount) -> Option<Waiting> {
     let waiting = |reason: &str, message: String| {
         Some(Waiting {
             reason: reason.into(),
             message: format!("Node didn't have enough {message}"),
         })
     };
-    let rows = |used: Amount| {
+    let rows = |used: &Amount| {
         [
             ("memory", wanted.memory, used.memory, node.memory),
             ("cpu", wanted.cpu_millis, used.cpu_millis, node.cpu_millis),
@@ -138,7 +138,7 @@ pub(super) async fn act(
     };
     deps.runtime.update_sandbox(sandbox, between).await.map_err(said)?;
     for Change { id, container } in changes {
-        let resources = qos::container(&container);
+        let resources = qos::container(pod, &container);
         if let Some(limit) = resources.memory_limit {
             let usage = deps.runtime.container_stats(&id).await.map_err(said)?.memory_usage;
             if usage > limit {
@@ -205,7 +205,7 @@ mod tests {
             ),
         ] {
             let told =
-                refusal(wanted, others, node).map(|w| format!("{}: {}", w.reason, w.message));
+                refusal(&wanted, &others, &node).map(|w| format!("{}: {}", w.reason, w.message));
             assert_eq!(told.unwrap_or_default(), expected);
         }
     }

@@ -34,7 +34,7 @@ use crate::{
 };
 
 /// The handler that a RuntimeClass names to get this node's own runtime.
-const RUNTIME_HANDLER: &str = "skiff";
+pub(crate) const RUNTIME_HANDLER: &str = "skiff";
 
 /// Why a step failed, as the pod's event says it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +57,7 @@ pub(crate) async fn setup(
     attempt: u32,
     holdings: &mut Holdings,
 ) -> Result<Vec<IpAddr>, SetupError> {
+    claims_of_devices(pod)?;
     volumes(deps, pod, holdings).await?;
     let sandboxes = of_pod(deps, &pod.metadata.uid).await.map_err(sandbox_error)?;
     let ready =
@@ -81,6 +82,21 @@ pub(crate) async fn setup(
     }
     write_files(deps, pod, &ips).map_err(|error| sandbox_error(error.0))?;
     Ok(ips)
+}
+
+/// No driver of claimed devices (DRA) is spoken to here, and a pod that wants one must
+/// not run without; it waits, and says for what.
+fn claims_of_devices(pod: &Pod) -> Result<(), SetupError> {
+    let Some(claim) = pod.spec.resource_claims.first() else { return Ok(()) };
+    Err(SetupError {
+        reason: "FailedPrepareDynamicResources",
+        message: format!(
+            "Failed to prepare dynamic resources: this node prepares no devices of resource \
+             claims, and the pod has \"{}\"; take spec.resourceClaims away, or use a device \
+             plugin",
+            claim.name
+        ),
+    })
 }
 
 /// The pod's sandboxes that the runtime knows.

@@ -27,6 +27,7 @@ use crate::{
     },
     images::{Image, ImageError},
     node::Deps,
+    probe::check::words,
     resources::{CONFIG_MAPS, SECRETS, SERVICES},
     volume,
 };
@@ -89,18 +90,7 @@ pub(crate) async fn start(
     let user = deps.images.user(&image, &user).await;
     let user = user.map_err(|e| StartFailure::new("CreateContainerError", e.to_string()))?;
     let profiles = deps.config.kubelet_dir.join("seccomp");
-    let security = security::security(pod, container, |name| {
-        let path = profiles.join(name);
-        let inside = !Path::new(name).components().any(|c| c.as_os_str() == "..");
-        match fs::read_to_string(&path) {
-            Ok(text) if inside && !name.starts_with('/') => Ok(text),
-            Ok(_) => Err(ConfigError(format!("seccomp profile {name} must be a relative path"))),
-            Err(e) => {
-                Err(ConfigError(format!("failed to load seccomp profile {}: {e}", path.display())))
-            }
-        }
-    });
-    let security = security.map_err(config)?;
+    let security = security::security(pod, container, |name| seccomp_profile(&profiles, name))?;
     if security.app_armor.is_some() {
         let path = "/sys/kernel/security/apparmor/profiles";
         let failed =
@@ -154,7 +144,6 @@ pub(crate) async fn start(
             };
             let reason =
                 if exit_code.is_some() { "RunContainerError" } else { "CreateContainerError" };
-            deps.recorder.warning(&about, "Failed", format!("Error: {message}"));
             return Err(StartFailure { reason, message, exit_code });
         }
     };
@@ -173,11 +162,27 @@ pub(crate) async fn start(
         let hook = Hook { deps, container, id: &started.id, pod_ips };
         if let Err(error) = stop::run_hook(&hook, handler).await {
             let message = format!("PostStartHook failed: {error}");
-            deps.recorder.warning(&about, "FailedPostStartHook", &message);
+            // What the hook said may be secret; events are read by more than the status is.
+            deps.recorder.warning(&about, "FailedPostStartHook", "PostStartHook failed");
             return Err(StartFailure::new("PostStartHookError", message));
         }
     }
     Ok(())
+}
+
+/// A profile of the node's operator, in containerd's words where there is none.
+fn seccomp_profile(dir: &Path, name: &str) -> Result<String, StartFailure> {
+    let failed = |text| StartFailure::new("CreateContainerError", text);
+    let path = dir.join(name);
+    let inside = !Path::new(name).components().any(|c| c.as_os_str() == "..");
+    if !inside || name.starts_with('/') {
+        return Err(failed(format!("seccomp profile {name} must be a relative path")));
+    }
+    fs::read_to_string(&path).map_err(|error| {
+        let path = path.display();
+        let why = words(&error);
+        failed(format!("cannot load seccomp profile \"{path}\": open {path}: {why}"))
+    })
 }
 
 /// The running container whose processes an ephemeral one wants to see.
@@ -247,8 +252,10 @@ async fn image(
     deps.recorder.normal(about, "Pulling", format!("Pulling image \"{name}\""));
     let begun = Instant::now();
     let secrets = pull_secrets(deps, pod, about).await;
-    match deps.images.pull(name, &secrets).await {
+    let pulled = deps.counts.call("pull_image", deps.images.pull(name, &secrets)).await;
+    match pulled {
         Ok(image) => {
+            deps.counts.pulled(image.size_bytes, begun.elapsed());
             let took = go_seconds(begun.elapsed());
             let message = format!(
                 "Successfully pulled image \"{name}\" in {took} ({took} including waiting). Image size: {} bytes.",

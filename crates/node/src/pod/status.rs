@@ -1,7 +1,7 @@
 //! The pod's status in the API's words. Pure.
 
 use api_object::time::format_seconds;
-use api_types::core::{Condition, Container};
+use api_types::core::{Condition, Container, Pod, Volume, VolumeMount};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
@@ -10,7 +10,7 @@ use super::{
     resize,
     view::{Exit, PodState, Run, RunState, Terminal, is_sidecar, told},
 };
-use crate::container::{qos, security};
+use crate::container::{qos, security, spec::is_recursively_read_only};
 
 /// The conditions that are the node's to write; others on the object belong
 /// to somebody else and are never touched.
@@ -159,8 +159,10 @@ fn container(state: &PodState, spec: &Container, is_init: bool) -> Value {
         && let Some(id) = &run.id
     {
         status["containerID"] = format!("skiff://{id}").into();
-        const SIGTERM: i32 = 15;
-        status["stopSignal"] = security::signal_name(run.stop_signal.unwrap_or(SIGTERM)).into();
+        // Upstream's gate is off by default: who does not ask for a signal is told of none.
+        if let (Some(_), Some(signal)) = (&spec.lifecycle.stop_signal, run.stop_signal) {
+            status["stopSignal"] = security::signal_name(signal).into();
+        }
     }
     if let Some(run) = last {
         let granted = state.granted(spec);
@@ -171,6 +173,10 @@ fn container(state: &PodState, spec: &Container, is_init: bool) -> Value {
             status["allocatedResources"] = json!(granted.requests);
         }
     }
+    if last.is_some_and(|run| run.id.is_some()) && !spec.volume_mounts.is_empty() {
+        let mounts = spec.volume_mounts.iter().map(|mount| mounted(&state.pod, mount));
+        status["volumeMounts"] = mounts.collect::<Vec<_>>().into();
+    }
     if let Some(user) = last.and_then(|run| run.user.as_ref()) {
         let others = user.groups.iter().filter(|group| **group != user.gid);
         let groups: Vec<u32> = std::iter::once(user.gid).chain(others.copied()).collect();
@@ -178,6 +184,30 @@ fn container(state: &PodState, spec: &Container, is_init: bool) -> Value {
             json!({"linux": {"uid": user.uid, "gid": user.gid, "supplementalGroups": groups}});
     }
     status
+}
+
+/// How a volume is mounted, which tells what became of `IfPossible`.
+fn mounted(pod: &Pod, mount: &VolumeMount) -> Value {
+    let volume = pod.spec.volumes.iter().find(|volume| volume.name == mount.name);
+    let mut told = json!({"name": mount.name, "mountPath": mount.mount_path});
+    if mount.read_only || volume.is_some_and(is_never_written) {
+        told["readOnly"] = true.into();
+        let is_recursive = is_recursively_read_only(mount);
+        told["recursiveReadOnly"] = if is_recursive { "Enabled" } else { "Disabled" }.into();
+    }
+    told
+}
+
+/// Whether a volume is read-only however it is mounted.
+fn is_never_written(volume: &Volume) -> bool {
+    volume.config_map.is_some()
+        || volume.secret.is_some()
+        || volume.downward_api.is_some()
+        || volume.projected.is_some()
+        || volume.image.is_some()
+        || volume.persistent_volume_claim.as_ref().is_some_and(|source| source.read_only)
+        || volume.nfs.as_ref().is_some_and(|source| source.read_only)
+        || volume.csi.as_ref().is_some_and(|source| source.read_only)
 }
 
 fn wait(reason: &str, message: &str) -> Value {

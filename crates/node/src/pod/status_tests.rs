@@ -55,6 +55,34 @@ fn from_creation_to_running() {
 }
 
 #[test]
+fn mounts_tell_whether_they_can_be_written() {
+    let mut spec = containers("Always", &["a"]);
+    spec["volumes"] = json!([{"name": "d", "emptyDir": {}}, {"name": "c", "configMap": {"name": "c"}},
+        {"name": "p", "persistentVolumeClaim": {"claimName": "p", "readOnly": true}}]);
+    spec["containers"][0]["volumeMounts"] = json!([
+        {"name": "d", "mountPath": "/w"},
+        {"name": "d", "mountPath": "/r", "readOnly": true},
+        {"name": "d", "mountPath": "/all", "readOnly": true, "recursiveReadOnly": "IfPossible"},
+        {"name": "c", "mountPath": "/c"}, {"name": "p", "mountPath": "/p"}]);
+    let mut state = pod(spec);
+    let mounts = |state: &PodState| {
+        status(state, &[], at(0))["containerStatuses"][0]["volumeMounts"].clone()
+    };
+    assert_eq!(mounts(&state), Value::Null, "nothing is mounted yet");
+    add(&mut state, "a", 0, running());
+    assert_eq!(
+        mounts(&state),
+        json!([
+            {"name": "d", "mountPath": "/w"},
+            {"name": "d", "mountPath": "/r", "readOnly": true, "recursiveReadOnly": "Disabled"},
+            {"name": "d", "mountPath": "/all", "readOnly": true, "recursiveReadOnly": "Enabled"},
+            {"name": "c", "mountPath": "/c", "readOnly": true, "recursiveReadOnly": "Disabled"},
+            {"name": "p", "mountPath": "/p", "readOnly": true, "recursiveReadOnly": "Disabled"},
+        ])
+    );
+}
+
+#[test]
 fn ephemeral_containers_are_told_apart() {
     let mut spec = containers("Always", &["a"]);
     spec["ephemeralContainers"] = json!([{"name": "debugger", "image": "i"}]);

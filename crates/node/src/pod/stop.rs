@@ -95,11 +95,14 @@ pub(crate) async fn stop(
         match timeout(grace, run_hook(&hook, handler)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                deps.recorder.warning(
-                    &about,
-                    "FailedPreStopHook",
-                    format!("PreStopHook failed: {error}"),
+                // What the hook said may be secret, and events are read by many.
+                tracing::warn!(
+                    pod = pod.metadata.name,
+                    container = run.name,
+                    error,
+                    "preStop hook failed"
                 );
+                deps.recorder.warning(&about, "FailedPreStopHook", "PreStopHook failed");
             }
             Err(_) => tracing::warn!(
                 pod = pod.metadata.name,

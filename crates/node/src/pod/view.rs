@@ -72,12 +72,23 @@ impl Terminal {
     /// The reason of a pod that the node could not keep, or not take.
     pub(crate) const EVICTED: &str = "Evicted";
 
+    /// The reason of a pod that goes for one that the system needs.
+    pub(crate) const PREEMPTED: &str = "Preempting";
+
     /// The reason of a pod that ends because its machine does.
     pub(crate) const TERMINATED: &str = "Terminated";
 
+    /// As the API has it: what has ended there never runs again.
+    pub(crate) fn told(pod: &Pod) -> Option<Self> {
+        let phase = ["Succeeded", "Failed"].into_iter().find(|phase| *phase == pod.status.phase)?;
+        let (reason, message) = (pod.status.reason.clone(), pod.status.message.clone());
+        Some(Self { phase, reason, message })
+    }
+
     /// Whether the node has ended it, for a reason that is not the pod's.
     pub(crate) fn is_disruption(&self) -> bool {
-        [Self::EVICTED, Self::TERMINATED].contains(&&*self.reason) && !self.is_refusal()
+        [Self::EVICTED, Self::PREEMPTED, Self::TERMINATED].contains(&&*self.reason)
+            && !self.is_refusal()
     }
 
     pub(crate) fn is_refusal(&self) -> bool {
@@ -222,14 +233,7 @@ pub(crate) struct Condemned {
 impl PodState {
     pub(crate) fn new(pod: Arc<Pod>, host_ips: Vec<IpAddr>, now: Timestamp) -> Self {
         let started_at = pod.status.start_time.as_deref().and_then(api_object::time::parse);
-        let terminal = match pod.status.phase.as_str() {
-            phase @ ("Succeeded" | "Failed") => Some(Terminal {
-                phase: if phase == "Failed" { "Failed" } else { "Succeeded" },
-                reason: pod.status.reason.clone(),
-                message: pod.status.message.clone(),
-            }),
-            _ => None,
-        };
+        let terminal = Terminal::told(&pod);
         let mut state = Self {
             pod,
             gone: false,
@@ -381,12 +385,30 @@ impl PodState {
         self.gone || self.deletion.is_some() || self.terminal.is_some()
     }
 
+    /// Whether something that takes time is done to it.
+    pub(crate) fn is_worked_on(&self) -> bool {
+        let steps = [self.setup, self.stop_sandbox, self.unmount, self.clean, self.resize];
+        self.memory.values().any(|memory| memory.op.is_some())
+            || steps.into_iter().any(Step::is_in_flight)
+    }
+
     /// It was deleted, and nothing of it runs or will.
     pub(crate) fn has_stopped(&self) -> bool {
         let is_busy = self.memory.values().any(|memory| memory.op.is_some())
             || self.setup.is_in_flight()
             || self.runs.iter().any(|run| matches!(run.state, RunState::Running { .. }));
         (self.gone || self.deletion.is_some()) && !is_busy
+    }
+
+    /// How each of its containers ended that has: `init: 0 Completed, main: 1 Error`.
+    pub(crate) fn ends(&self) -> String {
+        let end = |container: &Container| match &self.last_run(&container.name)?.state {
+            RunState::Exited(exit) => {
+                Some(format!("{}: {} {}", container.name, exit.code, exit.reason))
+            }
+            RunState::Created | RunState::Running { .. } => None,
+        };
+        containers(&self.pod).filter_map(end).collect::<Vec<_>>().join(", ")
     }
 
     /// `web_default(uid)`, as upstream's messages name a pod.

@@ -20,9 +20,8 @@ use tokio::{
 };
 
 use super::{
-    admit,
     clock::Clock,
-    granted::{Amount, Shortage},
+    granted::Amount,
     host_ports, message,
     plan::{outcome, plan},
     resize,
@@ -31,12 +30,7 @@ use super::{
     static_pods::Mirror,
     view::{Deletion, PodState, RunState, Step, Terminal, containers, told},
 };
-use crate::{
-    eviction::{Order, Pressure, is_critical},
-    node::Deps,
-    probe::Report,
-    volume::refresh::Holdings,
-};
+use crate::{eviction::Order, node::Deps, probe::Report, volume::refresh::Holdings};
 
 /// What a worker hears from outside.
 #[derive(Debug)]
@@ -109,7 +103,7 @@ pub(crate) struct Worker {
     /// The UID of the object that statuses are told to: the pod itself, or the
     /// mirror of a static pod, once there is one.
     pub(super) told_to: Option<String>,
-    is_static: bool,
+    pub(super) is_static: bool,
     /// The status as the API has it from us.
     pub(super) told: Map<String, Value>,
     /// The revision of that, once this process has written it.
@@ -120,6 +114,10 @@ pub(crate) struct Worker {
     pub(super) publishing: bool,
     pub(super) publish_failures: u32,
     pub(super) publish_at: Option<Timestamp>,
+    /// Since when something is done, and what that is called.
+    work: Option<(Instant, &'static str)>,
+    /// Since when a pod is known that has not run yet.
+    pub(super) unstarted: Option<Instant>,
     clock: Clock,
     clock_sets: ClockSets,
 }
@@ -151,6 +149,7 @@ impl Worker {
         state.keeps = deps.config.dead_containers;
         let clock_sets = deps.ambient.clock_sets();
         let room = deps.granted.changed.subscribe();
+        let unstarted = pod.status.start_time.is_none().then(Instant::now);
         Self {
             deps,
             state,
@@ -171,6 +170,8 @@ impl Worker {
             publishing: false,
             publish_failures: 0,
             publish_at: None,
+            work: None,
+            unstarted,
             clock: Clock::new(now, Instant::now()),
             clock_sets,
         }
@@ -202,6 +203,7 @@ impl Worker {
             for action in plan.actions {
                 self.act(action, now);
             }
+            self.time_work();
             self.probe();
             self.deps.lookup.put(&self.state);
             let uid = &self.state.pod.metadata.uid;
@@ -218,6 +220,23 @@ impl Worker {
             if !self.wait(wake_at, now).await {
                 return;
             }
+        }
+    }
+
+    /// Measures how long it takes till nothing is to be done any more, for now.
+    fn time_work(&mut self) {
+        if !self.state.is_worked_on() {
+            if let Some((begun, kind)) = self.work.take() {
+                let took = begun.elapsed().as_secs_f64();
+                self.deps.counts.pod_work.with(&[kind]).observe(took);
+            }
+        } else if self.work.is_none() {
+            let kind = match &self.state {
+                state if state.is_ending() => "kill",
+                state if state.sandboxes.is_empty() => "create",
+                _ => "sync",
+            };
+            self.work = Some((Instant::now(), kind));
         }
     }
 
@@ -286,41 +305,6 @@ impl Worker {
             memory.startup_ok = status.started == Some(true);
             memory.readiness_ok = status.ready;
         }
-    }
-
-    /// Refuses a pod that has not run yet and may not.
-    async fn admit(&mut self) {
-        if self.state.is_ending() || !self.state.sandboxes.is_empty() {
-            return;
-        }
-        let pod = &self.state.pod;
-        let pressure = match is_critical(pod, self.is_static) {
-            true => Pressure::default(),
-            false => self.deps.pressure.get(),
-        };
-        let refusal = admit::in_shutdown(self.deps.shutdown.get())
-            .or_else(|| admit::refusal(pod, &self.deps.host));
-        let refusal = match refusal.or_else(|| admit::under_pressure(pod, pressure)) {
-            None => self.make_room().await.err().map(|s| admit::refused(&s.reason, s.message)),
-            refusal => refusal,
-        };
-        let Some((terminal, message)) = refusal else { return };
-        let about = reference(&self.state.pod, None);
-        self.deps.recorder.warning(&about, &terminal.reason, message);
-        self.state.terminal = Some(terminal);
-    }
-
-    /// Takes the pod's share of the node for it.
-    async fn make_room(&self) -> Result<(), Shortage> {
-        let (deps, pod) = (&self.deps, &self.state.pod);
-        let (uid, machine) = (&pod.metadata.uid, &deps.machine);
-        deps.devices
-            .allocate(pod)
-            .await
-            .map_err(|message| Shortage { reason: "UnexpectedAdmissionError".into(), message })?;
-        let wanted = Amount::of(pod);
-        let admitted = deps.granted.admit(uid, wanted, machine.allocatable(), machine.pods_max);
-        admitted.inspect_err(|_| deps.devices.release(uid))
     }
 
     fn hear(&mut self, message: Message) {
@@ -396,6 +380,10 @@ impl Worker {
             return;
         }
         self.state.terminal = outcome(&self.state, now);
+        if let Some(terminal) = self.state.terminal.as_ref().filter(|t| t.phase == "Failed") {
+            let (reason, ends) = (&terminal.reason, self.state.ends());
+            tracing::info!(pod = self.state.full_name(), reason, ends, "a pod has failed");
+        }
         if let Some(terminal) =
             self.state.terminal.as_ref().filter(|t| t.reason == "DeadlineExceeded")
         {
@@ -420,7 +408,7 @@ impl Worker {
         };
         if resize::resizable(&pod).any(|c| asks(&self.state, c)) {
             let (others, node) = (self.deps.granted.others(&uid), self.deps.machine.allocatable());
-            let refusal = resize::refusal(Amount::of(&pod), others, node);
+            let refusal = resize::refusal(&Amount::of(&pod), &others, &node);
             let about = reference(&pod, None);
             match &refusal {
                 Some(waiting) if Some(waiting) != self.state.resize_pending.as_ref() => {
@@ -447,7 +435,10 @@ impl Worker {
     /// Reads what the runtime runs for this pod.
     pub(super) async fn observe(&mut self) {
         let uid = self.state.pod.metadata.uid.clone();
-        match setup::of_pod(&self.deps, &uid).await {
+        let begun = Instant::now();
+        let seen = setup::of_pod(&self.deps, &uid).await;
+        self.deps.counts.looks.with(&[]).observe(begun.elapsed().as_secs_f64());
+        match seen {
             Ok(sandboxes) => self.state.observe(sandboxes),
             Err(error) => {
                 tracing::error!(pod = self.state.full_name(), %error, "the runtime does not list");

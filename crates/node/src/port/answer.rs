@@ -1,21 +1,22 @@
 //! What the port answers, and to whom.
 
-use std::convert::Infallible;
+use std::{convert::Infallible, sync::Arc};
 
 use bytes::Bytes;
 use client::ListOptions;
 use http::{HeaderValue, Method, Response, StatusCode, header, request::Parts};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
+use hyper::upgrade::OnUpgrade;
 use tokio::sync::Notify;
 use tunnel::{OpenError, PAGES};
 
-use super::{Served, authorize::Asked, log};
+use super::{Served, authorize::Asked, log, session::Session};
 use crate::{resources::PODS, usage::pages};
 
 pub(super) type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 const TEXT: &str = "text/plain; charset=utf-8";
-const JSON: &str = "application/json";
+pub(super) const JSON: &str = "application/json";
 
 /// A whole answer.
 pub(super) fn whole(
@@ -54,35 +55,46 @@ impl Served {
     /// In this order: who asks, whether he may, and only then what. `known` is told
     /// that somebody is.
     pub(super) async fn answer(
-        &self,
+        self: &Arc<Self>,
         certificate: Option<&[u8]>,
-        head: &Parts,
+        head: Parts,
+        upgrade: OnUpgrade,
         known: &Notify,
     ) -> Response<Body> {
         let Some(user) = self.who(certificate, &head.headers).await else {
             return text(StatusCode::UNAUTHORIZED, "Unauthorized");
         };
         known.notify_one();
-        let asked = Asked::of(&head.method, head.uri.path());
-        match self.may(&user, &asked).await {
-            Ok(true) => {}
-            Ok(false) => return text(StatusCode::FORBIDDEN, asked.forbidden(&user)),
-            Err(error) => {
-                tracing::warn!(
-                    error,
-                    user = user.name,
-                    "whether a request is allowed cannot be found out"
-                );
-                return text(StatusCode::INTERNAL_SERVER_ERROR, asked.undecided(&user));
+        let session = Session::of(head.uri.path());
+        let mut questions = vec![Asked::of(&head.method, head.uri.path())];
+        if session.is_some() && head.method != Method::POST {
+            questions.push(Asked::of(&Method::POST, head.uri.path()));
+        }
+        for asked in questions {
+            match self.may(&user, &asked).await {
+                Ok(true) => {}
+                Ok(false) => return text(StatusCode::FORBIDDEN, asked.forbidden(&user)),
+                Err(error) => {
+                    tracing::warn!(
+                        error,
+                        user = user.name,
+                        "whether a request is allowed cannot be found out"
+                    );
+                    return text(StatusCode::INTERNAL_SERVER_ERROR, asked.undecided(&user));
+                }
             }
         }
-        match head.method {
-            Method::GET => self.page(head).await,
-            Method::HEAD => {
-                let (parts, _) = self.page(head).await.into_parts();
+        match (session, &head.method) {
+            (Some(session), method) if session.is_served_by(method) => {
+                self.session(&session, &head, upgrade).await
+            }
+            (None, &Method::GET) => self.page(&head).await,
+            (None, &Method::HEAD) => {
+                let (parts, _) = self.page(&head).await.into_parts();
                 Response::from_parts(parts, Full::default().boxed_unsync())
             }
-            _ => self.missing(head),
+            (Some(_), _) => text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n"),
+            (None, _) => self.missing(&head),
         }
     }
 
@@ -110,8 +122,8 @@ impl Served {
         let pages: Vec<&str> = PAGES.iter().map(|(path, _)| *path).collect();
         let why = format!(
             "{} {} is not served on the port of a node: only GET of /healthz, /pods, \
-             /containerLogs/NAMESPACE/POD/CONTAINER, {}. Commands in containers and ports of pods \
-             are reached through the API server\n",
+             /containerLogs/NAMESPACE/POD/CONTAINER, {}; exec, attach, run and portForward as a \
+             kubelet has them\n",
             head.method,
             head.uri.path(),
             pages.join(", ")

@@ -18,11 +18,12 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Notify, watch},
+    sync::{Notify, mpsc, watch},
     task::JoinSet,
     time::timeout,
 };
 use tokio_rustls::TlsAcceptor;
+use tunnel::BoxFuture;
 
 use super::Served;
 use crate::machine::object::reference;
@@ -43,6 +44,7 @@ pub(super) async fn run(
     served: Arc<Served>,
     port: u16,
     mut tls: watch::Receiver<Option<Arc<ServerConfig>>>,
+    mut sessions: mpsc::UnboundedReceiver<BoxFuture<()>>,
 ) {
     // The sender lives as long as this.
     if tls.wait_for(Option::is_some).await.is_err() {
@@ -54,6 +56,11 @@ pub(super) async fn run(
     loop {
         let accepted = tokio::select! {
             Some(_) = connections.join_next() => continue,
+            // They are connections still, and end with the others.
+            Some(session) = sessions.recv() => {
+                connections.spawn(session);
+                continue;
+            }
             accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => accepted,
         };
         match accepted {
@@ -115,12 +122,14 @@ async fn connection(served: Arc<Served>, stream: TcpStream, config: Arc<ServerCo
     let is_http2 = session.alpn_protocol() == Some(b"h2");
     let known = Arc::new(Notify::new());
     let told = known.clone();
-    let service = service_fn(move |request: Request<Incoming>| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
         let (served, told) = (served.clone(), told.clone());
         let certificate = certificate.clone();
         async move {
+            let upgrade = hyper::upgrade::on(&mut request);
             let head = request.into_parts().0;
-            Ok::<_, Infallible>(served.answer(certificate.as_deref(), &head, &told).await)
+            let certificate = certificate.as_deref();
+            Ok::<_, Infallible>(served.answer(certificate, head, upgrade, &told).await)
         }
     });
     let io = TokioIo::new(stream);
@@ -139,6 +148,7 @@ async fn connection(served: Arc<Served>, stream: TcpStream, config: Arc<ServerCo
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADERS_MAX)
                 .serve_connection(io, service)
+                .with_upgrades()
                 .await
         }
     };

@@ -1,6 +1,6 @@
 //! `/containerLogs`: a container's log, as text.
 
-use std::{borrow::Cow, convert::Infallible, sync::Arc};
+use std::{convert::Infallible, sync::Arc};
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
@@ -8,7 +8,10 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use tunnel::{LogOptions, LogStream, Open, Output, ServerEnd, Target};
 
-use super::answer::{Body, refused, streamed, text};
+use super::{
+    answer::{Body, refused, streamed, text},
+    query::{is_set, pairs},
+};
 use crate::{node::Deps, streams};
 
 const PLAIN: &str = "text/plain";
@@ -67,15 +70,13 @@ async fn next(log: &mut ServerEnd) -> Option<Bytes> {
 fn options(query: &str, now_us: i64) -> Result<LogOptions, String> {
     let mut options = LogOptions::default();
     let mut since = (None, None);
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let value = decoded(value);
+    for (key, value) in pairs(query) {
         let wrong = || format!("{key}={value} is not understood\n");
         let number = |least: u64| match value.parse::<u64>() {
             Ok(number) if number >= least => Ok(Some(number)),
             _ => Err(wrong()),
         };
-        match key {
+        match &*key {
             "follow" => options.follow = is_set(&value),
             "previous" => options.previous = is_set(&value),
             "timestamps" => options.timestamps = is_set(&value),
@@ -108,35 +109,6 @@ fn options(query: &str, now_us: i64) -> Result<LogOptions, String> {
     Ok(options)
 }
 
-/// As queries write what is on or off.
-fn is_set(value: &str) -> bool {
-    !matches!(value, "false" | "0")
-}
-
-/// Undoes the encoding of a query's value.
-fn decoded(value: &str) -> Cow<'_, str> {
-    if !value.contains(['%', '+']) {
-        return value.into();
-    }
-    let mut bytes = Vec::new();
-    let mut rest = value.as_bytes();
-    while let [first, tail @ ..] = rest {
-        let hex = match (first, tail) {
-            (b'%', [high, low, ..]) => std::str::from_utf8(&[*high, *low])
-                .ok()
-                .and_then(|digits| u8::from_str_radix(digits, 16).ok()),
-            _ => None,
-        };
-        match (hex, first) {
-            (Some(byte), _) => bytes.push(byte),
-            (None, b'+') => bytes.push(b' '),
-            (None, other) => bytes.push(*other),
-        }
-        rest = if hex.is_some() { &tail[2..] } else { tail };
-    }
-    String::from_utf8_lossy(&bytes).into_owned().into()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,15 +136,6 @@ mod tests {
             "sinceSeconds=1&sinceTime=1970-01-01T00:00:01Z",
         ] {
             assert!(read(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn values_are_decoded() {
-        for (value, expected) in
-            [("a", "a"), ("a%3Ab", "a:b"), ("a+b", "a b"), ("%", "%"), ("%zz", "%zz"), ("%4", "%4")]
-        {
-            assert_eq!(decoded(value), expected);
         }
     }
 }

@@ -7,8 +7,8 @@
 //! shown, [`listen`] takes them, [`answer`] is the table of what there is. While nobody
 //! asks nothing runs here but a watch of one object, the client CA.
 //!
-//! Sessions (exec, attach, port-forward) are not served: who may `get` what a metrics
-//! page needs must not get a shell. They go through the API server, and its RBAC.
+//! Sessions ([`session`]: exec, attach, port-forward) are a `create` by whatever method
+//! they are asked for: who may `get` what a page needs must not get a shell by a WebSocket.
 
 mod answer;
 mod authenticate;
@@ -16,11 +16,14 @@ mod authorize;
 mod certificate;
 mod listen;
 mod log;
+mod query;
 mod remembered;
+mod session;
 
 use std::{fmt, future::Future, net::IpAddr, pin::Pin, sync::Arc};
 
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tunnel::BoxFuture;
 
 use self::{authenticate::User, remembered::Remembered};
 use crate::{config::Live, node::Deps};
@@ -70,20 +73,31 @@ struct Served {
     /// By the hash of a question: whether it was allowed.
     decisions: Remembered<bool>,
     reviews: Semaphore,
+    /// Takes the sessions that connections have become.
+    sessions: mpsc::UnboundedSender<BoxFuture<()>>,
 }
 
 /// Serves the port, where there is to be one. Never returns.
 pub(crate) async fn run(deps: Arc<Deps>) {
     let Some(port) = deps.config.port.clone() else { return std::future::pending().await };
     let tls = watch::Sender::new(None);
+    let of = certificate::Of {
+        name: &deps.config.name,
+        addresses: &deps.port.addresses,
+        objects: &deps.objects,
+        ambient: &deps.ambient,
+        counts: &deps.counts,
+    };
+    let (sessions, began) = mpsc::unbounded_channel();
     let served = Arc::new(Served {
         deps: deps.clone(),
         users: Remembered::default(),
         decisions: Remembered::default(),
         reviews: Semaphore::new(REVIEWS_MAX),
+        sessions,
     });
     tokio::select! {
-        () = certificate::keep(&deps, &port, &tls) => {}
-        () = listen::run(served, port.number, tls.subscribe()) => {}
+        () = certificate::keep(of, &port, &tls) => {}
+        () = listen::run(served, port.number, tls.subscribe(), began) => {}
     }
 }

@@ -75,7 +75,12 @@ fn logged(pod: &PodFacts, target: &Target, previous: bool) -> Result<Run, OpenEr
     match facts.last.as_ref().filter(with_log) {
         Some(run) => Ok(run.clone()),
         None => {
-            Err(OpenError::BadRequest(format!("{named} is waiting to start: {}", facts.waiting)))
+            let why = match facts.waiting.as_str() {
+                "ErrImagePull" => "image can't be pulled",
+                "ImagePullBackOff" => "trying and failing to pull image",
+                reason => reason,
+            };
+            Err(OpenError::BadRequest(format!("{named} is waiting to start: {why}")))
         }
     }
 }

@@ -238,7 +238,11 @@ impl Bed {
         let events = client::Resource::namespaced("", "v1", "events");
         let mut watch =
             self.cluster.api().watch(events, "", &ListOptions::default()).await.expect("a watch");
-        let about = |event: &str| event.starts_with(text);
+        // A `$` says that nothing may follow.
+        let about = |event: &str| match text.strip_suffix('$') {
+            Some(whole) => event == whole,
+            None => event.starts_with(text),
+        };
         let wait = async {
             while !self.cluster.events_about(pod).iter().any(|event| about(event)) {
                 watch.next().await;

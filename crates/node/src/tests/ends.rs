@@ -12,7 +12,10 @@ use super::{
     bed::{Bed, PATIENCE, inside},
     container,
 };
-use crate::{Eviction, ShutdownGrace, resources::NODES};
+use crate::{
+    Eviction, ShutdownGrace,
+    resources::{NODES, PODS},
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_machine_that_shuts_down_ends_its_pods_in_order() {
@@ -121,11 +124,37 @@ async fn what_is_left_of_ended_pods_goes_where_the_disk_is_short() {
     assert!(running["running"].is_object(), "{running:#}");
     assert_eq!(bed.run(&node, "stays", "echo still here").await.0, "still here\n");
     for name in ["stays", "ended"] {
-        bed.cluster.delete_with(
-            crate::resources::PODS,
-            &format!("default/{name}"),
-            json!({"gracePeriodSeconds": 1}),
-        );
+        bed.cluster.delete_with(PODS, &format!("default/{name}"), json!({"gracePeriodSeconds": 1}));
+        bed.until(name, "gone", |pod| pod.is_none()).await;
+    }
+    bed.until_nothing_is_left().await;
+}
+
+/// A pod that somebody else has ended in the API may have been replaced since.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_api_has_as_ended_ends_here() {
+    if !inside("ends::what_the_api_has_as_ended_ends_here") {
+        return;
+    }
+    let bed = Bed::new();
+    let _node = bed.start().await;
+    for (name, phase) in [("failed", "Failed"), ("succeeded", "Succeeded")] {
+        bed.bind(name, json!({"containers": [container(SERVE)], "restartPolicy": "Always"})).await;
+        bed.until_ready(name).await;
+        bed.cluster.edit(PODS, &format!("default/{name}"), |pod| {
+            pod["status"]["phase"] = phase.into();
+            pod["status"]["reason"] = "Other".into();
+            pod["status"]["message"] = "Said by somebody else".into();
+        });
+        bed.until(name, "ended", |pod| {
+            let state = pod.map(|p| &p["status"]["containerStatuses"][0]["state"]);
+            state.is_some_and(|state| state["terminated"]["exitCode"] == 0)
+        })
+        .await;
+        let status = bed.pod(name).expect("there")["status"].take();
+        let said = ["phase", "reason", "message"].map(|field| status[field].clone());
+        assert_eq!(said, [phase, "Other", "Said by somebody else"], "{status:#}");
+        bed.cluster.delete_with(PODS, &format!("default/{name}"), json!({"gracePeriodSeconds": 1}));
         bed.until(name, "gone", |pod| pod.is_none()).await;
     }
     bed.until_nothing_is_left().await;

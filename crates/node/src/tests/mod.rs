@@ -3,10 +3,12 @@
 //! missing where it skips. Each story runs in network and mount namespaces of
 //! its own, in a process of its own.
 
+mod admission;
 mod bed;
 mod crash;
 mod devices;
 mod ends;
+mod full;
 mod table;
 
 use std::{fs, time::Duration};
@@ -17,7 +19,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tunnel::{End, Input, LogOptions, NodeStreams, Open, OpenError, Output, Stdio};
 
 use self::bed::{Bed, PATIENCE, inside, read_all};
-use crate::resources::{CONFIG_MAPS, NODES, PODS, SECRETS};
+use crate::resources::{CONFIG_MAPS, CSI_NODES, NODES, PODS, SECRETS};
 
 fn container(script: &str) -> Value {
     json!({"name": "main", "command": ["sh", "-c", script]})
@@ -140,6 +142,13 @@ async fn a_restarted_node_adopts_what_runs() {
     let ends = bed.pod("ends").expect("there");
     assert_eq!(ends["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"], 3);
     assert_eq!(id(&bed), before);
+    // The other one is adopted without a word.
+    let adopted = async {
+        while node.pods() < 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, adopted).await.expect("in time");
     let (text, _) = bed.run(&node, "stays", "echo still here").await;
     assert_eq!(text, "still here\n");
     let stays = bed.pod("stays").expect("there");
@@ -199,7 +208,8 @@ async fn failures_are_told_in_upstreams_words() {
     assert_eq!(
         error,
         Err(OpenError::BadRequest(
-            "container \"main\" in pod \"no-image\" is waiting to start: ImagePullBackOff".into()
+            "container \"main\" in pod \"no-image\" is waiting to start: trying and failing to pull image"
+                .into()
         ))
     );
     bed.until_waiting("no-config", "CreateContainerConfigError").await;
@@ -212,9 +222,10 @@ async fn failures_are_told_in_upstreams_words() {
         .clone();
     assert_eq!(
         (&last["reason"], &last["exitCode"]),
-        (&json!("StartError"), &json!(127)),
+        (&json!("StartError"), &json!(128)),
         "{last:#}"
     );
+    assert_eq!(last["startedAt"], "1970-01-01T00:00:00Z", "{last:#}");
     bed.until_waiting("crashes", "CrashLoopBackOff").await;
     let status = bed.pod("crashes").expect("there")["status"]["containerStatuses"][0].clone();
     assert_eq!(status["restartCount"], 1, "{status:#}");
@@ -241,6 +252,7 @@ async fn failures_are_told_in_upstreams_words() {
     bed.until_ready("no-volume").await;
     let events = bed.cluster.events();
     for wanted in [
+        "Failed: Error: failed to start container \"main\": exec: \"/no/such\": stat /no/such: no such file or directory",
         "Failed: Failed to pull image \"missing\": missing: not found",
         "Failed: Error: ErrImagePull",
         "BackOff: Back-off pulling image \"missing\"",
@@ -528,6 +540,29 @@ async fn the_node_tells_of_itself() {
     assert_eq!(node["metadata"]["labels"]["kubernetes.io/hostname"], "n1");
     assert_eq!(node["status"]["nodeInfo"]["kubeletVersion"], "v1.37.0+skiff1");
     assert_eq!(node["status"]["capacity"]["pods"], "110");
+    for reason in
+        ["NodeHasSufficientMemory", "NodeHasNoDiskPressure", "NodeHasSufficientPID", "NodeReady"]
+    {
+        bed.until_event("n1", &format!("{reason}: Node n1 status is now: {reason}$")).await;
+    }
+    bed.until_event("n1", "Starting: Starting kubelet.$").await;
+    bed.until_event("n1", "NodeAllocatableEnforced: Updated Node Allocatable limit across pods$")
+        .await;
+    for (is_cordoned, reason) in [(true, "NodeNotSchedulable"), (false, "NodeSchedulable")] {
+        let cordon = |node: &mut Value| node["spec"]["unschedulable"] = is_cordoned.into();
+        bed.cluster.edit(NODES, "n1", cordon);
+        bed.until_event("n1", &format!("{reason}: Node n1 status is now: {reason}$")).await;
+    }
+
+    // Before there is a driver, too.
+    let mut drivers =
+        bed.cluster.api().watch(CSI_NODES, "", &ListOptions::default()).await.expect("a watch");
+    while bed.cluster.get(CSI_NODES, "n1").is_none() {
+        tokio::time::timeout(PATIENCE, drivers.next()).await.expect("in time");
+    }
+    let drivers = bed.cluster.get(CSI_NODES, "n1").expect("there");
+    assert_eq!(drivers["spec"]["drivers"], json!([]));
+    assert_eq!(drivers["metadata"]["ownerReferences"][0]["uid"], node["metadata"]["uid"]);
 
     // The servers thought that it was gone: it says that it is there.
     bed.cluster.edit(NODES, "n1", |node| {

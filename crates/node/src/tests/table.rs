@@ -368,6 +368,11 @@ fn security() -> Vec<Row> {
             .says("1\n"),
         context("privileged", "ip link set lo mtu 1400 && echo made; grep -E '^(CapEff|Seccomp):' /proc/self/status | grep -c 0000", json!({"privileged": true}))
             .says("made\n1\n"),
+        context("masked-proc", "test $(grep -c ' /proc/' /proc/self/mounts) -gt 3 && echo masked", json!({}))
+            .says("masked\n"),
+        context("unmasked-proc", "grep -c ' /proc/' /proc/self/mounts || true", json!({"procMount": "Unmasked"}))
+            .pod("hostUsers", json!(false))
+            .says("0\n"),
         context("no-escalation", "grep NoNewPrivs /proc/self/status", json!({"allowPrivilegeEscalation": false}))
             .says("NoNewPrivs:\t1\n"),
         context("capabilities", "grep CapEff /proc/self/status", json!({"capabilities":
@@ -376,7 +381,14 @@ fn security() -> Vec<Row> {
         context("unconfined", "grep ^Seccomp: /proc/self/status", json!({"seccompProfile": {"type": "Unconfined"}}))
             .says("Seccomp:\t0\n"),
         context("no-profile", "true", json!({"seccompProfile": {"type": "Localhost", "localhostProfile": "none.json"}}))
-            .is(WAITING, "CreateContainerConfigError"),
+            .is(WAITING, "CreateContainerError")
+            .event("Failed: Error: cannot load seccomp profile \""),
+        context("not-found", "", json!({}))
+            .with("command", json!(["nosuch"]))
+            .is(ENDED, "StartError")
+            .is(CODE, 128)
+            .is(SAID, "failed to start container \"main\": exec: \"nosuch\": executable file not found in $PATH")
+            .ends("Failed"),
         context("app-armor", "true", json!({"appArmorProfile": {"type": "RuntimeDefault"}}))
             .is("/status/reason", "AppArmor")
             .ends("Failed")
@@ -422,6 +434,10 @@ fn namespaces_and_runtime() -> Vec<Row> {
             .pod("runtimeClassName", json!("none"))
             .is(WAITING, "ContainerCreating")
             .event("FailedCreatePodSandBox: Failed to create pod sandbox: failed to get runtime handler: runtimeclass.node.k8s.io \"none\" not found"),
+        script("claimed-device", "true")
+            .pod("resourceClaims", json!([{"name": "gpu", "resourceClaimName": "any"}]))
+            .is(WAITING, "ContainerCreating")
+            .event("FailedPrepareDynamicResources: Failed to prepare dynamic resources: this node prepares no devices of resource claims, and the pod has \"gpu\""),
         script("never-pulled", "true")
             .with("image", json!("missing"))
             .with("imagePullPolicy", json!("Never"))
@@ -560,7 +576,7 @@ fn probes_and_hooks() -> Vec<Row> {
         running("post-start", SERVE)
             .with("lifecycle", json!({"postStart": {"exec": {"command": ["sh", "-c", "echo no; exit 3"]}}}))
             .is(RESTARTS, 1)
-            .event("FailedPostStartHook: PostStartHook failed")
+            .event("FailedPostStartHook: PostStartHook failed$")
             .event("Killing: FailedPostStartHook"),
         hooked("hooks-exec", &|word| json!({"exec": {"command": ["sh", "-c", format!("echo {word} >> /v/log")]}})),
         hooked("hooks-http", &|word| json!({"httpGet": {"port": 8080, "path": format!("/cgi-bin/hook?{word}")}})),
@@ -574,7 +590,7 @@ fn probes_and_hooks() -> Vec<Row> {
             .with("lifecycle", json!({"preStop": {"exec": {"command": ["false"]}}}))
             .ends("Succeeded")
             .is(CODE, 0)
-            .event("FailedPreStopHook: PreStopHook failed"),
+            .event("FailedPreStopHook: PreStopHook failed$"),
         script("pre-stop-sleeps", UP)
             .killed()
             .with("lifecycle", json!({"preStop": {"sleep": {"seconds": 1}}}))

@@ -4,8 +4,11 @@ use std::{collections::BTreeMap, fmt::Write as _};
 
 use jiff::Timestamp;
 
-use super::look::Look;
-use crate::probe::tally::Tally;
+use super::{look::Look, process::ProcessUse};
+use crate::{
+    machine::object::{KUBELET_VERSION, architecture},
+    probe::tally::Tally,
+};
 
 /// Families of samples, each with its head once, in the order of first mention.
 #[derive(Default)]
@@ -296,9 +299,60 @@ fn identity<'a>(
     ]
 }
 
+/// What the node says of itself, beside what it has counted.
+#[derive(Default)]
+pub(super) struct Own<'a> {
+    pub(super) name: &'a str,
+    /// By signal.
+    pub(super) evictions: BTreeMap<String, u64>,
+    /// By plugin.
+    pub(super) volumes: BTreeMap<String, usize>,
+    pub(super) process: ProcessUse,
+}
+
 /// `/metrics`: the node's own.
-pub(super) fn kubelet(node: &str, look: &Look, evictions: &BTreeMap<String, u64>) -> String {
+pub(super) fn kubelet(own: &Own<'_>, look: &Look) -> String {
+    let Own { name: node, evictions, volumes, process } = own;
     let mut text = Text::default();
+    build(&mut text);
+    for ((name, kind, help), value) in [
+        (
+            (
+                "process_cpu_seconds_total",
+                "counter",
+                "Total user and system CPU time spent in seconds.",
+            ),
+            process.cpu_seconds,
+        ),
+        (
+            ("process_open_fds", "gauge", "Number of open file descriptors."),
+            process.open_files as f64,
+        ),
+        (
+            ("process_resident_memory_bytes", "gauge", "Resident memory size in bytes."),
+            process.resident_bytes as f64,
+        ),
+        (
+            (
+                "process_start_time_seconds",
+                "gauge",
+                "Start time of the process since unix epoch in seconds.",
+            ),
+            epoch(process.started_at),
+        ),
+        (
+            ("process_virtual_memory_bytes", "gauge", "Virtual memory size in bytes."),
+            process.virtual_bytes as f64,
+        ),
+    ] {
+        text.add((name, kind, help), &[], value, None);
+    }
+    for (plugin, count) in volumes {
+        let labels = [("plugin_name", &**plugin), ("state", "actual_state_of_world")];
+        let help = "[ALPHA] Number of volumes in Volume Manager";
+        let row = ("volume_manager_total_volumes", "gauge", help);
+        text.add(row, &labels, *count as f64, None);
+    }
     let gauge = |name, help| (name, "gauge", help);
     let help = "[ALPHA] The node's name. The count is always 1.";
     text.add(gauge("kubelet_node_name", help), &[("node", node)], 1.0, None);
@@ -360,6 +414,23 @@ pub(super) fn kubelet(node: &str, look: &Look, evictions: &BTreeMap<String, u64>
     text.finish()
 }
 
+/// Which version of Kubernetes it is.
+fn build(text: &mut Text) {
+    let (version, _) = KUBELET_VERSION.split_once('+').unwrap_or((KUBELET_VERSION, ""));
+    let mut numbers = version.trim_start_matches('v').split('.');
+    let mut number = || numbers.next().unwrap_or_default();
+    let (major, minor) = (number(), number());
+    let platform = format!("linux/{}", architecture());
+    let labels = [
+        ("git_version", KUBELET_VERSION),
+        ("major", major),
+        ("minor", minor),
+        ("platform", &*platform),
+    ];
+    let help = "[ALPHA] A metric with a constant '1' value labeled by major, minor, git version, git commit, git tree state, build date, Go version, and compiler from which Kubernetes was built, and platform on which it is running.";
+    text.add(("kubernetes_build_info", "gauge", help), &labels, 1.0, None);
+}
+
 /// `/metrics/probes`.
 pub(super) fn probes(counts: &[(Tally, u64)]) -> String {
     let mut text = Text::default();
@@ -402,19 +473,21 @@ mod tests {
 
     #[test]
     fn families_are_whole_and_named_once() {
-        let evictions = [("memory.available".to_owned(), 2)].into();
+        let own = Own {
+            name: "n1",
+            evictions: [("memory.available".to_owned(), 2)].into(),
+            volumes: [("kubernetes.io/csi:d".to_owned(), 3)].into(),
+            process: ProcessUse { resident_bytes: 5, ..ProcessUse::default() },
+        };
         let tally = Tally {
             namespace: "a\"b".into(),
             kind: "Liveness",
             result: "successful",
             ..Tally::default()
         };
-        for text in [
-            cadvisor(&look(), 4),
-            kubelet("n1", &look(), &evictions),
-            probes(&[(tally, 7)]),
-            resource(&look()),
-        ] {
+        for text in
+            [cadvisor(&look(), 4), kubelet(&own, &look()), probes(&[(tally, 7)]), resource(&look())]
+        {
             let (mut family, mut seen) = ("", Vec::new());
             for line in text.lines() {
                 if let Some(name) = line.strip_prefix("# TYPE ").and_then(|l| l.split(' ').next()) {
@@ -428,11 +501,16 @@ mod tests {
             }
             assert!(!seen.is_empty());
         }
-        let told = kubelet("n1", &look(), &[("pid.available".to_owned(), 2)].into());
-        assert!(
-            told.contains("kubelet_evictions{eviction_signal=\"pid.available\"} 2\n"),
-            "{told}"
-        );
-        assert!(told.contains("kubelet_volume_stats_used_bytes{namespace=\"default\",persistentvolumeclaim=\"data-web\"} 16384\n"), "{told}");
+        let told = kubelet(&own, &look());
+        for line in [
+            "kubernetes_build_info{git_version=\"v1.37.0+skiff1\",major=\"1\",minor=\"37\",platform=\"linux/PLATFORM\"} 1",
+            "process_resident_memory_bytes 5",
+            "volume_manager_total_volumes{plugin_name=\"kubernetes.io/csi:d\",state=\"actual_state_of_world\"} 3",
+            "kubelet_evictions{eviction_signal=\"memory.available\"} 2",
+            "kubelet_volume_stats_used_bytes{namespace=\"default\",persistentvolumeclaim=\"data-web\"} 16384",
+        ] {
+            let line = line.replace("PLATFORM", architecture());
+            assert!(told.lines().any(|told| told == line), "{line}\n{told}");
+        }
     }
 }

@@ -57,6 +57,12 @@ pub(crate) struct FileSystem {
     pub(crate) inodes_free: u64,
 }
 
+impl FileSystem {
+    fn all_used(&self) -> Used {
+        Used { bytes: self.used, inodes: self.inodes.saturating_sub(self.inodes_free) }
+    }
+}
+
 #[derive(Debug, Clone)]
 pub(crate) struct PodUse {
     pub(crate) uid: String,
@@ -96,7 +102,7 @@ pub(crate) struct PodDisk {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct VolumeDisk {
     pub(crate) name: String,
-    /// `empty-dir`, `configmap`.
+    /// `empty-dir`, `configmap`, or `claim` for all that a claim may be bound to.
     pub(crate) plugin: String,
     pub(crate) used: Used,
     /// In memory, so that it counts as the pod's memory.
@@ -126,6 +132,7 @@ impl PodDisk {
 }
 
 pub(crate) const EMPTY_DIR: &str = "empty-dir";
+const CLAIM: &str = "claim";
 /// Volumes of these plugins are the node's own files, which it counts.
 const COUNTED: [&str; 5] = [EMPTY_DIR, "configmap", "secret", "projected", "downward-api"];
 
@@ -334,7 +341,8 @@ pub(crate) async fn disks(
             }
         }
         for (uid, disk) in &mut disks {
-            disk.volumes = volumes(&pod_dir(&deps.config.kubelet_dir, uid));
+            let claimed = deps.volumes.claimed(uid);
+            disk.volumes = volumes(&pod_dir(&deps.config.kubelet_dir, uid), claimed);
         }
         disks.into_iter().map(|(uid, disk)| (uid, Arc::new(disk))).collect()
     });
@@ -348,7 +356,9 @@ fn measure(path: &Path) -> Used {
     })
 }
 
-fn volumes(pod_dir: &Path) -> Vec<VolumeDisk> {
+/// Those in the pod's directory, and those of claims wherever they are, which tell what
+/// their file system says of itself.
+fn volumes(pod_dir: &Path, claimed: BTreeMap<String, PathBuf>) -> Vec<VolumeDisk> {
     let mut found = Vec::new();
     let below = |dir: &Path| -> Vec<PathBuf> {
         let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
@@ -360,20 +370,30 @@ fn volumes(pod_dir: &Path) -> Vec<VolumeDisk> {
         let Some(plugin) = name(&plugin_dir) else { continue };
         let plugin = plugin.strip_prefix("kubernetes.io~").unwrap_or(&plugin).to_owned();
         for dir in below(&plugin_dir) {
+            // A claim's place is named after what it is bound to.
+            if claimed.values().any(|place| place.starts_with(&dir)) {
+                continue;
+            }
             let (Some(name), Ok(file_system)) = (name(&dir), file_system(&dir)) else { continue };
             let device = rustix::fs::stat(&dir).map(|stat| stat.st_dev).ok();
             let own = COUNTED.contains(&&*plugin);
             let used = match own {
                 true => measure(&dir),
-                // Somebody else's file system: what it says of itself.
-                false => Used {
-                    bytes: file_system.used,
-                    inodes: file_system.inodes.saturating_sub(file_system.inodes_free),
-                },
+                false => file_system.all_used(),
             };
             let in_memory = own && device != here;
             found.push(VolumeDisk { name, plugin: plugin.clone(), used, in_memory, file_system });
         }
+    }
+    for (name, place) in claimed {
+        let Ok(file_system) = file_system(&place) else { continue };
+        found.push(VolumeDisk {
+            name,
+            plugin: CLAIM.into(),
+            used: file_system.all_used(),
+            in_memory: false,
+            file_system,
+        });
     }
     found.sort_by(|a, b| a.name.cmp(&b.name));
     found

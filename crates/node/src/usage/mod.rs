@@ -10,6 +10,7 @@ pub(crate) mod exposition;
 pub(crate) mod look;
 pub(crate) mod machine;
 pub(crate) mod pages;
+mod process;
 mod rates;
 mod running;
 mod settings;

@@ -8,7 +8,13 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use tunnel::{OpenError, Output, ServerEnd};
 
-use super::{exposition, running, settings::configz, summary::summary};
+use super::{
+    exposition::{self, Own},
+    process::ProcessUse,
+    running,
+    settings::configz,
+    summary::summary,
+};
 use crate::node::Deps;
 
 /// Bytes of one frame.
@@ -48,8 +54,16 @@ pub(crate) async fn answer(deps: &Arc<Deps>, page: &str) -> Result<Bytes, OpenEr
         "/metrics/cadvisor" => exposition::cadvisor(&look(false).await?, deps.machine.cpus).into(),
         "/metrics" => {
             let look = look(true).await?;
-            let evictions = deps.evictions.lock().unwrap_or_else(PoisonError::into_inner);
-            exposition::kubelet(&deps.config.name, &look, &evictions).into()
+            let process = ProcessUse::read(booted(look.at));
+            let own = Own {
+                name: &deps.config.name,
+                evictions: deps.evictions.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+                volumes: deps.volumes.by_plugin(),
+                process: process.map_err(|error| {
+                    OpenError::Failed(format!("the node's process cannot be measured: {error}"))
+                })?,
+            };
+            (exposition::kubelet(&own, &look) + &deps.counts.text()).into()
         }
         "/metrics/probes" => exposition::probes(&deps.tallies.all()).into(),
         "/runningpods" => json(&running::pods(&deps.lookup.all())),

@@ -28,7 +28,7 @@ use std::{
 
 use api_types::core::{Pod, Volume};
 
-use crate::container::spec::ReadyVolume;
+use crate::container::{qos::HUGE_PAGES, spec::ReadyVolume};
 
 /// Why a volume is not there, without its name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -155,8 +155,10 @@ pub(crate) fn make(
 fn huge_page_size(pod: &Pod, medium: &str) -> Result<u64, VolumeError> {
     let containers = pod.spec.init_containers.iter().chain(&pod.spec.containers);
     let asked: std::collections::BTreeSet<&str> = containers
-        .flat_map(|c| c.resources.requests.keys().chain(c.resources.limits.keys()))
-        .filter_map(|name| name.strip_prefix("hugepages-"))
+        .map(|c| &c.resources)
+        .chain(&pod.spec.resources)
+        .flat_map(|r| r.requests.keys().chain(r.limits.keys()))
+        .filter_map(|name| name.strip_prefix(HUGE_PAGES))
         .collect();
     let size = match (medium.strip_prefix("HugePages-"), asked.len()) {
         (Some(size), _) => size,
@@ -233,6 +235,77 @@ mod tests {
         remove(dir.path(), true).expect("removed");
         assert!(!dir.path().exists());
         remove(dir.path(), true).expect("removing what is gone");
+    }
+
+    #[test]
+    fn the_size_of_huge_pages_is_the_mediums_or_the_one_that_is_asked_for() {
+        let huge = |size: &str| json!({"name": "c", "resources": {"limits": {size: "4Mi"}}});
+        let (small, large) = (huge("hugepages-2Mi"), huge("hugepages-1Gi"));
+        let none = json!({"name": "c"});
+        const WHICH: &str =
+            "medium HugePages needs containers that ask for one size of huge pages, not";
+        for (spec, medium, expected) in [
+            (json!({"containers": [small, none]}), "HugePages", Ok(2 << 20)),
+            (json!({"initContainers": [large], "containers": [none]}), "HugePages", Ok(1 << 30)),
+            (
+                json!({"resources": small["resources"], "containers": [none]}),
+                "HugePages",
+                Ok(2 << 20),
+            ),
+            (json!({"containers": [small, large]}), "HugePages-1Gi", Ok(1 << 30)),
+            (
+                json!({"containers": [small, large]}),
+                "HugePages",
+                Err(format!("{WHICH} 2: name it as HugePages-<size>")),
+            ),
+            (
+                json!({"containers": [none]}),
+                "HugePages",
+                Err(format!("{WHICH} 0: name it as HugePages-<size>")),
+            ),
+            (
+                json!({"containers": [small]}),
+                "HugePages-0",
+                Err("\"0\" is no size of huge pages".into()),
+            ),
+        ] {
+            let pod = serde_json::from_value(json!({"spec": spec})).expect("a pod");
+            let size = huge_page_size(&pod, medium).map_err(|error| error.0);
+            assert_eq!(size, expected, "{medium}: {spec}");
+        }
+    }
+
+    /// The file system is there without a single page: those are looked for when somebody
+    /// writes.
+    #[test]
+    fn huge_pages_are_a_file_system_of_their_size() {
+        if !rustix::process::geteuid().is_root() {
+            return println!("skipped: mounting needs root");
+        }
+        if !Path::new("/sys/kernel/mm/hugepages/hugepages-2048kB").exists() {
+            return println!("skipped: this kernel has no huge pages of 2 MiB");
+        }
+        let dir = tempfile::tempdir().expect("a directory");
+        let limits = json!({"hugepages-2Mi": "4Mi"});
+        let pod = json!({"spec": {"containers": [{"name": "c", "resources": {"limits": limits}}]}});
+        let pod: Pod = serde_json::from_value(pod).expect("a pod");
+        for medium in ["HugePages", "HugePages-2Mi"] {
+            let volume = json!({"name": "v", "emptyDir": {"medium": medium, "sizeLimit": "4Mi"}});
+            let volume = serde_json::from_value(volume).expect("a volume");
+            let ready = make(&pod, &volume, dir.path(), 0).expect("mounted");
+            make(&pod, &volume, dir.path(), 0).expect("mounted already");
+            let table = fs::read_to_string("/proc/self/mounts").expect("readable");
+            let mine = |line: &&str| line.split(' ').nth(1) == ready.path.to_str();
+            let mounted: Vec<&str> = table.lines().filter(mine).collect();
+            assert!(
+                mounted.len() == 1
+                    && mounted[0].contains(" hugetlbfs ")
+                    && mounted[0].contains("pagesize=2M")
+                    && mounted[0].contains("size=4194304"),
+                "{mounted:?}"
+            );
+            remove(dir.path(), false).expect("unmounted");
+        }
     }
 
     #[test]

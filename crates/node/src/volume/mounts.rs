@@ -70,7 +70,11 @@ const FLAGS: &[(&str, MountFlags)] = &[
     ("dirsync", MountFlags::DIRSYNC),
 ];
 
-/// Shows an image's layers, the top-most first, read-only at a directory.
+const OF_IMAGE: MountFlags =
+    MountFlags::RDONLY.union(MountFlags::NOSUID).union(MountFlags::NODEV).union(MountFlags::NOEXEC);
+
+/// Shows an image's layers, the top-most first, at a directory: read-only, and nothing in
+/// there is executed, as upstream documents it.
 pub(crate) fn ensure_layers(path: &Path, layers: &[PathBuf]) -> Result<(), VolumeError> {
     if is_mount_point(path)? {
         return Ok(());
@@ -79,8 +83,7 @@ pub(crate) fn ensure_layers(path: &Path, layers: &[PathBuf]) -> Result<(), Volum
     // An overlay takes two directories at least.
     if let [only] = layers {
         mount_bind(only, path).map_err(failed)?;
-        let flags = MountFlags::RDONLY | MountFlags::BIND | MountFlags::NOSUID | MountFlags::NODEV;
-        return mount_remount(path, flags, "").map_err(failed);
+        return mount_remount(path, OF_IMAGE | MountFlags::BIND, "").map_err(failed);
     }
     // The option string is a page at most and splits at colons, so each
     // directory goes by descriptor.
@@ -92,8 +95,7 @@ pub(crate) fn ensure_layers(path: &Path, layers: &[PathBuf]) -> Result<(), Volum
     let lower: Vec<String> =
         held.iter().map(|fd| format!("/proc/self/fd/{}", fd.as_raw_fd())).collect();
     let data = CString::new(format!("lowerdir={}", lower.join(":"))).expect("no NUL in digits");
-    let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
-    mount("overlay", path, "overlay", flags, data.as_c_str()).map_err(failed)
+    mount("overlay", path, "overlay", OF_IMAGE, data.as_c_str()).map_err(failed)
 }
 
 /// Whether something is mounted right there, a bind mount included.
@@ -180,6 +182,8 @@ mod tests {
             assert_eq!(at.join("b").exists(), n == 1);
             let refused = fs::write(at.join("new"), "").expect_err("read-only");
             assert_eq!(refused.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+            let flags = rustix::fs::statvfs(&at).expect("mounted").f_flag;
+            assert!(flags.contains(rustix::fs::StatVfsMountFlags::NOEXEC), "{flags:?}");
             unmount_below(&at).expect("unmounted");
         }
     }

@@ -33,6 +33,7 @@ pub(crate) fn make(place: &Place<'_>, bound: &Bound) -> Result<ReadyVolume, Volu
         read_only,
         is_block: bound.is_block(),
         volume: volume.metadata.name.clone(),
+        plugin: String::new(),
     };
     if let Some(source) = &spec.host_path {
         host_path::check(source)?;

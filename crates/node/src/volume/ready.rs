@@ -2,11 +2,12 @@
 
 use std::{
     collections::BTreeMap,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
-use api_types::core::{ImageVolumeSource, Pod, Volume};
+use api_types::core::{ImageVolumeSource, PersistentVolume, Pod, Volume};
 use client::WorkQueue;
 
 use super::{
@@ -53,6 +54,23 @@ impl Volumes {
         for volume in gone.into_values().filter(|volume| !volume.volume.is_empty()) {
             self.reclaim.add(volume.volume);
         }
+    }
+
+    /// Where a pod's claimed file systems are, by the name of the pod's volume.
+    pub(crate) fn claimed(&self, uid: &str) -> BTreeMap<String, PathBuf> {
+        let all = self.lock();
+        let volumes = all.get(uid).into_iter().flatten();
+        let claimed = volumes.filter(|(_, ready)| !ready.volume.is_empty() && !ready.is_block);
+        claimed.map(|(name, ready)| (name.clone(), ready.path.clone())).collect()
+    }
+
+    /// How many there are of each plugin.
+    pub(crate) fn by_plugin(&self) -> BTreeMap<String, usize> {
+        let mut counts = BTreeMap::new();
+        for ready in self.lock().values().flat_map(BTreeMap::values) {
+            *counts.entry(ready.plugin.clone()).or_default() += 1;
+        }
+        counts
     }
 
     /// Whether a pod has a PersistentVolume mounted.
@@ -114,30 +132,73 @@ async fn one(deps: &Deps, pod: &Pod, volume: &Volume) -> Result<ReadyVolume, Not
         claim::check_use(pod, volume, bound.is_block()).map_err(of_claim)?;
         let of_volume =
             |error| NotReady { volume: bound.volume.metadata.name.clone(), error, is_claim: false };
-        return self::bound(deps, pod, &dir, &bound).await.map_err(of_volume);
+        let work = self::bound(deps, pod, &dir, &bound);
+        return measured(deps, plugin_of(&bound.volume), work).await.map_err(of_volume);
     }
+    measured(deps, plugin(volume), own(deps, pod, volume, &dir)).await.map_err(failed)
+}
+
+/// A volume that the pod itself describes.
+async fn own(
+    deps: &Deps,
+    pod: &Pod,
+    volume: &Volume,
+    dir: &Path,
+) -> Result<ReadyVolume, VolumeError> {
     let (pod, volume) = (pod.clone(), volume.clone());
     match kind(&volume) {
-        Kind::Image(source) => image(deps, &pod, &volume, source, &dir).await.map_err(failed),
-        Kind::Csi(source) => {
-            csi::mount::inline(deps, &pod, &dir, &volume, source).await.map_err(failed)
-        }
+        Kind::Image(source) => image(deps, &pod, &volume, source, dir).await,
+        Kind::Csi(source) => csi::mount::inline(deps, &pod, dir, &volume, source).await,
         Kind::Nfs(source) => {
             let (source, name) = (source.clone(), volume.name.clone());
-            let work = in_place(deps, &pod, &dir, move |place| {
+            let work = in_place(deps, &pod, dir, move |place| {
                 let path = persistent::nfs(place, &name, &source, &[])?;
                 Ok(ReadyVolume { path, read_only: source.read_only, ..ReadyVolume::default() })
             });
-            work.await.map_err(failed)
+            work.await
         }
         _ => {
-            let bytes_max = deps.machine.memory_bytes / 2;
-            let name = volume.name.clone();
-            let work = blocking(move || make(&pod, &volume, &dir, bytes_max));
-            let failed = |error| NotReady { volume: name, error, is_claim: false };
-            work.await.map_err(VolumeError).map_err(failed)
+            let (bytes_max, dir) = (deps.machine.memory_bytes / 2, dir.to_owned());
+            blocking(move || make(&pod, &volume, &dir, bytes_max)).await.map_err(VolumeError)
         }
     }
+}
+
+/// Counts how long it takes until a volume is ready.
+async fn measured(
+    deps: &Deps,
+    plugin: String,
+    work: impl Future<Output = Result<ReadyVolume, VolumeError>>,
+) -> Result<ReadyVolume, VolumeError> {
+    let begun = Instant::now();
+    let made = work.await;
+    deps.counts.mounted(&plugin, made.is_ok(), begun.elapsed());
+    made.map(|ready| ReadyVolume { plugin, ..ready })
+}
+
+/// The kubelet's name of what serves a volume.
+fn plugin(volume: &Volume) -> String {
+    let name = match kind(volume) {
+        Kind::EmptyDir(_) => "empty-dir",
+        Kind::HostPath(_) => "host-path",
+        Kind::Payload { plugin, .. } => plugin,
+        Kind::Nfs(_) => "nfs",
+        Kind::Csi(source) => return format!("kubernetes.io/csi:{}", source.driver),
+        Kind::Image(_) => "image",
+        Kind::Claim | Kind::Unsupported(_) => "unsupported",
+    };
+    format!("kubernetes.io/{name}")
+}
+
+fn plugin_of(volume: &PersistentVolume) -> String {
+    let spec = &volume.spec;
+    let name = match (&spec.csi, &spec.nfs, &spec.host_path) {
+        (Some(csi), ..) => return format!("kubernetes.io/csi:{}", csi.driver),
+        (_, Some(_), _) => "nfs",
+        (_, _, Some(_)) => "host-path",
+        _ => "local-volume",
+    };
+    format!("kubernetes.io/{name}")
 }
 
 async fn bound(

@@ -361,6 +361,7 @@ async fn mount(
         read_only: wanted.read_only,
         is_block: wanted.is_block,
         volume: wanted.volume.clone(),
+        plugin: String::new(),
     })
 }
 

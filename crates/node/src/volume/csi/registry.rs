@@ -49,8 +49,13 @@ pub(crate) async fn run(deps: Arc<Deps>) {
     };
     let mut plugins: BTreeMap<PathBuf, Plugin> = BTreeMap::new();
     let mut failures = 0u32;
+    // There is one before the first driver, too.
+    let mut is_told = false;
     loop {
-        let failed = look(&deps, &dir, &mut plugins).await;
+        if !is_told {
+            is_told = object(&deps, &[]).await.is_ok();
+        }
+        let failed = look(&deps, &dir, &mut plugins).await || !is_told;
         failures = if failed { failures + 1 } else { 0 };
         // A driver makes its socket a moment before it answers.
         let retry = async {
@@ -194,6 +199,23 @@ fn row(name: &str, info: &NodeInfo) -> Value {
     row
 }
 
+/// Makes the CSINode with these drivers where there is none.
+async fn object(deps: &Arc<Deps>, drivers: &[Value]) -> Result<(), Error> {
+    let (api, name) = (&deps.api, deps.config.name.as_str());
+    let node = api.get(NODES, "", name).await?;
+    let owner = json!({"apiVersion": "v1", "kind": "Node", "name": name, "uid": node.meta.uid});
+    let body = json!({
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "CSINode",
+        "metadata": {"name": name, "ownerReferences": [owner]},
+        "spec": {"drivers": drivers},
+    });
+    match api.create(CSI_NODES, "", &body).await {
+        Err(error) if error.is_conflict() && drivers.is_empty() => Ok(()),
+        made => made.map(drop),
+    }
+}
+
 /// Writes a driver into CSINode and Node, or out of them.
 async fn tell(deps: &Arc<Deps>, driver: &str, info: Option<&NodeInfo>) -> Result<(), Error> {
     let (api, name) = (&deps.api, deps.config.name.as_str());
@@ -216,18 +238,7 @@ async fn tell(deps: &Arc<Deps>, driver: &str, info: Option<&NodeInfo>) -> Result
     let wanted = info.map(|info| row(driver, info));
     let found = match api.get(CSI_NODES, "", name).await {
         Ok(found) => found,
-        Err(error) if error.is_not_found() => {
-            let Some(row) = wanted else { return Ok(()) };
-            let owner =
-                json!({"apiVersion": "v1", "kind": "Node", "name": name, "uid": node.meta.uid});
-            let body = json!({
-                "apiVersion": "storage.k8s.io/v1",
-                "kind": "CSINode",
-                "metadata": {"name": name, "ownerReferences": [owner]},
-                "spec": {"drivers": [row]},
-            });
-            return api.create(CSI_NODES, "", &body).await.map(drop);
-        }
+        Err(error) if error.is_not_found() => return object(deps, wanted.as_slice()).await,
         Err(error) => return Err(error),
     };
     let whole: Value = serde_json::from_slice(&found.bytes).unwrap_or_default();
