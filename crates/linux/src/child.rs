@@ -17,6 +17,7 @@ use std::{
 use rustix::{
     fs::{Mode, OFlags},
     io::Errno,
+    mount::MountAttrFlags,
     net::{
         AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags,
         SocketFlags, SocketType,
@@ -285,7 +286,11 @@ impl Context<'_> {
                 self.mounts.mount_fs(fstype, dest, *follow, options, *attributes)
             }
             Step::Bind { source, dest, recursive, attributes, propagation } => {
-                self.mounts.bind(source, dest, *recursive, *attributes, *propagation)
+                self.mounts.bind(source, dest, *recursive, *attributes, *propagation, 0)
+            }
+            Step::BindReadOnlyTop { source, dest, propagation } => {
+                let read_only = MountAttrFlags::MOUNT_ATTR_RDONLY.bits().into();
+                self.mounts.bind(source, dest, true, 0, *propagation, read_only)
             }
             Step::Symlink { target, dest } => self.mounts.symlink(target, dest),
             Step::Device { dest, mode, major, minor } => {

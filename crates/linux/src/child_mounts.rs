@@ -201,6 +201,7 @@ impl Mounts {
         recursive: bool,
         attributes: u64,
         propagation: u64,
+        of_top: u64,
     ) -> Result<()> {
         let tree = match source {
             BindSource::Path(path) => clone_tree(CWD, path, recursive)?,
@@ -223,6 +224,10 @@ impl Mounts {
             recursive,
             MountAttr { set: attributes, clear: 0, propagation },
         )?;
+        if of_top != 0 {
+            let attributes = MountAttr { set: of_top, clear: 0, propagation: 0 };
+            mount_setattr(tree.as_fd(), false, attributes)?;
+        }
         if let (true, Some(userns)) = (recursive, &self.userns) {
             map_owners(tree.as_fd(), recursive, userns.as_fd())?;
         }

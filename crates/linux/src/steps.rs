@@ -96,6 +96,16 @@ pub enum Step {
         /// `MS_PRIVATE`, `MS_SLAVE` or `MS_SHARED`.
         propagation: u64,
     },
+    /// Mounts a part of the host's tree with what is mounted below it, where only the
+    /// uppermost mount becomes read-only.
+    BindReadOnlyTop {
+        /// What.
+        source: BindSource,
+        /// Where; made as a file or directory like the source when missing.
+        dest: CString,
+        /// `MS_PRIVATE`, `MS_SLAVE` or `MS_SHARED`.
+        propagation: u64,
+    },
     /// Makes a symbolic link unless something is there.
     Symlink {
         /// What it says.
@@ -252,13 +262,16 @@ impl fmt::Display for Step {
             Self::MountFs { fstype, dest, .. } => {
                 write!(f, "mount {} on /{}", text(fstype), text(dest))
             }
-            Self::Bind { source: BindSource::Path(path), dest, .. } => {
+            Self::Bind { source: BindSource::Path(path), dest, .. }
+            | Self::BindReadOnlyTop { source: BindSource::Path(path), dest, .. } => {
                 write!(f, "mount {} on /{}", text(path), text(dest))
             }
-            Self::Bind { source: BindSource::Below(path, sub), dest, .. } => {
+            Self::Bind { source: BindSource::Below(path, sub), dest, .. }
+            | Self::BindReadOnlyTop { source: BindSource::Below(path, sub), dest, .. } => {
                 write!(f, "mount {} below {} on /{}", text(sub), text(path), text(dest))
             }
-            Self::Bind { source: BindSource::Held(_), dest, .. } => {
+            Self::Bind { source: BindSource::Held(_), dest, .. }
+            | Self::BindReadOnlyTop { source: BindSource::Held(_), dest, .. } => {
                 write!(f, "mount on /{}", text(dest))
             }
             Self::Symlink { dest, .. } => write!(f, "make link /{}", text(dest)),

@@ -25,6 +25,8 @@ use crate::{
 const MEET_TRIES: u32 = 5;
 const MEET_TIMEOUT: Duration = Duration::from_secs(10);
 const MEET_PAUSE: Duration = Duration::from_millis(200);
+/// What a socket says that nobody listens on any more.
+const GONE: [io::ErrorKind; 2] = [io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused];
 
 impl ShimRuntime {
     /// Brings back every sandbox that has a folder.
@@ -69,7 +71,12 @@ impl ShimRuntime {
         let (client, events, known) = match met {
             Ok(met) => met,
             Err(error) => {
-                tracing::warn!(sandbox = %id, %error, "its shim does not answer");
+                // The shim of a pod that has ended has nothing more to say.
+                let has_ended =
+                    sandbox.containers.iter().all(|c| recorded_exit(&dir, &c.id).is_some());
+                if !(has_ended && GONE.contains(&error.kind())) {
+                    tracing::warn!(sandbox = %id, %error, "its shim does not answer");
+                }
                 not_ready(&mut sandbox);
                 self.enter(sandbox, None);
                 self.bury(&id).await;
@@ -99,9 +106,8 @@ impl ShimRuntime {
                 Ok(Err(error)) => error,
                 Err(_) => io::ErrorKind::TimedOut.into(),
             };
-            let gone = [io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused];
             tries += 1;
-            if gone.contains(&error.kind()) || tries == MEET_TRIES {
+            if GONE.contains(&error.kind()) || tries == MEET_TRIES {
                 return Err(error);
             }
             tokio::time::sleep(MEET_PAUSE).await;

@@ -12,6 +12,7 @@ use node_shim::protocol::{Failure, FailureKind, Reply, Request, Start};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    client::ANSWER_MAX,
     device,
     error::{Error, Result},
     layout::ContainerDir,
@@ -79,7 +80,10 @@ impl ShimRuntime {
             spec,
         };
         let place = self.place(&sandbox, &record.spec, &id)?;
-        let steps = plan::container(&sandbox.spec, &record.spec, &place)?;
+        let mut steps = plan::container(&sandbox.spec, &record.spec, &place)?;
+        if client.version < 3 {
+            plan::without_read_only_tops(&mut steps);
+        }
         let beside = record.spec.pid_of.clone();
         if beside.is_some() && client.version < 2 {
             return Err(Error::Unsupported("a target container in a pod of an older skiff"));
@@ -143,6 +147,12 @@ impl ShimRuntime {
                 self.forget(sandbox_id, &id);
                 self.clear(&dir, &cgroup).await;
                 Err(Error::InvalidSpec(error.to_string()))
+            }
+            // Whatever hangs is ended, so that the next try does not meet it.
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                self.forget(sandbox_id, &id);
+                self.clear(&dir, &cgroup).await;
+                Err(Error::Timeout(ANSWER_MAX))
             }
             // Unknown what became of it; burying the sandbox will tell.
             Err(_) => Err(Error::ShimGone(sandbox_id.to_string())),
@@ -438,6 +448,11 @@ pub(crate) fn start_failure(failed: &Failure, steps: &[linux::steps::Step]) -> E
     let Some(step) = step else {
         return Error::Start { step: "an unknown step".into(), source };
     };
+    // Where it should live is gone, by somebody else's hand: nothing of the container's
+    // own has been tried, so this is no run of it, and the next attempt makes it anew.
+    if matches!(step, Step::JoinCgroup { .. } | Step::EnterNamespace { .. }) {
+        return Error::Io { what: step.to_string(), source };
+    }
     if let Step::Exec { args, .. } = step {
         let program = args.first().map(|a| a.to_string_lossy().into_owned()).unwrap_or_default();
         match source.kind() {
@@ -456,4 +471,39 @@ pub(crate) fn failure(failed: &Failure) -> Error {
         errno => io::Error::from_raw_os_error(errno),
     };
     Error::Io { what: format!("the shim: {}", failed.what), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use linux::steps::Step;
+
+    use super::*;
+
+    #[test]
+    fn only_what_the_container_itself_meets_counts_as_a_run() {
+        let exec = Step::Exec {
+            programs: vec![c"/bin/a".into()],
+            args: vec![c"a".into()],
+            env: Vec::new(),
+        };
+        let steps = [
+            Step::JoinCgroup { procs: c"/sys/fs/cgroup/x/cgroup.procs".into() },
+            Step::Chdir { path: c"/work".into() },
+            exec,
+        ];
+        let (enoent, eacces) = (2, 13);
+        let table = [
+            (0, enoent, None, "join cgroup /sys/fs/cgroup/x/cgroup.procs: No such file"),
+            (1, enoent, Some(128), "change directory to \"/work\": No such file"),
+            (2, enoent, Some(128), "exec: \"a\": executable file not found in $PATH"),
+            (2, eacces, Some(128), "exec: \"a\": permission denied"),
+            (9, enoent, Some(128), "an unknown step: No such file"),
+        ];
+        for (step, errno, code, text) in table {
+            let failed = Failure { kind: FailureKind::Step, errno, what: step.to_string() };
+            let error = start_failure(&failed, &steps);
+            assert_eq!(error.exit_code(), code, "step {step}");
+            assert!(error.to_string().starts_with(text), "{error}");
+        }
+    }
 }

@@ -9,19 +9,19 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The program is not in the container. Reported as `StartError`, 127.
+    /// The program is not in the container.
     #[error("{}", not_found(.program))]
     CommandNotFound {
         /// As the user wrote it.
         program: String,
     },
-    /// The program or a directory on the way may not be executed. 126.
+    /// The program or a directory on the way may not be executed.
     #[error("exec: {program:?}: permission denied")]
     PermissionDenied {
         /// As the user wrote it.
         program: String,
     },
-    /// Another step of the container's start failed. 128.
+    /// Another step of the container's start failed.
     #[error("{step}: {source}")]
     Start {
         /// Which step, with its path.
@@ -85,14 +85,13 @@ impl Error {
         move |source| Self::Io { what, source }
     }
 
-    /// The exit code that a container gets whose start failed this way;
-    /// `None` where trying again may help.
+    /// The exit code that a container gets whose start failed this way, containerd's for
+    /// all that fails once there is a container; `None` where there was none yet.
     pub fn exit_code(&self) -> Option<i32> {
-        match self {
-            Self::CommandNotFound { .. } => Some(127),
-            Self::PermissionDenied { .. } => Some(126),
-            Self::Start { .. } | Self::InvalidSpec(_) => Some(128),
-            _ => None,
-        }
+        let has_container = matches!(
+            self,
+            Self::CommandNotFound { .. } | Self::PermissionDenied { .. } | Self::Start { .. }
+        );
+        has_container.then_some(128)
     }
 }

@@ -332,7 +332,10 @@ fn user_mounts(spec: &ContainerSpec, steps: &mut Vec<Step>) -> Result<()> {
                     (Some(sub), _) => BindSource::Below(c(path)?, c(relative(sub))?),
                     (None, _) => BindSource::Path(c(path)?),
                 };
-                Step::Bind { source, dest, recursive: true, attributes, propagation }
+                match mount.read_only && !mount.recursive_read_only {
+                    true => Step::BindReadOnlyTop { source, dest, propagation },
+                    false => Step::Bind { source, dest, recursive: true, attributes, propagation },
+                }
             }
             MountSource::Tmpfs { size, mode } => {
                 let mut options = vec![(c("mode")?, c(format!("{mode:o}"))?)];
@@ -346,6 +349,22 @@ fn user_mounts(spec: &ContainerSpec, steps: &mut Vec<Step>) -> Result<()> {
         steps.push(step);
     }
     Ok(())
+}
+
+/// The same for a shim of before [`Step::BindReadOnlyTop`]: what is mounted below
+/// becomes read-only too, which is the lesser fault.
+pub(crate) fn without_read_only_tops(steps: &mut [Step]) {
+    for step in steps {
+        if let Step::BindReadOnlyTop { source, dest, propagation } = step {
+            *step = Step::Bind {
+                source: source.clone(),
+                dest: dest.clone(),
+                recursive: true,
+                attributes: ATTR_RDONLY,
+                propagation: *propagation,
+            };
+        }
+    }
 }
 
 /// The last steps, the same for first and later processes. The filter needs

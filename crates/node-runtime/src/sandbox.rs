@@ -117,11 +117,17 @@ impl ShimRuntime {
         })
         .await??;
         self.start_shim(dir).await?;
-        let shim = self.meet_shim(dir).await.map_err(Error::io("connect to the shim"))?;
-        for directory in self.cgroups.directories(&shim_group) {
-            let procs = directory.join("cgroup.procs");
-            fs::write(&procs, shim.0.pid.to_string())
-                .map_err(Error::io(format!("move the shim to {}", procs.display())))?;
+        let shim = tokio::time::timeout(SHIM_START_TIMEOUT, self.meet_shim(dir))
+            .await
+            .map_err(|_| Error::Timeout(SHIM_START_TIMEOUT))?
+            .map_err(Error::io("connect to the shim"))?;
+        if let Err(error) = self.move_shim(&shim_group, shim.0.pid) {
+            // In no cgroup of the pod's, so nothing else would end it.
+            let answer = shim.0.call(&Request::Shutdown).await;
+            if !matches!(answer, Ok(Reply::Done)) {
+                tracing::warn!(sandbox = %id, ?answer, "a shim of no sandbox stays");
+            }
+            return Err(error);
         }
         // The last to be killed for memory, where this process may say so.
         let score = format!("/proc/{}/oom_score_adj", shim.0.pid);
@@ -138,6 +144,15 @@ impl ShimRuntime {
             }
         }
         Ok(shim)
+    }
+
+    fn move_shim(&self, cgroup: &str, pid: u32) -> Result<()> {
+        for directory in self.cgroups.directories(cgroup) {
+            let procs = directory.join("cgroup.procs");
+            fs::write(&procs, pid.to_string())
+                .map_err(Error::io(format!("move the shim to {}", procs.display())))?;
+        }
+        Ok(())
     }
 
     /// Changes the limits of a pod that runs.

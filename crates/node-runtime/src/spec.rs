@@ -159,6 +159,9 @@ pub struct Mount {
     pub source: MountSource,
     /// No writes through this mount.
     pub read_only: bool,
+    /// Nor through what is mounted below it.
+    #[serde(default)]
+    pub recursive_read_only: bool,
     /// How mounts travel between node and container.
     #[serde(default)]
     pub propagation: Propagation,

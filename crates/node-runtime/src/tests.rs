@@ -2,6 +2,7 @@
 //! says which is missing where it skips.
 
 mod escapes;
+mod faults;
 mod pids;
 mod users;
 
@@ -225,6 +226,7 @@ async fn containers_outlive_the_runtime_and_are_adopted() {
         destination: "/gate".into(),
         source: MountSource::Bind { path: gate.clone(), sub_path: None },
         read_only: false,
+        recursive_read_only: false,
         propagation: Propagation::HostToContainer,
     };
     let (container, ended, pid) = {
@@ -322,7 +324,7 @@ async fn starts_that_fail_say_why() {
         runtime.start_container(&sandbox.id, spec).await.expect_err("a failure")
     };
     let error = start(&|spec| spec.args = vec!["foo".into()]).await;
-    assert_eq!(error.exit_code(), Some(127));
+    assert_eq!(error.exit_code(), Some(128));
     assert!(
         error.to_string().contains(r#"exec: "foo": executable file not found in $PATH"#),
         "{error}"
@@ -333,10 +335,11 @@ async fn starts_that_fail_say_why() {
         "{error}"
     );
     let error = start(&|spec| spec.args = vec!["/etc/no-exec".into()]).await;
-    assert_eq!(error.exit_code(), Some(126));
+    assert_eq!(error.exit_code(), Some(128));
     assert!(error.to_string().contains("permission denied"), "{error}");
     let error = start(&|spec| spec.args = Vec::new()).await;
     assert!(matches!(error, Error::InvalidSpec(_)), "{error}");
+    assert_eq!(error.exit_code(), None);
     let error = start(&|spec| spec.layers = vec!["/does/not/exist".into()]).await;
     assert!(matches!(error, Error::LayerMissing(_)), "{error}");
     let error = start(&|spec| {
@@ -357,6 +360,7 @@ fn bind(path: PathBuf, sub_path: Option<&str>, destination: &str) -> Mount {
         destination: destination.into(),
         source: MountSource::Bind { path, sub_path: sub_path.map(Into::into) },
         read_only: false,
+        recursive_read_only: false,
         propagation: Propagation::Private,
     }
 }
@@ -383,6 +387,7 @@ async fn mounts_stay_inside() {
                 destination: "/tmpfs".into(),
                 source: MountSource::Tmpfs { size: Some(1 << 20), mode: 0o1777 },
                 read_only: false,
+                recursive_read_only: false,
                 propagation: Propagation::Private,
             },
         ];
@@ -406,6 +411,40 @@ async fn mounts_stay_inside() {
         let error = runtime.start_container(&sandbox.id, spec).await.expect_err("a refusal");
         assert!(matches!(error, Error::Start { .. }), "{error}");
     }
+}
+
+#[tokio::test]
+async fn what_is_mounted_below_a_read_only_mount_is_so_where_that_is_asked_for() {
+    let Some(bed) = Bed::new() else { return };
+    let volume = bed.path("volume");
+    fs::create_dir_all(volume.join("below")).expect("made");
+    linux::mount::mount_tmpfs(&volume.join("below"), 1 << 20, 0o777).expect("mounted");
+    // The way to it is a link of the image.
+    std::os::unix::fs::symlink("made", bed.path("image").join("link")).expect("linked");
+    let read_only = |recursive, sub: Option<&str>, destination: &str| Mount {
+        read_only: true,
+        recursive_read_only: recursive,
+        ..bind(volume.clone(), sub, destination)
+    };
+    let (exit, log) = run(
+        &bed,
+        |_, spec| {
+            spec.mounts = vec![
+                read_only(false, None, "/link/top"),
+                read_only(true, None, "/all"),
+                read_only(false, Some("below"), "/sub"),
+            ];
+        },
+        "touch /made/top/x; touch /made/top/below/x && echo below; touch /all/x; \
+         touch /all/below/y; touch /sub/z; true",
+    )
+    .await;
+    linux::mount::unmount(&volume.join("below")).expect("unmounted");
+    assert_eq!(exit.code, 0, "{log}");
+    for refused in ["/made/top/x", "/all/x", "/all/below/y", "/sub/z"] {
+        assert!(log.contains(&format!("{refused}: Read-only file system")), "{refused}: {log}");
+    }
+    assert!(log.contains("below\n"), "{log}");
 }
 
 #[tokio::test]

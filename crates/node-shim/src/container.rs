@@ -191,6 +191,11 @@ impl Container {
         matches!(self.phase, Phase::Running)
     }
 
+    /// Whether its end was seen: its process's number says nothing any more.
+    pub(crate) fn is_reaped(&self) -> bool {
+        matches!(self.phase, Phase::Exited(_))
+    }
+
     /// Records the end on disk, then in memory.
     pub(crate) fn end(&mut self, ended: Ended) -> Exit {
         let oom = ended.code == 137 && oom_kills(&self.start.oom_path) > 0;

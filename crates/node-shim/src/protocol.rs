@@ -14,8 +14,9 @@ use crate::{
 };
 
 /// The version of everything in this crate. 2 brought [`Request::Init`],
-/// [`Request::StartBeside`] and the steps of user namespaces.
-pub const VERSION: u8 = 2;
+/// [`Request::StartBeside`] and the steps of user namespaces; 3 brought
+/// [`Step::BindReadOnlyTop`].
+pub const VERSION: u8 = 3;
 
 /// The longest frame; a filter of 4096 instructions is 32 KiB.
 pub const FRAME_LEN_MAX: usize = 1 << 20;

@@ -269,7 +269,7 @@ impl Shim {
                 _ => not_found(&id),
             },
             Request::Remove { id } => match self.find(&id) {
-                Some((found, container)) if matches!(container.phase, Phase::Exited(_)) => {
+                Some((found, container)) if container.is_reaped() => {
                     self.containers.remove(&found);
                     Reply::Done
                 }
@@ -320,7 +320,7 @@ impl Shim {
                 return None;
             }
             Request::Shutdown => {
-                if self.containers.values().any(|c| !matches!(c.phase, Phase::Exited(_))) {
+                if self.containers.values().any(|c| !c.is_reaped()) {
                     return Some(conflict("a container runs"));
                 }
                 self.done = true;
@@ -544,7 +544,9 @@ impl Shim {
 
     fn reap(&mut self) {
         while let Ok(Some(ended)) = linux::process::reap() {
-            let container = self.containers.iter().find(|(_, c)| c.child.pid == ended.pid);
+            // The number of one that was reaped before may be another's by now.
+            let is_it = |c: &Container| c.child.pid == ended.pid && !c.is_reaped();
+            let container = self.containers.iter().find(|(_, container)| is_it(container));
             if let Some(key) = container.map(|(key, _)| *key) {
                 self.container_ended(key, ended);
                 continue;

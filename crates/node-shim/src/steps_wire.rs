@@ -46,4 +46,5 @@ wire_enum!(Step {
     32 => MapTree { path },
     33 => OwnStreams { uid },
     34 => EnterUser,
+    35 => BindReadOnlyTop { source, dest, propagation },
 });

@@ -68,7 +68,15 @@ pub fn build(package: &str, also: &[&str]) -> PathBuf {
     for name in NOT_INHERITED {
         cargo.env_remove(name);
     }
-    cargo.env("CARGO_ENCODED_RUSTFLAGS", RUSTFLAGS.join("\u{1f}"));
+    // The same bytes wherever sources, registry and build directory are kept: panics name
+    // their files.
+    let root = crates.parent().expect("the workspace has a folder").display().to_string();
+    let home = env::var("CARGO_HOME").or(env::var("HOME").map(|home| format!("{home}/.cargo")));
+    let mut flags: Vec<String> = RUSTFLAGS.iter().map(ToString::to_string).collect();
+    flags.push(format!("--remap-path-prefix={root}=/skiff"));
+    flags.push(format!("--remap-path-prefix={}=/target", target_dir.display()));
+    flags.extend(home.ok().map(|home| format!("--remap-path-prefix={home}=/cargo")));
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
     let status = cargo.status().unwrap_or_else(|e| panic!("cannot start cargo: {e}"));
     assert!(status.success(), "building {package} failed: {status}");
 

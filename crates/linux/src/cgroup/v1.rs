@@ -231,4 +231,27 @@ mod tests {
         assert_eq!(tree.stats("c").expect("statistics"), expected);
         assert!(tree.stats("gone").is_err());
     }
+
+    /// A directory stands in for the kernel's mount; of what is not mounted nothing is asked.
+    #[test]
+    fn huge_pages_are_limited_by_size() {
+        let root = tempfile::tempdir().expect("a directory");
+        let files = ["2MB.limit_in_bytes", "2MB.rsvd.limit_in_bytes", "1GB.limit_in_bytes"];
+        let others = ["2MB.usage_in_bytes", "2MB.max_usage_in_bytes", "2MB.failcnt"];
+        fs::create_dir_all(root.path().join("c")).expect("made");
+        for file in files.iter().chain(&others) {
+            fs::write(root.path().join(format!("c/hugetlb.{file}")), "before").expect("written");
+        }
+        let pages = Some([Some((2 << 20, 8 << 20)), None, None, None]);
+        let limits = Limits { huge_pages: pages, ..Limits::default() };
+        let nowhere = V1 { mounts: Vec::new() };
+        nowhere.limit("c", &limits).expect("nothing to limit");
+        let tree = V1 { mounts: vec![("hugetlb".into(), root.path().to_owned())] };
+        tree.limit("c", &limits).expect("limited");
+        let read = |file: &str| {
+            fs::read_to_string(root.path().join(format!("c/hugetlb.{file}"))).expect("a file")
+        };
+        assert_eq!(files.map(read), ["8388608", "8388608", "0"]);
+        assert_eq!(others.map(read), ["before"; 3]);
+    }
 }

@@ -1,0 +1,120 @@
+//! A shim that hangs or cannot live where it should, and numbers of processes that
+//! come again.
+
+use std::process::Command;
+
+use super::*;
+use crate::layout;
+
+/// As what a machine with few numbers does soon.
+const NEXT: &str = "/proc/sys/kernel/ns_last_pid";
+const INSIDE: &str = "SKIFF_RUNTIME_TEST_INSIDE";
+
+/// What a test works with among numbers of its own. `None` in the outer process,
+/// where there is nothing more to do.
+fn among_own_numbers(name: &str) -> Option<Bed> {
+    if let Ok(outer) = std::env::var(INSIDE) {
+        let mut bed = Bed::new()?;
+        // Cgroups are everybody's, and this process's own number is not its alone.
+        bed.prefix = format!("skiff-test-{outer}-inside");
+        return Some(bed);
+    }
+    if !rustix::process::geteuid().is_root() || !Path::new(NEXT).exists() {
+        eprintln!("skipped: needs root and a kernel with {NEXT}");
+        return None;
+    }
+    let unshare = || {
+        let mut command = Command::new("unshare");
+        command.args(["--pid", "--fork", "--kill-child", "--mount-proc"]);
+        command
+    };
+    // Not every machine's knows these words.
+    if !unshare().arg("true").output().is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: needs the unshare of util-linux");
+        return None;
+    }
+    let status = unshare()
+        .arg(std::env::current_exe().expect("this program"))
+        .args(["--exact", &format!("tests::faults::{name}"), "--nocapture", "--test-threads=1"])
+        .env(INSIDE, std::process::id().to_string())
+        .status()
+        .expect("it ran a moment ago");
+    assert!(status.success(), "it failed inside: {status}");
+    None
+}
+
+#[tokio::test]
+async fn a_number_that_comes_again_is_the_new_container_s() {
+    let Some(bed) = among_own_numbers("a_number_that_comes_again_is_the_new_container_s") else {
+        return;
+    };
+    let runtime = bed.open().await;
+    let sandbox = runtime.run_sandbox(bed.sandbox()).await.expect("a sandbox");
+    let mut first: Option<u32> = None;
+    // Threads of this process may take the number away.
+    for attempt in 0..100 {
+        if let Some(number) = first {
+            fs::write(NEXT, (number - 1 - attempt % 10).to_string()).expect("written");
+        }
+        let spec = ContainerSpec { attempt, ..bed.shell("exec sleep 600") };
+        let container = runtime.start_container(&sandbox.id, spec).await.expect("a start");
+        let ContainerState::Running { pid, .. } = container.state else { panic!("it sleeps") };
+        let exit = runtime.stop_container(&container.id, Some(9), Duration::from_secs(60)).await;
+        assert_eq!(exit.expect("an exit").code, 137, "attempt {attempt}, number {pid}");
+        if *first.get_or_insert(pid) == pid && attempt > 0 {
+            runtime.remove_sandbox(&sandbox.id).await.expect("a removal");
+            return;
+        }
+    }
+    panic!("the number never came again");
+}
+
+#[tokio::test]
+async fn a_shim_that_hangs_is_given_up_and_serves_the_next() {
+    let Some(bed) = Bed::new() else { return };
+    let runtime = bed.open().await;
+    let sandbox = runtime.run_sandbox(bed.sandbox()).await.expect("a sandbox");
+    let pid = i32::try_from(sandbox.shim_pid).ok().and_then(rustix::process::Pid::from_raw);
+    let tell = |signal| {
+        rustix::process::kill_process(pid.expect("a shim"), signal).expect("told");
+    };
+    tell(rustix::process::Signal::STOP);
+    // Nothing but the clock goes on.
+    tokio::time::pause();
+    let error = runtime.start_container(&sandbox.id, bed.shell("true")).await;
+    assert!(matches!(error, Err(Error::Timeout(_))), "{error:?}");
+    tokio::time::resume();
+    assert!(only(&runtime).await.containers.is_empty(), "it never was");
+    tell(rustix::process::Signal::CONT);
+    let spec = bed.shell("exit 3");
+    let container = runtime.start_container(&sandbox.id, spec).await.expect("a start");
+    assert_eq!(within(runtime.wait_exit(&container.id)).await.expect("an exit").code, 3);
+    runtime.remove_sandbox(&sandbox.id).await.expect("a removal");
+}
+
+/// Somebody else's cleaning may take a cgroup away that is still empty.
+#[tokio::test]
+async fn a_shim_that_cannot_be_moved_does_not_stay() {
+    let Some(bed) = among_own_numbers("a_shim_that_cannot_be_moved_does_not_stay") else { return };
+    let runtime = bed.open().await;
+    let cgroups = linux::cgroup::detect().expect("cgroups");
+    let shims = layout::shim_cgroup(&layout::pod_cgroup(&bed.prefix, &bed.sandbox()));
+    cgroups.create(&shims).expect("made");
+    // A folder of the kernel's in which nothing is written, in this test's eyes only.
+    let first = cgroups.directories(&shims).into_iter().next().expect("a directory");
+    rustix::mount::mount_bind("/proc/self/ns", &first).expect("mounted");
+    let error = runtime.run_sandbox(bed.sandbox()).await.expect_err("refused");
+    assert!(error.to_string().starts_with("move the shim to "), "{error}");
+    let is_shim = |pid: &u32| {
+        fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "skiff-shim\n")
+    };
+    let numbers = fs::read_dir("/proc").expect("listed").flatten();
+    let numbers = numbers.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let shims = numbers.filter(is_shim).filter_map(|pid| linux::process::pidfd_open(pid).ok());
+    let ended = linux::process::wait_ended(&shims.collect::<Vec<_>>(), 60_000);
+    linux::mount::unmount(&first).expect("unmounted");
+    assert!(ended.expect("waited"), "the shim stays");
+    // The next attempt is as any other.
+    let sandbox = runtime.run_sandbox(bed.sandbox()).await.expect("a sandbox");
+    runtime.remove_sandbox(&sandbox.id).await.expect("a removal");
+}
