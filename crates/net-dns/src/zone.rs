@@ -87,6 +87,11 @@ impl Zone {
         }
     }
 
+    /// The pod and service networks are others now.
+    pub fn set_networks(&mut self, networks: Vec<(IpAddr, u8)>) {
+        self.config.networks = networks;
+    }
+
     /// How many Services there are.
     pub fn len(&self) -> usize {
         self.services.len()

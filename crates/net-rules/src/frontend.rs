@@ -121,7 +121,7 @@ fn frontend(
 
 /// The networks of a family without those that lie in another: the kernel's
 /// ranges must not overlap.
-fn outermost(ranges: &[Network], v4: bool) -> BTreeSet<Network> {
+pub(crate) fn outermost(ranges: &[Network], v4: bool) -> BTreeSet<Network> {
     let family = ranges.iter().filter(|(ip, _)| ip.is_ipv4() == v4);
     let networks: BTreeSet<Network> =
         family.map(|(ip, bits)| (masked(*ip, *bits, false), *bits)).collect();

@@ -1,5 +1,6 @@
 //! The fixed part of the ruleset: hooks, chains, sets, and the rules of the
-//! chains that endpoints are picked in. It is the same for any Services.
+//! chains that endpoints are picked in. It is the same for any Services, and for
+//! any networks that their addresses are from.
 //!
 //! | set | key | leads to |
 //! |---|---|---|
@@ -10,6 +11,7 @@
 //! | restricted | address, protocol, port | – |
 //! | sources | client's range, address, protocol, port | – |
 //! | hairpin | address, the same address | – |
+//! | networks | range of service addresses, any protocol | – |
 //! | affinity | client, address, protocol, port | endpoint, for a while |
 //!
 //! A connection's first packet finds its chain in `services`: `pick-N` takes a
@@ -33,9 +35,14 @@ pub(crate) const AFFINITY: &str = "affinity";
 pub(crate) const RESTRICTED: &str = "restricted";
 /// Its keys are ranges.
 pub(crate) const SOURCES: &str = "sources";
-/// The sets whose elements follow from Services.
-pub(crate) const PLANNED: [&str; 7] =
-    [SERVICES, ENDPOINTS, REFUSED, MASQUERADE, HAIRPIN, RESTRICTED, SOURCES];
+/// Its keys are ranges. The protocol is there because the kernel's ranges over
+/// one field alone are of another form; an element spans all of them.
+pub(crate) const NETWORKS: &str = "networks";
+/// The sets whose elements follow from Services and their networks.
+pub(crate) const PLANNED: [&str; 8] =
+    [SERVICES, ENDPOINTS, REFUSED, MASQUERADE, HAIRPIN, RESTRICTED, SOURCES, NETWORKS];
+/// Those whose keys are ranges.
+pub(crate) const RANGES: [&str; 2] = [SOURCES, NETWORKS];
 /// Where [`REFUSED`] leads for a word to the client.
 pub(crate) const REJECT: &str = "reject";
 
@@ -302,12 +309,15 @@ pub(crate) fn items(config: &Config, family: Family) -> Vec<Item> {
     let of_family = |networks: &[(IpAddr, u8)]| -> Vec<(IpAddr, u8)> {
         networks.iter().copied().filter(|n| n.0.is_ipv4() == l.is_v4()).collect()
     };
-    let (pods, services) = (of_family(&config.pod_networks), of_family(&config.service_networks));
-    for service_network in &services {
-        let mut parts = l.in_network(l.daddr, *service_network, false);
-        pods.iter().for_each(|pods| parts.extend(l.in_network(l.saddr, *pods, true)));
-        rule("nat-prerouting", &[&parts, &set_mark(true)]);
-    }
+    let pods = of_family(&config.pod_networks);
+    let to_service = [
+        l.address(l.daddr, 0),
+        Expr::Meta { key: MetaKey::L4Proto, to: Reg(l.words) },
+        lookup(NETWORKS, false),
+    ];
+    let not_from_pods: Vec<Expr> =
+        pods.iter().flat_map(|pods| l.in_network(l.saddr, *pods, true)).collect();
+    rule("nat-prerouting", &[&not_from_pods, &to_service, &set_mark(true)]);
     rule("nat-prerouting", &[&[jump("dispatch")]]);
     rule("nat-output", &[&[jump("dispatch")]]);
     let in_masquerade =
@@ -375,9 +385,7 @@ pub(crate) fn items(config: &Config, family: Family) -> Vec<Item> {
     }
     rule("refuse", &[&l.load_key(0, false), &[refused()]]);
     // Nothing else is there: no such Service, or not this port.
-    for network in services {
-        rule("refuse", &[&l.in_network(l.daddr, network, false), &[jump(REJECT)]]);
-    }
+    rule("refuse", &[&to_service, &[jump(REJECT)]]);
     // A reset for TCP: the node's own packets are on their way to `lo`, by the
     // service route, and the kernel sends no ICMP error back from there. The
     // node's own UDP senders get EPERM from the drop instead.
@@ -421,6 +429,7 @@ fn sets(l: Layout) -> Vec<Item> {
         Item::Set(set(HAIRPIN, &[l.address, l.address], None)),
         Item::Set(set(RESTRICTED, &frontend, None)),
         Item::Set(Set { interval: true, ..set(SOURCES, &with_client, None) }),
+        Item::Set(Set { interval: true, ..set(NETWORKS, &[l.address, Field::InetProto], None) }),
         Item::Set(affinity),
     ]
 }

@@ -33,8 +33,9 @@ pub struct Config {
     /// The cluster's pod networks (`10.42.0.0/16`), at most one of each family.
     /// They also say which families there are.
     pub pod_networks: Vec<(IpAddr, u8)>,
-    /// The service networks (`10.43.0.0/16`): unknown ports and addresses in
-    /// them are refused.
+    /// The service networks (`10.43.0.0/16`) that there are from the start:
+    /// unknown ports and addresses in them are refused. [`Proxy::set_networks`]
+    /// says others later.
     pub service_networks: Vec<(IpAddr, u8)>,
     /// Service addresses that this node answers itself on a socket (cluster
     /// DNS): the proxy leaves them alone whatever Services say.

@@ -1,7 +1,7 @@
 //! From frontends to elements, and from the elements there are and those there
 //! should be to one batch. Pure.
 
-use crate::frontend::{Frontend, FrontendKey, WithoutEndpoints, masked};
+use crate::frontend::{Frontend, FrontendKey, Network, WithoutEndpoints, masked, outermost};
 use crate::layout::{self, Item, Layout, Pick};
 use crate::service::Protocol;
 use crate::{Config, Summary};
@@ -61,6 +61,17 @@ pub(crate) fn hairpins(ips: &BTreeSet<IpAddr>, family: Family) -> Elements {
         ((layout::HAIRPIN, [layout::octets(*ip), layout::octets(*ip)].concat()), None)
     };
     ips.iter().filter(|ip| family_of(**ip) == family).map(pair).collect()
+}
+
+/// What service addresses are from, for every protocol.
+pub(crate) fn networks(networks: &[Network], family: Family) -> Elements {
+    let end = |(ip, bits): Network, last: bool| {
+        let protocol = if last { u8::MAX } else { 0 };
+        [&layout::octets(masked(ip, bits, last))[..], &[protocol, 0, 0, 0]].concat()
+    };
+    let range =
+        |network| ((layout::NETWORKS, [end(network, false), end(network, true)].concat()), None);
+    outermost(networks, family == Family::Ip).into_iter().map(range).collect()
 }
 
 /// Address, protocol and port, each padded to 32-bit words.
@@ -136,9 +147,9 @@ pub(crate) fn update(
 }
 
 fn element(set: &str, key: &[u8], data: &Option<Data>) -> Element {
-    let (first, last) = match set {
-        layout::SOURCES => key.split_at(key.len() / 2),
-        _ => (key, &[][..]),
+    let (first, last) = match layout::RANGES.contains(&set) {
+        true => key.split_at(key.len() / 2),
+        false => (key, &[][..]),
     };
     let key_end = (!last.is_empty()).then(|| last.to_vec());
     Element { key_end, data: data.clone(), ..Element::key(first.to_vec()) }
@@ -150,7 +161,7 @@ pub(crate) fn from_kernel(
     element: Element,
 ) -> ((&'static str, Vec<u8>), Option<Data>) {
     let mut key = element.key;
-    if set == layout::SOURCES {
+    if layout::RANGES.contains(&set) {
         let last = element.key_end.unwrap_or_else(|| key.clone());
         key.extend(last);
     }
@@ -217,6 +228,15 @@ mod tests {
         // One more: its element and the verdict.
         assert_eq!(change(&["10.42.0.5"], &["10.42.0.5", "10.42.0.6"]), (1, 2));
         assert_eq!(change(&["10.42.0.5"], &[]), (2, 1));
+    }
+
+    #[test]
+    fn networks_are_ranges_of_their_family() {
+        let network = |ip: &str, bits| (ip.parse().unwrap(), bits);
+        let all = [network("10.43.0.0", 16), network("10.43.7.0", 24), network("fd43::", 112)];
+        let keys: Vec<_> = networks(&all, Family::Ip).into_keys().map(|(_, key)| key).collect();
+        assert_eq!(keys, [vec![10, 43, 0, 0, 0, 0, 0, 0, 10, 43, 255, 255, 255, 0, 0, 0]]);
+        assert_eq!(networks(&all, Family::Ip6).len(), 1);
     }
 
     #[test]

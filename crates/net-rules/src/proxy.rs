@@ -1,7 +1,7 @@
 //! Acting: what was asked for is remembered, what the kernel has is kept equal
 //! to it.
 
-use crate::frontend::{Frontend, FrontendKey, frontends};
+use crate::frontend::{Frontend, FrontendKey, Network, frontends};
 use crate::layout::{self, Pick};
 use crate::plan::{self, Elements, family_of};
 use crate::service::{Protocol, Service, ServiceName};
@@ -31,6 +31,9 @@ pub struct Proxy {
     /// translation and its masquerade a packet would notice. They are at most
     /// as many as this node can have pods.
     hairpins: BTreeSet<IpAddr>,
+    /// What service addresses are from, and what of that the kernel has.
+    networks: Vec<Network>,
+    applied_networks: Vec<Network>,
     /// The chains that each family's table has. Those that pick are a few rules
     /// each and stay until a reconcile finds them unused.
     chains: BTreeMap<Family, BTreeSet<String>>,
@@ -45,6 +48,8 @@ impl Proxy {
     /// No nf_tables in the kernel, or not enough privileges.
     pub fn open(config: Config) -> Result<Self, Error> {
         Ok(Proxy {
+            networks: config.service_networks.clone(),
+            applied_networks: Vec::new(),
             config,
             nft: Nftables::open()?,
             conntrack: Conntrack::open()?,
@@ -55,6 +60,13 @@ impl Proxy {
             chains: BTreeMap::new(),
             dirty: BTreeSet::new(),
         })
+    }
+
+    /// Says what service addresses are from, instead of what was said before; the
+    /// next [`Proxy::reconcile`] or [`Proxy::apply`] brings it about. What is of a
+    /// family that the cluster has not is left out.
+    pub fn set_networks(&mut self, networks: Vec<(IpAddr, u8)>) {
+        self.networks = networks;
     }
 
     /// Makes the rules be exactly those of `services`: what the kernel already
@@ -124,6 +136,7 @@ impl Proxy {
                 hairpins.extend(&frontend.local);
             }
             after.extend(plan::hairpins(&hairpins, family));
+            after.extend(plan::networks(&self.networks, family));
             let change = plan::update(&mut batch, &table, &before, &after, &picks, &mut chains);
             summary.added += change.added;
             summary.deleted += change.deleted;
@@ -133,6 +146,7 @@ impl Proxy {
         self.chains = all_chains;
         self.applied = wanted.clone();
         self.hairpins = hairpins;
+        self.applied_networks = self.networks.clone();
         self.dirty.clear();
         self.forget(&touched, &mut summary);
         Ok(summary)
@@ -208,6 +222,8 @@ impl Proxy {
             }
             before.extend(plan::hairpins(&self.hairpins, family));
             after.extend(plan::hairpins(&hairpins, family));
+            before.extend(plan::networks(&self.applied_networks, family));
+            after.extend(plan::networks(&self.networks, family));
             let chains = all_chains.entry(family).or_default();
             let table = self.table(family);
             let change = plan::update(&mut batch, &table, &before, &after, &picks, chains);
@@ -217,6 +233,7 @@ impl Proxy {
         self.nft.commit(&batch, None)?;
         self.chains = all_chains;
         self.hairpins = hairpins;
+        self.applied_networks = self.networks.clone();
         let touched = changed.iter().map(|(key, _)| *key).collect();
         for (key, wanted) in changed {
             match wanted {

@@ -21,6 +21,19 @@ pub fn node_addresses() -> Result<Vec<IpAddr>, Error> {
         .collect())
 }
 
+/// Every address by which others may know this machine, pod links aside; those of
+/// a link or of the machine alone are none.
+pub fn all_addresses() -> Result<Vec<IpAddr>, Error> {
+    let socket = Socket::route()?;
+    let (links, addresses) = (socket.links()?, socket.addresses()?);
+    let ours: Vec<u32> = (links.iter())
+        .filter(|link| crate::overlay::is_ours(&link.name) || link.name.starts_with(HOST_PREFIX))
+        .map(|link| link.index)
+        .collect();
+    let known = |a: &&Address| a.scope == Scope::Universe as u8 && !ours.contains(&a.index);
+    Ok(addresses.iter().filter(known).map(|a| a.ip).collect())
+}
+
 fn choose_address(
     links: &[Link],
     addresses: &[Address],

@@ -266,6 +266,11 @@ pub fn settle(dir: &Path) -> Result<Option<State>, Error> {
     Ok(file::read(&dir.join(STATE))?.and_then(|text| text.parse().ok()))
 }
 
+/// Whether a rotation has come to this server: it may be running itself anew.
+pub fn has_come(dir: &Path) -> bool {
+    dir.join(STATE).exists() || dir.join(STAGED).exists()
+}
+
 fn remove(dir: &Path) -> Result<(), Error> {
     match fs::remove_dir_all(dir) {
         Err(source) if source.kind() != std::io::ErrorKind::NotFound => {

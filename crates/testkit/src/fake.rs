@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use api_object::{FieldSelector, GroupVersionResource, LabelSelector, Status};
+use api_object::{FieldSelector, GroupVersionResource, LabelSelector, Reason, Status};
 use bytes::Bytes;
 use client::{Ambient, Api, Body, BoxFuture, Resource, Transport, TransportError};
 use futures_util::stream;
@@ -422,6 +422,11 @@ impl Target {
             "apis" => (next(), next()),
             _ => return Err(Status::bad_request(format!("the fake does not know {path}"))),
         };
+        if version.is_empty() {
+            // A group by itself, which nobody serves: versions are answered for.
+            let text = "the server could not find the requested resource";
+            return Err(Status::failure(Reason::NotFound, text));
+        }
         let rest: Vec<&str> = parts.collect();
         let (namespace, rest) = match rest.as_slice() {
             ["namespaces", _, "status" | "finalize"] => ("", rest.as_slice()),

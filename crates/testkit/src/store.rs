@@ -170,6 +170,10 @@ impl Store {
             "status" => {
                 let mut new = old.clone();
                 new["status"] = asked["status"].clone();
+                let annotations = &asked["metadata"]["annotations"];
+                if *annotations != old["metadata"]["annotations"] {
+                    new["metadata"]["annotations"] = annotations.clone();
+                }
                 new
             }
             _ => {
@@ -183,7 +187,11 @@ impl Store {
         if new == old {
             return Ok(old);
         }
-        if new["spec"] != old["spec"] {
+        // Of a Deployment, annotations too are what is wanted, but not those of its status.
+        let annotated = gvr.resource == "deployments"
+            && subresource != "status"
+            && new["metadata"]["annotations"] != old["metadata"]["annotations"];
+        if new["spec"] != old["spec"] || annotated {
             new["metadata"]["generation"] =
                 json!(old["metadata"]["generation"].as_i64().unwrap_or(0) + 1);
         }

@@ -1,9 +1,12 @@
 //! The node's end: calls a server, and answers what it asks.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::{
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
 
 use bytes::Bytes;
-use futures_util::{StreamExt as _, stream};
+use futures_util::{FutureExt as _, StreamExt as _, stream};
 use grpc::{Client, Messages};
 use prost::Message as _;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -18,6 +21,9 @@ use crate::{
 /// connection may have unread ([`crate::SETTINGS`]), so three that nobody reads
 /// hold up no other.
 const STREAMS_MAX: usize = 3;
+/// How long a server is waited for that does not say that all is answered: one of before
+/// version 1 had a second message.
+const LEAVE_MAX: Duration = Duration::from_secs(10);
 
 /// A connection to a server.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -70,7 +76,9 @@ async fn call(client: &Client, path: &str, messages: Messages) -> Result<Message
 }
 
 /// Lets a server reach `node` until the connection ends; `up` is called once it
-/// can.
+/// can. Once `leave` completes, which is when the server can do so by another call, this
+/// one takes nothing new and ends. Streams go on over their connections, which end with
+/// the last of them.
 ///
 /// # Errors
 /// Why it ended, or could not be made.
@@ -78,12 +86,25 @@ pub async fn serve(
     dial: Dial,
     node: Arc<dyn NodeStreams>,
     up: impl FnOnce(),
+    leave: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), String> {
     let pool = Arc::new(Pool { dial, open: Mutex::default() });
     let client = pool.connect().await?;
-    let hello = message(&v1::ListenRequest { version: VERSION });
-    let mut wishes = call(&client, LISTEN, Box::pin(stream::once(async move { hello }))).await?;
+    let leave = leave.boxed().shared();
+    let left = leave.clone();
+    let hello = || message(&v1::ListenRequest { version: VERSION });
+    let goodbye = stream::once(async move {
+        left.await;
+        hello()
+    });
+    let said = stream::once(async move { hello() }).chain(goodbye);
+    let wishes = call(&client, LISTEN, Box::pin(said)).await?;
     up();
+    let over = async {
+        leave.await;
+        tokio::time::sleep(LEAVE_MAX).await;
+    };
+    let mut wishes = wishes.take_until(Box::pin(over));
     while let Some(wish) = wishes.next().await {
         let wish = wish.map_err(|status| status.to_string())?;
         let wish = v1::Open::decode(wish).map_err(|error| error.to_string())?;

@@ -26,10 +26,14 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{Arc, Mutex, RwLock, atomic::AtomicU64},
+    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
-use tokio::sync::mpsc;
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 
 /// A boxed future, so that the trait is usable as an object.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -39,8 +43,8 @@ pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 pub const SETTINGS: grpc::Settings = grpc::Settings {
     stream_window_bytes: 256 * 1024,
     connection_window_bytes: 1024 * 1024,
-    ping_every: std::time::Duration::from_secs(10),
-    pong_max: std::time::Duration::from_secs(5),
+    ping_every: Duration::from_secs(10),
+    pong_max: Duration::from_secs(5),
 };
 
 /// Frames in flight a direction; more makes the sender wait, so a client that
@@ -234,24 +238,76 @@ pub trait NodeStreams: Send + Sync + 'static {
     fn open(&self, open: Open) -> BoxFuture<Result<ServerEnd, OpenError>>;
 }
 
+/// How long a node is waited for that was here a moment ago, or may have been before this
+/// server began: it calls again after its program or the server's was replaced.
+const CALLS_AGAIN_MAX: Duration = Duration::from_secs(5);
+
 /// The nodes that can be reached now, by name.
-#[derive(Default)]
 pub struct Nodes {
     by_name: RwLock<BTreeMap<String, Arc<dyn NodeStreams>>>,
+    began: Instant,
+    /// When those went that are not connected.
+    left: Mutex<BTreeMap<String, Instant>>,
+    /// Changes with each that comes.
+    came: watch::Sender<()>,
     /// Those of them that have called.
     remotes: Mutex<BTreeMap<String, Vec<Arc<server::Remote>>>>,
     /// How many streams were asked of them.
     wishes: Arc<AtomicU64>,
 }
 
+impl Default for Nodes {
+    fn default() -> Self {
+        Self {
+            by_name: RwLock::default(),
+            began: Instant::now(),
+            left: Mutex::default(),
+            came: watch::Sender::new(()),
+            remotes: Mutex::default(),
+            wishes: Arc::default(),
+        }
+    }
+}
+
 impl Nodes {
     /// Makes a node reachable, replacing an older stream of the same name.
     pub fn insert(&self, name: &str, node: Arc<dyn NodeStreams>) {
         self.by_name.write().expect("no panic while held").insert(name.to_owned(), node);
+        self.left().remove(name);
+        self.came.send_replace(());
     }
 
     fn remove(&self, name: &str) {
+        self.left().insert(name.to_owned(), Instant::now());
         self.by_name.write().expect("no panic while held").remove(name);
+    }
+
+    fn left(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Instant>> {
+        self.left.lock().expect("no panic while held")
+    }
+
+    fn find(&self, node: &str) -> Option<Arc<dyn NodeStreams>> {
+        self.by_name.read().expect("no panic while held").get(node).cloned()
+    }
+
+    /// A node that is connected, or is so again in time.
+    async fn awaited(&self, node: &str) -> Option<Arc<dyn NodeStreams>> {
+        let mut came = self.came.subscribe();
+        if let Some(found) = self.find(node) {
+            return Some(found);
+        }
+        let left = self.left().get(node).copied();
+        let until = left.unwrap_or(self.began) + CALLS_AGAIN_MAX;
+        let coming = async {
+            loop {
+                // The sender lives as long as we do.
+                let _ = came.changed().await;
+                if let Some(found) = self.find(node) {
+                    return found;
+                }
+            }
+        };
+        tokio::time::timeout_at(until, coming).await.ok()
     }
 
     fn remotes(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Vec<Arc<server::Remote>>>> {
@@ -263,14 +319,13 @@ impl Nodes {
         self.by_name.read().expect("no panic while held").contains_key(node)
     }
 
-    /// Opens a stream on a node.
+    /// Opens a stream on a node. One that has just gone is waited for, since most come back.
     ///
     /// # Errors
     /// [`OpenError::NodeUnreachable`] for a node that is not connected, else
     /// what the node says.
     pub async fn open(&self, node: &str, open: Open) -> Result<ServerEnd, OpenError> {
-        let found = self.by_name.read().expect("no panic while held").get(node).cloned();
-        match found {
+        match self.awaited(node).await {
             Some(node) => node.open(open).await,
             None => Err(OpenError::NodeUnreachable(format!(
                 "node \"{node}\" is not connected to this server"
@@ -307,15 +362,51 @@ impl Nodes {
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn an_unknown_node_is_said_to_be_unreachable() {
-        let target = Target {
-            namespace: "default".into(),
-            pod: "a".into(),
-            uid: "u".into(),
-            container: "c".into(),
+    /// Opens nothing, and says so.
+    struct Nothing;
+
+    impl NodeStreams for Nothing {
+        fn open(&self, _: Open) -> BoxFuture<Result<ServerEnd, OpenError>> {
+            Box::pin(std::future::ready(Err(OpenError::Failed("it was asked".into()))))
+        }
+    }
+
+    async fn open(nodes: &Nodes) -> (OpenError, Duration) {
+        let asked = Instant::now();
+        let opened = nodes.open("n1", Open::Page("healthz".into())).await;
+        (opened.expect_err("nothing opens"), asked.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_does_not_call_is_said_to_be_unreachable() {
+        let nodes = Nodes::default();
+        // A server that has just begun does not know yet who will call.
+        let (why, took) = open(&nodes).await;
+        assert!(matches!(&why, OpenError::NodeUnreachable(text) if text.contains("n1")), "{why}");
+        assert_eq!(took, CALLS_AGAIN_MAX);
+        let (why, took) = open(&nodes).await;
+        assert!(matches!(why, OpenError::NodeUnreachable(_)));
+        assert_eq!(took, Duration::ZERO, "it is waited for once");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_calls_again_is_waited_for() {
+        let nodes = Nodes::default();
+        tokio::time::sleep(CALLS_AGAIN_MAX * 2).await;
+        nodes.insert("n1", Arc::new(Nothing));
+        nodes.remove("n1");
+        let again = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            nodes.insert("another", Arc::new(Nothing));
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            nodes.insert("n1", Arc::new(Nothing));
         };
-        let opened = Nodes::default().open("n1", Open::Attach(target, Stdio::default())).await;
-        assert!(matches!(opened, Err(OpenError::NodeUnreachable(text)) if text.contains("n1")));
+        let ((why, took), ()) = tokio::join!(open(&nodes), again);
+        assert_eq!(why, OpenError::Failed("it was asked".into()));
+        assert_eq!(took, Duration::from_secs(2));
+        nodes.remove("n1");
+        let (why, took) = open(&nodes).await;
+        assert!(matches!(why, OpenError::NodeUnreachable(_)));
+        assert_eq!(took, CALLS_AGAIN_MAX);
     }
 }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use grpc::{Call, Code, Messages, Service, Status};
 use prost::Message as _;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::{
     BoxFuture, End, NodeEnd, NodeStreams, Nodes, Open, OpenError, Output, ServerEnd, pair,
@@ -37,11 +37,24 @@ pub(crate) struct Remote {
     /// of a node's calls it was heard.
     next: Arc<AtomicU64>,
     pending: Mutex<BTreeMap<u64, Answer>>,
+    /// Told of each wish that nobody waits for any more.
+    settled: Notify,
 }
 
 impl Remote {
     fn pending(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, Answer>> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Until all that was asked of the node has its answer.
+    async fn all_settled(&self) {
+        loop {
+            let settled = self.settled.notified();
+            if self.pending().is_empty() {
+                return;
+            }
+            settled.await;
+        }
     }
 
     fn unreachable(&self) -> OpenError {
@@ -61,6 +74,7 @@ struct Waiting {
 impl Drop for Waiting {
     fn drop(&mut self) {
         self.remote.pending().remove(&self.id);
+        self.remote.settled.notify_one();
     }
 }
 
@@ -91,9 +105,11 @@ struct Listening {
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        self.nodes.remove_remote(&self.remote);
+        let is_gone = self.nodes.remove_remote(&self.remote);
         self.remote.pending().clear();
-        tracing::info!(node = self.remote.name, "the node is no longer connected");
+        if is_gone {
+            tracing::info!(node = self.remote.name, "the node is no longer connected");
+        }
     }
 }
 
@@ -152,17 +168,35 @@ async fn listen(
         wishes,
         next: nodes.wishes.clone(),
         pending: Mutex::default(),
+        settled: Notify::new(),
     });
     nodes.insert_remote(remote.clone());
     tracing::info!(node = remote.name, "the node is connected");
-    let listening = Listening { nodes, remote };
+    let listening = Listening { nodes, remote: remote.clone() };
     let wishes = stream::unfold((receiver, listening), |(mut receiver, listening)| async move {
         let wish = receiver.recv().await?;
         Some((Ok::<_, Status>(Bytes::from(wish.encode_to_vec())), (receiver, listening)))
     });
     // A server that is gone has stopped too.
     let closed = async move { drop(closing.wait_for(|closing| *closing).await) };
-    Ok(Box::pin(wishes.take_until(Box::pin(closed))))
+    let left = left(messages, remote);
+    let over = async move {
+        tokio::select! {
+            () = closed => {}
+            () = left => {}
+        }
+    };
+    Ok(Box::pin(wishes.take_until(Box::pin(over))))
+}
+
+/// Until the node has said that it can be reached by a later call of its, and what it was
+/// told of by this one is answered.
+async fn left(mut messages: Messages, remote: Arc<Remote>) {
+    match messages.next().await {
+        Some(Ok(_)) => remote.all_settled().await,
+        // A node that has no more to say stays: its connection tells when it is gone.
+        None | Some(Err(_)) => std::future::pending().await,
+    }
 }
 
 async fn carry(nodes: &Nodes, node: &str, mut messages: Messages) -> Result<Messages, Status> {
@@ -244,17 +278,19 @@ impl Nodes {
     }
 
     /// A node may have called by several of this server's addresses: then the
-    /// latest of those that are left is asked.
-    fn remove_remote(&self, remote: &Arc<Remote>) {
+    /// latest of those that are left is asked. Says whether none is left.
+    fn remove_remote(&self, remote: &Arc<Remote>) -> bool {
         let mut remotes = self.remotes();
-        let Some(calls) = remotes.get_mut(&remote.name) else { return };
+        let Some(calls) = remotes.get_mut(&remote.name) else { return false };
         calls.retain(|known| !Arc::ptr_eq(known, remote));
         match calls.last() {
             Some(left) => self.insert(&remote.name, Arc::new(Handle(left.clone()))),
             None => {
                 remotes.remove(&remote.name);
                 self.remove(&remote.name);
+                return true;
             }
         }
+        false
     }
 }

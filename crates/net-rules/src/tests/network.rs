@@ -217,6 +217,44 @@ fn a_cluster_ip_is_reached_from_pods_and_from_the_node() {
 }
 
 #[test]
+fn service_networks_come_and_go() {
+    let Some(world) = World::new() else { return };
+    let _servers = world.servers();
+    for (index, first, second, web, nobody) in [
+        (0, ("10.43.0.0", 16), ("10.99.0.0", 24), "10.99.0.5", "10.99.0.6:80"),
+        (1, ("fd43::", 112), ("fd99::", 112), "fd99::5", "[fd99::6]:80"),
+    ] {
+        let network = |(ip, bits): (&str, u8)| (ip.parse::<IpAddr>().unwrap(), bits);
+        let (first, second) = (network(first), network(second));
+        let mut added = service(&[PODS[0][index]]);
+        added.cluster_ips = vec![web.parse().unwrap()];
+        let web = SocketAddr::new(added.cluster_ips[0], 80).to_string();
+        let mut proxy = world.proxy(&[("web", added.clone())]);
+        // Without a route the node's own packets go to the router, which has none.
+        assert!(ask(&world.node, nobody).is_err());
+        let source = [NODE, NODE_V6][index].parse().unwrap();
+        world
+            .node
+            .within(|| host::ensure_service_route(second.0, second.1, Some(source)).unwrap())
+            .unwrap();
+        proxy.set_networks(vec![first, second]);
+        proxy.apply(Vec::new()).unwrap();
+        for from in [&world.pods[1], &world.node] {
+            assert!(ask(from, &web).unwrap().starts_with("a "));
+            refused(from, nobody);
+        }
+        // Known to the proxy's next life, which changes nothing.
+        let mut proxy = world.node.within(|| Proxy::open(config()).unwrap()).unwrap();
+        proxy.set_networks(vec![first, second]);
+        assert_eq!(proxy.reconcile(table(&[("web", added)])).unwrap(), Summary::default());
+        proxy.set_networks(vec![first]);
+        let gone = proxy.apply(vec![(name("web"), None)]).unwrap();
+        assert_eq!((gone.added, gone.deleted), (0, 3), "an endpoint, its verdict, the range");
+        world.node.within(|| host::remove_service_route(second.0, second.1).unwrap()).unwrap();
+    }
+}
+
+#[test]
 fn what_leaves_the_cluster_is_masqueraded_and_what_is_spoofed_is_dropped() {
     let Some(world) = World::new() else { return };
     let _servers = world.servers();
@@ -441,7 +479,8 @@ fn the_next_life_finds_what_is_there_and_changes_the_rest() {
     let services = [("web", service(&[PODS[0][0]]))];
     let open = || world.node.within(|| Proxy::open(config()).unwrap()).unwrap();
     let first = open().reconcile(table(&services)).unwrap();
-    assert!(first.replaced && first.added == 3);
+    // An endpoint, its verdict, its hairpin, and a network of either family.
+    assert!(first.replaced && first.added == 5, "{first:?}");
     assert_eq!(open().reconcile(table(&services)).unwrap(), Summary::default());
     let changed = [("web", service(&[PODS[1][0]]))];
     let second = open().reconcile(table(&changed)).unwrap();

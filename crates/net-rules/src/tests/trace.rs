@@ -65,7 +65,7 @@ impl Rules {
                 Item::Set(_) => {}
             }
         }
-        let mut elements = Elements::new();
+        let mut elements = plan::networks(&config().service_networks, family);
         for (key, frontend) in frontends(service, &config()) {
             if plan::family_of(key.ip) != family {
                 continue;
@@ -240,12 +240,16 @@ impl Rules {
 
     /// The data of the element that the registers name.
     fn find(&self, set: &str, registers: &[u8]) -> Option<&Option<Data>> {
-        let holds = |key: &[u8]| match set == layout::SOURCES {
+        let holds = |key: &[u8]| match layout::RANGES.contains(&set) {
             false => registers.starts_with(key),
-            // Each field lies between those of the range's ends.
+            // Each field lies between those of the range's ends: the first, which is
+            // an address, and the others as one.
             true => {
                 let (first, last) = key.split_at(key.len() / 2);
-                let address = (first.len() - 8) / 2;
+                let address = match set {
+                    layout::SOURCES => (first.len() - 8) / 2,
+                    _ => first.len() - 4,
+                };
                 let fields = [0..address, address..first.len()];
                 fields.into_iter().all(|field| {
                     let value = &registers[field.clone()];
