@@ -2,7 +2,9 @@
 
 use std::{
     collections::BTreeSet,
+    future::Future,
     sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
 use api_object::Status;
@@ -14,6 +16,7 @@ use client::{
 use futures_util::StreamExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header};
 use serde_json::{Map, Value};
+use tokio::time::Instant;
 
 use crate::{
     exec_plugin,
@@ -38,6 +41,7 @@ pub(crate) struct Connection {
     prefix: String,
     /// Authorization and impersonation.
     headers: HeaderMap,
+    timeout: Option<Duration>,
     warned: Mutex<BTreeSet<String>>,
 }
 
@@ -146,7 +150,14 @@ impl Connection {
         let config =
             HttpsConfig { servers: vec![authority.clone()], ca_pem, credentials, clock: None };
         let https = Https::with_identity(config, identity)?;
-        Ok(Self { https, authority, prefix, headers, warned: Mutex::default() })
+        Ok(Self {
+            https,
+            authority,
+            prefix,
+            headers,
+            timeout: resolved.timeout,
+            warned: Mutex::default(),
+        })
     }
 
     /// Sends a request; the answer may be of any status.
@@ -156,7 +167,7 @@ impl Connection {
         path: &str,
         accept: &str,
         payload: Payload,
-    ) -> Outcome<http::Response<Body>> {
+    ) -> Outcome<(http::response::Parts, Chunks)> {
         let mut request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.prefix))
@@ -174,11 +185,20 @@ impl Connection {
         for (name, value) in &self.headers {
             request.headers_mut().append(name, value.clone());
         }
-        let answer = self.https.send(request).await.map_err(|error| self.unreachable(&error))?;
+        let until = self.timeout.map(|timeout| Instant::now() + timeout);
+        let answer = self.https.send(request);
+        let answer = within(until, answer).await.unwrap_or_else(|| {
+            Err(TransportError(
+                "net/http: request canceled (Client.Timeout exceeded while awaiting headers)"
+                    .into(),
+            ))
+        });
+        let answer = answer.map_err(|error| self.unreachable(&error))?;
         for warning in answer.headers().get_all("warning") {
             self.warn(warning.to_str().unwrap_or_default());
         }
-        Ok(answer)
+        let (head, body) = answer.into_parts();
+        Ok((head, Chunks { body, until }))
     }
 
     /// Sends somebody else's request as the kubeconfig's user; the answer may be of
@@ -197,7 +217,7 @@ impl Connection {
         }
         let answer = self.https.send(request).await.map_err(|error| self.unreachable(&error))?;
         let (head, body) = answer.into_parts();
-        Ok((head, Chunks(body)))
+        Ok((head, Chunks { body, until: None }))
     }
 
     /// Each of the server's warnings once.
@@ -232,8 +252,7 @@ impl Connection {
         accept: &str,
         payload: Payload,
     ) -> Outcome<Chunks> {
-        let (head, body) = self.ask(method, path, accept, payload).await?.into_parts();
-        let mut chunks = Chunks(body);
+        let (head, mut chunks) = self.ask(method, path, accept, payload).await?;
         if head.status.is_success() {
             return Ok(chunks);
         }
@@ -328,18 +347,37 @@ pub(crate) fn refusal(code: u16, bytes: &[u8]) -> Status {
 
 /// A body as it comes.
 #[derive(Debug)]
-pub(crate) struct Chunks(Body);
+pub(crate) struct Chunks {
+    body: Body,
+    until: Option<Instant>,
+}
+
+/// What comes of it, where it comes in time.
+async fn within<T>(until: Option<Instant>, waited: impl Future<Output = T>) -> Option<T> {
+    match until {
+        Some(until) => tokio::time::timeout_at(until, waited).await.ok(),
+        None => Some(waited.await),
+    }
+}
 
 impl Chunks {
     /// The next piece; `None` at the end.
     pub(crate) async fn next(&mut self) -> Option<Outcome<Bytes>> {
-        match &mut self.0 {
+        match &mut self.body {
             Body::Full(bytes) if bytes.is_empty() => None,
             Body::Full(bytes) => Some(Ok(std::mem::take(bytes))),
-            Body::Stream(stream) => {
-                Some(stream.next().await?.map_err(|error| Failure::Message(error.0)))
-            }
+            Body::Stream(stream) => match within(self.until, stream.next()).await {
+                Some(chunk) => Some(chunk?.map_err(|error| Failure::Message(error.0))),
+                None => Some(failed(
+                    "net/http: request canceled (Client.Timeout exceeded while reading body)",
+                )),
+            },
         }
+    }
+
+    /// Whether the time of the request is over.
+    fn is_over(&self) -> bool {
+        self.until.is_some_and(|until| until <= Instant::now())
     }
 
     /// All that is left.
@@ -391,6 +429,7 @@ impl Events {
                 return Ok(Some((kind, object)));
             }
             match self.chunks.next().await {
+                Some(Err(_)) if self.chunks.is_over() => return Ok(None),
                 Some(chunk) => self.rest.extend_from_slice(&chunk?),
                 None => return Ok(None),
             }

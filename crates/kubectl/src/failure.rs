@@ -13,6 +13,8 @@ pub(crate) enum Failure {
     Plain(String),
     /// A command line that cannot be; `See 'kubectl X --help' for usage.` follows.
     Usage(String),
+    /// Arguments that cannot be; `See 'kubectl X -h' for help and examples` follows.
+    Arguments(String),
     /// Everything was said already.
     Exit(u8),
     /// Several, each on a line of its own.
@@ -45,7 +47,9 @@ impl Failure {
     pub(crate) fn message(&self) -> String {
         match self {
             Self::Status(status) => status.message.clone(),
-            Self::Message(text) | Self::Plain(text) | Self::Usage(text) => text.clone(),
+            Self::Message(text) | Self::Plain(text) | Self::Usage(text) | Self::Arguments(text) => {
+                text.clone()
+            }
             Self::Exit(_) => String::new(),
             Self::Several(all) => all.iter().map(Self::message).collect::<Vec<_>>().join(", "),
         }
@@ -78,7 +82,11 @@ impl Failure {
             Self::Message(text) => format!("error: {text}\n"),
             Self::Plain(text) => format!("{text}\n"),
             Self::Usage(text) => {
-                format!("error: {text}\nSee 'kubectl {command} --help' for usage.\n")
+                let words = format!("kubectl {command}");
+                format!("error: {text}\nSee '{} --help' for usage.\n", words.trim_end())
+            }
+            Self::Arguments(text) => {
+                format!("error: {text}\nSee 'kubectl {command} -h' for help and examples\n")
             }
             Self::Exit(_) => String::new(),
             Self::Several(all) => all.iter().map(|failure| failure.text(command)).collect(),
@@ -166,5 +174,9 @@ mod tests {
         let usage = Failure::Usage("unknown flag: --x".into());
         let said = "error: unknown flag: --x\nSee 'kubectl get --help' for usage.\n";
         assert_eq!(usage.text("get"), said);
+        let arguments = Failure::Arguments("USAGE: drain NODE [flags]".into());
+        let said =
+            "error: USAGE: drain NODE [flags]\nSee 'kubectl drain -h' for help and examples\n";
+        assert_eq!(arguments.text("drain"), said);
     }
 }

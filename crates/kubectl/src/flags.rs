@@ -238,7 +238,9 @@ pub(crate) fn help(flags: &[&'static Flag]) -> String {
         let short = flag.short.map_or("    ".to_owned(), |letter| format!("-{letter}, "));
         let what = match (flag.takes, flag.default) {
             (Takes::Switch, "") => "=false".to_owned(),
-            (Takes::Value("N" | "TIME"), default) if !default.is_empty() => format!("={default}"),
+            (Takes::Value("N" | "TIME" | "SECONDS|TIME"), default) if !default.is_empty() => {
+                format!("={default}")
+            }
             (Takes::Switch, default) => format!("={default}"),
             (Takes::Value(word), "") => format!("={word}"),
             (_, default) => format!("='{default}'"),

@@ -1,10 +1,14 @@
 //! Kubeconfig files: found, merged, and made into who asks which server.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use serde_json::{Map, Value, json};
 
 use crate::{
+    duration,
     failure::{Failure, Outcome, failed},
     flags::Parsed,
 };
@@ -152,6 +156,8 @@ pub(crate) struct Resolved {
     pub(crate) namespace: String,
     /// `--namespace` was given.
     pub(crate) namespace_given: bool,
+    /// How long one request may take; `None` for any time.
+    pub(crate) timeout: Option<Duration>,
 }
 
 /// Takes the context apart, and flags into account.
@@ -164,9 +170,6 @@ pub(crate) fn resolve(config: &Value, flags: &Parsed) -> Outcome<Resolved> {
     let context = match entry(config, "contexts", name) {
         Some(entry) => entry["context"].clone(),
         None if name.is_empty() => json!({}),
-        None if flags.is_set("context") => {
-            return failed(format!("context {name:?} does not exist"));
-        }
         None => {
             return Err(Failure::Plain(format!(
                 "Error in configuration: context was not found for specified context: {name}"
@@ -183,7 +186,7 @@ pub(crate) fn resolve(config: &Value, flags: &Parsed) -> Outcome<Resolved> {
         }
         match entry(config, list, wanted) {
             Some(found) => Ok(found[inner].as_object().cloned().unwrap_or_default()),
-            None if inner == "cluster" => failed(format!("cluster {wanted:?} does not exist")),
+            None if inner == "cluster" => failed(format!("no server found for cluster {wanted:?}")),
             None => failed(format!("auth info {wanted:?} does not exist")),
         }
     };
@@ -200,7 +203,9 @@ pub(crate) fn resolve(config: &Value, flags: &Parsed) -> Outcome<Resolved> {
     put(&mut user, "client-certificate", "client-certificate");
     put(&mut user, "client-key", "client-key");
     if flags.is_set("token") {
-        user = Map::from_iter([("token".to_owned(), flags.one("token").into())]);
+        // A certificate stays: who has both is asked for both.
+        user.retain(|key, _| key != "tokenFile" && key != "exec");
+        user.insert("token".to_owned(), flags.one("token").into());
     }
     if flags.is_set("insecure-skip-tls-verify") {
         cluster
@@ -222,7 +227,20 @@ pub(crate) fn resolve(config: &Value, flags: &Parsed) -> Outcome<Resolved> {
         user,
         namespace: namespace.to_owned(),
         namespace_given: !flags.one("namespace").is_empty(),
+        timeout: timeout(flags.one("request-timeout"))?,
     })
+}
+
+/// `30`, `30s`, `1m`; zero is no limit.
+fn timeout(text: &str) -> Outcome<Option<Duration>> {
+    let seconds = text.parse().map(Duration::from_secs).ok();
+    match seconds.or_else(|| duration::parse(text).filter(|_| !text.starts_with('-'))) {
+        _ if text.is_empty() => Ok(None),
+        Some(time) => Ok(Some(time).filter(|time| !time.is_zero())),
+        None => failed(
+            "Invalid timeout value. Timeout must be a single integer in seconds, or an integer followed by a corresponding time unit (e.g. 1s | 2m | 3h)",
+        ),
+    }
 }
 
 #[cfg(test)]
@@ -238,6 +256,17 @@ users: [{name: u, user: {token: t}}]
 current-context: x
 clusters: [{name: a, cluster: {server: 'https://other'}}, {name: b, cluster: {}}]
 ";
+
+    #[test]
+    fn a_request_has_seconds_or_any_time() {
+        for (text, seconds) in [("", None), ("0", None), ("5", Some(5)), ("2m", Some(120))] {
+            let timeout = timeout(text).expect("valid");
+            assert_eq!(timeout.map(|time| time.as_secs()), seconds, "{text}");
+        }
+        for text in ["a", "-1s", "1x"] {
+            assert!(timeout(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn files_are_merged_and_the_first_wins() {
@@ -274,6 +303,7 @@ clusters: [{name: a, cluster: {server: 'https://other'}}, {name: b, cluster: {}}
         let mut flags = Parsed::default();
         flags.set("context", "nope");
         let error = resolve(&empty(), &flags).expect_err("no such context");
-        assert_eq!(error.text("get"), "error: context \"nope\" does not exist\n");
+        let said = "Error in configuration: context was not found for specified context: nope\n";
+        assert_eq!(error.text("get"), said);
     }
 }

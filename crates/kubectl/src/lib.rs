@@ -12,6 +12,7 @@ mod commands;
 mod connection;
 mod describe;
 mod discovery;
+mod document;
 mod download;
 mod duration;
 mod exec_plugin;

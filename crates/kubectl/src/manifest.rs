@@ -8,7 +8,10 @@ use std::{
 
 use serde_json::Value;
 
-use crate::failure::{Failure, Outcome, failed};
+use crate::{
+    document,
+    failure::{Failure, Outcome, failed},
+};
 
 /// An object and where it came from.
 #[derive(Clone, Debug, PartialEq)]
@@ -94,12 +97,20 @@ fn folder(path: &Path, recursive: bool, places: &mut Vec<Place>) -> io::Result<(
     Ok(())
 }
 
+/// Objects, and why what is beside them is none: one does not keep the others.
+pub(crate) type Found = (Vec<Manifest>, Vec<Failure>);
+
 /// The objects of one place.
-///
-/// # Errors
-/// For text that holds no objects.
-pub(crate) async fn read(place: &Place) -> Outcome<Vec<Manifest>> {
-    let (source, text) = match place {
+pub(crate) async fn read(place: &Place) -> Found {
+    match text(place).await {
+        Ok((source, text)) => parse(&source, &text),
+        Err(failure) => (Vec::new(), vec![failure]),
+    }
+}
+
+/// What messages call a place, and its text.
+async fn text(place: &Place) -> Outcome<(String, String)> {
+    Ok(match place {
         Place::Stdin => {
             let mut text = String::new();
             io::stdin()
@@ -114,36 +125,33 @@ pub(crate) async fn read(place: &Place) -> Outcome<Vec<Manifest>> {
                 .map_err(|error| Failure::Message(os_error("open", &name, &error)))?;
             (name, text)
         }
-    };
-    parse(&source, &text)
+    })
 }
 
-/// The objects of a text; Lists are taken apart.
-///
-/// # Errors
-/// For documents that are no objects.
-pub(crate) fn parse(source: &str, text: &str) -> Outcome<Vec<Manifest>> {
-    let mut manifests = Vec::new();
+/// The objects of a text; Lists are taken apart. Behind a document that is no YAML
+/// nothing is read.
+pub(crate) fn parse(source: &str, text: &str) -> Found {
+    let mut found = Found::default();
     for document in documents(text) {
-        let options = serde_saphyr::options! { legacy_octal_numbers: true };
-        let parsed: Option<Value> = serde_saphyr::from_str_with_options(&document, options)
-            .map_err(|error| {
-                Failure::Message(format!(
-                    "error parsing {source}: error converting YAML to JSON: yaml: {error}"
-                ))
-            })?;
-        let Some(object) = parsed.filter(|value| !value.is_null()) else { continue };
-        if !object.is_object() {
-            return failed(format!(
-                "error parsing {source}: error converting YAML to JSON: a document holds no mapping"
-            ));
+        let told = |why: &str| {
+            Failure::Message(format!(
+                "error parsing {source}: error converting YAML to JSON: {why}"
+            ))
+        };
+        match document::read(&document) {
+            Ok(Value::Null) => {}
+            Ok(object) if object.is_object() => flatten(source, object, &mut found),
+            Ok(_) => found.1.push(told("a document holds no mapping")),
+            Err(error) => {
+                found.1.push(told(&format!("yaml: {error}")));
+                break;
+            }
         }
-        flatten(source, object, &mut manifests)?;
     }
-    Ok(manifests)
+    found
 }
 
-fn flatten(source: &str, object: Value, manifests: &mut Vec<Manifest>) -> Outcome {
+fn flatten(source: &str, object: Value, found: &mut Found) {
     let kind = object["kind"].as_str().unwrap_or_default();
     let missing = match (kind, object["apiVersion"].as_str().unwrap_or_default()) {
         ("", "") => "[apiVersion not set, kind not set]",
@@ -152,19 +160,17 @@ fn flatten(source: &str, object: Value, manifests: &mut Vec<Manifest>) -> Outcom
         _ => "",
     };
     if !missing.is_empty() {
-        return failed(format!(
+        found.1.push(Failure::Message(format!(
             "error validating {source:?}: error validating data: {missing}; if you choose to ignore these errors, turn validation off with --validate=false"
-        ));
+        )));
+        return;
     }
     match object.get("items").and_then(Value::as_array) {
         Some(items) if kind.ends_with("List") => {
-            for item in items.clone() {
-                flatten(source, item, manifests)?;
-            }
+            items.iter().for_each(|item| flatten(source, item.clone(), found));
         }
-        _ => manifests.push(Manifest { source: source.to_owned(), object }),
+        _ => found.0.push(Manifest { source: source.to_owned(), object }),
     }
-    Ok(())
 }
 
 /// Cuts a stream at lines of `---`.
@@ -195,7 +201,8 @@ mod tests {
     use super::*;
 
     fn names(text: &str) -> Vec<String> {
-        let manifests = parse("f", text).expect("valid");
+        let (manifests, failures) = parse("f", text);
+        assert!(failures.is_empty(), "{failures:?}");
         manifests.iter().map(|m| m.object["metadata"]["name"].to_string()).collect()
     }
 
@@ -211,16 +218,26 @@ mod tests {
 
     #[test]
     fn yaml_is_read_as_kubectl_reads_it() {
-        let manifests = parse("f", "apiVersion: v1\nkind: A\na: yes\nb: 0644\nc: off\nd: 1e3\n");
-        let object = &manifests.expect("valid")[0].object;
+        let (manifests, _) =
+            parse("f", "apiVersion: v1\nkind: A\na: yes\nb: 0644\nc: off\nd: 1e3\n");
+        let object = &manifests[0].object;
         assert_eq!((&object["a"], &object["c"]), (&true.into(), &false.into()));
         assert_eq!(object["b"], 420, "octal as YAML 1.1 has it: modes of volumes");
     }
 
     #[test]
     fn what_holds_no_object_is_refused() {
-        assert!(parse("f", "a: b").is_err());
-        assert!(parse("f", "- a").is_err());
-        assert!(parse("f", "{").is_err());
+        for text in ["a: b", "- a", "{"] {
+            let (manifests, failures) = parse("f", text);
+            assert_eq!((manifests.len(), failures.len()), (0, 1), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_does_not_keep_the_others() {
+        let of = |name: &str| format!("apiVersion: v1\nkind: A\nmetadata: {{name: {name}}}\n---\n");
+        let text = of("a") + "kind: x\n---\n- a\n---\n" + &of("b") + "{\n---\n" + &of("c");
+        let (manifests, failures) = parse("f", &text);
+        assert_eq!((manifests.len(), failures.len()), (2, 3), "{failures:?}");
     }
 }

@@ -78,24 +78,32 @@ pub(crate) async fn find(
 /// # Errors
 /// For files that are not there or hold something else.
 pub(crate) async fn in_files(session: &Session) -> Outcome<Vec<Target>> {
+    let (targets, failures) = of_files(session).await?;
+    Failure::of(failures).map(|()| targets)
+}
+
+/// The objects in the files of `-f` that can be read, and why others cannot.
+///
+/// # Errors
+/// For paths that are not there, and where nothing is in any.
+pub(crate) async fn of_files(session: &Session) -> Outcome<(Vec<Target>, Vec<Failure>)> {
     let places = manifest::places(&session.flags.list("filename"), session.flags.on("recursive"))?;
     let mut targets = Vec::new();
-    let mut missing = Vec::new();
+    let mut failures = Vec::new();
     for place in places {
-        for manifest in manifest::read(&place).await? {
+        let (manifests, unread) = manifest::read(&place).await;
+        for manifest in manifests {
             match of_manifest(session, manifest).await {
                 Ok(target) => targets.push(target),
-                Err(error) => missing.push(error),
+                Err(error) => failures.push(error),
             }
         }
+        failures.extend(unread);
     }
-    if targets.is_empty() && missing.is_empty() {
+    if targets.is_empty() && failures.is_empty() {
         return failed("no objects passed to apply".replace("apply", session.command));
     }
-    match missing.is_empty() {
-        true => Ok(targets),
-        false => Err(Failure::Several(missing)),
-    }
+    Ok((targets, failures))
 }
 
 async fn of_manifest(session: &Session, mut manifest: Manifest) -> Outcome<Target> {
@@ -231,7 +239,8 @@ pub(crate) async fn list(
             query.push(("continue".into(), next.clone()));
         }
         let at = path(target.resource.path(&target.namespace, ""), &query);
-        let mut page = connection.request_as(Method::GET, &at, accept, None).await?;
+        let page = connection.request_as(Method::GET, &at, accept, None).await;
+        let mut page = page.map_err(|error| unfound(session, target, error))?;
         next = page["metadata"]["continue"].as_str().unwrap_or_default().to_owned();
         whole = Some(match whole {
             None => page,
@@ -249,6 +258,24 @@ pub(crate) async fn list(
             return Ok(whole.unwrap_or_default());
         }
     }
+}
+
+/// Says what was listed, where the server found nothing or fault with the question.
+fn unfound(session: &Session, target: &Target, error: Failure) -> Failure {
+    let Failure::Status(mut status) = error else { return error };
+    if matches!(status.code, 400 | 404) {
+        let kind = &target.resource;
+        let resource = format!("{}/{}, Resource={}", kind.group, kind.version, kind.plural);
+        let (labels, fields) = (session.flags.one("selector"), session.flags.one("field-selector"));
+        let what = match (labels, fields) {
+            ("", "") => format!("Unable to list {resource:?}"),
+            _ => format!(
+                "Unable to find {resource:?} that match label selector {labels:?}, field selector {fields:?}"
+            ),
+        };
+        status.message = format!("{what}: {}", status.message);
+    }
+    Failure::Status(status)
 }
 
 impl Target {
@@ -321,7 +348,9 @@ pub(crate) async fn local(session: &Session, words: &[String]) -> Outcome<Vec<(T
     }
     let mut found = Vec::new();
     for place in manifest::places(&flags.list("filename"), flags.on("recursive"))? {
-        for manifest in manifest::read(&place).await? {
+        let (manifests, failures) = manifest::read(&place).await;
+        Failure::of(failures)?;
+        for manifest in manifests {
             let object = manifest.object.clone();
             let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
             let (version, kind) = (text(&object["apiVersion"]), text(&object["kind"]));

@@ -14,10 +14,15 @@ pub(crate) fn of(object: &Value) -> Option<Value> {
 
 /// Writes the object itself into its annotation.
 pub(crate) fn set(object: &mut Value) {
-    let annotations = annotations(object);
-    annotations.remove(ANNOTATION);
+    remove(object);
     let text = json::compact(object) + "\n";
     self::annotations(object).insert(ANNOTATION.to_owned(), text.into());
+}
+
+/// Takes the annotation away; that of its like which was applied has annotations, if
+/// none, so this has them too.
+pub(crate) fn remove(object: &mut Value) {
+    annotations(object).remove(ANNOTATION);
 }
 
 fn annotations(object: &mut Value) -> &mut Map<String, Value> {

@@ -66,11 +66,7 @@ pub(crate) async fn run(session: &Session) -> Outcome {
     let selector = flags.one("selector");
     let selector = api_object::LabelSelector::parse(selector)
         .map_err(|error| Failure::Message(format!("{error}")))?;
-    let mut failures = Vec::new();
-    let targets = match targets::in_files(session).await {
-        Ok(targets) => targets,
-        Err(error) => return Err(error),
-    };
+    let (targets, mut failures) = targets::of_files(session).await?;
     let mut objects = Vec::new();
     let machine = Format::read(flags)?.is_machine();
     for target in targets {
@@ -241,7 +237,9 @@ pub(crate) async fn dry_run(
     }
     let shape = shape_of(target);
     let before = last_applied::of(live).unwrap_or_else(|| json!({}));
-    let patch = three_way::patch(&before, object, live, shape.as_ref());
+    let mut modified = object.clone();
+    last_applied::remove(&mut modified);
+    let patch = three_way::patch(&before, &modified, live, shape.as_ref());
     let body = Some((patch_type(shape.is_some()), Bytes::from(patch.to_string())));
     connection.request(Method::PATCH, &with_query(target.path(), query), body).await
 }

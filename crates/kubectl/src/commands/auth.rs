@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::{
     connection,
     describe::policy_rules,
-    failure::{Failure, Outcome, failed},
+    failure::{Failure, Outcome},
     flags::{Flag, switch, value},
     print::{Format, table},
     session::Session,
@@ -48,9 +48,10 @@ pub(super) async fn can_i(session: &Session) -> Outcome {
         [verb, what] => (verb, what, ""),
         [verb, what, name] => (verb, what, name.as_str()),
         _ => {
-            return failed(
-                "you must specify two arguments: verb resource or verb resource/resourceName.\nSee 'kubectl auth can-i -h' for help and examples",
-            );
+            return Err(Failure::Arguments(
+                "you must specify two arguments: verb resource or verb resource/resourceName."
+                    .into(),
+            ));
         }
     };
     let mut attributes = json!({});

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     connection::Connection,
-    failure::{Outcome, failed},
+    failure::{Failure, Outcome, failed},
     flags::{self, Flag, Parsed, Takes},
     print::FORMATS,
     session::{Environment, Session},
@@ -348,14 +348,13 @@ pub(crate) fn functions(shell: &str) -> &'static str {
 
 /// Prints a shell's script.
 pub(super) async fn script(session: &Session) -> Outcome {
-    let known = SCRIPTS.iter().map(|(shell, _)| *shell).collect::<Vec<_>>().join(", ");
     match session.flags.words.as_slice() {
-        [] => failed(format!("Shell not specified: {known}")),
+        [] => Err(Failure::Arguments("Shell not specified.".into())),
         [shell] => match SCRIPTS.iter().find(|(name, _)| name == shell) {
             Some((_, script)) => session.out(script),
-            None => failed(format!("Unsupported shell type {shell:?}: {known}")),
+            None => Err(Failure::Arguments(format!("Unsupported shell type {shell:?}."))),
         },
-        _ => failed("Too many arguments. Expected only the shell type."),
+        _ => Err(Failure::Arguments("Too many arguments. Expected only the shell type.".into())),
     }
 }
 

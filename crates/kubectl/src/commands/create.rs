@@ -83,8 +83,8 @@ pub(super) async fn run(session: &Session) -> Outcome {
     if session.flags.on("edit") {
         return failed("--edit is not known to this kubectl: create, then `kubectl edit`");
     }
-    let mut failures = Vec::new();
-    for target in targets::in_files(session).await? {
+    let (targets, mut failures) = targets::of_files(session).await?;
+    for target in targets {
         if let Err(error) = create(session, &target, "kubectl-create").await {
             let source = target.manifest.as_ref().map_or("", |manifest| &manifest.source);
             failures.push(error.about("creating", source));

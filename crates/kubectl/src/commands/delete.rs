@@ -39,6 +39,11 @@ pub(super) async fn run(session: &Session) -> Outcome {
     if !matches!(output, "" | "name") {
         return failed(format!("unexpected -o output mode: {output}. We only support '-o name'"));
     }
+    let selects = ["selector", "field-selector"].iter().any(|flag| !flags.one(flag).is_empty());
+    if flags.on("all") && selects {
+        // Upstream's ends so too.
+        return failed("setting 'all' parameter but found a non empty selector. ");
+    }
     let given: i64 = flags.one("grace-period").parse().unwrap_or(-1);
     let (now, force) = (flags.on("now"), flags.on("force"));
     if now && given != -1 {
@@ -75,9 +80,13 @@ pub(super) async fn run(session: &Session) -> Outcome {
 
 /// Every object by its name: a collection is listed first.
 async fn named(session: &Session) -> Outcome<(Vec<Target>, Vec<Failure>)> {
-    let found = targets::find(session, &session.flags.words, Reading::default()).await?;
+    let flags = &session.flags;
+    let of_files = flags.is_set("filename") && !flags.is_set("kustomize") && flags.words.is_empty();
+    let (found, mut failures) = match of_files {
+        true => targets::of_files(session).await?,
+        false => (targets::find(session, &flags.words, Reading::default()).await?, Vec::new()),
+    };
     let mut all = Vec::new();
-    let mut failures = Vec::new();
     for target in found {
         if !target.name.is_empty() {
             all.push(target);

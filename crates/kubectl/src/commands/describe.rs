@@ -85,8 +85,6 @@ async fn events(session: &Session, object: &Value) -> Outcome<Vec<Value>> {
     let meta = &object["metadata"];
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let namespace = text(&meta["namespace"]);
-    // A node's events are about its name, since kubelet does not know its uid.
-    let uid = if object["kind"] == "Node" { text(&meta["name"]) } else { text(&meta["uid"]) };
     let base = match namespace.as_str() {
         "" => "/api/v1/events".to_owned(),
         namespace => format!("/api/v1/namespaces/{namespace}/events"),
@@ -95,8 +93,14 @@ async fn events(session: &Session, object: &Value) -> Outcome<Vec<Value>> {
     if !namespace.is_empty() {
         selector.push_str(&format!(",involvedObject.namespace={namespace}"));
     }
-    selector.push_str(&format!(",involvedObject.uid={uid}"));
-    list(session, base, &[("fieldSelector", &selector)]).await
+    let mut found = Vec::new();
+    // Controllers know a Node's uid; the kubelet, which does not, tells of its name.
+    let kubelets = (object["kind"] == "Node").then(|| text(&meta["name"]));
+    for uid in [text(&meta["uid"])].into_iter().chain(kubelets) {
+        let selector = format!("{selector},involvedObject.uid={uid}");
+        found.append(&mut list(session, base.clone(), &[("fieldSelector", &selector)]).await?);
+    }
+    Ok(found)
 }
 
 async fn list(session: &Session, path: String, query: &[(&str, &str)]) -> Outcome<Vec<Value>> {

@@ -45,9 +45,10 @@ pub(super) async fn exec(session: &Session) -> Outcome {
     let (words, command) = match flags.dash {
         Some(_) => (flags.before_dash().to_vec(), flags.after_dash().to_vec()),
         None if flags.words.len() > 1 => {
-            return failed(
-                "exec [POD] [COMMAND] is not supported anymore. Use exec [POD] -- [COMMAND] instead\nSee 'kubectl exec -h' for help and examples",
-            );
+            return Err(Failure::Arguments(
+                "exec [POD] [COMMAND] is not supported anymore. Use exec [POD] -- [COMMAND] instead"
+                    .into(),
+            ));
         }
         None => (flags.words.clone(), Vec::new()),
     };

@@ -37,9 +37,9 @@ pub(super) async fn run(session: &Session) -> Outcome {
     let flags = &session.flags;
     let Some((word, ports)) = flags.words.split_first().filter(|(_, ports)| !ports.is_empty())
     else {
-        return failed(
-            "TYPE/NAME and list of ports are required for port-forward\nSee 'kubectl port-forward -h' for help and examples",
-        );
+        return Err(Failure::Arguments(
+            "TYPE/NAME and list of ports are required for port-forward".into(),
+        ));
     };
     let reading = Reading { default_type: Some("pods"), ..Reading::default() };
     let found = targets::find(session, std::slice::from_ref(word), reading).await?;

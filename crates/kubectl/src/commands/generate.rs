@@ -225,7 +225,8 @@ pub(super) fn secret_tls(flags: &Parsed) -> Made {
     let read = |flag: &str| match flags.one(flag) {
         "" => Err("key and cert must be specified".to_owned()),
         path => {
-            std::fs::read(path).map_err(|error| crate::manifest::os_error("open", path, &error))
+            let why = |error| crate::manifest::os_error("open", path, &error);
+            std::fs::read(path).map_err(|error| format!("Cannot read file {path}, {}", why(error)))
         }
     };
     let data = vec![("tls.crt".to_owned(), read("cert")?), ("tls.key".to_owned(), read("key")?)];
@@ -553,10 +554,7 @@ pub(super) fn ingress(flags: &Parsed) -> Made {
 /// What a row of `create` runs.
 pub(super) async fn create(session: &Session, made: Made) -> Outcome {
     let object = made.map_err(|why| match why.starts_with("exactly one NAME") {
-        true => Failure::Message(format!(
-            "{why}\nSee 'kubectl {} -h' for help and examples",
-            session.command
-        )),
+        true => Failure::Arguments(why),
         false => Failure::Message(why),
     })?;
     let kind = object["kind"].as_str().unwrap_or_default().to_lowercase();

@@ -33,6 +33,9 @@ pub(super) fn options() -> String {
     format!("The following options can be passed to any command:\n\n{}", flags::help(&all))
 }
 
+/// Other names of groups of commands.
+pub(super) static GROUP_ALIASES: &[(&str, &str)] = &[("create svc", "create service")];
+
 /// What groups of commands are for.
 static GROUPS: &[(&str, &str)] = &[
     ("auth", "Inspect authorization"),

@@ -83,9 +83,9 @@ pub(super) async fn run(session: &Session) -> Outcome {
         (true, true) => selected(session).await?,
         (false, true) => return failed("only a selector (-l) or a POD name is allowed"),
         (true, false) => {
-            return failed(
-                "expected 'logs [-f] [-p] (POD | TYPE/NAME) [-c CONTAINER]'.\nPOD or TYPE/NAME is a required argument for the logs command\nSee 'kubectl logs -h' for help and examples",
-            );
+            return Err(Failure::Arguments(
+                "expected 'logs [-f] [-p] (POD | TYPE/NAME) [-c CONTAINER]'.\nPOD or TYPE/NAME is a required argument for the logs command".into(),
+            ));
         }
         (false, false) => named(session, &words).await?,
     };

@@ -78,7 +78,12 @@ pub(crate) static GLOBAL: &[Flag] = &[
     value("client-key", "FILE", "Path to a client key file for TLS"),
     value("tls-server-name", "NAME", "Server name to use for server certificate validation"),
     switch("insecure-skip-tls-verify", "Do not check the server's certificate for validity"),
-    value("request-timeout", "TIME", "Taken for compatibility: requests are waited for").or("0"),
+    value(
+        "request-timeout",
+        "SECONDS|TIME",
+        "How long to wait for one request, a watch too; 0 is for ever",
+    )
+    .or("0"),
     value("cache-dir", "DIR", "Taken for compatibility: nothing is cached on disk"),
     switch("warnings-as-errors", "Taken for compatibility: warnings are printed"),
     switch("match-server-version", "Taken for compatibility: versions are not compared"),
@@ -102,12 +107,12 @@ pub(crate) fn run(args: &[String], environment: Environment) -> (&'static str, O
             print!("{text}");
             return ("", Ok(()));
         }
-        Err(Unfound::Unknown { help, failure }) => {
-            if let Some(outcome) = plugin::instead(args) {
-                return ("", outcome);
-            }
-            print!("{help}");
-            return ("", Err(failure));
+        Err(Unfound::Bare(text)) => {
+            eprint!("{text}");
+            return ("", Err(Failure::Exit(1)));
+        }
+        Err(Unfound::Unknown(failure)) => {
+            return ("", plugin::instead(args).unwrap_or(Err(failure)));
         }
     };
     let known: Vec<&'static Flag> =
@@ -136,8 +141,10 @@ pub(crate) fn run(args: &[String], environment: Environment) -> (&'static str, O
 enum Unfound {
     /// It asks for this.
     Help(String),
-    /// Nothing of ours; what is said of it, and before that on stdout.
-    Unknown { help: String, failure: Failure },
+    /// It names a group and none of its commands, which these are.
+    Bare(String),
+    /// Nothing of ours.
+    Unknown(Failure),
 }
 
 /// The command of a line, and the line without its name; global flags may stand
@@ -161,7 +168,10 @@ fn find(args: &[String]) -> Result<(&'static Command, Vec<String>), Unfound> {
             continue;
         }
         words.push(arg.clone());
-        let named = words.join(" ");
+        let spelled = words.join(" ");
+        if let Some((_, name)) = help::GROUP_ALIASES.iter().find(|(other, _)| *other == spelled) {
+            words = name.split(' ').map(str::to_owned).collect();
+        }
         if let Some(command) = COMMANDS.iter().find(|command| answers_to(command, &words)) {
             let mut line = rest.clone();
             line.extend_from_slice(&args[at + 1..]);
@@ -169,9 +179,9 @@ fn find(args: &[String]) -> Result<(&'static Command, Vec<String>), Unfound> {
         }
         let deeper = COMMANDS.iter().any(|command| leads_to(command, &words));
         if !deeper {
+            words.extend(args[at + 1..].iter().filter(|arg| !arg.starts_with('-')).cloned());
             break;
         }
-        let _ = named;
     }
     // A group of commands without one of them; some, as `create`, are one themselves.
     let group = (1..=words.len()).rev().map(|count| &words[..count]).find(|group| {
@@ -180,28 +190,45 @@ fn find(args: &[String]) -> Result<(&'static Command, Vec<String>), Unfound> {
     });
     let named = best.as_ref().map_or(0, |(command, _)| command.name.split(' ').count());
     if let Some(group) = group.filter(|group| group.len() > named) {
-        let help = help::overview(group);
+        let name = group.join(" ");
+        unknown_flag(&name, &rest)?;
         return Err(match words.len() > group.len() {
-            false => Unfound::Help(help),
+            false if wants_help(args) => Unfound::Help(help::overview(group)),
+            false => Unfound::Bare(help::overview(group)),
             true => {
-                let text = format!("error: unknown command {:?}", words.join(" "));
-                Unfound::Unknown { help, failure: Failure::Plain(text) }
+                let unknown = words[group.len()..].join(" ");
+                let failure = Failure::Arguments(format!("unknown command {unknown:?}"));
+                Unfound::Unknown(Failure::Plain(failure.text(&name).trim_end().to_owned()))
             }
         });
     }
     if let Some(found) = best {
         return Ok(found);
     }
-    if args.iter().any(|arg| arg == "--help" || arg == "-h")
-        || words.is_empty()
-        || words[0] == "help"
-    {
+    if words.is_empty() {
+        unknown_flag("", &rest)?;
+    }
+    if wants_help(args) || words.is_empty() || words[0] == "help" {
         // Behind `help` no word leads deeper.
         let asked = args.iter().filter(|arg| !arg.starts_with('-')).cloned();
         return Err(Unfound::Help(help::overview(&asked.collect::<Vec<_>>())));
     }
-    let failure = Failure::Plain(help::unknown(&words[0]));
-    Err(Unfound::Unknown { help: String::new(), failure })
+    Err(Unfound::Unknown(Failure::Plain(help::unknown(&words[0]))))
+}
+
+fn wants_help(args: &[String]) -> bool {
+    args.iter().any(|arg| arg == "--help" || arg == "-h" || arg == "help")
+}
+
+/// Of the flags of a line without a command, those that no command would take.
+fn unknown_flag(name: &str, line: &[String]) -> Result<(), Unfound> {
+    let known: Vec<&'static Flag> = GLOBAL.iter().collect();
+    let parsed = flags::parse(&known, line).map(drop);
+    parsed.map_err(|why| {
+        let name = ["kubectl", name].join(" ");
+        let usage = format!("error: {why}\nSee '{} --help' for usage.", name.trim_end());
+        Unfound::Unknown(Failure::Plain(usage))
+    })
 }
 
 /// Whether a flag that stands before the command takes the next argument.
@@ -272,24 +299,49 @@ mod tests {
 
     #[test]
     fn a_group_is_no_command() {
-        for (line, unknown) in [
-            ("create secret", None),
-            ("config", None),
-            ("config --help", None),
-            ("help rollout", None),
-            ("config nope", Some("error: unknown command \"config nope\"\n")),
-            ("create secret nope", Some("error: unknown command \"create secret nope\"\n")),
+        let help = "Available Commands:";
+        for (line, said) in [
+            ("config --help", help),
+            ("help rollout", help),
+            ("create secret", help),
+            ("create svc", help),
+            ("config", help),
+            (
+                "config nope",
+                "error: unknown command \"nope\"\nSee 'kubectl config -h' for help and examples\n",
+            ),
+            (
+                "create svc nope more",
+                "error: unknown command \"nope more\"\nSee 'kubectl create service -h' for help and examples\n",
+            ),
+            ("--nope", "error: unknown flag: --nope\nSee 'kubectl --help' for usage.\n"),
+            (
+                "rollout --nope",
+                "error: unknown flag: --nope\nSee 'kubectl rollout --help' for usage.\n",
+            ),
         ] {
             let args: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-            let said = match super::find(&args) {
+            let (answer, asked) = match super::find(&args) {
                 Ok((command, _)) => panic!("{line}: {}", command.name),
-                Err(Unfound::Help(text)) => {
-                    assert!(text.contains("Available Commands:"), "{line}: {text}");
-                    None
-                }
-                Err(Unfound::Unknown { failure, .. }) => Some(failure.text("")),
+                Err(Unfound::Help(text)) => (text, true),
+                Err(Unfound::Bare(text)) => (text, false),
+                Err(Unfound::Unknown(failure)) => (failure.text(""), false),
             };
-            assert_eq!(said.as_deref(), unknown, "{line}");
+            assert_eq!(asked, line.contains("help"), "{line}");
+            assert!(answer == said || (said == help && answer.contains(help)), "{line}: {answer}");
+        }
+    }
+
+    #[test]
+    fn commands_and_groups_have_other_names() {
+        for (line, name) in [
+            ("top nodes", "top node"),
+            ("top po", "top pod"),
+            ("create svc clusterip a", "create service clusterip"),
+        ] {
+            let args: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+            let (command, _) = super::find(&args).unwrap_or_else(|_| panic!("{line}"));
+            assert_eq!(command.name, name);
         }
     }
 }

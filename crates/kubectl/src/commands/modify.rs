@@ -25,6 +25,16 @@ pub(super) async fn patch(
     patch: &Value,
     manager: &str,
 ) -> Outcome<Value> {
+    patch_with(session, target, subresource, (kind, Bytes::from(patch.to_string())), manager).await
+}
+
+async fn patch_with(
+    session: &Session,
+    target: &Target,
+    subresource: &str,
+    body: (&'static str, Bytes),
+    manager: &str,
+) -> Outcome<Value> {
     let path = match subresource {
         "" => target.path(),
         name => format!("{}/{name}", target.path()),
@@ -32,8 +42,8 @@ pub(super) async fn patch(
     let query = session.write_query(manager);
     let query: Vec<(String, String)> =
         query.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-    let body = Some((kind, Bytes::from(patch.to_string())));
-    session.connection().await?.request(Method::PATCH, &targets::path(path, &query), body).await
+    let path = targets::path(path, &query);
+    session.connection().await?.request(Method::PATCH, &path, Some(body)).await
 }
 
 pub(super) static KEYS: &[Flag] = &[
@@ -84,6 +94,11 @@ async fn keys(session: &Session, field: &'static str) -> Outcome {
     let word = field.trim_end_matches('s');
     let (words, keys) = split(&flags.words).map_err(Failure::Message)?;
     let reading = Reading { all_by_default: flags.on("all"), ..Reading::default() };
+    if words.is_empty() && !flags.is_set("filename") {
+        return failed(
+            "one or more resources must be specified as <resource> <name> or <resource>/<name>",
+        );
+    }
     if keys.add.is_empty() && keys.remove.is_empty() && !flags.on("list") {
         return failed(format!("at least one {word} update is required"));
     }
@@ -183,6 +198,9 @@ pub(super) async fn taint(session: &Session) -> Outcome {
     let is_taint = |word: &String| word.contains('=') || word.contains(':') || word.ends_with('-');
     let at = flags.words.iter().position(is_taint).unwrap_or(flags.words.len());
     let (words, specs) = flags.words.split_at(at);
+    if words.is_empty() {
+        return failed("one or more resources must be specified as <resource> <name>");
+    }
     if specs.is_empty() {
         return failed("at least one taint update is required");
     }
@@ -287,8 +305,7 @@ pub(super) async fn run_patch(session: &Session) -> Outcome {
             })?
         }
     };
-    let body: Value = serde_saphyr::from_str(&text)
-        .map_err(|error| Failure::Message(format!("unable to parse {text:?}: {error}")))?;
+    let body = patch_json(text)?;
     let kind = match flags.one("type") {
         "strategic" => STRATEGIC,
         "merge" => MERGE,
@@ -300,12 +317,14 @@ pub(super) async fn run_patch(session: &Session) -> Outcome {
     let (found, mut failures) = targets::objects(session, &flags.words, Reading::default()).await?;
     for (target, before) in found {
         if session.only_shows() {
+            let body = serde_json::from_str(&body)
+                .map_err(|error| Failure::Message(format!("unable to parse {body:?}: {error}")))?;
             let patched = by_hand(&target, before.clone(), &body, kind)?;
             session.tell(&patched, "patched")?;
             continue;
         }
-        match patch(session, &target, flags.one("subresource"), kind, &body, "kubectl-patch").await
-        {
+        let body = (kind, Bytes::from(body.clone()));
+        match patch_with(session, &target, flags.one("subresource"), body, "kubectl-patch").await {
             Ok(patched) => {
                 let same = patched["metadata"]["resourceVersion"]
                     == before["metadata"]["resourceVersion"]
@@ -316,6 +335,18 @@ pub(super) async fn run_patch(session: &Session) -> Outcome {
         }
     }
     Failure::of(failures)
+}
+
+/// A patch as JSON. What begins as JSON is the server's to judge.
+fn patch_json(text: String) -> Outcome<String> {
+    if text.trim_start().starts_with('{') {
+        return Ok(text);
+    }
+    let read: Result<Value, _> = serde_saphyr::from_str(&text);
+    read.map(|patch| patch.to_string()).map_err(|error| {
+        let why = error.without_snippet();
+        Failure::Message(format!("unable to parse {text:?}: yaml: {why}"))
+    })
 }
 
 /// What the server would make of a patch.
@@ -369,6 +400,13 @@ pub(super) async fn scale(session: &Session) -> Outcome {
     }
     let expected: i64 = flags.one("current-replicas").parse().unwrap_or(-1);
     let (found, mut failures) = targets::objects(session, &flags.words, Reading::default()).await?;
+    if found.is_empty() && !failures.is_empty() {
+        let why = match failures.as_slice() {
+            [one] => one.message(),
+            _ => format!("[{}]", Failure::Several(failures).message()),
+        };
+        return failed(format!("no objects passed to scale {why}"));
+    }
     for (target, object) in found {
         let current = object["spec"]["replicas"].as_i64().unwrap_or(1);
         if expected >= 0 && current != expected {

@@ -44,7 +44,7 @@ pub(super) static DRAIN: &[Flag] = &[
 async fn nodes(session: &Session) -> Outcome<(Vec<(Target, Value)>, Vec<Failure>)> {
     let flags = &session.flags;
     if flags.words.is_empty() && !flags.is_set("selector") {
-        return Err(Failure::Usage(format!("USAGE: {} NODE [flags]", session.command)));
+        return Err(Failure::Arguments(format!("USAGE: {} NODE [flags]", session.command)));
     }
     let reading = Reading { default_type: Some("nodes"), ..Reading::default() };
     let nodes = ["nodes".to_owned()];

@@ -174,14 +174,21 @@ async fn attached(session: &Session, target: &Target) -> Outcome {
     let pod = super::wait::until(session, target, started).await?;
     let container = pods::container(session, &pod, true)?;
     if pod["status"]["phase"] == "Running" {
-        exec::attach_to(
-            session,
-            &pod,
-            &container,
-            session.flags.on("stdin"),
-            session.flags.on("tty"),
-        )
-        .await?;
+        let (stdin, tty) = (session.flags.on("stdin"), session.flags.on("tty"));
+        match exec::attach_to(session, &pod, &container, stdin, tty).await {
+            Ok(()) => {}
+            // All was said: nobody reads any more.
+            Err(said @ Failure::Exit(_)) => return Err(said),
+            // It may have ended meanwhile.
+            Err(why) => {
+                session.say(&format!(
+                    "warning: couldn't attach to pod/{}, falling back to streaming logs: {}",
+                    target.name,
+                    why.message()
+                ));
+                logs::whole(session, target, &container).await?;
+            }
+        }
     } else {
         logs::whole(session, target, &container).await?;
     }

@@ -1,5 +1,6 @@
 //! `-o custom-columns`: a header and a JSONPath each.
 
+use api_schema::go_shown;
 use serde_json::Value;
 
 use super::{json_path::Template, table};
@@ -16,14 +17,11 @@ impl Columns {
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let mut columns = Vec::new();
         for part in text.split(',') {
-            let (header, path) = part
-                .split_once(':')
-                .filter(|(h, p)| !h.is_empty() && !p.is_empty())
-                .ok_or_else(|| {
-                    format!(
-                        "unexpected custom-columns spec: {part}, expected <header>:<json-path-expr>"
-                    )
-                })?;
+            let (header, path) = part.split_once(':').ok_or_else(|| {
+                format!(
+                    "unexpected custom-columns spec: {part}, expected <header>:<json-path-expr>"
+                )
+            })?;
             columns.push((header.to_owned(), Template::parse(&relaxed(path)?)?));
         }
         Ok(Self(columns))
@@ -67,7 +65,7 @@ impl Columns {
         for item in items {
             let cell = |(_, path): &(String, Template)| match path.values(item) {
                 Ok(found) if !found.is_empty() => {
-                    let texts: Vec<String> = found.iter().map(go_text).collect();
+                    let texts: Vec<String> = found.iter().map(go_shown).collect();
                     texts.join(",")
                 }
                 _ => "<none>".to_owned(),
@@ -78,28 +76,14 @@ impl Columns {
     }
 }
 
-/// A value as Go's `%v` prints it.
-pub(crate) fn go_text(value: &Value) -> String {
-    match value {
-        Value::Null => "<nil>".to_owned(),
-        Value::String(text) => text.clone(),
-        Value::Array(items) => {
-            format!("[{}]", items.iter().map(go_text).collect::<Vec<_>>().join(" "))
-        }
-        Value::Object(map) => {
-            let pairs: Vec<String> =
-                map.iter().map(|(key, value)| format!("{key}:{}", go_text(value))).collect();
-            format!("map[{}]", pairs.join(" "))
-        }
-        other => other.to_string(),
-    }
-}
-
 /// A path with or without braces and the first dot.
 ///
 /// # Errors
 /// Where braces do not match.
 pub(crate) fn relaxed(path: &str) -> Result<String, String> {
+    if path.is_empty() {
+        return Ok(String::new());
+    }
     let inner = match (path.strip_prefix('{'), path.ends_with('}')) {
         (Some(inner), true) => &inner[..inner.len() - 1],
         (None, false) => path,
@@ -129,6 +113,8 @@ mod tests {
             columns.print(&object, true),
             "N     X              I\nweb   map[a:[1 b]]   <none>\n"
         );
+        let bare = Columns::parse(":.x.a[1],B:").expect("both may be empty");
+        assert_eq!(bare.print(&object, false), "b     <none>\n");
         assert!(Columns::parse("N").is_err() && Columns::parse("N:{a").is_err());
         let file = Columns::of_file("A B\n.a  .b\n").expect("valid");
         assert_eq!(file.print(&json!({"a": 1, "b": true}), false), "1     true\n");

@@ -4,10 +4,9 @@
 //! `base64decode` and `exists`. Named templates (`define`, `block`, `template`)
 //! and methods are refused when the template is read.
 
+use api_schema::go_shown;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::Value;
-
-use super::columns::go_text;
 
 /// A template.
 #[derive(Clone, Debug)]
@@ -347,7 +346,7 @@ impl Run {
                     if pipeline.variables.is_empty() {
                         self.out.push_str(&match (value, present) {
                             (Value::Null, _) => "<no value>".to_owned(),
-                            (value, _) => go_text(&value),
+                            (value, _) => go_shown(&value),
                         });
                     }
                 }
@@ -388,7 +387,7 @@ impl Run {
             }
             Value::Object(map) => map.into_iter().map(|(key, item)| (key.into(), item)).collect(),
             Value::Null => Vec::new(),
-            other => return Err(format!("range can't iterate over {}", go_text(&other))),
+            other => return Err(format!("range can't iterate over {}", go_shown(&other))),
         };
         if pairs.is_empty() {
             return self.nodes(otherwise, dot);
@@ -448,7 +447,7 @@ impl Run {
                     Value::Object(map) => map.get(name).unwrap_or(&Value::Null),
                     Value::Null => &Value::Null,
                     other => {
-                        return Err(format!("can't evaluate field {name} in {}", go_text(other)));
+                        return Err(format!("can't evaluate field {name} in {}", go_shown(other)));
                     }
                 };
             }
@@ -501,7 +500,7 @@ fn call(name: &str, arguments: &[Value]) -> Result<Value, String> {
             Value::String(text) => text.len().into(),
             Value::Array(items) => items.len().into(),
             Value::Object(map) => map.len().into(),
-            other => return Err(format!("len of type {}", go_text(other))),
+            other => return Err(format!("len of type {}", go_shown(other))),
         },
         "eq" => arguments[1..].iter().any(|other| number_equal(&arguments[0], other)).into(),
         "ne" => (!number_equal(first()?, arguments.get(1).unwrap_or(&Value::Null))).into(),
@@ -521,8 +520,8 @@ fn call(name: &str, arguments: &[Value]) -> Result<Value, String> {
             let format = first()?.as_str().ok_or("printf takes a format")?;
             printf(format, &arguments[1..]).into()
         }
-        "print" => arguments.iter().map(go_text).collect::<Vec<_>>().concat().into(),
-        "println" => (arguments.iter().map(go_text).collect::<Vec<_>>().join(" ") + "\n").into(),
+        "print" => arguments.iter().map(go_shown).collect::<Vec<_>>().concat().into(),
+        "println" => (arguments.iter().map(go_shown).collect::<Vec<_>>().join(" ") + "\n").into(),
         other => return Err(format!("{other} is not known to this kubectl")),
     })
 }
@@ -542,7 +541,7 @@ fn index(value: &Value, keys: &[Value], strict: bool) -> Result<Value, String> {
             }
             _ if !strict => &Value::Null,
             (Value::Null, _) => return Err("index of untyped nil".into()),
-            (other, _) => return Err(format!("can't index item of {}", go_text(other))),
+            (other, _) => return Err(format!("can't index item of {}", go_shown(other))),
         };
     }
     Ok(value.clone())
@@ -569,8 +568,8 @@ fn printf(format: &str, arguments: &[Value]) -> String {
         }
         let text = match (verb, arguments.next()) {
             (verb, None) => format!("%!{verb}(MISSING)"),
-            ('q', Some(value)) => format!("{:?}", go_text(value)),
-            (_, Some(value)) => go_text(value),
+            ('q', Some(value)) => format!("{:?}", go_shown(value)),
+            (_, Some(value)) => go_shown(value),
         };
         let width: usize = flags
             .trim_start_matches(['-', '+'])

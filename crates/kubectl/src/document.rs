@@ -1,0 +1,134 @@
+//! A YAML document as kubectl reads it: YAML 1.1, made into JSON. Of a mapping's
+//! keys too what is no text is first read as what it is: `yes` is `true`, `010` is 8.
+
+use std::fmt;
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, MapAccess, SeqAccess, Visitor},
+};
+use serde_json::{Map, Value};
+
+/// Reads one.
+///
+/// # Errors
+/// Why it is none.
+pub(crate) fn read(text: &str) -> Result<Value, String> {
+    let options = serde_saphyr::options! { legacy_octal_numbers: true };
+    let read: Option<Node> =
+        serde_saphyr::from_str_with_options(text, options).map_err(|error| error.to_string())?;
+    Ok(read.map_or(Value::Null, |node| node.0))
+}
+
+struct Node(Value);
+
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Nodes).map(Self)
+    }
+}
+
+struct Nodes;
+
+impl<'de> Visitor<'de> for Nodes {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a YAML value")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_none<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, inner: D) -> Result<Value, D::Error> {
+        inner.deserialize_any(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(Node(item)) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(list.into())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        let mut map = Map::new();
+        while let Some(Node(key)) = entries.next_key()? {
+            let key = match key {
+                Value::String(text) => text,
+                Value::Bool(_) | Value::Number(_) => key_text(&key),
+                other => return Err(A::Error::custom(format!("unsupported map key: {other}"))),
+            };
+            let Node(value) = entries.next_value()?;
+            map.insert(key, value);
+        }
+        Ok(map.into())
+    }
+}
+
+/// Whole numbers have no fraction, however they are written.
+fn key_text(key: &Value) -> String {
+    match key.as_f64().filter(|_| key.is_f64()) {
+        Some(number) => number.to_string(),
+        None => key.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn keys_are_what_yaml_1_1_says() {
+        for (text, expected) in [
+            ("yes: a", json!({"true": "a"})),
+            ("No: a", json!({"false": "a"})),
+            ("on: a", json!({"true": "a"})),
+            ("'off': a", json!({"off": "a"})),
+            ("\"yes\": a", json!({"yes": "a"})),
+            ("0x10: a", json!({"16": "a"})),
+            ("010: a", json!({"8": "a"})),
+            ("1e3: a", json!({"1000": "a"})),
+            ("1.5: a", json!({"1.5": "a"})),
+            ("a: {yes: no}", json!({"a": {"true": false}})),
+            ("- {no: 1}", json!([{"false": 1}])),
+            ("a: [~, 'x', 0644, -3]", json!({"a": [null, "x", 420, -3]})),
+            ("~", json!(null)),
+        ] {
+            assert_eq!(read(text), Ok(expected), "{text}");
+        }
+        assert!(read("~: a").is_err() && read("{").is_err());
+    }
+}
