@@ -11,6 +11,7 @@ mod admin;
 mod agent;
 mod check;
 mod clock;
+mod columns;
 pub mod commands;
 pub mod config;
 pub mod flags;

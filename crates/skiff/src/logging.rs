@@ -23,7 +23,13 @@ pub(crate) fn start(verbosity: u8) {
     });
     // It takes a session that nobody used any more for an error.
     let wireguard = if verbosity < 6 { LevelFilter::OFF } else { level };
-    let targets = targets.with_target("openraft", raft).with_target("boringtun", wireguard);
+    // Its API tells of each error as well as returning it: while there is no leader, many
+    // a second.
+    let raft_api = if verbosity < 6 { LevelFilter::OFF } else { level };
+    let targets = targets
+        .with_target("openraft", raft)
+        .with_target("openraft::raft::api", raft_api)
+        .with_target("boringtun", wireguard);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
     // A second call in one process (tests) keeps the first subscriber.
     let _ = tracing_subscriber::registry().with(lines).with(targets).try_init();

@@ -66,6 +66,14 @@ impl Handle {
     }
 }
 
+/// Whether a server answers there (`host:port`).
+///
+/// # Errors
+/// What is so, and what to look at.
+pub(crate) async fn reach(server: &str) -> Result<(), String> {
+    greeting::greet(server).await.map(drop).map_err(|fault| fault.to_string())
+}
+
 /// Brings an agent up; waits for a server where this machine has none yet.
 ///
 /// # Errors
@@ -73,7 +81,7 @@ impl Handle {
 pub(crate) async fn start(config: &AgentConfig) -> Result<Handle, StartError> {
     let machine = &config.machine;
     preflight::data_dir(&machine.data_dir)?;
-    preflight::machine(&machine.data_dir)?;
+    preflight::machine(machine)?;
     let state = State::open(&machine.data_dir)?;
     let lock = node::lock(&machine.data_dir)?;
     let seen = clock::last_seen(&state::dir(&machine.data_dir));
@@ -110,12 +118,11 @@ pub(crate) async fn start(config: &AgentConfig) -> Result<Handle, StartError> {
         node::start(machine, cluster, outside, annotations, sign, kubelet, ambient.clone()).await?;
 
     let servers = watch::Sender::new(member.servers.clone());
-    let renewed = watch::Sender::new(0);
+    let identity = watch::Sender::new(member.node.clone());
     background.push(tokio::spawn(servers::call(
-        member.node.clone(),
+        identity.subscribe(),
         Arc::new(node.clone()),
         servers.subscribe(),
-        renewed.subscribe(),
         ambient.clone(),
     )));
     let machine_sets = watch::Sender::new(());
@@ -144,7 +151,7 @@ pub(crate) async fn start(config: &AgentConfig) -> Result<Handle, StartError> {
         api: Api::new(Arc::new(member.node.clone()), "skiff/rotation"),
         ambient: ambient.clone(),
         name: name.clone(),
-        renewed: renewed.clone(),
+        identity: identity.clone(),
         again: again.clone(),
     };
     background.push(tokio::spawn(rotation.run()));
@@ -155,7 +162,7 @@ pub(crate) async fn start(config: &AgentConfig) -> Result<Handle, StartError> {
         ambient: ambient.clone(),
     };
     background.push(tokio::spawn(upgrade.run()));
-    background.push(tokio::spawn(renew(member, state, ambient, name, renewed)));
+    background.push(tokio::spawn(renew(member, state, ambient, name, identity)));
     info!(node = machine.node_name, data_dir = %machine.data_dir.display(), "the agent runs");
     Ok(Handle { node, background, kept, again, _lock: lock })
 }
@@ -237,7 +244,7 @@ async fn renew(
     state: State,
     ambient: Ambient,
     name: String,
-    renewed: watch::Sender<u64>,
+    identity: watch::Sender<Https>,
 ) {
     const RETRY: Duration = Duration::from_secs(60);
     loop {
@@ -253,7 +260,7 @@ async fn renew(
             Ok(true) => {
                 member.node.reconnect().await;
                 member.proxy.reconnect().await;
-                renewed.send_modify(|count| *count += 1);
+                identity.send_replace(member.node.clone());
             }
             Err(error) => {
                 warn!(%error, "certificates are not renewed yet; trying again in a minute");

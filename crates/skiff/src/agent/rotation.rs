@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use client::{Ambient, Api, Backoff, Informer, PatchKind, Selection};
+use client::{Ambient, Api, Backoff, Https, Informer, PatchKind, Selection};
 use pki::rotation::{Phase, State as Rotated, certificates};
 use serde_json::json;
 use tokio::sync::{Notify, watch};
@@ -22,7 +22,7 @@ pub(super) struct Follower {
     pub(super) ambient: Ambient,
     pub(super) name: String,
     /// Told when there are new certificates.
-    pub(super) renewed: watch::Sender<u64>,
+    pub(super) identity: watch::Sender<Https>,
     /// Told when this process is to run anew.
     pub(super) again: watch::Sender<bool>,
 }
@@ -73,7 +73,7 @@ impl Follower {
                 join::renew(&self.member, &self.state, &self.ambient, &self.name, end).await?;
                 self.member.node.reconnect().await;
                 self.member.proxy.reconnect().await;
-                self.renewed.send_modify(|count| *count += 1);
+                self.identity.send_replace(self.member.node.clone());
             }
             let before = self.state.read(state::CA)?.unwrap_or_default();
             self.state.remember_ca(&before)?;

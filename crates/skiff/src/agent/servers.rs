@@ -93,45 +93,86 @@ pub(super) async fn follow(
     }
 }
 
-/// Ends a task with its owner.
-struct Owned(JoinHandle<()>);
+/// Calls a server until dropped, or until another has taken its place.
+struct Caller {
+    task: Option<JoinHandle<()>>,
+    leave: watch::Sender<bool>,
+}
 
-impl Drop for Owned {
-    fn drop(&mut self) {
-        self.0.abort();
+impl Caller {
+    fn start(
+        https: Https,
+        server: String,
+        node: Arc<dyn NodeStreams>,
+        ambient: Ambient,
+        before: Option<Self>,
+    ) -> Self {
+        let leave = watch::Sender::new(false);
+        let task = tunnel(https, server, node, ambient, before, leave.subscribe());
+        Self { task: Some(tokio::spawn(task)), leave }
+    }
+
+    /// It takes nothing new, and ends when all that it was asked is answered.
+    fn leave(mut self) {
+        self.task = None;
+        self.leave.send_replace(true);
     }
 }
 
-/// Keeps a tunnel to every server until dropped. `renewed` makes all of them
-/// anew, with the certificate of then.
+impl Drop for Caller {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
+
+/// Keeps a tunnel to every server until dropped. With another identity all are made anew,
+/// each before that of before takes nothing more: what runs there goes on to its end.
 pub(crate) async fn call(
-    https: Https,
+    mut identity: watch::Receiver<Https>,
     node: Arc<dyn NodeStreams>,
     mut servers: watch::Receiver<Vec<String>>,
-    mut renewed: watch::Receiver<u64>,
     ambient: Ambient,
 ) {
-    let mut tunnels: BTreeMap<String, Owned> = BTreeMap::new();
+    let mut callers: BTreeMap<String, Caller> = BTreeMap::new();
+    let mut https = identity.borrow_and_update().clone();
     loop {
         let wanted = servers.borrow_and_update().clone();
-        tunnels.retain(|server, _| wanted.contains(server));
+        callers.retain(|server, _| wanted.contains(server));
+        let start = |server: &String, before| {
+            Caller::start(https.clone(), server.clone(), node.clone(), ambient.clone(), before)
+        };
         for server in wanted {
-            tunnels.entry(server.clone()).or_insert_with(|| {
-                let task = tunnel(https.clone(), server, node.clone(), ambient.clone());
-                Owned(tokio::spawn(task))
-            });
+            callers.entry(server).or_insert_with_key(|server| start(server, None));
         }
         tokio::select! {
             changed = servers.changed() => if changed.is_err() { return },
-            changed = renewed.changed() => match changed {
-                Ok(()) => tunnels.clear(),
+            changed = identity.changed() => match changed {
+                Ok(()) => {
+                    https = identity.borrow_and_update().clone();
+                    let start = |(server, before): (String, Caller)| {
+                        let (https, node) = (https.clone(), node.clone());
+                        let to = server.clone();
+                        (server, Caller::start(https, to, node, ambient.clone(), Some(before)))
+                    };
+                    callers = std::mem::take(&mut callers).into_iter().map(start).collect();
+                }
                 Err(_) => return,
             },
         }
     }
 }
 
-async fn tunnel(https: Https, server: String, node: Arc<dyn NodeStreams>, ambient: Ambient) {
+/// Calls again whenever a call ends; `before` is told to leave once one is up.
+async fn tunnel(
+    https: Https,
+    server: String,
+    node: Arc<dyn NodeStreams>,
+    ambient: Ambient,
+    mut before: Option<Caller>,
+    leave: watch::Receiver<bool>,
+) {
     let mut failures = 0;
     loop {
         let began = tokio::time::Instant::now();
@@ -143,8 +184,16 @@ async fn tunnel(https: Https, server: String, node: Arc<dyn NodeStreams>, ambien
                 Ok(Box::new(stream) as Box<dyn tunnel::agent::Io>)
             })
         });
-        let up = || info!(server, "the server can reach this node");
-        let ended = tunnel::agent::serve(dial, node.clone(), up).await;
+        let up = || {
+            info!(server, "the server can reach this node");
+            if let Some(before) = before.take() {
+                before.leave();
+            }
+        };
+        let ended = tunnel::agent::serve(dial, node.clone(), up, left(leave.clone())).await;
+        if *leave.borrow() {
+            return;
+        }
         let why = ended.err().unwrap_or_else(|| "the server let go".into());
         if began.elapsed() > LASTED {
             failures = 0;
@@ -154,8 +203,17 @@ async fn tunnel(https: Https, server: String, node: Arc<dyn NodeStreams>, ambien
             _ => debug!(server, why, "the server is not reached yet"),
         }
         failures += 1;
-        tokio::time::sleep(ambient.jittered(Backoff::CONNECT.delay(failures))).await;
+        tokio::select! {
+            () = tokio::time::sleep(ambient.jittered(Backoff::CONNECT.delay(failures))) => {}
+            () = left(leave.clone()) => return,
+        }
     }
+}
+
+/// Until it is told to leave.
+async fn left(mut leave: watch::Receiver<bool>) {
+    // Whoever could tell lets go of it once it has, or ends this task.
+    let _ = leave.wait_for(|leave| *leave).await;
 }
 
 #[cfg(test)]

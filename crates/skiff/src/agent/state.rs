@@ -2,6 +2,7 @@
 //! `<data-dir>/agent`.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, DirBuilder, OpenOptions},
     io::{self, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
@@ -10,7 +11,7 @@ use std::{
 
 use client::{Credentials, Https, HttpsConfig};
 
-use crate::StartError;
+use crate::{StartError, config::Cluster};
 
 /// The CA by which servers are known, as PEM.
 pub(super) const CA: &str = "server-ca.crt";
@@ -38,6 +39,8 @@ pub(crate) struct Member {
     pub(crate) servers: Vec<String>,
     /// The node's name.
     pub(crate) node: String,
+    /// What its cluster agrees on, where that is kept.
+    pub(crate) cluster: Option<Cluster>,
 }
 
 /// The membership that is kept in a data directory; `None` where the machine
@@ -64,7 +67,10 @@ pub(crate) fn member(data_dir: &Path) -> Result<Option<Member>, StartError> {
         },
         clock: None,
     })?;
-    Ok(Some(Member { https, servers, node: user.trim_start_matches("system:node:").to_owned() }))
+    let kept = state.read(CLUSTER)?.and_then(|text| serde_json::from_str(&text).ok());
+    let cluster = kept.and_then(|texts: BTreeMap<String, String>| Cluster::told(&texts).ok());
+    let node = user.trim_start_matches("system:node:").to_owned();
+    Ok(Some(Member { https, servers, node, cluster }))
 }
 
 /// The folder of a data directory.

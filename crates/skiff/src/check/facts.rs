@@ -40,7 +40,11 @@ pub(crate) struct Facts {
     pub(crate) disk_space: Option<(u64, u64)>,
     /// What synced writes took in the data directory, milliseconds, or why there are none.
     pub(crate) sync_ms: Option<Result<Vec<f64>, String>>,
-    /// This machine's addresses, or why it has none.
+    /// Every address that this machine has, or why that is not known.
+    pub(crate) own_addresses: Option<Result<Vec<IpAddr>, String>>,
+    /// The servers to join or joined, and why one is not reached, if so.
+    pub(crate) servers: Vec<(String, Option<String>)>,
+    /// The addresses that the node is known by, or why there are none.
     pub(crate) addresses: Option<Result<Vec<IpAddr>, String>>,
     /// Who listens on what.
     pub(crate) listeners: Vec<Listener>,
@@ -68,9 +72,17 @@ pub(crate) struct Facts {
     pub(crate) folders: Vec<&'static str>,
 }
 
-/// What a server here would be told by its flags.
+/// What a server or an agent here is told by its flags, or would be.
 #[derive(Clone, Debug)]
 pub(crate) struct Wanted {
+    /// It is an agent, which serves no API.
+    pub(crate) agent: bool,
+    /// It has joined: its pods start without a server in reach.
+    pub(crate) joined: bool,
+    /// `host:port` of the servers that it joins or has joined.
+    pub(crate) servers: Vec<String>,
+    /// `--node-ip`
+    pub(crate) node_ips: Vec<IpAddr>,
     /// The port of the API.
     pub(crate) https_port: u16,
     /// The port of the node; 0 for none.
@@ -90,6 +102,10 @@ pub(crate) struct Wanted {
 impl Default for Wanted {
     fn default() -> Self {
         Self {
+            agent: false,
+            joined: false,
+            servers: vec![],
+            node_ips: vec![],
             https_port: 6443,
             kubelet_port: 10250,
             pod_cidrs: vec![],

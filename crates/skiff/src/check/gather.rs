@@ -21,8 +21,10 @@ use super::facts::{Facts, Listener, Wanted};
 use crate::clock;
 
 /// What a start looks at: cheap, and without a trace.
-pub(crate) fn at_start(data_dir: &Path) -> Facts {
+pub(crate) fn at_start(data_dir: &Path, node_ips: &[IpAddr]) -> Facts {
     Facts {
+        wanted: Wanted { node_ips: node_ips.to_vec(), ..Wanted::default() },
+        own_addresses: Some(netlink::host::all_addresses().map_err(|error| error.to_string())),
         is_root: detect::is_root(),
         kernel: detect::kernel_release(),
         memory_cgroup: detect::memory_cgroup().err(),
@@ -46,6 +48,7 @@ pub(crate) fn everything(data_dir: &Path, wanted: Wanted) -> Facts {
     let (dropping, chains) = rules;
     let sockets = sockets();
     let links_tried = links_tried(&wanted);
+    let start = at_start(there, &wanted.node_ips);
     Facts {
         features: detect::features(),
         nftables: rules_tried(&wanted).err(),
@@ -55,7 +58,11 @@ pub(crate) fn everything(data_dir: &Path, wanted: Wanted) -> Facts {
         tun: (!Path::new("/dev/net/tun").exists()).then(|| "/dev/net/tun is not there".to_owned()),
         disk_space: detect::disk_space(there).ok(),
         sync_ms: Some(synced_writes(there).map_err(|error| error.to_string())),
-        addresses: Some(addresses()),
+        addresses: Some(match wanted.node_ips.as_slice() {
+            [] => addresses(),
+            named => Ok(named.to_vec()),
+        }),
+        servers: servers(&wanted.servers),
         listeners: with_processes(sockets),
         now: Timestamp::now(),
         built: clock::built(),
@@ -78,7 +85,7 @@ pub(crate) fn everything(data_dir: &Path, wanted: Wanted) -> Facts {
             .collect(),
         overlay: detect::overlay_supported(there).err().or_else(|| layers_tried(there)),
         wanted,
-        ..at_start(there)
+        ..start
     }
 }
 
@@ -263,6 +270,20 @@ fn addresses() -> Result<Vec<IpAddr>, String> {
             .into()),
         Ok(found) => Ok(found),
         Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Each with why it is not reached, if so; all at once, since one that is away takes
+/// its time.
+fn servers(all: &[String]) -> Vec<(String, Option<String>)> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let asked = |runtime: tokio::runtime::Runtime| {
+        let asked = all.iter().map(|server| crate::agent::reach(server));
+        runtime.block_on(futures_util::future::join_all(asked))
+    };
+    match runtime.map(asked) {
+        Ok(told) => all.iter().cloned().zip(told.into_iter().map(Result::err)).collect(),
+        Err(error) => all.iter().map(|server| (server.clone(), Some(error.to_string()))).collect(),
     }
 }
 

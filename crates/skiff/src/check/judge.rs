@@ -61,8 +61,9 @@ pub(super) fn memory_cgroup(facts: &Facts) -> Vec<Finding> {
 
 pub(super) fn cgroups(facts: &Facts) -> Vec<Finding> {
     let (version, has) = &facts.cgroups;
-    let missing: Vec<&str> =
-        ["cpu", "cpuset", "pids"].into_iter().filter(|name| !has.contains(name)).collect();
+    // Nothing is put into a cpuset of v1, so it is not missed there.
+    let needed = ["cpu", "pids"].into_iter().chain((*version != 1).then_some("cpuset"));
+    let missing: Vec<&str> = needed.filter(|name| !has.contains(name)).collect();
     if *version == 0 {
         return vec![Finding::warning(
             "no cgroups are mounted",
@@ -224,6 +225,27 @@ pub(super) fn disk_sync(facts: &Facts) -> Vec<Finding> {
 }
 
 pub(super) fn address(facts: &Facts) -> Vec<Finding> {
+    let wanted = &facts.wanted.node_ips;
+    match &facts.own_addresses {
+        Some(Ok(own)) => {
+            if let Some(ip) = wanted.iter().find(|ip| !own.contains(ip)) {
+                let all: Vec<String> = own.iter().map(ToString::to_string).collect();
+                let has = if all.is_empty() { "none".to_owned() } else { all.join(", ") };
+                return vec![Finding::fatal(
+                    format!("--node-ip {ip} is not an address of this machine, which has {has}"),
+                    "name one of those, or leave --node-ip out for that of the default route",
+                )];
+            }
+        }
+        // What cannot be seen keeps nobody from starting.
+        Some(Err(why)) if !wanted.is_empty() => {
+            return vec![Finding::warning(
+                format!("whether --node-ip is an address of this machine is not known: {why}"),
+                "compare it with the machine's addresses; the log says if the node cannot use it",
+            )];
+        }
+        _ => {}
+    }
     let addresses = match &facts.addresses {
         None => return vec![],
         Some(Ok(addresses)) => addresses,
@@ -243,6 +265,34 @@ pub(super) fn address(facts: &Facts) -> Vec<Finding> {
         .or_else(|| of_cluster("--service-cidr", &facts.wanted.service_cidrs));
     let all: Vec<String> = addresses.iter().map(ToString::to_string).collect();
     vec![found.unwrap_or_else(|| Finding::ok(all.join(", ")))]
+}
+
+pub(super) fn servers(facts: &Facts) -> Vec<Finding> {
+    let silent: Vec<_> =
+        facts.servers.iter().filter_map(|(url, why)| Some((url, why.as_ref()?))).collect();
+    let Some((server, why)) = silent.first() else {
+        let all: Vec<&str> = facts.servers.iter().map(|(server, _)| server.as_str()).collect();
+        return vec![match all.is_empty() {
+            true => Finding::ok("this machine is to join none (--server)"),
+            false => Finding::ok(format!("{} answers", all.join(", "))),
+        }];
+    };
+    // What joins puts it into one sentence: what is so, and what to look at.
+    let (says, remedy) =
+        why.rsplit_once("; ").unwrap_or((why, "is it on, and does no firewall stand in between?"));
+    let more = match silent.len() {
+        1 => String::new(),
+        n => format!(", and {} more", n - 1),
+    };
+    let says = if says.contains(server.as_str()) {
+        format!("{says}{more}")
+    } else {
+        format!("{server}: {says}{more}")
+    };
+    vec![match facts.wanted.joined || silent.len() < facts.servers.len() {
+        true => Finding::warning(says, remedy),
+        false => Finding::fatal(says, remedy),
+    }]
 }
 
 /// Who stands in the way of a socket; our own do not.
@@ -267,7 +317,8 @@ pub(super) fn ports(facts: &Facts) -> Vec<Finding> {
     };
     let wanted = &facts.wanted;
     let mut found = Vec::new();
-    if let Some(listener) = holder(facts, &["tcp"], wanted.https_port, &|_| true) {
+    let api = holder(facts, &["tcp"], wanted.https_port, &|_| true).filter(|_| !wanted.agent);
+    if let Some(listener) = api {
         found.push(Finding::fatal(
             format!(
                 "{} listens on port {}, where servers serve the API",
@@ -322,7 +373,8 @@ pub(super) fn ports(facts: &Facts) -> Vec<Finding> {
         let node = if kubelet_port == 0 { String::new() } else { format!("TCP {kubelet_port}, ") };
         let udp: String =
             tunnel_ports(facts).iter().map(|(port, _)| format!(", UDP {port}")).collect();
-        let says = format!("TCP {}, {node}UDP and TCP 53{udp} are free", wanted.https_port);
+        let api = if wanted.agent { String::new() } else { format!("TCP {}, ", wanted.https_port) };
+        let says = format!("{api}{node}UDP and TCP 53{udp} are free, or skiff's own");
         found.push(Finding::ok(says));
     }
     found

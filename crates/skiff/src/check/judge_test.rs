@@ -20,6 +20,7 @@ fn healthy() -> Facts {
         cgroups: (2, vec!["memory", "cpu", "cpuset", "pids"]),
         disk_space: Some((64 << 30, 32 << 30)),
         sync_ms: Some(Ok(vec![2.0, 3.0, 9.0])),
+        own_addresses: Some(Ok(vec!["192.168.1.10".parse().expect("an address")])),
         addresses: Some(Ok(vec!["192.168.1.10".parse().expect("an address")])),
         now: "2026-11-26T12:00:00Z".parse().expect("a time"),
         built: "2026-11-01T00:00:00Z".parse().expect("a time"),
@@ -75,6 +76,7 @@ const BROKEN: &[Row] = &[
         "cpuset",
         "limits",
     ),
+    (|f| f.cgroups = (1, vec!["memory", "cpu"]), "cgroups", Level::Warning, "pids", "limits"),
     (|f| f.cgroups = (0, vec![]), "cgroups", Level::Warning, "no cgroups", "mount"),
     (
         |f| {
@@ -190,6 +192,50 @@ const BROKEN: &[Row] = &[
         "need for WireGuard",
         "end it",
     ),
+    (
+        |f| f.wanted.node_ips = vec!["10.9.9.9".parse().expect("an address")],
+        "address",
+        Level::Fatal,
+        "--node-ip 10.9.9.9 is not an address of this machine, which has 192.168.1.10",
+        "default route",
+    ),
+    (
+        |f| {
+            f.own_addresses = Some(Err("no netlink".into()));
+            f.wanted.node_ips = vec!["192.168.1.10".parse().expect("an address")];
+        },
+        "address",
+        Level::Warning,
+        "is not known: no netlink",
+        "the machine's addresses",
+    ),
+    (
+        |f| f.servers = vec![("pi:6443".into(), Some("https://pi:6443 is away; is it on?".into()))],
+        "servers",
+        Level::Fatal,
+        "https://pi:6443 is away",
+        "is it on?",
+    ),
+    (
+        |f| {
+            f.wanted.joined = true;
+            f.servers = vec![("pi:6443".into(), Some("no answer".into()))];
+        },
+        "servers",
+        Level::Warning,
+        "pi:6443: no answer",
+        "firewall",
+    ),
+    (
+        |f| {
+            let away = |name: &str| (name.to_owned(), Some(format!("{name} is away; is it on?")));
+            f.servers = vec![("a:6443".into(), None), away("b:6443"), away("c:6443")];
+        },
+        "servers",
+        Level::Warning,
+        "b:6443 is away, and 1 more",
+        "is it on?",
+    ),
     (|f| f.now = jiff::Timestamp::UNIX_EPOCH, "clock", Level::Warning, "1970", "timesyncd"),
     (
         |f| f.clock_synchronized = Some(false),
@@ -284,10 +330,31 @@ fn a_healthy_machine_is_fit_and_each_fault_is_told_by_its_row() {
     }
 }
 
+/// An agent serves no API, so another may have its port.
+#[test]
+fn an_agent_does_not_need_the_api_s_port() {
+    let mut facts = healthy();
+    facts.wanted.agent = true;
+    facts.listeners.push(listens("tcp", "0.0.0.0", 6443, "haproxy"));
+    let found = ports(&facts);
+    let [finding] = found.as_slice() else { panic!("{found:?}") };
+    assert!(finding.level == Level::Ok && !finding.says.contains("6443"), "{finding:?}");
+}
+
+/// Pods are put into no cpuset of v1, so a machine without it lacks nothing.
+#[test]
+fn no_cpuset_of_v1_is_missed() {
+    let mut facts = healthy();
+    facts.cgroups = (1, vec!["memory", "cpu", "pids"]);
+    assert_eq!(cgroups(&facts), [Finding::ok("v1 with memory, cpu, pids")]);
+}
+
 #[test]
 fn what_is_ours_and_what_is_elsewhere_is_in_nobodys_way() {
     let mut facts = healthy();
     facts.listeners.push(listens("tcp", "0.0.0.0", 6443, "skiff"));
+    facts.servers = vec![("pi:6443".into(), None)];
+    facts.wanted.node_ips = vec!["192.168.1.10".parse().expect("an address")];
     facts.listeners.push(listens("udp", "10.43.0.10", 53, "skiff"));
     facts.listeners.push(listens("udp", "127.0.0.53", 53, "systemd-resolve"));
     facts.listeners.push(listens("udp", "192.168.1.10", 53, "dnsmasq"));

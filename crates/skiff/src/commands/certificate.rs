@@ -7,7 +7,7 @@ use pki::inspect;
 use serde::Serialize;
 
 use crate::{
-    agent,
+    agent, columns,
     flags::{UsageError, Values},
     server::cluster_socket::{self, Answer, Ask},
 };
@@ -100,12 +100,9 @@ fn check(values: &Values, data_dir: &Path, now: Timestamp) -> Result<(), Box<dyn
     if rows.is_empty() {
         return Err(nobody(data_dir).into());
     }
-    match values.one("output") {
-        None => print!("{}", table(&rows)),
-        Some("json") => println!("{}", serde_json::to_string_pretty(&rows)?),
-        Some(other) => {
-            return Err(Box::new(UsageError(format!("--output: \"{other}\" is not json"))));
-        }
+    match super::wants_json(values)? {
+        false => print!("{}", table(&rows)),
+        true => println!("{}", serde_json::to_string_pretty(&rows)?),
     }
     let bad = |row: &&Row| row.expires.is_empty() || row.status.starts_with("expired");
     match rows.iter().filter(bad).count() {
@@ -127,16 +124,7 @@ fn table(rows: &[Row]) -> String {
             row.status.clone(),
         ]
     }));
-    let widths: Vec<usize> = (0..head.len())
-        .map(|column| lines.iter().map(|line| line[column].len()).max().unwrap_or(0))
-        .collect();
-    let mut text = String::new();
-    for line in lines {
-        let cells = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
-        text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
-        text.push('\n');
-    }
-    text
+    columns::lay_out(&lines)
 }
 
 fn nobody(data_dir: &Path) -> String {

@@ -30,8 +30,7 @@ const FAILURES_EXPECTED: u32 = 20;
 const TOKENS_RENEWED: Duration = Duration::from_secs(3600);
 
 pub(super) fn run(values: &Values, data_dir: &Path, words: &[&str]) -> Result<(), Box<dyn Error>> {
-    let kubeconfig = values.one("kubeconfig").unwrap_or_default().to_owned();
-    let command = Command { kubeconfig, data_dir, said: String::new() };
+    let command = Command { kubeconfig: admin::find(values), data_dir, said: String::new() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match words {
         [] => runtime.block_on(command.rotate()),
@@ -45,7 +44,7 @@ pub(super) fn run(values: &Values, data_dir: &Path, words: &[&str]) -> Result<()
 }
 
 struct Command<'a> {
-    kubeconfig: String,
+    kubeconfig: admin::Source,
     data_dir: &'a Path,
     /// What is waited for, said once.
     said: String,
@@ -93,7 +92,7 @@ fn missing(
 impl Command<'_> {
     fn admin(&self) -> Result<Admin, String> {
         // Anew each time: servers write it with each change.
-        admin::open(Path::new(&self.kubeconfig)).map_err(|error| error.to_string())
+        self.kubeconfig.open_beside(self.data_dir).map_err(|error| error.to_string())
     }
 
     fn servers(&self) -> Result<Vec<String>, String> {
@@ -102,6 +101,24 @@ impl Command<'_> {
             Ok(other) => Err(format!("an answer to something else: {other:?}")),
             Err(error) => Err(cluster_socket::unanswered(self.data_dir, &error)),
         }
+    }
+
+    /// Does what may be done again, and again while this machine's server may be running
+    /// itself anew: it has no socket and no API then, or other certificates than the
+    /// kubeconfig of a moment ago.
+    async fn patiently<T>(&self, act: impl AsyncFn() -> Result<T, String>) -> Result<T, String> {
+        let mut failures = 0;
+        loop {
+            match act().await {
+                Err(_) if failures < FAILURES_EXPECTED && self.rotates() => failures += 1,
+                done => return done,
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    fn rotates(&self) -> bool {
+        pki::rotation::has_come(&pki::directory(self.data_dir))
     }
 
     async fn found(&self) -> Result<Option<Rotation>, String> {
@@ -135,7 +152,7 @@ impl Command<'_> {
     }
 
     async fn rotate(mut self) -> Result<(), Box<dyn Error>> {
-        let (mut state, change) = match self.found().await? {
+        let (mut state, change) = match self.patiently(|| self.found()).await? {
             Some(rotation) => self.open(&rotation)?,
             None => self.begin().await?,
         };
@@ -158,14 +175,14 @@ impl Command<'_> {
              create`; {} is made anew by itself;\n\
              - take a snapshot, and keep what `skiff snapshot key` prints now: it is another key.\n\
              Then, after an hour at the earliest: skiff certificate rotate-ca finish",
-            self.kubeconfig,
+            self.kubeconfig.file.display(),
             self.data_dir.join("server/token").display()
         );
         Ok(())
     }
 
     async fn status(self) -> Result<(), Box<dyn Error>> {
-        let Some(rotation) = self.found().await? else {
+        let Some(rotation) = self.patiently(|| self.found()).await? else {
             println!("no rotation of the CAs is under way");
             return Ok(());
         };
@@ -179,7 +196,8 @@ impl Command<'_> {
             },
             rotation.text(SINCE).unwrap_or_default()
         );
-        let (servers, agents) = missing(&rotation, &state, &self.servers()?, &self.agents().await?);
+        let all = self.patiently(async || Ok((self.servers()?, self.agents().await?))).await?;
+        let (servers, agents) = missing(&rotation, &state, &all.0, &all.1);
         for (what, names) in [("servers", servers), ("agents", agents)] {
             match names.is_empty() {
                 true => println!("all {what} are there"),
@@ -190,7 +208,7 @@ impl Command<'_> {
     }
 
     async fn finish(mut self, now: bool) -> Result<(), Box<dyn Error>> {
-        let Some(rotation) = self.found().await? else {
+        let Some(rotation) = self.patiently(|| self.found()).await? else {
             return Err("no rotation of the CAs is under way; begin one with: skiff certificate \
                         rotate-ca"
                 .into());
@@ -223,9 +241,15 @@ impl Command<'_> {
     async fn end(&mut self, state: &State, change: &Change) -> Result<(), Box<dyn Error>> {
         self.reach(state, change).await?;
         let options = DeleteOptions::default();
-        let admin = self.admin()?;
-        let done = admin.api.delete(SECRETS, NAMESPACE, NAME, &options).await;
-        done.map_err(|error| admin.explained(&error))?;
+        let deleted = async || {
+            let admin = self.admin()?;
+            match admin.api.delete(SECRETS, NAMESPACE, NAME, &options).await {
+                // The answer to the try before was lost.
+                Err(error) if error.is_not_found() => Ok(()),
+                done => done.map(drop).map_err(|error| admin.explained(&error)),
+            }
+        };
+        self.patiently(deleted).await?;
         println!("The old CAs and keys are trusted by nobody any more.");
         Ok(())
     }
@@ -283,11 +307,14 @@ impl Command<'_> {
             TARGET: STANDARD.encode(state.to_string()),
             SINCE: STANDARD.encode(time::format_seconds(Timestamp::now())),
         }});
-        let admin = self.admin()?;
-        let moved = admin.api.patch(SECRETS, NAMESPACE, NAME, "", PatchKind::Merge, &patch).await;
-        moved.map_err(|error| {
-            format!("{}; say it again, it goes on where it was", admin.explained(&error))
-        })?;
+        let moved = async || {
+            let admin = self.admin()?;
+            let kind = PatchKind::Merge;
+            let moved = admin.api.patch(SECRETS, NAMESPACE, NAME, "", kind, &patch).await;
+            moved.map(drop).map_err(|error| admin.explained(&error))
+        };
+        let moved = self.patiently(moved).await;
+        moved.map_err(|error| format!("{error}; say it again, it goes on where it was"))?;
         Ok(state)
     }
 
@@ -365,6 +392,26 @@ impl Command<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_server_that_runs_itself_anew_is_waited_for() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let command = Command {
+            kubeconfig: admin::Source::default(),
+            data_dir: dir.path(),
+            said: String::new(),
+        };
+        let tried = std::cell::Cell::new(0);
+        let third = async || {
+            tried.set(tried.get() + 1);
+            if tried.get() < 3 { Err("no answer".to_owned()) } else { Ok(()) }
+        };
+        assert_eq!(command.patiently(third).await, Err("no answer".into()), "no rotation yet");
+        let keys = pki::directory(dir.path());
+        std::fs::create_dir_all(keys.join("rotating")).expect("a folder of ours");
+        assert_eq!(command.patiently(third).await, Ok(()));
+        assert_eq!(tried.get(), 3);
+    }
 
     #[test]
     fn who_is_missing_is_named() {

@@ -9,18 +9,40 @@ use std::{
 };
 
 use crate::{
+    agent::state,
     check::{self, Level},
-    config::Cluster,
-    flags::{UsageError, Values},
+    config::{Cluster, server_address},
+    flags::{Commands, UsageError, Values},
+    service,
 };
 
 pub(super) fn run(values: Values, words: Vec<String>) -> Result<(), Box<dyn Error>> {
     super::daemon::no_words(&words)?;
     let data_dir = std::path::absolute(values.one("data-dir").unwrap_or_default())?;
-    let cluster = Cluster::new(&values)?;
+    let member = state::member(&data_dir).map_err(|error| -> Box<dyn Error> { error })?;
+    let is_server = data_dir.join("server/db").exists();
+    let cluster = match member.as_ref().and_then(|member| member.cluster.clone()) {
+        Some(kept) => kept,
+        None => Cluster::new(&values)?,
+    };
+    let servers = match (&member, values.one("server")) {
+        (Some(member), _) => member.servers.clone(),
+        // A server that has joined knows the others by its log.
+        (None, Some(url)) if !is_server => vec![server_address(url)?],
+        (None, _) => vec![],
+    };
+    let node_ips = values.many("node-ip").into_iter().map(|text| {
+        text.parse().map_err(|_| {
+            UsageError(format!("--node-ip: \"{text}\" is not an address such as 192.168.1.10"))
+        })
+    });
     let port = values.one("https-listen-port").unwrap_or_default();
     let kubelet_port = values.one("kubelet-port").unwrap_or_default();
     let wanted = check::Wanted {
+        agent: member.is_some() || is_agent(&values),
+        joined: member.is_some(),
+        servers,
+        node_ips: node_ips.collect::<Result<_, _>>()?,
         https_port: port
             .parse()
             .map_err(|_| UsageError(format!("--https-listen-port: \"{port}\" is no port")))?,
@@ -35,12 +57,9 @@ pub(super) fn run(values: Values, words: Vec<String>) -> Result<(), Box<dyn Erro
     };
     let facts = check::everything(&data_dir, wanted);
     let findings = check::judge(&facts);
-    match values.one("output") {
-        None => print!("{}", check::text(&findings)),
-        Some("json") => println!("{:#}", check::json(&findings)),
-        Some(other) => {
-            return Err(Box::new(UsageError(format!("--output: \"{other}\" is not json"))));
-        }
+    match super::wants_json(&values)? {
+        false => print!("{}", check::text(&findings)),
+        true => println!("{:#}", check::json(&findings)),
     }
     if values.one("fix") == Some("true") {
         fix(&facts)?;
@@ -50,6 +69,14 @@ pub(super) fn run(values: Values, words: Vec<String>) -> Result<(), Box<dyn Erro
         1 => Err("1 thing has to be mended first".into()),
         n => Err(format!("{n} things have to be mended first").into()),
     }
+}
+
+/// Whether the service that was looked at is one.
+fn is_agent(values: &Values) -> bool {
+    let service = service::installed().into_iter().next();
+    service.filter(|service| service.command() == Commands::AGENT).is_some_and(|service| {
+        service.values().is_ok_and(|told| told.one("data-dir") == values.one("data-dir"))
+    })
 }
 
 /// What can be mended from here: the command line of a Raspberry Pi's kernel.

@@ -3,8 +3,10 @@
 use std::{error::Error, path::Path};
 
 use crate::{
+    columns,
     flags::{UsageError, Values},
     server::cluster_socket::{self, Answer, Ask, Row},
+    status::without_majority,
 };
 
 pub(super) fn run(values: Values, words: Vec<String>) -> Result<(), Box<dyn Error>> {
@@ -13,27 +15,46 @@ pub(super) fn run(values: Values, words: Vec<String>) -> Result<(), Box<dyn Erro
     match words.as_slice() {
         ["status"] => match ask(&data_dir, Ask::Status)? {
             Answer::Status(rows) => {
-                match values.one("output") {
-                    None => print!("{}", table(&rows)),
-                    Some("json") => println!("{}", serde_json::to_string_pretty(&rows)?),
-                    Some(other) => {
-                        let text = format!("--output: \"{other}\" is not json");
-                        return Err(Box::new(UsageError(text)));
-                    }
+                match super::wants_json(&values)? {
+                    false => print!("{}", table(&rows)),
+                    true => println!("{}", serde_json::to_string_pretty(&rows)?),
+                }
+                if let Some(lost) = without_majority(&rows) {
+                    eprintln!("skiff cluster: {lost}");
                 }
                 Ok(())
             }
             other => Err(format!("an answer to something else: {other:?}").into()),
         },
         ["remove", name] => {
-            ask(&data_dir, Ask::Remove((*name).into()))?;
+            let Answer::Removed(tokens) = ask(&data_dir, Ask::Remove((*name).into()))? else {
+                return Err("an answer to something else".into());
+            };
             println!(
                 "removed {name}; its data directory is of no use any more, and its Node object is \
-                 deleted with `kubectl delete node {name}`"
+                 deleted with `kubectl delete node {name}`. {}",
+                about_tokens(&tokens)
             );
             Ok(())
         }
         _ => Err(Box::new(UsageError("say `status` or `remove NAME`".into()))),
+    }
+}
+
+fn about_tokens(revoked: &Result<Vec<String>, String>) -> String {
+    match revoked {
+        Ok(ids) if ids.is_empty() => {
+            "It had no token of its own in the cluster; `skiff token list` shows those there are"
+                .to_owned()
+        }
+        Ok(ids) => format!(
+            "The token in it ({}) lets nobody in any more: those to come need another server's",
+            ids.join(", ")
+        ),
+        Err(why) => format!(
+            "The token in it may still let servers in, for it could not be deleted ({why}): \
+             `skiff token list` shows which it is, and `skiff token delete ID` revokes it"
+        ),
     }
 }
 
@@ -66,16 +87,7 @@ fn table(rows: &[Row]) -> String {
             row.health.clone(),
         ]
     }));
-    let widths: Vec<usize> = (0..head.len())
-        .map(|column| lines.iter().map(|line| line[column].len()).max().unwrap_or(0))
-        .collect();
-    let mut text = String::new();
-    for line in lines {
-        let cells = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
-        text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
-        text.push('\n');
-    }
-    text
+    columns::lay_out(&lines)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::{
 };
 
 use crate::{
+    columns,
     flags::{UsageError, Values},
     node::{
         self,
@@ -26,7 +27,12 @@ pub(super) fn run(values: Values, words: Vec<String>) -> Result<(), Box<dyn Erro
             files.iter().try_for_each(|file| import(&data_dir, file))
         }
         ["ls" | "list"] => {
-            print!("{}", table(&ask(&data_dir, Ask::List, &mut io::empty())?));
+            let json = super::wants_json(&values)?;
+            let rows = ask(&data_dir, Ask::List, &mut io::empty())?;
+            match json {
+                false => print!("{}", table(&rows)),
+                true => println!("{}", serde_json::to_string_pretty(&rows)?),
+            }
             Ok(())
         }
         ["rm" | "remove", names @ ..] if !names.is_empty() => names.iter().try_for_each(|name| {
@@ -74,16 +80,15 @@ fn ask(data_dir: &Path, ask: Ask, tarball: &mut dyn Read) -> Result<Vec<Row>, Bo
 }
 
 fn table(rows: &[Row]) -> String {
-    let mut lines = vec![("IMAGE".to_owned(), "ID".to_owned(), "SIZE".to_owned())];
+    let mut lines = vec![["IMAGE", "ID", "SIZE"].map(str::to_owned)];
     for row in rows {
         let id = row.id.trim_start_matches("sha256:").chars().take(12).collect::<String>();
         let size = format!("{:.1} MB", row.size_bytes as f64 / 1e6);
         let names =
             if row.names.is_empty() { vec!["<none>".to_owned()] } else { row.names.clone() };
-        lines.extend(names.into_iter().map(|name| (name, id.clone(), size.clone())));
+        lines.extend(names.into_iter().map(|name| [name, id.clone(), size.clone()]));
     }
-    let width = lines.iter().map(|(name, ..)| name.len()).max().unwrap_or(0);
-    lines.iter().map(|(name, id, size)| format!("{name:width$}  {id:12}  {size}\n")).collect()
+    columns::lay_out(&lines)
 }
 
 #[cfg(test)]

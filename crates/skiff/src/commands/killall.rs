@@ -9,6 +9,7 @@ use crate::{flags::Values, node, service};
 
 pub(super) fn run(values: Values, words: Vec<String>) -> Result<(), Box<dyn Error>> {
     super::daemon::no_words(&words)?;
+    super::need_root()?;
     let data_dir = std::path::absolute(values.one("data-dir").unwrap_or_default())?;
     let mut failures = stop_services(&data_dir);
     if !data_dir.exists() {

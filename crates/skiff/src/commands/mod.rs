@@ -66,7 +66,7 @@ pub static COMMANDS: &[Command] = &[
     },
     Command {
         name: "certificate",
-        arguments: "check | rotate | rotate-ca [status | finish]",
+        arguments: "check | rotate | rotate-ca [status | finish [now]]",
         help: "Look after the certificates of this machine; they also renew by themselves",
         flags: Commands::CERTIFICATE,
         run: certificate::run,
@@ -143,15 +143,24 @@ pub static COMMANDS: &[Command] = &[
     },
 ];
 
+/// What stands behind `kubectl`, and what it is for: its commands and flags are tables
+/// of its own.
+pub(crate) const KUBECTL: (&str, &str) =
+    ("…", "Control the cluster: the built-in client, also under the name of kubectl");
+
 /// Runs a command line, without the program's name.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let mut args = args.into_iter();
     let first = args.next().map(|arg| arg.to_string_lossy().into_owned());
     match first.as_deref() {
-        None | Some("--help" | "-h" | "help") => {
+        None | Some("--help" | "-h") => {
             print!("{}", overview());
             ExitCode::SUCCESS
         }
+        Some("help") => match args.next() {
+            None => run(["--help".into()]),
+            Some(about) => run([about, "--help".into()]),
+        },
         Some("--version" | "-V" | "version") => {
             println!("skiff {VERSION}");
             ExitCode::SUCCESS
@@ -196,11 +205,39 @@ fn run_command(command: &Command, args: impl Iterator<Item = OsString>) -> ExitC
             Ok(()) => ExitCode::SUCCESS,
             Err(error) if error.is::<UsageError>() => usage(command, &error),
             Err(error) => {
-                eprintln!("skiff {}: {error}", command.name);
+                let said = error.to_string();
+                let remedy = as_root(&said, linux::detect::is_root());
+                eprintln!("skiff {}: {said}{remedy}", command.name);
                 ExitCode::FAILURE
             }
         },
         Err(error) => usage(command, &error),
+    }
+}
+
+/// What somebody does about an error of a file that is not theirs, where it does not say so.
+fn as_root(said: &str, is_root: bool) -> &'static str {
+    let is_denied = said.contains("Permission denied (os error 13)");
+    match is_denied && !is_root && !said.contains("root") {
+        true => "; run this with sudo",
+        false => "",
+    }
+}
+
+/// Before something is done to the machine of which a part would fail.
+fn need_root() -> Result<(), Box<dyn std::error::Error>> {
+    match linux::detect::is_root() {
+        true => Ok(()),
+        false => Err("root is needed: run this with sudo".into()),
+    }
+}
+
+/// Whether `-o json` is asked for.
+fn wants_json(values: &Values) -> Result<bool, UsageError> {
+    match values.one("output") {
+        None => Ok(false),
+        Some("json") => Ok(true),
+        Some(other) => Err(UsageError(format!("--output: \"{other}\" is not json"))),
     }
 }
 
@@ -217,10 +254,23 @@ fn overview() -> String {
         let head = format!("{} {}", command.name, command.arguments);
         text.push_str(&format!("  {head:width$}  {}\n", command.help));
     }
-    text.push_str(&format!(
-        "  {:width$}  Control the cluster: the built-in client, also under the name of kubectl\n",
-        "kubectl …"
-    ));
+    let (arguments, help) = KUBECTL;
+    text.push_str(&format!("  {:width$}  {help}\n", format!("kubectl {arguments}")));
     text.push_str("\n`skiff COMMAND --help` lists a command's flags.\n");
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file that is root's: the remedy is named once, and not to root.
+    #[test]
+    fn who_is_not_root_is_told_what_to_do() {
+        let denied = "kubeconfig /etc/skiff/skiff.yaml: Permission denied (os error 13)";
+        assert_eq!(as_root(denied, false), "; run this with sudo");
+        assert_eq!(as_root(denied, true), "");
+        assert_eq!(as_root("Permission denied (os error 13); only root may ask", false), "");
+        assert_eq!(as_root("No such file or directory (os error 2)", false), "");
+    }
 }

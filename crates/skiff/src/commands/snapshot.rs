@@ -11,7 +11,7 @@ use pki::snapshot_key::SnapshotKey;
 use store_raft::backup;
 
 use crate::{
-    config,
+    columns, config,
     flags::{UsageError, Values},
     server::{
         cluster_socket::{self, Answer, Ask},
@@ -93,12 +93,9 @@ fn save(values: &Values, data_dir: &Path) -> Result<(), Box<dyn Error>> {
 fn list(values: &Values, dir: &Path) -> Result<(), Box<dyn Error>> {
     let (rows, faults) =
         snapshots::list(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
-    match values.one("output") {
-        None => print!("{}", table(&rows)),
-        Some("json") => println!("{}", serde_json::to_string_pretty(&rows)?),
-        Some(other) => {
-            return Err(Box::new(UsageError(format!("--output: \"{other}\" is not json"))));
-        }
+    match super::wants_json(values)? {
+        false => print!("{}", table(&rows)),
+        true => println!("{}", serde_json::to_string_pretty(&rows)?),
     }
     match faults.is_empty() {
         true => Ok(()),
@@ -121,16 +118,7 @@ fn table(rows: &[Row]) -> String {
             row.objects.to_string(),
         ]
     }));
-    let widths: Vec<usize> = (0..lines[0].len())
-        .map(|column| lines.iter().map(|line| line[column].len()).max().unwrap_or(0))
-        .collect();
-    let mut text = String::new();
-    for line in lines {
-        let cells = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
-        text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
-        text.push('\n');
-    }
-    text
+    columns::lay_out(&lines)
 }
 
 /// All names are looked for before the first is deleted.

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use crate::{
     admin,
     agent::state,
-    flags::{UsageError, Values},
+    flags::Values,
     server::cluster_socket::{self, Answer, Ask},
     service,
     status::{self, Seen},
@@ -30,15 +30,14 @@ const PAUSE: Duration = Duration::from_millis(500);
 
 pub(super) fn run(values: Values, words: Vec<String>) -> Result<(), Box<dyn Error>> {
     super::daemon::no_words(&words)?;
-    let json = match values.one("output") {
-        None => false,
-        Some("json") => true,
-        Some(other) => {
-            return Err(Box::new(UsageError(format!("--output: \"{other}\" is not json"))));
-        }
-    };
-    let data_dir = std::path::absolute(values.one("data-dir").unwrap_or_default())?;
-    let kubeconfig = PathBuf::from(values.one("kubeconfig").unwrap_or_default());
+    let json = super::wants_json(&values)?;
+    // What this machine's service was told, unless something else is asked for.
+    let services = service::installed();
+    let service = services.first().and_then(|service| service.values().ok());
+    let told = service.as_ref().filter(|_| !values.is_set("data-dir"));
+    let told = told.and_then(|service| service.one("data-dir")).or(values.one("data-dir"));
+    let data_dir = std::path::absolute(told.unwrap_or_default())?;
+    let kubeconfig = admin::find(&values);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let view = View::open(&kubeconfig, &data_dir)?;
     let print = |seen: &Seen| match json {
@@ -65,9 +64,9 @@ struct View {
 }
 
 impl View {
-    fn open(kubeconfig: &Path, data_dir: &Path) -> Result<Self, Box<dyn Error>> {
+    fn open(kubeconfig: &admin::Source, data_dir: &Path) -> Result<Self, Box<dyn Error>> {
         let member = state::member(data_dir).map_err(|error| -> Box<dyn Error> { error })?;
-        if let Some(agent) = member {
+        if let Some(agent) = member.filter(|_| !kubeconfig.is_named) {
             return Ok(Self {
                 api: Api::new(Arc::new(agent.https), "skiff"),
                 server: format!("https://{}", agent.servers.join(", https://")),
@@ -76,22 +75,32 @@ impl View {
                 data_dir: data_dir.to_owned(),
             });
         }
-        let admin = admin::open(kubeconfig).map_err(|error| -> Box<dyn Error> {
-            match kubeconfig.exists() {
+        let admin = admin::open(&kubeconfig.file).map_err(|error| -> Box<dyn Error> {
+            match kubeconfig.file.exists() {
                 true => error,
                 false => format!("{}; {error}", idle()).into(),
             }
         })?;
+        let is_server = data_dir.join("server/db").exists();
         Ok(Self {
             api: admin.api,
             server: admin.server,
-            stands: "a server".into(),
+            stands: if is_server { "a server" } else { "here" }.into(),
             node: None,
             data_dir: data_dir.to_owned(),
         })
     }
 
     async fn look(&self) -> Result<Seen, Box<dyn Error>> {
+        let servers = match cluster_socket::ask(&self.data_dir, &Ask::Status) {
+            Ok(Answer::Status(rows)) => rows,
+            // An agent, or a machine that only has the kubeconfig.
+            _ => Vec::new(),
+        };
+        // The API would be asked in vain, and not say so before its patience ends.
+        if let Some(lost) = status::without_majority(&servers) {
+            return Err(lost.into());
+        }
         let looked = tokio::time::timeout(PATIENCE, self.objects()).await;
         let (nodes, pods) = match looked {
             Ok(Ok(found)) => found,
@@ -100,11 +109,6 @@ impl View {
                 let why = format!("no answer within {} s", PATIENCE.as_secs());
                 return Err(self.silent(&why).into());
             }
-        };
-        let servers = match cluster_socket::ask(&self.data_dir, &Ask::Status) {
-            Ok(Answer::Status(rows)) => rows,
-            // An agent, or a machine that only has the kubeconfig.
-            _ => Vec::new(),
         };
         let beyond = self.node.is_some().then(|| {
             "This is an agent's view: its own node and pods. A server sees all of them.".to_owned()
@@ -215,6 +219,9 @@ fn idle() -> String {
             "no service of skiff is installed here: start `skiff server`, or look from a server"
                 .into()
         }
-        None => "a service runs, see its log".into(),
+        None => {
+            let one = &services[0];
+            format!("the service {} runs: `{}` says what it waits for", one.name, one.log())
+        }
     }
 }

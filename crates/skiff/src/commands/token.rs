@@ -3,7 +3,7 @@
 //! A token is a Secret of type `bootstrap.kubernetes.io/token`, so that
 //! upstream's tools see it too; what is printed has the CA's hash in front.
 
-use std::{error::Error, path::Path};
+use std::error::Error;
 
 use api_object::{Object, time};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::{
     admin::{self, Admin},
+    columns,
     config::lifetime,
     flags::{UsageError, Values},
 };
@@ -23,13 +24,12 @@ const NAMESPACE: &str = "kube-system";
 const TYPE: &str = "bootstrap.kubernetes.io/token";
 
 pub(super) fn run(values: Values, words: Vec<String>) -> Result<(), Box<dyn Error>> {
-    let kubeconfig = values.one("kubeconfig").unwrap_or_default().to_owned();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // What is wrong with the words is said before a server is asked.
     let work = match words.as_slice() {
         ["create"] => Work::Create(Wish::new(&values, Timestamp::now())?),
-        ["list" | "ls"] => Work::List,
+        ["list" | "ls"] => Work::List { json: super::wants_json(&values)? },
         ["delete" | "rm", ids @ ..] if !ids.is_empty() => {
             Work::Delete(ids.iter().map(|id| id_of(id)).collect::<Result<_, _>>()?)
         }
@@ -41,10 +41,16 @@ pub(super) fn run(values: Values, words: Vec<String>) -> Result<(), Box<dyn Erro
     };
     runtime.block_on(async {
         let admin =
-            admin::open(Path::new(&kubeconfig)).map_err(|error| -> Box<dyn Error> { error })?;
+            admin::open(&admin::find(&values).file).map_err(|error| -> Box<dyn Error> { error })?;
         match work {
             Work::Create(wish) => println!("{}", create(&admin, &wish).await?),
-            Work::List => print!("{}", table(&list(&admin).await?, Timestamp::now())),
+            Work::List { json: false } => {
+                print!("{}", table(&list(&admin).await?, Timestamp::now()));
+            }
+            Work::List { json: true } => {
+                let rows: Vec<Value> = list(&admin).await?.iter().map(Row::json).collect();
+                println!("{:#}", Value::from(rows));
+            }
             Work::Delete(ids) => {
                 // All are looked for before the first is deleted.
                 for id in &ids {
@@ -75,7 +81,7 @@ pub(super) fn run(values: Values, words: Vec<String>) -> Result<(), Box<dyn Erro
 
 enum Work {
     Create(Wish),
-    List,
+    List { json: bool },
     Delete(Vec<String>),
     Rotate(String),
 }
@@ -113,6 +119,11 @@ impl Wish {
         };
         let description = values.one("description").unwrap_or_default().to_owned();
         Ok(Self { servers, description, until })
+    }
+
+    /// What may join with it, as `--usage` has it.
+    fn usage(&self) -> &'static str {
+        if self.servers { "server" } else { "agent" }
     }
 
     fn secret(&self, token: &JoinToken) -> Value {
@@ -208,6 +219,16 @@ struct Row {
 }
 
 impl Row {
+    /// Without its secret, as the table is; `expires` is null for ever.
+    fn json(&self) -> Value {
+        json!({
+            "id": self.id,
+            "usage": self.wish.usage(),
+            "expires": self.wish.until.map(time::format_seconds),
+            "description": self.wish.description,
+        })
+    }
+
     fn has_expired(&self, now: Timestamp) -> bool {
         self.wish.until.is_some_and(|until| until <= now)
     }
@@ -241,17 +262,9 @@ fn table(rows: &[Row], now: Timestamp) -> String {
             Some(until) if until <= now => "expired".to_owned(),
             Some(until) => time::format_seconds(until),
         };
-        let usage = if wish.servers { "server" } else { "agent" };
-        lines.push([id.clone(), usage.into(), expires, wish.description.clone()]);
+        lines.push([id.clone(), wish.usage().into(), expires, wish.description.clone()]);
     }
-    let width = |at: usize| lines.iter().map(|line| line[at].len()).max().unwrap_or(0);
-    let (a, b, c) = (width(0), width(1), width(2));
-    lines
-        .iter()
-        .map(|[id, usage, expires, text]| {
-            format!("{id:a$}  {usage:b$}  {expires:c$}  {text}").trim_end().to_owned() + "\n"
-        })
-        .collect()
+    columns::lay_out(&lines)
 }
 
 #[cfg(test)]
@@ -305,6 +318,11 @@ mod tests {
              abcdef  server  never\n\
              ghijkl  agent   2026-01-02T00:00:00Z  pi\n"
         );
+        assert_eq!(
+            rows[1].json(),
+            json!({"id": "ghijkl", "usage": "agent", "expires": "2026-01-02T00:00:00Z", "description": "pi"})
+        );
+        assert_eq!(rows[0].json()["expires"], Value::Null);
         assert!(!rows[0].has_expired(now) && !rows[1].has_expired(now));
         assert!(rows[1].has_expired("2026-01-02T00:00:00Z".parse().expect("a time")));
         assert!(id_of("ABC").is_err());

@@ -46,6 +46,7 @@ pub(super) fn run(values: Values, words: Vec<String>) -> Result<(), Box<dyn Erro
     if is_on("dry-run") {
         return Ok(());
     }
+    super::need_root()?;
     if !is_on("yes") && !confirmed()? {
         println!("Nothing was changed.");
         return Ok(());

@@ -83,4 +83,9 @@ fn bad_input_says_what() {
     for text in ["nope: 1", "node-name: [a]", "- a", "a: b: c", "node-name: {a: b}"] {
         assert!(from_config(Commands::SERVER, text, Values::default()).is_err(), "{text}");
     }
+    let twice = "tls-san: a\ntls-san: b";
+    assert_eq!(
+        from_config(Commands::SERVER, twice, Values::default()).expect_err("twice").0,
+        "line 2 column 1: duplicate mapping key: tls-san"
+    );
 }

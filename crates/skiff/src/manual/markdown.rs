@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{EXIT_CODES, all, flags_of, spellings, value_of};
 use crate::{
-    commands::VERSION,
+    commands::{KUBECTL, VERSION},
     flags::{FLAGS, Takes},
 };
 
@@ -20,6 +20,8 @@ pub(crate) fn reference() -> String {
         let line = format!("skiff {} {}", command.name, cell(command.arguments));
         let _ = writeln!(text, "| `{}` | {} |", line.trim_end(), cell(command.help));
     }
+    let (arguments, help) = KUBECTL;
+    let _ = writeln!(text, "| `skiff kubectl {arguments}` | {help} |");
     text.push_str("\n| exit code | means |\n|---|---|\n");
     for (code, means) in EXIT_CODES {
         let _ = writeln!(text, "| {code} | {means} |");

@@ -141,3 +141,62 @@ fn the_reference_is_the_one_in_docs() {
         "docs/reference.md is not what the tables say: UPDATE=1 cargo nextest run -p skiff reference"
     );
 }
+
+/// The flags of `k3s server` and `k3s agent` (docs.k3s.io/cli), those of S3 as one.
+const K3S: &str = "
+advertise-address advertise-port agent-token agent-token-file alsologtostderr bind-address
+cluster-cidr cluster-dns cluster-domain cluster-init cluster-reset
+cluster-reset-restore-path config container-runtime-endpoint data-dir datastore-cafile
+datastore-certfile datastore-endpoint datastore-keyfile debug default-local-storage-path
+default-runtime disable disable-agent disable-apiserver-lb disable-cloud-controller
+disable-default-registry-endpoint disable-helm-controller disable-kube-proxy
+disable-network-policy disable-scheduler docker egress-selector-mode embedded-registry
+enable-pprof etcd-arg etcd-disable-snapshots etcd-expose-metrics etcd-s3
+etcd-snapshot-compress etcd-snapshot-dir etcd-snapshot-name etcd-snapshot-retention
+etcd-snapshot-schedule-cron flannel-backend flannel-cni-conf flannel-conf
+flannel-external-ip flannel-iface flannel-ipv6-masq helm-job-image https-listen-port
+image-credential-provider-bin-dir image-credential-provider-config image-service-endpoint
+kube-apiserver-arg kube-cloud-controller-manager-arg kube-controller-manager-arg
+kube-proxy-arg kube-scheduler-arg kubelet-arg lb-server-port log node-external-dns
+node-external-ip node-internal-dns node-ip node-label node-name node-taint nonroot-devices
+pause-image prefer-bundled-bin private-registry protect-kernel-defaults resolv-conf rootless
+secrets-encryption secrets-encryption-provider selinux server service-cidr
+service-node-port-range servicelb-namespace snapshotter supervisor-metrics
+system-default-registry tls-san tls-san-security token token-file vmodule vpn-auth
+vpn-auth-file with-node-id write-kubeconfig write-kubeconfig-group write-kubeconfig-mode
+";
+
+#[test]
+fn each_flag_of_k3s_is_in_docs_and_each_counterpart_is_ours() {
+    let text = include_str!("../../../../docs/coming-from-k3s.md");
+    let rows: Vec<(&str, &str)> = text
+        .split_once("## Flags")
+        .and_then(|(_, rest)| rest.split_once("## What is absent"))
+        .map(|(table, _)| table.lines())
+        .expect("both headings")
+        .filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |")?.split_once(" | "))
+        .collect();
+    let flags = |cell: &str| -> Vec<String> {
+        let words = cell.split('`').skip(1).step_by(2).flat_map(|code| code.split_whitespace());
+        let names = words.filter_map(|word| word.strip_prefix("--"));
+        names.map(|name| name.split('=').next().unwrap_or_default().to_owned()).collect()
+    };
+    let theirs: Vec<String> =
+        rows.iter().flat_map(|(theirs, ours)| [flags(theirs), flags(ours)].concat()).collect();
+    let k3s: Vec<&str> = K3S.split_whitespace().collect();
+    let missing: Vec<_> =
+        k3s.iter().filter(|name| !theirs.iter().any(|known| known == *name)).collect();
+    assert!(missing.is_empty(), "docs/coming-from-k3s.md says nothing of {missing:?}");
+    let is_ours = |name: &str| crate::flags::FLAGS.iter().any(|flag| flag.name == name);
+    for (theirs, ours) in rows {
+        let named = if ours.starts_with("the same") { flags(theirs) } else { flags(ours) };
+        for name in named {
+            let strange = !is_ours(&name) && !k3s.contains(&name.as_str());
+            assert!(!strange, "{theirs}: there is no --{name}");
+            assert!(
+                is_ours(&name) || !ours.starts_with("the same"),
+                "{theirs}: skiff has no --{name}"
+            );
+        }
+    }
+}

@@ -8,7 +8,7 @@ use std::{
 
 use api_types::{core, discovery::EndpointSlice};
 use client::{Cached, Selection, SharedInformers};
-use net_dns::{Endpoint, Port, Protocol, Server, Service, ServiceName, Sockets, Zone, ZoneConfig};
+use net_dns::{Endpoint, Port, Protocol, Server, Service, ServiceName, Sockets, Zone};
 use tokio::task::JoinHandle;
 use tracing::warn;
 
@@ -76,10 +76,9 @@ fn port(name: &str, protocol: &str, number: i32) -> Option<Port> {
 /// Answers on `addresses` from now on; the zone fills as the API tells.
 pub(super) async fn start(
     informers: &SharedInformers,
-    config: ZoneConfig,
+    zone: Arc<RwLock<Zone>>,
     addresses: &[IpAddr],
 ) -> Result<JoinHandle<()>, StartError> {
-    let zone = Arc::new(RwLock::new(Zone::new(config)));
     let upstreams = || -> Result<_, StartError> {
         let path = net_dns::resolv::host_path();
         // A machine without the file resolves nothing outside, which pods then hear.

@@ -8,6 +8,7 @@ pub(crate) mod images;
 pub(crate) mod network;
 pub(crate) mod overlay;
 pub(crate) mod preflight;
+mod service_networks;
 mod service_proxy;
 mod static_pods;
 
@@ -64,7 +65,8 @@ pub(crate) async fn start(
     images::socket::serve(&machine.data_dir, store.clone()).map_err(|error| {
         format!("{}: {error}", images::socket::path(&machine.data_dir).display())
     })?;
-    let images = images::StoreImages::new(store, &machine.registries)?;
+    let images =
+        images::StoreImages::new(store, &machine.registries, machine.credential_plugins.as_ref())?;
     annotations.extend(overlay::annotations(outside.sealing.as_ref()));
     let node = NodeConfig {
         labels: machine.node_labels.iter().cloned().collect(),

@@ -1,7 +1,11 @@
 //! The node's side of the cluster network: what the kernel is told at start,
 //! the routes to other nodes' pods, the service proxy and the DNS.
 
-use std::{net::IpAddr, path::Path, sync::Arc};
+use std::{
+    net::IpAddr,
+    path::Path,
+    sync::{Arc, RwLock},
+};
 
 use ::node::{HostPorts, Live};
 
@@ -11,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::{sync::Notify, task::JoinHandle};
 use tracing::{info, warn};
 
-use super::{cluster_dns, health_ports, overlay, service_proxy};
+use super::{cluster_dns, health_ports, overlay, service_networks, service_proxy};
 use crate::{
     StartError,
     config::{Cidr, Cluster, Machine},
@@ -26,7 +30,7 @@ const TABLE: &str = "skiff";
 pub(crate) struct Footprint {
     version: u32,
     table: String,
-    service_networks: Vec<(IpAddr, u8)>,
+    pub(super) service_networks: Vec<(IpAddr, u8)>,
     local_addresses: Vec<IpAddr>,
 }
 
@@ -35,7 +39,7 @@ impl Footprint {
         data_dir.join("node/network.json")
     }
 
-    fn new(cluster: &Cluster) -> Self {
+    pub(super) fn new(cluster: &Cluster) -> Self {
         Self {
             version: 1,
             table: TABLE.into(),
@@ -44,7 +48,7 @@ impl Footprint {
         }
     }
 
-    fn save(&self, data_dir: &Path) -> Result<(), StartError> {
+    pub(super) fn save(&self, data_dir: &Path) -> Result<(), StartError> {
         let path = Self::path(data_dir);
         let text = serde_json::to_vec(self)?;
         // An unchanged file is not written: a start should cost the SD card nothing.
@@ -58,6 +62,20 @@ impl Footprint {
             std::fs::rename(&new, &path)
         };
         put().map_err(|error| format!("{}: {error}", path.display()).into())
+    }
+
+    /// The same with other networks of Services.
+    pub(super) fn with(self, service_networks: Vec<(IpAddr, u8)>) -> Self {
+        Self { service_networks, ..self }
+    }
+
+    /// The same with routes that an earlier life may have left: what is no more a
+    /// network of Services goes when that is known.
+    fn after(self, before: Option<Self>) -> Self {
+        let mut all = self.service_networks.clone();
+        let before = before.into_iter().flat_map(|before| before.service_networks);
+        all.extend(before.filter(|network| !self.service_networks.contains(network)));
+        self.with(all)
     }
 
     /// What the node with this data directory did; `None` where it never ran.
@@ -99,7 +117,7 @@ impl Footprint {
     }
 }
 
-fn pairs(cidrs: &[Cidr]) -> Vec<(IpAddr, u8)> {
+pub(super) fn pairs(cidrs: &[Cidr]) -> Vec<(IpAddr, u8)> {
     cidrs.iter().map(|cidr| (cidr.network, cidr.prefix)).collect()
 }
 
@@ -205,8 +223,8 @@ fn overlap(cluster: &Cluster, ips: &[IpAddr]) -> Result<(), StartError> {
     Ok(())
 }
 
-fn route_services(cluster: &Cluster, ips: &[IpAddr]) -> Result<(), netlink::Error> {
-    for (network, prefix) in pairs(&cluster.service_cidrs) {
+pub(super) fn route_services(services: &[Cidr], ips: &[IpAddr]) -> Result<(), netlink::Error> {
+    for (network, prefix) in pairs(services) {
         let source = ips.iter().find(|ip| ip.is_ipv4() == network.is_ipv4()).copied();
         netlink::host::ensure_service_route(network, prefix, source)?;
     }
@@ -219,6 +237,7 @@ async fn follow_addresses(
     machine: Machine,
     cluster: Cluster,
     ips: Live<Vec<IpAddr>>,
+    services: Live<Vec<Cidr>>,
     changed: Arc<Notify>,
     links: Arc<Notify>,
 ) {
@@ -230,7 +249,7 @@ async fn follow_addresses(
                     info!(addresses = ?found, "this machine's addresses have changed");
                     ips.set(found.clone());
                 }
-                if let Err(error) = route_services(&cluster, &found) {
+                if let Err(error) = route_services(&services.get(), &found) {
                     warn!(%error, "Services cannot be reached from this node");
                 }
             }
@@ -249,13 +268,14 @@ pub(crate) async fn start(
     api: Api,
     ambient: Ambient,
 ) -> Result<Vec<JoinHandle<()>>, StartError> {
-    Footprint::new(cluster).save(&machine.data_dir)?;
+    let before = Footprint::load(&machine.data_dir)?;
+    Footprint::new(cluster).after(before).save(&machine.data_dir)?;
     netlink::host::ensure_loopback()?;
     netlink::host::enable_forwarding(cluster.has_ipv6())?;
     netlink::host::ensure_local_addresses(&cluster.dns)?;
     let node_ips = outside.ips.get();
     overlap(cluster, &node_ips)?;
-    route_services(cluster, &node_ips)?;
+    route_services(&cluster.service_cidrs, &node_ips)?;
     let (changed, links) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let told = changed.clone();
     netlink::host::follow_addresses(move || told.notify_one())?;
@@ -282,10 +302,22 @@ pub(crate) async fn start(
             .chain(pairs(&cluster.service_cidrs))
             .collect(),
     };
-    let dns = cluster_dns::start(&informers, zone, &cluster.dns).await?;
+    let zone = Arc::new(RwLock::new(net_dns::Zone::new(zone)));
+    let dns = cluster_dns::start(&informers, zone.clone(), &cluster.dns).await?;
+    let services = Live::new(cluster.service_cidrs.clone());
+    let networks = service_networks::run(
+        informers.clone(),
+        service_networks::Networks {
+            cluster: cluster.clone(),
+            data_dir: machine.data_dir.clone(),
+            ips: outside.ips.clone(),
+            usable: services.clone(),
+            zone,
+        },
+    );
     let name = machine.node_name.clone();
     let ports = outside.host_ports.clone();
-    let proxy = service_proxy::run(informers.clone(), proxy, name, ports);
+    let proxy = service_proxy::run(informers.clone(), proxy, name, ports, services.clone());
     let health = health_ports::run(informers.clone(), machine.node_name.clone());
     let (name, sealing) = (machine.node_name.clone(), outside.sealing.clone());
     let mtu = outside.pod_mtu.clone();
@@ -298,10 +330,11 @@ pub(crate) async fn start(
     );
     let routes = overlay::run(informers, ways, links.clone(), mtu);
     let ips = outside.ips.clone();
-    let own = follow_addresses(machine.clone(), cluster.clone(), ips, changed, links);
+    let own = follow_addresses(machine.clone(), cluster.clone(), ips, services, changed, links);
     Ok(vec![
         dns,
         tokio::spawn(proxy),
+        tokio::spawn(networks),
         tokio::spawn(health),
         tokio::spawn(routes),
         tokio::spawn(own),

@@ -3,7 +3,7 @@
 
 use std::{fmt, fs, io, path::Path};
 
-use crate::check;
+use crate::{check, config::Machine};
 
 /// Why a server cannot start on this machine; says what to do.
 #[derive(Debug, PartialEq, Eq)]
@@ -39,8 +39,8 @@ pub(crate) fn data_dir(dir: &Path) -> Result<(), Unfit> {
 ///
 /// # Errors
 /// The first thing that is missing.
-pub(crate) fn machine(data_dir: &Path) -> Result<(), Unfit> {
-    match check::obstacle(&check::at_start(data_dir)) {
+pub(crate) fn machine(machine: &Machine) -> Result<(), Unfit> {
+    match check::obstacle(&check::at_start(&machine.data_dir, &machine.node_ips)) {
         Some(obstacle) => Err(Unfit(obstacle)),
         None => Ok(()),
     }

@@ -1,5 +1,5 @@
-//! Carries Services and EndpointSlices from the API, and pods' ports of this node,
-//! into the kernel's rules.
+//! Carries Services and EndpointSlices from the API, pods' ports of this node, and
+//! the networks that Services' addresses are from, into the kernel's rules.
 //!
 //! [`service`] is the pure translation; [`run`] follows changes and applies
 //! them in one transaction for all that came meanwhile.
@@ -11,14 +11,15 @@ use std::{
     time::Duration,
 };
 
-use ::node::HostPorts;
+use ::node::{HostPorts, Live};
 use api_types::{core, discovery::EndpointSlice};
 use client::{Backoff, Cached, Informer, Resource, Selection, SharedInformers};
 use net_rules::{Endpoint, Port, Protocol, Proxy, Service, ServiceName, TrafficPolicy};
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
-use super::host_ports;
+use super::{host_ports, network};
+use crate::config::Cidr;
 
 /// Services of all namespaces.
 pub(crate) const SERVICES: Resource = Resource::namespaced("", "v1", "services");
@@ -207,8 +208,9 @@ pub(crate) async fn run(
     proxy: Proxy,
     node_name: String,
     host_ports: HostPorts,
+    networks: Live<Vec<Cidr>>,
 ) {
-    let mut host_ports = host_ports.subscribe();
+    let (mut host_ports, mut networks) = (host_ports.subscribe(), networks.follow());
     // What the rules have of them.
     let mut known = BTreeMap::new();
     let services = informers.get::<core::Service>(Selection::all(SERVICES));
@@ -237,6 +239,7 @@ pub(crate) async fn run(
                 mut told = changed.take() => keys.append(&mut told),
                 // The node outlives its proxy.
                 _ = host_ports.changed() => {}
+                _ = networks.changed() => {}
             }
         }
         let (whole, told) = (!reconciled, keys.clone());
@@ -252,9 +255,11 @@ pub(crate) async fn run(
         let news =
             on_node.iter().filter(|(name, service)| whole || known.get(*name) != Some(*service));
         wanted.extend(news.map(|(name, service)| (name.clone(), Some(service.clone()))));
+        let from = network::pairs(&networks.borrow_and_update());
         let worker = proxy.clone();
         let done = tokio::task::spawn_blocking(move || {
             let mut proxy = worker.lock().unwrap_or_else(PoisonError::into_inner);
+            proxy.set_networks(from);
             match whole {
                 true => {
                     let all = wanted.into_iter().filter_map(|(name, view)| Some((name, view?)));

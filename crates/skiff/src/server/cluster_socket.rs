@@ -9,6 +9,7 @@ use std::{
     sync::Arc,
 };
 
+use client::Api;
 use serde::{Deserialize, Serialize};
 use store_raft::{Member, RaftStore};
 use tokio::{
@@ -20,8 +21,10 @@ use tracing::warn;
 
 use super::{
     certificates::Certificates,
+    join,
     snapshots::{self, Snapshots},
 };
+use crate::status::without_majority;
 
 /// What is asked.
 #[derive(Debug, Serialize, Deserialize)]
@@ -45,7 +48,8 @@ pub(crate) enum Ask {
 #[serde(rename_all = "camelCase")]
 pub(crate) enum Answer {
     Status(Vec<Row>),
-    Removed,
+    /// It is a server no more, and the tokens with these IDs went with it, or why not.
+    Removed(Result<Vec<String>, String>),
     Saved(snapshots::Row),
     SnapshotDir(PathBuf),
     /// File names without extension.
@@ -73,6 +77,18 @@ pub(crate) struct Row {
     pub(crate) id: String,
 }
 
+impl Row {
+    /// Whether it counts towards the majority.
+    pub(crate) fn is_voter(&self) -> bool {
+        self.role != "learner"
+    }
+
+    /// Whether it was not reached: one that is behind, or has a fault, has a position.
+    pub(crate) fn is_away(&self) -> bool {
+        self.term == 0 && self.health != "ok"
+    }
+}
+
 /// Where the socket of a data directory is.
 pub(crate) fn path(data_dir: &Path) -> PathBuf {
     data_dir.join("server/cluster.sock")
@@ -84,6 +100,7 @@ pub(super) fn serve(
     store: Arc<RaftStore>,
     snapshots: Arc<Snapshots>,
     certificates: Arc<Certificates>,
+    api: Api,
 ) -> io::Result<JoinHandle<()>> {
     let path = path(data_dir);
     // A killed server leaves its socket behind; the data directory is locked.
@@ -98,10 +115,10 @@ pub(super) fn serve(
             match listener.accept().await {
                 Ok((stream, _)) => {
                     let (store, snapshots) = (store.clone(), snapshots.clone());
-                    let certificates = certificates.clone();
+                    let (certificates, api) = (certificates.clone(), api.clone());
                     tokio::spawn(async move {
                         if let Err(error) =
-                            serve_one(stream, &store, &snapshots, certificates).await
+                            serve_one(stream, &store, &snapshots, certificates, &api).await
                         {
                             warn!(%error, "a client of the cluster socket went away");
                         }
@@ -118,13 +135,17 @@ async fn serve_one(
     store: &RaftStore,
     snapshots: &Snapshots,
     certificates: Arc<Certificates>,
+    api: &Api,
 ) -> io::Result<()> {
     let mut line = String::new();
     BufReader::new(&mut stream).read_line(&mut line).await?;
     let answer = match serde_json::from_str(&line) {
-        Ok(Ask::Status) => Answer::Status(store.members().await.iter().map(row).collect()),
+        Ok(Ask::Status) => Answer::Status(rows(&store.members().await)),
         Ok(Ask::Remove(name)) => match store.remove(&name).await {
-            Ok(()) => Answer::Removed,
+            Ok(()) => {
+                let revoked = join::revoke_token(api, &name).await;
+                Answer::Removed(revoked.map_err(|error| error.to_string()))
+            }
             Err(error) => Answer::Failed(error.to_string()),
         },
         Ok(Ask::Save { name, dir }) => match snapshots.save(&name, dir.as_deref()).await {
@@ -144,6 +165,16 @@ async fn serve_one(
     let mut text = serde_json::to_vec(&answer)?;
     text.push(b'\n');
     stream.write_all(&text).await
+}
+
+/// Nobody leads without a majority, though the last leader may not have noticed yet.
+fn rows(members: &[Member]) -> Vec<Row> {
+    let mut rows: Vec<Row> = members.iter().map(row).collect();
+    if without_majority(&rows).is_some() {
+        let leads = rows.iter_mut().filter(|row| row.role == "leader");
+        leads.for_each(|row| row.role = "voter".into());
+    }
+    rows
 }
 
 fn row(member: &Member) -> Row {
@@ -216,6 +247,31 @@ pub(crate) fn unanswered(data_dir: &Path, error: &io::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_leads_without_a_majority() {
+        let member = |name: &str, leader, answers: bool| Member {
+            id: 1,
+            name: name.into(),
+            address: "192.0.2.1:6443".into(),
+            voter: true,
+            leader,
+            version: String::new(),
+            position: match answers {
+                true => Ok(store_raft::Position { term: 3, ..Default::default() }),
+                false => Err("gone".into()),
+            },
+        };
+        let roles = |answer: [bool; 3]| {
+            let members = [("a", true, 0), ("b", false, 1), ("c", false, 2)]
+                .map(|(name, leader, index)| member(name, leader, answer[index]));
+            rows(&members).into_iter().map(|row| row.role).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(roles([true, true, false]), "leader voter voter");
+        assert_eq!(roles([true, false, false]), "voter voter voter");
+        // Seen from another: it may be cut off from this one alone.
+        assert_eq!(roles([false, true, true]), "leader voter voter");
+    }
 
     #[test]
     fn who_does_not_answer_is_told_apart() {

@@ -103,7 +103,7 @@ fn stopped(stop: &watch::Sender<bool>) -> impl Future<Output = ()> + Send + use<
 pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
     // Who is not root cannot make the data directory either.
     preflight::data_dir(&config.machine.data_dir)?;
-    preflight::machine(&config.machine.data_dir)?;
+    preflight::machine(&config.machine)?;
     let address = listening_at(config);
     snapshots::no_half_restore(&config.machine.data_dir)?;
     let joining = join::prepare(config).await?;
@@ -155,7 +155,7 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
         webhooks: Some(webhooks.clone()),
         converter: Some(webhooks.clone()),
         clock: now.clone(),
-        random: Arc::new(ring::rand::SystemRandom::new()),
+        random: api_access::system_random(),
     });
     let mut registry = Registry::new(
         store.clone(),
@@ -264,6 +264,7 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
         store.clone(),
         snapshots,
         certificates,
+        loopback.named("skiff/cluster"),
     )?);
     if let Some(told) = joining {
         info!(servers = told.servers.join(", "), "joining the cluster");
@@ -310,10 +311,11 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
     access.ready().await;
     let scheduling = api(identity::user("system:kube-scheduler", &[]), "kube-scheduler");
     let around = ambient.clone();
-    let rules = match &config.scheduler {
+    let mut rules = match &config.scheduler {
         serde_json::Value::Null => scheduler::Configuration::default(),
         given => scheduler::Configuration::read(given)?,
     };
+    rules.host = config.machine.node_name.clone();
     let scheduler =
         tokio::spawn(leading::while_leading(store.leadership(), stop.subscribe(), move |until| {
             scheduler::run(scheduling.clone(), around.clone(), rules.clone(), until.reached())
@@ -380,7 +382,8 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
         false => Err("API servers beside this one are not known yet".into()),
     });
     let durable = store.clone();
-    health.add("store", Probe::Live, move || durable.health().map_err(|error| error.to_string()));
+    // By upstream's name, since probes and recipes ask for it.
+    health.add("etcd", Probe::Live, move || durable.health().map_err(|error| error.to_string()));
     let durable = store.clone();
     components.add("etcd-0", move || durable.health().map_err(|error| error.to_string()));
     kinds.ready().await;

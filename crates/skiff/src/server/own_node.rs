@@ -77,21 +77,26 @@ async fn follow(
 }
 
 async fn call(node: &OwnNode, others: &watch::Sender<Vec<String>>, keys: &Pki, ambient: &Ambient) {
-    let renewed = watch::Sender::new(0);
-    loop {
-        let https = match identity(node, keys, ambient) {
-            Ok(https) => https,
+    let made = async || loop {
+        match identity(node, keys, ambient) {
+            Ok(https) => return https,
             Err(error) => {
                 warn!(%error, "the other servers cannot reach this node's pods; trying again");
                 tokio::time::sleep(RETRY).await;
-                continue;
             }
-        };
-        let (streams, told) = (node.streams.clone(), others.subscribe());
-        tokio::select! {
-            () = servers::call(https, streams, told, renewed.subscribe(), ambient.clone()) => return,
-            () = tokio::time::sleep(RENEWAL) => {}
         }
+    };
+    let current = watch::Sender::new(made().await);
+    let (streams, told) = (node.streams.clone(), others.subscribe());
+    let renew = async {
+        loop {
+            tokio::time::sleep(RENEWAL).await;
+            current.send_replace(made().await);
+        }
+    };
+    tokio::select! {
+        () = servers::call(current.subscribe(), streams, told, ambient.clone()) => {}
+        () = renew => {}
     }
 }
 

@@ -216,9 +216,17 @@ pub(crate) fn list(dir: &Path) -> io::Result<(Vec<Row>, Vec<backup::BackupError>
         if !entry.file_type()?.is_file() {
             continue;
         }
+        let name = entry.file_name();
+        let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+        // The schedule may finish one, or let one go, between the look at the folder and
+        // the look at the file.
         match backup::read_head(&entry.path()) {
-            Ok(head) => rows.push(row(dir, &entry.file_name().to_string_lossy(), &head)?),
+            Ok(head) => match row(dir, &name.to_string_lossy(), &head) {
+                Err(error) if gone(&error) => {}
+                row => rows.push(row?),
+            },
             Err(backup::BackupError::Foreign(_)) => {}
+            Err(backup::BackupError::Io { error, .. }) if gone(&error) => {}
             Err(fault) => faults.push(fault),
         }
     }
@@ -295,5 +303,30 @@ pub(super) fn no_half_restore(data_dir: &Path) -> Result<(), StartError> {
             data_dir.join("server").display()
         )
         .into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Which the schedule does while somebody looks.
+    #[test]
+    fn files_may_come_and_go_while_they_are_listed() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (half, whole) = (dir.path().join(".snapshot.partial"), dir.path().join("snapshot"));
+        let schedule = std::thread::spawn(move || {
+            for _ in 0..2000 {
+                fs::write(&half, [1; 16]).expect("a file of ours");
+                fs::rename(&half, &whole).expect("a file of ours");
+                fs::remove_file(&whole).expect("a file of ours");
+            }
+        });
+        while !schedule.is_finished() {
+            let (rows, faults) = list(dir.path()).expect("a folder");
+            let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
+            assert_eq!((rows.len(), faults), (0, Vec::new()));
+        }
+        schedule.join().expect("it ended well");
     }
 }

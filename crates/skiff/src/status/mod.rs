@@ -58,7 +58,7 @@ pub(crate) fn problems(seen: &Seen, now: Timestamp) -> Vec<Problem> {
         ),
     });
     let mut found: Vec<Problem> = servers.collect();
-    found.extend(seen.nodes.iter().flat_map(|node| nodes::problems(node, now)));
+    found.extend(seen.nodes.iter().flat_map(|node| nodes::problems(node, &seen.servers, now)));
     found.extend(seen.pods.iter().filter_map(|pod| pods::problem(pod, now)));
     found
 }
@@ -80,6 +80,34 @@ pub(crate) fn json(seen: &Seen, now: Timestamp) -> Value {
         "pods": {"all": names(&seen.pods), "byStatus": pods::counts(&seen.pods, now)},
         "problems": problems(seen, now),
     })
+}
+
+/// How many of those who decide do not answer.
+fn away(servers: &[Row]) -> usize {
+    servers.iter().filter(|row| row.is_voter() && row.is_away()).count()
+}
+
+/// Where too few servers answer to decide anything: what is so, and what to do. A leader may
+/// not have noticed yet, so its role says nothing here.
+pub(crate) fn without_majority(servers: &[Row]) -> Option<String> {
+    let voters = servers.iter().filter(|row| row.is_voter()).count();
+    let needed = voters / 2 + 1;
+    // An agent sees no servers at all.
+    if voters == 0 || voters - away(servers) >= needed {
+        return None;
+    }
+    let silent: Vec<&str> = servers
+        .iter()
+        .filter(|row| row.is_voter() && row.is_away())
+        .map(|row| row.name.as_str())
+        .collect();
+    Some(format!(
+        "no leader: fewer than {needed} of {voters} servers answer ({} {} not); start them, or \
+         connect their network; where they are lost for good, stop skiff on one that is left and \
+         run `skiff server --cluster-reset` there once, which makes a cluster of that one alone",
+        silent.join(", "),
+        if silent.len() == 1 { "does" } else { "do" },
+    ))
 }
 
 /// The nodes whose kernel has no WireGuard, so that skiff stands in.

@@ -4,9 +4,12 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{Problem, age, list, name};
-use crate::node::overlay;
+use crate::{node::overlay, server::cluster_socket::Row};
 
 const CONTROL_PLANE: &str = "node-role.kubernetes.io/control-plane";
+
+/// A node that is younger is not yet expected to be ready.
+const STARTS_MAX_S: i64 = 15;
 
 /// Conditions that are wrong when true, and what to do about each.
 const PRESSURES: &[(&str, &str)] = &[
@@ -20,11 +23,19 @@ pub(crate) fn is_ready(node: &Value) -> bool {
     condition(node, "Ready").is_some_and(|condition| condition["status"] == "True")
 }
 
-pub(super) fn role(node: &Value) -> &'static str {
-    match node["metadata"]["labels"].get(CONTROL_PLANE) {
-        Some(_) => "server",
-        None => "agent",
+/// A server's Node has its label a moment after it is there; the servers are known before.
+pub(super) fn role(node: &Value, servers: &[Row]) -> &'static str {
+    let labelled = node["metadata"]["labels"].get(CONTROL_PLANE).is_some();
+    match labelled || servers.iter().any(|row| row.name == name(node)) {
+        true => "server",
+        false => "agent",
     }
+}
+
+/// Whether it is new, and still on its way to be ready.
+pub(super) fn is_starting(node: &Value, now: Timestamp) -> bool {
+    let made = node["metadata"]["creationTimestamp"].as_str().and_then(api_object::time::parse);
+    !is_ready(node) && made.is_some_and(|made| now.duration_since(made).as_secs() < STARTS_MAX_S)
 }
 
 pub(super) fn is_cordoned(node: &Value) -> bool {
@@ -47,18 +58,18 @@ fn condition<'a>(node: &'a Value, r#type: &str) -> Option<&'a Value> {
     list(&node["status"]["conditions"]).iter().find(|condition| condition["type"] == r#type)
 }
 
-pub(super) fn problems(node: &Value, now: Timestamp) -> Vec<Problem> {
+pub(super) fn problems(node: &Value, servers: &[Row], now: Timestamp) -> Vec<Problem> {
     let problem = |says: String, remedy: String| Problem {
         what: format!("node {}", name(node)),
         says,
         remedy,
     };
     let mut found = Vec::new();
-    if !is_ready(node) {
+    if !is_ready(node) && !is_starting(node, now) {
         let condition = condition(node, "Ready").unwrap_or(&Value::Null);
         let since = age(&condition["lastTransitionTime"], now);
         let why = condition["message"].as_str().unwrap_or("it has not told of itself yet");
-        let unit = if role(node) == "server" { "skiff" } else { "skiff-agent" };
+        let unit = if role(node, servers) == "server" { "skiff" } else { "skiff-agent" };
         let remedy = match condition["status"].as_str() {
             Some("Unknown") => format!(
                 "is it on, and does it reach the servers' port? There: `systemctl status {unit}`"

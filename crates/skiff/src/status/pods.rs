@@ -12,7 +12,8 @@ use super::{Problem, list, name};
 const STARTING_S_MAX: i64 = 120;
 
 /// What to do by the status word; the last line is for all others. `POD` is
-/// filled in with `-n NAMESPACE NAME`.
+/// filled in with `-n NAMESPACE NAME`, `LOGS` with that and the container where the pod has
+/// several.
 const REMEDIES: &[(&str, &str)] = &[
     (
         "ImagePullBackOff",
@@ -24,8 +25,13 @@ const REMEDIES: &[(&str, &str)] = &[
     ),
     ("InvalidImageName", "mend the image's name in the pod's template"),
     ("ErrImageNeverPull", "import the image (`skiff image import FILE`), or let it be pulled"),
-    ("CrashLoopBackOff", "it says why: `kubectl logs --previous POD`"),
-    ("Error", "it says why: `kubectl logs POD`"),
+    ("CrashLoopBackOff", "it says why: `kubectl logs --previous LOGS`"),
+    ("Error", "it says why: `kubectl logs LOGS`"),
+    ("StartError", "mend its command or its image: `kubectl describe pod POD`"),
+    (
+        "Evicted",
+        "its controller makes another; of what the node ran short: `kubectl describe pod POD`",
+    ),
     ("OOMKilled", "raise its memory limit, or find what it needs the memory for"),
     (
         "CreateContainerConfigError",
@@ -36,7 +42,7 @@ const REMEDIES: &[(&str, &str)] = &[
         "Terminating",
         "its node is gone or a finalizer waits: `kubectl delete pod POD --force` where the node stays away",
     ),
-    ("", "`kubectl describe pod POD` and `kubectl logs POD`"),
+    ("", "`kubectl describe pod POD` and `kubectl logs LOGS`"),
 ];
 
 /// The status word, and a sentence where the cluster gives one.
@@ -46,22 +52,12 @@ pub(super) fn status(pod: &Value) -> (String, String) {
     if pod["metadata"]["deletionTimestamp"].is_string() {
         return ("Terminating".into(), String::new());
     }
-    let containers =
-        || list(&status["initContainerStatuses"]).iter().chain(list(&status["containerStatuses"]));
-    for container in containers() {
-        let waiting = &container["state"]["waiting"];
-        if let Some(reason) = waiting["reason"].as_str()
-            && !["PodInitializing", "ContainerCreating"].contains(&reason)
-        {
-            return (reason.into(), of(&waiting["message"]));
-        }
+    // Containers end with an error because of it, and have that word later.
+    if status["reason"] == "Evicted" {
+        return (of(&status["reason"]), of(&status["message"]));
     }
-    for container in containers() {
-        let terminated = &container["state"]["terminated"];
-        if let Some(reason) = terminated["reason"].as_str().filter(|reason| *reason != "Completed")
-        {
-            return (reason.into(), of(&terminated["message"]));
-        }
+    if let Some((_, reason, message)) = troubled(pod) {
+        return (reason.to_owned(), of(message));
     }
     let scheduled = list(&status["conditions"]).iter().find(|c| c["type"] == "PodScheduled");
     if let Some(condition) = scheduled.filter(|c| c["status"] == "False") {
@@ -79,6 +75,34 @@ pub(super) fn status(pod: &Value) -> (String, String) {
         Some(phase) => (phase.into(), of(&status["message"])),
         None => ("Pending".into(), String::new()),
     }
+}
+
+/// The container that is not well, the word for it and what is told of it.
+fn troubled(pod: &Value) -> Option<(&Value, &str, &Value)> {
+    let status = &pod["status"];
+    let containers =
+        || list(&status["initContainerStatuses"]).iter().chain(list(&status["containerStatuses"]));
+    let found = |state: &str, well: &[&str]| {
+        containers().find_map(|container| {
+            let state = &container["state"][state];
+            let reason = state["reason"].as_str()?;
+            (!well.contains(&reason)).then_some((container, reason, &state["message"]))
+        })
+    };
+    found("waiting", &["PodInitializing", "ContainerCreating"])
+        .or_else(|| found("terminated", &["Completed"]))
+}
+
+/// How the last run of a container that is started again and again has ended: the word, and
+/// a sentence.
+fn last_run(container: &Value) -> Option<(&str, String)> {
+    let terminated = &container["lastState"]["terminated"];
+    let reason = terminated["reason"].as_str()?;
+    let name = container["name"].as_str().unwrap_or_default();
+    let code = &terminated["exitCode"];
+    let message = terminated["message"].as_str().unwrap_or_default().trim();
+    let message = if message.is_empty() { String::new() } else { format!(": {message}") };
+    Some((reason, format!("{name} ended with {reason}, exit code {code}{message}")))
 }
 
 fn is_ready(pod: &Value) -> bool {
@@ -105,9 +129,20 @@ pub(super) fn is_well(word: &str) -> bool {
 }
 
 pub(super) fn problem(pod: &Value, now: Timestamp) -> Option<Problem> {
-    let (word, message) = status(pod);
+    let (word, mut message) = status(pod);
     if is_well(&word) {
         return None;
+    }
+    let container = troubled(pod).map(|(container, ..)| container);
+    // What to do follows from how it ended, not from that it is tried again.
+    let mut remedy_for = word.clone();
+    if word == "CrashLoopBackOff"
+        && let Some((reason, said)) = container.and_then(last_run)
+    {
+        if ["StartError", "OOMKilled"].contains(&reason) {
+            remedy_for = reason.to_owned();
+        }
+        message = said;
     }
     // Words of a pod on its way are wrong only when they stay.
     let began = match word.as_str() {
@@ -123,7 +158,14 @@ pub(super) fn problem(pod: &Value, now: Timestamp) -> Option<Problem> {
         return None;
     }
     let namespace = pod["metadata"]["namespace"].as_str().unwrap_or("default");
-    let remedy = REMEDIES.iter().find(|(for_word, _)| *for_word == word || for_word.is_empty());
+    let remedy =
+        REMEDIES.iter().find(|(for_word, _)| *for_word == remedy_for || for_word.is_empty());
+    let its = format!("-n {namespace} {}", name(pod));
+    let count = list(&pod["spec"]["initContainers"]).len() + list(&pod["spec"]["containers"]).len();
+    let logs = match container.and_then(|container| container["name"].as_str()) {
+        Some(container) if count > 1 => format!("{its} -c {container}"),
+        _ => its.clone(),
+    };
     let says = match message.is_empty() {
         true => word,
         false => format!("{word}: {message}"),
@@ -132,7 +174,7 @@ pub(super) fn problem(pod: &Value, now: Timestamp) -> Option<Problem> {
         what: format!("pod {namespace}/{}", name(pod)),
         says,
         remedy: remedy
-            .map(|(_, text)| text.replace("POD", &format!("-n {namespace} {}", name(pod))))
+            .map(|(_, text)| text.replace("POD", &its).replace("LOGS", &logs))
             .unwrap_or_default(),
     })
 }

@@ -69,6 +69,20 @@ Nothing is wrong.
 }
 
 #[test]
+fn a_node_that_has_just_come_is_starting_and_has_the_role_of_its_server() {
+    let mut new = node("pi-1", false, "False");
+    new["metadata"]["creationTimestamp"] = "2026-11-26T11:59:59Z".into();
+    let row = Row { name: "pi-1".into(), health: "ok".into(), ..Row::default() };
+    let mut seen = Seen { servers: vec![row], nodes: vec![new], ..Seen::default() };
+    let said = text(&seen, now());
+    assert!(said.contains("  pi-1  server  starting  0     1s"), "{said}");
+    assert!(said.contains("Nothing is wrong."), "{said}");
+    seen.nodes[0]["metadata"]["creationTimestamp"] = "2026-11-26T11:59:00Z".into();
+    let said = text(&seen, now());
+    assert!(said.contains("NOT READY") && said.contains("`journalctl -u skiff`"), "{said}");
+}
+
+#[test]
 fn who_encrypts_is_said() {
     let with = |name: &str, carrier: &str| {
         let mut node = node(name, false, "True");
@@ -127,7 +141,7 @@ fn what_is_wrong_is_said_with_what_to_do() {
         text(&seen, now()),
         "Cluster at https://127.0.0.1:6443, seen from the node pi-2
 
-Servers  2 of 3 well; pi-1 leads; 1 may fail
+Servers  2 of 3 well; pi-1 leads; 0 more may fail
 
 Nodes    1 of 2 ready
   NAME  ROLE    STATUS     PODS  AGE  ADDRESS       VERSION
@@ -154,6 +168,46 @@ Only this.
     assert_eq!(json(&seen, now())["problems"].as_array().map(Vec::len), Some(5));
 }
 
+/// Who is away, how many more may be, and whether anything can be decided still.
+#[test]
+fn who_is_away_counts_against_the_majority() {
+    let row = |name: &str, health: &str| Row {
+        name: name.into(),
+        role: "voter".into(),
+        health: health.into(),
+        term: if health.starts_with("unreachable") { 0 } else { 3 },
+        ..Row::default()
+    };
+    for (health, spare, lost) in [
+        (&["ok", "ok", "ok"][..], "1 may fail", None),
+        (&["ok", "unreachable: x", "ok"], "0 more may fail", None),
+        (&["ok", "behind", "ok"], "1 may fail", None),
+        (
+            &["ok", "unreachable: x", "unreachable: y"],
+            "the majority is gone",
+            Some("no leader: fewer than 2 of 3 servers answer (b, c do not); start them"),
+        ),
+        (
+            &["ok", "unreachable: x"],
+            "the majority is gone",
+            Some("fewer than 2 of 2 servers answer (b does not)"),
+        ),
+        (&["ok", "ok", "ok", "unreachable: x", "ok"], "1 more may fail", None),
+        (&[], "", None),
+    ] {
+        let names = ["a", "b", "c", "d", "e"];
+        let servers: Vec<Row> =
+            names.iter().zip(health).map(|(n, health)| row(n, health)).collect();
+        let said = without_majority(&servers);
+        match lost {
+            None => assert_eq!(said, None, "{health:?}"),
+            Some(part) => assert!(said.as_ref().is_some_and(|s| s.contains(part)), "{said:?}"),
+        }
+        let text = text(&Seen { servers, ..Seen::default() }, now());
+        assert!(text.contains(spare), "{health:?}: {text}");
+    }
+}
+
 /// A pod's status, the word for it, and whether it is wrong an hour after it was made.
 #[test]
 fn pods_have_kubectls_words() {
@@ -175,7 +229,37 @@ fn pods_have_kubectls_words() {
         assert_eq!(pods::status(&pod).0, word);
         assert_eq!(pods::problem(&pod, now()).is_some(), wrong, "{word}");
     }
+    let evicted = json!({"phase": "Failed", "reason": "Evicted", "message": "low on memory",
+        "containerStatuses": [{"state": {"terminated": {"reason": "Error"}}}]});
+    assert_eq!(pods::status(&pod("a", "pi", evicted)), ("Evicted".into(), "low on memory".into()));
     let mut young = pod("a", "pi", json!({"phase": "Pending"}));
     young["metadata"]["creationTimestamp"] = "2026-11-26T11:59:00Z".into();
     assert_eq!(pods::problem(&young, now()), None, "it has just begun");
+}
+
+/// Of a container that crashes again and again: how it ended, and where that is read.
+#[test]
+fn how_the_last_run_ended_is_said() {
+    let crashing = |terminated: Value| {
+        json!({"phase": "Pending", "initContainerStatuses": [{"name": "init",
+            "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}},
+            "lastState": {"terminated": terminated}}]})
+    };
+    let mut two = pod("a", "pi", crashing(json!({"reason": "Error", "exitCode": 3})));
+    two["spec"]["initContainers"] = json!([{"name": "init"}]);
+    two["spec"]["containers"] = json!([{"name": "a"}]);
+    let said = pods::problem(&two, now()).expect("it crashes");
+    assert_eq!(said.says, "CrashLoopBackOff: init ended with Error, exit code 3");
+    assert_eq!(said.remedy, "it says why: `kubectl logs --previous -n default a -c init`");
+    two["spec"]["initContainers"] = json!([]);
+    let said = pods::problem(&two, now()).expect("it crashes");
+    assert_eq!(said.remedy, "it says why: `kubectl logs --previous -n default a`");
+
+    let failed = json!({"reason": "StartError", "exitCode": 128, "message": "no such file"});
+    let said = pods::problem(&pod("a", "pi", crashing(failed)), now()).expect("it crashes");
+    assert_eq!(
+        said.says,
+        "CrashLoopBackOff: init ended with StartError, exit code 128: no such file"
+    );
+    assert_eq!(said.remedy, "mend its command or its image: `kubectl describe pod -n default a`");
 }

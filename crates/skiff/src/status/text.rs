@@ -2,7 +2,9 @@
 
 use jiff::Timestamp;
 
-use super::{Problem, Seen, age, in_userspace, name, nodes, pods, problems};
+use crate::columns;
+
+use super::{Problem, Seen, age, away, in_userspace, name, nodes, pods, problems};
 
 /// More of one kind than this are counted, not listed.
 const PROBLEMS_MAX: usize = 20;
@@ -36,7 +38,11 @@ fn servers(seen: &Seen) -> String {
     let leads = leader.map_or("none leads".to_owned(), |row| format!("{} leads", row.name));
     let spare = match voters {
         1 => "a single server: if it dies, so does the cluster's state, but for backups".to_owned(),
-        n => format!("{} may fail", (n - 1) / 2),
+        n => match ((n - 1) / 2).checked_sub(away(&seen.servers)) {
+            Some(left) if away(&seen.servers) == 0 => format!("{left} may fail"),
+            Some(left) => format!("{left} more may fail"),
+            None => "the majority is gone".to_owned(),
+        },
     };
     format!("\nServers  {well} of {} well; {leads}; {spare}\n", seen.servers.len())
 }
@@ -52,11 +58,12 @@ fn node_lines(seen: &Seen, now: Timestamp) -> String {
         let status = match (nodes::is_ready(node), nodes::is_cordoned(node)) {
             (true, false) => "ready",
             (true, true) => "cordoned",
+            (false, _) if nodes::is_starting(node, now) => "starting",
             (false, _) => "NOT READY",
         };
         rows.push([
             name(node).to_owned(),
-            nodes::role(node).to_owned(),
+            nodes::role(node, &seen.servers).to_owned(),
             status.to_owned(),
             on_it.count().to_string(),
             age(&node["metadata"]["creationTimestamp"], now),
@@ -64,12 +71,8 @@ fn node_lines(seen: &Seen, now: Timestamp) -> String {
             node["status"]["nodeInfo"]["kubeletVersion"].as_str().unwrap_or_default().to_owned(),
         ]);
     }
-    let widths: Vec<usize> =
-        (0..7).map(|at| rows.iter().map(|row| row[at].len()).max().unwrap_or(0)).collect();
-    for row in rows {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
-        text.push_str(format!("  {}", cells.collect::<Vec<_>>().join("  ")).trim_end());
-        text.push('\n');
+    for line in columns::lay_out(&rows).lines() {
+        text.push_str(&format!("  {line}\n"));
     }
     text
 }

@@ -45,10 +45,11 @@ const BYTES_PER_SECOND: u64 = 1 << 10;
 /// A file costs a block and its name, however short.
 const FILE_BYTES_MIN: u64 = 4 << 10;
 
-/// What waits to be written: content by name, `None` to be removed.
+/// What waits to be written: content by name, `None` to be removed. As text, since much
+/// may wait for the budget, and a tree takes ten times the room.
 #[derive(Default)]
 struct Pending {
-    files: BTreeMap<String, Option<Value>>,
+    files: BTreeMap<String, Option<Bytes>>,
     /// Selections that are whole with these.
     complete: BTreeMap<String, BTreeSet<String>>,
 }
@@ -97,18 +98,19 @@ fn forget_version(object: &mut Value) {
 }
 
 /// Whether two contents say the same to a node.
-fn same(one: &Value, other: &Value) -> bool {
-    let plain = |value: &Value| {
-        let mut value = value.clone();
+fn same(one: &[u8], other: &[u8]) -> bool {
+    let plain = |text: &[u8]| {
+        let mut value: Value = serde_json::from_slice(text).ok()?;
         forget_version(&mut value);
         if let Some(body) = value.get_mut("body") {
             forget_version(body);
             let items = body.get_mut("items").and_then(Value::as_array_mut);
             items.into_iter().flatten().for_each(forget_version);
         }
-        value
+        Some(value)
     };
-    plain(one) == plain(other)
+    // What does not parse is written anew.
+    one == other || plain(one).is_some_and(|one| plain(other) == Some(one))
 }
 
 /// How long to wait after so much was written.
@@ -174,8 +176,8 @@ impl Files {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn keep(&self, name: String, content: Value) {
-        self.pending().files.insert(name, Some(content));
+    pub(super) fn keep(&self, name: String, content: &Value) {
+        self.pending().files.insert(name, Some(content.to_string().into()));
         self.changed.notify_one();
     }
 
@@ -215,7 +217,7 @@ impl Files {
             let pruned = prune(item.take());
             *item = pruned;
         }
-        self.keep(name, json!({"status": status, "body": body}));
+        self.keep(name, &json!({"status": status, "body": body}));
     }
 
     pub(super) fn has(&self, name: &str) -> bool {
@@ -258,10 +260,8 @@ impl Files {
 
     /// What waits to be written counts before what is there.
     fn content(&self, name: &str) -> Option<Value> {
-        if let Some(content) = self.pending().files.get(name) {
-            return content.clone();
-        }
-        self.read(name)
+        let waiting = self.pending().files.get(name).cloned();
+        serde_json::from_slice(&waiting.unwrap_or_else(|| self.read(name))?).ok()
     }
 
     fn names(&self) -> Vec<String> {
@@ -269,7 +269,7 @@ impl Files {
         entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
     }
 
-    fn read(&self, name: &str) -> Option<Value> {
+    fn read(&self, name: &str) -> Option<Bytes> {
         let mut bytes = fs::read(self.dir.join(name)).ok()?;
         let (head, sealed) = bytes.split_at_mut_checked(HEAD)?;
         if !head.starts_with(MAGIC) || head[8..12] != FORMAT.to_le_bytes() {
@@ -277,18 +277,18 @@ impl Files {
         }
         let nonce = Nonce::try_assume_unique_for_key(&head[12..]).ok()?;
         let plain = self.key.open_in_place(nonce, Aad::from(name.as_bytes()), sealed).ok()?;
-        serde_json::from_slice(plain).ok()
+        Some(Bytes::copy_from_slice(plain))
     }
 
     /// Writes a file unless it says the same already; returns what that cost.
-    fn write(&self, name: &str, content: &Value) -> io::Result<u64> {
+    fn write(&self, name: &str, content: &[u8]) -> io::Result<u64> {
         if self.read(name).is_some_and(|known| same(&known, content)) {
             return Ok(0);
         }
         let mut nonce = [0; NONCE_LEN];
         let failed = |_| io::Error::other("the kernel gives no random bytes");
         SystemRandom::new().fill(&mut nonce).map_err(failed)?;
-        let mut sealed = content.to_string().into_bytes();
+        let mut sealed = content.to_vec();
         let unique = Nonce::assume_unique_for_key(nonce);
         self.key
             .seal_in_place_append_tag(unique, Aad::from(name.as_bytes()), &mut sealed)
@@ -339,7 +339,7 @@ impl Files {
                     bytes += self.remove(&name)?;
                 }
             }
-            bytes += self.write(selection, &json!({}))?;
+            bytes += self.write(selection, b"{}")?;
         }
         if bytes > 0 {
             // One wait for the disk, not one a file; a torn file does not open.

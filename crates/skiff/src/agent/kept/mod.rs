@@ -226,7 +226,7 @@ impl Kept {
             return Ok(answer);
         }
         let (head, body) = answer.into_parts();
-        let body = collect(body).await?;
+        let body = body.collect().await?;
         self.shared.files.keep_answer(file::answer_name(key), head.status.as_u16(), &body);
         Ok(Response::from_parts(head, Body::Full(body)))
     }
@@ -241,7 +241,7 @@ impl Kept {
         let name = file::token_name(pod, key);
         let Some(answer) = self.ask(request, files.has(&name)).await? else {
             let (head, body) = load(files, name).await?.into_parts();
-            let mut told: Value = serde_json::from_slice(&collect(body).await?)
+            let mut told: Value = serde_json::from_slice(&body.collect().await?)
                 .map_err(|error| TransportError(error.to_string()))?;
             let fresh =
                 self.shared.ambient.now() + jiff::SignedDuration::from_secs(TOKEN_FRESH_SECONDS);
@@ -254,7 +254,7 @@ impl Kept {
             return Ok(answer);
         }
         let (head, body) = answer.into_parts();
-        let body = collect(body).await?;
+        let body = body.collect().await?;
         files.keep_answer(name, head.status.as_u16(), &body);
         Ok(Response::from_parts(head, Body::Full(body)))
     }
@@ -274,19 +274,6 @@ async fn load(files: Arc<Files>, name: String) -> Result<Response<Body>, Transpo
     let mut response = Response::new(Body::Full(body));
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
     Ok(response)
-}
-
-async fn collect(body: Body) -> Result<Bytes, TransportError> {
-    match body {
-        Body::Full(bytes) => Ok(bytes),
-        Body::Stream(mut stream) => {
-            let mut all = BytesMut::new();
-            while let Some(chunk) = stream.next().await {
-                all.extend_from_slice(&chunk?);
-            }
-            Ok(all.freeze())
-        }
-    }
 }
 
 fn line(lines: &mut BytesMut, kind: &str, object: &Value) {

@@ -73,7 +73,7 @@ impl Recorder {
                     told.insert(name.clone());
                     self.uids.insert(text("uid").to_owned());
                 }
-                files.keep(name, file::prune(event.object));
+                files.keep(name, &file::prune(event.object));
             }
             "DELETED" => {
                 let uid = text("uid").to_owned();

@@ -17,6 +17,7 @@ const RESOURCES: &[&str] = &[
     "pods",
     "runtimeclasses",
     "secrets",
+    "servicecidrs",
     "services",
     "storageclasses",
     "volumeattachments",

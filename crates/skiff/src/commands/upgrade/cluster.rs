@@ -54,7 +54,7 @@ pub(super) fn run(
     let release = Release::find(values, runtime)?;
     let version = release.version.clone().ok_or("the channel names no version")?;
     let command = Command {
-        kubeconfig: PathBuf::from(server.one("write-kubeconfig").unwrap_or_default()),
+        kubeconfig: admin::find(values),
         data_dir: std::path::absolute(server.one("data-dir").unwrap_or_default())?,
         version,
         drain: is_on(values, "drain"),
@@ -65,7 +65,7 @@ pub(super) fn run(
 }
 
 struct Command<'a> {
-    kubeconfig: PathBuf,
+    kubeconfig: admin::Source,
     data_dir: PathBuf,
     version: String,
     drain: bool,
@@ -154,7 +154,7 @@ impl Command<'_> {
     }
 
     fn admin(&self) -> Result<admin::Admin, String> {
-        admin::open(&self.kubeconfig).map_err(text)
+        self.kubeconfig.open_beside(&self.data_dir).map_err(text)
     }
 
     fn upgrade(&self, machine: &Machine) -> Result<(), String> {
@@ -237,7 +237,7 @@ impl Command<'_> {
         let words = ["drain", name, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout"];
         let mut args: Vec<OsString> = words.into_iter().map(Into::into).collect();
         args.push(format!("{}s", self.patience.as_secs()).into());
-        args.extend(["--kubeconfig".into(), self.kubeconfig.clone().into_os_string()]);
+        args.extend(["--kubeconfig".into(), self.kubeconfig.file.clone().into_os_string()]);
         let environment = kubectl::Environment { kubeconfig: None, version: VERSION };
         match kubectl::run(args, environment) == ExitCode::SUCCESS {
             true => Ok(()),

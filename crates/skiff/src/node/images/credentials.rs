@@ -1,25 +1,59 @@
-//! Registry credentials from `kubernetes.io/dockerconfigjson` Secrets.
+//! Registry credentials from `kubernetes.io/dockerconfigjson` Secrets, and for which
+//! images entries are, there and in what credential plugins answer.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use node_image::Auth;
+use node_image::{Auth, Reference};
 use serde_json::Value;
 
-/// The first entry for a registry among all configurations. What does not
-/// parse is passed over, as upstream does: another may fit.
-pub(super) fn find(docker_configs: &[Vec<u8>], registry: &str) -> Option<Auth> {
-    docker_configs.iter().find_map(|config| {
+/// What fits an image among all configurations, the longest name first within each. What
+/// does not parse is passed over, as upstream does: another may fit.
+pub(super) fn find(docker_configs: &[Vec<u8>], image: &Reference) -> Vec<Auth> {
+    let of_config = |config: &Vec<u8>| {
         let config: Value = serde_json::from_slice(config).ok()?;
-        let auths = config.get("auths").unwrap_or(&config).as_object()?;
-        auths.iter().find(|(key, _)| host(key) == host(registry)).and_then(|(_, entry)| auth(entry))
-    })
+        let auths = config.get("auths").unwrap_or(&config).as_object()?.clone();
+        Some(auths.into_iter().filter_map(|(key, entry)| Some((key, auth(&entry)?))).collect())
+    };
+    docker_configs.iter().filter_map(of_config).flat_map(|all| fitting(all, image)).collect()
 }
 
-/// Keys come as `host`, `https://host/v1/` and, for Docker Hub, under its old name.
-fn host(key: &str) -> &str {
-    let key = key.trim_start_matches("https://").trim_start_matches("http://");
-    match key.split('/').next().unwrap_or(key) {
-        "index.docker.io" | "registry-1.docker.io" => "docker.io",
-        host => host,
+/// Those entries whose names fit an image, the longest names first.
+pub(super) fn fitting(mut all: Vec<(String, Auth)>, image: &Reference) -> Vec<Auth> {
+    all.retain(|(name, _)| fits(name, image));
+    all.sort_by(|(a, _), (b, _)| b.cmp(a));
+    all.into_iter().map(|(_, auth)| auth).collect()
+}
+
+/// Whether an entry is for an image: each part of its host may have `*` and `?`, its port
+/// is the same, and its path is where the image's begins.
+pub(super) fn fits(name: &str, image: &Reference) -> bool {
+    let name = name.trim_start_matches("https://").trim_start_matches("http://");
+    let (host, path) = name.split_once('/').unwrap_or((name, ""));
+    let path = path.trim_end_matches('/');
+    let path = if path == "v1" || path == "v2" { "" } else { path };
+    let (host, port) = host.split_once(':').unwrap_or((host, ""));
+    // Docker Hub, under its old names.
+    let host = if is_docker_hub(host) { "docker.io" } else { host };
+    let (asked, asked_port) = image.registry.split_once(':').unwrap_or((&image.registry, ""));
+    let (parts, asked): (Vec<&str>, Vec<&str>) =
+        (host.split('.').collect(), asked.split('.').collect());
+    port == asked_port
+        && parts.len() == asked.len()
+        && parts.iter().zip(asked).all(|(part, text)| is_like(part.as_bytes(), text.as_bytes()))
+        && image.repository.starts_with(path)
+}
+
+fn is_docker_hub(host: &str) -> bool {
+    matches!(host, "index.docker.io" | "registry-1.docker.io")
+}
+
+/// Whether a text is as a pattern of `*` and `?` says.
+fn is_like(pattern: &[u8], text: &[u8]) -> bool {
+    match (pattern, text) {
+        ([], []) => true,
+        ([b'*', rest @ ..], _) => (0..=text.len()).any(|at| is_like(rest, &text[at..])),
+        ([b'?', rest @ ..], [_, text @ ..]) => is_like(rest, text),
+        ([first, rest @ ..], [byte, text @ ..]) => first == byte && is_like(rest, text),
+        _ => false,
     }
 }
 
@@ -37,15 +71,43 @@ fn auth(entry: &Value) -> Option<Auth> {
 mod tests {
     use super::*;
 
+    fn image(name: &str) -> Reference {
+        Reference::parse(name).expect("a name")
+    }
+
     #[test]
-    fn entries_are_found_by_host() {
-        let config = br#"{"auths":{"https://index.docker.io/v1/":{"auth":"YTpi"},"r.io:5000":{"username":"u","password":"p"}}}"#;
+    fn entries_are_found_by_host_and_path() {
+        let config = br#"{"auths":{"https://index.docker.io/v1/":{"auth":"YTpi"},
+            "r.io:5000":{"username":"u","password":"p"},
+            "r.io:5000/team":{"username":"t","password":"p"}}}"#;
         let configs = [b"no json".to_vec(), config.to_vec()];
-        assert_eq!(
-            find(&configs, "docker.io").map(|a| (a.username, a.password)),
-            Some(("a".into(), "b".into()))
-        );
-        assert_eq!(find(&configs, "r.io:5000").map(|a| a.username), Some("u".into()));
-        assert!(find(&configs, "other.io").is_none());
+        let found = |name: &str| {
+            let all = find(&configs, &image(name));
+            all.into_iter().map(|a| a.username).collect::<Vec<_>>()
+        };
+        assert_eq!(found("nginx"), ["a"]);
+        assert_eq!(find(&configs, &image("nginx"))[0].password, "b");
+        assert_eq!(found("r.io:5000/other/app"), ["u"]);
+        assert_eq!(found("r.io:5000/team/app:1"), ["t", "u"]);
+        assert_eq!(found("other.io/app"), [""; 0]);
+    }
+
+    #[test]
+    fn names_fit_as_upstreams_patterns_do() {
+        for (name, of, expected) in [
+            ("*.dkr.ecr.*.amazonaws.com", "1.dkr.ecr.eu-1.amazonaws.com/app", true),
+            ("*.amazonaws.com", "1.dkr.ecr.eu-1.amazonaws.com/app", false),
+            ("registry?.io", "registry1.io/app", true),
+            ("reg*.io", "registry.io/app", true),
+            ("gcr.io/team", "gcr.io/team/app", true),
+            ("gcr.io/team", "gcr.io/other/app", false),
+            ("gcr.io:443", "gcr.io/app", false),
+            ("https://gcr.io/v2/", "gcr.io/app", true),
+            ("docker.io", "nginx", true),
+            ("*", "localhost/app", true),
+            ("", "gcr.io/app", false),
+        ] {
+            assert_eq!(fits(name, &image(of)), expected, "{name} {of}");
+        }
     }
 }

@@ -2,16 +2,20 @@
 
 pub(crate) mod bundles;
 mod credentials;
+mod providers;
 mod registries;
 pub(crate) mod socket;
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use ::node::{BoxFuture, Collect, Image, ImageConfig, ImageError, ImageListing, Images};
 use node_image::{BuiltinFile, ImageStore, Proxies, PullOptions, Reference};
 use node_runtime::spec::User;
 
-use self::registries::Registries;
+use self::{providers::Providers, registries::Registries};
 use crate::StartError;
 
 /// Images under this registry name come with the binary and from nowhere else.
@@ -23,17 +27,28 @@ const TOOLBOX: &str = "skiff.local/toolbox";
 pub(crate) struct StoreImages {
     store: Arc<ImageStore>,
     registries: Registries,
+    providers: Providers,
     proxies: Proxies,
 }
 
 impl StoreImages {
-    /// With what the registries file and the environment say.
+    /// With what the registries file and the environment say, and with credential plugins
+    /// where there are such: their file and the folder of their programs.
     ///
     /// # Errors
-    /// What is wrong with either.
-    pub(crate) fn new(store: Arc<ImageStore>, registries: &Path) -> Result<Self, StartError> {
+    /// What is wrong with one of them.
+    pub(crate) fn new(
+        store: Arc<ImageStore>,
+        registries: &Path,
+        plugins: Option<&(PathBuf, PathBuf)>,
+    ) -> Result<Self, StartError> {
         let proxies = Proxies::from_variables(|name| std::env::var(name).ok())?;
-        Ok(Self { store, registries: Registries::open(registries)?, proxies })
+        let registries = Registries::open(registries)?;
+        let providers = match plugins {
+            Some((file, programs)) => Providers::open(file, programs)?,
+            None => Providers::default(),
+        };
+        Ok(Self { store, registries, providers, proxies })
     }
 }
 
@@ -90,17 +105,28 @@ impl Images for StoreImages {
                 });
             }
             let (own, trust) = self.registries.of(&parsed.registry);
-            // The pod's credentials are about this image; the file's about any.
-            let auth = credentials::find(docker_configs, &parsed.registry).or(own);
-            let options = PullOptions {
-                auth,
+            // The pod's credentials are about this image; the node's about any.
+            let mut known = credentials::find(docker_configs, &parsed);
+            known.extend(self.providers.find(&parsed).await);
+            known.extend(own);
+            let mut known = known.into_iter();
+            let mut options = PullOptions {
+                auth: known.next(),
                 trust,
                 endpoints: self.registries.endpoints(&parsed),
                 proxies: self.proxies.clone(),
                 ..PullOptions::default()
             };
-            let pulled = self.store.pull(reference, &options).await;
-            pulled.map(|image| view(&image)).map_err(|error| told(reference, &error))
+            loop {
+                match self.store.pull(reference, &options).await {
+                    Ok(image) => return Ok(view(&image)),
+                    // Others may be let in.
+                    Err(node_image::ImageError::Denied { .. }) if known.len() > 0 => {
+                        options.auth = known.next();
+                    }
+                    Err(error) => return Err(told(reference, &error)),
+                }
+            }
         })
     }
 

@@ -1,9 +1,12 @@
 //! The end of a server: who may join, and what those are given.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use client::{Api, Resource};
+use client::{Api, DeleteOptions, ListOptions, Resource};
 use grpc::{BoxFuture, Call, Code, Messages, Service, Status};
 use pki::{
     Ca, Pki,
@@ -172,7 +175,7 @@ pub(in crate::server) async fn publish_token(
             "token-secret": token.secret,
             "auth-extra-groups": format!("{SERVERS_GROUP},{AGENTS_GROUP}"),
             "usage-bootstrap-authentication": "true",
-            "description": format!("for servers and agents; printed in {} of {}", path.display(), config.machine.node_name),
+            "description": description(&path, &config.machine.node_name),
         },
     });
     api.create(SECRETS, NAMESPACE, &secret).await?;
@@ -180,9 +183,58 @@ pub(in crate::server) async fn publish_token(
         .map_err(|error| format!("{}: {error}", path.display()).into())
 }
 
+const PRINTED_IN: &str = "for servers and agents; printed in";
+
+fn description(path: &Path, server: &str) -> String {
+    format!("{PRINTED_IN} {} of {server}", path.display())
+}
+
+/// Whether a token is the one that a server made for its own file.
+fn is_of(description: &str, server: &str) -> bool {
+    let (printed, of) = (format!("{PRINTED_IN} "), format!(" of {server}"));
+    description.strip_prefix(&printed).is_some_and(|rest| rest.ends_with(&of))
+}
+
+/// Revokes the token that a server has on its disk, now that it is a server no more.
+/// Returns the IDs.
+pub(in crate::server) async fn revoke_token(
+    api: &Api,
+    server: &str,
+) -> Result<Vec<String>, client::Error> {
+    let field_selector = format!("type={TOKEN_TYPE}");
+    let options = ListOptions { field_selector, ..ListOptions::default() };
+    let mut revoked = Vec::new();
+    for item in api.list(SECRETS, NAMESPACE, &options).await?.items {
+        let secret: Value = serde_json::from_slice(&item).unwrap_or_default();
+        let field = |name: &str| {
+            let bytes = STANDARD.decode(secret["data"][name].as_str()?).ok()?;
+            String::from_utf8(bytes).ok()
+        };
+        let (Some(id), Some(name)) = (field("token-id"), secret["metadata"]["name"].as_str())
+        else {
+            continue;
+        };
+        if field("description").is_some_and(|description| is_of(&description, server)) {
+            match api.delete(SECRETS, NAMESPACE, name, &DeleteOptions::default()).await {
+                Err(error) if !error.is_not_found() => return Err(error),
+                _ => revoked.push(id),
+            }
+        }
+    }
+    Ok(revoked)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_token_is_its_server_s() {
+        let made = description(Path::new("/var/lib/skiff/server/token"), "pi-1");
+        assert!(is_of(&made, "pi-1"));
+        assert!(!is_of(&made, "pi-11") && !is_of(&made, "1"));
+        assert!(!is_of("the rack of pi-1", "pi-1"));
+    }
 
     #[test]
     fn tokens_are_judged() {

@@ -16,7 +16,7 @@ use tracing::info;
 use self::messages::{SERVER, ServerRequest, ServerResponse};
 use crate::{StartError, clock, commands::VERSION, config::Config};
 
-pub(super) use admit::{Admission, publish_token};
+pub(super) use admit::{Admission, publish_token, revoke_token};
 
 /// The protocol's name on the API's port.
 pub(super) const PROTOCOL: &[u8] = b"skiff-join/1";
