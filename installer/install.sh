@@ -83,14 +83,11 @@ read_arguments() {
         word=$(quoted "$argument") || exit 1
         ARGUMENTS="$ARGUMENTS $word"
     done
-    if [ "$COMMAND" = agent ]; then
-        case "${SKIFF_TOKEN:-}${SKIFF_TOKEN_FILE:-}$ARGUMENTS" in
-            '' ) die "an agent needs a token: set SKIFF_TOKEN to what \`skiff token create\` prints on a server" ;;
-        esac
-        case "${SKIFF_URL:-}$ARGUMENTS" in
-            *https://*) ;;
-            *) die "an agent needs a server: set SKIFF_URL to https://SERVER:6443" ;;
-        esac
+    if [ "$COMMAND" = agent ] && ! has_joined; then
+        [ -n "${SKIFF_TOKEN:-}" ] || is_told token t ||
+            die "an agent needs a token: set SKIFF_TOKEN to what \`skiff token create\` prints on a server"
+        [ -n "${SKIFF_URL:-}" ] || is_told server s ||
+            die "an agent needs a server: set SKIFF_URL to https://SERVER:6443"
     fi
     case $COMMAND in
         agent) NAME=${INSTALL_SKIFF_NAME:-skiff-agent} ;;
@@ -98,6 +95,27 @@ read_arguments() {
     esac
     case $NAME in
         *[!A-Za-z0-9_-]*) die "INSTALL_SKIFF_NAME=$NAME: letters, digits, - and _ only" ;;
+    esac
+}
+
+# Whether a flag is among the arguments or in a config file: is_told NAME LETTER
+is_told() {
+    case "$ARGUMENTS " in
+        *" --$1 "* | *" --$1="* | *" -$2"*) return 0 ;;
+        # Another file, which is read when the service starts.
+        *" --config "* | *" --config="* | *" -c"*) return 0 ;;
+    esac
+    [ -z "${SKIFF_CONFIG:-}" ] || return 0
+    grep -qs "^$1 *:" /etc/skiff/config.yaml /etc/skiff/config.yaml.d/*.yaml
+}
+
+# An agent that has joined once needs neither token nor server; elsewhere than usual it
+# is the flag that says where.
+has_joined() {
+    [ -e "${SKIFF_DATA_DIR:-/var/lib/skiff}/agent/cluster.json" ] && return 0
+    case "$ARGUMENTS " in
+        *" --data-dir"* | *" -d"*) [ -e "$UNIT_DIR/${INSTALL_SKIFF_NAME:-skiff-agent}.service" ] ;;
+        *) return 1 ;;
     esac
 }
 
@@ -129,6 +147,17 @@ check_machine() {
     else
         die "neither systemd nor OpenRC runs here: start \`skiff $COMMAND\` from the init system that does; the program alone is at $RELEASES"
     fi
+}
+
+# A machine has one role, unless its services are given names.
+check_role() {
+    [ -z "${INSTALL_SKIFF_NAME:-}" ] || return 0
+    case $COMMAND in
+        server) is='an agent' other=skiff-agent ;;
+        *) is='a server' other=skiff ;;
+    esac
+    [ -e "$UNIT_DIR/$other.service" ] || [ -e "/etc/init.d/$other" ] || return 0
+    die "this machine is $is ($other): \`skiff upgrade\` brings it up to date; to make it another, \`skiff uninstall\` first"
 }
 
 # Others that would fight over the same ports, rules and cgroups.
@@ -167,16 +196,17 @@ check_space() {
 # From the folder, or over the network: fetch NAME INTO
 fetch() {
     if [ -n "${INSTALL_SKIFF_AIRGAP_DIR:-}" ]; then
-        cp "$INSTALL_SKIFF_AIRGAP_DIR/${1##*/}" "$2" 2>/dev/null ||
+        [ -e "$INSTALL_SKIFF_AIRGAP_DIR/${1##*/}" ] ||
             die "$INSTALL_SKIFF_AIRGAP_DIR has no file ${1##*/}: copy all files of one release there"
+        why=$(cp "$INSTALL_SKIFF_AIRGAP_DIR/${1##*/}" "$2" 2>&1) || die "cannot copy ${1##*/}: $why; nothing was changed"
         return
     fi
     url=$RELEASES/$1
     if have curl; then
-        curl -fsSL --retry 3 --connect-timeout 20 -o "$2" "$url" 2>"$WORK/why" ||
-            die "cannot download $url: $(tail -n 1 "$WORK/why")"
+        why=$(curl -fsSL --retry 3 --connect-timeout 20 -o "$2" "$url" 2>&1) ||
+            die "cannot download $url: $(echo "$why" | tail -n 1); nothing was changed"
     elif have wget; then
-        wget -q -T 20 -O "$2" "$url" 2>"$WORK/why" || die "cannot download $url"
+        wget -q -T 20 -O "$2" "$url" 2>/dev/null || die "cannot download $url; nothing was changed"
     else
         die "neither curl nor wget is here: install one of them, or set INSTALL_SKIFF_AIRGAP_DIR"
     fi
@@ -248,8 +278,9 @@ place() {
     if [ "${1%/*}" = "$WORK" ] && [ "${2%/*}" = "$BIN_DIR" ]; then
         mv -f "$1" "$2" || die "cannot write $2"
     else
-        mkdir -p "${2%/*}" && cp "$1" "$2.new" && chmod "$3" "$2.new" && mv -f "$2.new" "$2" ||
+        if ! { mkdir -p "${2%/*}" && cp "$1" "$2.new" && chmod "$3" "$2.new" && mv -f "$2.new" "$2"; }; then
             die "cannot write $2"
+        fi
     fi
     CHANGED=yes
 }
@@ -362,6 +393,7 @@ how_to() {
 main() {
     read_arguments "$@"
     check_machine
+    check_role
     check_others
     download
     place "$WORK/skiff-$ARCH" "$BIN_DIR/skiff" 755

@@ -15,6 +15,8 @@ use serde_json::Value;
 
 /// How long a server may take to be ready on a loaded machine.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long what follows from something may take there.
+const COME_TRUE_MAX: Duration = Duration::from_secs(90);
 
 /// A server and its machine, gone with all it made when dropped. Further ones
 /// beside it make a cluster of several.
@@ -248,6 +250,8 @@ impl Cluster {
             .append(true)
             .open(self.path("server.log"))
             .expect("our own file");
+        // What is waited for may be written before we look again.
+        let before = self.log().len();
         let mut server = self
             .server_command()
             .env("NOTIFY_SOCKET", &socket)
@@ -258,7 +262,6 @@ impl Cluster {
             .expect("the binary runs");
         let started = std::time::Instant::now();
         let mut message = [0; 256];
-        let before = self.log().len();
         loop {
             if text.is_some_and(|text| self.log()[before..].contains(text)) {
                 break;
@@ -354,6 +357,12 @@ impl Cluster {
     /// kubectl with arguments, split at spaces.
     pub(crate) fn kubectl(&self, line: &str) -> Run {
         self.kubectl_args(&line.split_whitespace().collect::<Vec<_>>())
+    }
+
+    /// The same, asked again until it prints this.
+    #[track_caller]
+    pub(crate) fn comes_to_print(&self, line: &str, text: &str) -> Run {
+        comes_to_print(|| self.kubectl(line), text)
     }
 
     /// kubectl with arguments that hold spaces.
@@ -486,6 +495,21 @@ impl Run {
             run.stdout
         );
         run
+    }
+}
+
+/// Asks again until the answer has a text: for what comes a moment after that which was
+/// waited for, as events, addresses and names do, and which no watch tells of.
+#[track_caller]
+pub(crate) fn comes_to_print(ask: impl Fn() -> Run, text: &str) -> Run {
+    let began = std::time::Instant::now();
+    loop {
+        let answer = ask();
+        let is_so = answer.success && answer.stdout.contains(text);
+        if is_so || began.elapsed() > COME_TRUE_MAX {
+            return answer.prints(text);
+        }
+        std::thread::sleep(Duration::from_millis(100));
     }
 }
 

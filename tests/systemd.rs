@@ -63,9 +63,7 @@ pub(crate) struct Machine {
     unshare: Child,
     /// systemd, as this side's processes are counted.
     init: u32,
-    cgroup: PathBuf,
-    /// Cgroups of an installed skiff that were there before.
-    installed: Vec<PathBuf>,
+    cgroups: Vec<PathBuf>,
     _dir: tempfile::TempDir,
 }
 
@@ -75,8 +73,7 @@ impl Machine {
         Self::boot_as("box")
     }
 
-    /// The same under a name, for a story of several. In the hierarchies of cgroup v1,
-    /// which they share, each needs a data directory of its own.
+    /// The same under a name, for a story of several.
     pub(crate) fn boot_as(name: &str) -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
             eprintln!("skipped: root is needed to make a machine of namespaces");
@@ -87,20 +84,18 @@ impl Machine {
             return None;
         }
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let root = if Path::new(UNIFIED).is_dir() { UNIFIED } else { "/sys/fs/cgroup" };
-        let cgroup = Path::new(root).join(format!("skiff-test-{}-{name}", std::process::id()));
-        fs::create_dir(&cgroup).expect("a cgroup of our own");
-        // Into the cgroup first: the namespace's root is where its maker was.
+        let cgroups = make_cgroups(&format!("skiff-test-{}-{name}", std::process::id()));
+        // Into the cgroups first: the namespace's roots are where its maker was.
         let unshare = Command::new("sh")
-            .args(["-c", "echo $$ >\"$0/cgroup.procs\" && exec setpriv --pdeathsig=KILL unshare --mount --pid --fork --kill-child --net --uts --ipc --cgroup sh -c \"$1\" boot \"$2\" \"$3\""])
-            .arg(&cgroup)
-            .arg(BOOT)
-            .arg(dir.path())
-            .arg(name)
+            .args(["-c", "for dir; do echo $$ >\"$dir/cgroup.procs\" || exit; done; exec setpriv --pdeathsig=KILL unshare --mount --pid --fork --kill-child --net --uts --ipc --cgroup sh -c \"$BOOT\" boot \"$DIR\" \"$NAME\"", "sh"])
+            .args(&cgroups)
+            .env("BOOT", BOOT)
+            .env("DIR", dir.path())
+            .env("NAME", name)
             .stdin(Stdio::null())
             .spawn()
             .expect("sh and unshare");
-        let mut machine = Self { unshare, init: 0, cgroup, installed: installed(), _dir: dir };
+        let mut machine = Self { unshare, init: 0, cgroups, _dir: dir };
         machine.init = machine.wait_for("systemd", |machine| machine.first_process());
         machine.wait_for("the system to be up", |machine| {
             let state = machine.enter("systemctl").arg("is-system-running").output().ok()?;
@@ -173,16 +168,27 @@ impl Machine {
         }
     }
 
-    /// A cable to another machine, `link0` on both sides, with these addresses.
-    pub(crate) fn connect(&self, other: &Self, addresses: [&str; 2]) {
-        let done = Command::new("nsenter")
-            .args(["--net", "--target", &self.init.to_string(), "--"])
-            .args(["ip", "link", "add", "link0", "type", "veth", "peer", "name", "link0"])
-            .args(["netns", &other.init.to_string()])
-            .status()
-            .expect("nsenter and ip");
-        assert!(done.success(), "a cable between two machines: {done}");
-        for (machine, address) in [self, other].into_iter().zip(addresses) {
+    /// Puts machines on one network, each with its address at `link0`. The first has the
+    /// switch, which goes on while skiff restarts there.
+    pub(crate) fn connect(machines: &[(&Self, &str)]) {
+        let [(switch, _), others @ ..] = machines else { return };
+        // What passes between two others is not the first one's to filter.
+        switch.run(
+            "ip link add link0 type bridge && ip link set link0 up && \
+             { sysctl -qw net.bridge.bridge-nf-call-iptables=0 2>/dev/null || true; }",
+        );
+        for (number, (other, _)) in others.iter().enumerate() {
+            let port = format!("port{number}");
+            let done = Command::new("nsenter")
+                .args(["--net", "--target", &switch.init.to_string(), "--"])
+                .args(["ip", "link", "add", &port, "type", "veth", "peer", "name", "link0"])
+                .args(["netns", &other.init.to_string()])
+                .status()
+                .expect("nsenter and ip");
+            assert!(done.success(), "a cable between two machines: {done}");
+            switch.run(&format!("ip link set {port} master link0 up"));
+        }
+        for (machine, address) in machines {
             machine.run(&format!("ip addr add {address}/24 dev link0 && ip link set link0 up"));
         }
     }
@@ -200,11 +206,9 @@ impl Drop for Machine {
         // With its first process the kernel ends all others of the namespace.
         let _ = self.unshare.kill();
         let _ = self.unshare.wait();
-        // A machine that was switched off has left its pods' cgroups behind.
-        let its = installed().into_iter().filter(|cgroup| !self.installed.contains(cgroup));
-        for cgroup in its.chain([self.cgroup.clone()]) {
+        for cgroup in &self.cgroups {
             let removed = (0..100).any(|_| {
-                remove_cgroups(&cgroup).is_ok() || {
+                remove_cgroups(cgroup).is_ok() || {
                     std::thread::sleep(Duration::from_millis(50));
                     false
                 }
@@ -216,20 +220,35 @@ impl Drop for Machine {
     }
 }
 
-/// The cgroups of a skiff with the usual data directory in the hierarchies of
-/// cgroup v1, which have no namespaces here: a machine shares them with its host.
-fn installed() -> Vec<PathBuf> {
-    let ours = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let cgroups = ours.lines().filter_map(|line| {
-        let (_, rest) = line.split_once(':')?;
-        let (controllers, path) = rest.split_once(':')?;
-        let is_v1 = !controllers.is_empty() && !controllers.starts_with("name=");
-        is_v1.then(|| {
-            let hierarchy = Path::new("/sys/fs/cgroup").join(controllers);
-            hierarchy.join(path.trim_start_matches('/')).join("skiff")
-        })
+/// A cgroup of this name in every hierarchy, beside the one that this process is in.
+/// systemd takes what it finds below its root for its own, and removes what is empty
+/// there: also a cgroup that somebody else has just made for a container.
+fn make_cgroups(name: &str) -> Vec<PathBuf> {
+    let ours = fs::read_to_string("/proc/self/cgroup").expect("the kernel has cgroups");
+    let hierarchies = ours.lines().filter_map(|line| {
+        let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
+        let root = match controllers.trim_start_matches("name=") {
+            "" if Path::new(UNIFIED).is_dir() => PathBuf::from(UNIFIED),
+            controllers => Path::new("/sys/fs/cgroup").join(controllers),
+        };
+        // Of v2, whose inner cgroups may hold no process, the root; and where our own is
+        // not to be seen from here.
+        let own = root.join(path.trim_start_matches('/'));
+        let parent = if controllers.is_empty() || !own.is_dir() { root } else { own };
+        parent.is_dir().then_some(parent)
     });
-    cgroups.filter(|cgroup| cgroup.is_dir()).collect()
+    let make = |parent: PathBuf| {
+        let cgroup = parent.join(name);
+        fs::create_dir(&cgroup).unwrap_or_else(|e| panic!("make {}: {e}", cgroup.display()));
+        // v1 lets no process into a set of no processors.
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            if let Ok(of_parent) = fs::read_to_string(parent.join(file)) {
+                fs::write(cgroup.join(file), of_parent).expect("the parent's own set");
+            }
+        }
+        cgroup
+    };
+    hierarchies.map(make).collect()
 }
 
 /// Deepest first; they are empty once their processes are gone.

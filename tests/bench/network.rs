@@ -22,6 +22,7 @@ use crate::{
     connection::{USER_AGENT, https_config},
     load::share,
     objects::NAMESPACE,
+    process::Process,
     rows::Rows,
     servers,
 };
@@ -54,9 +55,13 @@ pub(crate) fn idle_traffic(first: &mut Cluster, rows: &mut Rows) {
         let each = machines.iter().map(&sent).chain([sent(first)]);
         each.fold((0, 0), |(a, b), (c, d)| (a + c, b + d))
     };
-    let before = all(&machines);
+    let written = |machines: &[Cluster]| -> u64 {
+        let each = machines.iter().map(Cluster::server_pid).chain([first.server_pid()]);
+        each.map(|pid| Process::new(pid).usage().written_bytes).sum()
+    };
+    let (before, written_before) = (all(&machines), written(&machines));
     std::thread::sleep(IDLE);
-    let after = all(&machines);
+    let (after, written_after) = (all(&machines), written(&machines));
     let seconds = IDLE.as_secs_f64();
     rows.add(
         "an idle cluster of three servers and two agents sends, all together",
@@ -66,6 +71,11 @@ pub(crate) fn idle_traffic(first: &mut Cluster, rows: &mut Rows) {
             (after.0 - before.0) as f64 / seconds / 1000.0,
             (after.1 - before.1) as f64 / seconds
         ),
+    );
+    rows.add(
+        "an idle cluster of three servers and two agents writes to disks, all together",
+        "–",
+        format!("{} bytes in {:.0} s", written_after - written_before, seconds),
     );
     // Machines beside the first go before its network does.
     drop(machines);
@@ -126,6 +136,17 @@ pub(crate) fn services(cluster: &mut Cluster, rows: &mut Rows) {
             std::thread::sleep(Duration::from_millis(200));
         }
         std::thread::sleep(Duration::from_secs(5));
+        if count == 1000 {
+            // A node that joins where all of them are has all of them to serve.
+            let agent = cluster.agent_beside(2);
+            std::thread::sleep(SETTLED);
+            rows.add(
+                format!("an agent alone, {count} Services, resident"),
+                "–",
+                format!("{:.1} MB", Process::new(agent.server_pid()).resident_mb()),
+            );
+            drop(agent);
+        }
         let (direct, through) = cluster.in_network(|| {
             let direct = format!("{}:8080", ips[0]);
             (connect(&direct), connect(&service))
@@ -227,6 +248,23 @@ pub(crate) fn throughput(cluster: &mut Cluster, rows: &mut Rows) {
             *best = best.max(now);
         }
     }
+    let turns = [
+        turn(&bare.ends[0], &bare.ends[1], "10.9.9.2:5001"),
+        turn(&from, &to, &format!("{}:5001", ips[1])),
+        turn(&from, &to, &through),
+    ];
+    rows.add(
+        "a byte there and back: a bare pair of links, pod to pod, through a Service, p50",
+        "the same",
+        format!(
+            "{:.1}, {:.1} ({:.2}), {:.1} ({:.2}) µs",
+            turns[0],
+            turns[1],
+            turns[1] / turns[0],
+            turns[2],
+            turns[2] / turns[0]
+        ),
+    );
     let [bare, direct, service] = best;
     rows.add(
         "one stream of TCP: a bare pair of links, pod to pod, through a Service; the best of three in turns",
@@ -270,6 +308,17 @@ pub(crate) fn between_nodes(first: &mut Cluster, rows: &mut Rows, mode: &str) {
         Some(carrier) => format!("{mode} in {carrier}"),
         None => mode.to_owned(),
     };
+    let turns = [
+        turn(&bare.ends[0], &bare.ends[1], "10.9.9.2:5001"),
+        turn(&from, &to, &format!("{}:5001", ips[1])),
+    ];
+    rows.add(
+        format!(
+            "a byte there and back: a bare pair of links, pod to pod of another node ({by}), p50"
+        ),
+        "–",
+        format!("{:.1}, {:.1} ({:.2}) µs", turns[0], turns[1], turns[1] / turns[0]),
+    );
     let [bare, pods] = best;
     rows.add(
         format!("one stream of TCP: a bare pair of links, pod to pod of another node ({by}); the best of three in turns"),
@@ -376,5 +425,44 @@ fn pour(from: &str, to: &str, target: &str) -> f64 {
             }
         });
         drain.join().expect("it drains")
+    })
+}
+
+/// How often a byte goes there and back.
+const TURNS: usize = 5000;
+
+/// Microseconds of half of the turns of a byte, from a network to port 5001 of another.
+fn turn(from: &str, to: &str, target: &str) -> f64 {
+    let target: SocketAddr = target.parse().expect("an address");
+    std::thread::scope(|scope| {
+        let (listening, is_there) = std::sync::mpsc::channel();
+        scope.spawn(move || {
+            enter(to);
+            let listener = TcpListener::bind("0.0.0.0:5001").expect("a free port");
+            listening.send(()).expect("it is waited for");
+            let (mut stream, _) = listener.accept().expect("a caller");
+            stream.set_nodelay(true).expect("a stream");
+            let mut byte = [0];
+            while stream.read_exact(&mut byte).is_ok() {
+                stream.write_all(&byte).expect("a stream");
+            }
+        });
+        is_there.recv().expect("it listens");
+        let asks = scope.spawn(move || {
+            enter(from);
+            let mut stream = TcpStream::connect(target).expect("it answers");
+            stream.set_nodelay(true).expect("a stream");
+            let mut byte = [7];
+            let mut times: Vec<Duration> = (0..TURNS)
+                .map(|_| {
+                    let began = Instant::now();
+                    stream.write_all(&byte).expect("a stream");
+                    stream.read_exact(&mut byte).expect("the same byte");
+                    began.elapsed()
+                })
+                .collect();
+            share(&mut times, 0.5) * 1000.0
+        });
+        asks.join().expect("it asks")
     })
 }

@@ -1,7 +1,10 @@
 """A cable between two links of this network namespace that carries frames late,
 twice, or not at all, where the kernel has no netem.
 
-    cable.py LINK LINK DELAY_MS JITTER_MS LOST_PERCENT DOUBLED_PERCENT SEED
+    cable.py LINK LINK DELAY_MS JITTER_MS LOST_PERCENT DOUBLED_PERCENT SEED WAY
+
+The first link is the host's. WAY is what becomes so: what the host has "sent", what it
+"heard", or "both"; the rest passes as it comes.
 
 Frames of a direction may overtake each other by the jitter. It says "up" once it
 carries, and ends with its namespace.
@@ -32,6 +35,7 @@ def main():
     ends = [plug(sys.argv[1]), plug(sys.argv[2])]
     delay, jitter, lost, doubled = (float(text) for text in sys.argv[3:7])
     chance = random.Random(int(sys.argv[7]))
+    spoilt = {"sent": ends[:1], "heard": ends[1:]}.get(sys.argv[8], ends)
     under_way = []
     count = 0
     print("up", flush=True)
@@ -49,9 +53,13 @@ def main():
                 frame = end.recv(1 << 17)
             except OSError:
                 continue
+            to = ends[1] if end is ends[0] else ends[0]
+            if end not in spoilt:
+                count += 1
+                heapq.heappush(under_way, (time.monotonic(), count, to, frame))
+                continue
             if chance.random() * 100 < lost:
                 continue
-            to = ends[1] if end is ends[0] else ends[0]
             for _ in range(2 if chance.random() * 100 < doubled else 1):
                 count += 1
                 due = time.monotonic() + (delay + chance.random() * jitter) / 1000

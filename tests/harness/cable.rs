@@ -9,7 +9,7 @@ use std::{
 
 use super::{Host, Namespaces};
 
-/// What a cable does to frames, both ways.
+/// What a cable does to frames, both ways unless `only` says which.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Spoilt {
     /// All come so much later, in milliseconds,
@@ -20,6 +20,16 @@ pub(crate) struct Spoilt {
     pub(crate) lost_percent: u32,
     /// Of a hundred.
     pub(crate) doubled_percent: u32,
+    pub(crate) only: Option<Way>,
+}
+
+/// A direction of a host's cable.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Way {
+    /// What the host sends.
+    Sent,
+    /// What it is sent.
+    Heard,
 }
 
 /// The cable of one host. It lies in a network of its own, which has no address and
@@ -53,6 +63,11 @@ impl Cable {
             .args([&port, "far"])
             .args(numbers.map(|number| number.to_string()))
             .arg(host.number.to_string())
+            .arg(match how.only {
+                None => "both",
+                Some(Way::Sent) => "sent",
+                Some(Way::Heard) => "heard",
+            })
             .stdout(Stdio::piped())
             .spawn()
             .expect("python3");

@@ -9,7 +9,7 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader, Write as _},
-    os::unix::net::UnixListener,
+    os::unix::net::{UnixListener, UnixStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc},
@@ -18,6 +18,7 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rustix::process::Signal;
+use serde_json::json;
 
 use super::{Host, Namespaces, enter, process, wire};
 use crate::cluster::{Run, run, tail};
@@ -36,6 +37,8 @@ pub(super) struct Guest {
     nsenter: Child,
     /// The holder of the switch's namespaces.
     switch: u32,
+    /// Where QEMU itself is told something.
+    monitor: PathBuf,
     line: Mutex<Line>,
     written: Arc<Written>,
 }
@@ -72,6 +75,7 @@ impl Guest {
         let console = host.dir.join("console");
         let _ = fs::remove_file(&console);
         let listener = UnixListener::bind(&console).expect("a socket in our own folder");
+        let monitor = host.dir.join("monitor");
         let faults = fs::File::create(host.dir.join("qemu.log")).expect("our own folder");
         // Written through to the file, and the tables of the disk's format when the machine
         // flushes: what it has not flushed is lost with its power, as on a real disk.
@@ -83,6 +87,7 @@ impl Guest {
             .args(["-drive", &disk])
             .args(["-chardev", &format!("socket,id=console,path={}", console.display())])
             .args(["-chardev", "stdio,id=line,signal=off"])
+            .args(["-qmp", &format!("unix:{},server=on,wait=off", monitor.display())])
             .args(["-serial", "chardev:console", "-serial", "chardev:line"])
             .args(["-netdev", &format!("tap,id=net,ifname={port},script=no,downscript=no")])
             .args(["-device", &format!("virtio-net-pci,netdev=net,mac={mac},romfile=")])
@@ -110,7 +115,7 @@ impl Guest {
             }
         });
         let line = Line { out: nsenter.stdin.take().expect("piped"), answers, asked: 0 };
-        Self { nsenter, switch: switch.pid, line: Mutex::new(line), written }
+        Self { nsenter, switch: switch.pid, monitor, line: Mutex::new(line), written }
     }
 
     /// Waits until it listens.
@@ -207,6 +212,29 @@ impl Guest {
             }
             let waited = self.written.grown.wait_timeout(lines, BOOT_MAX);
             lines = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Each thing that its disk does takes so many milliseconds, or as long as it does.
+    pub(super) fn throttle(&self, each_ms: Option<u32>) {
+        let each_second = each_ms.map_or(0, |each| 1000 / each.max(1));
+        let limits = json!({
+            "device": "disk", "iops": each_second, "iops_rd": 0, "iops_wr": 0,
+            "bps": 0, "bps_rd": 0, "bps_wr": 0,
+        });
+        let mut stream = UnixStream::connect(&self.monitor).expect("QEMU runs");
+        let mut answers = BufReader::new(stream.try_clone().expect("a file descriptor")).lines();
+        for (command, arguments) in
+            [("qmp_capabilities", json!({})), ("block_set_io_throttle", limits)]
+        {
+            let line = json!({"execute": command, "arguments": arguments});
+            writeln!(stream, "{line}").expect("QEMU listens");
+            // Beside answers there are a greeting and events.
+            let answer = answers
+                .by_ref()
+                .map_while(Result::ok)
+                .find(|line| line.contains("\"return\"") || line.contains("\"error\""));
+            assert!(answer.as_ref().is_some_and(|line| line.contains("\"return\"")), "{answer:?}");
         }
     }
 

@@ -7,18 +7,21 @@
 //! their own, which also routes between them, as a home's router does. Faults
 //! are calls: [`Host::kill`], [`Host::freeze`], [`World::power_off`],
 //! [`World::cut`], [`World::lose`], [`World::spoil`], [`World::change_address`],
-//! [`World::reboot`], [`Host::set_clock`]. [`Host::tap`] hears what passes. Everything goes
-//! with the [`World`].
+//! [`World::reboot`], [`Host::set_clock`], [`Host::slow_disk`], [`Host::fill_disk`].
+//! [`Host::tap`] hears what passes. Everything goes with the [`World`].
 //!
 //! Frames are late or double by a program in the middle of the cable (`cable.py`), as
 //! kernels without netem have nothing for it, and the clock of a host of namespaces is
 //! off by a library under its `skiff` (`clock.c`), as time namespaces shift the monotonic
-//! one only. What namespaces cannot do: control groups are the machine's, so each host's
+//! one only. A disk of theirs is slow by a tracer that holds up each sync of the log, and
+//! full where it is one of their own ([`Host::small_disk`]). What namespaces cannot do: control groups are the machine's, so each host's
 //! data directory names its own; what was written and not synced survives a power cut.
 
 mod cable;
+mod disk;
 mod guest;
 mod process;
+mod session;
 mod tap;
 mod wire;
 
@@ -31,9 +34,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub(crate) use cable::Spoilt;
+pub(crate) use cable::{Spoilt, Way};
 pub(crate) use process::Running;
-pub(crate) use wire::{Families, Segment};
+pub(crate) use session::Session;
+pub(crate) use wire::{Families, Network, Segment};
 
 use serde_json::Value;
 
@@ -83,6 +87,10 @@ pub(crate) struct Host {
     binary: String,
     /// How far its clock is off, in seconds.
     clock_s: i64,
+    /// Holds up what its disk does.
+    brake: Option<disk::Brake>,
+    /// Whether its data is on a disk of its own.
+    has_small_disk: bool,
 }
 
 /// What a host that is on is made of.
@@ -210,6 +218,8 @@ impl World {
                 flags: Vec::new(),
                 binary: binary.to_owned(),
                 clock_s: 0,
+                brake: None,
+                has_small_disk: false,
             };
             host.switch_on(&self.switch);
             self.hosts.insert((*name).to_owned(), host);
@@ -234,6 +244,7 @@ impl World {
     pub(crate) fn power_off(&mut self, name: &str) {
         let host = self.host_mut(name);
         host.daemon = None;
+        host.brake = None;
         host.machine = None;
         let port = format!("port{}", host.number);
         // The kernel takes the link away with the namespace, but in its own time.
@@ -279,7 +290,7 @@ impl World {
         }
     }
 
-    /// What a host sends and is sent comes late, twice or not at all, or is as it was.
+    /// What a host sends, or is sent, or both comes late, twice or not at all, or is as it was.
     pub(crate) fn spoil(&mut self, name: &str, how: Option<Spoilt>) {
         if let Some(cable) = self.cables.remove(name) {
             cable.take_out(&self.switch);
@@ -313,6 +324,12 @@ impl World {
         host.ip(&format!("addr del {old}/24 dev eth0"));
         host.ip(&format!("addr add {new}/24 dev eth0"));
         host.ip(&format!("route replace default via {} dev eth0", segment.router()));
+    }
+
+    /// The network of the switch, from which every host is reached whatever hosts
+    /// do not hear of each other.
+    pub(crate) fn network(&self) -> Network {
+        Network::of(&self.switch)
     }
 
     /// The server that leads, as another sees it; waits until there is one.
@@ -414,6 +431,14 @@ impl Host {
     /// What is in a file of the host's.
     pub(crate) fn read(&self, name: &str) -> String {
         self.run(&["cat", &self.path(name).to_string_lossy()], None).ok().stdout
+    }
+
+    /// The network of a host of namespaces.
+    pub(crate) fn network(&self) -> Network {
+        match self.machine() {
+            Machine::Namespaces(namespaces) => Network::of(namespaces),
+            Machine::Virtual(_) => panic!("a virtual machine's network is its own"),
+        }
     }
 
     /// Any program on a host of namespaces.

@@ -44,6 +44,10 @@ impl Running {
         self.0.wait().expect("our own child");
     }
 
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.0.try_wait().expect("our own child").is_some()
+    }
+
     /// Waits until it ends by itself.
     pub(crate) fn end(self) -> Run {
         collect("skiff".to_owned(), self.0)
@@ -187,11 +191,21 @@ impl Host {
         }
     }
 
+    /// The number of `skiff` on a host of namespaces, as the tests see it.
+    pub(super) fn daemon_pid(&self) -> u32 {
+        match self.daemon.as_ref().expect("it runs") {
+            Daemon::Inside { nsenter, .. } => pid_inside(nsenter),
+            Daemon::Guest { .. } => panic!("it runs on a machine of its own"),
+        }
+    }
+
     /// Sends it a signal that ends it.
     fn end(&mut self, by: Signal) -> ExitStatus {
+        self.brake = None;
         match self.daemon.take().expect("it runs") {
             Daemon::Inside { mut nsenter, .. } => {
                 signal(pid_inside(&nsenter), by);
+                wake(&nsenter);
                 nsenter.wait().expect("our own child")
             }
             Daemon::Guest { pid, .. } => {
@@ -217,6 +231,9 @@ impl Host {
         match self.daemon.as_ref().expect("it runs") {
             Daemon::Inside { nsenter, .. } => {
                 signal(pid_inside(nsenter), if frozen { Signal::STOP } else { Signal::CONT });
+                if !frozen {
+                    wake(nsenter);
+                }
             }
             Daemon::Guest { pid, .. } => {
                 let by = if frozen { "-STOP" } else { "-CONT" };
@@ -257,6 +274,11 @@ impl Host {
             eprintln!("{}: killall failed: {}{}", self.name, done.stdout, done.stderr);
         }
     }
+}
+
+/// `nsenter` stops with what it waits for, and does not go on with it by itself.
+fn wake(nsenter: &Child) {
+    signal(nsenter.id(), Signal::CONT);
 }
 
 fn pid_inside(nsenter: &Child) -> u32 {

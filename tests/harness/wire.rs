@@ -159,14 +159,31 @@ pub(super) fn heal(from: &Host, to: &Host) {
     }
 }
 
+/// A network that threads of the tests can be in.
+pub(crate) struct Network(std::fs::File);
+
+impl Network {
+    pub(super) fn of(namespaces: &Namespaces) -> Self {
+        let path = format!("/proc/{}/ns/net", namespaces.pid);
+        Self(std::fs::File::open(path).expect("the holder runs"))
+    }
+
+    /// Runs something in a thread in this network: sockets that it opens are there.
+    pub(crate) fn within<T: Send>(&self, act: impl FnOnce() -> T + Send) -> T {
+        let entered = || {
+            let kind = Some(LinkNameSpaceType::Network);
+            move_into_link_name_space(self.0.as_fd(), kind).expect("root may enter");
+            act()
+        };
+        std::thread::scope(|scope| scope.spawn(entered).join())
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+}
+
 /// Drops one packet in so many that come in by the card, before anything on the
 /// host has seen it: this kernel has no netem.
 pub(super) fn lose(inside: &Namespaces, one_in: Option<u32>) {
-    let network = std::fs::File::open(format!("/proc/{}/ns/net", inside.pid));
-    let network = network.expect("the host is on");
-    let act = || {
-        let kind = Some(LinkNameSpaceType::Network);
-        move_into_link_name_space(network.as_fd(), kind).expect("root may enter");
+    Network::of(inside).within(|| {
         let table = Table { family: Family::Inet, name: "lossy-link".into() };
         let mut batch = Batch::new();
         match one_in {
@@ -187,6 +204,5 @@ pub(super) fn lose(inside: &Namespaces, one_in: Option<u32>) {
         }
         let nft = Nftables::open().expect("the kernel has nftables");
         nft.commit(&batch, None).expect("root may");
-    };
-    std::thread::scope(|scope| scope.spawn(act).join()).expect("the thread does not panic");
+    });
 }

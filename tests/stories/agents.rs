@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use crate::{
-    cluster::Run,
+    cluster::{Run, comes_to_print, run},
     harness::{Segment, World},
 };
 
@@ -90,14 +90,17 @@ fn ask(world: &World, from: &str, url: &str) -> Run {
     kubectl(world, &format!("exec web-{from} -- toolbox get --timeout 5 {url}"))
 }
 
-/// Every pod asks every pod, and the Service by name.
+/// Every pod asks every pod, and the Service by name. Nodes learn of each other and of
+/// what is ready a moment after it is told.
 fn everybody_talks(world: &World) {
     for from in NODES {
         for to in NODES {
             let ip = pod_ip(world, &format!("web-{to}"));
-            ask(world, from, &format!("http://{ip}:8080/")).prints(&format!("web-{to}"));
+            let url = format!("http://{ip}:8080/");
+            comes_to_print(|| ask(world, from, &url), &format!("web-{to}"));
         }
-        ask(world, from, "http://web.default.svc.cluster.local/").prints("web-");
+        let service = "http://web.default.svc.cluster.local/";
+        comes_to_print(|| ask(world, from, service), "web-");
     }
 }
 
@@ -219,10 +222,12 @@ fn services(world: &World) {
         // From outside: a node would take the short way to a pod of its own.
         let curl = |url: &str| {
             let mut command = world.host("impostor").command("curl");
-            crate::cluster::run(command.args(["-sS", "--max-time", "5", url]), None)
+            run(command.args(["-sS", "--max-time", "5", url]), None)
         };
-        curl(&format!("http://{address}:8088/")).prints(&format!("web-{node}"));
-        curl(&format!("http://{address}:{health}/")).prints("\"localEndpoints\":1");
+        let balanced = format!("http://{address}:8088/");
+        comes_to_print(|| curl(&balanced), &format!("web-{node}"));
+        let health = format!("http://{address}:{health}/");
+        comes_to_print(|| curl(&health), "\"localEndpoints\":1");
     }
     // From each node itself, by the Service's address and by a node port of each.
     let ip = get(world, "service web")["spec"]["clusterIP"].as_str().expect("one").to_owned();
@@ -232,17 +237,12 @@ fn services(world: &World) {
         addresses
             .extend(NODES.map(|other| format!("http://{}:30080/", world.host(other).address())));
         for address in addresses {
-            let run = crate::cluster::run(
-                host.command("curl").args(["-sS", "--max-time", "5", &address]),
-                None,
-            );
-            run.prints("web-");
+            let curl =
+                || run(host.command("curl").args(["-sS", "--max-time", "5", &address]), None);
+            comes_to_print(curl, "web-");
         }
-        kubectl(
-            world,
-            &format!("exec web-{node} -- toolbox dns --short pods.default.svc.cluster.local"),
-        )
-        .prints("10.42.");
+        let dns = format!("exec web-{node} -- toolbox dns --short pods.default.svc.cluster.local");
+        comes_to_print(|| kubectl(world, &dns), "10.42.");
     }
 }
 

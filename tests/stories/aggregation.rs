@@ -307,6 +307,16 @@ fn scaled_by_its_metrics(cluster: &Cluster, ca: &str) {
     replicas("by-queue", 3);
     cluster.kubectl_with_input("replace -f -", &flunder("queue", "2")).ok();
     replicas("by-queue", 1);
+    // Nothing to do is nothing that runs, until there is something again.
+    cluster.kubectl_with_input("replace -f -", &flunder("queue", "0")).ok();
+    let idle = r#"{"spec":{"minReplicas":0}}"#;
+    cluster.kubectl_args(&["patch", "hpa", "by-queue", "-p", idle]).ok();
+    cluster.kubectl("wait hpa/by-queue --for=condition=ScaledToZero --timeout=120s").ok();
+    // A status that counts none says nothing.
+    cluster.kubectl("get deployment by-queue -o jsonpath={.spec.replicas}").prints("0");
+    cluster.kubectl_with_input("replace -f -", &flunder("queue", "4")).ok();
+    replicas("by-queue", 2);
+    cluster.kubectl("wait hpa/by-queue --for=condition=ScaledToZero=false --timeout=60s").ok();
     cluster.kubectl("delete hpa,deployment by-object by-queue").ok();
     cluster
         .kubectl("delete apiservice v1beta2.custom.metrics.k8s.io v1beta1.external.metrics.k8s.io")

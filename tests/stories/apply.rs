@@ -73,6 +73,8 @@ fn an_object_is_applied_changed_and_fought_over() {
 #[test]
 fn a_list_and_replicas_have_several_managers() {
     let Some(cluster) = Cluster::start() else { return };
+    // A pod that no node is there for is written to by the scheduler as well.
+    cluster.wait_node_ready();
     cluster.kubectl_with_input(APPLY, WEB).prints("deployment.apps/web serverside-applied");
     let sidecar = r#"
 apiVersion: apps/v1
@@ -106,7 +108,7 @@ spec:
     let without = WEB.replace("  replicas: 0\n", "");
     cluster.kubectl_with_input(APPLY, &without).ok();
     assert_eq!(cluster.get("deployment web")["spec"]["replicas"], 1);
-    cluster.kubectl("rollout status deployment/web --timeout=20s").ok();
+    cluster.kubectl("rollout status deployment/web --timeout=60s").ok();
     let names = managers(&cluster, "deployment web");
     assert!(names.contains(&"kube-controller-manager Update".to_owned()), "{names:?}");
     let pod = cluster.kubectl("get pod -l app=web -o name").ok().stdout;
@@ -123,7 +125,8 @@ fn client_side_apply_becomes_server_side_apply() {
     let changed = WEB.replace(r#"value: "1""#, r#"value: "2""#);
     cluster.kubectl_with_input(APPLY, &changed).prints("serverside-applied");
     let names = managers(&cluster, "deployment web");
-    assert_eq!(names[0], "kubectl Apply");
+    // The one that kept the annotation up comes first where a second lies in between.
+    assert!(names.contains(&"kubectl Apply".to_owned()), "{names:?}");
     assert!(!names.contains(&by_client), "{names:?}");
     // What was applied by the client is taken away by the server.
     let without = changed.replace(r#", env: [{name: A, value: "2"}]"#, "");

@@ -53,6 +53,12 @@ fn all_works(world: &World) {
         world.kubectl(server, &format!("label pod web by={server} --overwrite")).ok();
     }
     world.kubectl(FIRST, "wait --for=condition=Ready node --all --timeout=60s").ok();
+    // A node's own port shows a certificate of the CA that is trusted, and knows who asks.
+    for node in SERVERS.iter().chain(&[AGENT]) {
+        let url = format!("https://{}:10250", world.host(node).address());
+        let line = format!("--server={url} get --raw /healthz");
+        until(&format!("the port of {node}"), || world.kubectl(FIRST, &line).stdout == "ok");
+    }
 }
 
 #[test]
@@ -72,11 +78,13 @@ fn the_cas_are_replaced_while_all_runs() {
         world.kubectl(FIRST, &format!("wait --for=create node/{node} --timeout=90s")).ok();
     }
     world.kubectl(FIRST, "wait --for=condition=Ready node --all --timeout=90s").ok();
-    let client = load::asks(CLIENT_HOST, &format!("http://{}/", load::SERVICE_IP));
+    let asked = format!("http://{}/", load::SERVICE_IP);
+    let client = load::asks(CLIENT_HOST, &asked);
     let workload = [load::web(AGENT), client, load::service()].concat();
     world.host(FIRST).kubectl(&["apply", "-f", "-"], Some(&workload)).ok();
     world.kubectl(FIRST, "wait --for=condition=Ready pod --all --timeout=60s").ok();
-    let (before, unserved) = (containers(&world), failures(&world, CLIENT_HOST).len());
+    let unserved = load::unserved(&world, FIRST, CLIENT_HOST, &asked);
+    let before = containers(&world);
     let admin = world.host(FIRST).path("admin.yaml");
     let old = world.host(FIRST).path("old.yaml");
     fs::copy(&admin, &old).expect("our own folder");

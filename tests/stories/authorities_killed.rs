@@ -42,13 +42,21 @@ fn begin(world: &World, more: &[&str]) -> Running {
     world.host(FIRST).begin(&words.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
-/// Waits until the servers are to be in a phase; who asks is not killed.
-fn until_phase(world: &World, phase: &str) {
+/// Waits until the command has the servers go into a phase; who asks is not killed.
+fn until_phase(world: &World, phase: &str, mut command: Running) -> Running {
     let state =
         "get secret skiff-rotation -n kube-system -o go-template={{.data.state|base64decode}}";
+    let begun =
+        || SERVERS[1..].iter().any(|server| world.kubectl(server, state).stdout.ends_with(phase));
+    let mut ended = false;
     until(&format!("the phase {phase} begins"), || {
-        SERVERS[1..].iter().any(|server| world.kubectl(server, state).stdout.ends_with(phase))
+        ended = command.has_ended();
+        begun() || ended
     });
+    match ended && !begun() {
+        true => panic!("before the phase {phase}: {:?}", command.end()),
+        false => command,
+    }
 }
 
 /// Those servers die at once, and are started again.
@@ -83,15 +91,17 @@ fn a_rotation_goes_on_where_it_was() {
         world.kubectl(FIRST, &format!("wait --for=create node/{node} --timeout=90s")).ok();
     }
     world.kubectl(FIRST, "wait --for=condition=Ready node --all --timeout=90s").ok();
-    let client = load::asks(CLIENT_HOST, &format!("http://{}/", load::SERVICE_IP));
+    let asked = format!("http://{}/", load::SERVICE_IP);
+    let client = load::asks(CLIENT_HOST, &asked);
     let workload = [load::web(AGENT), client, load::service()].concat();
     world.host(FIRST).kubectl(&["apply", "-f", "-"], Some(&workload)).ok();
     world.kubectl(FIRST, "wait --for=condition=Ready pod --all --timeout=60s").ok();
-    let (before, unserved) = (key(&world, FIRST), failures(&world, CLIENT_HOST).len());
+    let unserved = load::unserved(&world, FIRST, CLIENT_HOST, &asked);
+    let before = key(&world, FIRST);
 
     // The first phase: the server dies that takes its keys first, and the command with it.
     let command = begin(&world, &[]);
-    until_phase(&world, "/trust");
+    let command = until_phase(&world, "/trust", command);
     command.kill();
     killed(&mut world, &[FIRST]);
     tells(&world, &["status"], &["the new CAs are being made known; the old ones sign"]);
@@ -99,7 +109,7 @@ fn a_rotation_goes_on_where_it_was() {
 
     // The second: the leader dies. The command is another one, which finds what was begun.
     let command = begin(&world, &[]);
-    until_phase(&world, "/sign");
+    let command = until_phase(&world, "/sign", command);
     let leader = world.leader(SERVERS[2]);
     killed(&mut world, &[&leader]);
     command.end().prints("skiff certificate rotate-ca finish");
@@ -109,7 +119,7 @@ fn a_rotation_goes_on_where_it_was() {
 
     // The third: the command dies, and one server after the other, as their turns come.
     let command = begin(&world, &["finish", "now"]);
-    until_phase(&world, "/drop");
+    let command = until_phase(&world, "/drop", command);
     command.kill();
     killed(&mut world, &[FIRST]);
     killed(&mut world, &[SERVERS[2]]);

@@ -112,6 +112,13 @@ fn commands_say_what_to_do() {
         ("snapshot delete x --data-dir HERE", "`skiff snapshot list` shows them"),
         ("snapshot key --data-dir /nonexistent", "run this on a server of the cluster"),
         ("snapshot restore /etc/passwd --data-dir HERE", "`skiff snapshot list` shows those"),
+        (
+            "server --node-ip 10.9.9.9 --data-dir HERE/other --config /dev/null",
+            "--node-ip 10.9.9.9 is not an address of this machine, which has 192.168.77.1",
+        ),
+        ("help nosuch", "unknown command \"nosuch\""),
+        ("image ls -o yaml --data-dir HERE", "is not json"),
+        ("token list -o yaml --kubeconfig ADMIN", "is not json"),
         ("token", "say `create`, `list`"),
         ("token create --ttl soon", "is not a time such as 30m"),
         ("token create --usage admin", "is not agent or server"),
@@ -130,6 +137,28 @@ fn commands_say_what_to_do() {
     ] {
         told(&cluster, line, said);
     }
+    // What is named goes before what is usual, and one of another cluster is no good for
+    // what is done to this machine's too.
+    let by_variable = |file: &str, args: &[&str]| {
+        let mut command = cluster.command(env!("CARGO_BIN_EXE_skiff"));
+        crate::cluster::run(command.env("KUBECONFIG", file).args(args), None)
+    };
+    assert_eq!(by_variable(&kubeconfig, &["token", "list"]).ok().stdout, tokens);
+    cluster.wait_node_ready();
+    by_variable(&kubeconfig, &["status"]).prints("node-1");
+    by_variable("/nonexistent", &["token", "list"]).fails_with("kubeconfig /nonexistent");
+    let text = std::fs::read_to_string(&kubeconfig).expect("written");
+    let field = |name: &str| {
+        let line = text.lines().find_map(|line| line.trim().strip_prefix(name));
+        line.unwrap_or_else(|| panic!("{name} in {text}")).trim().to_owned()
+    };
+    let (ca, other) = (field("certificate-authority-data:"), field("client-certificate-data:"));
+    let foreign = cluster.path("foreign.yaml").to_string_lossy().into_owned();
+    std::fs::write(&foreign, text.replace(&ca, &other)).expect("our own folder");
+    by_variable(&foreign, &["certificate", "rotate-ca", "status", "--data-dir", &data])
+        .fails_with("is of another cluster");
+    let help = cluster.skiff(&["help", "token"]).ok().stdout;
+    assert_eq!(help, cluster.skiff(&["token", "--help"]).ok().stdout);
     // Of several, all are looked for first.
     let both = format!("token delete {token} abcdef --kubeconfig ADMIN");
     told(&cluster, &both, "there is no token abcdef");
@@ -266,7 +295,16 @@ fn hopeless() -> Vec<Hopeless> {
                 "{.status.conditions[?(@.type==\"ScalingActive\")].reason}",
                 "FailedGetExternalMetric",
             ),
-            event: "FailedGetExternalMetric",
+            event: "unable to fetch metrics from external metrics API: the server could not find the requested resource (get queue.external.metrics.k8s.io)",
+        },
+        Hopeless {
+            yaml: format!("apiVersion: apps/v1\nkind: DaemonSet\nmetadata: {{name: guarded}}\nspec: {{selector: {{matchLabels: {{app: g}}}}, template: {}}}\n---\napiVersion: policy/v1\nkind: PodDisruptionBudget\nmetadata: {{name: guarded}}\nspec: {{maxUnavailable: 1, selector: {{matchLabels: {{app: g}}}}}}\n", SLEEPS.replace("app: a", "app: g")),
+            what: "pdb/guarded",
+            status: (
+                "{.status.conditions[?(@.type==\"DisruptionAllowed\")].message}",
+                "daemonsets.apps does not implement the scale subresource",
+            ),
+            event: "daemonsets.apps does not implement the scale subresource",
         },
         Hopeless {
             yaml: "apiVersion: apps/v1\nkind: ReplicaSet\nmetadata: {name: over, namespace: tight}\nspec: {replicas: 2, selector: {matchLabels: {app: over}}, template: {metadata: {labels: {app: over}}, spec: {containers: [{name: c, image: x, resources: {requests: {cpu: 2m}}}]}}}\n".into(),
@@ -325,4 +363,14 @@ fn what_can_never_be_is_told() {
             assert!(!late, "{what}: {}\n{events}\nand not {wanted}, {event}", status.stdout);
         }
     }
+    // Two after one pod: who has it keeps it, and the other is told whose it is.
+    let rival = format!(
+        "apiVersion: apps/v1\nkind: ReplicaSet\nmetadata: {{name: rival}}\nspec: {{replicas: 0, selector: {{matchLabels: {{app: a}}}}, template: {SLEEPS}}}\n"
+    );
+    let owner = "get pod -l app=a -o jsonpath={.items[*].metadata.ownerReferences[*].name}";
+    let before = cluster.kubectl(owner).ok().stdout;
+    cluster.apply(&rival).ok();
+    let told = "is selected too, and belongs to ReplicaSet \"once-";
+    cluster.comes_to_print("events --for replicaset/rival", told);
+    assert_eq!(cluster.kubectl(owner).ok().stdout, before);
 }

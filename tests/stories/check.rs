@@ -143,3 +143,50 @@ fn a_raspberry_pi_is_given_its_memory_cgroup() {
     assert!(said.contains("is right already: reboot."), "{said}");
     assert_eq!(run("cat /boot/cmdline.txt"), "moved\n");
 }
+
+/// What the installer wrote is what is looked at: an agent's port, its server, its address.
+#[test]
+fn the_service_of_the_machine_is_what_is_judged() {
+    let Some(cluster) = Cluster::prepare(&[]) else { return };
+    let run = |words: &str, more: &str| {
+        let folder = tempfile::tempdir_in(cluster.path("")).expect("our own folder");
+        let unit = format!(
+            "[Service]\nExecStart=/usr/local/bin/skiff agent --config /dev/null --data-dir {}/data {words}\n",
+            folder.path().display()
+        );
+        std::fs::write(folder.path().join("skiff-agent.service"), unit).expect("our own folder");
+        let output = cluster
+            .command("unshare")
+            .args(["--mount", "--propagation", "private", "--pid", "--fork", "--mount-proc"])
+            .args(["--kill-child", "bash", "-c"])
+            .arg(format!(
+                "set -e; cd \"$1\"; mount -t tmpfs tmpfs /etc/systemd/system; \
+                 cp skiff-agent.service /etc/systemd/system\n\
+                 python3 -m http.server 10999 >/dev/null 2>&1 & \
+                 until ss -ltn | grep -q :10999; do :; done\n\
+                 \"$SKIFF\" check --data-dir \"$1/data\" -o json {more}"
+            ))
+            .args(["bash", &folder.path().to_string_lossy()])
+            .env("SKIFF", env!("CARGO_BIN_EXE_skiff"))
+            .output()
+            .expect("unshare of util-linux");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let rows: Vec<Value> = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|error| panic!("{words}: {error}\n{said}"));
+        move |name: &str| {
+            let found: Vec<&Value> = rows.iter().filter(|row| row["check"] == name).collect();
+            format!("{found:?}")
+        }
+    };
+    let away = "--server https://192.168.77.1:6444 --kubelet-port 10999 --node-ip 10.9.9.9";
+    let told = run(away, "");
+    assert!(told("ports").contains("listens on port 10999"), "{}", told("ports"));
+    assert!(told("servers").contains("192.168.77.1:6444 cannot be reached"), "{}", told("servers"));
+    assert!(told("address").contains("--node-ip 10.9.9.9 is not"), "{}", told("address"));
+    // What is said goes before, and another config means another machine's.
+    let told = run(away, "--node-ip 192.168.77.1 --kubelet-port 0");
+    assert!(told("address").contains("\"ok\""), "{}", told("address"));
+    assert!(!told("ports").contains("10999"), "{}", told("ports"));
+    let told = run(away, "--config /dev/null");
+    assert!(told("servers").contains("is to join none"), "{}", told("servers"));
+}

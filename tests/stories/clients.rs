@@ -1,7 +1,7 @@
 //! Clients that others wrote: Kubernetes' own for Python and JavaScript, an
-//! operator in a framework, helm, and one that speaks only protobuf. Each is a
-//! script in `tests/clients/` that asserts what it sees; `./x test` installs what
-//! they import into `target/python` and `target/javascript`.
+//! operator in a framework, helm, and one that speaks only protobuf; and one that means
+//! harm. Each is a script in `tests/clients/` that asserts what it sees; `./x test`
+//! installs what they import into `target/python` and `target/javascript`.
 
 use std::{path::PathBuf, process::Stdio};
 
@@ -67,6 +67,28 @@ fn the_javascript_client_and_one_that_speaks_only_protobuf() {
     command.arg(repository("tests/clients/protobuf_client.py"));
     command.args([facts.join("types.json"), facts.join("resources.json")]);
     run(&mut command, None).prints("the protobuf client is content");
+}
+
+/// What a server may grow by while it is treated so, at its highest.
+const HARM_KB_MAX: u64 = 100_000;
+
+#[test]
+fn the_hostile_python_client_costs_little_memory_and_harms_nobody() {
+    let Some(cluster) = Cluster::start() else { return };
+    cluster.wait_node_ready();
+    let kilobytes = |key: &str| {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", cluster.server_pid()));
+        let status = status.expect("the server runs");
+        let line = status.lines().find_map(|line| line.strip_prefix(key)).expect("a line");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number")
+    };
+    let before = kilobytes("VmRSS:");
+    let Some(run) = script(&cluster, "hostile_client.py") else { return };
+    run.prints("nobody was harmed");
+    let grown = kilobytes("VmHWM:").saturating_sub(before);
+    println!("{before} kB before, {grown} kB more at the highest");
+    assert!(grown < HARM_KB_MAX, "{grown} kB more than {before} kB");
+    cluster.kubectl("get nodes").ok();
 }
 
 #[test]

@@ -165,3 +165,75 @@ pub(super) fn a_webhook_behind_a_service_converts() {
         .kubectl("get sites.v2.conv.example.com old")
         .fails_with("conversion webhook for conv.example.com/v1, Kind=Site failed");
 }
+
+const BOATS: &str = r#"
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: boats.conv.example.com}
+spec:
+  group: conv.example.com
+  names: {plural: boats, singular: boat, kind: Boat}
+  scope: Namespaced
+  versions:
+  - name: v1
+    served: true
+    storage: true
+    schema: {openAPIV3Schema: {type: object, properties: {spec: {type: object, properties: {oars: {type: integer}}}}}}
+  - name: v2
+    served: true
+    storage: false
+    schema: {openAPIV3Schema: {type: object, properties: {spec: {type: object, properties: {oars: {type: integer}}}}}}
+"#;
+
+const BOAT: &str =
+    "apiVersion: conv.example.com/v1\nkind: Boat\nmetadata: {name: a}\nspec: {oars: 2}\n";
+
+const MIGRATION: &str = r#"
+apiVersion: storagemigration.k8s.io/v1
+kind: StorageVersionMigration
+metadata: {name: NAME}
+spec: {resource: {group: conv.example.com, resource: RESOURCE}}
+"#;
+
+/// An old version can be taken away once nothing is stored in it.
+#[test]
+fn a_migration_stores_everything_in_the_version_of_now() {
+    let Some(cluster) = Cluster::start() else { return };
+    cluster.apply(BOATS).ok();
+    cluster
+        .kubectl("wait --for=condition=Established crd/boats.conv.example.com --timeout=20s")
+        .ok();
+    cluster.apply(BOAT).prints("created");
+    let revision = |cluster: &Cluster| {
+        let boat = cluster.get("boats.v2.conv.example.com a");
+        boat["metadata"]["resourceVersion"].as_str().expect("text").to_owned()
+    };
+    let migrate = |name: &str, resource: &str, ends: &str| {
+        let migration = MIGRATION.replace("NAME", name).replace("RESOURCE", resource);
+        cluster.apply(&migration).prints("created");
+        let wait = "wait --timeout=30s --for=condition";
+        cluster.kubectl(&format!("{wait}={ends} storageversionmigration/{name}")).ok();
+    };
+    let before = revision(&cluster);
+    migrate("nothing", "boats", "Succeeded");
+    assert_eq!(revision(&cluster), before, "it is stored so already");
+    let flipped = BOATS
+        .replace("storage: true", "storage: neither")
+        .replace("storage: false", "storage: true")
+        .replace("storage: neither", "storage: false");
+    cluster.apply(&flipped).ok();
+    assert_eq!(revision(&cluster), before);
+    migrate("boats", "boats", "Succeeded");
+    let after = revision(&cluster);
+    assert_ne!(after, before);
+    migrate("again", "boats", "Succeeded");
+    assert_eq!(revision(&cluster), after);
+    migrate("ships", "ships", "Failed");
+    let forget = r#"{"status":{"storedVersions":["v2"]}}"#;
+    let patch = "patch crd boats.conv.example.com --subresource=status --type=merge -p";
+    cluster.kubectl(&format!("{patch} {forget}")).ok();
+    let (head, versions) = flipped.split_once("  - name: v1").expect("two versions");
+    let (_, second) = versions.split_once("  - name: v2").expect("two versions");
+    cluster.apply(&format!("{head}  - name: v2{second}")).ok();
+    cluster.kubectl("get boats a -o jsonpath={.apiVersion}:{.spec.oars}").prints("v2:2");
+}

@@ -4,8 +4,8 @@
 use serde_json::{Value, json};
 
 use crate::{
-    cluster::{Run, run},
-    harness::{Families, Segment, World},
+    cluster::{Run, comes_to_print, run},
+    harness::{Families, Segment, World, until},
 };
 
 const SERVER: &str = "server-1";
@@ -172,23 +172,29 @@ fn pods_and_services_of_both_families() {
     everybody_talks(&world, &nodes);
 }
 
-/// Every pod asks every pod at each of its addresses, and each Service.
+/// Every pod asks every pod at each of its addresses, and each Service. Nodes learn of
+/// each other and of what is ready a moment after it is told.
 fn everybody_talks(world: &World, nodes: &[&str]) {
     let service = get(world, "service web");
     let addresses = texts(&service["spec"]["clusterIPs"]);
     for from in nodes {
         for to in nodes {
             for ip in pod_ips(world, &format!("web-{to}")) {
-                let answer = ask(world, from, &format!("http://{}:8080/", host(&ip)));
-                answer.prints(&format!("on-{to}"));
+                let url = format!("http://{}:8080/", host(&ip));
+                comes_to_print(|| ask(world, from, &url), &format!("on-{to}"));
             }
         }
         for ip in &addresses {
-            ask(world, from, &format!("http://{}/", host(ip))).prints("on-");
+            let url = format!("http://{}/", host(ip));
+            comes_to_print(|| ask(world, from, &url), "on-");
         }
         for ip in texts(&get(world, "service nobody")["spec"]["clusterIPs"]) {
-            let refused = ask(world, from, &format!("http://{}/", host(&ip)));
-            refused.fails_with("refused");
+            let nobody = format!("http://{}/", host(&ip));
+            wait_for(
+                world,
+                &format!("exec web-{from} -c web -- toolbox get --timeout 5 {nobody}"),
+                |run| !run.success && run.stderr.contains("refused"),
+            );
         }
     }
 }
@@ -208,23 +214,24 @@ fn names(world: &World, nodes: &[&str], families: &[&str]) {
         begin(&ips, families);
         let told = format!("{} {}", ips.join(","), hosts.join(","));
         ask(world, node, "http://localhost:8081/").prints(&told);
-        let dns = |line: &str| {
-            kubectl(world, &format!("exec web-{node} -c web -- toolbox dns --short {line}")).ok()
+        let dns = |line: &str, told: &str| {
+            let line = format!("exec web-{node} -c web -- toolbox dns --short {line}");
+            comes_to_print(|| kubectl(world, &line), told);
         };
         for ip in texts(&get(world, "service web")["spec"]["clusterIPs"]) {
             let kind = if ip.contains(':') { "AAAA" } else { "A" };
-            dns(&format!("web.default.svc.cluster.local {kind}")).prints(&ip);
-            dns(&ip).prints("web.default.svc.cluster.local.");
+            dns(&format!("web.default.svc.cluster.local {kind}"), &ip);
+            dns(&ip, "web.default.svc.cluster.local.");
         }
         for ip in &ips {
             let kind = if ip.contains(':') { "AAAA" } else { "A" };
-            dns(&format!("pods.default.svc.cluster.local {kind}")).prints(ip);
-            dns(&format!("on-{node}.pods.default.svc.cluster.local {kind}")).prints(ip);
+            dns(&format!("pods.default.svc.cluster.local {kind}"), ip);
+            dns(&format!("on-{node}.pods.default.svc.cluster.local {kind}"), ip);
             let dashed = ip.replace(['.', ':'], "-");
-            dns(&format!("{dashed}.default.pod.cluster.local {kind}")).prints(ip);
-            dns(ip).prints(&format!("on-{node}.pods.default.svc.cluster.local."));
+            dns(&format!("{dashed}.default.pod.cluster.local {kind}"), ip);
+            dns(ip, &format!("on-{node}.pods.default.svc.cluster.local."));
         }
-        ask(world, node, "http://web/").prints("on-");
+        comes_to_print(|| ask(world, node, "http://web/"), "on-");
     }
     let dns = texts(&get(world, "-n kube-system service kube-dns")["spec"]["clusterIPs"]);
     begin(&dns, families);
@@ -245,30 +252,36 @@ fn from_outside_of_pods(world: &World, nodes: &[&str]) {
     });
     for from in nodes {
         for ip in texts(&get(world, "service web")["spec"]["clusterIPs"]) {
-            curl(world, from, &format!("http://{}/", host(&ip))).prints("on-");
+            let url = format!("http://{}/", host(&ip));
+            comes_to_print(|| curl(world, from, &url), "on-");
         }
         for to in nodes {
             let to_host = world.host(to);
             for address in [to_host.address(), format!("[{}]", to_host.address_v6())] {
-                curl(world, from, &format!("http://{address}:30080/")).prints("on-");
-                curl(world, from, &format!("http://{address}:8088/")).prints("on-");
-                let own = curl(world, from, &format!("http://{address}:9080/"));
-                own.prints(&format!("on-{to}"));
+                for (port, who) in [(30080, "on-"), (8088, "on-"), (9080, &*format!("on-{to}"))] {
+                    let url = format!("http://{address}:{port}/");
+                    comes_to_print(|| curl(world, from, &url), who);
+                }
             }
         }
     }
 }
 
 fn slices(world: &World, pods: usize) {
-    let slices = get(world, "endpointslices -l kubernetes.io/service-name=web");
-    let mut families: Vec<(String, usize)> = (slices["items"].as_array().expect("a list").iter())
-        .map(|slice| {
-            let count = slice["endpoints"].as_array().map_or(0, Vec::len);
-            (slice["addressType"].as_str().unwrap_or_default().to_owned(), count)
-        })
-        .collect();
-    families.sort();
-    assert_eq!(families, [("IPv4".to_owned(), pods), ("IPv6".to_owned(), pods)]);
+    let families = || {
+        let slices = get(world, "endpointslices -l kubernetes.io/service-name=web");
+        let mut families: Vec<(String, usize)> =
+            (slices["items"].as_array().expect("a list").iter())
+                .map(|slice| {
+                    let count = slice["endpoints"].as_array().map_or(0, Vec::len);
+                    (slice["addressType"].as_str().unwrap_or_default().to_owned(), count)
+                })
+                .collect();
+        families.sort();
+        families
+    };
+    let both = [("IPv4".to_owned(), pods), ("IPv6".to_owned(), pods)];
+    until("a slice of each family has every pod", || families() == both);
 }
 
 /// The second address comes and goes with the policy, the first one stays.

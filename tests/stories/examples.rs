@@ -275,10 +275,9 @@ fn the_database_of_the_examples_keeps_its_data() {
     cluster.wait_node_ready();
     for (name, needs) in with_needs(|needs| matches!(needs, Needs::Image(..))) {
         let Needs::Image(image, packages) = needs else { continue };
-        let Some(tarball) = images::debian(&cluster, packages, image) else { return };
-        let data_dir = cluster.data_dir().to_string_lossy().into_owned();
-        let import = ["image", "import", &tarball.to_string_lossy(), "--data-dir", &data_dir];
-        cluster.skiff(&import).prints(image);
+        if !images::import_debian(&cluster, packages, image) {
+            return;
+        }
         let commands = commands(&text(name));
         for command in &commands {
             obey(&cluster, command);

@@ -2,11 +2,15 @@
 
 use std::{
     fs,
+    os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
     process::Command,
 };
 
-use crate::cluster::Cluster;
+use crate::{
+    cluster::{Cluster, comes_to_print, run},
+    harness::until,
+};
 
 /// A docker-save tarball with one layer that holds busybox.
 fn busybox_tarball(cluster: &Cluster, name: &str) -> PathBuf {
@@ -133,6 +137,11 @@ impl Drop for Registry {
 /// Debian's registry on a port of the cluster's loopback; `None` where it is
 /// not installed.
 fn registry(cluster: &Cluster, port: u16) -> Option<Registry> {
+    registry_with(cluster, port, "")
+}
+
+/// The same, with more lines of configuration.
+fn registry_with(cluster: &Cluster, port: u16, more: &str) -> Option<Registry> {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/bin/docker-registry");
     let program = if beside.exists() {
         beside.to_string_lossy().into_owned()
@@ -151,7 +160,7 @@ fn registry(cluster: &Cluster, port: u16) -> Option<Registry> {
     }
     let config = cluster.path("registry.yml");
     let text = format!(
-        "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n",
+        "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n{more}",
         cluster.path("registry").display()
     );
     fs::write(&config, text).expect("our own folder");
@@ -176,7 +185,7 @@ fn registry(cluster: &Cluster, port: u16) -> Option<Registry> {
 
 /// A docker-save tarball of packages of Debian, as they are without their
 /// maintainer scripts; `None` where it cannot be made here.
-pub(super) fn debian(cluster: &Cluster, packages: &str, name: &str) -> Option<PathBuf> {
+fn debian(cluster: &Cluster, packages: &str, name: &str) -> Option<PathBuf> {
     if which("mmdebstrap").is_empty() {
         eprintln!("skipped: needs mmdebstrap of Debian; ./x test installs it");
         return None;
@@ -185,9 +194,19 @@ pub(super) fn debian(cluster: &Cluster, packages: &str, name: &str) -> Option<Pa
     Some(docker_save(layer.parent()?, &layer, name, &serde_json::json!({})))
 }
 
+/// Packages of Debian as an image that the server has; whether it can be made here.
+pub(super) fn import_debian(cluster: &Cluster, packages: &str, image: &str) -> bool {
+    let Some(tarball) = debian(cluster, packages, image) else { return false };
+    let data = cluster.data_dir();
+    let import = ["image", "import", &tarball.to_string_lossy(), "--data-dir"];
+    cluster.skiff(&[&import[..], &[&data.to_string_lossy()]].concat()).prints(image);
+    true
+}
+
 /// The files of packages of Debian, below a folder that is theirs alone.
 fn debian_layer(cluster: &Cluster, packages: &str) -> PathBuf {
-    let root = cluster.path("debian");
+    let main = packages.split(',').next().unwrap_or_default();
+    let root = cluster.path(&format!("debian-{main}"));
     fs::create_dir_all(&root).expect("our own folder");
     let layer = root.join("root");
     let made = Command::new("mmdebstrap")
@@ -205,6 +224,9 @@ fn debian_layer(cluster: &Cluster, packages: &str) -> PathBuf {
     )
     .expect("our own folder");
     fs::write(layer.join("etc/group"), "root:x:0:\nnogroup:x:65534:\n").expect("our own folder");
+    if layer.join("bin/dash").exists() && !layer.join("bin/sh").exists() {
+        symlink("dash", layer.join("bin/sh")).expect("our own folder");
+    }
     layer
 }
 
@@ -234,14 +256,11 @@ fn nginx_comes_from_a_registry_and_serves() {
     cluster.kubectl("expose deployment nginx --port=80").ok();
     cluster.kubectl("rollout status deployment/nginx --timeout=90s").ok();
     let address = cluster.kubectl("get service nginx -o jsonpath={.spec.clusterIP}").ok().stdout;
-    let answer = cluster
-        .command("curl")
-        .args(["-s", "--max-time", "10"])
-        .arg(format!("http://{address}/"))
-        .output()
-        .expect("curl");
-    assert_eq!(String::from_utf8_lossy(&answer.stdout), "nginx of Debian\n");
-    cluster.kubectl("get events").prints("Successfully pulled image");
+    let url = format!("http://{address}/");
+    let curl = || run(cluster.command("curl").args(["-s", "--max-time", "10", &url]), None);
+    let answer = comes_to_print(curl, "nginx");
+    assert_eq!(answer.stdout, "nginx of Debian\n");
+    cluster.comes_to_print("get events", "Successfully pulled image");
 }
 
 #[test]
@@ -300,6 +319,78 @@ pub(super) fn a_mirror_of_the_registries_file_stands_in_for_a_registry() {
         !refused.status.success() && said.contains("registries.yaml") && said.contains("endpont"),
         "{said}"
     );
+}
+
+#[test]
+fn a_registry_lets_in_whom_a_plugin_or_an_account_knows() {
+    // puller:sesame
+    const USERS: &str = "puller:$2b$04$8ySz2P2E.ThwwC49B6FLoeZcV1x7qJ9nUuSnmFQ4B8/ro.nchoS6S\n";
+    const REGISTRY: &str = "127.0.0.1:5003";
+    let Some(mut cluster) = Cluster::prepare(&[]) else { return };
+    let users = cluster.path("users");
+    fs::write(&users, USERS).expect("our own folder");
+    let more = format!("auth: {{htpasswd: {{realm: r, path: {}}}}}\n", users.display());
+    let Some(_registry) = registry_with(&cluster, 5003, &more) else { return };
+    let tarball = busybox_tarball(&cluster, "example.com/busybox:1");
+    for path in ["by-plugin", "by-account"] {
+        let pushed = cluster
+            .command("skopeo")
+            .args(["copy", "--insecure-policy", "--dest-tls-verify=false"])
+            .args(["--dest-creds", "puller:sesame"])
+            .arg(format!("docker-archive:{}", tarball.display()))
+            .arg(format!("docker://{REGISTRY}/{path}/busybox:1"))
+            .output()
+            .expect("skopeo");
+        assert!(pushed.status.success(), "{}", String::from_utf8_lossy(&pushed.stderr));
+    }
+    let (file, programs) = (cluster.path("plugins.yaml"), cluster.path("plugins"));
+    let config = format!(
+        "apiVersion: kubelet.config.k8s.io/v1\nkind: CredentialProviderConfig\nproviders:\n\
+         - {{name: known, matchImages: ['{REGISTRY}/by-plugin'], defaultCacheDuration: 1m,\n\
+         \x20   apiVersion: credentialprovider.kubelet.k8s.io/v1}}\n"
+    );
+    fs::write(&file, config).expect("our own folder");
+    fs::create_dir(&programs).expect("our own folder");
+    // The first password is of yesterday; the next is tried.
+    let answer = format!(
+        r#"{{"kind":"CredentialProviderResponse","apiVersion":"credentialprovider.kubelet.k8s.io/v1","cacheKeyType":"Registry","auth":{{"{REGISTRY}/by-plugin":{{"username":"puller","password":"old"}},"{REGISTRY}":{{"username":"puller","password":"sesame"}}}}}}"#
+    );
+    let program = programs.join("known");
+    fs::write(&program, format!("#!/bin/sh\ncat > /dev/null\necho '{answer}'\n")).expect("ours");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("ours");
+    let (file, programs) = (file.to_string_lossy(), programs.to_string_lossy());
+    cluster.add_flags(&["--image-credential-provider-config", &file]);
+    let half = cluster.server_command().output().expect("the binary runs");
+    let said = String::from_utf8_lossy(&half.stderr);
+    assert!(said.contains("needs --image-credential-provider-bin-dir too"), "{said}");
+    cluster.add_flags(&["--image-credential-provider-bin-dir", &programs]);
+    cluster.start_server();
+    let run = |name: &str, path: &str, more: &str| {
+        let line = format!("run {name} --image={REGISTRY}/{path}/busybox:1 --restart=Never");
+        let line = format!("{line} {more} -- busybox id -u");
+        cluster.kubectl(&line).ok();
+    };
+    let succeeds = |name: &str| {
+        let wait = "wait --for=jsonpath={.status.phase}=Succeeded --timeout=60s";
+        cluster.kubectl(&format!("{wait} pod/{name}")).ok();
+    };
+    run("by-plugin", "by-plugin", "");
+    succeeds("by-plugin");
+    run("stranger", "by-account", "");
+    let reason = "{.status.containerStatuses[0].state.waiting.reason}=ImagePullBackOff";
+    cluster.kubectl(&format!("wait --for=jsonpath={reason} pod/stranger --timeout=60s")).ok();
+    // Now and then it is tried again, and then something else is said.
+    until("it is said why there is no log", || {
+        cluster.kubectl("logs stranger").stderr.contains("trying and failing to pull image")
+    });
+    let secret = "create secret docker-registry puller --docker-username=puller";
+    let login = format!("{secret} --docker-password=sesame --docker-server={REGISTRY}");
+    cluster.kubectl(&login).ok();
+    cluster.kubectl("create serviceaccount puller").ok();
+    let known = r#"{"imagePullSecrets":[{"name":"puller"}]}"#;
+    cluster.kubectl_args(&["patch", "serviceaccount", "puller", "-p", known]).ok();
+    run("by-account", "by-account", r#"--overrides={"spec":{"serviceAccountName":"puller"}}"#);
+    succeeds("by-account");
 }
 
 #[test]

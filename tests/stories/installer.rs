@@ -71,6 +71,7 @@ fn releases(dir: &Path) -> PathBuf {
     let text = fs::read_to_string(&sums).expect("text") + "\n";
     fs::write(&sums, text).expect("our own folder");
     fs::write(place.join("channels/latest"), "v1.37.0+skiff3\n").expect("our own folder");
+    fs::write(place.join("channels/next"), "v1.37.0+skiff2\n").expect("our own folder");
     place
 }
 
@@ -138,6 +139,28 @@ const FAILURES: &[Failure] = &[
         after: "",
     },
     Failure {
+        before: "mkdir /tmp/few && for p in sh id uname getconf sha256sum mktemp sed grep awk cmp df systemctl cat rm mkdir env sort head tail wget openssl; do ln -s $(command -v $p) /tmp/few/; done",
+        line: "INSTALL_SKIFF_VERSION=v9.9.9 PATH=/tmp/few sh /srv/releases/install.sh",
+        says: "cannot download http://127.0.0.1:8099/v9.9.9/SHA256SUMS; nothing was changed",
+        after: "rm -r /tmp/few",
+    },
+    // The program alone is sent by half.
+    Failure {
+        before: r#"cat >/srv/half.py <<'E'
+import http.server, os
+class Half(http.server.SimpleHTTPRequestHandler):
+    def copyfile(self, source, out):
+        size = os.fstat(source.fileno()).st_size
+        out.write(source.read(size // 2 if size > 1 << 20 else size))
+http.server.HTTPServer(("127.0.0.1", 8098), Half).serve_forever()
+E
+systemd-run --quiet --unit=half -p WorkingDirectory=/srv/releases python3 /srv/half.py
+curl -sf --retry 50 --retry-delay 1 --retry-connrefused -o /dev/null http://127.0.0.1:8098/install.sh"#,
+        line: "INSTALL_SKIFF_MIRROR=http://127.0.0.1:8098 sh /srv/releases/install.sh",
+        says: "cannot download http://127.0.0.1:8098/v1.37.0+skiff1/skiff-x86_64: curl: (18)",
+        after: "systemctl stop half; rm /srv/half.py",
+    },
+    Failure {
         before: "",
         line: "INSTALL_SKIFF_VERSION=nine sh /srv/releases/install.sh",
         says: "\"nine\" is no version of skiff",
@@ -147,6 +170,19 @@ const FAILURES: &[Failure] = &[
         before: "mkdir /tmp/full && mount -t tmpfs -o size=50M tmpfs /tmp/full",
         line: "INSTALL_SKIFF_BIN_DIR=/tmp/full sh /srv/releases/install.sh",
         says: "/tmp/full has 50 MiB free, 100 MiB are needed",
+        after: "umount /tmp/full && rmdir /tmp/full",
+    },
+    // Enough by what is asked, and not by what comes.
+    Failure {
+        before: "mkdir /tmp/full && mount -t tmpfs -o size=101M tmpfs /tmp/full",
+        line: "INSTALL_SKIFF_BIN_DIR=/tmp/full sh /srv/releases/install.sh",
+        says: "skiff-x86_64: curl: (23)",
+        after: "umount /tmp/full && rmdir /tmp/full",
+    },
+    Failure {
+        before: "mkdir /tmp/full && mount -t tmpfs -o size=101M tmpfs /tmp/full",
+        line: "INSTALL_SKIFF_AIRGAP_DIR=/srv/releases/v1.37.0+skiff1 INSTALL_SKIFF_BIN_DIR=/tmp/full sh /srv/releases/install.sh",
+        says: "No space left on device; nothing was changed",
         after: "umount /tmp/full && rmdir /tmp/full",
     },
     Failure {
@@ -171,6 +207,18 @@ const FAILURES: &[Failure] = &[
         before: "",
         line: "SKIFF_URL=https://10.0.0.1:6443 sh /srv/releases/install.sh",
         says: "an agent needs a token",
+        after: "",
+    },
+    Failure {
+        before: "",
+        line: "SKIFF_URL=https://10.0.0.1:6443 sh /srv/releases/install.sh agent --node-label a=b",
+        says: "an agent needs a token",
+        after: "",
+    },
+    Failure {
+        before: "",
+        line: "SKIFF_TOKEN=a.b sh /srv/releases/install.sh agent --node-label server=https://x",
+        says: "an agent needs a server",
         after: "",
     },
     Failure {
@@ -228,14 +276,32 @@ fn one_line_installs_and_upgrades_under_load_and_every_failure_changes_nothing()
     assert!(said.contains("nothing has changed; skiff goes on running"), "{said}");
     assert_eq!(machine.run("systemctl show --value -p ActiveEnterTimestampMonotonic skiff"), since);
 
+    // It does not become an agent beside.
+    let refused = machine
+        .shell("SKIFF_URL=https://10.0.0.1:6443 SKIFF_TOKEN=a.b sh /srv/releases/install.sh");
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        !refused.status.success() && said.contains("this machine is a server (skiff)"),
+        "{said}"
+    );
+
+    // Nor from a folder, with the words in a variable.
+    let said = machine.run(
+        "export INSTALL_SKIFF_AIRGAP_DIR=/srv/releases/v1.37.0+skiff1\n\
+         export INSTALL_SKIFF_EXEC=\"server --config '/etc/skiff/one config.yaml'\"\n\
+         sh /srv/releases/install.sh",
+    );
+    assert!(said.contains("nothing has changed; skiff goes on running"), "{said}");
+
     // The next build, while the Service is asked all the time.
     let address = kubectl("get service hello -o jsonpath={.spec.clusterIP}");
     machine.run(&format!(
         "systemd-run --quiet --unit=load sh -c 'while :; do curl -s -m 5 -o /dev/null http://{address}/ && echo ok || echo failed; done'"
     ));
     machine.until("journalctl -u load -o cat | grep -q ok");
-    let said = machine
-        .run(&format!("export INSTALL_SKIFF_VERSION=v1.37.0+skiff2\n{INSTALL} server --config '/etc/skiff/one config.yaml'"));
+    let said = machine.run(&format!(
+        "export INSTALL_SKIFF_CHANNEL=next\n{INSTALL} server --config '/etc/skiff/one config.yaml'"
+    ));
     assert!(said.contains("starting skiff"), "{said}");
     machine.until("KUBECONFIG=/etc/skiff/skiff.yaml kubectl get --raw /readyz");
     kubectl("wait --for=condition=Ready node/box --timeout=60s");
@@ -299,9 +365,10 @@ fn one_line_installs_and_upgrades_under_load_and_every_failure_changes_nothing()
 }
 
 /// What the kernel and the file system have of a machine's cluster. Clusters with other
-/// data directories, which other tests run beside this one, have cgroups with a number.
+/// data directories, which other tests run beside this one, have cgroups with a number, and
+/// those of their services are not ours.
 const LEFT: &str = "ip -o link | sed 's/^[0-9]*: //;s/@.*//' | sort; ip -4 -o addr | sed 's/^[0-9]*: //' | sort; \
     ip route show table all | grep -v cache | sort; nft list ruleset; sed 's/ [^ ]* [0-9] [0-9]$//' /proc/mounts | sort; \
-    find /sys/fs/cgroup -type d -name '*skiff*' | grep -Ev '/skiff-[0-9a-f]{8}(/|$)' | sort; ps -eo comm= | grep -i skiff; \
+    find /sys/fs/cgroup -type d -name '*skiff*' | grep -Ev '/skiff-[0-9a-f]{8}(/|$)|/system[.]slice/' | sort; ps -eo comm= | grep -i skiff; \
     find /etc /usr/local /var/lib /var/log /root -xdev -newer /srv/before \
         -not -path '/var/lib/systemd/*' -not -path '/var/log/journal*' -not -type d -not -path '/etc/systemd/system/*.wants/*' | sort; true";

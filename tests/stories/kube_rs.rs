@@ -105,12 +105,18 @@ fn pods_are_looked_into_and_ports_forwarded() {
             "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web"},
             "spec": {"terminationGracePeriodSeconds": 0, "containers": [{
                 "name": "web", "image": "skiff.local/toolbox", "args": ["http-echo", "--port", "8080", "--text", "hi"],
+                "startupProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1, "failureThreshold": 60},
             }]},
         });
         let pod = serde_json::from_value(pod).expect("a Pod");
         pods.create(&PostParams::default(), &pod).await.expect("created");
-        let running = await_condition(pods.clone(), "web", conditions::is_pod_running());
-        tokio::time::timeout(WAIT_MAX, running).await.expect("in time").expect("running");
+        let is_ready = |pod: Option<&Pod>| {
+            let status = pod.and_then(|pod| pod.status.as_ref());
+            let mut conditions = status.and_then(|s| s.conditions.as_ref()).into_iter().flatten();
+            conditions.any(|known| known.type_ == "Ready" && known.status == "True")
+        };
+        let ready = await_condition(pods.clone(), "web", is_ready);
+        tokio::time::timeout(WAIT_MAX, ready).await.expect("in time").expect("ready");
 
         let params = AttachParams::default().stdin(true).stderr(false);
         let mut cat = pods.exec("web", ["toolbox", "cat"], &params).await.expect("exec");

@@ -18,7 +18,7 @@ metadata: {name: web, labels: {app: web}}
 spec:
   terminationGracePeriodSeconds: 1
   containers:
-  - {name: c, image: skiff.local/toolbox, args: [http-echo, --port, '8080', --text, hi]}
+  - {name: c, image: skiff.local/toolbox, args: [http-echo, --port, '8080', --text, hi], readinessProbe: {httpGet: {port: 8080}, periodSeconds: 1}}
   - {name: t, image: skiff.local/toolbox, command: [toolbox, cat], stdin: true}
 ";
 

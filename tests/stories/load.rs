@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use crate::harness::World;
+use crate::harness::{World, until};
 
 /// By which [`asks`] can ask without DNS, in clusters of the usual service network.
 pub(super) const SERVICE_IP: &str = "10.43.0.77";
@@ -56,6 +56,18 @@ spec:
   - {{name: ask, image: skiff.local/toolbox, args: [get, --loop, "100000000", --every, "20", "{url}"]}}
 "#
     )
+}
+
+/// Waits until the asking pod is answered, as it is a moment after what it asks is ready,
+/// and gives how often it was not until then. Of what it asked before nothing is on its way
+/// any more once a later question has its answer.
+pub(super) fn unserved(world: &World, server: &str, host: &str, url: &str) -> usize {
+    let line = format!("exec client -- toolbox get --timeout 5 {url}");
+    until("the asking pod is answered", || {
+        let before = failures(world, host).len();
+        world.kubectl(server, &line).success && failures(world, host).len() == before
+    });
+    failures(world, host).len()
 }
 
 /// What the asking pod could not get, from its host's disk: nothing needs to be up

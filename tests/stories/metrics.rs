@@ -3,16 +3,24 @@
 
 use serde_json::Value;
 
-use crate::cluster::Cluster;
+use crate::{cluster::Cluster, harness::until};
 
 /// A pod that computes and holds memory, and beside it one that idles.
 const BUSY: &str = r#"
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: claimed}
+spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Mi}}}
+---
 apiVersion: v1
 kind: Pod
 metadata: {name: busy, labels: {app: busy}}
 spec:
   terminationGracePeriodSeconds: 0
-  volumes: [{name: scratch, emptyDir: {}}, {name: memory, emptyDir: {medium: Memory}}]
+  volumes:
+  - {name: scratch, emptyDir: {}}
+  - {name: memory, emptyDir: {medium: Memory}}
+  - {name: data, persistentVolumeClaim: {claimName: claimed}}
   containers:
   - name: stress
     image: skiff.local/toolbox
@@ -45,14 +53,38 @@ fn what_nodes_and_pods_use_is_told() {
     cluster.wait_node_ready();
     cluster.apply(BUSY).ok();
     cluster.kubectl("wait --for=condition=Ready pod/busy --timeout=60s").ok();
+    // It takes its memory once it runs, and what it uses is measured over a while.
+    until("it holds its memory and computes", || {
+        let summary = json(&cluster, SUMMARY);
+        let stress = container(busy(&summary), "stress");
+        megabytes(stress) >= 48 && stress["cpu"]["usageNanoCores"].as_u64() > Some(1_000_000)
+    });
     the_summary(&cluster);
     every_page(&cluster);
+    what_alerts_are_made_of(&cluster);
     kubectl_top(&cluster);
     the_api(&cluster);
 }
 
+const SUMMARY: &str = "/api/v1/nodes/node-1/proxy/stats/summary";
+
+/// The pod that computes, in a node's summary.
+fn busy(summary: &Value) -> &Value {
+    let mut pods = summary["pods"].as_array().expect("a list").iter();
+    pods.find(|pod| pod["podRef"]["name"] == "busy").expect("it runs")
+}
+
+fn container<'a>(pod: &'a Value, name: &str) -> &'a Value {
+    let mut all = pod["containers"].as_array().expect("a list").iter();
+    all.find(|container| container["name"] == name).expect("it runs")
+}
+
+fn megabytes(container: &Value) -> u64 {
+    container["memory"]["workingSetBytes"].as_u64().expect("a number") >> 20
+}
+
 fn the_summary(cluster: &Cluster) {
-    let summary = json(cluster, "/api/v1/nodes/node-1/proxy/stats/summary");
+    let summary = json(cluster, SUMMARY);
     let number = |path: &str| summary.pointer(path).and_then(Value::as_u64);
     for path in [
         "/node/cpu/usageNanoCores",
@@ -66,21 +98,13 @@ fn the_summary(cluster: &Cluster) {
     ] {
         assert!(number(path).is_some_and(|n| n > 0), "{path}: {summary:#}");
     }
-    let pod = summary["pods"].as_array().expect("a list").iter();
-    let pod = pod.clone().find(|pod| pod["podRef"]["name"] == "busy").expect("it runs");
-    let container = |name: &str| {
-        let mut all = pod["containers"].as_array().expect("a list").iter();
-        all.find(|container| container["name"] == name).expect("it runs").clone()
-    };
-    let (stress, idle) = (container("stress"), container("idle"));
-    let megabytes = |container: &Value| {
-        container["memory"]["workingSetBytes"].as_u64().expect("a number") >> 20
-    };
-    assert!((48..96).contains(&megabytes(&stress)), "{stress:#}");
-    assert!(megabytes(&idle) < 8, "{idle:#}");
+    let pod = busy(&summary);
+    let (stress, idle) = (container(pod, "stress"), container(pod, "idle"));
+    assert!((48..96).contains(&megabytes(stress)), "{stress:#}");
+    assert!(megabytes(idle) < 8, "{idle:#}");
     let nano = |container: &Value| container["cpu"]["usageNanoCores"].as_u64().expect("measured");
-    assert!((1_000_000..400_000_000).contains(&nano(&stress)), "{stress:#}");
-    assert!(nano(&idle) < 50_000_000, "{idle:#}");
+    assert!((1_000_000..400_000_000).contains(&nano(stress)), "{stress:#}");
+    assert!(nano(idle) < 50_000_000, "{idle:#}");
     for path in ["/network/rxBytes", "/ephemeral-storage/usedBytes", "/process_stats/process_count"]
     {
         assert!(pod.pointer(path).is_some_and(Value::is_u64), "{path}: {pod:#}");
@@ -96,7 +120,57 @@ fn the_summary(cluster: &Cluster) {
         .collect();
     assert!(names.contains(&"scratch") && names.contains(&"memory"), "{names:?}");
     assert!(used(pod) > 0);
+    let data = pod["volume"].as_array().expect("volumes").iter().find(|v| v["name"] == "data");
+    assert_eq!(data.expect("a claim's")["pvcRef"]["name"], "claimed", "{pod:#}");
 }
+
+/// What the rules and dashboards of kube-prometheus ask a node for, as far as there is
+/// something to measure here.
+fn what_alerts_are_made_of(cluster: &Cluster) {
+    cluster.apply(REFUSED).ok();
+    cluster.kubectl("wait --for=jsonpath={.status.reason}=NodeAffinity pod/elsewhere").ok();
+    let told = raw(cluster, "/api/v1/nodes/node-1/proxy/metrics");
+    let value = |start: &str| {
+        let line = told.lines().find(|line| line.starts_with(start));
+        let line = line.unwrap_or_else(|| panic!("no {start} in\n{told}"));
+        let number = line.rsplit(' ').next().and_then(|number| number.parse::<f64>().ok());
+        number.unwrap_or_else(|| panic!("{line}"))
+    };
+    let claim = "{namespace=\"default\",persistentvolumeclaim=\"claimed\"}";
+    for name in ["capacity_bytes", "available_bytes", "used_bytes", "inodes", "inodes_free"] {
+        assert!(value(&format!("kubelet_volume_stats_{name}{claim}")) > 0.0, "{name}");
+    }
+    for start in [
+        "kubelet_running_pods ",
+        "kubelet_running_containers{container_state=\"running\"} ",
+        "kubelet_pod_start_duration_seconds_count ",
+        "kubelet_pod_worker_duration_seconds_count{operation_type=\"create\"} ",
+        "kubelet_pleg_relist_duration_seconds_count ",
+        "kubelet_runtime_operations_total{operation_type=\"start_container\"} ",
+        "kubelet_runtime_operations_duration_seconds_sum{operation_type=\"run_podsandbox\"} ",
+        "kubelet_started_containers_total{container_type=\"container\"} ",
+        "kubelet_admission_rejections_total{reason=\"NodeAffinity\"} ",
+        "storage_operation_duration_seconds_count{migrated=\"false\",operation_name=\"volume_mount\",status=\"success\",volume_plugin=\"kubernetes.io/local-volume\"} ",
+        "volume_manager_total_volumes{plugin_name=\"kubernetes.io/empty-dir\",state=\"actual_state_of_world\"} ",
+        "kubelet_certificate_manager_server_ttl_seconds ",
+        "kubernetes_build_info{",
+        "process_cpu_seconds_total ",
+        "process_resident_memory_bytes ",
+    ] {
+        assert!(value(start) > 0.0, "{start}");
+    }
+}
+
+/// The pod that the node does not take.
+const REFUSED: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: elsewhere}
+spec:
+  nodeName: node-1
+  nodeSelector: {disk: tape}
+  containers: [{name: main, image: skiff.local/toolbox, args: [sleep, infinity]}]
+"#;
 
 fn every_page(cluster: &Cluster) {
     for (page, text) in [
@@ -112,8 +186,7 @@ fn every_page(cluster: &Cluster) {
         ("metrics/probes", "probe_type=\"Liveness\",result=\"successful\"}"),
         ("configz", "\"clusterDomain\":\"cluster.local\""),
     ] {
-        let told = raw(cluster, &format!("/api/v1/nodes/node-1/proxy/{page}"));
-        assert!(told.contains(text), "{page} has no {text}:\n{told}");
+        cluster.comes_to_print(&format!("get --raw /api/v1/nodes/node-1/proxy/{page}"), text);
     }
     cluster.kubectl("get --raw /api/v1/nodes/node-1/proxy/nonsense").fails_with("/stats/summary");
     // As upstream's server asks: of `nodes/proxy`.
@@ -151,8 +224,8 @@ fn kubectl_top(cluster: &Cluster) {
 fn the_api(cluster: &Cluster) {
     let list = json(cluster, "/apis/metrics.k8s.io/v1beta1/pods?labelSelector=app%3Dbusy");
     assert_eq!(
-        (&list["kind"], &list["items"][0]["kind"]),
-        (&"PodMetricsList".into(), &"PodMetrics".into()),
+        (&list["kind"], &list["items"][0]["kind"], &list["items"][0]["apiVersion"]),
+        (&"PodMetricsList".into(), &serde_json::Value::Null, &serde_json::Value::Null),
         "{list:#}"
     );
     assert_eq!(list["items"][0]["metadata"]["labels"]["app"], "busy");
@@ -210,13 +283,14 @@ fn a_deployment_follows_its_load() {
     cluster.apply(LOAD).ok();
     let grown = "wait --for=jsonpath={.spec.replicas}=5 deployment/scale-on-load --timeout=180s";
     cluster.kubectl(grown).ok();
-    cluster
-        .kubectl("events --for hpa/scale-on-load")
-        .prints("cpu resource utilization (percentage of request) above target");
+    cluster.comes_to_print(
+        "events --for hpa/scale-on-load",
+        "cpu resource utilization (percentage of request) above target",
+    );
     cluster.kubectl("delete pod load").ok();
     let shrunk = "wait --for=jsonpath={.spec.replicas}=1 deployment/scale-on-load --timeout=180s";
     cluster.kubectl(shrunk).ok();
-    cluster.kubectl("events --for hpa/scale-on-load").prints("All metrics below target");
+    cluster.comes_to_print("events --for hpa/scale-on-load", "All metrics below target");
 }
 
 /// Autoscalers that have nothing to go by say what is missing.
@@ -241,8 +315,8 @@ fn what_cannot_be_scaled(cluster: &Cluster) {
     cluster.kubectl(reason).prints("ScalingDisabled");
     let missing = "wait --for=jsonpath={.status.conditions[?(@.type==\"ScalingActive\")].reason}=FailedGetResourceMetric hpa/no-requests --timeout=90s";
     cluster.kubectl(missing).ok();
-    cluster.kubectl("describe hpa no-requests").prints("missing request for cpu");
-    cluster.kubectl("events --for hpa/no-requests").prints("FailedGetResourceMetric");
+    cluster.comes_to_print("describe hpa no-requests", "missing request for cpu");
+    cluster.comes_to_print("events --for hpa/no-requests", "FailedGetResourceMetric");
 }
 
 fn pod(name: &str, args: &str, more: &str) -> String {
@@ -320,15 +394,15 @@ fn a_node_short_of_memory_ends_who_exceeds_its_request_first() {
     );
     let within = wait_failed(&cluster, "within");
     assert!(disrupted_at(&over) <= disrupted_at(&within));
-    cluster.kubectl("events --for pod/over --types=Warning").prints("Evicted");
-    cluster.kubectl("events --for node/node-1").prints("EvictionThresholdMet");
+    cluster.comes_to_print("events --for pod/over --types=Warning", "Evicted");
+    cluster.comes_to_print("events --for node/node-1", "EvictionThresholdMet");
     let phase = cluster.get("pod critical -n kube-system")["status"]["phase"].clone();
     assert_eq!(phase, "Running", "what the system needs stays");
     cluster
         .kubectl("wait --for=jsonpath={.spec.taints[?(@.key==\"node.kubernetes.io/memory-pressure\")].effect}=NoSchedule node/node-1 --timeout=60s")
         .ok();
-    let page = raw(&cluster, "/api/v1/nodes/node-1/proxy/metrics");
-    assert!(page.contains("kubelet_evictions{eviction_signal=\"memory.available\"} 2"), "{page}");
+    let page = "get --raw /api/v1/nodes/node-1/proxy/metrics";
+    cluster.comes_to_print(page, "kubelet_evictions{eviction_signal=\"memory.available\"} 2");
 }
 
 #[test]
@@ -352,7 +426,11 @@ fn pods_that_store_more_than_they_may_are_ended() {
     cluster.kubectl("wait --for=condition=Ready pod/volume pod/other --timeout=60s").ok();
     let file = cluster.path("large");
     std::fs::write(&file, vec![7; 3 << 20]).expect("our own folder");
-    cluster.kubectl(&format!("cp {} volume:/v/large", file.display())).ok();
+    let copied = cluster.kubectl(&format!("cp {} volume:/v/large", file.display()));
+    if !copied.success {
+        // The node may look while it is written, and ends who writes with its pod.
+        eprintln!("the copy was cut off: {}{}", copied.stdout, copied.stderr);
+    }
     for (name, message) in [
         ("volume", "Usage of EmptyDir volume \"v\" exceeds the limit \"1Mi\". "),
         ("logs", "Pod ephemeral local storage usage exceeds the total limit of containers 256Ki. "),

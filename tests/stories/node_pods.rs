@@ -85,7 +85,7 @@ pub(super) fn pods_are_debugged_resized_and_reached_at_ports_of_the_node() {
     cluster
         .kubectl("get pod web -o jsonpath={.status.containerStatuses[0].restartCount}")
         .prints("0");
-    cluster.kubectl("describe pod web").prints("ResizeCompleted");
+    cluster.comes_to_print("describe pod web", "ResizeCompleted");
     cluster
         .kubectl_args(&["patch", "pod", "web", "--subresource", "resize", "--patch",
             r#"{"spec":{"containers":[{"name":"c","resources":{"requests":{"cpu":"300m","memory":"64Mi"}}}]}}"#])

@@ -4,7 +4,10 @@
 use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
 
 use super::load;
-use crate::harness::{Segment, World, until};
+use crate::{
+    cluster::comes_to_print,
+    harness::{Segment, World, until},
+};
 
 const SERVER: &str = "server-1";
 const AGENT: &str = "agent-1";
@@ -141,10 +144,9 @@ fn a_node_boots_without_a_server() {
     let restarts = "get pod web -o jsonpath={.status.containerStatuses[0].restartCount}";
     until("its status is told", || world.kubectl(SERVER, restarts).stdout == "1");
     world.kubectl(SERVER, "delete pod web --wait=true --timeout=60s").ok();
-    world
-        .kubectl(SERVER, "exec asks -c asks -- toolbox cat /settings/colour /password/password")
-        .prints("blue")
-        .prints("correct-horse");
+    let cat = "exec asks -c asks -- toolbox cat /settings/colour /password/password";
+    let kept = || world.kubectl(SERVER, cat);
+    comes_to_print(kept, "blue").prints("correct-horse");
     assert_eq!(get(&world, &format!("http://{web}:8080/")), None, "it is gone");
 }
 

@@ -88,7 +88,7 @@ fn what_can_go_wrong_says_so() {
     let absent = "apiVersion: v1\nkind: Pod\nmetadata: {name: absent}\nspec: {containers: [{name: c, image: '127.0.0.1:1/none:1'}]}";
     cluster.apply(absent).ok();
     phase("absent", waiting, "ImagePullBackOff");
-    cluster.kubectl("describe pod absent").prints("Failed to pull image");
+    cluster.comes_to_print("describe pod absent", "Failed to pull image");
     cluster
         .apply(&pod(
             "unset",
@@ -99,7 +99,7 @@ fn what_can_go_wrong_says_so() {
     phase("unset", waiting, "CreateContainerConfigError");
     cluster.apply(&pod("big", "resources: {requests: {cpu: '1000'}}", "")).ok();
     phase("big", ".status.conditions[0].reason", "Unschedulable");
-    cluster.kubectl("describe pod big").prints("0/1 nodes are available: 1 Insufficient cpu");
+    cluster.comes_to_print("describe pod big", "0/1 nodes are available: 1 Insufficient cpu");
     cluster.kubectl("logs crash -c nope").fails_with("container nope is not valid for pod crash");
 }
 
@@ -141,7 +141,7 @@ pub(super) fn volumes_and_environment_reach_the_container() {
     cluster
         .kubectl("exec full -- toolbox ls /var/run/secrets/kubernetes.io/serviceaccount")
         .prints("token");
-    cluster.kubectl("exec full -- toolbox dns kubernetes.default").prints("10.43.0.1");
+    cluster.comes_to_print("exec full -- toolbox dns kubernetes.default", "10.43.0.1");
     cluster.kubectl("exec full -- toolbox dns nope.default").fails_with("nope.default");
 
     let container = "args: [sleep, infinity], volumeMounts: [{name: v, mountPath: /v, subPath: a/b}, {name: c, mountPath: /c}]";

@@ -43,8 +43,8 @@ fn no_acknowledged_write_is_lost_over_many_kills() {
                 })
             })
             .collect();
-        // The plug is pulled once something was written in this round.
-        let first = format!("configmap/w{round}-0-3");
+        // The plug is pulled once the writers know of four that were written in this round.
+        let first = format!("configmap/w{round}-0-4");
         while !cluster.kubectl(&format!("get {first}")).success {
             assert!(!writers.iter().all(|writer| writer.is_finished()), "the writers write");
         }
@@ -67,20 +67,22 @@ fn no_acknowledged_write_is_lost_over_many_kills() {
 
 #[test]
 fn running_pods_keep_every_log_line_and_exit_code_over_a_kill() {
+    // For as long as it takes to see it ready on a loaded machine, and to kill the server.
+    const LINES: u32 = 500;
     let Some(mut cluster) = Cluster::start() else { return };
     let counter = |name: &str, lines: u32| {
         format!(
             "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec: {{restartPolicy: Never, containers: [{{name: c, image: skiff.local/toolbox, args: [count, --every, '20', --count, '{lines}', --exit, '5']}}]}}\n---\n"
         )
     };
-    cluster.apply(&counter("counter", 200)).ok();
+    cluster.apply(&counter("counter", LINES)).ok();
     cluster.kubectl("wait --for=condition=Ready pod/counter --timeout=60s").ok();
     // The container ends while nobody looks.
     cluster.kill_server();
     cluster.start_server();
     cluster.kubectl("wait --for=jsonpath={.status.phase}=Failed pod/counter --timeout=60s").ok();
     let lines = cluster.kubectl("logs counter").ok().stdout;
-    let expected: Vec<String> = (1..=200).map(|n| n.to_string()).collect();
+    let expected: Vec<String> = (1..=LINES).map(|n| n.to_string()).collect();
     assert_eq!(lines.lines().collect::<Vec<_>>(), expected, "every line, once, in order");
     cluster
         .kubectl(

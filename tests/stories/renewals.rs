@@ -2,14 +2,19 @@
 //! by themselves, a server's are made anew, tokens are rotated, and no request
 //! of a pod fails.
 
-use std::fs;
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::TcpStream,
+    process::{Child, Stdio},
+};
 
 use serde_json::Value;
 
 use super::load::{self, failures};
 use crate::{
-    cluster::Run,
-    harness::{Host, Segment, World, until},
+    cluster::{Run, comes_to_print},
+    harness::{Host, Segment, Session, World, until},
 };
 
 const SERVER: &str = "server-1";
@@ -47,12 +52,19 @@ fn certificates_and_tokens_change_under_load() {
         let line = format!("wait --for=condition=Ready node/{node} --timeout=90s");
         world.kubectl(SERVER, &line).ok();
     }
-    let workload = [load::web(AGENT), load::asks(SERVER, "http://web/"), load::service()].concat();
+    let workload =
+        [load::web(AGENT), load::asks(SERVER, "http://web/"), load::service(), PARROT.to_owned()]
+            .concat();
     world.host(SERVER).kubectl(&["apply", "-f", "-"], Some(&workload)).ok();
     world.kubectl(SERVER, "wait --for=condition=Ready pod --all --timeout=60s").ok();
-    let before = failures(&world, SERVER).len();
+    let before = load::unserved(&world, SERVER, SERVER, "http://web/");
+    let mut sessions = Sessions::start(&world);
+    sessions.go_on("before");
     an_agents_certificates_renew(&world);
+    sessions.go_on("renewed");
     all_are_rotated(&world);
+    sessions.go_on("rotated");
+    sessions.end();
     let failed = failures(&world, SERVER);
     assert_eq!(failed.len(), before, "{:#?}", &failed[before..]);
     // With the token of now another machine joins, with that of before none does.
@@ -66,6 +78,78 @@ fn certificates_and_tokens_change_under_load() {
     let new: Vec<&str> = new.iter().map(String::as_str).collect();
     world.host_mut("agent-2").start(&new);
     world.kubectl(SERVER, "wait --for=create node/agent-2 --timeout=90s").ok();
+}
+
+/// Says what it is told.
+const PARROT: &str = "
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: parrot}
+spec:
+  nodeName: agent-1
+  terminationGracePeriodSeconds: 1
+  containers:
+  - {name: c, image: skiff.local/toolbox, args: [cat], stdin: true}
+";
+
+/// What a user has open on the agent, through the connection of then.
+struct Sessions {
+    exec: Session,
+    attach: Session,
+    forward: Child,
+    /// To the web server behind it.
+    forwarded: BufReader<TcpStream>,
+}
+
+impl Sessions {
+    fn start(world: &World) -> Self {
+        let kubectl = |args: &[&str]| {
+            let mut command = world.host(SERVER).kubectl_command();
+            command.args(args);
+            command
+        };
+        let exec = kubectl(&["exec", "-i", "parrot", "--", "toolbox", "cat"]);
+        let attach = kubectl(&["attach", "-i", "--quiet", "parrot"]);
+        let mut forward = kubectl(&["port-forward", "web", ":8080"]);
+        let mut forward = forward.stdout(Stdio::piped()).spawn().expect("kubectl runs");
+        let mut line = String::new();
+        let stdout = forward.stdout.as_mut().expect("piped");
+        BufReader::new(stdout).read_line(&mut line).expect("our own child");
+        let at = line.strip_prefix("Forwarding from ").expect("it says where");
+        let at = at.split(' ').next().expect("an address").to_owned();
+        let network = world.host(SERVER).network();
+        let forwarded = network.within(|| TcpStream::connect(at).expect("kubectl listens"));
+        Self {
+            exec: Session::start(&mut { exec }),
+            attach: Session::start(&mut { attach }),
+            forward,
+            forwarded: BufReader::new(forwarded),
+        }
+    }
+
+    fn go_on(&mut self, word: &str) {
+        self.exec.echoes(word);
+        self.attach.echoes(word);
+        let request = b"GET / HTTP/1.1\r\nHost: web\r\n\r\n";
+        self.forwarded.get_mut().write_all(request).expect("it is open");
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            assert_ne!(self.forwarded.read_line(&mut head).expect("it is open"), 0, "{head}");
+        }
+        assert!(head.contains("Content-Length: 4\r\n"), "{head}");
+        let mut body = [0; 4];
+        self.forwarded.read_exact(&mut body).expect("it is open");
+        assert_eq!(&body, b"web\n");
+    }
+
+    fn end(mut self) {
+        self.exec.end();
+        // What is attached to goes on without input, and so does the client.
+        drop(self.attach);
+        self.forward.kill().expect("our own child");
+        self.forward.wait().expect("our own child");
+    }
 }
 
 /// Past the end of the certificate it joined with, the agent is as ever.
@@ -105,7 +189,8 @@ fn all_are_rotated(world: &World) {
     let before = fs::read_to_string(&file).expect("it is there");
     certificate(agent, "rotate").prints("client-kube-proxy.crt");
     assert_ne!(before, fs::read_to_string(&file).expect("it is there"));
-    world.kubectl(SERVER, "exec web -- toolbox hostname").prints("web");
+    let hostname = || world.kubectl(SERVER, "exec web -- toolbox hostname");
+    comes_to_print(hostname, "web");
     let nobody = server.skiff(&["certificate", "check", "--data-dir", "/nonexistent"]);
     nobody.fails_with("neither a server nor an agent has run with it");
 }

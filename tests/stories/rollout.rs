@@ -38,6 +38,8 @@ fn no_request_fails_through_update_and_rollback() {
     cluster.kubectl("rollout status deployment/web --timeout=60s").ok();
     cluster.apply("apiVersion: v1\nkind: Pod\nmetadata: {name: client}\nspec: {containers: [{name: c, image: skiff.local/toolbox, args: [sleep, infinity]}]}").ok();
     cluster.kubectl("wait --for=condition=Ready pod/client --timeout=60s").ok();
+    // The node learns of the first pods a moment after they are ready.
+    cluster.comes_to_print("exec client -- toolbox get http://web/", "first");
     let over = AtomicBool::new(false);
     let ask = || {
         let mut answers = Vec::new();

@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::load::{self, failures};
 use crate::{
     cluster::Run,
-    harness::{Segment, Spoilt, World, until},
+    harness::{Segment, Spoilt, Way, World, until},
 };
 
 const SERVERS: [&str; 3] = ["server-1", "server-2", "server-3"];
@@ -74,6 +74,13 @@ const SCENARIOS: &[Scenario] = &[
         may_fail: false,
         fault: doubled,
     },
+    Scenario {
+        name: "what the leader sends comes late and gets lost, and then what it hears",
+        quick: false,
+        may_fail: false,
+        fault: one_way,
+    },
+    Scenario { name: "the disks of servers are slow", quick: true, may_fail: false, fault: slow },
     Scenario {
         name: "of five servers two die",
         quick: false,
@@ -234,7 +241,8 @@ fn faults_under_load() {
         Some(text) => row.name.contains(text),
     };
     let Some(mut stage) = Stage::set() else { return };
-    let (mut seen, mut ran) = (failures(&stage.world, CLIENT_HOST).len(), 0);
+    let seen = load::unserved(&stage.world, SERVERS[0], CLIENT_HOST, "http://web/");
+    let (mut seen, mut ran) = (seen, 0);
     for (at, row) in SCENARIOS.iter().enumerate().filter(|(_, row)| runs(row)) {
         let began = Instant::now();
         (row.fault)(&mut stage);
@@ -365,6 +373,15 @@ fn doubled(stage: &mut Stage) {
     spoilt(stage, 1001, &[SERVERS[0], SERVERS[1], SERVERS[2], AGENTS[0]], how);
 }
 
+/// One direction alone: nobody else leads for that.
+fn one_way(stage: &mut Stage) {
+    for (row, way) in [(1004, Way::Sent), (1005, Way::Heard)] {
+        let leader = stage.leader(SERVERS[0]);
+        let how = Spoilt { delay_ms: 60, jitter_ms: 20, lost_percent: 2, ..Spoilt::default() };
+        spoilt(stage, row, &[leader], Spoilt { only: Some(way), ..how });
+    }
+}
+
 /// Writes pass on every server and pods are reached, with no change of the lead but one.
 fn spoilt(stage: &mut Stage, row: usize, hosts: &[&str], how: Spoilt) {
     for host in hosts {
@@ -385,6 +402,29 @@ fn spoilt(stage: &mut Stage, row: usize, hosts: &[&str], how: Spoilt) {
         stage.world.spoil(host, None);
     }
     assert!(after <= before.map(|term| term + 1), "the lead changes: {before:?} to {after:?}");
+}
+
+/// First the leader's, then all: writes are slow, and nobody loses the lead for it.
+fn slow(stage: &mut Stage) {
+    let leader = stage.leader(SERVERS[0]);
+    let term = |stage: &Stage| {
+        stage.status(SERVERS[0]).iter().filter_map(|row| row["term"].as_u64()).max()
+    };
+    let before = term(stage);
+    for (name, others_by_ms) in [("one", None), ("all", Some(300))] {
+        for server in SERVERS {
+            let by_ms = if server == leader { Some(500) } else { others_by_ms };
+            stage.world.host_mut(server).slow_disk(by_ms);
+        }
+        for server in SERVERS {
+            let line = format!("label namespace default seen={name}-{server} --overwrite");
+            stage.kubectl(server, &line).ok();
+        }
+    }
+    assert_eq!(term(stage), before, "a slow disk costs no server the lead");
+    for server in SERVERS {
+        stage.world.host_mut(server).slow_disk(None);
+    }
 }
 
 fn two_of_five_die(stage: &mut Stage) {

@@ -7,7 +7,7 @@
 
 use serde_json::{Value, json};
 
-use crate::cluster::Cluster;
+use crate::{cluster::Cluster, harness::until};
 
 /// Node objects of two zones, beside the real `node-1`.
 fn nodes() -> String {
@@ -123,7 +123,7 @@ fn selectors_taints_and_ports(cluster: &Cluster) {
     stays(
         cluster,
         "nowhere",
-        "0/4 nodes are available: 4 node(s) didn't match Pod's node affinity/selector. preemption: 0/4 nodes are available: 4 Preemption is not helpful for scheduling.",
+        "0/4 nodes are available: 4 node(s) didn't match Pod's node affinity/selector. no new claims to deallocate, preemption: 0/4 nodes are available: 4 Preemption is not helpful for scheduling.",
     );
     cluster.kubectl("label node f1 label=nonempty").ok();
     goes_to(cluster, "nowhere", "f1");
@@ -171,7 +171,7 @@ fn resources_and_packing(cluster: &Cluster) {
     stays(
         cluster,
         "more",
-        "0/4 nodes are available: 1 node(s) didn't match Pod's node affinity/selector, 3 Insufficient cpu. preemption: 0/4 nodes are available: 1 Preemption is not helpful for scheduling, 3 No preemption victims found for incoming pod.",
+        "0/4 nodes are available: 1 node(s) didn't match Pod's node affinity/selector, 3 Insufficient cpu. no new claims to deallocate, preemption: 0/4 nodes are available: 1 Preemption is not helpful for scheduling, 3 No preemption victims found for incoming pod.",
     );
     gone(cluster, "b");
     goes_to(cluster, "more", "f2");
@@ -190,7 +190,8 @@ fn resources_and_packing(cluster: &Cluster) {
         ))
         .ok();
     goes_to(cluster, "spread", "f2");
-    cluster.kubectl("get events --field-selector involvedObject.name=packed").prints("Scheduled");
+    let events = "get events --field-selector involvedObject.name=packed";
+    cluster.comes_to_print(events, "Scheduled");
     cluster.apply(&pod("nobodys", "10m", json!({"schedulerName": "nobody"}))).ok();
     gone(cluster, "a gpu packed spread nobodys");
 }
@@ -386,8 +387,10 @@ fn preemption_among_sets(cluster: &Cluster) {
     settles([3, 0]);
     cluster.apply(&set("greater", "high", 2)).ok();
     settles([1, 2]);
-    let pods = cluster.get("pods -l app=lesser");
-    assert_eq!(pods["items"].as_array().map(Vec::len), Some(3), "two of them wait");
+    until("two of the lesser wait", || {
+        let pods = cluster.get("pods -l app=lesser");
+        pods["items"].as_array().map(Vec::len) == Some(3)
+    });
     cluster.kubectl("delete replicaset greater --timeout=60s").ok();
     settles([3, 0]);
     cluster.kubectl("delete replicaset lesser --timeout=60s").ok();

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::cluster::Cluster;
+use crate::{cluster::Cluster, harness::until};
 
 /// `skiff cluster status -o json` on a machine.
 fn status(server: &Cluster) -> Vec<Value> {
@@ -19,16 +19,6 @@ fn leader(server: &Cluster) -> Option<String> {
     let rows = status(server);
     let leads = rows.iter().find(|row| row["role"] == "leader" && row["health"] == "ok")?;
     Some(leads["name"].as_str()?.to_owned())
-}
-
-/// Asks again until it is so; `kubectl` and `skiff` tell, nothing can be watched
-/// for while a cluster has no leader.
-fn until(what: &str, mut so: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !so() {
-        assert!(start.elapsed() < Duration::from_secs(40), "{what}");
-        std::thread::sleep(Duration::from_millis(100));
-    }
 }
 
 fn create(server: &Cluster, name: &str) {
@@ -83,7 +73,29 @@ fn refuses_what_does_not_belong(first: &Cluster, token: &str) {
     let wrong = format!("{version}.{hash}.{id}.0000000000000000");
     let unknown = format!("{version}.{hash}.aaaaaa.{secret}");
     let url = first.url();
+    let mut stranger = first
+        .command("python3")
+        .args(["-u", "-m", "http.server", "8000"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("python3");
+    let mut line = String::new();
+    let out = stranger.stdout.as_mut().expect("piped");
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(out), &mut line).expect("it serves");
     for (flags, expected) in [
+        (
+            vec!["--server", "https://192.168.77.1:8000", "--token", token],
+            "what answers at 192.168.77.1:8000 is no skiff server",
+        ),
+        (
+            vec!["--server", &url, "--token", token, "--cluster-cidr", "10.52.0.0/16"],
+            "start with --cluster-cidr 10.42.0.0/16",
+        ),
+        (
+            vec!["--server", &url, "--token", token, "--service-cidr", "10.42.128.0/17"],
+            "--cluster-cidr 10.42.0.0/16 and --service-cidr 10.42.128.0/17 overlap",
+        ),
         (vec!["--server", &url, "--token", &foreign], "is of another cluster than the token"),
         (vec!["--server", &url, "--token", &wrong], "the token's secret is wrong"),
         (vec!["--server", &url, "--token", &unknown], "this cluster has no token aaaaaa"),
@@ -102,6 +114,8 @@ fn refuses_what_does_not_belong(first: &Cluster, token: &str) {
         assert!(!other.path("data/server/db").exists(), "{expected}: a store was made");
         assert!(!other.path("data/server/tls").exists(), "{expected}: keys were made");
     }
+    stranger.kill().expect("it serves");
+    stranger.wait().expect("our own child");
     let bundle = "auth-extra-groups=system:bootstrappers:skiff:agents";
     first
         .kubectl(&format!(
@@ -148,8 +162,9 @@ fn any_server_answers(servers: &[Cluster]) {
         }
     }
     for server in servers {
-        let top = server.kubectl("top node --no-headers").ok().stdout;
-        assert_eq!(top.lines().count(), servers.len(), "{top}");
+        until("each server knows what each node uses", || {
+            server.kubectl("top node --no-headers").stdout.lines().count() == servers.len()
+        });
     }
     servers[0].kubectl("delete pod on-node-1 on-node-2 on-node-3 --timeout=60s").ok();
     // A watch on one server sees what is written on another, and leases too.
@@ -191,6 +206,10 @@ fn the_majority_dies(servers: &mut [Cluster]) {
     let refused = servers[0].kubectl("create configmap lonely --from-literal=a=1");
     refused.fails_with("fewer than 2 of 3 servers answer");
     until("the server says so in its log", || servers[0].log().contains("requests wait"));
+    let data = servers[0].data_dir();
+    let told = servers[0].skiff(&["cluster", "status", "--data-dir", &data.to_string_lossy()]).ok();
+    assert!(!told.stdout.contains("leader"), "nobody leads: {}", told.stdout);
+    assert!(told.stderr.contains("no leader: fewer than 2 of 3 servers answer"), "{}", told.stderr);
     remove(&servers[0], "node-3")
         .fails_with("\"node-3\" stays, since a majority decides who is a server")
         .fails_with("fewer than 2 of 3 servers answer")
@@ -211,7 +230,15 @@ fn a_server_is_replaced(servers: &mut Vec<Cluster>, token: &str) {
     servers[2].kill_server();
     remove(&servers[0], "node-7").fails_with("there is no server \"node-7\"");
     until("a leader", || leader(&servers[0]).is_some());
-    remove(&servers[0], "node-3").ok();
+    // What lies on its disk ends with it, and no other server's token.
+    let of = |server: &Cluster| {
+        let token = std::fs::read_to_string(server.path("data/server/token")).expect("a token");
+        token.split('.').nth(2).expect("an ID").to_owned()
+    };
+    let (stays, goes) = (of(&servers[1]), of(&servers[2]));
+    remove(&servers[0], "node-3").prints(&format!("({goes}) lets nobody in any more"));
+    let tokens = servers[0].kubectl("get secrets -n kube-system -o name").ok().stdout;
+    assert!(tokens.contains(&stays) && !tokens.contains(&goes), "{tokens}");
     assert_eq!(status(&servers[0]).len(), 2);
     drop(servers.pop());
     let url = servers[1].url();

@@ -131,7 +131,7 @@ fn comes_back(server: &Cluster) {
         assert!(began.elapsed().as_secs() < 60, "{pods:#}");
     }
     server.kubectl("exec deploy/web -- toolbox env").prints("PASSWORD=correct-horse");
-    server.kubectl("exec deploy/web -- toolbox get --timeout 5 http://web/").prints("web-");
+    server.comes_to_print("exec deploy/web -- toolbox get --timeout 5 http://web/", "web-");
     server.kubectl("rollout restart deployment/web").ok();
     server.kubectl("rollout status deployment/web --timeout=60s").ok();
 }

@@ -77,7 +77,7 @@ fn data_outlives_pods_and_servers() {
     cluster.apply(&user.to_string()).ok();
     cluster.kubectl("wait --for=condition=Ready pod/user --timeout=90s").ok();
     cluster.kubectl("get pvc data").prints("Bound");
-    cluster.kubectl("describe pvc data").prints("Successfully provisioned volume pvc-");
+    cluster.comes_to_print("describe pvc data", "Successfully provisioned volume pvc-");
     cluster.kubectl("exec user -- toolbox write /data/file kept").ok();
     cluster.kubectl("exec user -- toolbox ls -l /data").prints(" 1000  2000");
     let (name, path) = volume_of(&cluster, "data");
@@ -88,7 +88,7 @@ fn data_outlives_pods_and_servers() {
     cluster.kill_server();
     cluster.start_server();
     cluster.wait_node_ready();
-    cluster.kubectl("exec user -- toolbox cat /data/file").prints("kept");
+    cluster.comes_to_print("exec user -- toolbox cat /data/file", "kept");
     // A claim that is in use waits, and the pod that uses it too runs on.
     cluster.kubectl("delete pvc data --wait=false").ok();
     cluster.kubectl("get pvc data").prints("Terminating");
@@ -218,9 +218,10 @@ fn volumes_made_by_hand_and_claims_that_nobody_serves() {
         .kubectl_args(&["patch", "pv", "here", "-p", r#"{"metadata":{"finalizers":null}}"#])
         .ok();
     cluster.kubectl("wait --for=jsonpath={.status.phase}=Lost pvc/a --timeout=60s").ok();
-    cluster
-        .kubectl("describe pvc a")
-        .prints("Bound claim has lost its PersistentVolume. Data on the volume is lost!");
+    cluster.comes_to_print(
+        "describe pvc a",
+        "Bound claim has lost its PersistentVolume. Data on the volume is lost!",
+    );
 
     // The objects of storage as API objects: made, read, changed, applied,
     // listed, deleted one by one and together.

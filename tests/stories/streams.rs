@@ -9,7 +9,10 @@ use std::{
     sync::{Condvar, Mutex},
 };
 
-use crate::cluster::{Cluster, kubectls};
+use crate::{
+    cluster::{Cluster, comes_to_print, kubectls},
+    harness::Session,
+};
 
 const WEB: &str = r#"
 apiVersion: apps/v1
@@ -22,7 +25,7 @@ spec:
     spec:
       terminationGracePeriodSeconds: 1
       containers:
-      - {name: c, image: skiff.local/toolbox, args: [http-echo, --port, '8080', --text, hi]}
+      - {name: c, image: skiff.local/toolbox, args: [http-echo, --port, '8080', --text, hi], readinessProbe: {httpGet: {port: 8080}, periodSeconds: 1}}
 ---
 apiVersion: v1
 kind: Service
@@ -151,7 +154,8 @@ fn requests_are_passed_on_to_pods_and_services() {
     let pod = cluster.kubectl("get pod -l app=web -o jsonpath={.items[0].metadata.name}");
     let pod = pod.ok().stdout;
     let raw = |path: &str| cluster.kubectl(&format!("get --raw /api/v1/namespaces/default/{path}"));
-    raw("services/web:80/proxy/").prints("hi");
+    // The Service has its endpoints a moment after its pods are ready.
+    comes_to_print(|| raw("services/web:80/proxy/"), "hi");
     raw("services/http:web:80/proxy/").prints("hi");
     raw(&format!("pods/{pod}:8080/proxy/")).prints("hi");
     raw(&format!("pods/{pod}:9/proxy/")).fails_with("connect: connection refused");
@@ -316,20 +320,9 @@ fn ten_sessions_and_ten_followers_at_once() {
     };
     let talk = |session: usize| {
         let args = ["exec", "-i", "talker", "--", "toolbox", "cat"];
-        let mut command = cluster.kubectl_command(&args);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut kubectl = command.spawn().expect("kubectl runs");
-        let mut input = kubectl.stdin.take().expect("piped");
-        let mut output = BufReader::new(kubectl.stdout.take().expect("piped"));
-        // A line is answered before the next: it is a session, not a pipe.
-        for number in 0..LINES {
-            writeln!(input, "{session} {number}").expect("kubectl takes it");
-            let mut line = String::new();
-            output.read_line(&mut line).expect("our own child");
-            assert_eq!(line, format!("{session} {number}\n"));
-        }
-        drop(input);
-        assert!(kubectl.wait().expect("our own child").success());
+        let mut exec = Session::start(&mut cluster.kubectl_command(&args));
+        (0..LINES).for_each(|number| exec.echoes(&format!("{session} {number}")));
+        exec.end();
     };
     std::thread::scope(|scope| {
         for session in 0..10 {

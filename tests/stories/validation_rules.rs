@@ -80,7 +80,7 @@ fn objects_that_break_rules_are_refused_in_words() {
 #[test]
 fn rules_that_are_wrong_or_too_costly_are_refused_with_the_definition() {
     let Some(cluster) = Cluster::start() else { return };
-    let path = "spec.versions[0].schema.openAPIV3Schema.properties[spec]";
+    let path = "spec.validation.openAPIV3Schema.properties[spec]";
     cluster
         .apply(&CAKES.replace("self.layers.size()", "self.layer.size()"))
         .fails_with("compilation failed: ERROR: <input>:1:5: undefined field 'layer'");

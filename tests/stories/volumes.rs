@@ -454,6 +454,10 @@ pub(super) fn what_containers_find_in_their_volumes() {
     let mut faults = Vec::new();
     if !waited.success {
         faults.push(waited.stderr);
+        let others = cluster.get("pods -l suite=volumes --field-selector=status.phase!=Succeeded");
+        for pod in others["items"].as_array().into_iter().flatten() {
+            faults.push(format!("{}: {}", pod["metadata"]["name"], pod["status"]));
+        }
     }
     for row in &rows {
         let logs = cluster.kubectl(&format!("logs {} --all-containers --prefix", row.name));

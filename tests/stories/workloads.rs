@@ -1,42 +1,24 @@
 //! Databases and daemons with real pods: order, canary, update, undo; a drain that
 //! a budget holds up; a namespace with a quota.
 
-use crate::cluster::Cluster;
+use super::yaml::{service, toolbox, workload};
+use crate::{cluster::Cluster, harness::until};
 
-const DATABASE: &str = r#"
-apiVersion: v1
-kind: Service
-metadata: {name: db}
-spec: {clusterIP: None, selector: {app: db}, ports: [{port: 80}]}
----
-apiVersion: apps/v1
-kind: StatefulSet
-metadata: {name: db}
-spec:
-  serviceName: db
-  replicas: 2
-  selector: {matchLabels: {app: db}}
-  template:
-    metadata: {labels: {app: db}}
-    spec:
-      terminationGracePeriodSeconds: 1
-      containers:
-      - {name: main, image: skiff.local/toolbox, args: [http-echo, --port, "8080", --text, first]}
-"#;
+fn database() -> String {
+    let set = "serviceName: db\nreplicas: 2\n";
+    service("db", "clusterIP: None, ports: [{port: 80}]")
+        + &workload(
+            "StatefulSet",
+            "db",
+            set,
+            &toolbox("[http-echo, --port, \"8080\", --text, first]"),
+        )
+}
 
-const AGENT: &str = r#"
-apiVersion: apps/v1
-kind: DaemonSet
-metadata: {name: agent}
-spec:
-  selector: {matchLabels: {app: agent}}
-  template:
-    metadata: {labels: {app: agent}}
-    spec:
-      terminationGracePeriodSeconds: 1
-      containers:
-      - {name: main, image: skiff.local/toolbox, args: [sleep, infinity]}
-"#;
+fn guarded(replicas: u32) -> String {
+    let replicas = format!("replicas: {replicas}");
+    workload("Deployment", "guarded", &replicas, &toolbox("[sleep, infinity]"))
+}
 
 fn arguments(cluster: &Cluster, selector: &str) -> Vec<String> {
     let pods = cluster.get(&format!("pods -l {selector}"));
@@ -48,20 +30,7 @@ fn arguments(cluster: &Cluster, selector: &str) -> Vec<String> {
     pods.map(last).collect()
 }
 
-const GUARDED: &str = r#"
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: guarded}
-spec:
-  replicas: 2
-  selector: {matchLabels: {app: guarded}}
-  template:
-    metadata: {labels: {app: guarded}}
-    spec:
-      terminationGracePeriodSeconds: 1
-      containers:
-      - {name: main, image: skiff.local/toolbox, args: [sleep, infinity]}
----
+const BUDGET: &str = r#"---
 apiVersion: policy/v1
 kind: PodDisruptionBudget
 metadata: {name: guarded}
@@ -85,6 +54,8 @@ spec: {hard: {pods: "2", requests.cpu: 100m, limits.memory: 1Gi, count/configmap
 #[test]
 pub(super) fn workloads_roll_out_and_keep_to_their_limits() {
     let Some(cluster) = Cluster::start() else { return };
+    // Where there is no node a daemon is rolled out at once.
+    cluster.wait_node_ready();
     roll_out_and_back(&cluster);
     cluster.kubectl("taint node node-1 maintenance-").ok();
     cluster.kubectl("uncordon node-1").ok();
@@ -94,7 +65,7 @@ pub(super) fn workloads_roll_out_and_keep_to_their_limits() {
 }
 
 fn drain_within_a_budget(cluster: &Cluster) {
-    cluster.apply(GUARDED).ok();
+    cluster.apply(&(guarded(2) + BUDGET)).ok();
     cluster.kubectl("rollout status deployment/guarded --timeout=60s").ok();
     let allowed = "--for=jsonpath={.status.disruptionsAllowed}=1";
     cluster.kubectl(&format!("wait {allowed} pdb/guarded --timeout=60s")).ok();
@@ -114,9 +85,11 @@ fn drain_within_a_budget(cluster: &Cluster) {
     cluster
         .kubectl("drain node-1 --ignore-daemonsets --pod-selector=app=guarded --timeout=5s")
         .fails_with("Cannot evict pod as it would violate the pod's disruption budget.");
-    let running = cluster.get("pods -l app=guarded --field-selector=status.phase=Running");
-    assert_eq!(running["items"].as_array().map(Vec::len), Some(1));
-    cluster.kubectl("describe pdb guarded").prints("Allowed disruptions:  0");
+    until("one goes and one stays", || {
+        let running = cluster.get("pods -l app=guarded --field-selector=status.phase=Running");
+        running["items"].as_array().map(Vec::len) == Some(1)
+    });
+    cluster.comes_to_print("describe pdb guarded", "Allowed disruptions:  0");
     cluster.kubectl("delete pdb guarded").ok();
     cluster
         .kubectl("drain node-1 --ignore-daemonsets --pod-selector=app=guarded --timeout=60s")
@@ -130,15 +103,13 @@ fn fill_a_quota(cluster: &Cluster) {
     cluster
         .kubectl("wait --for=jsonpath={.status.used.pods}=0 quota/all -n team --timeout=60s")
         .ok();
-    let web = GUARDED.split("---").next().expect("the Deployment");
-    cluster
-        .kubectl_with_input("apply -n team -f -", &web.replace("replicas: 2", "replicas: 3"))
-        .ok();
+    cluster.kubectl_with_input("apply -n team -f -", &guarded(3)).ok();
     let available = "--for=jsonpath={.status.availableReplicas}";
     cluster.kubectl(&format!("wait {available}=2 deployment/guarded -n team --timeout=60s")).ok();
-    cluster
-        .kubectl("get replicaset -n team -o jsonpath={.items[0].status.conditions[0].message}")
-        .prints("exceeded quota: all, requested: pods=1, used: pods=2, limited: pods=2");
+    cluster.comes_to_print(
+        "get replicaset -n team -o jsonpath={.items[0].status.conditions[0].message}",
+        "exceeded quota: all, requested: pods=1, used: pods=2, limited: pods=2",
+    );
     cluster.kubectl("describe quota -n team").prints("requests.cpu");
     let quota = cluster.get("quota all -n team");
     assert_eq!(quota["status"]["used"]["requests.cpu"], "20m", "by default: {quota}");
@@ -177,11 +148,12 @@ fn fill_a_quota(cluster: &Cluster) {
 }
 
 fn roll_out_and_back(cluster: &Cluster) {
-    cluster.apply(DATABASE).ok();
-    cluster.apply(AGENT).ok();
+    cluster.apply(&database()).ok();
+    cluster.apply(&workload("DaemonSet", "agent", "", &toolbox("[sleep, infinity]"))).ok();
     cluster.kubectl("rollout status statefulset/db --timeout=60s").ok();
     cluster.kubectl("rollout status daemonset/agent --timeout=60s").ok();
-    cluster.kubectl("exec db-0 -- toolbox get http://db-1.db:8080/").prints("first");
+    // Names come a moment after their pods are ready.
+    cluster.comes_to_print("exec db-0 -- toolbox get http://db-1.db:8080/", "first");
 
     // A canary: only the last pod is of the new template.
     let partition = r#"{"spec":{"updateStrategy":{"rollingUpdate":{"partition":1}}}}"#;
@@ -223,5 +195,6 @@ fn roll_out_and_back(cluster: &Cluster) {
     cluster.kubectl("rollout status daemonset/agent --timeout=60s").ok();
     cluster.kubectl("taint node node-1 maintenance=now:NoExecute").ok();
     cluster.kubectl("wait --for=delete pod -l app=agent --timeout=60s").ok();
-    cluster.kubectl("get daemonset agent -o jsonpath={.status.desiredNumberScheduled}").prints("0");
+    let desired = "get daemonset agent -o jsonpath={.status.desiredNumberScheduled}";
+    until("no node is to have one", || cluster.kubectl(desired).stdout == "0");
 }

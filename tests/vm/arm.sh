@@ -21,15 +21,11 @@ skiff=$(realpath "${2:?the binary}")
 root=$(cd "$(dirname "$0")/../.." && pwd)
 PATH=$PATH:/usr/sbin:/sbin
 case $architecture in
-    aarch64) deb=arm64 image=linux-image-cloud-arm64 qemu=qemu-system-aarch64 machine="-M virt -cpu cortex-a72" ;;
+    aarch64) qemu=qemu-system-aarch64 machine="-M virt -cpu cortex-a72" ;;
     # highmem=off: what is mapped beyond 4 GiB is not seen by every 32-bit kernel.
-    armv7) deb=armhf image=linux-image-armmp-lpae qemu=qemu-system-arm machine="-M virt,highmem=off -cpu cortex-a15" ;;
+    armv7) qemu=qemu-system-arm machine="-M virt,highmem=off -cpu cortex-a15" ;;
     *) echo "aarch64 or armv7" >&2; exit 2 ;;
 esac
-work=$root/target/vm/$architecture
-mkdir -p "$work/apt/state/lists/partial" "$work/apt/cache/archives/partial"
-cd "$work"
-
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 missing=
 for pair in "${QEMU:-$qemu}=qemu-system-arm" modprobe=kmod cpio=cpio mke2fs=e2fsprogs; do
@@ -41,52 +37,12 @@ if [ -n "$missing" ]; then
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
 fi
 
-# An apt of its own, which knows nothing of this machine's packages.
-cat >apt/apt.conf <<CONF
-APT::Architecture "$deb";
-APT::Architectures { "$deb"; };
-Dir::State "$work/apt/state";
-Dir::State::status "/dev/null";
-Dir::Cache "$work/apt/cache";
-CONF
-export APT_CONFIG="$work/apt/apt.conf"
-if ! [ -e busybox/bin/busybox ]; then
-    # What cannot be had is told by what is missing then.
-    apt-get update -qq || true
-    apt-get download -qq busybox-static
-    dpkg-deb -x busybox-static_*.deb busybox
-fi
-release=$(apt-cache depends "$image" | sed -n 's/.*Depends: linux-image-//p' | head -n1)
-[ -n "$release" ] || { echo "no $image is known for $deb" >&2; exit 1; }
-if [ ! -d "kernel-$release" ]; then
-    apt-get download -qq "linux-image-$release"
-    dpkg-deb -x linux-image-"$release"_*.deb "kernel-$release"
-    depmod -b "$work/kernel-$release" "$release"
-fi
-kernel=$work/kernel-$release
+work=$("$root/tests/vm/kernel.sh" "$architecture" /init)
+cd "$work"
+kernel=$work/kernel
+release=$(cat release)
 
-# The few modules without which the disk is not seen.
-rm -rf boot machine disk.img
-mkdir -p boot/bin boot/dev boot/proc boot/new
-cp busybox/bin/busybox boot/bin/busybox
-load=
-for module in virtio_mmio virtio_blk ext4; do
-    for file in $(modprobe -d "$kernel" -S "$release" --show-depends $module | sed -n 's/^insmod //p'); do
-        cp "$file" boot/
-        load="$load /$(basename "$file")"
-    done
-done
-cat >boot/init <<INIT
-#!/bin/busybox sh
-/bin/busybox mount -t devtmpfs dev /dev
-for module in $load; do /bin/busybox insmod \$module 2>/dev/null; done
-/bin/busybox mount -t ext4 /dev/vda /new
-exec /bin/busybox switch_root /new /init
-INIT
-ln -s /bin/busybox boot/bin/sh
-chmod +x boot/init
-(cd boot && find . | cpio -o -H newc --quiet) >boot.cpio
-
+rm -rf machine disk.img
 # Its root: busybox and skiff, which are static.
 mkdir -p machine/bin machine/dev machine/proc machine/sys machine/tmp machine/run \
     machine/etc machine/root machine/lib machine/usr/bin

@@ -84,8 +84,8 @@ echo "controllers: $(cat $cgroup/cgroup.controllers)"
 modprobe tun
 for test in /tests/*; do
     [ -e "$test" ] || continue
-    check "$test" timeout 240 "$test" --test-threads 2 --nocapture
-    grep -E "^test result|skipped|panicked" /tmp/out | sed "s/^/    /"
+    check "$test" timeout 900 "$test" --test-threads 2 --nocapture
+    grep -E -A1 "^test result|skipped|panicked" /tmp/out | sed "s/^/    /"
 done
 
 case " $(cat /proc/cmdline) " in
@@ -316,10 +316,20 @@ metadata: {name: too-much}
 spec:
   containers:
   - {name: c, image: skiff.local/toolbox, args: [sleep, infinity], resources: {limits: {memory: 32Mi, hugepages-2Mi: 128Mi}}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: refused}
+spec:
+  nodeName: vm
+  containers:
+  - {name: c, image: skiff.local/toolbox, args: [sleep, infinity], resources: {limits: {memory: 32Mi, hugepages-2Mi: 66Mi}}}
 YAML
     check "pods run" kubectl wait --for=condition=Ready pod/huge pod/plain --timeout=90s
     too_much() { kubectl get events | grep "Insufficient hugepages-2Mi"; }
     check "what asks for more than there is waits" eventually 30 too_much
+    check "what names the node is refused" kubectl wait '--for=jsonpath={.status.phase}=Failed' pod/refused --timeout=60s
+    same "its reason" "$(field pod/refused .status.reason)" OutOfhugepages-2Mi
     same "hugetlb.2MB.max" "$(cat "$(container_cgroup huge)/hugetlb.2MB.max")" 8388608
     same "of its pod" "$(cat "$(pod_cgroup huge)/hugetlb.2MB.max")" 8388608
     same "of a pod that asks for none" "$(cat "$(pod_cgroup plain)/hugetlb.2MB.max")" 0
@@ -333,7 +343,7 @@ YAML
     in_cgroup plain fallocate -l 2097152 "$pages/c" >/tmp/got 2>&1
     check "nothing where nothing was asked for" [ $? -ne 0 ]
     check "the pod sees the file" kubectl exec huge -- toolbox test -f /pages/a
-    kubectl delete pod huge plain too-much --timeout=60s
+    kubectl delete pod huge plain too-much refused --timeout=60s
     same "huge pages are free again" "$(sed -n 's/^HugePages_Free: *//p' /proc/meminfo)" 32
     echo 0 >/proc/sys/vm/nr_hugepages
     anew

@@ -33,8 +33,13 @@ const ROOTS: &[&str] = &[
     "meta/v1.WatchEvent",
 ];
 
-/// Where the facts miss values that upstream defines by way of another type.
-const ENUMS: &[(&str, &str, &str)] = &[("EndpointSlice", "addressType", "IPv4|IPv6|FQDN")];
+/// Where upstream's server takes other values than the facts have.
+const ENUMS: &[(&str, &str, &str)] = &[
+    // It defines them by way of another type.
+    ("EndpointSlice", "addressType", "IPv4|IPv6|FQDN"),
+    // `Recreate` is behind a gate that is off.
+    ("StatefulSetUpdateStrategy", "type", "RollingUpdate|OnDelete"),
+];
 
 const OUTPUT: &str = "crates/api-kinds/src/shapes.txt";
 

@@ -9,8 +9,9 @@
 //!
 //! Releases are for `x86_64-unknown-linux-gnu`, `aarch64-unknown-linux-gnu` and
 //! `armv7-unknown-linux-gnueabihf`; `./x cross TARGET` gets what is needed to build for
-//! one that is not this machine's. Where none of the targets runs here the manual pages,
-//! which the program prints, are left out.
+//! one that is not this machine's. That of x86_64 is linked where glibc is 2.36 or newer.
+//! Where none of the targets runs here the manual pages, which the program prints, are
+//! left out.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -153,6 +154,9 @@ fn build(target: &str, profile: &str) -> Result<PathBuf, String> {
         format!("--remap-path-prefix={}=/skiff", here.display()),
     ];
     flags.extend(architecture(target)?.flags.iter().map(ToString::to_string));
+    let target_dir = std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".into());
+    let made = std::path::absolute(&target_dir).map_err(|error| error.to_string())?;
+    flags.push(format!("--remap-path-prefix={}=/skiff/target", made.display()));
     flags.extend(cargo_home.or(home).map(|cargo| format!("--remap-path-prefix={cargo}=/cargo")));
     done(
         toolchain::cargo(target)?
@@ -160,7 +164,6 @@ fn build(target: &str, profile: &str) -> Result<PathBuf, String> {
             .args(["--target", target])
             .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}")),
     )?;
-    let target_dir = std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".into());
     let folder = if profile == "dev" { "debug" } else { profile };
     Ok(Path::new(&target_dir).join(target).join(folder).join("skiff"))
 }

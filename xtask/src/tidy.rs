@@ -46,6 +46,7 @@ const CRATES: &[(&str, u8, Side)] = &[
     ("tunnel", 2, Vocabulary),
     ("node-runtime", 2, Node),
     ("node-image", 2, Node),
+    ("streaming", 3, Vocabulary),
     ("api-registry", 3, ControlPlane),
     ("store-raft", 3, ControlPlane),
     ("net-rules", 3, Node),

@@ -27,6 +27,9 @@ pub(crate) struct Architecture {
 /// (aarch64 reaches 32 KiB of it).
 const FIXED: &[&str] = &["-Crelocation-model=static"];
 
+/// Anywhere, by 40 thousand relocations that are the same and told as bits (glibc 2.36).
+const ANYWHERE: &[&str] = &["-Clink-arg=-Wl,-z,pack-relative-relocs"];
+
 const ARCHITECTURES: &[Architecture] = &[
     Architecture {
         prefix: "x86_64-",
@@ -34,7 +37,7 @@ const ARCHITECTURES: &[Architecture] = &[
         own: "x86_64",
         linker: "x86_64-linux-gnu-gcc",
         packages: "gcc-x86-64-linux-gnu libc6-dev-amd64-cross",
-        flags: &[],
+        flags: ANYWHERE,
     },
     Architecture {
         prefix: "aarch64-",

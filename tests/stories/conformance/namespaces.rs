@@ -99,11 +99,15 @@ pub(super) fn with_a_finalizer(place: &Place) {
     const FAKE: &str = "e2e.example.com/fakeFinalizer";
     let name = make(place, "held");
     let path = format!("{ALL}/{name}");
-    let finalize = |change: &dyn Fn(&mut Vec<Value>)| {
+    let finalize = |change: &dyn Fn(&mut Vec<Value>)| loop {
         let mut object = place.read(&path);
         let list = object["spec"]["finalizers"].as_array_mut().expect("finalizers");
         change(list);
-        place.send("PUT", &format!("{path}/finalize"), &object).ok()
+        let answer = place.send("PUT", &format!("{path}/finalize"), &object);
+        // Where the controller wrote in between.
+        if answer.code != 409 {
+            break answer.ok();
+        }
     };
     let held = finalize(&|list| list.push(json!(FAKE)));
     assert_eq!(held["spec"]["finalizers"], json!(["kubernetes", FAKE]));

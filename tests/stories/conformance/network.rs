@@ -527,10 +527,14 @@ fn pods_and_node(place: &Place) {
         for from in ["client", "on-host"] {
             let exec =
                 |line: String| place.kubectl(&format!("exec {from} -- toolbox {line}")).stdout;
-            let http = exec(format!("get --timeout 5 http://{ip}:8080/"));
-            assert_eq!(name_in(&http), name, "{from}: {http}");
-            let udp = exec(format!("udp --timeout 5 --send hello {ip}:8081"));
-            assert_eq!(udp.trim(), format!("{name} hello"), "{from}");
+            // A container runs before its program listens.
+            place.until(&format!("{name} answers {from}"), || {
+                name_in(&exec(format!("get --timeout 5 http://{ip}:8080/"))) == name
+            });
+            place.until(&format!("{name} answers {from} by UDP"), || {
+                let udp = exec(format!("udp --timeout 5 --send hello {ip}:8081"));
+                udp.trim() == format!("{name} hello")
+            });
         }
     }
 }

@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 
 use super::Place;
+use crate::harness::until;
 
 /// A kind, and what is written of it.
 pub(super) struct Kind {
@@ -14,6 +15,8 @@ pub(super) struct Kind {
     pub(super) namespaced: bool,
     /// What all its names begin with, or, with a `:`, what the kind wants of them.
     pub(super) prefix: &'static str,
+    /// The condition that its controller ends it with, which nobody can take back.
+    pub(super) ends: &'static str,
     /// All of an object but its metadata.
     pub(super) object: Value,
     /// A merge patch of its spec, which must be there afterwards.
@@ -143,17 +146,30 @@ pub(super) fn operations(place: &Place, of: &Kind) {
 /// Through its subresource and by each kind of patch; the rest stays.
 fn status(place: &Place, of: &Kind, one: &str, name: &str) {
     let path = format!("{one}/status");
-    let patch = json!({"status": of.status});
+    let mut patch = json!({"status": of.status});
+    if !of.ends.is_empty() {
+        until(&format!("{one} is {}", of.ends), || {
+            let status = &place.read(&path)["status"];
+            let told = status["conditions"].as_array().cloned().unwrap_or_default();
+            let has_ended = told.iter().any(|condition| condition["type"] == of.ends);
+            patch = json!({"status": status});
+            patch["status"]["conditions"] =
+                [told, of.status["conditions"].as_array().cloned().unwrap_or_default()]
+                    .concat()
+                    .into();
+            has_ended
+        });
+    }
     let text = patch.to_string();
     for kind in [MERGE, STRATEGIC] {
         let patched = place.send_with("PATCH", &path, &[kind], &text).ok();
         assert!(holds(&patched, &patch), "{kind}: {patched}");
     }
-    let whole = json!([{"op": "add", "path": "/status", "value": of.status}]);
+    let whole = json!([{"op": "add", "path": "/status", "value": patch["status"]}]);
     let patched = place.send_with("PATCH", &path, &[JSON_PATCH], &whole.to_string()).ok();
     assert!(holds(&patched, &patch), "{patched}");
     let mut applied =
-        json!({"apiVersion": patched["apiVersion"], "kind": of.kind, "status": of.status});
+        json!({"apiVersion": patched["apiVersion"], "kind": of.kind, "status": patch["status"]});
     applied["metadata"] = json!({"name": name});
     let by = format!("{path}?fieldManager=suite&force=true");
     place.send_with("PATCH", &by, &[APPLY], &applied.to_string()).ok();
@@ -174,6 +190,7 @@ pub(super) fn flow_schemas(place: &Place) {
             kind: "FlowSchema",
             namespaced: false,
             prefix: "",
+            ends: "",
             object: json!({"spec": {
                 "matchingPrecedence": 10_000,
                 "priorityLevelConfiguration": {"name": "global-default"},
@@ -198,6 +215,7 @@ pub(super) fn priority_levels(place: &Place) {
             kind: "PriorityLevelConfiguration",
             namespaced: false,
             prefix: "",
+            ends: "",
             object: json!({"spec": {"type": "Limited", "limited": {
                 "nominalConcurrencyShares": 2, "limitResponse": {"type": "Reject"}}}}),
             change: json!({"spec": {"limited": {"nominalConcurrencyShares": 4}}}),
@@ -220,6 +238,7 @@ pub(super) fn storage_version_migrations(place: &Place) {
             kind: "StorageVersionMigration",
             namespaced: false,
             prefix: "",
+            ends: "Failed",
             object: json!({"spec": {"resource": {"group": "", "resource": "foo"}}}),
             // Its spec cannot change.
             change: json!({"metadata": {}}),
@@ -251,6 +270,7 @@ pub(super) fn validating_policies(place: &Place) {
             kind: "ValidatingAdmissionPolicy",
             namespaced: false,
             prefix: "",
+            ends: "",
             object: json!({"spec": {
                 "validations": [{"expression": "object.spec.replicas <= 100"}],
                 "matchConstraints": match_deployments(),
@@ -270,6 +290,7 @@ pub(super) fn validating_bindings(place: &Place) {
             kind: "ValidatingAdmissionPolicyBinding",
             namespaced: false,
             prefix: "",
+            ends: "",
             object: json!({"spec": {"policyName": "no-such.example.com", "validationActions": ["Deny"]}}),
             change: json!({"spec": {"policyName": "replicalimit-policy.example.com"}}),
             status: Value::Null,
@@ -286,6 +307,7 @@ pub(super) fn mutating_policies(place: &Place) {
             kind: "MutatingAdmissionPolicy",
             namespaced: false,
             prefix: "",
+            ends: "",
             object: json!({"spec": {
                 "reinvocationPolicy": "Never",
                 "mutations": [{"patchType": "ApplyConfiguration", "applyConfiguration": {"expression":
@@ -307,6 +329,7 @@ pub(super) fn mutating_bindings(place: &Place) {
             kind: "MutatingAdmissionPolicyBinding",
             namespaced: false,
             prefix: "",
+            ends: "",
             object: json!({"spec": {"policyName": "no-such.example.com"}}),
             change: json!({"spec": {"policyName": "replicalimit-policy.example.com"}}),
             status: Value::Null,

@@ -56,6 +56,7 @@ pub(super) fn signing_requests(place: &Place) {
             kind: "CertificateSigningRequest",
             namespaced: false,
             prefix: "",
+            ends: "",
             object: object.clone(),
             // Its spec cannot change.
             change: json!({"metadata": {}}),
@@ -107,6 +108,7 @@ pub(super) fn pod_requests(place: &Place) {
             kind: "PodCertificateRequest",
             namespaced: true,
             prefix: "",
+            ends: "",
             object: json!({"spec": {
                 "signerName": "example.com/e2e", "podName": "test-pod", "podUID": uid(12),
                 "serviceAccountName": "default", "serviceAccountUID": uid(13),
@@ -137,6 +139,7 @@ pub(super) fn bundles(place: &Place) {
             kind: "ClusterTrustBundle",
             namespaced: false,
             prefix: "example.com:e2e:",
+            ends: "",
             object: json!({"spec": {"signerName": "example.com/e2e", "trustBundle": first}}),
             change: json!({"spec": {"trustBundle": second}}),
             status: Value::Null,
