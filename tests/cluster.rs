@@ -14,9 +14,9 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::Value;
 
 /// How long a server may take to be ready on a loaded machine.
-const READY_TIMEOUT: Duration = Duration::from_secs(60);
+const READY_TIMEOUT: Duration = Duration::from_secs(180);
 /// How long what follows from something may take there.
-const COME_TRUE_MAX: Duration = Duration::from_secs(90);
+const COME_TRUE_MAX: Duration = Duration::from_secs(180);
 
 /// A server and its machine, gone with all it made when dropped. Further ones
 /// beside it make a cluster of several.

@@ -13,7 +13,7 @@ const SYSTEMD: &str = "/lib/systemd/systemd";
 /// Where the cgroup v2 hierarchy is, on machines that have both.
 const UNIFIED: &str = "/sys/fs/cgroup/unified";
 /// How long systemd may take on a loaded machine.
-const BOOT_MAX: Duration = Duration::from_secs(90);
+const BOOT_MAX: Duration = Duration::from_secs(180);
 
 /// Makes the machine out of the namespaces that it is started in. `$1` is an
 /// empty folder, `$2` its name. What the host has set up to start at boot is left out.

@@ -50,7 +50,7 @@ use crate::cluster::{Run, obstacle, run};
 pub(crate) fn until(what: &str, mut so: impl FnMut() -> bool) {
     let start = Instant::now();
     // Machines that are emulated take their time.
-    let longest = if std::env::var_os("SKIFF_VM").is_some() { 600 } else { 120 };
+    let longest = if std::env::var_os("SKIFF_VM").is_some() { 600 } else { 180 };
     while !so() {
         assert!(start.elapsed() < Duration::from_secs(longest), "{what}");
         std::thread::sleep(Duration::from_millis(100));

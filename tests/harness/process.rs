@@ -13,7 +13,7 @@ use super::{Host, Machine, Namespaces};
 use crate::cluster::{Run, collect, run, tail};
 
 /// How long a server or an agent may take on a loaded machine.
-const READY_TIMEOUT: Duration = Duration::from_secs(120);
+const READY_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// A `skiff server` or `skiff agent`.
 pub(super) enum Daemon {

@@ -19,7 +19,7 @@ fn addresses_are_objects_that_come_and_go_with_their_service() {
     // A server makes them once it leads.
     cluster.comes_to_print("get ipaddress 10.43.0.1", "services/default/kubernetes");
     cluster.comes_to_print("get servicecidr kubernetes", "10.43.0.0/16");
-    cluster.kubectl("wait servicecidr/kubernetes --for=condition=Ready --timeout=30s").ok();
+    cluster.kubectl("wait servicecidr/kubernetes --for=condition=Ready --timeout=180s").ok();
     cluster.apply(WEB).ok();
     let address = cluster.get("service web")["spec"]["clusterIP"].clone();
     let address = address.as_str().expect("an address").to_owned();
@@ -51,11 +51,11 @@ fn addresses_are_objects_that_come_and_go_with_their_service() {
     }
     // One that is deleted by hand comes back, one without a Service goes.
     cluster.kubectl(&format!("delete ipaddress {address}")).ok();
-    cluster.kubectl(&format!("wait ipaddress/{address} --for=create --timeout=30s")).ok();
+    cluster.kubectl(&format!("wait ipaddress/{address} --for=create --timeout=180s")).ok();
     cluster
         .apply("apiVersion: networking.k8s.io/v1\nkind: IPAddress\nmetadata:\n  name: 10.43.77.7\n  labels: {ipaddress.kubernetes.io/managed-by: ipallocator.k8s.io}\nspec: {parentRef: {resource: services, namespace: default, name: gone}}\n")
         .ok();
-    cluster.kubectl("wait ipaddress/10.43.77.7 --for=delete --timeout=30s").ok();
+    cluster.kubectl("wait ipaddress/10.43.77.7 --for=delete --timeout=180s").ok();
 
     cluster.kubectl("delete service web").ok();
     cluster.kubectl(&format!("get ipaddress {address}")).fails_with("not found");
@@ -70,7 +70,7 @@ fn a_range_that_is_added_gives_addresses_and_goes_when_none_is_in_use() {
     let fixed = "create service clusterip first --clusterip=10.99.0.7 --tcp=80";
     cluster.kubectl(fixed).fails_with("the provided network does not match the current range");
     cluster.apply(MORE).ok();
-    cluster.kubectl("wait servicecidr/more --for=condition=Ready --timeout=30s").ok();
+    cluster.kubectl("wait servicecidr/more --for=condition=Ready --timeout=180s").ok();
     let range = cluster.get("servicecidr more");
     assert_eq!(
         range["metadata"]["finalizers"][0], "networking.k8s.io/service-cidr-finalizer",
@@ -85,14 +85,14 @@ fn a_range_that_is_added_gives_addresses_and_goes_when_none_is_in_use() {
 
     // It stays for as long as a Service needs it, and gives nothing out meanwhile.
     cluster.kubectl("delete servicecidr more --wait=false").ok();
-    cluster.kubectl("wait servicecidr/more --for=condition=Ready=False --timeout=30s").ok();
+    cluster.kubectl("wait servicecidr/more --for=condition=Ready=False --timeout=180s").ok();
     let why = &cluster.get("servicecidr more")["status"]["conditions"][0];
     assert_eq!(why["reason"], "Terminating", "{why}");
     cluster
         .kubectl("create service clusterip second --clusterip=10.99.0.8 --tcp=80")
         .fails_with("the provided network does not match the current range");
     cluster.kubectl("delete service first").ok();
-    cluster.kubectl("wait servicecidr/more --for=delete --timeout=60s").ok();
+    cluster.kubectl("wait servicecidr/more --for=delete --timeout=180s").ok();
 }
 
 /// A pod on a node, with a web server where there is a text for it.
@@ -123,7 +123,7 @@ fn a_service_of_an_added_range_is_reached_from_pods_and_nodes_everywhere() {
     let nodes = ["node-1", "node-2"];
     let clients = nodes.map(|node| pod(&format!("on-{node}"), node, None)).concat();
     cluster.apply(&(pod("web", "node-2", Some("found")) + &clients)).ok();
-    cluster.kubectl("wait --for=condition=Ready pod --all --timeout=60s").ok();
+    cluster.kubectl("wait --for=condition=Ready pod --all --timeout=180s").ok();
     let of_pod = |node: &str, ip: &str| {
         cluster.kubectl(&format!("exec on-{node} -- toolbox get --timeout 5 http://{ip}/"))
     };
@@ -136,7 +136,7 @@ fn a_service_of_an_added_range_is_reached_from_pods_and_nodes_everywhere() {
     }
 
     cluster.apply(MORE).ok();
-    cluster.kubectl("wait servicecidr/more --for=condition=Ready --timeout=30s").ok();
+    cluster.kubectl("wait servicecidr/more --for=condition=Ready --timeout=180s").ok();
     let service = "kind: Service\napiVersion: v1\nmetadata: {name: web}\nspec: {clusterIP: 10.99.0.7, selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}";
     cluster.apply(service).ok();
     let found = |agent: &Cluster| {
@@ -166,7 +166,7 @@ fn a_service_of_an_added_range_is_reached_from_pods_and_nodes_everywhere() {
     found(&agent);
     agent.stop_server();
     cluster.kubectl("delete service web").ok();
-    cluster.kubectl("delete servicecidr more --timeout=60s").ok();
+    cluster.kubectl("delete servicecidr more --timeout=180s").ok();
     until("the server's route is gone", || routes(&agent)[0].is_empty());
     assert!(routes(&agent)[1].contains("dev lo"), "nobody is there to take it away");
     agent.start_server();

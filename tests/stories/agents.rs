@@ -77,8 +77,8 @@ fn get(world: &World, what: &str) -> Value {
 }
 
 fn ready(world: &World, node: &str) {
-    kubectl(world, &format!("wait --for=create node/{node} --timeout=90s")).ok();
-    kubectl(world, &format!("wait --for=condition=Ready node/{node} --timeout=90s")).ok();
+    kubectl(world, &format!("wait --for=create node/{node} --timeout=180s")).ok();
+    kubectl(world, &format!("wait --for=condition=Ready node/{node} --timeout=180s")).ok();
 }
 
 fn pod_ip(world: &World, pod: &str) -> String {
@@ -133,7 +133,7 @@ fn machines_join_and_their_pods_talk() {
 
     let applied = world.host(SERVER).kubectl(&["apply", "-f", "-"], Some(&web()));
     applied.ok();
-    kubectl(&world, "wait --for=condition=Ready pod -l app=web --timeout=90s").ok();
+    kubectl(&world, "wait --for=condition=Ready pod -l app=web --timeout=180s").ok();
     everybody_talks(&world);
     services(&world);
     streams(&world);
@@ -313,7 +313,7 @@ spec:
       containers: [{name: web, image: skiff.local/toolbox, args: [http-echo, --port, "8080"]}]
 "#;
     world.host(SERVER).kubectl(&["apply", "-f", "-"], Some(spread)).ok();
-    kubectl(&world, "rollout status deployment/web --timeout=60s").ok();
+    kubectl(&world, "rollout status deployment/web --timeout=180s").ok();
     let on = |world: &World| {
         kubectl(
             world,
@@ -324,14 +324,14 @@ spec:
     };
     assert!(on(&world).contains("agent-1"), "{}", on(&world));
     world.power_off(NEAR);
-    kubectl(&world, "wait --for=condition=Ready=Unknown node/agent-1 --timeout=90s").ok();
+    kubectl(&world, "wait --for=condition=Ready=Unknown node/agent-1 --timeout=180s").ok();
     wait_for(&world, "get pods -l app=web -o wide", |run| run.stdout.contains(SERVER));
-    kubectl(&world, "rollout status deployment/web --timeout=60s").ok();
+    kubectl(&world, "rollout status deployment/web --timeout=180s").ok();
     world.power_on(NEAR);
     world.host_mut(NEAR).wait_ready();
     ready(&world, NEAR);
     // What was evicted meanwhile goes, and the node takes pods again.
     wait_for(&world, "get pods -l app=web -o name", |run| run.stdout.lines().count() == 1);
     kubectl(&world, "delete pod -l app=web --wait=false").ok();
-    kubectl(&world, "rollout status deployment/web --timeout=60s").ok();
+    kubectl(&world, "rollout status deployment/web --timeout=180s").ok();
 }

@@ -141,13 +141,13 @@ pub(super) fn an_api_server_in_a_pod_serves_its_kinds() {
 }
 
 fn available(cluster: &Cluster, what: &str) {
-    cluster.kubectl(&format!("wait --for=condition=Available {what} --timeout=60s")).ok();
+    cluster.kubectl(&format!("wait --for=condition=Available {what} --timeout=180s")).ok();
 }
 
 /// Waits until it is not available for this reason.
 fn unavailable(cluster: &Cluster, what: &str, reason: &str) {
     let path = r#"{.status.conditions[?(@.type=="Available")].reason}"#;
-    let wait = format!("wait --for=jsonpath={path}={reason} {what} --timeout=60s");
+    let wait = format!("wait --for=jsonpath={path}={reason} {what} --timeout=180s");
     cluster.kubectl(&wait).ok();
     cluster.kubectl(&format!("get {what}")).prints(&format!("False ({reason})"));
 }
@@ -171,7 +171,7 @@ fn started(cluster: &Cluster) {
     let lib64 = if Path::new("/usr/lib64").exists() { LIB64 } else { "" };
     let api = API.replace("SCRIPTS", &scripts.to_string_lossy()).replace("LIB64", lib64);
     cluster.apply(&api).ok();
-    let status = cluster.kubectl("rollout status deployment/api -n wardle --timeout=120s");
+    let status = cluster.kubectl("rollout status deployment/api -n wardle --timeout=180s");
     if !status.success {
         let log = cluster.kubectl("logs -n wardle deployment/api");
         panic!("{}\n{}\n{}", status.stderr, log.stdout, log.stderr);
@@ -301,7 +301,7 @@ fn scaled_by_its_metrics(cluster: &Cluster, ca: &str) {
     cluster.apply(&(of("by-object", OBJECT) + &of("by-queue", OUTSIDE))).ok();
     let replicas = |what: &str, count: u32| {
         let wait = format!("wait --for=jsonpath={{.status.replicas}}={count} deployment/{what}");
-        cluster.kubectl(&format!("{wait} --timeout=120s")).ok();
+        cluster.kubectl(&format!("{wait} --timeout=180s")).ok();
     };
     replicas("by-object", 2);
     replicas("by-queue", 3);
@@ -311,12 +311,12 @@ fn scaled_by_its_metrics(cluster: &Cluster, ca: &str) {
     cluster.kubectl_with_input("replace -f -", &flunder("queue", "0")).ok();
     let idle = r#"{"spec":{"minReplicas":0}}"#;
     cluster.kubectl_args(&["patch", "hpa", "by-queue", "-p", idle]).ok();
-    cluster.kubectl("wait hpa/by-queue --for=condition=ScaledToZero --timeout=120s").ok();
+    cluster.kubectl("wait hpa/by-queue --for=condition=ScaledToZero --timeout=180s").ok();
     // A status that counts none says nothing.
     cluster.kubectl("get deployment by-queue -o jsonpath={.spec.replicas}").prints("0");
     cluster.kubectl_with_input("replace -f -", &flunder("queue", "4")).ok();
     replicas("by-queue", 2);
-    cluster.kubectl("wait hpa/by-queue --for=condition=ScaledToZero=false --timeout=60s").ok();
+    cluster.kubectl("wait hpa/by-queue --for=condition=ScaledToZero=false --timeout=180s").ok();
     cluster.kubectl("delete hpa,deployment by-object by-queue").ok();
     cluster
         .kubectl("delete apiservice v1beta2.custom.metrics.k8s.io v1beta1.external.metrics.k8s.io")
@@ -333,7 +333,7 @@ fn in_place_of_our_own(cluster: &Cluster, ca: &str) {
     cluster.kubectl(&format!("get {METRICS}")).prints("wardle/api");
     cluster.kubectl(nodes).prints("told-by-another");
     cluster.kubectl(&format!("delete {METRICS}")).ok();
-    cluster.kubectl(&format!("wait --for=create {METRICS} --timeout=60s")).ok();
+    cluster.kubectl(&format!("wait --for=create {METRICS} --timeout=180s")).ok();
     cluster.kubectl(&format!("get {METRICS}")).prints("Local");
     cluster.kubectl(nodes).prints("node-1");
     cluster.kubectl("top node").prints("node-1");
@@ -350,14 +350,14 @@ fn gone_and_back(cluster: &Cluster) {
     cluster.kubectl("create namespace doomed").ok();
     cluster.kubectl("delete namespace doomed --wait=false").ok();
     let condition = "condition=NamespaceDeletionDiscoveryFailure";
-    cluster.kubectl(&format!("wait --for={condition} namespace/doomed --timeout=60s")).ok();
+    cluster.kubectl(&format!("wait --for={condition} namespace/doomed --timeout=180s")).ok();
     let message = r#"{.status.conditions[?(@.type=="NamespaceDeletionDiscoveryFailure")].message}"#;
     cluster.kubectl(&format!("get namespace doomed -o jsonpath={message}")).prints(
         "wardle.example.com/v1alpha1: the server is currently unable to handle the request",
     );
     cluster.kubectl("scale deployment/api -n wardle --replicas=1").ok();
     available(cluster, WARDLE);
-    cluster.kubectl("wait --for=delete namespace/doomed --timeout=60s").ok();
+    cluster.kubectl("wait --for=delete namespace/doomed --timeout=180s").ok();
     cluster.apply(&flunder("again", "1")).prints("created");
 }
 

@@ -108,7 +108,7 @@ spec:
     let without = WEB.replace("  replicas: 0\n", "");
     cluster.kubectl_with_input(APPLY, &without).ok();
     assert_eq!(cluster.get("deployment web")["spec"]["replicas"], 1);
-    cluster.kubectl("rollout status deployment/web --timeout=60s").ok();
+    cluster.kubectl("rollout status deployment/web --timeout=180s").ok();
     let names = managers(&cluster, "deployment web");
     assert!(names.contains(&"kube-controller-manager Update".to_owned()), "{names:?}");
     let pod = cluster.kubectl("get pod -l app=web -o name").ok().stdout;

@@ -52,7 +52,7 @@ fn all_works(world: &World) {
         }
         world.kubectl(server, &format!("label pod web by={server} --overwrite")).ok();
     }
-    world.kubectl(FIRST, "wait --for=condition=Ready node --all --timeout=60s").ok();
+    world.kubectl(FIRST, "wait --for=condition=Ready node --all --timeout=180s").ok();
     // A node's own port shows a certificate of the CA that is trusted, and knows who asks.
     for node in SERVERS.iter().chain(&[AGENT]) {
         let url = format!("https://{}:10250", world.host(node).address());
@@ -75,14 +75,14 @@ fn the_cas_are_replaced_while_all_runs() {
     }
     world.host_mut(AGENT).start(&["agent", "--server", &url, "--token", &first]);
     for node in SERVERS.iter().chain(&[AGENT]) {
-        world.kubectl(FIRST, &format!("wait --for=create node/{node} --timeout=90s")).ok();
+        world.kubectl(FIRST, &format!("wait --for=create node/{node} --timeout=180s")).ok();
     }
-    world.kubectl(FIRST, "wait --for=condition=Ready node --all --timeout=90s").ok();
+    world.kubectl(FIRST, "wait --for=condition=Ready node --all --timeout=180s").ok();
     let asked = format!("http://{}/", load::SERVICE_IP);
     let client = load::asks(CLIENT_HOST, &asked);
     let workload = [load::web(AGENT), client, load::service()].concat();
     world.host(FIRST).kubectl(&["apply", "-f", "-"], Some(&workload)).ok();
-    world.kubectl(FIRST, "wait --for=condition=Ready pod --all --timeout=60s").ok();
+    world.kubectl(FIRST, "wait --for=condition=Ready pod --all --timeout=180s").ok();
     let unserved = load::unserved(&world, FIRST, CLIENT_HOST, &asked);
     let before = containers(&world);
     let admin = world.host(FIRST).path("admin.yaml");
@@ -110,7 +110,7 @@ fn the_cas_are_replaced_while_all_runs() {
     assert_ne!(fs::read(&admin).expect("there"), fs::read(&old).expect("there"));
     until("pods are told of both", || told(&world) == 2);
     world.host_mut("agent-2").start(&["agent", "--server", &url, "--token", &first]);
-    world.kubectl(FIRST, "wait --for=create node/agent-2 --timeout=60s").ok();
+    world.kubectl(FIRST, "wait --for=create node/agent-2 --timeout=180s").ok();
     rotate(&world, FIRST, &["finish"]).fails_with("are renewed within an hour");
 
     // From another server than it was begun on.
@@ -132,7 +132,7 @@ fn the_cas_are_replaced_while_all_runs() {
     let second = data(&world, FIRST, "server/token").trim().to_owned();
     assert_ne!(first, second);
     world.host_mut("agent-3").start(&["agent", "--server", &url, "--token", &second]);
-    world.kubectl(FIRST, "wait --for=create node/agent-3 --timeout=60s").ok();
+    world.kubectl(FIRST, "wait --for=create node/agent-3 --timeout=180s").ok();
     let agent = world.host_mut(AGENT);
     agent.kill();
     agent.start_again();

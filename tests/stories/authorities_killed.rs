@@ -88,14 +88,14 @@ fn a_rotation_goes_on_where_it_was() {
     }
     world.host_mut(AGENT).start(&["agent", "--server", &url, "--token", &token]);
     for node in SERVERS.iter().chain(&[AGENT]) {
-        world.kubectl(FIRST, &format!("wait --for=create node/{node} --timeout=90s")).ok();
+        world.kubectl(FIRST, &format!("wait --for=create node/{node} --timeout=180s")).ok();
     }
-    world.kubectl(FIRST, "wait --for=condition=Ready node --all --timeout=90s").ok();
+    world.kubectl(FIRST, "wait --for=condition=Ready node --all --timeout=180s").ok();
     let asked = format!("http://{}/", load::SERVICE_IP);
     let client = load::asks(CLIENT_HOST, &asked);
     let workload = [load::web(AGENT), client, load::service()].concat();
     world.host(FIRST).kubectl(&["apply", "-f", "-"], Some(&workload)).ok();
-    world.kubectl(FIRST, "wait --for=condition=Ready pod --all --timeout=60s").ok();
+    world.kubectl(FIRST, "wait --for=condition=Ready pod --all --timeout=180s").ok();
     let unserved = load::unserved(&world, FIRST, CLIENT_HOST, &asked);
     let before = key(&world, FIRST);
 
@@ -137,7 +137,7 @@ fn a_rotation_goes_on_where_it_was() {
         }
         world.kubectl(server, &format!("label pod web by={server} --overwrite")).ok();
     }
-    world.kubectl(FIRST, "wait --for=condition=Ready node --all --timeout=60s").ok();
+    world.kubectl(FIRST, "wait --for=condition=Ready node --all --timeout=180s").ok();
     let failed = failures(&world, CLIENT_HOST);
     assert_eq!(failed.len(), unserved, "{:#?}", &failed[unserved..]);
 }

@@ -339,7 +339,7 @@ fn what_can_never_be_is_told() {
     }
     // A quota that nobody has counted yet refuses with other words.
     cluster.apply(QUOTA).ok();
-    cluster.kubectl("wait quota/half -n tight --for=jsonpath={.status.hard} --timeout=30s").ok();
+    cluster.kubectl("wait quota/half -n tight --for=jsonpath={.status.hard} --timeout=180s").ok();
     let all = hopeless();
     for one in &all {
         cluster.apply(&one.yaml).ok();

@@ -16,7 +16,7 @@ fn job(name: &str, spec: &str, args: &str) -> String {
 }
 
 fn wait(cluster: &Cluster, what: &str, name: &str) -> Run {
-    cluster.kubectl(&format!("wait --for={what} {name} --timeout=90s"))
+    cluster.kubectl(&format!("wait --for={what} {name} --timeout=180s"))
 }
 
 fn field(cluster: &Cluster, what: &str, path: &str) -> String {

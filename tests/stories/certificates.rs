@@ -60,7 +60,7 @@ fn a_user_gets_a_certificate() {
             .kubectl(&format!("certificate approve {name} --as=eve --as-group=system:masters"))
             .prints("approved");
         let issued =
-            format!("wait csr/{name} --for=jsonpath={{.status.certificate}} --timeout=30s");
+            format!("wait csr/{name} --for=jsonpath={{.status.certificate}} --timeout=180s");
         cluster.kubectl(&issued).ok();
         cluster.kubectl(&format!("get csr {name}")).prints("Approved,Issued");
         let signed = format!("get csr {name} -o jsonpath={{.status.certificate}}");
@@ -113,7 +113,7 @@ fn a_node_renews_its_own_certificate() {
         .ok();
     let node = "--as=system:node:pi --as-group=system:nodes --as-group=system:authenticated";
     cluster.kubectl_with_input(&format!("create -f - {node}"), &object("pi", SIGNER, &pi)).ok();
-    cluster.kubectl("wait csr/pi --for=jsonpath={.status.certificate} --timeout=30s").ok();
+    cluster.kubectl("wait csr/pi --for=jsonpath={.status.certificate} --timeout=180s").ok();
     cluster.kubectl("get csr pi -o jsonpath={.status.conditions[0].reason}").prints("AutoApproved");
     // For another node nobody approves by itself.
     let other = "--as=system:node:other --as-group=system:nodes --as-group=system:authenticated";
@@ -183,7 +183,7 @@ pub(super) fn a_pod_gets_a_certificate_of_a_signer() {
         .fails_with("if provided, maxExpirationSeconds must be >= 3600");
     cluster.apply(&pod("hour", ", maxExpirationSeconds: 3600")).ok();
     assert_eq!(asked_for(&cluster, "hour")["spec"]["maxExpirationSeconds"], 3600);
-    cluster.kubectl("delete pod hour --timeout=60s").ok();
+    cluster.kubectl("delete pod hour --timeout=180s").ok();
 
     let patch = |request: &Value, status: &Value| {
         let name = request["metadata"]["name"].as_str().expect("a name");
@@ -254,7 +254,7 @@ pub(super) fn a_pod_gets_a_certificate_of_a_signer() {
             "beginRefreshAt": from + jiff::SignedDuration::from_hours(12),
         }});
         patch(&request, &status);
-        cluster.kubectl(&format!("wait pod/{name} --for=condition=Ready --timeout=60s")).ok();
+        cluster.kubectl(&format!("wait pod/{name} --for=condition=Ready --timeout=180s")).ok();
         let bundle = format!("exec {name} -- toolbox cat /v/bundle.pem");
         let bundle = cluster.kubectl(&bundle).ok().stdout;
         std::fs::write(cluster.path("bundle.pem"), &bundle).expect("our own folder");
@@ -271,7 +271,7 @@ pub(super) fn a_pod_gets_a_certificate_of_a_signer() {
         "reason": "Policy", "message": "not you", "lastTransitionTime": from}]}});
     patch(&request, &no);
     let events = "events --for=pod/bad --watch=false -o jsonpath={.items[*].message}";
-    let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(180);
     let text = "permanently denied: reason=\"Policy\" message=\"not you\"";
     while !cluster.kubectl(events).ok().stdout.contains(text) {
         assert!(std::time::Instant::now() < until, "no event tells that the signer said no");

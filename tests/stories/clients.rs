@@ -134,7 +134,7 @@ fn an_operator_reconciles_a_custom_resource() {
     cluster.apply(GREETINGS).ok();
     cluster
         .kubectl(
-            "wait --for=condition=Established crd/greetings.greetings.example.com --timeout=20s",
+            "wait --for=condition=Established crd/greetings.greetings.example.com --timeout=180s",
         )
         .ok();
     let log = std::fs::File::create(cluster.path("operator.log")).expect("our own file");
@@ -151,20 +151,20 @@ fn an_operator_reconciles_a_custom_resource() {
         .expect("python runs");
     let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         cluster.apply(ADA).prints("created");
-        cluster.kubectl("wait --for=create configmap/greeting-ada --timeout=60s").ok();
+        cluster.kubectl("wait --for=create configmap/greeting-ada --timeout=180s").ok();
         cluster
             .kubectl("get configmap greeting-ada -o jsonpath={.data.text}")
             .prints("Hello, Ada!");
         let status = "--for=jsonpath={.status.text}=Hello,\u{20}Ada!";
-        cluster.kubectl_args(&["wait", status, "greeting/ada", "--timeout=60s"]).ok();
+        cluster.kubectl_args(&["wait", status, "greeting/ada", "--timeout=180s"]).ok();
         cluster.apply(&ADA.replace("who: Ada", "who: Grace")).prints("configured");
         let changed = "--for=jsonpath={.data.text}=Hello,\u{20}Grace!";
-        cluster.kubectl_args(&["wait", changed, "configmap/greeting-ada", "--timeout=60s"]).ok();
+        cluster.kubectl_args(&["wait", changed, "configmap/greeting-ada", "--timeout=180s"]).ok();
         // A finalizer holds it until the operator has said good-bye.
-        cluster.kubectl("delete greeting ada --timeout=60s").ok();
+        cluster.kubectl("delete greeting ada --timeout=180s").ok();
         cluster.kubectl("get configmap farewell-ada").ok();
         // What the Greeting owned goes with it.
-        cluster.kubectl("wait --for=delete configmap/greeting-ada --timeout=60s").ok();
+        cluster.kubectl("wait --for=delete configmap/greeting-ada --timeout=180s").ok();
     }));
     let _ = operator.kill();
     operator.wait().expect("our own child");

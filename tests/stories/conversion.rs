@@ -111,7 +111,7 @@ pub(super) fn a_webhook_behind_a_service_converts() {
         cluster.apply(SERVICE).ok();
         cluster.apply(&SITES.replace("CA", &ca)).ok();
         cluster
-            .kubectl("wait --for=condition=Established crd/sites.conv.example.com --timeout=20s")
+            .kubectl("wait --for=condition=Established crd/sites.conv.example.com --timeout=180s")
             .ok();
         cluster.apply(OLD).prints("created");
         // The node has the Service's address a moment later.
@@ -201,7 +201,7 @@ fn a_migration_stores_everything_in_the_version_of_now() {
     let Some(cluster) = Cluster::start() else { return };
     cluster.apply(BOATS).ok();
     cluster
-        .kubectl("wait --for=condition=Established crd/boats.conv.example.com --timeout=20s")
+        .kubectl("wait --for=condition=Established crd/boats.conv.example.com --timeout=180s")
         .ok();
     cluster.apply(BOAT).prints("created");
     let revision = |cluster: &Cluster| {
@@ -211,7 +211,7 @@ fn a_migration_stores_everything_in_the_version_of_now() {
     let migrate = |name: &str, resource: &str, ends: &str| {
         let migration = MIGRATION.replace("NAME", name).replace("RESOURCE", resource);
         cluster.apply(&migration).prints("created");
-        let wait = "wait --timeout=30s --for=condition";
+        let wait = "wait --timeout=180s --for=condition";
         cluster.kubectl(&format!("{wait}={ends} storageversionmigration/{name}")).ok();
     };
     let before = revision(&cluster);

@@ -181,7 +181,7 @@ impl grpc::Service for Driver {
 }
 
 fn wait_for(what: &str, mut look: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(90);
+    let deadline = Instant::now() + Duration::from_secs(180);
     while !look() {
         assert!(Instant::now() < deadline, "{what}");
     }
@@ -197,14 +197,14 @@ fn it_grows_while_it_is_mounted(cluster: &Cluster, calls: &Mutex<Vec<String>>) {
     patch(&["patch", "pvc", "c"], json!({"spec": wanted}));
     let asked =
         r"wait --for=jsonpath={.metadata.annotations.volume\.kubernetes\.io/storage-resizer}";
-    cluster.kubectl(&format!("{asked}={DRIVER} pvc/c --timeout=60s")).ok();
+    cluster.kubectl(&format!("{asked}={DRIVER} pvc/c --timeout=180s")).ok();
     patch(&["patch", "pv", "csi-1"], json!({"spec": {"capacity": {"storage": "2Gi"}}}));
     let pending = json!([{"type": "FileSystemResizePending", "status": "True",
         "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
     let statuses = json!({"storage": "NodeResizePending"});
     let status = json!({"conditions": pending, "allocatedResourceStatuses": statuses});
     patch(&["patch", "pvc", "c", "--subresource=status"], json!({"status": status}));
-    cluster.kubectl("wait --for=jsonpath={.status.capacity.storage}=2Gi pvc/c --timeout=60s").ok();
+    cluster.kubectl("wait --for=jsonpath={.status.capacity.storage}=2Gi pvc/c --timeout=180s").ok();
     let status = cluster.get("pvc c")["status"].clone();
     assert!(status.get("conditions").is_none(), "{status:#}");
     assert!(status.get("allocatedResourceStatuses").is_none(), "{status:#}");
@@ -287,7 +287,7 @@ fn a_driver_serves_volumes() {
             &status,
         ])
         .ok();
-    cluster.kubectl("wait --for=condition=Ready pod/p --timeout=120s").ok();
+    cluster.kubectl("wait --for=condition=Ready pod/p --timeout=180s").ok();
     cluster.kubectl("exec p -- toolbox cat /v/told").prints("handle-1 p disk-7");
     cluster.kubectl("exec p -- toolbox cat /w/told").prints(" p ");
     cluster.kubectl("exec p -- toolbox ls -l /v").prints(" 4000 ");
@@ -302,7 +302,7 @@ fn a_driver_serves_volumes() {
     cluster.kill_server();
     cluster.start_server();
     cluster.wait_node_ready();
-    cluster.kubectl("delete pod p --timeout=90s").ok();
+    cluster.kubectl("delete pod p --timeout=180s").ok();
     wait_for("the volume is detached", || {
         cluster.kubectl("get volumeattachment").ok().stderr.contains("No resources found")
     });

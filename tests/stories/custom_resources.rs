@@ -65,7 +65,7 @@ fn defined(cluster: &Cluster) {
         "customresourcedefinition.apiextensions.k8s.io/crontabs.stable.example.com created",
     );
     cluster
-        .kubectl("wait --for=condition=Established crd/crontabs.stable.example.com --timeout=30s")
+        .kubectl("wait --for=condition=Established crd/crontabs.stable.example.com --timeout=180s")
         .prints("condition met");
 }
 
@@ -175,7 +175,7 @@ fn a_deleted_definition_takes_its_objects_with_it() {
         .replace("{name: mine}", "{name: held, namespace: other, finalizers: [example.com/f]}");
     cluster.apply(&held).ok();
     cluster.kubectl("delete crd crontabs.stable.example.com --wait=false").prints("deleted");
-    cluster.kubectl("wait --for=delete ct/mine --timeout=30s").ok();
+    cluster.kubectl("wait --for=delete ct/mine --timeout=180s").ok();
     // One object is not let go yet, so the kind is there and takes no more.
     cluster.kubectl("get ct held -n other").prints("held");
     cluster
@@ -193,7 +193,7 @@ fn a_deleted_definition_takes_its_objects_with_it() {
             r#"{"metadata":{"finalizers":null}}"#,
         ])
         .ok();
-    cluster.kubectl("wait --for=delete crd/crontabs.stable.example.com --timeout=30s").ok();
+    cluster.kubectl("wait --for=delete crd/crontabs.stable.example.com --timeout=180s").ok();
     cluster.kubectl("get ct").fails_with("could not find the requested resource");
     // Defined again, it begins empty.
     defined(&cluster);
@@ -250,7 +250,7 @@ fn a_definition_that_cannot_be_is_refused_and_names_belong_to_the_first() {
     cluster.apply(&rival).ok();
     cluster
         .kubectl(
-            "wait --for=condition=NamesAccepted=false crd/tables.stable.example.com --timeout=30s",
+            "wait --for=condition=NamesAccepted=false crd/tables.stable.example.com --timeout=180s",
         )
         .ok();
     let rival = cluster.get("crd tables.stable.example.com");
@@ -260,7 +260,7 @@ fn a_definition_that_cannot_be_is_refused_and_names_belong_to_the_first() {
     // The name is free once its owner is gone.
     cluster.kubectl("delete crd crontabs.stable.example.com").ok();
     cluster
-        .kubectl("wait --for=condition=Established crd/tables.stable.example.com --timeout=30s")
+        .kubectl("wait --for=condition=Established crd/tables.stable.example.com --timeout=180s")
         .ok();
     cluster.kubectl("get ct").ok();
 }
@@ -322,7 +322,7 @@ fn schemas_are_published_as_long_as_they_are_served() {
     cluster.apply(&kind_of("lab.example.com", "Hat", &[("v1", true, colour.clone())])).ok();
     cluster
         .kubectl(
-            "wait --for=condition=Established --timeout=30s crd/hats.shop.example.com \
+            "wait --for=condition=Established --timeout=180s crd/hats.shop.example.com \
              crd/bags.shop.example.com crd/boxs.shop.example.com crd/hats.lab.example.com",
         )
         .ok();
@@ -378,6 +378,6 @@ fn schemas_are_published_as_long_as_they_are_served() {
     assert!(published("com.example.shop.v3.Hat").is_none());
     assert!(published(HATS).is_some());
     cluster.kubectl("delete crd hats.shop.example.com").ok();
-    cluster.kubectl("wait --for=delete crd/hats.shop.example.com --timeout=30s").ok();
+    cluster.kubectl("wait --for=delete crd/hats.shop.example.com --timeout=180s").ok();
     assert!(published(HATS).is_none());
 }

@@ -146,8 +146,8 @@ fn pods_and_services_of_both_families() {
     }
     let nodes = [SERVER, NEAR, FAR];
     for node in nodes {
-        kubectl(&world, &format!("wait --for=create node/{node} --timeout=90s")).ok();
-        kubectl(&world, &format!("wait --for=condition=Ready node/{node} --timeout=90s")).ok();
+        kubectl(&world, &format!("wait --for=create node/{node} --timeout=180s")).ok();
+        kubectl(&world, &format!("wait --for=condition=Ready node/{node} --timeout=180s")).ok();
         let node = get(&world, &format!("node {node}"));
         begin(&texts(&node["spec"]["podCIDRs"]), &["10.42.", "fd42:"]);
         let addresses = node["status"]["addresses"].as_array().expect("a list").iter();
@@ -157,7 +157,7 @@ fn pods_and_services_of_both_families() {
         begin(&internal, &["192.168.7", "fd7"]);
     }
     world.host(SERVER).kubectl(&["apply", "-f", "-"], Some(&objects(&nodes))).ok();
-    kubectl(&world, "wait --for=condition=Ready pod -l app=web --timeout=90s").ok();
+    kubectl(&world, "wait --for=condition=Ready pod -l app=web --timeout=180s").ok();
 
     everybody_talks(&world, &nodes);
     names(&world, &nodes, &["10.4", "fd4"]);
@@ -335,11 +335,11 @@ fn a_cluster_of_ipv6_alone() {
     world.host_mut(FAR).start(&args);
     let nodes = [SERVER, FAR];
     for node in nodes {
-        kubectl(&world, &format!("wait --for=create node/{node} --timeout=90s")).ok();
-        kubectl(&world, &format!("wait --for=condition=Ready node/{node} --timeout=90s")).ok();
+        kubectl(&world, &format!("wait --for=create node/{node} --timeout=180s")).ok();
+        kubectl(&world, &format!("wait --for=condition=Ready node/{node} --timeout=180s")).ok();
     }
     world.host(SERVER).kubectl(&["apply", "-f", "-"], Some(&objects(&nodes))).ok();
-    kubectl(&world, "wait --for=condition=Ready pod -l app=web --timeout=90s").ok();
+    kubectl(&world, "wait --for=condition=Ready pod -l app=web --timeout=180s").ok();
     everybody_talks(&world, &nodes);
     names(&world, &nodes, &["fd4"]);
     assert_eq!(get(&world, "service web")["spec"]["ipFamilies"], json!(["IPv6"]));

@@ -53,7 +53,7 @@ const EXAMPLES: &[(&str, Needs)] = &[
 ];
 
 /// How long what is said may take to come true.
-const COME_TRUE_MAX: Duration = Duration::from_secs(60);
+const COME_TRUE_MAX: Duration = Duration::from_secs(180);
 /// Between two requests of a client.
 const ASK_EVERY: Duration = Duration::from_millis(2);
 
@@ -200,7 +200,7 @@ fn examples_do_what_they_say() {
 
 /// One request over a connection of its own, as most clients' first.
 fn ask(address: SocketAddr) -> Result<(), String> {
-    let limit = Duration::from_secs(5);
+    let limit = Duration::from_secs(20);
     let mut stream =
         TcpStream::connect_timeout(&address, limit).map_err(|e| format!("connect: {e}"))?;
     stream.set_read_timeout(Some(limit)).expect("a valid time-out");
@@ -292,7 +292,7 @@ fn the_database_of_the_examples_keeps_its_data() {
         cluster.skiff(&["killall", "--data-dir", &data.to_string_lossy()]).ok();
         cluster.start_server();
         cluster.wait_node_ready();
-        cluster.kubectl("wait --for=condition=Ready pod/database-0 --timeout=90s").ok();
+        cluster.kubectl("wait --for=condition=Ready pod/database-0 --timeout=180s").ok();
         obey(&cluster, last);
         clean_up(&cluster, &commands);
     }

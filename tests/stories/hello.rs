@@ -19,7 +19,7 @@ fn a_workload_answers_by_name_and_survives_kill_9() {
     let Some(mut cluster) = Cluster::start() else { return };
     cluster.wait_node_ready();
     cluster.apply(HELLO).ok();
-    cluster.kubectl("rollout status deployment/hello --timeout=60s").ok();
+    cluster.kubectl("rollout status deployment/hello --timeout=180s").ok();
     answers(&cluster);
 
     let containers = |cluster: &Cluster| {
@@ -33,7 +33,7 @@ fn a_workload_answers_by_name_and_survives_kill_9() {
     cluster.kubectl("get configmap kept -o jsonpath={.data.a}").prints("b");
     cluster.wait_node_ready();
     assert_eq!(containers(&cluster), before, "the same containers run on");
-    cluster.kubectl("rollout status deployment/hello --timeout=60s").ok();
+    cluster.kubectl("rollout status deployment/hello --timeout=180s").ok();
     answers(&cluster);
 
     assert!(cluster.stop_server().success(), "SIGTERM ends the server in order");

@@ -196,7 +196,7 @@ fn tokens_of_accounts() {
 
     // The older kind lives in a Secret.
     cluster.apply(FOREVER).ok();
-    cluster.kubectl("wait secret/forever -n team --for=jsonpath={.data.token} --timeout=30s").ok();
+    cluster.kubectl("wait secret/forever -n team --for=jsonpath={.data.token} --timeout=180s").ok();
     let encoded =
         cluster.kubectl("get secret forever -n team -o jsonpath={.data.token}").ok().stdout;
     use base64::Engine;
@@ -227,7 +227,7 @@ fn tokens_of_accounts() {
     cluster.kubectl("delete serviceaccount deployer -n team").ok();
     with_token(&cluster, &plain, "auth whoami").fails_with("Unauthorized");
     with_token(&cluster, &forever, "auth whoami").fails_with("Unauthorized");
-    cluster.kubectl("wait secret/forever -n team --for=delete --timeout=30s").ok();
+    cluster.kubectl("wait secret/forever -n team --for=delete --timeout=180s").ok();
 }
 
 /// Every part of the server works with no more than its own rights.
@@ -237,8 +237,8 @@ fn nothing_inside_is_refused() {
     cluster.wait_node_ready();
     cluster.apply(WEB).ok();
     cluster.kubectl("expose deployment web -n team --port=80").ok();
-    cluster.kubectl("rollout status deployment/web -n team --timeout=60s").ok();
-    cluster.kubectl("delete namespace team --timeout=60s").ok();
+    cluster.kubectl("rollout status deployment/web -n team --timeout=180s").ok();
+    cluster.kubectl("delete namespace team --timeout=180s").ok();
     let log = cluster.log();
     let refused: Vec<&str> = log.lines().filter(|line| line.contains("forbidden")).collect();
     assert_eq!(refused, [""; 0]);

@@ -105,7 +105,7 @@ fn an_imported_image_runs_and_a_broken_one_is_refused() {
             "echo in $FROM_IMAGE; busybox id -u",
         ])
         .ok();
-    cluster.kubectl("wait --for=jsonpath={.status.phase}=Succeeded pod/box --timeout=60s").ok();
+    cluster.kubectl("wait --for=jsonpath={.status.phase}=Succeeded pod/box --timeout=180s").ok();
     assert_eq!(cluster.kubectl("logs box").ok().stdout, "in yes\n0\n");
     image(&["rm", "example.com/busybox:1"]).ok();
     assert!(!image(&["ls"]).ok().stdout.contains("busybox"));
@@ -254,7 +254,7 @@ fn nginx_comes_from_a_registry_and_serves() {
     assert!(pushed.status.success(), "{}", String::from_utf8_lossy(&pushed.stderr));
     cluster.kubectl("create deployment nginx --image=127.0.0.1:5000/nginx:1 --replicas=2").ok();
     cluster.kubectl("expose deployment nginx --port=80").ok();
-    cluster.kubectl("rollout status deployment/nginx --timeout=90s").ok();
+    cluster.kubectl("rollout status deployment/nginx --timeout=180s").ok();
     let address = cluster.kubectl("get service nginx -o jsonpath={.spec.clusterIP}").ok().stdout;
     let url = format!("http://{address}/");
     let curl = || run(cluster.command("curl").args(["-s", "--max-time", "10", &url]), None);
@@ -274,7 +274,7 @@ fn bundles_in_the_folder_are_there_before_the_first_pod() {
     cluster.start_server();
     let run = "run box --image=example.com/busybox:1 --image-pull-policy=Never --restart=Never";
     cluster.kubectl(&format!("{run} -- busybox id -u")).ok();
-    cluster.kubectl("wait --for=jsonpath={.status.phase}=Succeeded pod/box --timeout=60s").ok();
+    cluster.kubectl("wait --for=jsonpath={.status.phase}=Succeeded pod/box --timeout=180s").ok();
     assert_eq!(cluster.kubectl("logs box").ok().stdout, "0\n");
     let log = cluster.log();
     assert!(log.contains("an image bundle is not imported") && log.contains("broken.tar"), "{log}");
@@ -303,12 +303,12 @@ pub(super) fn a_mirror_of_the_registries_file_stands_in_for_a_registry() {
     cluster.add_flags(&["--private-registry", &file.to_string_lossy()]);
     cluster.start_server();
     cluster.kubectl("run box --image=example.com/busybox:1 --restart=Never -- busybox id -u").ok();
-    cluster.kubectl("wait --for=jsonpath={.status.phase}=Succeeded pod/box --timeout=60s").ok();
+    cluster.kubectl("wait --for=jsonpath={.status.phase}=Succeeded pod/box --timeout=180s").ok();
     assert_eq!(cluster.kubectl("logs box").ok().stdout, "0\n");
     // A volume of an image, asked for anew each time.
     let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: volume}\nspec:\n  terminationGracePeriodSeconds: 1\n  volumes: [{name: v, image: {reference: 'example.com/busybox:1', pullPolicy: Always}}]\n  containers: [{name: c, image: skiff.local/toolbox, args: [sleep, infinity], volumeMounts: [{name: v, mountPath: /v}]}]\n";
     cluster.apply(pod).ok();
-    cluster.kubectl("wait --for=condition=Ready pod/volume --timeout=60s").ok();
+    cluster.kubectl("wait --for=condition=Ready pod/volume --timeout=180s").ok();
     cluster.kubectl("exec volume -- toolbox ls /v/bin").prints("busybox");
     cluster.kubectl("exec volume -- toolbox write /v/bin/x y").fails_with("Read-only file system");
     cluster.stop_server();
@@ -371,14 +371,14 @@ fn a_registry_lets_in_whom_a_plugin_or_an_account_knows() {
         cluster.kubectl(&line).ok();
     };
     let succeeds = |name: &str| {
-        let wait = "wait --for=jsonpath={.status.phase}=Succeeded --timeout=60s";
+        let wait = "wait --for=jsonpath={.status.phase}=Succeeded --timeout=180s";
         cluster.kubectl(&format!("{wait} pod/{name}")).ok();
     };
     run("by-plugin", "by-plugin", "");
     succeeds("by-plugin");
     run("stranger", "by-account", "");
     let reason = "{.status.containerStatuses[0].state.waiting.reason}=ImagePullBackOff";
-    cluster.kubectl(&format!("wait --for=jsonpath={reason} pod/stranger --timeout=60s")).ok();
+    cluster.kubectl(&format!("wait --for=jsonpath={reason} pod/stranger --timeout=180s")).ok();
     // Now and then it is tried again, and then something else is said.
     until("it is said why there is no log", || {
         cluster.kubectl("logs stranger").stderr.contains("trying and failing to pull image")

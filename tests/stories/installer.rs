@@ -260,13 +260,13 @@ fn one_line_installs_and_upgrades_under_load_and_every_failure_changes_nothing()
     let kubectl =
         |line: &str| machine.run(&format!("KUBECONFIG=/etc/skiff/skiff.yaml kubectl {line}"));
     machine.until("KUBECONFIG=/etc/skiff/skiff.yaml kubectl get node/box");
-    kubectl("wait --for=condition=Ready node/box --timeout=60s");
+    kubectl("wait --for=condition=Ready node/box --timeout=180s");
     assert_eq!(kubectl("get node/box -o jsonpath={.metadata.labels.kind}"), "box");
     fs::write(dir.path().join("hello.yaml"), include_str!("../../docs/examples/hello.yaml"))
         .expect("our own folder");
     machine.copy(&dir.path().join("hello.yaml"), "/srv/hello.yaml");
     kubectl("apply -f /srv/hello.yaml");
-    kubectl("rollout status deployment/hello --timeout=120s");
+    kubectl("rollout status deployment/hello --timeout=180s");
     let containers = "get pods -o jsonpath={.items[*].status.containerStatuses[*].containerID}";
     let running = kubectl(containers);
 
@@ -304,7 +304,7 @@ fn one_line_installs_and_upgrades_under_load_and_every_failure_changes_nothing()
     ));
     assert!(said.contains("starting skiff"), "{said}");
     machine.until("KUBECONFIG=/etc/skiff/skiff.yaml kubectl get --raw /readyz");
-    kubectl("wait --for=condition=Ready node/box --timeout=60s");
+    kubectl("wait --for=condition=Ready node/box --timeout=180s");
     machine.run("cmp /usr/local/bin/skiff /srv/releases/v1.37.0+skiff2/skiff-x86_64");
 
     // The one after it, by the program's own command.
@@ -334,7 +334,7 @@ fn one_line_installs_and_upgrades_under_load_and_every_failure_changes_nothing()
         );
     }
     machine.until("KUBECONFIG=/etc/skiff/skiff.yaml kubectl get --raw /readyz");
-    kubectl("wait --for=condition=Ready node/box --timeout=60s");
+    kubectl("wait --for=condition=Ready node/box --timeout=180s");
     let said = machine.run("skiff status");
     assert!(said.contains("Nodes    1 of 1 ready"), "{said}");
     machine.run("systemctl stop load");

@@ -14,8 +14,8 @@ fn url(world: &World, server: &str) -> String {
 }
 
 fn ready(world: &World, server: &str, node: &str) {
-    world.kubectl(server, &format!("wait --for=create node/{node} --timeout=90s")).ok();
-    let line = format!("wait --for=condition=Ready node/{node} --timeout=90s");
+    world.kubectl(server, &format!("wait --for=create node/{node} --timeout=180s")).ok();
+    let line = format!("wait --for=condition=Ready node/{node} --timeout=180s");
     until(&format!("{node} is Ready"), || world.kubectl(server, &line).success);
 }
 
@@ -81,7 +81,7 @@ fn servers_of_ipv6_alone_are_one_cluster() {
     }
     let objects: String = nodes.iter().map(|node| pod(node)).collect();
     world.host(first).kubectl(&["apply", "-f", "-"], Some(&(objects + SERVICE))).ok();
-    world.kubectl(first, "wait --for=condition=Ready pod --all --timeout=90s").ok();
+    world.kubectl(first, "wait --for=condition=Ready pod --all --timeout=180s").ok();
     let addresses = "get endpointslice kubernetes -o jsonpath={.endpoints[*].addresses[0]}";
     until("pods find all servers", || {
         world.kubectl(first, addresses).stdout.split_whitespace().count() == SERVERS.len()

@@ -39,7 +39,7 @@ fn with_client<Story: Future<Output = ()>>(
     });
 }
 
-const WAIT_MAX: Duration = Duration::from_secs(60);
+const WAIT_MAX: Duration = Duration::from_secs(180);
 
 #[test]
 fn typed_objects_are_written_watched_applied_and_deleted() {
@@ -167,7 +167,7 @@ fn dynamic_objects_and_their_owners() {
     let Some(cluster) = Cluster::start() else { return };
     cluster.apply(ROBOTS).ok();
     cluster
-        .kubectl("wait --for=condition=Established crd/robots.factory.example.com --timeout=20s")
+        .kubectl("wait --for=condition=Established crd/robots.factory.example.com --timeout=180s")
         .ok();
     with_client(&cluster, |client| async move {
         let discovery = Discovery::new(client.clone()).run_aggregated().await.expect("discovery");

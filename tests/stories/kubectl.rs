@@ -36,7 +36,7 @@ fn get_in_every_form_describe_edit_label_and_delete() {
     cluster.kubectl("label deployment web tier=front").prints("labeled");
     cluster.kubectl("annotate deployment web note=hello").prints("annotated");
     cluster.kubectl("scale deployment web --replicas=0").prints("scaled");
-    cluster.kubectl("rollout status deployment/web --timeout=20s").ok();
+    cluster.kubectl("rollout status deployment/web --timeout=180s").ok();
     let mut edit = cluster.kubectl_command(&["edit", "deployment", "web"]);
     let done = edit.env("KUBE_EDITOR", "sed -i s/front/back/").output().expect("kubectl runs");
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
@@ -95,19 +95,19 @@ fn a_node_is_drained_and_taken_back() {
             ),
         )
         .ok();
-    cluster.kubectl("rollout status deployment/web --timeout=60s").ok();
+    cluster.kubectl("rollout status deployment/web --timeout=180s").ok();
     cluster.kubectl("run alone --image=skiff.local/toolbox -- sleep infinity").ok();
-    cluster.kubectl("wait --for=condition=Ready pod/alone --timeout=60s").ok();
+    cluster.kubectl("wait --for=condition=Ready pod/alone --timeout=180s").ok();
     cluster.kubectl("drain node-1").fails_with("Pods that declare no controller");
-    cluster.kubectl("drain node-1 --force --grace-period=1 --timeout=60s").ok();
+    cluster.kubectl("drain node-1 --force --grace-period=1 --timeout=180s").ok();
     cluster.kubectl("get pod alone").fails_with("NotFound");
     cluster.kubectl("get nodes").prints("SchedulingDisabled");
     cluster
-        .kubectl("wait --for=condition=PodScheduled=false pod -l app=web --timeout=60s")
+        .kubectl("wait --for=condition=PodScheduled=false pod -l app=web --timeout=180s")
         .prints("condition met");
     cluster.comes_to_print("describe pod -l app=web", "1 node(s) were unschedulable");
     cluster.kubectl("uncordon node-1").ok();
-    cluster.kubectl("wait --for=condition=Available deployment/web --timeout=60s").ok();
+    cluster.kubectl("wait --for=condition=Available deployment/web --timeout=180s").ok();
 }
 
 #[test]
@@ -116,8 +116,8 @@ fn namespaces_take_their_contents_with_them() {
     cluster.kubectl("create namespace team").ok();
     cluster.kubectl("create configmap a --from-literal=a=b -n team").ok();
     cluster.kubectl("create secret generic s --from-literal=a=b -n team").ok();
-    cluster.kubectl("wait --for=jsonpath={.metadata.name}=default serviceaccount/default -n team --timeout=20s").ok();
-    cluster.kubectl("delete namespace team --timeout=60s").ok();
+    cluster.kubectl("wait --for=jsonpath={.metadata.name}=default serviceaccount/default -n team --timeout=180s").ok();
+    cluster.kubectl("delete namespace team --timeout=180s").ok();
     cluster.kubectl("get namespace team").fails_with("NotFound");
     cluster
         .kubectl("create configmap a --from-literal=a=b -n team")

@@ -187,9 +187,9 @@ fn both_kubectls_show_the_same() {
     let plain = |line: &str| both.run(false, None, line);
     for line in [
         "apply -f $DIR/objects.yaml",
-        "rollout status deployment/web --timeout=120s",
-        "wait --for=condition=Complete job/once --timeout=120s",
-        "wait --for=condition=Ready pod/alone --timeout=120s",
+        "rollout status deployment/web --timeout=180s",
+        "wait --for=condition=Complete job/once --timeout=180s",
+        "wait --for=condition=Ready pod/alone --timeout=180s",
     ] {
         plain(line).ok();
     }
@@ -216,7 +216,7 @@ fn both_kubectls_do_the_same() {
     let Some(both) = start() else { return };
     for namespace in [STOCK, OURS] {
         both.run(false, None, &format!("create namespace {namespace}")).ok();
-        let line = format!("wait --for=create sa/default -n {namespace} --timeout=60s");
+        let line = format!("wait --for=create sa/default -n {namespace} --timeout=180s");
         both.run(false, None, &line).ok();
     }
     let mut found = Vec::new();

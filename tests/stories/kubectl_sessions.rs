@@ -77,7 +77,7 @@ fn a_proxy_serves_the_api_files_and_streams() {
     let Some(cluster) = Cluster::start() else { return };
     cluster.wait_node_ready();
     cluster.apply(POD).ok();
-    cluster.kubectl("wait --for=condition=Ready pod/web --timeout=60s").ok();
+    cluster.kubectl("wait --for=condition=Ready pod/web --timeout=180s").ok();
     let www = cluster.path("www");
     std::fs::create_dir_all(&www).expect("our own folder");
     std::fs::write(www.join("conf.yaml"), CONF).expect("our own file");
@@ -159,7 +159,7 @@ fn pods_and_nodes_are_debugged() {
     let Some(cluster) = Cluster::start() else { return };
     cluster.wait_node_ready();
     cluster.apply(POD).ok();
-    cluster.kubectl("wait --for=condition=Ready pod/web --timeout=60s").ok();
+    cluster.kubectl("wait --for=condition=Ready pod/web --timeout=180s").ok();
     // Beside the others: it sees the processes of its target, and its end is seen.
     let said = ours_with(
         &cluster,
@@ -173,7 +173,7 @@ fn pods_and_nodes_are_debugged() {
     assert!(said.stdout.contains(told) && said.stdout.contains("seen"), "{said:?}");
     // A copy with another command.
     ours(&cluster, "debug web --copy-to=copy -c c --same-node -- toolbox sleep 100").ok();
-    cluster.kubectl("wait --for=condition=Ready pod/copy --timeout=60s").ok();
+    cluster.kubectl("wait --for=condition=Ready pod/copy --timeout=180s").ok();
     let copy = cluster.get("pod copy");
     assert_eq!(copy["spec"]["containers"][0]["command"][1], "sleep");
     assert_eq!(copy["metadata"]["labels"], serde_json::Value::Null);
@@ -196,7 +196,7 @@ fn attached_one_sees_what_a_container_prints_and_types_to_it() {
     let Some(cluster) = Cluster::start() else { return };
     cluster.wait_node_ready();
     cluster.apply(POD).ok();
-    cluster.kubectl("wait --for=condition=Ready pod/web --timeout=60s").ok();
+    cluster.kubectl("wait --for=condition=Ready pod/web --timeout=180s").ok();
     let mut attach =
         cluster.command_of(Path::new(SKIFF), &["kubectl", "attach", "web", "-c", "t", "-i"]);
     let attach = attach.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -222,7 +222,7 @@ fn a_dump_holds_the_cluster() {
     let Some(cluster) = Cluster::start() else { return };
     cluster.wait_node_ready();
     cluster.apply(POD).ok();
-    cluster.kubectl("wait --for=condition=Ready pod/web --timeout=60s").ok();
+    cluster.kubectl("wait --for=condition=Ready pod/web --timeout=180s").ok();
     let folder = cluster.path("dump");
     ours(&cluster, &format!("cluster-info dump --output-directory={}", folder.display()))
         .prints("Cluster info dumped to");

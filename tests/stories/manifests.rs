@@ -41,7 +41,7 @@ fn files_become_objects_and_what_leaves_a_file_goes() {
         fs::rename(dir.join(".new"), dir.join(name)).expect("our own folder");
     };
     let wait = |cluster: &Cluster, what: &str| {
-        cluster.kubectl(&format!("wait --timeout=60s -n shop {what}")).ok();
+        cluster.kubectl(&format!("wait --timeout=180s -n shop {what}")).ok();
     };
     let all = |text: &[String]| NAMESPACE.to_owned() + &text.concat();
 
@@ -92,8 +92,8 @@ fn files_become_objects_and_what_leaves_a_file_goes() {
     );
     put("lamps/kind.yaml", CRD);
     // Of a kind that the server does not have yet nothing can be waited for.
-    cluster.kubectl("wait --timeout=60s --for=create crd/lamps.example.com").ok();
-    cluster.kubectl("wait --timeout=60s --for=condition=Established crd/lamps.example.com").ok();
+    cluster.kubectl("wait --timeout=180s --for=create crd/lamps.example.com").ok();
+    cluster.kubectl("wait --timeout=180s --for=condition=Established crd/lamps.example.com").ok();
     wait(&cluster, "--for=create lamp/desk");
 
     // Left alone while it is skipped, although it says otherwise now.

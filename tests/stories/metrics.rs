@@ -52,7 +52,7 @@ fn what_nodes_and_pods_use_is_told() {
     let Some(cluster) = Cluster::start() else { return };
     cluster.wait_node_ready();
     cluster.apply(BUSY).ok();
-    cluster.kubectl("wait --for=condition=Ready pod/busy --timeout=60s").ok();
+    cluster.kubectl("wait --for=condition=Ready pod/busy --timeout=180s").ok();
     // It takes its memory once it runs, and what it uses is measured over a while.
     until("it holds its memory and computes", || {
         let summary = json(&cluster, SUMMARY);
@@ -277,9 +277,9 @@ fn a_deployment_follows_its_load() {
     let Some(cluster) = Cluster::start() else { return };
     cluster.wait_node_ready();
     cluster.apply(include_str!("../../docs/examples/scale-on-load.yaml")).ok();
-    cluster.kubectl("rollout status deployment/scale-on-load --timeout=60s").ok();
+    cluster.kubectl("rollout status deployment/scale-on-load --timeout=180s").ok();
     what_cannot_be_scaled(&cluster);
-    cluster.kubectl("wait --for=condition=ScalingActive hpa/scale-on-load --timeout=120s").ok();
+    cluster.kubectl("wait --for=condition=ScalingActive hpa/scale-on-load --timeout=180s").ok();
     cluster.apply(LOAD).ok();
     let grown = "wait --for=jsonpath={.spec.replicas}=5 deployment/scale-on-load --timeout=180s";
     cluster.kubectl(grown).ok();
@@ -301,19 +301,19 @@ fn what_cannot_be_scaled(cluster: &Cluster) {
         )
         .ok();
     cluster.kubectl("create deployment no-pods --replicas=0 --image=skiff.local/toolbox -- toolbox sleep infinity").ok();
-    cluster.kubectl("rollout status deployment/no-requests --timeout=60s").ok();
+    cluster.kubectl("rollout status deployment/no-requests --timeout=180s").ok();
     for name in ["no-requests", "no-pods"] {
         cluster
             .kubectl(&format!("autoscale deployment {name} --min=1 --max=3 --cpu-percent=50"))
             .ok();
         cluster
-            .kubectl(&format!("wait --for=condition=ScalingActive=false hpa/{name} --timeout=90s"))
+            .kubectl(&format!("wait --for=condition=ScalingActive=false hpa/{name} --timeout=180s"))
             .ok();
     }
     let reason =
         "get hpa no-pods -o jsonpath={.status.conditions[?(@.type==\"ScalingActive\")].reason}";
     cluster.kubectl(reason).prints("ScalingDisabled");
-    let missing = "wait --for=jsonpath={.status.conditions[?(@.type==\"ScalingActive\")].reason}=FailedGetResourceMetric hpa/no-requests --timeout=90s";
+    let missing = "wait --for=jsonpath={.status.conditions[?(@.type==\"ScalingActive\")].reason}=FailedGetResourceMetric hpa/no-requests --timeout=180s";
     cluster.kubectl(missing).ok();
     cluster.comes_to_print("describe hpa no-requests", "missing request for cpu");
     cluster.comes_to_print("events --for hpa/no-requests", "FailedGetResourceMetric");
@@ -339,7 +339,7 @@ spec:
 
 fn wait_failed(cluster: &Cluster, name: &str) -> Value {
     cluster
-        .kubectl(&format!("wait --for=jsonpath={{.status.phase}}=Failed pod/{name} --timeout=120s"))
+        .kubectl(&format!("wait --for=jsonpath={{.status.phase}}=Failed pod/{name} --timeout=180s"))
         .ok();
     let pod = cluster.get(&format!("pod {name}"));
     assert_eq!(pod["status"]["reason"], "Evicted", "{:#}", pod["status"]);
@@ -365,7 +365,7 @@ fn a_node_short_of_memory_ends_who_exceeds_its_request_first() {
         return;
     };
     cluster.wait_node_ready();
-    let short = "wait --for=condition=MemoryPressure node/node-1 --timeout=60s";
+    let short = "wait --for=condition=MemoryPressure node/node-1 --timeout=180s";
     cluster.kubectl(short).ok();
     let requests = |memory: &str| format!("    resources: {{requests: {{memory: {memory}}}}}\n");
     let critical = requests("1Mi") + "  priorityClassName: system-node-critical\n";
@@ -399,7 +399,7 @@ fn a_node_short_of_memory_ends_who_exceeds_its_request_first() {
     let phase = cluster.get("pod critical -n kube-system")["status"]["phase"].clone();
     assert_eq!(phase, "Running", "what the system needs stays");
     cluster
-        .kubectl("wait --for=jsonpath={.spec.taints[?(@.key==\"node.kubernetes.io/memory-pressure\")].effect}=NoSchedule node/node-1 --timeout=60s")
+        .kubectl("wait --for=jsonpath={.spec.taints[?(@.key==\"node.kubernetes.io/memory-pressure\")].effect}=NoSchedule node/node-1 --timeout=180s")
         .ok();
     let page = "get --raw /api/v1/nodes/node-1/proxy/metrics";
     cluster.comes_to_print(page, "kubelet_evictions{eviction_signal=\"memory.available\"} 2");
@@ -423,7 +423,7 @@ fn pods_that_store_more_than_they_may_are_ended() {
         )
         + &pod("other", "[sleep, infinity]", limit);
     cluster.apply(&pods).ok();
-    cluster.kubectl("wait --for=condition=Ready pod/volume pod/other --timeout=60s").ok();
+    cluster.kubectl("wait --for=condition=Ready pod/volume pod/other --timeout=180s").ok();
     let file = cluster.path("large");
     std::fs::write(&file, vec![7; 3 << 20]).expect("our own folder");
     let copied = cluster.kubectl(&format!("cp {} volume:/v/large", file.display()));

@@ -39,7 +39,7 @@ pub(super) fn pods_are_debugged_resized_and_reached_at_ports_of_the_node() {
         readinessProbe: {httpGet: {host: 127.0.0.1, port: 9081}, periodSeconds: 1}, \
         resources: {requests: {cpu: 100m, memory: 32Mi}, limits: {cpu: 200m, memory: 64Mi}}";
     cluster.apply(&pod("web", web, "")).ok();
-    cluster.kubectl("wait --for=condition=Ready pod/web --timeout=60s").ok();
+    cluster.kubectl("wait --for=condition=Ready pod/web --timeout=180s").ok();
 
     // Ports of the node, on every address of it and on the loopback alone.
     for (address, answers) in [
@@ -63,7 +63,7 @@ pub(super) fn pods_are_debugged_resized_and_reached_at_ports_of_the_node() {
         ))
         .ok();
     cluster
-        .kubectl("wait --for=jsonpath={.status.conditions[0].reason}=Unschedulable pod/same-port --timeout=60s")
+        .kubectl("wait --for=jsonpath={.status.conditions[0].reason}=Unschedulable pod/same-port --timeout=180s")
         .ok();
 
     // A debugging container that sees the other's processes.
@@ -71,7 +71,7 @@ pub(super) fn pods_are_debugged_resized_and_reached_at_ports_of_the_node() {
         .kubectl("debug web --container=d --target=c --image=skiff.local/toolbox -- toolbox cat /proc/1/cmdline")
         .ok();
     let ended = ".status.ephemeralContainerStatuses[0].state.terminated.exitCode";
-    cluster.kubectl(&format!("wait --for=jsonpath={{{ended}}}=0 pod/web --timeout=60s")).ok();
+    cluster.kubectl(&format!("wait --for=jsonpath={{{ended}}}=0 pod/web --timeout=180s")).ok();
     cluster.kubectl("logs web -c d").prints("http-echo");
     cluster.kubectl("describe pod web").prints("Ephemeral Containers:");
 
@@ -81,7 +81,7 @@ pub(super) fn pods_are_debugged_resized_and_reached_at_ports_of_the_node() {
             r#"{"spec":{"containers":[{"name":"c","resources":{"requests":{"cpu":"150m"},"limits":{"cpu":"300m"}}}]}}"#])
         .ok();
     let actual = ".status.containerStatuses[0].resources.limits.cpu";
-    cluster.kubectl(&format!("wait --for=jsonpath={{{actual}}}=300m pod/web --timeout=60s")).ok();
+    cluster.kubectl(&format!("wait --for=jsonpath={{{actual}}}=300m pod/web --timeout=180s")).ok();
     cluster
         .kubectl("get pod web -o jsonpath={.status.containerStatuses[0].restartCount}")
         .prints("0");
@@ -94,7 +94,7 @@ pub(super) fn pods_are_debugged_resized_and_reached_at_ports_of_the_node() {
         .kubectl_args(&["patch", "pod", "web", "--subresource", "resize", "--patch",
             r#"{"spec":{"containers":[{"name":"c","resources":{"requests":{"cpu":"900"},"limits":{"cpu":"901"}}}]}}"#])
         .ok();
-    cluster.kubectl("wait --for=condition=PodResizePending pod/web --timeout=60s").ok();
+    cluster.kubectl("wait --for=condition=PodResizePending pod/web --timeout=180s").ok();
     cluster
         .kubectl(
             "get pod web -o jsonpath={.status.conditions[?(@.type==\"PodResizePending\")].reason}",
@@ -102,7 +102,7 @@ pub(super) fn pods_are_debugged_resized_and_reached_at_ports_of_the_node() {
         .prints("Infeasible");
 
     // The port goes with its pod.
-    cluster.kubectl("delete pod web same-port --timeout=60s").ok();
+    cluster.kubectl("delete pod web same-port --timeout=180s").ok();
     assert!(ask(&cluster, "192.168.77.1:9080").is_err());
 
     // Rules of a container; a pod that the node does not take.
@@ -111,23 +111,23 @@ pub(super) fn pods_are_debugged_resized_and_reached_at_ports_of_the_node() {
     let waiting = ".status.containerStatuses[0].state.waiting.reason";
     cluster
         .kubectl(&format!(
-            "wait --for=jsonpath={{{waiting}}}=CrashLoopBackOff pod/rules --timeout=60s"
+            "wait --for=jsonpath={{{waiting}}}=CrashLoopBackOff pod/rules --timeout=180s"
         ))
         .ok();
     let sysctl = "  securityContext: {sysctls: [{name: kernel.msgmax, value: '1'}]}\n";
     cluster.apply(&pod("unsafe", "args: [sleep, infinity]", sysctl)).ok();
-    cluster.kubectl("wait --for=jsonpath={.status.phase}=Failed pod/unsafe --timeout=60s").ok();
+    cluster.kubectl("wait --for=jsonpath={.status.phase}=Failed pod/unsafe --timeout=180s").ok();
     cluster.kubectl("get pod unsafe").prints("SysctlForbidden");
 
     // Users of a pod's own.
     cluster.apply(&pod("users", "args: [sleep, infinity]", "  hostUsers: false\n")).ok();
-    cluster.kubectl("wait --for=condition=Ready pod/users --timeout=60s").ok();
+    cluster.kubectl("wait --for=condition=Ready pod/users --timeout=180s").ok();
     cluster.kubectl("exec users -- toolbox cat /proc/self/uid_map").prints("65536      65536");
     cluster.kubectl("exec users -- toolbox id").prints("uid=0 gid=0");
 
     // A pod of a file is there like any other, and stays as long as its file.
-    let ready = "wait --for=condition=Ready pod/fixed-node-1 --timeout=60s";
-    cluster.kubectl("wait --for=create pod/fixed-node-1 --timeout=60s").ok();
+    let ready = "wait --for=condition=Ready pod/fixed-node-1 --timeout=180s";
+    cluster.kubectl("wait --for=create pod/fixed-node-1 --timeout=180s").ok();
     cluster.kubectl(ready).ok();
     cluster.kubectl("exec fixed-node-1 -- toolbox echo here").prints("here");
     cluster
@@ -137,11 +137,11 @@ pub(super) fn pods_are_debugged_resized_and_reached_at_ports_of_the_node() {
     let uid = || cluster.kubectl("get pod fixed-node-1 -o jsonpath={.metadata.uid}").stdout;
     let first = uid();
     cluster.kubectl("delete pod fixed-node-1 --wait=false").ok();
-    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    let deadline = std::time::Instant::now() + Duration::from_secs(180);
     while uid() == first || uid().is_empty() {
         assert!(std::time::Instant::now() < deadline, "the mirror does not come back");
     }
     cluster.kubectl(ready).ok();
     std::fs::remove_file(manifests.path().join("fixed.yaml")).expect("our own file");
-    cluster.kubectl("wait --for=delete pod/fixed-node-1 --timeout=60s").ok();
+    cluster.kubectl("wait --for=delete pod/fixed-node-1 --timeout=180s").ok();
 }

@@ -152,7 +152,7 @@ fn a_node_answers_on_its_port_who_may_ask() {
         let port = format!("get node {node} -o jsonpath={{.status.daemonEndpoints..Port}}");
         server.kubectl(&port).prints("10250");
     }
-    server.kubectl("wait --for=condition=Ready pod --all --timeout=90s").ok();
+    server.kubectl("wait --for=condition=Ready pod --all --timeout=180s").ok();
     let ca = server.path("ca.crt");
     let bundle = "get configmap kube-root-ca.crt -o jsonpath={.data.ca\\.crt}";
     fs::write(&ca, server.kubectl(bundle).ok().stdout).expect("our own folder");
@@ -442,7 +442,7 @@ fn nobody_serves_under_the_name_of_another(story: &Story<'_>, agent: &Cluster) {
         });
         let made = [&as_agent[..], &["create", "-f", "-"]].concat();
         run(&mut server.kubectl_command(&made), Some(&request.to_string())).ok();
-        server.kubectl(&format!("wait --for=condition=Denied csr/{name} --timeout=60s")).ok();
+        server.kubectl(&format!("wait --for=condition=Denied csr/{name} --timeout=180s")).ok();
         server.kubectl(&format!("get csr {name} -o jsonpath={{.status}}")).prints(why);
     }
 }

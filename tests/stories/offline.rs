@@ -93,13 +93,13 @@ fn a_node_boots_without_a_server() {
     let token = fs::read_to_string(world.host(SERVER).path("data/server/token"));
     let token = token.expect("it is printed").trim().to_owned();
     world.host_mut(AGENT).start(&["agent", "--server", &url, "--token", &token]);
-    world.kubectl(SERVER, "wait --for=create node/agent-1 --timeout=90s").ok();
-    world.kubectl(SERVER, "wait --for=condition=Ready node/agent-1 --timeout=90s").ok();
+    world.kubectl(SERVER, "wait --for=create node/agent-1 --timeout=180s").ok();
+    world.kubectl(SERVER, "wait --for=condition=Ready node/agent-1 --timeout=180s").ok();
     let workload = [OTHERS, &load::web(AGENT), &load::service()].concat();
     world.host(SERVER).kubectl(&["apply", "-f", "-"], Some(&workload)).ok();
-    world.kubectl(SERVER, "wait --for=condition=Ready pod/web pod/asks --timeout=60s").ok();
+    world.kubectl(SERVER, "wait --for=condition=Ready pod/web pod/asks --timeout=180s").ok();
     world
-        .kubectl(SERVER, "wait --for=jsonpath={.status.phase}=Succeeded pod/done --timeout=60s")
+        .kubectl(SERVER, "wait --for=jsonpath={.status.phase}=Succeeded pod/done --timeout=180s")
         .ok();
     let address = |world: &World, pod: &str| {
         world.kubectl(SERVER, &format!("get pod {pod} -o jsonpath={{.status.podIP}}")).ok().stdout
@@ -139,11 +139,11 @@ fn a_node_boots_without_a_server() {
     world.power_on(SERVER);
     world.host_mut(SERVER).wait_ready();
     until("the node is in step", || world.host(AGENT).log().contains("a server is in reach again"));
-    world.kubectl(SERVER, "wait --for=condition=Ready node/agent-1 --timeout=90s").ok();
-    world.kubectl(SERVER, "wait --for=condition=Ready pod/web pod/asks --timeout=60s").ok();
+    world.kubectl(SERVER, "wait --for=condition=Ready node/agent-1 --timeout=180s").ok();
+    world.kubectl(SERVER, "wait --for=condition=Ready pod/web pod/asks --timeout=180s").ok();
     let restarts = "get pod web -o jsonpath={.status.containerStatuses[0].restartCount}";
     until("its status is told", || world.kubectl(SERVER, restarts).stdout == "1");
-    world.kubectl(SERVER, "delete pod web --wait=true --timeout=60s").ok();
+    world.kubectl(SERVER, "delete pod web --wait=true --timeout=180s").ok();
     let cat = "exec asks -c asks -- toolbox cat /settings/colour /password/password";
     let kept = || world.kubectl(SERVER, cat);
     comes_to_print(kept, "blue").prints("correct-horse");

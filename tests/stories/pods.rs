@@ -17,7 +17,7 @@ fn pod(name: &str, container: &str, rest: &str) -> String {
 pub(super) fn logs_exec_copy_and_exit_codes() {
     let Some(cluster) = Cluster::start() else { return };
     cluster.apply(&pod("talk", "args: [http-echo, --port, '8080', --text, hi]", "")).ok();
-    cluster.kubectl("wait --for=condition=Ready pod/talk --timeout=60s").ok();
+    cluster.kubectl("wait --for=condition=Ready pod/talk --timeout=180s").ok();
     cluster.kubectl("exec talk -- toolbox echo one two").prints("one two");
     assert_eq!(
         cluster.kubectl("exec talk -- toolbox exit 7").code,
@@ -29,7 +29,7 @@ pub(super) fn logs_exec_copy_and_exit_codes() {
         .kubectl("debug talk --container=d --target=c --image=skiff.local/toolbox -- toolbox cat /proc/1/cmdline")
         .ok();
     let ended = ".status.ephemeralContainerStatuses[0].state.terminated.exitCode";
-    cluster.kubectl(&format!("wait --for=jsonpath={{{ended}}}=0 pod/talk --timeout=60s")).ok();
+    cluster.kubectl(&format!("wait --for=jsonpath={{{ended}}}=0 pod/talk --timeout=180s")).ok();
     cluster.kubectl("logs talk -c d").prints("http-echo");
     cluster
         .kubectl_with_input("exec -i talk -- toolbox cat", "through stdin")
@@ -41,20 +41,20 @@ pub(super) fn logs_exec_copy_and_exit_codes() {
     assert_eq!(std::fs::read_to_string(cluster.path("back")).expect("copied back"), "copied");
 
     cluster.apply(&pod("done", "args: [echo, finished]", "  restartPolicy: Never\n")).ok();
-    cluster.kubectl("wait --for=jsonpath={.status.phase}=Succeeded pod/done --timeout=60s").ok();
+    cluster.kubectl("wait --for=jsonpath={.status.phase}=Succeeded pod/done --timeout=180s").ok();
     cluster.kubectl("logs done").prints("finished");
     cluster.kubectl("logs done --timestamps").prints("Z finished");
     cluster.kubectl("get pod done").prints("Completed");
     cluster.kubectl("exec done -- toolbox true").fails_with("completed pod");
 
     cluster.apply(&pod("seven", "args: [exit, '7']", "  restartPolicy: Never\n")).ok();
-    cluster.kubectl("wait --for=jsonpath={.status.phase}=Failed pod/seven --timeout=60s").ok();
+    cluster.kubectl("wait --for=jsonpath={.status.phase}=Failed pod/seven --timeout=180s").ok();
     cluster
         .kubectl(
             "get pod seven -o jsonpath={.status.containerStatuses[0].state.terminated.exitCode}",
         )
         .prints("7");
-    cluster.kubectl("delete pod talk done seven --timeout=60s").ok();
+    cluster.kubectl("delete pod talk done seven --timeout=180s").ok();
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn what_can_go_wrong_says_so() {
                 "wait",
                 &format!("--for=jsonpath={{{path}}}={value}"),
                 &format!("pod/{name}"),
-                "--timeout=90s",
+                "--timeout=180s",
             ])
             .ok();
     };
@@ -117,7 +117,7 @@ pub(super) fn volumes_and_environment_reach_the_container() {
         volumeMounts: [{name: conf, mountPath: /conf}, {name: sec, mountPath: /sec}, {name: tmp, mountPath: /scratch}]";
     let volumes = "  volumes: [{name: conf, configMap: {name: conf}}, {name: sec, secret: {secretName: sec}}, {name: tmp, emptyDir: {}}]\n";
     cluster.apply(&pod("full", container, volumes)).ok();
-    cluster.kubectl("wait --for=condition=Ready pod/full --timeout=60s").ok();
+    cluster.kubectl("wait --for=condition=Ready pod/full --timeout=180s").ok();
     let env = cluster.kubectl("exec full -- toolbox env").ok().stdout;
     let ip = cluster.kubectl("get pod full -o jsonpath={.status.podIP}").ok().stdout;
     for line in [
@@ -147,11 +147,11 @@ pub(super) fn volumes_and_environment_reach_the_container() {
     let container = "args: [sleep, infinity], volumeMounts: [{name: v, mountPath: /v, subPath: a/b}, {name: c, mountPath: /c}]";
     let rest = "  securityContext: {runAsUser: 1000, fsGroup: 3000}\n  volumes: [{name: v, emptyDir: {}}, {name: c, configMap: {name: conf}}]\n";
     cluster.apply(&pod("group", container, rest)).ok();
-    cluster.kubectl("wait --for=condition=Ready pod/group --timeout=60s").ok();
+    cluster.kubectl("wait --for=condition=Ready pod/group --timeout=180s").ok();
     cluster.kubectl("exec group -- toolbox write /v/mine x").ok();
     // A changed ConfigMap reaches the pod that runs.
     cluster.kubectl_args(&["patch", "configmap", "conf", "-p", r#"{"data":{"key":"anew"}}"#]).ok();
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_secs(180);
     while cluster.kubectl("exec group -- toolbox cat /c/key").ok().stdout.trim() != "anew" {
         assert!(Instant::now() < deadline, "the volume is still as it was");
     }
@@ -161,7 +161,7 @@ pub(super) fn volumes_and_environment_reach_the_container() {
 fn clients_that_vanish_leave_nothing_behind() {
     let Some(cluster) = Cluster::start() else { return };
     cluster.apply(&pod("talk", "args: [http-echo, --port, '8080']", "")).ok();
-    cluster.kubectl("wait --for=condition=Ready pod/talk --timeout=60s").ok();
+    cluster.kubectl("wait --for=condition=Ready pod/talk --timeout=180s").ok();
     let descriptors = || {
         let dir = format!("/proc/{}/fd", cluster.server_pid());
         std::fs::read_dir(dir).expect("the server runs").count()
@@ -178,7 +178,7 @@ fn clients_that_vanish_leave_nothing_behind() {
             quiet.spawn().expect("kubectl runs")
         })
         .collect();
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_secs(180);
     while descriptors() < before + clients.len() {
         assert!(Instant::now() < deadline, "not all clients came");
         std::thread::yield_now();

@@ -70,8 +70,8 @@ fn a_database_keeps_what_it_was_told() {
     let uid = "get pod db-0 -o jsonpath={.metadata.uid}";
     let before = cluster.kubectl(uid).ok().stdout;
     cluster.kubectl("delete pod db-0").ok();
-    cluster.kubectl("wait --for=create pod/db-0 --timeout=60s").ok();
-    cluster.kubectl("wait --for=condition=Ready pod/db-0 --timeout=120s").ok();
+    cluster.kubectl("wait --for=create pod/db-0 --timeout=180s").ok();
+    cluster.kubectl("wait --for=condition=Ready pod/db-0 --timeout=180s").ok();
     assert_ne!(cluster.kubectl(uid).ok().stdout, before);
     assert_eq!(ask(&cluster, all), "1000|500500\n");
     ask(&cluster, "insert into told values (1001)");

@@ -76,11 +76,11 @@ fn running_pods_keep_every_log_line_and_exit_code_over_a_kill() {
         )
     };
     cluster.apply(&counter("counter", LINES)).ok();
-    cluster.kubectl("wait --for=condition=Ready pod/counter --timeout=60s").ok();
+    cluster.kubectl("wait --for=condition=Ready pod/counter --timeout=180s").ok();
     // The container ends while nobody looks.
     cluster.kill_server();
     cluster.start_server();
-    cluster.kubectl("wait --for=jsonpath={.status.phase}=Failed pod/counter --timeout=60s").ok();
+    cluster.kubectl("wait --for=jsonpath={.status.phase}=Failed pod/counter --timeout=180s").ok();
     let lines = cluster.kubectl("logs counter").ok().stdout;
     let expected: Vec<String> = (1..=LINES).map(|n| n.to_string()).collect();
     assert_eq!(lines.lines().collect::<Vec<_>>(), expected, "every line, once, in order");

@@ -97,7 +97,7 @@ fn a_web_server_in_python_counts_in_redis() {
     assert_eq!(cluster.kubectl_args(&read).ok().stdout, "hello\n");
     // Another pod comes, with nothing in memory: by the same name it is counted anew.
     cluster.kubectl("delete pod -l app=redis").ok();
-    cluster.kubectl("rollout status deployment/redis --timeout=120s").ok();
+    cluster.kubectl("rollout status deployment/redis --timeout=180s").ok();
     let again = counted(ask);
     assert!(again < last, "{again} after {last}");
     assert_eq!(ask().ok().stdout, format!("{}\n", again + 1));

@@ -48,15 +48,15 @@ fn certificates_and_tokens_change_under_load() {
     let first = token(&world, &["create"]).ok().stdout.trim().to_owned();
     world.host_mut(AGENT).start(&["agent", "--server", &url, "--token", &first]);
     for node in [SERVER, AGENT] {
-        world.kubectl(SERVER, &format!("wait --for=create node/{node} --timeout=90s")).ok();
-        let line = format!("wait --for=condition=Ready node/{node} --timeout=90s");
+        world.kubectl(SERVER, &format!("wait --for=create node/{node} --timeout=180s")).ok();
+        let line = format!("wait --for=condition=Ready node/{node} --timeout=180s");
         world.kubectl(SERVER, &line).ok();
     }
     let workload =
         [load::web(AGENT), load::asks(SERVER, "http://web/"), load::service(), PARROT.to_owned()]
             .concat();
     world.host(SERVER).kubectl(&["apply", "-f", "-"], Some(&workload)).ok();
-    world.kubectl(SERVER, "wait --for=condition=Ready pod --all --timeout=60s").ok();
+    world.kubectl(SERVER, "wait --for=condition=Ready pod --all --timeout=180s").ok();
     let before = load::unserved(&world, SERVER, SERVER, "http://web/");
     let mut sessions = Sessions::start(&world);
     sessions.go_on("before");
@@ -77,7 +77,7 @@ fn certificates_and_tokens_change_under_load() {
     let new = joins(&second);
     let new: Vec<&str> = new.iter().map(String::as_str).collect();
     world.host_mut("agent-2").start(&new);
-    world.kubectl(SERVER, "wait --for=create node/agent-2 --timeout=90s").ok();
+    world.kubectl(SERVER, "wait --for=create node/agent-2 --timeout=180s").ok();
 }
 
 /// Says what it is told.
@@ -167,7 +167,7 @@ fn an_agents_certificates_renew(world: &World) {
     until("two renewals", || agent.log().matches(renewed).count() >= 2);
     assert!(node(&checked(agent)) > first);
     world.kubectl(SERVER, "exec web -- toolbox hostname").prints("web");
-    world.kubectl(SERVER, "wait --for=condition=Ready node/agent-1 --timeout=30s").ok();
+    world.kubectl(SERVER, "wait --for=condition=Ready node/agent-1 --timeout=180s").ok();
     assert!(agent.log().matches(renewed).count() < 20, "{}", agent.log());
 }
 

@@ -35,9 +35,9 @@ spec: {{selector: {{app: web}}, ports: [{{port: 80, targetPort: 8080}}]}}
 fn no_request_fails_through_update_and_rollback() {
     let Some(cluster) = Cluster::start() else { return };
     cluster.apply(&web("first")).ok();
-    cluster.kubectl("rollout status deployment/web --timeout=60s").ok();
+    cluster.kubectl("rollout status deployment/web --timeout=180s").ok();
     cluster.apply("apiVersion: v1\nkind: Pod\nmetadata: {name: client}\nspec: {containers: [{name: c, image: skiff.local/toolbox, args: [sleep, infinity]}]}").ok();
-    cluster.kubectl("wait --for=condition=Ready pod/client --timeout=60s").ok();
+    cluster.kubectl("wait --for=condition=Ready pod/client --timeout=180s").ok();
     // The node learns of the first pods a moment after they are ready.
     cluster.comes_to_print("exec client -- toolbox get http://web/", "first");
     let over = AtomicBool::new(false);
@@ -69,10 +69,10 @@ fn no_request_fails_through_update_and_rollback() {
 
 fn update_and_roll_back(cluster: &Cluster) {
     cluster.apply(&web("second")).ok();
-    cluster.kubectl("rollout status deployment/web --timeout=90s").ok();
+    cluster.kubectl("rollout status deployment/web --timeout=180s").ok();
     cluster.kubectl("rollout history deployment/web").prints("2");
     cluster.kubectl("rollout undo deployment/web").prints("rolled back");
-    cluster.kubectl("rollout status deployment/web --timeout=90s").ok();
+    cluster.kubectl("rollout status deployment/web --timeout=180s").ok();
     cluster
         .kubectl("get deployment web -o jsonpath={.spec.template.spec.containers[0].args}")
         .prints("first");
@@ -86,5 +86,5 @@ fn update_and_roll_back(cluster: &Cluster) {
         "a paused Deployment makes no ReplicaSet"
     );
     cluster.kubectl("rollout resume deployment/web").ok();
-    cluster.kubectl("rollout status deployment/web --timeout=90s").ok();
+    cluster.kubectl("rollout status deployment/web --timeout=180s").ok();
 }

@@ -171,15 +171,15 @@ impl Stage {
     }
 
     fn ready(&self, server: &str, node: &str) {
-        self.kubectl(server, &format!("wait --for=create node/{node} --timeout=120s")).ok();
-        let line = format!("wait --for=condition=Ready node/{node} --timeout=120s");
+        self.kubectl(server, &format!("wait --for=create node/{node} --timeout=180s")).ok();
+        let line = format!("wait --for=condition=Ready node/{node} --timeout=180s");
         until(&format!("{node} is Ready"), || self.kubectl(server, &line).success);
     }
 
     /// All replicas are there, and the asking pod.
     fn settled(&self, server: &str) {
-        self.kubectl(server, "rollout status deployment/web --timeout=120s").ok();
-        self.kubectl(server, "wait --for=condition=Ready pod/client --timeout=120s").ok();
+        self.kubectl(server, "rollout status deployment/web --timeout=180s").ok();
+        self.kubectl(server, "wait --for=condition=Ready pod/client --timeout=180s").ok();
     }
 
     fn skiff(&self, host: &str, words: &[&str]) -> Run {
@@ -222,7 +222,7 @@ impl Stage {
                  terminationGracePeriodSeconds: 1, containers: [{{name: c, image: skiff.local/toolbox, args: [sleep, infinity]}}]}}"
             );
             self.world.host(SERVERS[0]).kubectl(&["apply", "-f", "-"], Some(&pod)).ok();
-            let wait = format!("wait --for=condition=Ready pod/{map}-{agent} --timeout=60s");
+            let wait = format!("wait --for=condition=Ready pod/{map}-{agent} --timeout=180s");
             self.kubectl(SERVERS[0], &wait).ok();
             let get = format!("exec {map}-{agent} -- toolbox get --timeout 5 http://web/");
             until("the tunnel is there", || self.kubectl(SERVERS[0], &get).success);
@@ -311,9 +311,9 @@ fn agent_dies(stage: &mut Stage) {
 }
 
 fn drain(stage: &mut Stage) {
-    let line = "drain agent-1 --ignore-daemonsets --delete-emptydir-data --force --timeout=90s";
+    let line = "drain agent-1 --ignore-daemonsets --delete-emptydir-data --force --timeout=180s";
     stage.kubectl(SERVERS[1], line).ok();
-    stage.kubectl(SERVERS[1], "rollout status deployment/web --timeout=90s").ok();
+    stage.kubectl(SERVERS[1], "rollout status deployment/web --timeout=180s").ok();
     stage.kubectl(SERVERS[1], "uncordon agent-1").ok();
 }
 
@@ -500,7 +500,7 @@ fn server_replaced(stage: &mut Stage) {
 
 fn agent_cut_off(stage: &mut Stage) {
     stage.world.plug(AGENTS[0], false);
-    let unknown = "wait --for=condition=Ready=Unknown node/agent-1 --timeout=90s";
+    let unknown = "wait --for=condition=Ready=Unknown node/agent-1 --timeout=180s";
     stage.kubectl(SERVERS[0], unknown).ok();
     // The others are made elsewhere: none of those that are ready is there.
     until("its pods are replaced", || {

@@ -47,14 +47,14 @@ fn pod(name: &str, cpu: &str, more: Value) -> String {
 }
 
 fn goes_to(cluster: &Cluster, name: &str, node: &str) {
-    let bound = format!("wait --for=jsonpath={{.spec.nodeName}}={node} pod/{name} --timeout=30s");
+    let bound = format!("wait --for=jsonpath={{.spec.nodeName}}={node} pod/{name} --timeout=180s");
     cluster.kubectl(&bound).ok();
 }
 
 /// The condition and the event both say it.
 fn stays(cluster: &Cluster, name: &str, why: &str) {
     let waits = "jsonpath={.status.conditions[?(@.type==\"PodScheduled\")].reason}=Unschedulable";
-    cluster.kubectl_args(&["wait", "--for", waits, &format!("pod/{name}"), "--timeout=30s"]).ok();
+    cluster.kubectl_args(&["wait", "--for", waits, &format!("pod/{name}"), "--timeout=180s"]).ok();
     cluster.kubectl(&format!("get pod {name} -o jsonpath={{.status.conditions}}")).prints(why);
     let of_pod = format!("involvedObject.name={name},reason=FailedScheduling");
     let said = "jsonpath={.items[0].message}";
@@ -68,7 +68,7 @@ fn stays(cluster: &Cluster, name: &str, why: &str) {
             &of_pod,
             "--for",
             found,
-            "--timeout=30s",
+            "--timeout=180s",
         ])
         .ok();
     cluster.kubectl_args(&["get", "events", "--field-selector", &of_pod, "-o", said]).prints(why);
@@ -105,7 +105,7 @@ pub(super) fn pods_go_where_they_may_and_say_why_not() {
     cluster.kubectl("delete node f1 f2 f3").ok();
     // What was told of the real node holds for it as well.
     cluster.apply("apiVersion: v1\nkind: Pod\nmetadata: {name: real}\nspec: {terminationGracePeriodSeconds: 0, containers: [{name: c, image: skiff.local/toolbox, args: [sleep, infinity]}]}").ok();
-    cluster.kubectl("wait --for=condition=Ready pod/real --timeout=60s").ok();
+    cluster.kubectl("wait --for=condition=Ready pod/real --timeout=180s").ok();
     cluster.kubectl("get pod real -o jsonpath={.spec.nodeName}").prints("node-1");
     room_is_made(&cluster);
     cluster
@@ -256,7 +256,7 @@ fn gates(cluster: &Cluster) {
         .apply(&pod("gated", "10m", json!({"schedulingGates": [{"name": "example.com/wait"}]})))
         .ok();
     let gated = "jsonpath={.status.conditions[?(@.type==\"PodScheduled\")].reason}=SchedulingGated";
-    cluster.kubectl_args(&["wait", "--for", gated, "pod/gated", "--timeout=30s"]).ok();
+    cluster.kubectl_args(&["wait", "--for", gated, "pod/gated", "--timeout=180s"]).ok();
     cluster.kubectl("get pod gated").prints("SchedulingGated");
     cluster
         .kubectl_args(&[
@@ -269,7 +269,7 @@ fn gates(cluster: &Cluster) {
         ])
         .ok();
     cluster
-        .kubectl_args(&["wait", "--for=condition=PodScheduled", "pod/gated", "--timeout=30s"])
+        .kubectl_args(&["wait", "--for=condition=PodScheduled", "pod/gated", "--timeout=180s"])
         .ok();
     gone(cluster, "gated");
 }
@@ -290,11 +290,11 @@ fn room_is_made(cluster: &Cluster) {
             "priorityClassName": class, "terminationGracePeriodSeconds": 1, "containers": [container]}})
     };
     cluster.apply(&sleeps("gives-way", "low").to_string()).ok();
-    cluster.kubectl("wait --for=condition=Ready pod/gives-way --timeout=60s").ok();
+    cluster.kubectl("wait --for=condition=Ready pod/gives-way --timeout=180s").ok();
     cluster.apply(&sleeps("takes-over", "high").to_string()).ok();
-    cluster.kubectl("wait --for=condition=Ready pod/takes-over --timeout=60s").ok();
+    cluster.kubectl("wait --for=condition=Ready pod/takes-over --timeout=180s").ok();
     cluster.kubectl("get pods takes-over -o jsonpath=[{.status.nominatedNodeName}]").prints("[]");
-    cluster.kubectl("wait --for=delete pod/gives-way --timeout=30s").ok();
+    cluster.kubectl("wait --for=delete pod/gives-way --timeout=180s").ok();
 }
 
 fn preemption(cluster: &Cluster) {
@@ -315,10 +315,10 @@ fn preemption(cluster: &Cluster) {
     cluster.apply(&held("victim", "low")).ok();
     goes_to(cluster, "victim", "f1");
     cluster.apply(&pod("urgent", "1", on("high", "f1"))).ok();
-    let nominated = "wait --for=jsonpath={.status.nominatedNodeName}=f1 pod/urgent --timeout=30s";
+    let nominated = "wait --for=jsonpath={.status.nominatedNodeName}=f1 pod/urgent --timeout=180s";
     cluster.kubectl(nominated).ok();
     cluster
-        .kubectl("wait --for=jsonpath={.metadata.deletionTimestamp} pod/victim --timeout=30s")
+        .kubectl("wait --for=jsonpath={.metadata.deletionTimestamp} pod/victim --timeout=180s")
         .ok();
     cluster
         .kubectl("get pod victim -o jsonpath={.status.conditions[?(@.type==\"DisruptionTarget\")]}")
@@ -331,7 +331,7 @@ fn preemption(cluster: &Cluster) {
         "involvedObject.name=victim,reason=Preempted",
         "--for",
         "jsonpath={.reason}=Preempted",
-        "--timeout=30s",
+        "--timeout=180s",
     ];
     cluster.kubectl_args(&told).ok();
     cluster.kubectl("get events --field-selector reason=Preempted").prints("on node f1");
@@ -391,7 +391,7 @@ fn preemption_among_sets(cluster: &Cluster) {
         let pods = cluster.get("pods -l app=lesser");
         pods["items"].as_array().map(Vec::len) == Some(3)
     });
-    cluster.kubectl("delete replicaset greater --timeout=60s").ok();
+    cluster.kubectl("delete replicaset greater --timeout=180s").ok();
     settles([3, 0]);
-    cluster.kubectl("delete replicaset lesser --timeout=60s").ok();
+    cluster.kubectl("delete replicaset lesser --timeout=180s").ok();
 }

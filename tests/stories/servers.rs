@@ -55,7 +55,7 @@ fn three_servers_are_one_cluster() {
     assert!(servers[at].stop_server().success());
     let start = Instant::now();
     create(&servers[(at + 1) % 3], "after-stop");
-    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
     servers[at].start_server();
     servers[at].kubectl("get configmap after-stop").ok();
     a_survivor_goes_on_alone(&mut servers, token);
@@ -154,7 +154,7 @@ fn any_server_answers(servers: &[Cluster]) {
     });
     servers[0].apply(&pods.collect::<String>()).ok();
     for pod in ["on-node-1", "on-node-2", "on-node-3"] {
-        servers[0].kubectl(&format!("wait --for=condition=Ready pod/{pod} --timeout=60s")).ok();
+        servers[0].kubectl(&format!("wait --for=condition=Ready pod/{pod} --timeout=180s")).ok();
         for server in servers {
             until("each server reaches each pod", || {
                 server.kubectl(&format!("exec {pod} -- toolbox hostname")).stdout.trim() == pod
@@ -166,7 +166,7 @@ fn any_server_answers(servers: &[Cluster]) {
             server.kubectl("top node --no-headers").stdout.lines().count() == servers.len()
         });
     }
-    servers[0].kubectl("delete pod on-node-1 on-node-2 on-node-3 --timeout=60s").ok();
+    servers[0].kubectl("delete pod on-node-1 on-node-2 on-node-3 --timeout=180s").ok();
     // A watch on one server sees what is written on another, and leases too.
     let nodes = servers[0].get("leases -n kube-node-lease");
     assert_eq!(nodes["items"].as_array().map(Vec::len), Some(3));

@@ -92,18 +92,18 @@ fn pods_end_in_order_before_the_machine_does() {
     let kubectl =
         |line: &str| format!("{} --kubeconfig /etc/skiff/skiff.yaml {line}", kubectl_path());
     machine.until(&kubectl("get node/box"));
-    machine.run(&kubectl("wait --for=condition=Ready node/box --timeout=60s"));
+    machine.run(&kubectl("wait --for=condition=Ready node/box --timeout=180s"));
     machine.run(&kubectl("apply -f /srv/pods.yaml"));
-    machine.run(&kubectl("wait --for=condition=Ready pod/plain --timeout=60s"));
-    machine.run(&kubectl("wait -n kube-system --for=condition=Ready pod/critical --timeout=60s"));
-    machine.run(&kubectl("wait --for=jsonpath={.status.phase}=Succeeded pod/done --timeout=60s"));
+    machine.run(&kubectl("wait --for=condition=Ready pod/plain --timeout=180s"));
+    machine.run(&kubectl("wait -n kube-system --for=condition=Ready pod/critical --timeout=180s"));
+    machine.run(&kubectl("wait --for=jsonpath={.status.phase}=Succeeded pod/done --timeout=180s"));
 
     // A restart of the service is no end of the machine.
     let id = kubectl("get pod plain -o jsonpath={.status.containerStatuses[0].containerID}");
     let before = machine.run(&id);
     machine.run("systemctl restart skiff");
     machine.until(&kubectl("get --raw /readyz"));
-    machine.run(&kubectl("wait --for=condition=Ready node/box --timeout=60s"));
+    machine.run(&kubectl("wait --for=condition=Ready node/box --timeout=180s"));
     assert_eq!(machine.run(&id), before);
 
     let mut pods = Watch::start(&machine, dir.path(), "pods");

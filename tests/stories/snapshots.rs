@@ -64,7 +64,7 @@ fn a_cluster_comes_back_on_fresh_machines() {
     let Some(mut first) = Cluster::start_with(&schedule) else { return };
     first.wait_node_ready();
     first.apply(WORKLOAD).ok();
-    first.kubectl("rollout status deployment/web --timeout=60s").ok();
+    first.kubectl("rollout status deployment/web --timeout=180s").ok();
 
     let saved = snapshot(&first, &["save", "--name", "before-move"]).prints("saved");
     assert!(saved.stdout.contains("skiff snapshot key"), "{}", saved.stdout);
@@ -100,7 +100,7 @@ fn a_cluster_comes_back_on_fresh_machines() {
     restore(&second, &kept, &key).prints("start it with `skiff server`");
     second.start_server();
     second.kubectl("get configmap after").fails_with("NotFound");
-    second.kubectl("wait --for=condition=Available deployment/web --timeout=60s").ok();
+    second.kubectl("wait --for=condition=Available deployment/web --timeout=180s").ok();
     comes_back(&second);
 
     let token = fs::read_to_string(second.path("data/server/token")).expect("a new one");
@@ -133,7 +133,7 @@ fn comes_back(server: &Cluster) {
     server.kubectl("exec deploy/web -- toolbox env").prints("PASSWORD=correct-horse");
     server.comes_to_print("exec deploy/web -- toolbox get --timeout 5 http://web/", "web-");
     server.kubectl("rollout restart deployment/web").ok();
-    server.kubectl("rollout status deployment/web --timeout=60s").ok();
+    server.kubectl("rollout status deployment/web --timeout=180s").ok();
 }
 
 /// By schedule, while something is written; those on demand stay.

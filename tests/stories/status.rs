@@ -76,8 +76,8 @@ fn an_agent_says_what_it_can() {
     let token = token.ok().stdout.trim().to_owned();
     let url = format!("https://{}:6443", world.host("server-1").address());
     world.host_mut("agent-1").start(&["agent", "--server", &url, "--token", &token]);
-    world.kubectl("server-1", "wait --for=create node/agent-1 --timeout=60s").ok();
-    world.kubectl("server-1", "wait --for=condition=Ready node/agent-1 --timeout=60s").ok();
+    world.kubectl("server-1", "wait --for=create node/agent-1 --timeout=180s").ok();
+    world.kubectl("server-1", "wait --for=condition=Ready node/agent-1 --timeout=180s").ok();
     let agent = world.host("agent-1");
     let data = agent.path("data").display().to_string();
     let said = agent.skiff(&["status", "--config", "/dev/null", "--data-dir", &data]).ok().stdout;

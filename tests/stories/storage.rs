@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::cluster::Cluster;
 
 fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(90);
+    let deadline = Instant::now() + Duration::from_secs(180);
     loop {
         if let Some(found) = look() {
             return found;
@@ -75,7 +75,7 @@ fn data_outlives_pods_and_servers() {
     let mut user = pod("user", of_claim("data"));
     user["spec"]["securityContext"] = json!({"runAsUser": 1000, "fsGroup": 2000});
     cluster.apply(&user.to_string()).ok();
-    cluster.kubectl("wait --for=condition=Ready pod/user --timeout=90s").ok();
+    cluster.kubectl("wait --for=condition=Ready pod/user --timeout=180s").ok();
     cluster.kubectl("get pvc data").prints("Bound");
     cluster.comes_to_print("describe pvc data", "Successfully provisioned volume pvc-");
     cluster.kubectl("exec user -- toolbox write /data/file kept").ok();
@@ -92,7 +92,7 @@ fn data_outlives_pods_and_servers() {
     // A claim that is in use waits, and the pod that uses it too runs on.
     cluster.kubectl("delete pvc data --wait=false").ok();
     cluster.kubectl("get pvc data").prints("Terminating");
-    cluster.kubectl("delete pod user --timeout=60s").ok();
+    cluster.kubectl("delete pod user --timeout=180s").ok();
     wait_for("Delete removes the data", || (!is_there(&path)).then_some(()));
     wait_for("the volume goes", || {
         (!cluster.kubectl(&format!("get pv {name}")).success).then_some(())
@@ -102,37 +102,39 @@ fn data_outlives_pods_and_servers() {
     cluster.apply(&claim("data", Some("local-path")).to_string()).ok();
     for (name, text) in [("first", "one"), ("second", "two")] {
         cluster.apply(&pod(name, of_claim("data")).to_string()).ok();
-        cluster.kubectl(&format!("wait --for=condition=Ready pod/{name} --timeout=90s")).ok();
+        cluster.kubectl(&format!("wait --for=condition=Ready pod/{name} --timeout=180s")).ok();
         if name == "second" {
             cluster.kubectl("exec second -- toolbox cat /data/first").prints("one");
         }
         cluster.kubectl(&format!("exec {name} -- toolbox write /data/{name} {text}")).ok();
-        cluster.kubectl(&format!("delete pod {name} --timeout=60s")).ok();
+        cluster.kubectl(&format!("delete pod {name} --timeout=180s")).ok();
     }
     let grown = r#"{"spec":{"resources":{"requests":{"storage":"20Mi"}}}}"#;
     cluster.kubectl_args(&["patch", "pvc", "data", "-p", grown]).ok();
     cluster
-        .kubectl("wait --for=jsonpath={.status.capacity.storage}=20Mi pvc/data --timeout=60s")
+        .kubectl("wait --for=jsonpath={.status.capacity.storage}=20Mi pvc/data --timeout=180s")
         .ok();
 
     // Retain keeps what was there, for whoever looks after it.
     let (name, path) = volume_of(&cluster, "data");
     let retain = r#"{"spec":{"persistentVolumeReclaimPolicy":"Retain"}}"#;
     cluster.kubectl_args(&["patch", "pv", &name, "-p", retain]).ok();
-    cluster.kubectl("delete pvc data --timeout=60s").ok();
+    cluster.kubectl("delete pvc data --timeout=180s").ok();
     cluster
-        .kubectl(&format!("wait --for=jsonpath={{.status.phase}}=Released pv/{name} --timeout=60s"))
+        .kubectl(&format!(
+            "wait --for=jsonpath={{.status.phase}}=Released pv/{name} --timeout=180s"
+        ))
         .ok();
-    cluster.kubectl(&format!("delete pv {name} --timeout=60s")).ok();
+    cluster.kubectl(&format!("delete pv {name} --timeout=180s")).ok();
     assert!(is_there(&path.join("second")), "the data is kept");
 
     // A claim of the pod's own goes with it.
     let template = json!({"spec": claim("x", Some("local-path"))["spec"]});
     let own = pod("own", json!({"ephemeral": {"volumeClaimTemplate": template}}));
     cluster.apply(&own.to_string()).ok();
-    cluster.kubectl("wait --for=condition=Ready pod/own --timeout=90s").ok();
+    cluster.kubectl("wait --for=condition=Ready pod/own --timeout=180s").ok();
     let (_, path) = volume_of(&cluster, "own-v");
-    cluster.kubectl("delete pod own --timeout=60s").ok();
+    cluster.kubectl("delete pod own --timeout=180s").ok();
     wait_for("the pod's claim goes", || (!is_there(&path)).then_some(()));
 }
 
@@ -162,11 +164,11 @@ fn volumes_made_by_hand_and_claims_that_nobody_serves() {
         cluster.apply(&wanted.to_string()).ok();
         cluster
             .kubectl(&format!(
-                "wait --for=jsonpath={{.status.phase}}=Bound pvc/{name} --timeout=60s"
+                "wait --for=jsonpath={{.status.phase}}=Bound pvc/{name} --timeout=180s"
             ))
             .ok();
         cluster.apply(&pod(&format!("uses-{name}"), of_claim(name)).to_string()).ok();
-        cluster.kubectl(&format!("wait --for=condition=Ready pod/uses-{name} --timeout=90s")).ok();
+        cluster.kubectl(&format!("wait --for=condition=Ready pod/uses-{name} --timeout=180s")).ok();
     }
     cluster.kubectl("exec uses-a -- toolbox write /data/file shared").ok();
     cluster.kubectl("exec uses-b -- toolbox cat /data/file").prints("shared");
@@ -181,7 +183,7 @@ fn volumes_made_by_hand_and_claims_that_nobody_serves() {
         let told = cluster.kubectl("describe pod thief").ok().stdout;
         told.contains("failed to prepare subPath").then_some(())
     });
-    cluster.kubectl("delete pod thief uses-a uses-b --timeout=60s").ok();
+    cluster.kubectl("delete pod thief uses-a uses-b --timeout=180s").ok();
 
     // What nobody serves says so.
     let class = "apiVersion: storage.k8s.io/v1\nkind: StorageClass\nmetadata: {name: else}\nprovisioner: else.example.com\n";
@@ -217,7 +219,7 @@ fn volumes_made_by_hand_and_claims_that_nobody_serves() {
     cluster
         .kubectl_args(&["patch", "pv", "here", "-p", r#"{"metadata":{"finalizers":null}}"#])
         .ok();
-    cluster.kubectl("wait --for=jsonpath={.status.phase}=Lost pvc/a --timeout=60s").ok();
+    cluster.kubectl("wait --for=jsonpath={.status.phase}=Lost pvc/a --timeout=180s").ok();
     cluster.comes_to_print(
         "describe pvc a",
         "Bound claim has lost its PersistentVolume. Data on the volume is lost!",
@@ -268,8 +270,8 @@ fn volumes_made_by_hand_and_claims_that_nobody_serves() {
         let mut whole = cluster.get(&format!("{resource} one"));
         whole["metadata"]["annotations"]["updated"] = json!("yes");
         cluster.kubectl_with_input("replace -f -", &whole.to_string()).ok();
-        cluster.kubectl(&format!("delete {resource} one --timeout=60s")).ok();
-        cluster.kubectl(&format!("delete {resource} -l suite=api --timeout=60s")).prints("three");
+        cluster.kubectl(&format!("delete {resource} one --timeout=180s")).ok();
+        cluster.kubectl(&format!("delete {resource} -l suite=api --timeout=180s")).prints("three");
         cluster.kubectl(&format!("get {resource} one")).fails_with("not found");
     }
     let attached = json!({"apiVersion": "storage.k8s.io/v1", "kind": "VolumeAttachment", "metadata": {"name": "va"},

@@ -36,7 +36,7 @@ spec: {selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}
 fn start() -> Option<Cluster> {
     let cluster = Cluster::start()?;
     cluster.apply(WEB).ok();
-    cluster.kubectl("rollout status deployment/web --timeout=60s").ok();
+    cluster.kubectl("rollout status deployment/web --timeout=180s").ok();
     Some(cluster)
 }
 
@@ -254,7 +254,7 @@ fn a_log_is_followed_through_rotations_and_no_line_is_lost_or_doubled() {
     let lines = bytes / LINE;
     let Some(cluster) = Cluster::start() else { return };
     cluster.apply(PARROT).ok();
-    cluster.kubectl("wait --for=condition=Ready pod/parrot --timeout=60s").ok();
+    cluster.kubectl("wait --for=condition=Ready pod/parrot --timeout=180s").ok();
     let mut command = cluster.kubectl_command(&["logs", "-f", "parrot"]);
     let mut reader = command.stdout(Stdio::piped()).spawn().expect("kubectl runs");
     let mut command = cluster.kubectl_command(&["attach", "-i", "parrot"]);
@@ -292,7 +292,7 @@ fn a_log_is_followed_through_rotations_and_no_line_is_lost_or_doubled() {
     for child in [&mut reader, &mut writer] {
         assert!(child.wait().expect("our own child").success());
     }
-    cluster.kubectl("wait --for=jsonpath={.status.phase}=Succeeded pod/parrot --timeout=30s").ok();
+    cluster.kubectl("wait --for=jsonpath={.status.phase}=Succeeded pod/parrot --timeout=180s").ok();
     let uid = cluster.kubectl("get pod parrot -o jsonpath={.metadata.uid}").ok().stdout;
     let dir = cluster.data_dir().join(format!("log/pods/default_parrot_{uid}/c"));
     let files = std::fs::read_dir(dir).expect("the pod's logs").count();
@@ -305,7 +305,7 @@ fn ten_sessions_and_ten_followers_at_once() {
     let Some(cluster) = Cluster::start() else { return };
     let talker = PARROT.replace("[cat]", "[count, --every, '5']").replace("parrot", "talker");
     cluster.apply(&talker).ok();
-    cluster.kubectl("wait --for=condition=Ready pod/talker --timeout=60s").ok();
+    cluster.kubectl("wait --for=condition=Ready pod/talker --timeout=180s").ok();
     let follow = || {
         let mut command = cluster.kubectl_command(&["logs", "-f", "talker"]);
         let mut kubectl = command.stdout(Stdio::piped()).spawn().expect("kubectl runs");

@@ -58,11 +58,11 @@ fn an_update_that_does_not_come(cluster: &Cluster) {
         template("stuck", ", imagePullPolicy: Never")
     );
     cluster.apply(&web).ok();
-    cluster.kubectl("wait --for=condition=Available deployment/stuck --timeout=60s").ok();
+    cluster.kubectl("wait --for=condition=Available deployment/stuck --timeout=180s").ok();
     let before = pods(cluster, "stuck");
     cluster.kubectl("set image deployment/stuck c=skiff.local/no-such-image").ok();
     cluster
-        .kubectl("rollout status deployment/stuck --timeout=60s")
+        .kubectl("rollout status deployment/stuck --timeout=180s")
         .fails_with("exceeded its progress deadline");
     let reason = "{.status.conditions[?(@.type==\"Progressing\")].reason}";
     assert_eq!(field(cluster, "deployment/stuck", reason), "ProgressDeadlineExceeded");
@@ -73,7 +73,7 @@ fn an_update_that_does_not_come(cluster: &Cluster) {
     until("the update before is what is rolled out", || {
         field(cluster, "deployment/stuck", reason) == "NewReplicaSetAvailable"
     });
-    cluster.kubectl("rollout status deployment/stuck --timeout=60s").ok();
+    cluster.kubectl("rollout status deployment/stuck --timeout=180s").ok();
     until("nothing is left of it", || pods(cluster, "stuck") == before);
     cluster.kubectl("delete deployment stuck").ok();
 }
@@ -98,7 +98,7 @@ spec:
 fn a_set_that_waits_for_deletions(cluster: &Cluster) {
     let mounts = ", volumeMounts: [{name: data, mountPath: /data}]";
     cluster.apply(&format!("{SET}  template: {}\n", template("late", mounts))).ok();
-    let ready = "wait --for=jsonpath={.status.readyReplicas}=2 statefulset/late --timeout=90s";
+    let ready = "wait --for=jsonpath={.status.readyReplicas}=2 statefulset/late --timeout=180s";
     cluster.kubectl(ready).ok();
     let before = pods(cluster, "late");
     let names: Vec<&str> = before.iter().map(|(name, ..)| name.as_str()).collect();
@@ -109,7 +109,7 @@ fn a_set_that_waits_for_deletions(cluster: &Cluster) {
     let revisions = "{.status.currentRevision}/{.status.updateRevision}";
     let revisions = field(cluster, "statefulset/late", revisions);
     assert!(revisions.split_once('/').is_some_and(|(old, new)| old != new), "{revisions}");
-    cluster.kubectl("delete pod late-6 --timeout=60s").ok();
+    cluster.kubectl("delete pod late-6 --timeout=180s").ok();
     until("who is deleted comes as it is to be", || {
         let now = pods(cluster, "late");
         now.len() == 2 && now[0] == before[0] && now[1].2 == "2"
@@ -117,11 +117,11 @@ fn a_set_that_waits_for_deletions(cluster: &Cluster) {
     cluster.kubectl(ready).ok();
     // Who is one too many takes its claim along; those of a set that goes stay.
     cluster.kubectl("scale statefulset/late --replicas=1").ok();
-    cluster.kubectl("wait --for=delete pvc/data-late-6 --timeout=60s").ok();
-    cluster.kubectl("delete statefulset late --timeout=60s").ok();
-    cluster.kubectl("wait --for=delete pod/late-5 --timeout=60s").ok();
+    cluster.kubectl("wait --for=delete pvc/data-late-6 --timeout=180s").ok();
+    cluster.kubectl("delete statefulset late --timeout=180s").ok();
+    cluster.kubectl("wait --for=delete pod/late-5 --timeout=180s").ok();
     cluster.kubectl("get pvc data-late-5").prints("Bound");
-    cluster.kubectl("delete pvc data-late-5 --timeout=60s").ok();
+    cluster.kubectl("delete pvc data-late-5 --timeout=180s").ok();
 }
 
 /// A set with pods that are ready when [`warm`] says so, all of which are, and of which half,
@@ -154,7 +154,7 @@ fn warm(cluster: &Cluster, pod: &str) {
 
 fn all_available(cluster: &Cluster, set: &str, replicas: usize) {
     let available = format!("--for=jsonpath={{.status.availableReplicas}}={replicas}");
-    cluster.kubectl(&format!("wait {available} statefulset/{set} --timeout=90s")).ok();
+    cluster.kubectl(&format!("wait {available} statefulset/{set} --timeout=180s")).ok();
 }
 
 /// Waits until of an app's pods the first `older` are those of before, and all others are
@@ -181,7 +181,7 @@ fn a_set_that_may_lose_two(cluster: &Cluster) {
     let before = set_that_may_lose_half(cluster, "many", "Parallel", 4);
     cluster.kubectl("set env statefulset/many VERSION=2").ok();
     rolled_down_to(cluster, "many", &before, 2, "the last two go at once");
-    let counted = "wait --for=jsonpath={.status.updatedReplicas}=2 statefulset/many --timeout=60s";
+    let counted = "wait --for=jsonpath={.status.updatedReplicas}=2 statefulset/many --timeout=180s";
     cluster.kubectl(counted).ok();
     assert_eq!(field(cluster, "statefulset/many", "{.status.availableReplicas}"), "2");
     warm(cluster, "many-3");
@@ -191,9 +191,9 @@ fn a_set_that_may_lose_two(cluster: &Cluster) {
     for pod in ["many-0", "many-2"] {
         warm(cluster, pod);
     }
-    cluster.kubectl("rollout status statefulset/many --timeout=60s").ok();
+    cluster.kubectl("rollout status statefulset/many --timeout=180s").ok();
     all_available(cluster, "many", 4);
-    cluster.kubectl("delete statefulset many --timeout=60s").ok();
+    cluster.kubectl("delete statefulset many --timeout=180s").ok();
 }
 
 /// They go together and come back one after the other, the lowest first.
@@ -206,9 +206,9 @@ fn an_ordered_set_that_may_lose_two(cluster: &Cluster) {
     warm(cluster, "some-2");
     rolled_down_to(cluster, "some", &before, 0, "and the last one is replaced");
     warm(cluster, "some-0");
-    cluster.kubectl("rollout status statefulset/some --timeout=60s").ok();
+    cluster.kubectl("rollout status statefulset/some --timeout=180s").ok();
     all_available(cluster, "some", 3);
-    cluster.kubectl("delete statefulset some --timeout=60s").ok();
+    cluster.kubectl("delete statefulset some --timeout=180s").ok();
 }
 
 fn daemons_that_wait_and_surge(cluster: &Cluster) {
@@ -217,23 +217,23 @@ fn daemons_that_wait_and_surge(cluster: &Cluster) {
         template("agent", "")
     );
     cluster.apply(&agent).ok();
-    let ready = "wait --for=jsonpath={.status.numberReady}=1 daemonset/agent --timeout=60s";
+    let ready = "wait --for=jsonpath={.status.numberReady}=1 daemonset/agent --timeout=180s";
     cluster.kubectl(ready).ok();
     let before = pods(cluster, "agent");
     cluster.kubectl("set env daemonset/agent VERSION=2").ok();
     observed(cluster, "daemonset/agent");
     assert_eq!(pods(cluster, "agent"), before, "nothing is replaced by itself");
-    cluster.kubectl("delete pod -l app=agent --timeout=60s").ok();
+    cluster.kubectl("delete pod -l app=agent --timeout=180s").ok();
     until("who is deleted comes as it is to be", || {
         pods(cluster, "agent").first().is_some_and(|(_, _, version)| version == "2")
     });
-    cluster.kubectl("rollout status daemonset/agent --timeout=60s").fails_with("RollingUpdate");
+    cluster.kubectl("rollout status daemonset/agent --timeout=180s").fails_with("RollingUpdate");
 
     // From now on the next one is there before this one goes, and what never gets ready
     // takes nobody's place.
     let surge = r#"{"spec":{"updateStrategy":{"type":"RollingUpdate","rollingUpdate":{"maxSurge":1,"maxUnavailable":0}}}}"#;
     cluster.kubectl_args(&["patch", "daemonset", "agent", "-p", surge]).ok();
-    cluster.kubectl("rollout status daemonset/agent --timeout=60s").ok();
+    cluster.kubectl("rollout status daemonset/agent --timeout=180s").ok();
     let older = pods(cluster, "agent");
     cluster.kubectl("set image daemonset/agent c=skiff.local/no-such-image").ok();
     until("the next one is there, and does not come up", || {
@@ -245,10 +245,10 @@ fn daemons_that_wait_and_surge(cluster: &Cluster) {
     });
     cluster.kubectl("set image daemonset/agent c=skiff.local/toolbox").ok();
     cluster.kubectl("set env daemonset/agent VERSION=3").ok();
-    cluster.kubectl("rollout status daemonset/agent --timeout=60s").ok();
+    cluster.kubectl("rollout status daemonset/agent --timeout=180s").ok();
     until("the newest is alone", || {
         let now = pods(cluster, "agent");
         now.len() == 1 && now[0].2 == "3"
     });
-    cluster.kubectl("delete daemonset agent --timeout=60s").ok();
+    cluster.kubectl("delete daemonset agent --timeout=180s").ok();
 }

@@ -45,7 +45,7 @@ fn a_cluster_is_upgraded_machine_by_machine() {
         token.trim()
     ));
     server.until("KUBECONFIG=/etc/skiff/skiff.yaml kubectl get node/two");
-    kubectl("wait --for=condition=Ready node/one node/two --timeout=90s");
+    kubectl("wait --for=condition=Ready node/one node/two --timeout=180s");
     // One pod on each.
     for name in ["one", "two"] {
         kubectl(&format!(
@@ -54,7 +54,7 @@ fn a_cluster_is_upgraded_machine_by_machine() {
         kubectl(&format!(
             "patch deployment on-{name} -p '{{\"spec\":{{\"template\":{{\"spec\":{{\"nodeSelector\":{{\"kubernetes.io/hostname\":\"{name}\"}}}}}}}}}}'"
         ));
-        kubectl(&format!("rollout status deployment/on-{name} --timeout=90s"));
+        kubectl(&format!("rollout status deployment/on-{name} --timeout=180s"));
     }
     // Those of before the patch are gone.
     server.until("test $(KUBECONFIG=/etc/skiff/skiff.yaml kubectl get pods -o name | wc -l) = 2");
@@ -153,12 +153,12 @@ fn three_servers_are_upgraded_the_leader_last_and_nothing_that_was_written_is_lo
         joins = format!("export SKIFF_URL=https://{first}:6443 SKIFF_TOKEN='{}'\n", token.trim());
     }
     let one = &machines[0];
-    kubectl(one, "wait --for=condition=Ready node --all --timeout=90s");
+    kubectl(one, "wait --for=condition=Ready node --all --timeout=180s");
     kubectl(
         one,
         "create deployment web --replicas=3 --image=skiff.local/toolbox -- toolbox sleep infinity",
     );
-    kubectl(one, "rollout status deployment/web --timeout=90s");
+    kubectl(one, "rollout status deployment/web --timeout=180s");
     let containers = "get pods --sort-by=.metadata.name -o jsonpath={.items[*].status.containerStatuses[*].containerID}";
     let running = kubectl(one, containers);
 

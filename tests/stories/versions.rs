@@ -58,7 +58,7 @@ fn servers_of_two_versions_are_one_cluster() {
     world.host_mut(SERVERS[2]).start(&joins);
     world.host_mut(AGENT).start(&["agent", "--server", &url, "--token", &token]);
     until("an agent of this version is Ready", || {
-        let wait = format!("wait --for=condition=Ready node/{AGENT} --timeout=30s");
+        let wait = format!("wait --for=condition=Ready node/{AGENT} --timeout=180s");
         world.kubectl(SERVERS[0], &wait).success
     });
     writes(&world, &SERVERS, "mixed");
@@ -102,6 +102,6 @@ fn servers_of_two_versions_are_one_cluster() {
     world.host_mut(SERVERS[1]).wait_ready();
     writes(&world, &SERVERS, "end");
     // Its agent is of this version all the time.
-    let wait = format!("wait --for=condition=Ready node/{AGENT} --timeout=30s");
+    let wait = format!("wait --for=condition=Ready node/{AGENT} --timeout=180s");
     world.kubectl(SERVERS[0], &wait).ok();
 }

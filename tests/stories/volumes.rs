@@ -511,9 +511,9 @@ fn updates(cluster: &Cluster) {
                 {"name": "all", "mountPath": "/all"},
                 {"name": "plain", "mountPath": "/plain"}, {"name": "sub", "mountPath": "/one", "subPath": "data-1"}]}]}});
     cluster.apply(&pod.to_string()).ok();
-    cluster.kubectl("wait --for=condition=Ready pod/follows --timeout=120s").ok();
+    cluster.kubectl("wait --for=condition=Ready pod/follows --timeout=180s").ok();
     let becomes = |path: &str, wanted: Option<&str>| {
-        let deadline = Instant::now() + Duration::from_secs(90);
+        let deadline = Instant::now() + Duration::from_secs(180);
         loop {
             let got = cluster.kubectl(&format!("exec follows -- toolbox cat {path}"));
             let is_there = match wanted {
@@ -605,7 +605,7 @@ fn refusals(cluster: &Cluster) {
     let list = json!({"apiVersion": "v1", "kind": "List", "items": pods});
     cluster.apply(&list.to_string()).ok();
     for (name, _, text) in &rows {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_secs(180);
         loop {
             let what = format!(
                 "get events --field-selector involvedObject.name={name},reason=FailedMount -o jsonpath={{.items[*].message}}"

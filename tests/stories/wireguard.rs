@@ -59,8 +59,8 @@ fn get(world: &World, what: &str) -> Value {
 }
 
 fn ready(world: &World, node: &str) {
-    kubectl(world, &format!("wait --for=create node/{node} --timeout=90s")).ok();
-    kubectl(world, &format!("wait --for=condition=Ready node/{node} --timeout=90s")).ok();
+    kubectl(world, &format!("wait --for=create node/{node} --timeout=180s")).ok();
+    kubectl(world, &format!("wait --for=condition=Ready node/{node} --timeout=180s")).ok();
 }
 
 fn ips(world: &World, pod: &str) -> Vec<String> {
@@ -166,7 +166,7 @@ fn packets_between_nodes_are_sealed_while_nodes_come_and_go() {
         assert!(!all.contains(secret.trim()), "{node}'s key is its own");
     }
     world.host(SERVER).kubectl(&["apply", "-f", "-"], Some(&objects(&NODES))).ok();
-    kubectl(&world, "wait --for=condition=Ready pod -l app=web --timeout=90s").ok();
+    kubectl(&world, "wait --for=condition=Ready pod -l app=web --timeout=180s").ok();
     nobody_reads(&world, &NODES);
     let status = world.host(SERVER).skiff(&["status", "--kubeconfig", &kubeconfig]);
     status.prints("Network  WireGuard on 3 of 3 nodes");
@@ -227,7 +227,7 @@ fn packets_are_sealed_by_ipv6() {
         ready(&world, node);
     }
     world.host(SERVER).kubectl(&["apply", "-f", "-"], Some(&objects(&nodes))).ok();
-    kubectl(&world, "wait --for=condition=Ready pod -l app=web --timeout=90s").ok();
+    kubectl(&world, "wait --for=condition=Ready pod -l app=web --timeout=180s").ok();
     let tap = world.host(SERVER).tap();
     everybody_talks(&world, &nodes);
     let frames = tap.end();

@@ -66,9 +66,9 @@ pub(super) fn workloads_roll_out_and_keep_to_their_limits() {
 
 fn drain_within_a_budget(cluster: &Cluster) {
     cluster.apply(&(guarded(2) + BUDGET)).ok();
-    cluster.kubectl("rollout status deployment/guarded --timeout=60s").ok();
+    cluster.kubectl("rollout status deployment/guarded --timeout=180s").ok();
     let allowed = "--for=jsonpath={.status.disruptionsAllowed}=1";
-    cluster.kubectl(&format!("wait {allowed} pdb/guarded --timeout=60s")).ok();
+    cluster.kubectl(&format!("wait {allowed} pdb/guarded --timeout=180s")).ok();
     let pods = cluster.get("pods -l app=guarded");
     let name = pods["items"][0]["metadata"]["name"].as_str().expect("a name").to_owned();
     let evict = |dry: &str| {
@@ -92,7 +92,7 @@ fn drain_within_a_budget(cluster: &Cluster) {
     cluster.comes_to_print("describe pdb guarded", "Allowed disruptions:  0");
     cluster.kubectl("delete pdb guarded").ok();
     cluster
-        .kubectl("drain node-1 --ignore-daemonsets --pod-selector=app=guarded --timeout=60s")
+        .kubectl("drain node-1 --ignore-daemonsets --pod-selector=app=guarded --timeout=180s")
         .prints("drained");
     cluster.kubectl("delete deployment guarded").ok();
 }
@@ -101,11 +101,11 @@ fn fill_a_quota(cluster: &Cluster) {
     cluster.kubectl("create namespace team").ok();
     cluster.apply(TEAM).ok();
     cluster
-        .kubectl("wait --for=jsonpath={.status.used.pods}=0 quota/all -n team --timeout=60s")
+        .kubectl("wait --for=jsonpath={.status.used.pods}=0 quota/all -n team --timeout=180s")
         .ok();
     cluster.kubectl_with_input("apply -n team -f -", &guarded(3)).ok();
     let available = "--for=jsonpath={.status.availableReplicas}";
-    cluster.kubectl(&format!("wait {available}=2 deployment/guarded -n team --timeout=60s")).ok();
+    cluster.kubectl(&format!("wait {available}=2 deployment/guarded -n team --timeout=180s")).ok();
     cluster.comes_to_print(
         "get replicaset -n team -o jsonpath={.items[0].status.conditions[0].message}",
         "exceeded quota: all, requested: pods=1, used: pods=2, limited: pods=2",
@@ -124,7 +124,7 @@ fn fill_a_quota(cluster: &Cluster) {
     // Room for one more is used at once, and what goes is given back.
     let more = r#"{"spec":{"hard":{"pods":"3"}}}"#;
     cluster.kubectl_args(&["patch", "quota", "all", "-n", "team", "--type=merge", "-p", more]).ok();
-    cluster.kubectl(&format!("wait {available}=3 deployment/guarded -n team --timeout=60s")).ok();
+    cluster.kubectl(&format!("wait {available}=3 deployment/guarded -n team --timeout=180s")).ok();
     // What a pod gets more in place is charged as well, and within its range.
     let pod = "get pods -n team -l app=guarded -o jsonpath={.items[0].metadata.name}";
     let pod = cluster.kubectl(pod).ok().stdout;
@@ -140,18 +140,18 @@ fn fill_a_quota(cluster: &Cluster) {
         .fails_with("maximum cpu usage per Container is 1, but limit is 2");
     resize(r#"{"requests":{"cpu":"40m"}}"#).ok();
     let used = "--for=jsonpath={.status.used.requests\\.cpu}";
-    cluster.kubectl(&format!("wait {used}=60m quota/all -n team --timeout=60s")).ok();
+    cluster.kubectl(&format!("wait {used}=60m quota/all -n team --timeout=180s")).ok();
     cluster.kubectl("delete deployment guarded -n team").ok();
     cluster
-        .kubectl("wait --for=jsonpath={.status.used.pods}=0 quota/all -n team --timeout=60s")
+        .kubectl("wait --for=jsonpath={.status.used.pods}=0 quota/all -n team --timeout=180s")
         .ok();
 }
 
 fn roll_out_and_back(cluster: &Cluster) {
     cluster.apply(&database()).ok();
     cluster.apply(&workload("DaemonSet", "agent", "", &toolbox("[sleep, infinity]"))).ok();
-    cluster.kubectl("rollout status statefulset/db --timeout=60s").ok();
-    cluster.kubectl("rollout status daemonset/agent --timeout=60s").ok();
+    cluster.kubectl("rollout status statefulset/db --timeout=180s").ok();
+    cluster.kubectl("rollout status daemonset/agent --timeout=180s").ok();
     // Names come a moment after their pods are ready.
     cluster.comes_to_print("exec db-0 -- toolbox get http://db-1.db:8080/", "first");
 
@@ -165,36 +165,36 @@ fn roll_out_and_back(cluster: &Cluster) {
     };
     text("second");
     cluster
-        .kubectl("rollout status statefulset/db --timeout=60s")
+        .kubectl("rollout status statefulset/db --timeout=180s")
         .prints("partitioned roll out complete: 1 new pods");
     assert_eq!(arguments(cluster, "app=db"), ["first", "second"]);
     let partition = partition.replace('1', "0");
     cluster.kubectl_args(&["patch", "statefulset", "db", "-p", &partition]).ok();
-    cluster.kubectl("rollout status statefulset/db --timeout=60s").prints("complete");
+    cluster.kubectl("rollout status statefulset/db --timeout=180s").prints("complete");
     assert_eq!(arguments(cluster, "app=db"), ["second", "second"]);
     cluster.kubectl("rollout history statefulset/db").prints("2");
     cluster.kubectl("rollout undo statefulset/db").prints("rolled back");
-    cluster.kubectl("rollout status statefulset/db --timeout=60s").ok();
+    cluster.kubectl("rollout status statefulset/db --timeout=180s").ok();
     assert_eq!(arguments(cluster, "app=db"), ["first", "first"]);
     cluster.kubectl("scale statefulset/db --replicas=1").ok();
-    cluster.kubectl("wait --for=delete pod/db-1 --timeout=60s").ok();
+    cluster.kubectl("wait --for=delete pod/db-1 --timeout=180s").ok();
     cluster.kubectl("get controllerrevisions").prints("statefulset.apps/db");
 
     let patch =
         r#"[{"op":"replace","path":"/spec/template/spec/containers/0/args/1","value":"100000"}]"#;
     cluster.kubectl_args(&["patch", "daemonset", "agent", "--type=json", "-p", patch]).ok();
-    cluster.kubectl("rollout status daemonset/agent --timeout=60s").ok();
+    cluster.kubectl("rollout status daemonset/agent --timeout=180s").ok();
     assert_eq!(arguments(cluster, "app=agent"), ["100000"]);
     cluster.kubectl("rollout history daemonset/agent --revision=2").prints("100000");
     cluster.kubectl("rollout undo daemonset/agent").prints("rolled back");
-    cluster.kubectl("rollout status daemonset/agent --timeout=60s").ok();
+    cluster.kubectl("rollout status daemonset/agent --timeout=180s").ok();
     assert_eq!(arguments(cluster, "app=agent"), ["infinity"]);
     // It stays while other pods are kept off the node, and goes when told to.
     cluster.kubectl("cordon node-1").ok();
     cluster.kubectl("delete pod -l app=agent").ok();
-    cluster.kubectl("rollout status daemonset/agent --timeout=60s").ok();
+    cluster.kubectl("rollout status daemonset/agent --timeout=180s").ok();
     cluster.kubectl("taint node node-1 maintenance=now:NoExecute").ok();
-    cluster.kubectl("wait --for=delete pod -l app=agent --timeout=60s").ok();
+    cluster.kubectl("wait --for=delete pod -l app=agent --timeout=180s").ok();
     let desired = "get daemonset agent -o jsonpath={.status.desiredNumberScheduled}";
     until("no node is to have one", || cluster.kubectl(desired).stdout == "0");
 }

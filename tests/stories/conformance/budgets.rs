@@ -6,7 +6,7 @@ use super::Place;
 
 pub(super) fn evictions(place: &Place) {
     place.kubectl("create deployment web --replicas=3 --image=skiff.local/toolbox -- toolbox sleep infinity").ok();
-    place.kubectl("rollout status deployment/web --timeout=90s").ok();
+    place.kubectl("rollout status deployment/web --timeout=180s").ok();
     place.kubectl("create poddisruptionbudget web --selector=app=web --min-available=3").ok();
     // The status is that of the pods.
     place.wait("jsonpath={.status.currentHealthy}=3", "pdb/web");

@@ -35,13 +35,13 @@ fn nodes(place: &Place, name: &str) -> Vec<String> {
 
 pub(super) fn simple(place: &Place) {
     place.apply(&daemon("simple", &json!({})));
-    place.kubectl("rollout status daemonset/simple --timeout=90s").ok();
+    place.kubectl("rollout status daemonset/simple --timeout=180s").ok();
     assert_eq!(nodes(place, "simple"), ["node-1", "node-2"]);
     // Whichever goes comes back, and so does one that failed.
     let pod = place.names("pods -l app=simple").remove(0);
-    place.kubectl(&format!("delete pod {pod} --timeout=60s")).ok();
+    place.kubectl(&format!("delete pod {pod} --timeout=180s")).ok();
     place.until("it is back", || nodes(place, "simple") == ["node-1", "node-2"]);
-    place.kubectl("rollout status daemonset/simple --timeout=90s").ok();
+    place.kubectl("rollout status daemonset/simple --timeout=180s").ok();
     let pod = place.names("pods -l app=simple").remove(0);
     let uid = place.get(&format!("pod {pod}"))["metadata"]["uid"].clone();
     place.patch_status(&format!("pod/{pod}"), &json!({"phase": "Failed"}));
@@ -50,7 +50,7 @@ pub(super) fn simple(place: &Place) {
         pods.len() == 2 && pods.iter().all(|(_, known)| *known != uid.as_str().unwrap_or_default())
     });
     place.wait("jsonpath={.status.numberReady}=2", "daemonset/simple");
-    place.kubectl("delete daemonset simple --timeout=60s").ok();
+    place.kubectl("delete daemonset simple --timeout=180s").ok();
     place.until("they stop", || nodes(place, "simple").is_empty());
 }
 
@@ -72,7 +72,7 @@ pub(super) fn by_label(place: &Place) {
 
 pub(super) fn rolled_back(place: &Place) {
     place.apply(&daemon("back", &json!({})));
-    place.kubectl("rollout status daemonset/back --timeout=90s").ok();
+    place.kubectl("rollout status daemonset/back --timeout=180s").ok();
     let before = pods(place, "back");
     // One node at a time: the first gets what does not work, and it stays at that.
     let image = "skiff.local/no-such-image";
@@ -86,7 +86,7 @@ pub(super) fn rolled_back(place: &Place) {
         })
     });
     place.kubectl("rollout undo daemonset/back").prints("rolled back");
-    place.kubectl("rollout status daemonset/back --timeout=90s").ok();
+    place.kubectl("rollout status daemonset/back --timeout=180s").ok();
     let after = pods(place, "back");
     let kept = before.iter().filter(|pod| after.contains(pod)).count();
     assert_eq!((kept, after.len()), (1, 2), "who was not updated runs on: {before:?} {after:?}");

@@ -38,7 +38,7 @@ pub(super) fn establish(place: &Place, definition: &Value) {
 pub(super) fn remove(place: &Place, definition: &Value) {
     place.remove(&path_of(definition));
     let name = definition["metadata"]["name"].as_str().expect("a name");
-    place.kubectl(&format!("wait --for=delete crd/{name} --timeout=60s")).ok();
+    place.kubectl(&format!("wait --for=delete crd/{name} --timeout=180s")).ok();
 }
 
 /// Where objects of a definition's version are.

@@ -47,7 +47,7 @@ pub(super) fn orphans(place: &Place) {
 pub(super) fn deleted(place: &Place) {
     place.apply(&job("short", sleeps(), json!({"parallelism": 2, "completions": 2})));
     place.wait("jsonpath={.status.active}=2", "job/short");
-    place.kubectl("delete job short --timeout=60s").ok();
+    place.kubectl("delete job short --timeout=180s").ok();
     place.until("its pods go", || place.names("pods -l job-name=short").is_empty());
 }
 
@@ -150,5 +150,5 @@ pub(super) fn cron(place: &Place) {
     place.until("the replaced one is gone", || !place.names("jobs").contains(&first[0]));
     assert_eq!(active("suspended"), Vec::<String>::new());
     assert!(place.names("jobs").iter().all(|name| !name.starts_with("suspended")));
-    place.kubectl("delete cronjob --all --timeout=60s").ok();
+    place.kubectl("delete cronjob --all --timeout=180s").ok();
 }

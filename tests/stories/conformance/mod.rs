@@ -53,7 +53,7 @@ use crate::cluster::{Cluster, Run};
 /// How many stories run side by side.
 const AT_ONCE: usize = 4;
 /// How long something may take to come true.
-const COME_TRUE_MAX: Duration = Duration::from_secs(90);
+const COME_TRUE_MAX: Duration = Duration::from_secs(180);
 
 /// A story in a namespace of its own.
 type Story = fn(&Place);
@@ -327,7 +327,7 @@ impl Place<'_> {
 
     /// `kubectl wait`.
     fn wait(&self, what: &str, name: &str) {
-        self.kubectl_args(&["wait", "--for", what, name, "--timeout=90s"]).ok();
+        self.kubectl_args(&["wait", "--for", what, name, "--timeout=180s"]).ok();
     }
 
     fn get(&self, what: &str) -> Value {
@@ -362,6 +362,8 @@ impl Place<'_> {
                 let all = "get pods,replicasets,jobs,events -o wide";
                 panic!("{what}\n{}", self.kubectl(all).stdout);
             }
+            // Two of these at once would leave the cluster no processor.
+            std::thread::sleep(Duration::from_millis(100));
         }
     }
 }

@@ -28,7 +28,7 @@ pub(super) fn end_with_their_pods(place: &Place) {
     let name = make(place, "pods");
     let pods = format!("{ALL}/{name}/pods");
     place.post(&pods, &pod("test-pod"));
-    let line = format!("wait -n {name} pod/test-pod --for=condition=Ready --timeout=90s");
+    let line = format!("wait -n {name} pod/test-pod --for=condition=Ready --timeout=180s");
     place.cluster.kubectl(&line).ok();
     place.remove(&format!("{ALL}/{name}"));
     place.until("the namespace goes", || gone(place, &name));

@@ -479,7 +479,7 @@ fn addresses(place: &Place) {
     range["metadata"] = json!({"name": "told"});
     place.apply(&range);
     status(place, "servicecidr/told", &told("StatusPatched"));
-    place.kubectl("delete servicecidr told --timeout=60s").ok();
+    place.kubectl("delete servicecidr told --timeout=180s").ok();
     // An address's name is the address.
     let select = format!("suite={}", place.namespace);
     for ip in ["192.168.2.2", "2001:db8::2"] {
@@ -678,7 +678,7 @@ fn objects_of_services(place: &Place) {
     let read = place.get("service/told --subresource=status");
     assert_eq!(read["status"]["loadBalancer"]["ingress"][0]["ip"], "203.0.113.1");
     status(place, "service/told", &told("StatusUpdate"));
-    place.kubectl("delete service told --timeout=60s").ok();
+    place.kubectl("delete service told --timeout=180s").ok();
 }
 
 fn endpoints_served(place: &Place) {

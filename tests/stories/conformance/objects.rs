@@ -48,7 +48,7 @@ pub(super) fn every_way(place: &Place, api: &str, plural: &str, kind: &str, obje
 
     place.apply(&named("two"));
     place.apply(&named("three"));
-    place.kubectl(&format!("delete {resource}/three --timeout=60s")).prints("deleted");
+    place.kubectl(&format!("delete {resource}/three --timeout=180s")).prints("deleted");
     let path = match place.get(one)["metadata"]["namespace"].as_str() {
         Some(namespace) => format!("/{api}/namespaces/{namespace}/{plural}"),
         None => format!("/{api}/{plural}"),
@@ -89,7 +89,7 @@ pub(super) fn controller_revisions(place: &Place) {
     let set = json!({"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": "ds"}, "spec": {
         "selector": {"matchLabels": {"app": "one"}}, "template": template()}});
     place.apply(&set);
-    place.kubectl("rollout status daemonset/ds --timeout=90s").ok();
+    place.kubectl("rollout status daemonset/ds --timeout=180s").ok();
     let name = place.names("controllerrevisions -l app=one").pop().expect("the set's");
     let what = format!("controllerrevision/{name}");
     place.patch(&what, &json!({"metadata": {"labels": {"patched": "yes"}}}));
@@ -103,15 +103,15 @@ pub(super) fn controller_revisions(place: &Place) {
     place
         .kubectl_args(&["patch", "controllerrevision/by-hand", "--type=merge", "-p", &change])
         .fails_with("field is immutable");
-    place.kubectl("delete controllerrevision by-hand --timeout=60s").ok();
+    place.kubectl("delete controllerrevision by-hand --timeout=180s").ok();
     // What the set needs it makes again, in its own shape.
-    place.kubectl(&format!("delete {what} --timeout=60s")).ok();
+    place.kubectl(&format!("delete {what} --timeout=180s")).ok();
     place.until("the set's revision", || !place.names("controllerrevisions -l app=one").is_empty());
     let patch = json!({"spec": {"template": {"metadata": {"labels": {"version": "2"}}}}});
     place.patch("daemonset/ds", &patch);
-    place.kubectl("rollout status daemonset/ds --timeout=90s").ok();
+    place.kubectl("rollout status daemonset/ds --timeout=180s").ok();
     assert_eq!(place.names("controllerrevisions -l app=one").len(), 2);
-    place.kubectl("delete daemonset ds --timeout=60s").ok();
+    place.kubectl("delete daemonset ds --timeout=180s").ok();
     place.until("they go with it", || place.names("controllerrevisions").is_empty());
 }
 
@@ -156,9 +156,9 @@ fn replicated() -> Value {
 pub(super) fn deployments(place: &Place) {
     with_status(place, "apis/apps/v1", "deployments", "Deployment", &replicated());
     place.patch("deployment/told", &json!({"spec": {"replicas": 1}}));
-    place.kubectl("rollout status deployment/told --timeout=90s").ok();
+    place.kubectl("rollout status deployment/told --timeout=180s").ok();
     place.wait("condition=StatusPatched", "deployment/told");
-    place.kubectl("delete deployment told --timeout=60s").ok();
+    place.kubectl("delete deployment told --timeout=180s").ok();
     place.until("its pods go with it", || place.names("pods").is_empty());
 }
 
@@ -175,7 +175,7 @@ pub(super) fn replication_controllers(place: &Place) {
     with_status(place, "api/v1", "replicationcontrollers", "ReplicationController", &object);
     place.patch("rc/told", &json!({"spec": {"replicas": 1}}));
     place.wait("jsonpath={.status.readyReplicas}=1", "rc/told");
-    place.kubectl("delete rc told --timeout=60s").ok();
+    place.kubectl("delete rc told --timeout=180s").ok();
     place.until("its pods go with it", || place.names("pods").is_empty());
 }
 
@@ -193,7 +193,7 @@ pub(super) fn jobs(place: &Place) {
     with_status(place, "apis/batch/v1", "jobs", "Job", &object);
     place.patch("job/told", &json!({"spec": {"suspend": false}}));
     place.wait("jsonpath={.status.active}=1", "job/told");
-    place.kubectl("delete job told --timeout=60s").ok();
+    place.kubectl("delete job told --timeout=180s").ok();
     place.until("its pods go with it", || place.names("pods").is_empty());
 }
 
@@ -223,7 +223,7 @@ pub(super) fn limit_ranges(place: &Place) {
         place.get(&format!("pod {name}"))["spec"]["containers"][0]["resources"].clone()
     };
     place.until("the range is known", || {
-        place.kubectl("delete pod none --ignore-not-found --timeout=60s").ok();
+        place.kubectl("delete pod none --ignore-not-found --timeout=180s").ok();
         place.apply(&pod("none", json!({})));
         resources("none")["limits"].is_object()
     });
@@ -258,9 +258,9 @@ pub(super) fn limit_ranges(place: &Place) {
         place.cluster.kubectl_with_input(&line, &small).success
     });
     // Without it everything goes.
-    place.kubectl("delete limitrange range --timeout=60s").ok();
+    place.kubectl("delete limitrange range --timeout=180s").ok();
     place.until("the range is forgotten", || {
-        place.kubectl("delete pod free --ignore-not-found --timeout=60s").ok();
+        place.kubectl("delete pod free --ignore-not-found --timeout=180s").ok();
         place.apply(&pod("free", json!({})));
         resources("free") == json!({})
     });

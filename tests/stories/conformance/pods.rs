@@ -154,7 +154,7 @@ pub(super) fn service_environment(place: &Place) {
     ];
     // The node may not know the Service yet when the first pod starts.
     place.until("a pod has all of them", || {
-        place.kubectl("delete pod one --ignore-not-found --timeout=60s").ok();
+        place.kubectl("delete pod one --ignore-not-found --timeout=180s").ok();
         place.apply(&pod("one", &json!({"args": ["env"]}), &json!({"restartPolicy": "Never"})));
         place.wait("jsonpath={.status.phase}=Succeeded", "pod/one");
         let env = place.kubectl("logs one").ok().stdout;
@@ -374,7 +374,7 @@ pub(super) fn pre_stop(place: &Place) {
     let spec = json!({"terminationGracePeriodSeconds": 20, "volumes": [volume]});
     place.apply(&pod("one", &container, &spec));
     place.wait("condition=Ready", "pod/one");
-    place.kubectl("delete pod one --timeout=60s").ok();
+    place.kubectl("delete pod one --timeout=180s").ok();
     let said = std::fs::read_to_string(dir.join("called"));
     assert_eq!(said.ok().as_deref(), Some("before the end\n"));
 }
@@ -401,7 +401,7 @@ pub(super) fn sub_path_of_an_annotation(place: &Place) {
     place.kubectl("annotate pod one mysubpath=mynewpath --overwrite").ok();
     place.wait("condition=Ready", "pod/one");
     assert_eq!(restarts(place, "one"), 0);
-    place.kubectl("delete pod one --timeout=60s").ok();
+    place.kubectl("delete pod one --timeout=180s").ok();
 }
 
 /// A share that a container does not limit is the node's.
@@ -503,7 +503,7 @@ pub(super) fn runtime_classes(place: &Place) {
     };
     assert_eq!(run("story-plain"), Value::Null);
     assert_eq!(run("story-heavy"), json!({"cpu": "10m", "memory": "1Mi"}));
-    place.kubectl("delete runtimeclass story-plain --timeout=60s").ok();
+    place.kubectl("delete runtimeclass story-plain --timeout=180s").ok();
     place.until("the class is forgotten", || {
         place.kubectl("delete pod refused --ignore-not-found").ok();
         !place.cluster.kubectl_with_input(&line, &of("story-plain")).success

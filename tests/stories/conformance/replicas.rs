@@ -88,7 +88,7 @@ pub(super) fn recreated(place: &Place) {
     let mut deployment = owner("Deployment", "whole", 2);
     deployment["spec"]["strategy"] = json!({"type": "Recreate"});
     place.apply(&deployment);
-    place.kubectl("rollout status deployment/whole --timeout=90s").ok();
+    place.kubectl("rollout status deployment/whole --timeout=180s").ok();
     place.kubectl("set env deployment/whole VERSION=2").ok();
     // Never two revisions at once, whenever one looks.
     place.until("all are new", || {
@@ -113,7 +113,7 @@ pub(super) fn adopted_and_updated(place: &Place) {
     deployment["spec"]["template"]["spec"]["containers"][0]["env"] =
         json!([{"name": "A", "value": "b"}]);
     place.apply(&deployment);
-    place.kubectl("rollout status deployment/older --timeout=90s").ok();
+    place.kubectl("rollout status deployment/older --timeout=180s").ok();
     let set = place.get("replicaset older");
     assert_eq!(set["spec"]["replicas"], 0);
     assert_eq!(set["metadata"]["ownerReferences"][0]["kind"], "Deployment", "it is adopted");
@@ -127,9 +127,9 @@ pub(super) fn history(place: &Place) {
     let mut deployment = owner("Deployment", "brief", 1);
     deployment["spec"]["revisionHistoryLimit"] = json!(0);
     place.apply(&deployment);
-    place.kubectl("rollout status deployment/brief --timeout=90s").ok();
+    place.kubectl("rollout status deployment/brief --timeout=180s").ok();
     place.kubectl("set env deployment/brief VERSION=2").ok();
-    place.kubectl("rollout status deployment/brief --timeout=90s").ok();
+    place.kubectl("rollout status deployment/brief --timeout=180s").ok();
     place.until("no old set is kept", || replicas_of(place, "app=brief") == [1]);
 }
 
@@ -137,7 +137,7 @@ pub(super) fn proportional(place: &Place) {
     let mut deployment = owner("Deployment", "wide", 4);
     deployment["spec"]["strategy"] = json!({"rollingUpdate": {"maxSurge": 2, "maxUnavailable": 1}});
     place.apply(&deployment);
-    place.kubectl("rollout status deployment/wide --timeout=90s").ok();
+    place.kubectl("rollout status deployment/wide --timeout=180s").ok();
     place.kubectl_args(&["set", "image", "deployment/wide", &format!("c={NO_IMAGE}")]).ok();
     place.until("the new ones do not come up", || replicas_of(place, "app=wide") == [3, 3]);
     place.kubectl("scale deployment/wide --replicas=12").ok();
@@ -147,13 +147,13 @@ pub(super) fn proportional(place: &Place) {
 
 pub(super) fn rolled_over(place: &Place) {
     place.apply(&owner("Deployment", "over", 2));
-    place.kubectl("rollout status deployment/over --timeout=90s").ok();
+    place.kubectl("rollout status deployment/over --timeout=180s").ok();
     place.kubectl_args(&["set", "image", "deployment/over", &format!("c={NO_IMAGE}")]).ok();
     place.until("a second set is there", || replicas_of(place, "app=over").len() == 2);
     // Before that is done, the next.
     place.kubectl_args(&["set", "image", "deployment/over", &format!("c={IMAGE}")]).ok();
     place.kubectl("set env deployment/over VERSION=3").ok();
-    place.kubectl("rollout status deployment/over --timeout=90s").ok();
+    place.kubectl("rollout status deployment/over --timeout=180s").ok();
     place.until("the others are empty", || {
         let sizes = replicas_of(place, "app=over");
         sizes.len() >= 3 && sizes.iter().sum::<i64>() == 2 && sizes.last() == Some(&2)
@@ -184,7 +184,7 @@ pub(super) fn orphans(place: &Place) {
         let owners = place.get(&format!("pod {pod}"))["metadata"]["ownerReferences"].clone();
         assert_eq!(owners.as_array().map(Vec::len), Some(1));
         let kind = kind.to_lowercase();
-        place.kubectl(&format!("delete {kind} {name} {name}-rival --timeout=60s")).ok();
+        place.kubectl(&format!("delete {kind} {name} {name}-rival --timeout=180s")).ok();
     }
 }
 
@@ -228,7 +228,7 @@ pub(super) fn quota_exceeded(place: &Place) {
         });
         place.kubectl(&format!("scale {what} --replicas=2")).ok();
         place.until("all is well again", || failure(what).is_none());
-        place.kubectl(&format!("delete {what} --timeout=60s")).ok();
+        place.kubectl(&format!("delete {what} --timeout=180s")).ok();
         place.until("room for the next", || place.names("pods").is_empty());
         place.wait("jsonpath={.status.used.pods}=0", "quota/two");
     }

@@ -38,13 +38,13 @@ fn names(place: &Place, set: &str) -> Vec<String> {
 
 pub(super) fn in_order(place: &Place) {
     place.apply(&set("ordered", "OrderedReady", 1));
-    place.kubectl("rollout status statefulset/ordered --timeout=90s").ok();
+    place.kubectl("rollout status statefulset/ordered --timeout=180s").ok();
     make_ready(place, "ordered-0", false);
     place.kubectl("scale statefulset/ordered --replicas=3").ok();
     place.wait("jsonpath={.status.observedGeneration}=2", "statefulset/ordered");
     assert_eq!(names(place, "ordered"), ["ordered-0"], "nobody comes while one is not ready");
     make_ready(place, "ordered-0", true);
-    place.kubectl("rollout status statefulset/ordered --timeout=90s").ok();
+    place.kubectl("rollout status statefulset/ordered --timeout=180s").ok();
     let created = |pod: &str| {
         let created = place.get(&format!("pod {pod}"));
         created["metadata"]["creationTimestamp"].as_str().unwrap_or_default().to_owned()
@@ -69,7 +69,7 @@ pub(super) fn in_order(place: &Place) {
 
 pub(super) fn burst(place: &Place) {
     place.apply(&set("burst", "Parallel", 1));
-    place.kubectl("rollout status statefulset/burst --timeout=90s").ok();
+    place.kubectl("rollout status statefulset/burst --timeout=180s").ok();
     make_ready(place, "burst-0", false);
     place.kubectl("scale statefulset/burst --replicas=3").ok();
     let all = ["burst-0", "burst-1", "burst-2"];
@@ -83,7 +83,7 @@ pub(super) fn burst(place: &Place) {
 
 pub(super) fn recreated(place: &Place) {
     place.apply(&set("again", "OrderedReady", 1));
-    place.kubectl("rollout status statefulset/again --timeout=90s").ok();
+    place.kubectl("rollout status statefulset/again --timeout=180s").ok();
     let uid = || place.get("pod again-0 --ignore-not-found")["metadata"]["uid"].clone();
     let before = uid();
     // As when the node had no room for it after all.

@@ -392,9 +392,9 @@ fn claims(place: &Place) {
         let read = place.get(&format!("{what} --subresource=status"));
         assert!(read["status"].to_string().contains("StatusUpdated"), "{read:#}");
     }
-    place.kubectl("delete pvc story-told --timeout=60s").ok();
+    place.kubectl("delete pvc story-told --timeout=180s").ok();
     place.wait("jsonpath={.status.phase}=Released", "pv/story-told");
-    place.kubectl("delete pv story-told --timeout=60s").ok();
+    place.kubectl("delete pv story-told --timeout=180s").ok();
 }
 
 fn attachments(place: &Place) {
@@ -415,7 +415,7 @@ fn attachments(place: &Place) {
         (&read["status"]["attached"], &read["status"]["attachmentMetadata"]["a"]),
         (&json!(true), &json!("b"))
     );
-    place.kubectl("delete volumeattachment story-told --timeout=60s").ok();
+    place.kubectl("delete volumeattachment story-told --timeout=180s").ok();
 }
 
 /// Five pods at once, each with fifty volumes.
@@ -444,5 +444,5 @@ fn many_config_maps(place: &Place) {
             place.kubectl(&line).prints("value-1");
         }
     }
-    place.kubectl("delete pods --all --timeout=60s").ok();
+    place.kubectl("delete pods --all --timeout=180s").ok();
 }

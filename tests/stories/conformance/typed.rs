@@ -51,7 +51,7 @@ pub(super) fn an_application(place: &Place) {
             "spec": {"selector": {"app": name}, "ports": [{"port": 80, "targetPort": 8080}]}}));
     }
     all.iter().for_each(|object| create(place, object));
-    place.kubectl("rollout status deployment/frontend --timeout=90s").ok();
+    place.kubectl("rollout status deployment/frontend --timeout=180s").ok();
     for (name, count) in [("agnhost-primary", 1), ("agnhost-replica", 2), ("frontend", 3)] {
         ready(place, name, count);
         let proxied = place.path("api/v1", &format!("services/{name}/proxy/"));
@@ -325,7 +325,7 @@ pub(super) fn update_demo(place: &Place) {
     }
     for count in [1, 2] {
         place
-            .kubectl(&format!("scale rc update-demo --replicas={count} --timeout=90s"))
+            .kubectl(&format!("scale rc update-demo --replicas={count} --timeout=180s"))
             .prints("scaled");
         ready(place, "update-demo", count);
     }
