@@ -262,7 +262,7 @@ impl Context<'_> {
 
     fn step(&mut self, step: &Step) -> rustix::io::Result<()> {
         match step {
-            Step::JoinCgroup { procs } => write_file(procs, b"0"),
+            Step::JoinCgroup { entrance } => write_file(entrance, b"0"),
             Step::EnterNamespace { path, kind } => {
                 let fd = rustix::fs::open(
                     path.as_c_str(),

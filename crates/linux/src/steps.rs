@@ -8,10 +8,10 @@ use std::{ffi::CString, fmt};
 /// `RESOLVE_IN_ROOT`, whatever links the image holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// Writes `0` to a `cgroup.procs` file.
+    /// Writes `0` to the file of a cgroup by which a process enters it.
     JoinCgroup {
         /// Path on the host.
-        procs: CString,
+        entrance: CString,
     },
     /// Joins a namespace pinned at a path.
     EnterNamespace {
@@ -247,7 +247,7 @@ impl fmt::Display for Step {
     /// The step's name and what it acts upon, for the error that a user reads.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::JoinCgroup { procs } => write!(f, "join cgroup {}", text(procs)),
+            Self::JoinCgroup { entrance } => write!(f, "join cgroup {}", text(entrance)),
             Self::EnterNamespace { path, .. } => write!(f, "enter namespace {}", text(path)),
             Self::EnterTarget { .. } => f.write_str("enter the container's namespaces"),
             Self::Unshare { .. } => f.write_str("make namespaces"),

@@ -218,12 +218,7 @@ impl ShimRuntime {
             pins: pins(&sandbox_dir, &sandbox.spec),
             userns: sandbox.spec.ids.map(|ids| (ids, sandbox_dir.namespace("user"))),
             shm: if own_ipc { sandbox_dir.shm() } else { PathBuf::from("/dev/shm") },
-            procs: self
-                .cgroups
-                .directories(&cgroup)
-                .into_iter()
-                .map(|d| d.join("cgroup.procs"))
-                .collect(),
+            entrances: self.cgroups.entrances(&cgroup),
             controllers: self.cgroups.controllers(&cgroup),
             home: passwd::home(&spec.layers, spec.user.uid),
             filter: seccomp::filter(&spec.security)?,
@@ -487,7 +482,7 @@ mod tests {
             env: Vec::new(),
         };
         let steps = [
-            Step::JoinCgroup { procs: c"/sys/fs/cgroup/x/cgroup.procs".into() },
+            Step::JoinCgroup { entrance: c"/sys/fs/cgroup/x/cgroup.procs".into() },
             Step::Chdir { path: c"/work".into() },
             exec,
         ];

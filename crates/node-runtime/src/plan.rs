@@ -33,8 +33,8 @@ pub(crate) struct Place {
     pub(crate) userns: Option<(Ids, PathBuf)>,
     /// `/dev/shm` of the pod.
     pub(crate) shm: PathBuf,
-    /// `cgroup.procs` files to enter.
-    pub(crate) procs: Vec<PathBuf>,
+    /// The files by which its cgroup is entered.
+    pub(crate) entrances: Vec<PathBuf>,
     /// Controller and cgroup directory; a single nameless one on v2.
     pub(crate) controllers: Vec<(String, PathBuf)>,
     /// `HOME` for a user without one in `env`.
@@ -231,8 +231,8 @@ pub(crate) fn exec(
 
 fn enter_cgroup(spec: &ContainerSpec, place: &Place) -> Result<Vec<Step>> {
     let mut steps = Vec::new();
-    for procs in &place.procs {
-        steps.push(Step::JoinCgroup { procs: c(procs)? });
+    for entrance in &place.entrances {
+        steps.push(Step::JoinCgroup { entrance: c(entrance)? });
     }
     steps.push(Step::WriteFile {
         path: c("/proc/self/oom_score_adj")?,

@@ -53,24 +53,29 @@ impl ShimRuntime {
         let dir = self.sandbox_dir(&id);
         let cgroup = self.pod_cgroup(&spec);
         let made = self.make_sandbox(&id, &dir, &cgroup, &spec, created_at).await;
+        let sandbox = Sandbox {
+            id,
+            netns_path: (spec.network == Namespace::Own).then(|| dir.namespace("net")),
+            spec,
+            state: SandboxState::NotReady,
+            shim_pid: 0,
+            created_at,
+            containers: Vec::new(),
+        };
         match made {
             Ok((client, events)) => {
-                let netns = spec.network == Namespace::Own;
-                let sandbox = Sandbox {
-                    id,
-                    netns_path: netns.then(|| dir.namespace("net")),
-                    spec,
-                    state: SandboxState::Ready,
-                    shim_pid: client.pid,
-                    created_at,
-                    containers: Vec::new(),
-                };
+                let state = SandboxState::Ready;
+                let sandbox = Sandbox { state, shim_pid: client.pid, ..sandbox };
                 self.enter(sandbox.clone(), Some((client, events)));
                 Ok(sandbox)
             }
             Err(error) => {
                 let cgroups = self.cgroups.clone();
                 let undone = blocking(move || take_down(&*cgroups, &dir, Some(&cgroup))).await?;
+                if !undone.is_empty() {
+                    // Known like one that runs no more, it is removed before the next.
+                    self.enter(sandbox, None);
+                }
                 for failure in undone {
                     tracing::warn!(failure, "cleaning up after a failed sandbox");
                 }
@@ -116,19 +121,11 @@ impl ShimRuntime {
             Ok(())
         })
         .await??;
-        self.start_shim(dir).await?;
+        self.start_shim(dir, &shim_group).await?;
         let shim = tokio::time::timeout(SHIM_START_TIMEOUT, self.meet_shim(dir))
             .await
             .map_err(|_| Error::Timeout(SHIM_START_TIMEOUT))?
             .map_err(Error::io("connect to the shim"))?;
-        if let Err(error) = self.move_shim(&shim_group, shim.0.pid) {
-            // In no cgroup of the pod's, so nothing else would end it.
-            let answer = shim.0.call(&Request::Shutdown).await;
-            if !matches!(answer, Ok(Reply::Done)) {
-                tracing::warn!(sandbox = %id, ?answer, "a shim of no sandbox stays");
-            }
-            return Err(error);
-        }
         // The last to be killed for memory, where this process may say so.
         let score = format!("/proc/{}/oom_score_adj", shim.0.pid);
         if let Err(error) = fs::write(score, SHIM_OOM_SCORE) {
@@ -144,15 +141,6 @@ impl ShimRuntime {
             }
         }
         Ok(shim)
-    }
-
-    fn move_shim(&self, cgroup: &str, pid: u32) -> Result<()> {
-        for directory in self.cgroups.directories(cgroup) {
-            let procs = directory.join("cgroup.procs");
-            fs::write(&procs, pid.to_string())
-                .map_err(Error::io(format!("move the shim to {}", procs.display())))?;
-        }
-        Ok(())
     }
 
     /// Changes the limits of a pod that runs.
@@ -200,7 +188,9 @@ impl ShimRuntime {
         .map_err(Error::io("limit a cgroup of pods"))
     }
 
-    async fn start_shim(&self, dir: &SandboxDir) -> Result<()> {
+    /// The shim is in its cgroup before it does anything else, so that whatever becomes of
+    /// it, the cgroup's end is its own.
+    async fn start_shim(&self, dir: &SandboxDir, cgroup: &str) -> Result<()> {
         let log = fs::OpenOptions::new()
             .append(true)
             .create(true)
@@ -211,8 +201,11 @@ impl ShimRuntime {
         command
             .arg0("skiff-shim")
             .arg(dir.path())
+            .args(self.cgroups.entrances(cgroup))
             .env_clear()
             .current_dir("/")
+            // One that has not come so far is ended with the wait for it.
+            .kill_on_drop(true)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);

@@ -8,8 +8,9 @@
 //! Start reading at `shim.rs`, the loop; `container.rs` and `connection.rs` are
 //! the two kinds of things in it.
 //!
-//! Usage: `node-shim <sandbox directory>`. The first process exits with 0 when
-//! the socket `shim.sock` in that directory is served by the second.
+//! Usage: `node-shim <sandbox directory> [<entrance of a cgroup>]...`. The first process
+//! enters the cgroups and exits with 0 when the socket `shim.sock` in that directory is
+//! served by the second.
 
 mod connection;
 mod container;
@@ -27,10 +28,17 @@ use std::{
 use linux::process::Detached;
 
 fn main() -> ExitCode {
-    let Some(directory) = std::env::args_os().nth(1).map(PathBuf::from) else {
-        eprintln!("usage: node-shim <sandbox directory>");
+    let mut arguments = std::env::args_os().skip(1).map(PathBuf::from);
+    let Some(directory) = arguments.next() else {
+        eprintln!("usage: node-shim <sandbox directory> [<entrance of a cgroup>]...");
         return ExitCode::from(2);
     };
+    for entrance in arguments {
+        if let Err(error) = std::fs::write(&entrance, "0") {
+            eprintln!("node-shim: enter {}: {error}", entrance.display());
+            return ExitCode::FAILURE;
+        }
+    }
     match run(&directory) {
         Ok(code) => code,
         Err(error) => {

@@ -12,7 +12,7 @@ wire_enum!(BindSource {
 });
 
 wire_enum!(Step {
-    1 => JoinCgroup { procs },
+    1 => JoinCgroup { entrance },
     2 => EnterNamespace { path, kind },
     3 => EnterTarget { kinds },
     4 => Unshare { kinds },

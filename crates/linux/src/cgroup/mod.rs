@@ -105,6 +105,11 @@ pub trait Hierarchy: Send + Sync {
     /// The cgroup's directories, one for each mount; v2 has one.
     fn directories(&self, path: &str) -> Vec<PathBuf>;
 
+    /// The files by which a process that has one thread moves itself: it writes `0`. On v1
+    /// those of threads, since the kernel makes whoever moves a whole process wait till
+    /// every processor has come to rest, up to tens of milliseconds a mount.
+    fn entrances(&self, path: &str) -> Vec<PathBuf>;
+
     /// Controller name (`memory`; empty on v2) and its directory, for the view
     /// that a container gets.
     fn controllers(&self, path: &str) -> Vec<(String, PathBuf)>;

@@ -129,6 +129,10 @@ impl Hierarchy for V1 {
         directories
     }
 
+    fn entrances(&self, path: &str) -> Vec<PathBuf> {
+        self.directories(path).into_iter().map(|directory| directory.join("tasks")).collect()
+    }
+
     fn controllers(&self, path: &str) -> Vec<(String, PathBuf)> {
         self.mounts.iter().map(|(name, mount)| (name.clone(), mount.join(path))).collect()
     }

@@ -133,6 +133,10 @@ impl Hierarchy for V2 {
         vec![self.root.join(path)]
     }
 
+    fn entrances(&self, path: &str) -> Vec<PathBuf> {
+        vec![self.root.join(path).join("cgroup.procs")]
+    }
+
     fn controllers(&self, path: &str) -> Vec<(String, PathBuf)> {
         vec![(String::new(), self.root.join(path))]
     }

@@ -92,28 +92,81 @@ async fn a_shim_that_hangs_is_given_up_and_serves_the_next() {
     runtime.remove_sandbox(&sandbox.id).await.expect("a removal");
 }
 
-/// Somebody else's cleaning may take a cgroup away that is still empty.
-#[tokio::test]
-async fn a_shim_that_cannot_be_moved_does_not_stay() {
-    let Some(bed) = among_own_numbers("a_shim_that_cannot_be_moved_does_not_stay") else { return };
-    let runtime = bed.open().await;
-    let cgroups = linux::cgroup::detect().expect("cgroups");
-    let shims = layout::shim_cgroup(&layout::pod_cgroup(&bed.prefix, &bed.sandbox()));
-    cgroups.create(&shims).expect("made");
-    // A folder of the kernel's in which nothing is written, in this test's eyes only.
-    let first = cgroups.directories(&shims).into_iter().next().expect("a directory");
-    rustix::mount::mount_bind("/proc/self/ns", &first).expect("mounted");
-    let error = runtime.run_sandbox(bed.sandbox()).await.expect_err("refused");
-    assert!(error.to_string().starts_with("move the shim to "), "{error}");
+/// Every shim of a test that runs among numbers of its own.
+fn shims() -> Vec<std::os::fd::OwnedFd> {
     let is_shim = |pid: &u32| {
-        fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "skiff-shim\n")
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        // The first process is called like the descriptor that it was executed from.
+        name == "skiff-shim\n" || name.trim().parse::<u32>().is_ok()
     };
     let numbers = fs::read_dir("/proc").expect("listed").flatten();
     let numbers = numbers.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let shims = numbers.filter(is_shim).filter_map(|pid| linux::process::pidfd_open(pid).ok());
-    let ended = linux::process::wait_ended(&shims.collect::<Vec<_>>(), 60_000);
+    numbers.filter(is_shim).filter_map(|pid| linux::process::pidfd_open(pid).ok()).collect()
+}
+
+/// Whatever it waits for, it is not there to be waited for.
+#[tokio::test]
+async fn a_shim_that_hangs_at_its_start_is_ended_and_the_next_serves() {
+    let Some(bed) =
+        among_own_numbers("a_shim_that_hangs_at_its_start_is_ended_and_the_next_serves")
+    else {
+        return;
+    };
+    let runtime = bed.open().await;
+    let cgroups = linux::cgroup::detect().expect("cgroups");
+    let pod = layout::pod_cgroup(&bed.prefix, &bed.sandbox());
+    let shim_group = layout::shim_cgroup(&pod);
+    cgroups.create(&shim_group).expect("made");
+    // Who enters stops there.
+    cgroups.freeze(&pod, true).expect("frozen");
+    let run = tokio::spawn({
+        let (runtime, spec) = (runtime.clone(), bed.sandbox());
+        async move { runtime.run_sandbox(spec).await }
+    });
+    let mut directories = cgroups.controllers(&shim_group).into_iter();
+    let frozen = directories.find(|(name, _)| ["", "freezer"].contains(&&**name));
+    let processes = frozen.expect("what freezes").1.join("cgroup.procs");
+    within(async {
+        while fs::read_to_string(&processes).is_ok_and(|processes| processes.is_empty()) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let hangs = shims();
+    assert_eq!(hangs.len(), 1);
+    // Nothing but the clock goes on.
+    tokio::time::pause();
+    let error = run.await.expect("no panic").expect_err("it hangs");
+    tokio::time::resume();
+    assert!(matches!(error, Error::Timeout(_)), "{error:?}");
+    assert!(linux::process::wait_ended(&hangs, 60_000).expect("waited"), "it stays");
+    assert!(runtime.list().await.expect("a list").is_empty());
+    let sandbox = runtime.run_sandbox(bed.sandbox()).await.expect("a sandbox");
+    let container = runtime.start_container(&sandbox.id, bed.shell("exit 3")).await;
+    let exit = within(runtime.wait_exit(&container.expect("a start").id)).await;
+    assert_eq!(exit.expect("an exit").code, 3);
+    runtime.remove_sandbox(&sandbox.id).await.expect("a removal");
+}
+
+/// Somebody else's cleaning may take a cgroup away that is still empty.
+#[tokio::test]
+async fn a_shim_that_cannot_enter_its_cgroup_does_not_stay() {
+    let Some(bed) = among_own_numbers("a_shim_that_cannot_enter_its_cgroup_does_not_stay") else {
+        return;
+    };
+    let runtime = bed.open().await;
+    let cgroups = linux::cgroup::detect().expect("cgroups");
+    let shim_group = layout::shim_cgroup(&layout::pod_cgroup(&bed.prefix, &bed.sandbox()));
+    cgroups.create(&shim_group).expect("made");
+    // A folder of the kernel's in which nothing is written, in this test's eyes only.
+    let first = cgroups.directories(&shim_group).into_iter().next().expect("a directory");
+    rustix::mount::mount_bind("/proc/self/ns", &first).expect("mounted");
+    let error = runtime.run_sandbox(bed.sandbox()).await.expect_err("refused");
+    let entrance = cgroups.entrances(&shim_group).remove(0);
+    let text = format!("start the shim: node-shim: enter {}: ", entrance.display());
+    assert!(error.to_string().starts_with(&text), "{error}");
     linux::mount::unmount(&first).expect("unmounted");
-    assert!(ended.expect("waited"), "the shim stays");
+    assert!(linux::process::wait_ended(&shims(), 60_000).expect("waited"), "the shim stays");
     // The next attempt is as any other.
     let sandbox = runtime.run_sandbox(bed.sandbox()).await.expect("a sandbox");
     runtime.remove_sandbox(&sandbox.id).await.expect("a removal");
