@@ -281,7 +281,9 @@ fn plan(
         }
         if left > 0 && wanted > 0 {
             // Asked again with less patience: the end moves nearer.
-            let start = time::parse(deleting).unwrap_or(now) - SignedDuration::from_secs(left);
+            let ends = time::parse(deleting).unwrap_or(now);
+            // Where it is to end at the end of all time, nobody can say when that began.
+            let start = ends.checked_sub(SignedDuration::from_secs(left)).unwrap_or(now);
             mark(&mut new, old, start, wanted);
             return Plan::Mark(new);
         }
@@ -436,6 +438,10 @@ mod tests {
         assert_eq!(second["deletionTimestamp"], "2026-01-01T00:00:05Z");
         assert_eq!(second["deletionGracePeriodSeconds"], 5);
         assert_eq!(planned(second, &ask(Some(0)), Some(0)), Plan::Remove);
+        let for_ever = marked(planned(json!({}), &ask(None), Some(i64::MAX)));
+        assert_eq!(for_ever["deletionGracePeriodSeconds"], i64::MAX);
+        let second = marked(planned(for_ever, &ask(Some(5)), Some(5)));
+        assert_eq!(second["deletionTimestamp"], "2026-01-01T00:00:05Z");
         let mut held = first;
         held["finalizers"] = json!(["a/b"]);
         let last = marked(planned(held, &ask(Some(0)), Some(0)));
