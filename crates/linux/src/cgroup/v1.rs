@@ -258,4 +258,66 @@ mod tests {
         assert_eq!(files.map(read), ["8388608", "8388608", "0"]);
         assert_eq!(others.map(read), ["before"; 3]);
     }
+
+    /// How many cgroups of huge pages the machine has, those included that are going.
+    fn groups() -> u64 {
+        let text = read(Path::new("/proc/cgroups")).expect("a kernel with cgroups");
+        let line = text.lines().find_map(|line| line.strip_prefix("hugetlb"));
+        let count = line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok());
+        count.unwrap_or(0)
+    }
+
+    /// The kernel's own files, in a mount that this test's thread alone sees. Where v2 has
+    /// the controller in use, v1 cannot.
+    #[test]
+    fn the_kernel_takes_limits_of_huge_pages() {
+        use rustix::mount::{MountFlags, MountPropagationFlags as Propagation};
+        if !crate::detect::is_root() {
+            eprintln!("skipped: needs root");
+            return;
+        }
+        let inside = || {
+            // SAFETY: takes a mask; the thread is this test's own.
+            let own = unsafe { libc::unshare(libc::CLONE_NEWNS | libc::CLONE_FS) };
+            crate::child::check(own).expect("mounts of its own");
+            let private = Propagation::PRIVATE | Propagation::REC;
+            rustix::mount::mount_change("/", private).expect("private");
+            let root = tempfile::tempdir().expect("a directory");
+            let before = groups();
+            let flags = MountFlags::empty();
+            if let Err(error) =
+                rustix::mount::mount("none", root.path(), "cgroup", flags, c"hugetlb")
+            {
+                eprintln!("skipped: no hugetlb on v1: {error}");
+                return;
+            }
+            let tree = V1 { mounts: vec![("hugetlb".into(), root.path().to_owned())] };
+            let path = format!("skiff-linux-test-{}", std::process::id());
+            tree.create(&path).expect("made");
+            let pages = Some([Some((2 << 20, 8 << 20)), None, None, None]);
+            let limited = tree.limit(&path, &Limits { huge_pages: pages, ..Limits::default() });
+            let entries = fs::read_dir(root.path().join(&path)).expect("listed").flatten();
+            let limits: Vec<(String, String)> = entries
+                .filter_map(|entry| {
+                    let name = entry.file_name().into_string().ok()?;
+                    let is_limit = name.ends_with("limit_in_bytes");
+                    is_limit.then(|| (name, read(&entry.path()).expect("a file")))
+                })
+                .collect();
+            tree.remove(&path).expect("removed");
+            // Nothing tells when it has gone, and the tree would stay with it.
+            let begun = std::time::Instant::now();
+            while groups() > before && begun.elapsed().as_secs() < 30 {
+                std::thread::yield_now();
+            }
+            crate::mount::unmount(root.path()).expect("unmounted");
+            limited.expect("limited");
+            assert!(!limits.is_empty(), "the kernel has files for each size");
+            for (name, bytes) in limits {
+                let wanted = if name.starts_with("hugetlb.2MB.") { "8388608\n" } else { "0\n" };
+                assert_eq!(bytes, wanted, "{name}");
+            }
+        };
+        std::thread::spawn(inside).join().expect("no panic");
+    }
 }
