@@ -83,28 +83,33 @@ fn quota(limit_millis: i64) -> Option<u64> {
 
 /// What one container's cgroup gets.
 pub(crate) fn container(pod: &Pod, container: &Container) -> Resources {
-    let r = &container.resources;
-    let cpu_limit = set(&r.limits, "cpu").map(Quantity::millis);
-    let cpu_request = set(&r.requests, "cpu").map(Quantity::millis).or(cpu_limit);
+    let limits = own_or_shared(pod, container);
+    let cpu_limit = set(&limits, "cpu").map(Quantity::millis);
+    // A request of nothing is one.
+    let cpu_request = container.resources.requests.get("cpu").map(|q| q.millis()).or(cpu_limit);
     Resources {
         cpu_shares: Some(shares(cpu_request.unwrap_or(0))),
         cpu_quota_us: cpu_limit.and_then(quota),
         cpu_period_us: Some(PERIOD_US),
-        memory_limit: set(&r.limits, "memory").and_then(|q| u64::try_from(q.units()).ok()),
+        memory_limit: set(&limits, "memory").and_then(|q| u64::try_from(q.units()).ok()),
         pids_limit: None,
-        huge_pages: Some(huge_pages(&own_or_shared(pod, container))),
+        huge_pages: Some(huge_pages(&limits)),
     }
 }
 
 /// The name of a resource of huge pages, but for their size.
 pub(crate) const HUGE_PAGES: &str = "hugepages-";
 
-/// A container's limits; of huge pages that it does not speak of it may have all that the
-/// pod has for everybody.
+/// A container's limits; of what it does not limit itself it may have all that the pod has
+/// for everybody. The kubelet has it so of CPU and memory (`getCPULimit`, `getMemoryLimit`;
+/// programs look at their own cgroup for how much there is), and of huge pages since 1.34
+/// (kubernetes/kubernetes#131089: the pod's hugepage cgroup is propagated to containers
+/// that do not specify hugepages); KEP-2837 speaks of the pod's own cgroup only.
 fn own_or_shared(pod: &Pod, container: &Container) -> ResourceList {
     let shared = pod.spec.resources.iter().flat_map(|r| &r.limits);
-    let shared = shared.filter(|(name, _)| name.starts_with(HUGE_PAGES));
-    let own = &container.resources.limits;
+    let own = container.resources.limits.iter();
+    // Without CPU or memory is without a limit of it; without huge pages is without any.
+    let own = own.filter(|(name, amount)| name.starts_with(HUGE_PAGES) || !amount.is_zero());
     shared.chain(own).map(|(name, amount)| (name.clone(), *amount)).collect()
 }
 
@@ -127,15 +132,20 @@ fn huge_pages(limits: &ResourceList) -> [Option<(u64, u64)>; 4] {
 /// what one init container needs, with the pod's own word above both and the
 /// overhead of its runtime on top.
 pub(crate) fn request(pod: &Pod, name: &str, read: fn(Quantity) -> i64) -> i64 {
-    let one = |c: &Container| {
-        let amount = set(&c.resources.requests, name).or(set(&c.resources.limits, name));
-        amount.map_or(0, read)
-    };
     let overhead = pod.spec.overhead.get(name).copied().map_or(0, read);
     let own = pod.spec.resources.as_ref().and_then(|r| set(&r.requests, name));
-    if let Some(own) = own {
-        return read(own) + overhead;
-    }
+    own.map_or_else(|| request_of_containers(pod, name, read), read) + overhead
+}
+
+/// What one container requests; who has a limit only, as much as that.
+fn request_of(container: &Container, name: &str) -> Option<Quantity> {
+    let resources = &container.resources;
+    set(&resources.requests, name).or(set(&resources.limits, name))
+}
+
+/// The larger of what runs side by side and what one init container needs.
+fn request_of_containers(pod: &Pod, name: &str, read: fn(Quantity) -> i64) -> i64 {
+    let one = |c: &Container| request_of(c, name).map_or(0, read);
     let mut sidecars = 0;
     let mut most = 0;
     for container in &pod.spec.init_containers {
@@ -146,7 +156,7 @@ pub(crate) fn request(pod: &Pod, name: &str, read: fn(Quantity) -> i64) -> i64 {
         }
     }
     let steady = pod.spec.containers.iter().map(one).sum::<i64>() + sidecars;
-    steady.max(most) + overhead
+    steady.max(most)
 }
 
 /// What a pod asks for of each size of huge pages.
@@ -211,7 +221,9 @@ pub(crate) fn pod(pod: &Pod, pids_max: Option<u64>) -> Resources {
 }
 
 /// Who dies first when memory runs out (upstream's `qos/policy.go`): nobody
-/// before best effort, guaranteed last, in between by the requested share.
+/// before best effort, guaranteed last, in between by the requested share. What the pod
+/// requests beyond its containers counts for all of them alike (KEP-2837), and no sidecar
+/// dies before the containers that it is for (KEP-753).
 pub(crate) fn oom_score_adj(pod: &Pod, container: &Container, memory_capacity: u64) -> i32 {
     const GUARANTEED: i64 = -997;
     // system-node-critical and above.
@@ -222,9 +234,16 @@ pub(crate) fn oom_score_adj(pod: &Pod, container: &Container, memory_capacity: u
         Qos::Guaranteed => GUARANTEED as i32,
         Qos::BestEffort => 1000,
         Qos::Burstable => {
-            let r = &container.resources;
-            let request = set(&r.requests, "memory").or(set(&r.limits, "memory"));
-            let request = request.map_or(0, Quantity::units);
+            let bytes = |c: &Container| request_of(c, "memory").map_or(0, Quantity::units);
+            let own = pod.spec.resources.as_ref().and_then(|r| set(&r.requests, "memory"));
+            let shared = own.map_or(0, |own| {
+                let left = own.units() - request_of_containers(pod, "memory", Quantity::units);
+                left / i64::try_from(all(pod).count().max(1)).unwrap_or(i64::MAX)
+            });
+            let is_sidecar = container.restart_policy.as_deref() == Some("Always")
+                && pod.spec.init_containers.iter().any(|c| c.name == container.name);
+            let served = pod.spec.containers.iter().map(bytes).min().filter(|_| is_sidecar);
+            let request = bytes(container).max(served.unwrap_or(0)) + shared;
             let capacity = i64::try_from(memory_capacity).unwrap_or(i64::MAX).max(1);
             let score = 1000 - (1000i128 * i128::from(request) / i128::from(capacity)) as i64;
             score.clamp(1000 + GUARANTEED, 999) as i32
@@ -311,6 +330,27 @@ mod tests {
     }
 
     #[test]
+    fn limits_of_the_pod_are_those_of_containers_without() {
+        let mut p = pod_of(&[
+            json!({}),
+            json!({"limits": {"cpu": "250m"}, "requests": {"cpu": "100m"}}),
+            json!({"limits": {"memory": "0"}, "requests": {"cpu": "0"}}),
+        ]);
+        p.spec.resources = serde_json::from_value(
+            json!({"limits": {"cpu": "2", "memory": "1Gi"}, "requests": {"cpu": "1"}}),
+        )
+        .expect("resources");
+        let of = |index: usize| {
+            let r = container(&p, &p.spec.containers[index]);
+            (r.cpu_quota_us, r.memory_limit, r.cpu_shares)
+        };
+        // As the kubelet has it, shares follow a limit where no request is named.
+        assert_eq!(of(0), (Some(200_000), Some(1 << 30), Some(2048)));
+        assert_eq!(of(1), (Some(25_000), Some(1 << 30), Some(102)));
+        assert_eq!(of(2), (Some(200_000), Some(1 << 30), Some(2)));
+    }
+
+    #[test]
     fn overhead_comes_on_top() {
         let mut p = pod_of(&[json!({"limits": {"cpu": "500m", "memory": "64Mi"}})]);
         p.spec.overhead =
@@ -332,5 +372,22 @@ mod tests {
         assert_eq!(score(json!({"requests": {"memory": "1Gi"}})), 750);
         assert_eq!(score(json!({"requests": {"cpu": "1"}})), 999);
         assert_eq!(score(json!({"requests": {"memory": "4Gi"}})), 3);
+    }
+
+    /// With the KEP's own example: 180 for the pod, 150 for two of three containers.
+    #[test]
+    fn oom_scores_by_what_the_pod_requests() {
+        let memory = |amount: &str| json!({"requests": {"memory": amount}});
+        let mut p = pod_of(&[memory("50Gi"), memory("100Gi"), json!({})]);
+        let scores =
+            |p: &Pod| -> Vec<i32> { all(p).map(|c| oom_score_adj(p, c, 1000 << 30)).collect() };
+        assert_eq!(scores(&p), [950, 900, 999]);
+        p.spec.resources = serde_json::from_value(memory("180Gi")).expect("resources");
+        assert_eq!(scores(&p), [940, 890, 990]);
+        // A sidecar is worth as much as the least of those that it serves.
+        let mut p = pod_of(&[memory("50Gi"), memory("100Gi")]);
+        let sidecar = json!([{"name": "s", "restartPolicy": "Always"}, {"name": "i"}]);
+        p.spec.init_containers = serde_json::from_value(sidecar).expect("containers");
+        assert_eq!(scores(&p), [950, 999, 950, 900]);
     }
 }
