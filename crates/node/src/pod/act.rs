@@ -21,7 +21,7 @@ use crate::{node::Deps, resources::PODS};
 
 /// Between attempts at what the runtime or the disk refused.
 const RETRY: Duration = Duration::from_secs(2);
-const RETRY_SLOW: Duration = Duration::from_secs(60);
+pub(super) const RETRY_SLOW: Duration = Duration::from_secs(60);
 
 impl Worker {
     pub(super) fn act(&mut self, action: Action, now: Timestamp) {
@@ -125,16 +125,8 @@ impl Worker {
                 let run = self.state.runs.iter().find(|run| run.id.as_ref() == Some(&id)).cloned();
                 let Some(run) = run.filter(|_| self.removing.insert(id.clone())) else { return };
                 self.ops.spawn(async move {
-                    if let Err(error) = stop::remove_run(&deps, &pod, &run).await {
-                        tracing::warn!(
-                            pod = pod.metadata.name,
-                            container = run.name,
-                            error,
-                            "old run stays"
-                        );
-                        tokio::time::sleep(RETRY_SLOW).await;
-                    }
-                    Done::Removed(id)
+                    let result = stop::remove_run(&deps, &pod, &run).await;
+                    Done::Removed { container: run.name, id, result }
                 });
             }
             Action::StopSandbox => {

@@ -1,24 +1,23 @@
-//! What came of the actions, and what is told of it: failures with their next
-//! attempts, probes' verdicts, the status in the API.
+//! What came of the actions: failures with their next attempts, volumes that are kept
+//! current, probes and their verdicts.
 
 use std::{collections::BTreeSet, time::Duration};
 
-use api_types::core::{Condition, Container};
-use client::{Backoff, PatchKind};
-use jiff::{SignedDuration, Timestamp};
-use serde_json::{Map, Value, json};
+use api_types::core::Container;
+use client::Backoff;
+use jiff::Timestamp;
 use tokio::task::{JoinError, JoinHandle};
 
 use super::{
+    act::RETRY_SLOW,
     setup,
     start::{StartFailure, reference},
-    status,
-    view::{Condemned, Exit, Run, RunState, Step, Terminal, Waiting, containers},
+    trouble::Attempt,
+    view::{Condemned, Exit, Run, RunState, Step, Waiting, containers},
     worker::{Done, Message, Probes, Worker},
 };
 use crate::{
     probe::{self, Report, Verdict},
-    resources::PODS,
     volume,
     volume::refresh,
 };
@@ -27,9 +26,6 @@ use crate::{
 const PULL: Backoff = Backoff { base: Duration::from_secs(10), cap: Duration::from_secs(300) };
 /// Between looks at configuration that was missing.
 const CONFIG: Backoff = Backoff { base: Duration::from_secs(2), cap: Duration::from_secs(20) };
-/// So many attempts to tell a status in vain are worth a word.
-const TOLD_LATE: u32 = 3;
-const PUBLISH: Backoff = Backoff { base: Duration::from_millis(500), cap: Duration::from_secs(10) };
 
 impl Worker {
     pub(super) async fn fold(&mut self, done: Result<Done, JoinError>) {
@@ -41,6 +37,7 @@ impl Worker {
                 // and what the next look shows decides.
                 tracing::error!(pod = self.state.full_name(), %error, "a step of the pod broke off");
                 self.state.memory.values_mut().for_each(|memory| memory.op = None);
+                self.removing.clear();
                 let state = &mut self.state;
                 for step in [
                     &mut state.setup,
@@ -61,18 +58,19 @@ impl Worker {
         let about = reference(&self.state.pod, None);
         match done {
             Done::Setup(Ok(ips)) => {
+                if self.troubles.is_over(&Attempt::Setup) {
+                    tracing::info!(pod = self.state.full_name(), "a pod is set up at last");
+                }
                 self.state.pod_ips = ips;
                 self.state.setup = Step::Done;
                 self.keep_volumes(false);
             }
             Done::Setup(Err(error)) => {
                 let (reason, message) = (error.reason, &error.message);
-                tracing::warn!(
-                    pod = self.state.full_name(),
-                    reason,
-                    message,
-                    "a pod is not set up"
-                );
+                if self.troubles.failed(Attempt::Setup, &format!("{reason}: {message}")) {
+                    let pod = self.state.full_name();
+                    tracing::warn!(pod, reason, message, "a pod is not set up");
+                }
                 self.deps.recorder.warning(&about, error.reason, error.message);
                 self.state.setup = self.state.setup.failed(now);
             }
@@ -90,15 +88,23 @@ impl Worker {
                     // Nothing runs that could use them.
                     self.deps.devices.release(&self.state.pod.metadata.uid);
                 }
-                self.state.stop_sandbox = self.stepped(self.state.stop_sandbox, result, now);
+                let step = self.state.stop_sandbox;
+                self.state.stop_sandbox = self.stepped(Attempt::StopSandbox, step, result, now);
             }
             Done::Unmount(result) => {
-                self.state.unmount = self.stepped(self.state.unmount, result, now);
+                let step = self.state.unmount;
+                self.state.unmount = self.stepped(Attempt::Unmount, step, result, now);
             }
-            Done::Clean(result) => self.state.clean = self.stepped(self.state.clean, result, now),
+            Done::Clean(result) => {
+                let step = self.state.clean;
+                self.state.clean = self.stepped(Attempt::Clean, step, result, now);
+            }
             Done::Finish(Ok(())) => self.state.finish = Step::Done,
             Done::Finish(Err(error)) => {
-                tracing::warn!(pod = self.state.full_name(), %error, "not deleted in the API yet");
+                if self.troubles.failed(Attempt::Finish, &error.to_string()) {
+                    let pod = self.state.full_name();
+                    tracing::warn!(pod, %error, "not deleted in the API yet");
+                }
                 self.state.finish = self.state.finish.failed(now);
             }
             Done::Publish { sent, result } => self.published(sent, result, now),
@@ -119,19 +125,48 @@ impl Worker {
                     self.state.resize = self.state.resize.failed(now);
                 }
             },
-            Done::Removed(id) => drop(self.removing.remove(&id)),
+            Done::Removed { id, result: Ok(()), .. } => {
+                self.removing.remove(&id);
+                self.troubles.is_over(&Attempt::Remove(id));
+            }
+            Done::Removed { container, id, result: Err(error) } => {
+                if self.troubles.failed(Attempt::Remove(id.clone()), &error) {
+                    let pod = self.state.full_name();
+                    tracing::warn!(pod, container, error, "old run stays");
+                }
+                self.ops.spawn(async move {
+                    tokio::time::sleep(RETRY_SLOW).await;
+                    Done::Rested(id)
+                });
+            }
+            Done::Rested(id) => drop(self.removing.remove(&id)),
         }
     }
 
     /// A step of the pod's end.
-    fn stepped(&self, step: Step, result: Result<(), String>, now: Timestamp) -> Step {
+    fn stepped(
+        &mut self,
+        attempt: Attempt,
+        step: Step,
+        result: Result<(), String>,
+        now: Timestamp,
+    ) -> Step {
         match result {
-            Ok(()) => Step::Done,
+            Ok(()) => {
+                if self.troubles.is_over(&attempt) {
+                    let pod = self.state.full_name();
+                    tracing::info!(pod, "a step of a pod's end is done at last");
+                }
+                Step::Done
+            }
             Err(error) => {
                 let about = reference(&self.state.pod, None);
                 let text = format!("error killing pod: {error}");
                 self.deps.recorder.warning(&about, "FailedKillPod", text);
-                tracing::warn!(pod = self.state.full_name(), error, "a step of a pod's end failed");
+                if self.troubles.failed(attempt, &error) {
+                    let pod = self.state.full_name();
+                    tracing::warn!(pod, error, "a step of a pod's end failed");
+                }
                 step.failed(now)
             }
         }
@@ -151,11 +186,16 @@ impl Worker {
         self.count_start(name, result.as_ref().err());
         let memory = self.state.remember(name);
         memory.op = None;
+        let trouble = Attempt::Start { container: name.to_owned() };
         let failure = match result {
             Ok(()) => {
                 memory.waiting = None;
                 memory.start_failures = 0;
                 memory.backoff = backoff;
+                if self.troubles.is_over(&trouble) {
+                    let pod = self.state.full_name();
+                    tracing::info!(pod, container = name, "a container starts at last");
+                }
                 return;
             }
             Err(failure) => failure,
@@ -163,15 +203,12 @@ impl Worker {
         let waiting = Waiting { reason: failure.reason.into(), message: failure.message.clone() };
         let is_hook = failure.reason == "PostStartHookError";
         // What a hook said may be secret, and stays in the status.
-        let said = if is_hook { "" } else { &failure.message };
-        let pod = self.state.full_name();
-        tracing::warn!(
-            pod,
-            container = name,
-            reason = failure.reason,
-            message = said,
-            "a container does not start"
-        );
+        let message = if is_hook { "" } else { &failure.message };
+        let reason = failure.reason;
+        if self.troubles.failed(trouble, &format!("{reason}: {message}")) {
+            let pod = self.state.full_name();
+            tracing::warn!(pod, container = name, reason, message, "a container does not start");
+        }
         // Of images and hooks it was told where they failed.
         if !(failure.is_pull() || is_hook) {
             let about = reference(&self.state.pod, Some(name));
@@ -235,7 +272,7 @@ impl Worker {
         }
     }
 
-    fn image_of(&self, container: &str) -> String {
+    pub(super) fn image_of(&self, container: &str) -> String {
         let mut all = containers(&self.state.pod);
         all.find(|c| c.name == container).map(|c| c.image.clone()).unwrap_or_default()
     }
@@ -356,127 +393,6 @@ impl Worker {
             Verdict::Ready(ready) => memory.readiness_ok = ready,
             Verdict::NotStarted(grace) => memory.condemned = condemn("startup", grace),
             Verdict::NotAlive(grace) => memory.condemned = condemn("liveness", grace),
-        }
-    }
-
-    /// Tells the API where something changed. One write is under way at a
-    /// time; what changes meanwhile goes with the next. Answers with when to
-    /// try again after a failure.
-    pub(super) fn publish(&mut self, now: Timestamp) -> Option<Timestamp> {
-        if self.state.gone || self.publishing || self.state.finish != Step::Todo {
-            return None;
-        }
-        if let Some(at) = self.publish_at.filter(|at| now < *at) {
-            return Some(at);
-        }
-        let new = status::status(&self.state, &self.conditions, now);
-        let patch = status::patch(self.told_to.as_ref()?, &self.told, &new)?;
-        self.publishing = true;
-        let (deps, pod) = (self.deps.clone(), self.state.pod.clone());
-        self.ops.spawn(async move {
-            let (namespace, name) = (&pod.metadata.namespace, &pod.metadata.name);
-            let kind = PatchKind::Strategic;
-            let result = deps.api.patch(PODS, namespace, name, "status", kind, &patch).await;
-            let result = result.map(|object| object.meta.resource_version);
-            Done::Publish { sent: new, result }
-        });
-        None
-    }
-
-    fn published(
-        &mut self,
-        sent: Map<String, Value>,
-        result: Result<String, client::Error>,
-        now: Timestamp,
-    ) {
-        self.publishing = false;
-        match result {
-            Ok(revision) => {
-                self.told_at = revision.parse().unwrap_or(0);
-                self.publish_failures = 0;
-                self.publish_at = None;
-                self.conditions = sent
-                    .get("conditions")
-                    .and_then(|list| serde_json::from_value(list.clone()).ok())
-                    .unwrap_or_default();
-                self.pulls_back_off(&sent);
-                let phase = sent.get("phase").and_then(Value::as_str);
-                if let (Some("Running" | "Succeeded"), Some(seen)) = (phase, self.unstarted) {
-                    let took = seen.elapsed().as_secs_f64();
-                    self.deps.counts.pod_start.with(&[]).observe(took);
-                    self.unstarted = None;
-                }
-                self.told = sent;
-            }
-            Err(error) => {
-                self.publish_failures = self.publish_failures.saturating_add(1);
-                let (pod, failures) = (self.state.full_name(), self.publish_failures);
-                // Somebody may just have written it, or deleted the pod.
-                match failures {
-                    TOLD_LATE => tracing::warn!(pod, failures, %error, "status not told yet"),
-                    _ => tracing::debug!(pod, failures, %error, "status not told yet"),
-                }
-                let delay = match error.is_not_found() {
-                    // The watch will tell that it is gone.
-                    true => SignedDuration::from_secs(10),
-                    false => PUBLISH
-                        .delay(self.publish_failures)
-                        .try_into()
-                        .unwrap_or(SignedDuration::ZERO),
-                };
-                self.publish_at = Some(now + delay);
-            }
-        }
-    }
-
-    /// Somebody else has written into the status what the node knows better: it is told
-    /// again. What the API had before the node's last word is no news. Only an end is
-    /// taken over, as upstream's kubelet does: others may have replaced the pod since.
-    pub(super) fn note_overwrite(&mut self) {
-        if !self.is_static && !self.state.is_ending() {
-            self.state.terminal = Terminal::told(&self.state.pod);
-        }
-        let pod = &self.state.pod;
-        let revision: u64 = pod.metadata.resource_version.parse().unwrap_or(0);
-        if self.publishing || self.told_at == 0 || revision <= self.told_at {
-            return;
-        }
-        let seen = &pod.status;
-        let is_there = |told: &Value| {
-            let same = |c: &Condition| told["type"] == *c.r#type && told["status"] == *c.status;
-            seen.conditions.iter().any(same)
-        };
-        let told = self.told.get("conditions").and_then(Value::as_array);
-        let phase = Value::from(seen.phase.clone());
-        if told.into_iter().flatten().all(is_there) && self.told.get("phase") == Some(&phase) {
-            return;
-        }
-        let short = |c: &Condition| json!({"type": c.r#type, "status": c.status});
-        let conditions: Vec<Value> = seen.conditions.iter().map(short).collect();
-        self.told.insert("phase".into(), phase);
-        self.told.insert("conditions".into(), conditions.into());
-    }
-
-    /// Once the API has heard of a failed pull, the wait for the next is
-    /// called by its own name.
-    fn pulls_back_off(&mut self, sent: &Map<String, Value>) {
-        for field in ["initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses"] {
-            for status in sent.get(field).and_then(Value::as_array).into_iter().flatten() {
-                let Some(name) = status["name"].as_str() else { continue };
-                if status["state"]["waiting"]["reason"] != "ErrImagePull" {
-                    continue;
-                }
-                let image = self.image_of(name);
-                let memory = self.state.remember(name);
-                let failed = memory.waiting.as_ref().filter(|w| w.reason == "ErrImagePull");
-                let (Some(failed), None) = (failed, &memory.op) else { continue };
-                let text = format!("Back-off pulling image \"{image}\"");
-                let message = format!("{text}: ErrImagePull: {}", failed.message);
-                memory.waiting = Some(Waiting { reason: "ImagePullBackOff".into(), message });
-                let about = reference(&self.state.pod, Some(name));
-                self.deps.recorder.normal(&about, "BackOff", text);
-                self.deps.recorder.warning(&about, "Failed", "Error: ImagePullBackOff");
-            }
         }
     }
 }

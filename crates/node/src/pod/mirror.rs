@@ -9,13 +9,14 @@ use std::{
 
 use api_object::Object;
 use client::{Backoff, DeleteOptions};
-use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::Map;
 use tokio::task::{JoinError, JoinSet};
 
 use super::{
     manager::Manager,
     static_pods::{MIRROR, Mirror, MirrorAction, StaticPod, mirror_action},
+    tended::status_of,
+    trouble::{Attempt, Troubles},
     worker::Message,
 };
 use crate::{
@@ -44,7 +45,16 @@ pub(super) struct Statics {
     attempts: u64,
     /// By key: in a row.
     failures: BTreeMap<String, u32>,
-    pub(super) ops: JoinSet<(String, u64)>,
+    troubles: Troubles,
+    pub(super) ops: JoinSet<Tried>,
+}
+
+/// An attempt at a mirror, by its key and number.
+pub(super) struct Tried {
+    key: String,
+    number: u64,
+    /// `None` once its pause is over too.
+    result: Option<Result<(), client::Error>>,
 }
 
 impl Statics {
@@ -53,24 +63,24 @@ impl Statics {
         self.is_synced = false;
         self.mirrors.clear();
     }
+
+    /// A mirror is as it should be.
+    fn is_settled(&mut self, key: &str) {
+        if self.troubles.is_over(&Attempt::Mirror(key.to_owned())) {
+            tracing::info!(pod = key, "its mirror pod is as it should be at last");
+        }
+    }
 }
 
 impl Mirror {
     /// The mirror that an object of the API is, if it is one.
     pub(super) fn of(object: &Object) -> Option<Self> {
-        #[derive(Deserialize)]
-        struct Told {
-            #[serde(default)]
-            status: Map<String, Value>,
-        }
         let hash = object.meta.annotations.get(MIRROR)?.clone();
-        let told: Result<Told, _> = serde_json::from_slice(&object.bytes);
         Some(Self {
             uid: object.meta.uid.clone(),
             hash,
             deleting: object.meta.deletion_timestamp.is_some(),
-            // An unreadable status is told again as a whole.
-            status: told.map(|told| told.status).unwrap_or_default(),
+            status: status_of(&object.bytes),
         })
     }
 }
@@ -86,24 +96,30 @@ impl Manager {
     /// Ends what has no file any more, and starts what has one: not before
     /// another pod of its name has ended.
     pub(super) fn settle_statics(&mut self) {
-        let inboxes = &self.inboxes;
-        self.statics.running.retain(|uid, _| inboxes.contains_key(uid));
-        for uid in self.statics.running.keys() {
-            if !self.statics.wanted.contains_key(uid) {
-                self.tell(uid, Message::Gone(None));
-            }
+        let tended = &self.tended;
+        self.statics.running.retain(|uid, _| tended.contains_key(uid));
+        let running = self.statics.running.keys();
+        let gone = running.filter(|uid| !self.statics.wanted.contains_key(*uid));
+        for uid in gone.cloned().collect::<Vec<_>>() {
+            self.tell(&uid, Message::Gone(None));
         }
         let wanted: Vec<StaticPod> = self.statics.wanted.values().cloned().collect();
         for pod in wanted {
             if !self.statics.running.values().any(|key| *key == pod.key()) {
                 self.statics.running.insert(pod.pod.metadata.uid.clone(), pod.key());
                 self.start(pod.pod.clone(), Map::new(), true);
-                if let Some(mirror) = self.statics.mirrors.get(&pod.key()).cloned() {
-                    self.mirror(pod.key(), Some(mirror));
-                }
+                self.remind(&pod.pod.metadata.uid);
             }
         }
         self.settle_mirrors();
+    }
+
+    /// Tells a static pod's new worker of its mirror, which was there before it.
+    pub(super) fn remind(&mut self, uid: &str) {
+        let Some(key) = self.statics.running.get(uid).cloned() else { return };
+        if let Some(mirror) = self.statics.mirrors.get(&key).cloned() {
+            self.mirror(key, Some(mirror));
+        }
     }
 
     /// The API has, or has no longer, a mirror of this key.
@@ -114,10 +130,14 @@ impl Manager {
             Some(mirror) => {
                 if mirror_action(self.hash(&key).as_deref(), Some(&mirror)) == MirrorAction::Keep {
                     self.tell(&mirror.hash, Message::Mirror(mirror.clone()));
+                    self.statics.is_settled(&key);
                 }
                 self.statics.mirrors.insert(key, mirror);
             }
-            None => drop(self.statics.mirrors.remove(&key)),
+            None => {
+                self.statics.is_settled(&key);
+                self.statics.mirrors.remove(&key);
+            }
         }
         self.settle_mirrors();
     }
@@ -129,13 +149,28 @@ impl Manager {
         }
     }
 
-    /// An attempt at a mirror has ended; what came of it is seen in the API.
-    pub(super) fn mirrored(&mut self, ended: Result<(String, u64), JoinError>) {
+    /// An attempt at a mirror has ended, or its pause has; what came of it is seen in
+    /// the API.
+    pub(super) fn mirrored(&mut self, ended: Result<Tried, JoinError>) {
         match ended {
-            Ok((key, attempt)) if self.statics.busy.get(&key) == Some(&attempt) => {
-                self.statics.busy.remove(&key);
+            Ok(tried) if self.statics.busy.get(&tried.key) != Some(&tried.number) => {}
+            Ok(Tried { key, result: None, .. }) => drop(self.statics.busy.remove(&key)),
+            Ok(Tried { key, number, result: Some(result) }) => {
+                let pause = match result {
+                    Ok(()) => TOLD,
+                    Err(error) => {
+                        let attempt = Attempt::Mirror(key.clone());
+                        if self.statics.troubles.failed(attempt, &error.to_string()) {
+                            tracing::warn!(pod = key, %error, "its mirror pod is not as it should be");
+                        }
+                        RETRY.delay(self.statics.failures.get(&key).copied().unwrap_or(1))
+                    }
+                };
+                self.statics.ops.spawn(async move {
+                    tokio::time::sleep(pause).await;
+                    Tried { key, number, result: None }
+                });
             }
-            Ok(_) => {}
             Err(error) => {
                 tracing::error!(%error, "a mirror pod's attempt broke off");
                 self.statics.busy.clear();
@@ -189,18 +224,7 @@ impl Manager {
         // Counted until the watch shows that it was none.
         let failures = self.statics.failures.entry(key.clone()).or_default();
         *failures = failures.saturating_add(1);
-        let retry = RETRY.delay(*failures);
-        self.statics.ops.spawn(async move {
-            let pause = match attempt.await {
-                Ok(()) => TOLD,
-                Err(error) => {
-                    tracing::warn!(pod = key, %error, "its mirror pod is not as it should be");
-                    retry
-                }
-            };
-            tokio::time::sleep(pause).await;
-            (key, number)
-        });
+        self.statics.ops.spawn(async move { Tried { key, number, result: Some(attempt.await) } });
     }
 }
 

@@ -4,8 +4,9 @@
 //! I/O ([`admit`] whether it may run here at all, [`granted`] whether it fits, [`preempt`]
 //! who goes where it must),
 //! [`status`] tells it in the API's words; [`resize`] changes what running
-//! containers get. [`worker`] is the task that acts, through [`setup`], [`start`] and [`stop`]. [`manager`] follows the
-//! API and keeps one worker a pod.
+//! containers get. [`worker`] is the task that acts, through [`setup`], [`start`] and [`stop`];
+//! of what fails [`trouble`] knows what the log has been told. [`manager`] follows the
+//! API and keeps one worker a pod, at work whatever happens ([`tended`]).
 
 mod act;
 pub(crate) mod admit;
@@ -26,6 +27,9 @@ pub(crate) mod start;
 pub(crate) mod static_pods;
 pub(crate) mod status;
 pub(crate) mod stop;
+mod tell;
+mod tended;
+mod trouble;
 pub(crate) mod user_ranges;
 pub(crate) mod view;
 pub(crate) mod worker;

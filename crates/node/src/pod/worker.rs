@@ -28,7 +28,8 @@ use super::{
     setup::{self, SetupError},
     start::{StartFailure, reference},
     static_pods::Mirror,
-    view::{Deletion, PodState, RunState, Step, Terminal, containers, told},
+    trouble::Troubles,
+    view::{Deletion, PodState, RunState, Step, Terminal, containers, grace, told},
 };
 use crate::{eviction::Order, node::Deps, probe::Report, volume::refresh::Holdings};
 
@@ -72,7 +73,13 @@ pub(super) enum Done {
         sent: Map<String, Value>,
         result: Result<String, client::Error>,
     },
-    Removed(ContainerId),
+    Removed {
+        container: String,
+        id: ContainerId,
+        result: Result<(), String>,
+    },
+    /// A run that stays may be removed again.
+    Rested(ContainerId),
     Resize {
         result: Result<(), String>,
         told: String,
@@ -109,6 +116,7 @@ pub(crate) struct Worker {
     /// The revision of that, once this process has written it.
     pub(super) told_at: u64,
     pub(super) conditions: Vec<Condition>,
+    pub(super) troubles: Troubles,
     /// Tells that others on the node got more or less.
     room: watch::Receiver<u64>,
     pub(super) publishing: bool,
@@ -166,6 +174,7 @@ impl Worker {
             is_static,
             told,
             told_at: 0,
+            troubles: Troubles::default(),
             room,
             publishing: false,
             publish_failures: 0,
@@ -367,7 +376,7 @@ impl Worker {
             .or(self.state.pod.spec.termination_grace_period_seconds)
             .unwrap_or(30);
         let now = self.now();
-        let grace = Duration::from_secs(u64::try_from(seconds).unwrap_or(0).max(1));
+        let grace = grace(seconds);
         // A later request may only bring the end nearer.
         match self.state.deletion {
             Some(old) if old.grace <= grace => {}

@@ -235,21 +235,27 @@ impl Bed {
 
     /// Waits until there is an event that begins like this, about this pod.
     pub(super) async fn until_event(&self, pod: &str, text: &str) {
-        let events = client::Resource::namespaced("", "v1", "events");
-        let mut watch =
-            self.cluster.api().watch(events, "", &ListOptions::default()).await.expect("a watch");
         // A `$` says that nothing may follow.
         let about = |event: &str| match text.strip_suffix('$') {
             Some(whole) => event == whole,
             None => event.starts_with(text),
         };
+        let what = format!("{pod}: {text}");
+        self.until_events(&what, || self.cluster.events_about(pod).iter().any(|e| about(e))).await;
+    }
+
+    /// Waits until the events are as wanted; shows them where they never are.
+    pub(super) async fn until_events(&self, what: &str, wanted: impl Fn() -> bool) {
+        let events = client::Resource::namespaced("", "v1", "events");
+        let mut watch =
+            self.cluster.api().watch(events, "", &ListOptions::default()).await.expect("a watch");
         let wait = async {
-            while !self.cluster.events_about(pod).iter().any(|event| about(event)) {
+            while !wanted() {
                 watch.next().await;
             }
         };
         if tokio::time::timeout(PATIENCE, wait).await.is_err() {
-            panic!("{pod}: no {text}: {:#?}", self.cluster.events_about(pod));
+            panic!("never {what}: {:#?}", self.cluster.events());
         }
     }
 

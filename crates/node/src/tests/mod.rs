@@ -9,6 +9,7 @@ mod crash;
 mod devices;
 mod ends;
 mod full;
+mod lines;
 mod table;
 
 use std::{fs, time::Duration};
