@@ -11,8 +11,7 @@ use api_object::Object;
 use api_types::core::{Container, Pod};
 use client::{ListOptions, Reflected, reflect};
 use node_runtime::{Event, Sandbox, SandboxId};
-use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::Map;
 use tokio::{
     sync::{broadcast::error::RecvError, mpsc},
     task::JoinSet,
@@ -22,7 +21,8 @@ use super::{
     mirror::Statics,
     setup::ips_of,
     static_pods::Mirror,
-    worker::{Message, Worker},
+    tended::{Ended, Tended, status_of},
+    worker::Message,
 };
 use crate::{container::spec::label, node::Deps, resources::PODS, volume};
 
@@ -32,7 +32,7 @@ pub(crate) async fn run(deps: Arc<Deps>) {
     let mut events = deps.runtime.subscribe();
     let mut manager = Manager {
         deps: deps.clone(),
-        inboxes: BTreeMap::new(),
+        tended: BTreeMap::new(),
         workers: JoinSet::new(),
         uids: BTreeMap::new(),
         listed: None,
@@ -86,11 +86,8 @@ pub(crate) async fn run(deps: Arc<Deps>) {
                 }
             },
             Some(ended) = manager.workers.join_next() => match ended {
-                Ok(uid) => {
-                    manager.inboxes.remove(&uid);
-                    manager.settle_statics();
-                }
-                Err(error) => tracing::error!(%error, "a pod worker broke off"),
+                Ok(ended) => manager.ended(ended),
+                Err(error) => tracing::error!(%error, "a pod is not looked after any more"),
             },
         }
     }
@@ -98,11 +95,11 @@ pub(crate) async fn run(deps: Arc<Deps>) {
 
 pub(super) struct Manager {
     pub(super) deps: Arc<Deps>,
-    pub(super) inboxes: BTreeMap<String, mpsc::UnboundedSender<Message>>,
-    /// Each answers with its pod's uid.
-    workers: JoinSet<String>,
+    /// By uid.
+    pub(super) tended: BTreeMap<String, Tended>,
+    pub(super) workers: JoinSet<Ended>,
     /// Whose sandbox it is.
-    uids: BTreeMap<SandboxId, String>,
+    pub(super) uids: BTreeMap<SandboxId, String>,
     /// The uids told since a restart of the watch; the others are gone.
     listed: Option<BTreeSet<String>>,
     pub(super) statics: Statics,
@@ -160,16 +157,17 @@ impl Manager {
             }
             Reflected::Synced(_) => {
                 let Some(listed) = self.listed.take() else { return };
-                for (uid, inbox) in &self.inboxes {
-                    if !listed.contains(uid) && !self.statics.running.contains_key(uid) {
-                        // A worker that has just ended needs no news.
-                        let _ = inbox.send(Message::Gone(None));
-                    }
+                let is_gone = |uid: &&String| {
+                    !listed.contains(*uid) && !self.statics.running.contains_key(*uid)
+                };
+                let gone: Vec<String> = self.tended.keys().filter(is_gone).cloned().collect();
+                for uid in gone {
+                    self.tell(&uid, Message::Gone(None));
                 }
                 self.deps.granted.settle();
                 self.end_orphans(&listed).await;
-                let inboxes = &self.inboxes;
-                self.deps.devices.retain(|uid| inboxes.contains_key(uid));
+                let tended = &self.tended;
+                self.deps.devices.retain(|uid| tended.contains_key(uid));
                 self.statics.is_synced = true;
                 self.settle_mirrors();
             }
@@ -189,38 +187,13 @@ impl Manager {
         if self.tell(&object.meta.uid, Message::Pod(pod.clone())) {
             return;
         }
-        #[derive(Deserialize)]
-        struct Told {
-            #[serde(default)]
-            status: Map<String, Value>,
-        }
-        let told: Result<Told, _> = serde_json::from_slice(&object.bytes);
-        self.start(pod, told.map(|told| told.status).unwrap_or_default(), false);
-    }
-
-    pub(super) fn start(&mut self, pod: Arc<Pod>, told: Map<String, Value>, is_static: bool) {
-        let uid = pod.metadata.uid.clone();
-        let has_ended = ["Succeeded", "Failed"].contains(&&*pod.status.phase);
-        if !has_ended && self.uids.values().any(|known| *known == uid) {
-            self.deps.granted.hold(&pod);
-        }
-        let (sender, inbox) = mpsc::unbounded_channel();
-        let worker = Worker::new(self.deps.clone(), pod, told, is_static, sender.clone(), inbox);
-        self.inboxes.insert(uid.clone(), sender);
-        self.workers.spawn(async move {
-            worker.run().await;
-            uid
-        });
-    }
-
-    /// Whether there was somebody to tell.
-    pub(super) fn tell(&self, uid: &str, message: Message) -> bool {
-        self.inboxes.get(uid).is_some_and(|inbox| inbox.send(message).is_ok())
+        self.start(pod, status_of(&object.bytes), false);
     }
 
     fn tell_all(&self) {
-        for inbox in self.inboxes.values() {
-            let _ = inbox.send(Message::Runtime);
+        for tended in self.tended.values() {
+            // A worker that has just ended needs no news.
+            let _ = tended.inbox.send(Message::Runtime);
         }
     }
 
@@ -233,8 +206,8 @@ impl Manager {
         if !self.uids.contains_key(sandbox) {
             self.list().await;
         }
-        match self.uids.get(sandbox) {
-            Some(uid) => drop(self.tell(uid, Message::Runtime)),
+        match self.uids.get(sandbox).cloned() {
+            Some(uid) => drop(self.tell(&uid, Message::Runtime)),
             None => self.tell_all(),
         }
     }
@@ -244,7 +217,7 @@ impl Manager {
         let mut orphans: BTreeMap<String, Vec<Sandbox>> = BTreeMap::new();
         for sandbox in self.list().await {
             let uid = &sandbox.spec.pod_uid;
-            if !listed.contains(uid) && !self.inboxes.contains_key(uid) {
+            if !listed.contains(uid) && !self.tended.contains_key(uid) {
                 orphans.entry(uid.clone()).or_default().push(sandbox);
             }
         }
@@ -268,7 +241,7 @@ impl Manager {
         };
         for entry in entries.flatten() {
             let name = entry.file_name();
-            let Some(uid) = name.to_str().filter(|uid| !self.inboxes.contains_key(*uid)) else {
+            let Some(uid) = name.to_str().filter(|uid| !self.tended.contains_key(*uid)) else {
                 continue;
             };
             if let Err(error) = volume::ready::tear_down(&self.deps, uid, true).await {

@@ -8,7 +8,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
     task::Poll,
     time::Duration,
@@ -22,7 +22,12 @@ use node_runtime::{
 use serde_json::json;
 use tokio::sync::{Notify, broadcast};
 
-use super::bed::{Bed, PATIENCE, inside};
+use super::{
+    SERVE,
+    bed::{Bed, PATIENCE, inside},
+    container,
+    lines::Lines,
+};
 use crate::resources::PODS;
 
 type Result<T> = node_runtime::Result<T>;
@@ -59,6 +64,8 @@ impl Fuse {
 struct Fused {
     inner: Arc<ShimRuntime>,
     fuse: Arc<Fuse>,
+    /// Whoever looks next breaks off.
+    trap: Arc<AtomicBool>,
 }
 
 impl Fused {
@@ -120,6 +127,7 @@ impl Runtime for Fused {
 
     // Looking changes nothing.
     fn list(&self) -> BoxFuture<'_, Result<Vec<Sandbox>>> {
+        assert!(!self.trap.swap(false, Ordering::SeqCst), "as this story wants it");
         Runtime::list(&*self.inner)
     }
 
@@ -143,7 +151,8 @@ fn live(bed: &Bed, length: i64, until: impl AsyncFn()) -> bool {
     let came = threads.block_on(async {
         let fuse = Fuse::of(length);
         let fused = fuse.clone();
-        let node = bed.start_on(move |inner| Arc::new(Fused { inner, fuse: fused })).await;
+        let trap = Arc::default();
+        let node = bed.start_on(move |inner| Arc::new(Fused { inner, fuse: fused, trap })).await;
         let came = tokio::select! {
             () = fuse.out.notified() => false,
             () = until() => true,
@@ -259,4 +268,47 @@ fn an_agent_that_dies_anywhere_is_followed_by_one_that_goes_on() {
     }
     println!("died at {length} places of starting and ending");
     assert!(length > 10, "it hardly waited for anything: {length}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_breaks_off_starts_again_by_itself() {
+    if !inside("crash::a_worker_that_breaks_off_starts_again_by_itself") {
+        return;
+    }
+    let lines = Lines::capture();
+    let bed = Bed::new();
+    let trap = Arc::new(AtomicBool::new(false));
+    let node = bed
+        .start_on({
+            let trap = trap.clone();
+            move |inner| Arc::new(Fused { inner, fuse: Fuse::of(i64::MAX), trap })
+        })
+        .await;
+    let script = "until test -e /v/end; do sleep 0.05; done; exit 3";
+    let mut main = container(script);
+    main["volumeMounts"] = json!([{"name": "v", "mountPath": "/v"}]);
+    let volumes = json!([{"name": "v", "emptyDir": {}}]);
+    let spec = json!({"restartPolicy": "Never", "containers": [main], "volumes": volumes});
+    bed.bind("ends", spec).await;
+    let stays = json!({"restartPolicy": "Always", "containers": [container(SERVE)]});
+    bed.bind("stays", stays).await;
+    bed.until_ready("ends").await;
+    bed.until_ready("stays").await;
+    let name = &bed.pod("ends").expect("there")["metadata"]["uid"];
+    let below = "volumes/kubernetes.io~empty-dir/v/end";
+    let end = bed.dir.path().join("kubelet/pods").join(name.as_str().expect("a uid")).join(below);
+    // The container's end is all the news there is.
+    trap.store(true, Ordering::SeqCst);
+    fs::write(end, "").expect("written");
+    bed.until("ends", "failed", |p| p.is_some_and(|p| p["status"]["phase"] == "Failed")).await;
+    let status = bed.pod("ends").expect("there")["status"]["containerStatuses"][0].clone();
+    assert_eq!(status["state"]["terminated"]["exitCode"], 3, "{status:#}");
+    assert_eq!(
+        lines.with("broke off"),
+        [
+            "ERROR a pod's worker broke off: it starts again after a pause pod=\"default/ends\" seconds=1"
+        ]
+    );
+    let (text, _) = bed.run(&node, "stays", "echo still here").await;
+    assert_eq!(text, "still here\n", "the others are looked after as ever");
 }
