@@ -11,7 +11,7 @@ use tokio::sync::{mpsc::UnboundedSender, watch};
 
 use super::dead::Ended;
 use crate::pod::{
-    view::{PodState, RunState, Step, Terminal},
+    view::{PodState, RunState, Step, Terminal, grace},
     worker::Message,
 };
 
@@ -47,11 +47,11 @@ pub(crate) struct Preemptable {
 impl Preemptable {
     /// Asks for its end.
     pub(crate) fn end(&self) {
-        let grace = self.pod.spec.termination_grace_period_seconds.unwrap_or(30);
+        let seconds = self.pod.spec.termination_grace_period_seconds.unwrap_or(30);
         let order = Order {
             reason: Terminal::PREEMPTED,
             message: "Preempted in order to admit critical pod".into(),
-            grace: Duration::from_secs(u64::try_from(grace).unwrap_or(0).max(1)),
+            grace: grace(seconds),
         };
         // A worker that has just ended needs no order.
         let _ = self.worker.send(Message::Evict(order));
@@ -163,14 +163,13 @@ impl Evictable {
         let left = pods.iter().filter(|(_, entry)| !entry.has_ended());
         left.map(|(uid, entry)| {
             let spec = &entry.pod.spec;
-            let grace = u64::try_from(spec.termination_grace_period_seconds.unwrap_or(30));
             // Those that the node itself was given are the system's, as upstream takes them.
             let priority =
                 spec.priority.unwrap_or(if entry.critical { SYSTEM_CRITICAL } else { 0 });
             Left {
                 uid: uid.clone(),
                 priority,
-                grace: Duration::from_secs(grace.unwrap_or(0)),
+                grace: grace(spec.termination_grace_period_seconds.unwrap_or(30)),
                 worker: entry.worker.clone(),
             }
         })

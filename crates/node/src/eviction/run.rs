@@ -26,7 +26,10 @@ use crate::{
     container::qos,
     machine::object::reference,
     node::Deps,
-    pod::{view::Terminal, worker::Message},
+    pod::{
+        view::{Terminal, grace},
+        worker::Message,
+    },
     usage::{
         look::{PodDisk, disks, file_system, stats},
         machine,
@@ -280,10 +283,9 @@ impl Keeper {
         let disk = disk.get(&first.uid).cloned();
         let message = message(&entry.pod, threshold, seen, of_containers, disk.as_deref());
         let own = entry.pod.spec.termination_grace_period_seconds.unwrap_or(30);
-        let own = Duration::from_secs(u64::try_from(own).unwrap_or(1));
         let grace = match threshold.is_hard() {
             true => GRACE_AT_ONCE,
-            false => own.min(deps.config.eviction.pod_grace_max).max(GRACE_AT_ONCE),
+            false => grace(own).min(deps.config.eviction.pod_grace_max).max(GRACE_AT_ONCE),
         };
         self.order(&entry.clone(), row.name, message, grace);
         self.awaited = Some((first.uid.clone(), Instant::now() + grace + END_MAX));

@@ -9,8 +9,8 @@ use node_runtime::ContainerId;
 
 use super::resize;
 use super::view::{
-    Exit, Memory, Op, PodState, Run, RunState, Step, Terminal, Waiting, containers, is_sidecar,
-    told,
+    Exit, Memory, Op, PodState, Run, RunState, Step, Terminal, Waiting, containers, grace,
+    is_sidecar, told,
 };
 
 /// Upstream's back-off between restarts (kubelet `MaxContainerBackOff`).
@@ -460,8 +460,7 @@ fn teardown(state: &PodState, now: Timestamp, plan: &mut Plan) {
 }
 
 fn spec_grace(state: &PodState) -> Duration {
-    let seconds = state.pod.spec.termination_grace_period_seconds.unwrap_or(30);
-    Duration::from_secs(u64::try_from(seconds).unwrap_or(1).max(1))
+    grace(state.pod.spec.termination_grace_period_seconds.unwrap_or(30))
 }
 
 /// Forgets runs that nobody can ask for any more: all but the last one and those

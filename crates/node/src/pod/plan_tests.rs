@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 
 use super::{
     plan::{Action, backoff_next, outcome, plan},
-    view::{Condemned, Deletion, Exit, Op, PodState, Run, RunState, SandboxView, Step, Waiting},
+    view::{
+        Condemned, Deletion, Exit, Op, PodState, Run, RunState, SandboxView, Step, Waiting, grace,
+    },
 };
 
 /// Seconds after some moment.
@@ -183,6 +185,25 @@ fn a_clock_that_is_set_neither_prolongs_nor_ends_a_wait() {
     state.deletion = Some(Deletion { seen_at: at(100), grace: Duration::from_secs(30) });
     state.shift(SignedDuration::from_secs(-YEARS));
     check(&state, 110 - YEARS, &["stop a0 20s Stopping container a"]);
+}
+
+/// Any number of seconds is valid in the API.
+#[test]
+fn grace_without_end_is_a_long_one() {
+    let spec = |policy: &str| {
+        let mut spec = containers(policy, &["a"]);
+        spec["terminationGracePeriodSeconds"] = i64::MAX.into();
+        spec
+    };
+    let mut state = pod(spec("Always"));
+    add(&mut state, "a", 0, running());
+    state.deletion = Some(Deletion { seen_at: at(100), grace: grace(i64::MAX) });
+    check(&state, 110, &["stop a0 3153599990s Stopping container a"]);
+    state.deletion = None;
+    state.remember("a").condemned =
+        Some(Condemned { id: ContainerId::new("a0"), message: "unhealthy".into(), grace: None });
+    check(&state, 110, &["stop a0 3153600000s unhealthy"]);
+    assert_eq!([-1, 0, 1, 30].map(|seconds| grace(seconds).as_secs()), [1, 1, 1, 30]);
 }
 
 #[test]

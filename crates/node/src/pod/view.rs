@@ -56,6 +56,15 @@ pub(crate) struct PodState {
     pub(crate) started_at: Timestamp,
 }
 
+/// Longer than anybody waits, and short enough to be added to any time.
+const GRACE_SECONDS_MAX: u64 = 100 * 365 * 24 * 60 * 60;
+
+/// The grace that so many seconds of the API are: any number is valid there, and nobody
+/// gets less than one.
+pub(crate) fn grace(seconds: i64) -> Duration {
+    Duration::from_secs(u64::try_from(seconds).unwrap_or(0).clamp(1, GRACE_SECONDS_MAX))
+}
+
 /// How the pod ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Terminal {

@@ -20,7 +20,10 @@ pub(crate) use check::Outcome;
 use tally::Tally;
 use verdict::Thresholds;
 
-use crate::{node::Deps, pod::start::reference};
+use crate::{
+    node::Deps,
+    pod::{start::reference, view},
+};
 
 /// What a prober tells the pod's worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -162,6 +165,5 @@ impl Prober {
 }
 
 fn grace(probe: &Probe) -> Option<Duration> {
-    let seconds = probe.termination_grace_period_seconds?;
-    Some(Duration::from_secs(u64::try_from(seconds).unwrap_or(1).max(1)))
+    probe.termination_grace_period_seconds.map(view::grace)
 }
