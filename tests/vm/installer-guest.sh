@@ -103,7 +103,8 @@ server_first() {
     nodes=server
     if [ "$machines" = 2 ]; then
         nodes="agent server"
-        skiff token create >/srv/releases/token
+        # The agent looks every second: what it finds has to be whole.
+        check "a token" sh -c "skiff token create >/srv/token && mv /srv/token /srv/releases/token"
         check "the agent joins" eventually 900 ready agent
         check "a pod for the agent" kubectl create deployment far --image=skiff.local/toolbox -- toolbox http-echo --port 8080 --text "Hello from skiff"
         kubectl patch deployment far -p '{"spec":{"template":{"spec":{"nodeSelector":{"kubernetes.io/hostname":"agent"}}}}}' >/dev/null
