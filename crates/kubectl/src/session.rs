@@ -197,7 +197,7 @@ impl Session {
                 let name = qualified_name(object);
                 self.out(&format!("{name} {what}{}\n", self.dry_run_suffix()))
             }
-            Format::Json | Format::Yaml => {
+            format if format.is_whole() => {
                 self.out(&format.object(&without_managed_fields(object, &self.flags))?)
             }
             format => self.out(&format.object(object)?),

@@ -92,7 +92,7 @@ pub(crate) async fn run(session: &Session) -> Outcome {
 /// Objects as `-o` says: one by itself, several as a list.
 fn show(session: &Session, mut objects: Vec<Value>) -> Outcome {
     let format = Format::read(&session.flags)?;
-    if matches!(format, Format::Json | Format::Yaml) && objects.len() > 1 {
+    if format.is_whole() && objects.len() > 1 {
         let shown = objects.iter().map(|object| without_managed_fields(object, &session.flags));
         return session.out(&format.object(&list_of(shown.collect()))?);
     }

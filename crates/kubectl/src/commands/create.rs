@@ -63,9 +63,7 @@ pub(super) static REPLACE: &[Flag] = &[
 /// Of a command that needs `-f`.
 pub(crate) fn needs_files(session: &Session) -> Outcome {
     if session.flags.is_set("kustomize") {
-        return failed(
-            "-k is not known to this kubectl: build the folder with kustomize and pipe it to `-f -`",
-        );
+        return failed(targets::NO_KUSTOMIZE);
     }
     match session.flags.is_set("filename") {
         true => Ok(()),

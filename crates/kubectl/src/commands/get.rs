@@ -100,7 +100,7 @@ async fn machine(session: &Session, targets: &[Target], format: &Format) -> Outc
     if !session.flags.one("sort-by").is_empty() {
         sort::by(&mut objects, session.flags.one("sort-by"), |object| object)?;
     }
-    if matches!(format, Format::Json | Format::Yaml) {
+    if format.is_whole() {
         objects =
             objects.iter().map(|object| without_managed_fields(object, &session.flags)).collect();
     }
@@ -348,7 +348,7 @@ impl Printer<'_> {
             return self.session.out(&text);
         }
         let object = match self.format {
-            Format::Json | Format::Yaml => without_managed_fields(&object, &self.session.flags),
+            format if format.is_whole() => without_managed_fields(&object, &self.session.flags),
             _ => object,
         };
         let shown = match self.options.event.is_some() {

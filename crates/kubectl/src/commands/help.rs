@@ -98,7 +98,7 @@ pub(super) fn overview(words: &[String]) -> String {
     format!(
         "kubectl controls the Kubernetes cluster manager. This one is built into skiff.\n\n\
          Commands:\n{}\n\
-         Not known to this kubectl: -k (kustomize), apply --prune, alpha commands, and the\n\
+         Not known to this kubectl: kustomize (-k), apply --prune, alpha commands, and the\n\
          kubeconfig's proxy-url. A program on the PATH named kubectl-NAME is a command too.\n\n\
          Usage:\n  kubectl [flags] [options]\n\n\
          Use \"kubectl <command> --help\" for more information about a given command.\n\
@@ -109,6 +109,11 @@ pub(super) fn overview(words: &[String]) -> String {
 
 /// What is said of a command that there is not.
 pub(super) fn unknown(word: &str) -> String {
+    if word == "kustomize" {
+        return "error: kustomize is not a part of this kubectl: run the program of that name, \
+                or put it on the PATH as kubectl-kustomize"
+            .to_owned();
+    }
     let mut near: Vec<&str> = COMMANDS
         .iter()
         .map(|command| command.name.split(' ').next().unwrap_or_default())
@@ -165,6 +170,7 @@ mod tests {
     fn near_misses_are_offered() {
         assert!(unknown("gett").contains("Did you mean this?\n\tget"));
         assert!(!unknown("zzzzzzz").contains("mean"));
+        assert!(unknown("kustomize").contains("kubectl-kustomize"));
         assert_eq!(distance("get", "got"), 1);
     }
 }

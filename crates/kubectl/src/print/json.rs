@@ -5,6 +5,8 @@ use std::io;
 use serde::Serialize as _;
 use serde_json::{Value, ser::Formatter};
 
+use super::number;
+
 /// Go escapes what could end a script element in HTML.
 fn write_escaped<W: io::Write + ?Sized>(writer: &mut W, fragment: &str) -> io::Result<()> {
     let mut rest = fragment;
@@ -23,6 +25,10 @@ fn write_escaped<W: io::Write + ?Sized>(writer: &mut W, fragment: &str) -> io::R
 struct Compact;
 
 impl Formatter for Compact {
+    fn write_f64<W: io::Write + ?Sized>(&mut self, writer: &mut W, value: f64) -> io::Result<()> {
+        writer.write_all(number::json_float(value).as_bytes())
+    }
+
     fn write_string_fragment<W: io::Write + ?Sized>(
         &mut self,
         writer: &mut W,
@@ -35,6 +41,10 @@ impl Formatter for Compact {
 struct Pretty<'a>(serde_json::ser::PrettyFormatter<'a>);
 
 impl Formatter for Pretty<'_> {
+    fn write_f64<W: io::Write + ?Sized>(&mut self, writer: &mut W, value: f64) -> io::Result<()> {
+        writer.write_all(number::json_float(value).as_bytes())
+    }
+
     fn write_string_fragment<W: io::Write + ?Sized>(
         &mut self,
         writer: &mut W,

@@ -3,6 +3,8 @@
 pub(crate) mod columns;
 pub(crate) mod json;
 pub(crate) mod json_path;
+pub(crate) mod kyaml;
+pub(crate) mod number;
 pub(crate) mod table;
 pub(crate) mod tabs;
 pub(crate) mod template;
@@ -25,6 +27,7 @@ pub(crate) const FORMATS: &[&str] = &[
     "jsonpath",
     "jsonpath-as-json",
     "jsonpath-file",
+    "kyaml",
     "name",
     "template",
     "templatefile",
@@ -46,6 +49,8 @@ pub(crate) enum Format {
     Json,
     /// YAML.
     Yaml,
+    /// YAML in braces.
+    Kyaml,
     /// A JSONPath template.
     JsonPath(json_path::Template),
     /// The same, whose results are a JSON list.
@@ -108,6 +113,7 @@ impl Format {
             "name" => Self::Name,
             "json" => Self::Json,
             "yaml" => Self::Yaml,
+            "kyaml" => Self::Kyaml,
             "jsonpath" => Self::JsonPath(json_path(text()?)?),
             "jsonpath-as-json" => Self::JsonPathAsJson(json_path(text()?)?),
             "jsonpath-file" => Self::JsonPath(json_path(file()?)?),
@@ -128,6 +134,12 @@ impl Format {
         })
     }
 
+    /// Whether whole objects are printed: several as one list, and without what few want to
+    /// see.
+    pub(crate) fn is_whole(&self) -> bool {
+        matches!(self, Self::Json | Self::Yaml | Self::Kyaml)
+    }
+
     /// Whether objects are printed as they are, with nothing about them.
     pub(crate) fn is_machine(&self) -> bool {
         !matches!(self, Self::Human { .. })
@@ -141,6 +153,7 @@ impl Format {
         match self {
             Self::Json => Ok(json::pretty(object) + "\n"),
             Self::Yaml => Ok(yaml::document(object)),
+            Self::Kyaml => Ok(kyaml::document(object)),
             Self::JsonPath(template) => template.run(object).map_err(Failure::Message),
             Self::JsonPathAsJson(template) => {
                 let found = template.values(object).map_err(Failure::Message)?;

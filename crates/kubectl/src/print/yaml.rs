@@ -6,6 +6,8 @@ use std::cmp::Ordering;
 
 use serde_json::Value;
 
+use super::number;
+
 /// Where lines are folded, at the next space.
 const COLUMNS: usize = 80;
 
@@ -84,6 +86,7 @@ impl Writer {
             Value::String(text) => self.text(text, indent, key),
             Value::Array(_) => self.push("[]"),
             Value::Object(_) => self.push("{}"),
+            Value::Number(number) => self.push(&number::yaml(number)),
             other => self.push(&other.to_string()),
         }
     }
