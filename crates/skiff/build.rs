@@ -1,5 +1,8 @@
 //! The time of the build, as a floor for the clock of machines that boot in
 //! the past. The commit's time, so that two builds of it are the same.
+//!
+//! A commit alone is no reason to build anew while one develops; `xtask dist` names
+//! commit and time in variables, which are.
 
 use std::process::Command;
 
@@ -13,9 +16,14 @@ fn main() {
         .or_else(|| git(&["log", "-1", "--format=%ct"]))
         .and_then(|text| text.parse::<i64>().ok())
         .unwrap_or(0);
-    let commit = git(&["rev-parse", "--short=12", "HEAD"]).unwrap_or_default();
+    let commit = std::env::var("SKIFF_COMMIT")
+        .ok()
+        .or_else(|| git(&["rev-parse", "HEAD"]))
+        .map(|commit| commit.chars().take(12).collect::<String>())
+        .unwrap_or_default();
     println!("cargo:rustc-env=SKIFF_BUILD_EPOCH={epoch}");
     println!("cargo:rustc-env=SKIFF_COMMIT={commit}");
     println!("cargo:rerun-if-env-changed=SOURCE_DATE_EPOCH");
+    println!("cargo:rerun-if-env-changed=SKIFF_COMMIT");
     println!("cargo:rerun-if-changed=build.rs");
 }

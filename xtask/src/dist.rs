@@ -158,12 +158,21 @@ fn build(target: &str, profile: &str) -> Result<PathBuf, String> {
     let made = std::path::absolute(&target_dir).map_err(|error| error.to_string())?;
     flags.push(format!("--remap-path-prefix={}=/skiff/target", made.display()));
     flags.extend(cargo_home.or(home).map(|cargo| format!("--remap-path-prefix={cargo}=/cargo")));
-    done(
-        toolchain::cargo(target)?
-            .args(["build", "--locked", "--profile", profile, "--package", "skiff"])
-            .args(["--target", target])
-            .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}")),
-    )?;
+    let mut cargo = toolchain::cargo(target)?;
+    cargo
+        .args(["build", "--locked", "--profile", profile, "--package", "skiff"])
+        .args(["--target", target])
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
+    // Of this commit also where an earlier one was built before; without git, of none.
+    for (variable, format) in [("SOURCE_DATE_EPOCH", "%ct"), ("SKIFF_COMMIT", "%H")] {
+        if std::env::var_os(variable).is_none()
+            && let Ok(text) =
+                output(Command::new("git").args(["log", "-1", &format!("--format={format}")]))
+        {
+            cargo.env(variable, text.trim());
+        }
+    }
+    done(&mut cargo)?;
     let folder = if profile == "dev" { "debug" } else { profile };
     Ok(Path::new(&target_dir).join(target).join(folder).join("skiff"))
 }
