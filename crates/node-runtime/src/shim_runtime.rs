@@ -3,12 +3,14 @@
 
 use std::{
     collections::BTreeMap,
+    io::Read as _,
     os::fd::OwnedFd,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use flate2::read::DeflateDecoder;
 use linux::cgroup::Hierarchy;
 use node_shim::protocol::{Exit, Reply};
 use tokio::sync::{broadcast, mpsc, watch};
@@ -36,7 +38,7 @@ pub struct Config {
     pub cgroup_prefix: String,
 }
 
-/// The shim's ELF.
+/// The shim's ELF, packed: it is needed once, to be copied.
 static SHIM: &[u8] = include_bytes!(env!("NODE_SHIM"));
 
 /// Runs pods through shims that outlive this process.
@@ -77,7 +79,11 @@ impl ShimRuntime {
                 .map_err(Error::io(format!("write {}", path.display())))?;
         }
         let cgroups = linux::cgroup::detect().map_err(Error::io("find cgroups"))?;
-        let shim = linux::memfd::sealed("skiff-shim", SHIM).map_err(Error::io("load the shim"))?;
+        let mut shim = Vec::new();
+        let shim = DeflateDecoder::new(SHIM)
+            .read_to_end(&mut shim)
+            .and_then(|_| linux::memfd::sealed("skiff-shim", &shim))
+            .map_err(Error::io("load the shim"))?;
         let runtime = Arc::new_cyclic(|me| Self {
             me: me.clone(),
             config,

@@ -2,14 +2,17 @@
 //! [`build`] makes it in a nested cargo call, so that its flags (static libc,
 //! abort on panic, size) touch nothing else and its dependency tree stays its
 //! own. The embedding crate then says
-//! `include_bytes!(concat!(env!("OUT_DIR"), "/toolbox"))`.
+//! `include_bytes!(concat!(env!("OUT_DIR"), "/toolbox.deflate"))` and unpacks that.
 //!
 //! Must not know: what the programs do. By hand, the same build is
 //! `RUSTFLAGS="-C target-feature=+crt-static" cargo build -p toolbox --release --target <host triple>`.
 
 use std::env;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use flate2::{Compression, write::DeflateEncoder};
 
 /// What differs from the workspace's release profile.
 const PROFILE: &[&str] = &[
@@ -39,8 +42,8 @@ const NOT_INHERITED: &[&str] = &[
     "LLVM_PROFILE_FILE",
 ];
 
-/// Builds the binary of the sibling crate `package` into `OUT_DIR/<package>` and
-/// tells cargo what to watch. `also` names further sibling crates whose change
+/// Builds the binary of the sibling crate `package` into `OUT_DIR/<package>.deflate`
+/// (raw deflate: it is less than half of the ELF) and tells cargo what to watch. `also` names further sibling crates whose change
 /// must rebuild it (its workspace dependencies).
 ///
 /// # Panics
@@ -81,7 +84,13 @@ pub fn build(package: &str, also: &[&str]) -> PathBuf {
     assert!(status.success(), "building {package} failed: {status}");
 
     let built = target_dir.join(&target).join("release").join(package);
-    let place = out.join(package);
-    std::fs::copy(&built, &place).unwrap_or_else(|e| panic!("{}: {e}", built.display()));
+    let elf = std::fs::read(&built).unwrap_or_else(|e| panic!("{}: {e}", built.display()));
+    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::best());
+    let place = out.join(format!("{package}.deflate"));
+    encoder
+        .write_all(&elf)
+        .and_then(|()| encoder.finish())
+        .and_then(|bytes| std::fs::write(&place, bytes))
+        .unwrap_or_else(|e| panic!("{}: {e}", place.display()));
     place
 }

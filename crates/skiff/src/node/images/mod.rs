@@ -57,12 +57,9 @@ pub(crate) fn open(dir: &Path) -> Result<Arc<ImageStore>, StartError> {
     let store = ImageStore::open(dir)?;
     let links: Vec<String> =
         toolbox_image::PROGRAMS.iter().map(|name| format!("bin/{name}")).collect();
-    let mut files = vec![BuiltinFile {
-        path: "bin/toolbox",
-        mode: 0o755,
-        bytes: toolbox_image::TOOLBOX,
-        link_to: None,
-    }];
+    let toolbox = toolbox_image::toolbox();
+    let mut files =
+        vec![BuiltinFile { path: "bin/toolbox", mode: 0o755, bytes: &toolbox, link_to: None }];
     files.extend(links.iter().map(|path| BuiltinFile {
         path,
         mode: 0o777,
