@@ -392,6 +392,23 @@ impl Api {
             .map(drop)
     }
 
+    /// The same where the server answers with the object, as it does for pods: as the
+    /// deletion left it, with its timestamp, or as it was last where it is gone.
+    ///
+    /// # Errors
+    /// 404; 409 where the preconditions do not hold.
+    pub async fn delete_answered(
+        &self,
+        resource: Resource,
+        namespace: &str,
+        name: &str,
+        options: &DeleteOptions,
+    ) -> Result<Object, Error> {
+        let path = resource.path(namespace, name, "");
+        let body = json(options)?;
+        object(self.request(Method::DELETE, &path, Some("application/json"), body).await?)
+    }
+
     /// Asks for the deletion of every object of a namespace that is selected.
     ///
     /// # Errors

@@ -161,16 +161,22 @@ impl Pods {
         Ok(created)
     }
 
-    /// Deletes one pod, without a word; whether it was there.
-    pub(crate) async fn delete(&self, owner: &Meta, pod: &Cached<Pod>) -> Result<bool, Error> {
+    /// Deletes one pod, without a word. Returns what the deletion made of it; nothing
+    /// where it was not there.
+    pub(crate) async fn delete(
+        &self,
+        owner: &Meta,
+        pod: &Cached<Pod>,
+    ) -> Result<Option<Object>, Error> {
+        let (namespace, name) = (&pod.meta.namespace, &pod.meta.name);
         let options = DeleteOptions::uid(&pod.meta.uid);
-        match self.api.delete(PODS, &pod.meta.namespace, &pod.meta.name, &options).await {
-            Ok(()) => {
+        match self.api.delete_answered(PODS, namespace, name, &options).await {
+            Ok(left) => {
                 self.deleted.record(&owner.key(), pod);
-                Ok(true)
+                Ok(Some(left))
             }
             // Gone, or another pod by now.
-            Err(error) if error.is_not_found() || error.is_conflict() => Ok(false),
+            Err(error) if error.is_not_found() || error.is_conflict() => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -211,19 +217,19 @@ impl Pods {
         Ok(())
     }
 
-    /// Deletes pods.
+    /// Deletes pods. Returns what the deletions made of those that were there.
     pub(crate) async fn delete_all(
         &self,
         by: &PodOwner<'_>,
         pods: &[Arc<Cached<Pod>>],
-    ) -> Result<(), Error> {
+    ) -> Result<Vec<Object>, Error> {
         let deletes = pods.iter().map(async |pod| match self.delete(by.meta, pod).await {
-            Ok(there) => {
-                if there {
+            Ok(left) => {
+                if left.is_some() {
                     let message = format!("Deleted pod: {}", pod.meta.name);
                     self.recorder.normal(&by.reference(), "SuccessfulDelete", message);
                 }
-                Ok(())
+                Ok(left)
             }
             Err(error) => {
                 let message = format!("Error deleting: {error}");
@@ -231,6 +237,8 @@ impl Pods {
                 Err(error)
             }
         });
-        join_all(deletes).await.into_iter().collect()
+        let left: Result<Vec<Option<Object>>, Error> =
+            join_all(deletes).await.into_iter().collect();
+        Ok(left?.into_iter().flatten().collect())
     }
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use client::Resource;
+use client::{Api, Resource};
 use serde_json::{Value, json};
 use testkit::FakeCluster;
 
@@ -20,7 +20,11 @@ impl Story {
     }
 
     pub(crate) fn start_with(cluster: FakeCluster, settings: Settings) -> Self {
-        let api = cluster.api();
+        Self::start_through(cluster.api(), cluster, settings)
+    }
+
+    /// The same over a connection that a test makes worse.
+    pub(crate) fn start_through(api: Api, cluster: FakeCluster, settings: Settings) -> Self {
         let run =
             crate::run(move |_| api.clone(), cluster.ambient(), settings, std::future::pending());
         Self { task: tokio::spawn(run), cluster }

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::{
     backoff::Failures,
     orphans::Orphans,
-    plan::{NewPod, plan},
+    plan::{self, NewPod},
     pods::{FINALIZER, INDEX, INDEX_FAILURES, INDEX_IGNORED, PodRef, is_tracked},
     view::view,
 };
@@ -103,8 +103,8 @@ impl Jobs {
         };
         let (deleted, failures) = (self.pods.deleted(key), self.failures(key, &job));
         let now = self.context.ambient.now();
-        let view = view(job.clone(), &self.pods.informer, deleted, failures, now)?;
-        let mut plan = plan(&view);
+        let mut view = view(job.clone(), &self.pods.informer, deleted, failures, now)?;
+        let mut plan = plan::plan(&view);
         let by = pod_owner(&job);
         self.check_pods(&job, &plan.let_go).await?;
         self.pods.claim(&by, &plan.pods, Some(FINALIZER)).await?;
@@ -112,7 +112,11 @@ impl Jobs {
         let tracked = plan.discard.iter().filter(|pod| is_tracked(pod)).cloned();
         self.let_go(key, &tracked.collect::<Vec<PodRef>>()).await?;
         self.pods.delete_all(&by, &plan.discard).await?;
-        self.pods.delete_all(&by, &plan.end).await?;
+        if !plan.end.is_empty() {
+            let left = self.pods.delete_all(&by, &plan.end).await?;
+            view = view.once_ended(plan.verdict, left)?;
+            plan = plan::plan(&view);
+        }
         let new = plan.create.iter().map(|new| pod(&job, &view.template, new));
         let created = self.pods.create_all(&by, &new.collect::<Vec<Value>>()).await;
         if let Err(refused) = &created {

@@ -85,7 +85,7 @@ fn may_go(state: &State<'_>, verdict: Option<&Verdict>, pod: &PodRef) -> bool {
     }
     if let Some(verdict) = verdict {
         // One that is ended with a Job that fails counts, and may have ended by itself
-        // before, which the cache shows no later than the deletion.
+        // before, which is sure once its deletion is seen.
         let is_known = pod.view.is_terminal() || pod.meta.deletion_timestamp.is_some();
         return is_known || !verdict.fails;
     }

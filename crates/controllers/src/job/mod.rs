@@ -8,6 +8,8 @@
 mod act;
 mod backoff;
 mod count;
+#[cfg(test)]
+mod ended;
 mod indexes;
 mod orphans;
 mod plan;

@@ -34,9 +34,12 @@ pub(super) struct Plan {
     pub(super) pods: Claim<Pod>,
     /// Pods to be deleted that never count: too many, or not wanted now.
     pub(super) discard: Vec<PodRef>,
-    /// Pods to be deleted since the Job is over.
+    /// Pods to be deleted since the Job is over. What the deletions make of them counts:
+    /// the rest of the plan is made anew with it ([`View::once_ended`]).
     pub(super) end: Vec<PodRef>,
     pub(super) create: Vec<NewPod>,
+    /// How the Job ends.
+    pub(super) verdict: Option<Verdict>,
     /// The status, with all that is created and deleted here.
     pub(super) status: JobStatus,
     pub(super) events: Vec<Told>,
@@ -102,6 +105,7 @@ pub(super) fn plan(view: &View) -> Plan {
         sooner(&mut plan.look_again, until(view.now, at));
     }
     plan.failures = state.failures;
+    plan.verdict = verdict;
     plan.status = status;
     plan
 }

@@ -113,6 +113,7 @@ impl World {
             template: json!({"spec": {"restartPolicy": "Never"}}),
             deleted: BTreeSet::new(),
             failures: None,
+            decided: None,
             now: jiff::Timestamp::from_second(self.now).expect("in range"),
         }
     }
@@ -128,7 +129,7 @@ impl World {
         if self.finished() {
             return false;
         }
-        let plan = plan(&self.view());
+        let mut plan = plan(&self.view());
         let mut left = writes;
         let mut may = move || {
             left = left.saturating_sub(1);
@@ -141,6 +142,10 @@ impl World {
             }
             changed = true;
             self.delete(&pod.meta.name, plan.end.is_empty());
+        }
+        if !plan.end.is_empty() {
+            let view = View { decided: plan.verdict, ..self.view() };
+            plan = super::plan::plan(&view);
         }
         for new in &plan.create {
             if !may() {

@@ -164,9 +164,14 @@ impl<'a> State<'a> {
         match pod.view.status.phase.as_str() {
             "Failed" => true,
             "Succeeded" => false,
-            // On a node that is gone it would never say more. While the cache does not show
-            // the deletion, it may not show an end before it either.
-            _ => pod.meta.deletion_timestamp.is_some() && !self.replaces_failed_only(),
+            // On a node that is gone it would never say more. One that was deleted here is
+            // no failure of its own; while the cache does not show the deletion, it may not
+            // show an end before it either.
+            _ => {
+                pod.meta.deletion_timestamp.is_some()
+                    && !self.view.deleted.contains(&pod.meta.uid)
+                    && !self.replaces_failed_only()
+            }
         }
     }
 

@@ -1,9 +1,15 @@
 //! Jobs in a cluster in memory.
 
+use bytes::Bytes;
+use client::{Api, Body, BoxFuture, Transport, TransportError};
+use futures_util::StreamExt;
+use http::{Request, Response};
 use serde_json::{Value, json};
 use testkit::{FakeCluster, job, pod};
+use tokio::sync::watch;
 
 use crate::{
+    Settings,
     cached::{JOBS, PODS},
     stories::{Story, one_node},
 };
@@ -77,6 +83,71 @@ async fn a_failing_job_is_tried_again_and_given_up() {
     assert_eq!(work(&story)["status"]["failed"], 2);
     let told = "BackoffLimitExceeded: Job has reached the specified backoff limit".to_owned();
     assert!(story.cluster.events().contains(&told));
+}
+
+/// A cluster whose watches of pods are held back while this is said.
+#[derive(Debug)]
+struct Lagging {
+    cluster: FakeCluster,
+    held: watch::Receiver<bool>,
+}
+
+impl Transport for Lagging {
+    fn send(&self, request: Request<Bytes>) -> BoxFuture<Result<Response<Body>, TransportError>> {
+        let uri = request.uri().to_string();
+        let answer = self.cluster.send(request);
+        if !uri.contains("/pods?") || !uri.contains("watch=true") {
+            return answer;
+        }
+        let held = self.held.clone();
+        Box::pin(async move {
+            let (head, body) = answer.await?.into_parts();
+            let Body::Stream(events) = body else { return Ok(Response::from_parts(head, body)) };
+            let events = events.then(move |event| {
+                let mut held = held.clone();
+                async move {
+                    held.wait_for(|held| !held).await.expect("the test holds it back");
+                    event
+                }
+            });
+            Ok(Response::from_parts(head, Body::Stream(Box::pin(events))))
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_ended_counts_as_what_it_was_though_the_cache_lags() {
+    let cluster = one_node().with_running_clock();
+    let (hold, held) = watch::channel(false);
+    let api = Api::new(std::sync::Arc::new(Lagging { cluster: cluster.clone(), held }), "test");
+    let story = Story::start_through(api, cluster, Settings::default());
+    let late = job("default/work")
+        .set("/spec/parallelism", json!(2))
+        .set("/spec/completions", json!(2))
+        .set("/spec/activeDeadlineSeconds", json!(30));
+    story.cluster.create(JOBS, &late);
+    story.settle().await;
+    let pods = running(&story);
+    assert_eq!(pods.len(), 2);
+    // From here the cache shows neither the success nor the deletions.
+    hold.send_replace(true);
+    end(&story, &pods[0], "Succeeded");
+    story.settle().await;
+    let status = work(&story)["status"].clone();
+    let uncounted = json!({
+        "succeeded": [pods[0]["metadata"]["uid"]],
+        "failed": [pods[1]["metadata"]["uid"]],
+    });
+    assert_eq!(status["uncountedTerminatedPods"], uncounted, "in the pass that ended them");
+    assert_eq!(story.cluster.list(PODS), [Value::Null; 0], "nothing holds them any more");
+    let told = ["FailureTarget=True DeadlineExceeded"];
+    assert_eq!(story.conditions(JOBS, "default/work"), told, "one of them may still run");
+    hold.send_replace(false);
+    story.settle().await;
+    let status = work(&story)["status"].clone();
+    assert_eq!((&status["succeeded"], &status["failed"]), (&json!(1), &json!(1)));
+    let told = ["FailureTarget=True DeadlineExceeded", "Failed=True DeadlineExceeded"];
+    assert_eq!(story.conditions(JOBS, "default/work"), told);
 }
 
 #[tokio::test(start_paused = true)]

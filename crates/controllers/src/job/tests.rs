@@ -21,28 +21,33 @@ fn time(before_now: i64) -> Value {
     json!(api_object::time::format_seconds(at))
 }
 
-fn decide(job: &Build, pods: &[Build]) -> Plan {
+pub(super) fn decide(job: &Build, pods: &[Build]) -> Plan {
     decide_with(job, pods, &[])
 }
 
 /// The same where the pods of these names are deleted, and the cache does not show it yet.
-fn decide_with(job: &Build, pods: &[Build], deleted: &[&str]) -> Plan {
+pub(super) fn decide_with(job: &Build, pods: &[Build], deleted: &[&str]) -> Plan {
+    plan(&seen(job, pods, deleted))
+}
+
+pub(super) fn seen(job: &Build, pods: &[Build], deleted: &[&str]) -> View {
     let job: Arc<Cached<Job>> = Arc::new(Cached::read(job.object(), false).expect("a Job"));
     let pods =
         pods.iter().map(|pod| Arc::new(Cached::<Pod>::read(pod.object(), false).expect("pod")));
-    plan(&View {
+    View {
         selector: LabelSelector::from_object(&job.view.spec.selector).expect("a selector"),
         template: job.view.spec.template.value(),
         pods: pods.collect(),
         job,
         deleted: deleted.iter().map(|name| uid(name)).collect(),
         failures: None,
+        decided: None,
         now: jiff::Timestamp::from_second(NOW).expect("in range"),
-    })
+    }
 }
 
 /// A Job that began a minute ago.
-fn begun(spec: &[(&str, Value)]) -> Build {
+pub(super) fn begun(spec: &[(&str, Value)]) -> Build {
     let job = job("default/work").set("/status/startTime", time(60));
     spec.iter().fold(job, |job, (field, value)| job.set(&format!("/spec/{field}"), value.clone()))
 }
@@ -55,7 +60,7 @@ fn indexed(completions: i32, spec: &[(&str, Value)]) -> Build {
         .set("/spec/parallelism", n)
 }
 
-fn own(name: &str) -> Build {
+pub(super) fn own(name: &str) -> Build {
     pod(&format!("default/{name}"))
         .label("job-name", "work")
         .owned_by(&job("default/work"))
@@ -69,11 +74,11 @@ fn ended(name: &str, phase: &str, seconds_ago: i64, code: i64) -> Build {
         .set("/status/containerStatuses", json!([{"name": "main", "state": state}]))
 }
 
-fn failed(name: &str, seconds_ago: i64) -> Build {
+pub(super) fn failed(name: &str, seconds_ago: i64) -> Build {
     ended(name, "Failed", seconds_ago, 1)
 }
 
-fn succeeded(name: &str) -> Build {
+pub(super) fn succeeded(name: &str) -> Build {
     ended(name, "Succeeded", 5, 0)
 }
 
@@ -81,11 +86,11 @@ fn at(pod: Build, index: i32) -> Build {
     pod.annotation(INDEX, &index.to_string())
 }
 
-fn uid(name: &str) -> String {
+pub(super) fn uid(name: &str) -> String {
     format!("uid-default/{name}")
 }
 
-fn names(pods: &[PodRef]) -> Vec<&str> {
+pub(super) fn names(pods: &[PodRef]) -> Vec<&str> {
     pods.iter().map(|pod| pod.meta.name.as_str()).collect()
 }
 
@@ -311,35 +316,6 @@ fn it_has_finished_when_nothing_is_left() {
     let late = ending("SuccessCriteriaMet").set("/status/startTime", time(-90));
     let plan = decide(&late, &[]);
     assert_eq!(plan.status.completion_time, plan.status.start_time);
-}
-
-#[test]
-fn who_is_ended_with_a_job_counts_as_what_it_was_by_then() {
-    let told = json!([{"type": "FailureTarget", "status": "True", "reason": "Why"}]);
-    for policy in ["TerminatingOrFailed", "Failed"] {
-        let job = begun(&[("podReplacementPolicy", json!(policy))])
-            .set("/status/conditions", told.clone());
-        let uncounted =
-            |plan: &Plan| plan.status.uncounted_terminated_pods.clone().unwrap_or_default();
-        let running = own("a").running("10.0.0.1");
-        // As far as the cache knows it runs, though it may have succeeded by now.
-        let ended = decide(&job, std::slice::from_ref(&running));
-        let lagging = decide_with(&job, std::slice::from_ref(&running), &["a"]);
-        for plan in [&ended, &lagging] {
-            assert_eq!((plan.status.active, plan.status.terminating), (0, Some(1)), "{policy}");
-            assert_eq!((uncounted(plan), plan.let_go.len()), Default::default(), "{policy}");
-            assert_eq!(plan.status.conditions.len(), 1, "{policy}: it has not finished");
-        }
-        assert_eq!((names(&ended.end), lagging.end.len()), (vec!["a"], 0), "{policy}");
-        for (pod, counted) in
-            [(succeeded("a"), [vec![uid("a")], vec![]]), (running, [vec![], vec![uid("a")]])]
-        {
-            let plan = decide(&job, &[pod.deleting()]);
-            let now = uncounted(&plan);
-            assert_eq!([now.succeeded, now.failed], counted, "{policy}");
-            assert_eq!(names(&plan.let_go), ["a"], "{policy}");
-        }
-    }
 }
 
 #[test]

@@ -64,7 +64,8 @@ pub(super) fn condition(
 
 /// The first reason to end it before all completions are there.
 pub(super) fn verdict(state: &State<'_>) -> Option<Verdict> {
-    told(state).or_else(|| failed(state)).or_else(|| {
+    let known = told(state).or_else(|| state.view.decided.clone());
+    known.or_else(|| failed(state)).or_else(|| {
         let policy = state.spec.success_policy.as_ref();
         let message = policy::success(policy, &state.completed, state.completions())?;
         Some(Verdict::success("SuccessPolicy", &message))

@@ -172,7 +172,7 @@ impl StatefulSets {
             }
             Step::DeletePod(pod) => {
                 let deleted = self.pods.delete(&set.meta, pod).await;
-                if !matches!(deleted, Ok(false)) {
+                if !matches!(deleted, Ok(None)) {
                     self.tell(set, "delete", &pod.meta.name, deleted.as_ref().err());
                 }
                 deleted.map(drop)
