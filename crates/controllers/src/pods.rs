@@ -3,7 +3,7 @@
 
 use std::{borrow::Borrow, collections::BTreeSet, sync::Arc};
 
-use api_object::{Meta, Object, Status};
+use api_object::{LabelSelector, Meta, Object, Status};
 use client::{
     Api, Cached, DeleteOptions, Error, Informer, Lagging, OwnWrites, PatchKind, Recorder,
     Reference, Resource,
@@ -131,9 +131,16 @@ impl Pods {
         Ok(())
     }
 
-    /// Tells a new owner of pods that it selects and others control.
-    pub(crate) fn tell_of_overlap(&self, by: &PodOwner<'_>, selecting: &Selecting<'_>) {
-        overlap::tell(&self.recorder, &by.reference(), selecting, &self.informer, |_| false);
+    /// Tells a new owner, which has observed no generation of itself yet, of pods that it
+    /// selects and others control.
+    pub(crate) fn tell_of_overlap(
+        &self,
+        by: &PodOwner<'_>,
+        selector: &LabelSelector,
+        observed_generation: i64,
+    ) {
+        let selecting = Selecting { owner: by.meta, selector, observed_generation };
+        overlap::tell(&self.recorder, &by.reference(), &selecting, &self.informer, |_| false);
     }
 
     /// Changes a pod's metadata; one that is gone needs none.

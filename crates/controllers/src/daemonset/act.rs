@@ -21,7 +21,6 @@ use super::{
 use crate::{
     Context,
     cached::{DAEMON_SETS, DaemonSet, DaemonSetStatus, NODES, Node},
-    overlap::Selecting,
     owner,
     pods::{PodOwner, Pods, Refused},
     revisions::{Made, POD_LABEL, Revisions},
@@ -153,10 +152,7 @@ impl DaemonSets {
         let plan = plan(&view);
         let by = pod_owner(&set);
         self.pods.claim(&by, &plan.pods, None).await?;
-        let observed_generation = set.view.status.observed_generation;
-        let selecting =
-            Selecting { owner: &set.meta, selector: &view.selector, observed_generation };
-        self.pods.tell_of_overlap(&by, &selecting);
+        self.pods.tell_of_overlap(&by, &view.selector, set.view.status.observed_generation);
         let (adopt, template) = (&plan.adopt_revisions, &view.template);
         let made = self.revisions.ensure(&by, adopt, template, &plan.update, POD_LABEL).await?;
         if made == Made::Collision {

@@ -15,7 +15,6 @@ use super::{
 use crate::{
     Context,
     cached::{self, ReplicaSet, ReplicaSetStatus},
-    overlap::Selecting,
     owner,
     pods::{PodOwner, Pods, Refused},
     status::{self, conditions_json, count, set_condition},
@@ -95,10 +94,7 @@ impl ReplicaSets {
         self.pods.claim(&by, &plan.pods, None).await?;
         // A Deployment's set selects by a hash that no other has.
         if set.meta.controller().is_none() {
-            let observed_generation = set.view.status.observed_generation;
-            let selecting =
-                Selecting { owner: &set.meta, selector: &view.selector, observed_generation };
-            self.pods.tell_of_overlap(&by, &selecting);
+            self.pods.tell_of_overlap(&by, &view.selector, set.view.status.observed_generation);
         }
         let pod = owner::pod_from_template(api_version, kind, &set.meta, &view.template);
         let created = self.pods.create_all(&by, &vec![&pod; plan.create]).await;

@@ -16,7 +16,6 @@ use super::{
 use crate::{
     Context,
     cached::{SERVICES, STATEFUL_SETS, Service, StatefulSet, StatefulSetStatus},
-    overlap::Selecting,
     owner,
     pods::{PodOwner, Pods},
     revisions::{HASH_LABEL, Made, Revisions},
@@ -106,10 +105,7 @@ impl StatefulSets {
         let plan = plan(&view);
         let by = pod_owner(&set);
         self.pods.claim(&by, &plan.pods, None).await?;
-        let observed_generation = set.view.status.observed_generation;
-        let selecting =
-            Selecting { owner: &set.meta, selector: &view.selector, observed_generation };
-        self.pods.tell_of_overlap(&by, &selecting);
+        self.pods.tell_of_overlap(&by, &view.selector, set.view.status.observed_generation);
         if self.ensure_revision(&view, &plan).await? == Made::Collision {
             let collisions = set.view.status.collision_count.unwrap_or(0) + 1;
             self.patch_status(&set, &json!({"collisionCount": collisions})).await?;
