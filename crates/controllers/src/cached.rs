@@ -96,6 +96,7 @@ views! {
     ContainerPort { name: String, container_port: i32, protocol: String, }
     PodStatus {
         phase: String,
+        reason: String,
         conditions: Vec<PodCondition>,
         #[serde(rename = "podIP")]
         pod_ip: String,

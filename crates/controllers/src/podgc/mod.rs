@@ -27,6 +27,8 @@ const ENDED_MAX: usize = 12_500;
 const COUNT_PAUSE: Duration = Duration::from_secs(20);
 /// The key of that count: no name of a node.
 const ENDED: &str = "/ended";
+/// The reason of a pod that its node ended for want of room.
+const EVICTED: &str = "Evicted";
 /// By this taint an administrator says that a node is shut down for sure.
 const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
 
@@ -122,15 +124,8 @@ impl PodCollector {
 
     /// The oldest of those that have ended go, where there are too many.
     async fn collect_ended(&self) -> Outcome {
-        let mut ended = self.pods.list();
-        ended.retain(|pod| pod.view.is_terminal() && pod.meta.deletion_timestamp.is_none());
-        let surplus = ended.len().saturating_sub(ENDED_MAX);
-        if surplus > 0 {
-            // RFC 3339 in UTC sorts as text.
-            ended.sort_by_key(|pod| (pod.meta.creation_timestamp.clone(), pod.key()));
-            for pod in &ended[..surplus] {
-                self.delete(pod).await?;
-            }
+        for pod in surplus(self.pods.list(), ENDED_MAX) {
+            self.delete(&pod).await?;
         }
         Ok(None)
     }
@@ -167,9 +162,63 @@ impl PodCollector {
     }
 }
 
+/// The pods that have ended and are too many: those first that were evicted, then the oldest.
+fn surplus(mut pods: Vec<Arc<Cached<Pod>>>, most: usize) -> Vec<Arc<Cached<Pod>>> {
+    pods.retain(|pod| pod.view.is_terminal() && pod.meta.deletion_timestamp.is_none());
+    let surplus = pods.len().saturating_sub(most);
+    if surplus > 0 {
+        let was_evicted = |pod: &Cached<Pod>| {
+            pod.view.status.phase == "Failed" && pod.view.status.reason == EVICTED
+        };
+        // RFC 3339 in UTC sorts as text.
+        pods.sort_by_key(|pod| (!was_evicted(pod), pod.meta.creation_timestamp.clone(), pod.key()));
+    }
+    pods.truncate(surplus);
+    pods
+}
+
 /// Whether a node is neither ready nor, as somebody vouches for, running.
 fn is_out(node: &Cached<Node>) -> bool {
     let ready = condition(&node.view.status.conditions, "Ready");
     ready.is_none_or(|ready| ready.status != "True")
         && node.view.spec.taints.iter().any(|taint| taint.key == OUT_OF_SERVICE)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn of_very_many_that_have_ended_the_evicted_and_the_oldest_go() {
+        let pod = |name: &str, phase: &str, second: u32| {
+            let time = format!("2026-11-26T00:00:{second:02}Z");
+            testkit::pod(&format!("ns/{name}"))
+                .set("/status/phase", json!(phase))
+                .set("/metadata/creationTimestamp", json!(time))
+        };
+        let evicted = json!("Evicted");
+        let all = [
+            pod("young", "Succeeded", 9),
+            pod("oldest", "Succeeded", 1),
+            pod("old", "Failed", 2),
+            pod("runs", "Running", 0),
+            pod("goes", "Failed", 0).deleting(),
+            pod("evicted", "Failed", 5).set("/status/reason", evicted.clone()),
+            pod("runs-on", "Running", 0).set("/status/reason", evicted),
+        ];
+        let all = all.map(|pod| Arc::new(Cached::<Pod>::read(pod.object(), false).expect("a pod")));
+        for (most, gone) in [
+            (0, vec!["evicted", "oldest", "old", "young"]),
+            (1, vec!["evicted", "oldest", "old"]),
+            (3, vec!["evicted"]),
+            (4, vec![]),
+            (ENDED_MAX, vec![]),
+        ] {
+            let surplus = surplus(all.to_vec(), most);
+            let names: Vec<&str> = surplus.iter().map(|pod| pod.meta.name.as_str()).collect();
+            assert_eq!(names, gone, "{most}");
+        }
+    }
 }
