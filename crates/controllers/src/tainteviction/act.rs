@@ -1,8 +1,8 @@
 //! Evicts pods when they have to leave.
 
 use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -31,6 +31,8 @@ struct Evictions {
     context: Context,
     /// The taints that make pods leave, by node and key.
     seen: Mutex<BTreeMap<(String, String), Seen>>,
+    /// Uids of pods that are to leave when their patience ends.
+    leaving: Mutex<BTreeSet<String>>,
 }
 
 /// When a taint was first seen, on the clock that nobody sets: patience is so many
@@ -52,6 +54,7 @@ pub(crate) async fn run(context: Context) {
         recorder: context.recorder("taint-eviction-controller"),
         context,
         seen: Mutex::default(),
+        leaving: Mutex::default(),
     });
     let queue = controller.context.queue();
     let (keys, weak) = (queue.clone(), Arc::downgrade(&controller));
@@ -70,9 +73,15 @@ pub(crate) async fn run(context: Context) {
             keys.add(pod.key());
         }
     });
-    let (keys, nodes) = (queue.clone(), controller.nodes.clone());
+    let (keys, nodes, weak) =
+        (queue.clone(), controller.nodes.clone(), Arc::downgrade(&controller));
     controller.pods.on_change(move |change| {
-        let Some(pod) = &change.new else { return };
+        let Some(pod) = &change.new else {
+            if let Some(controller) = weak.upgrade() {
+                controller.stays(&change.object().meta.uid);
+            }
+            return;
+        };
         let node = nodes.get(&pod.view.spec.node_name);
         let executes = |taint: &Taint| taint.effect == "NoExecute";
         if node.is_some_and(|node| node.view.spec.taints.iter().any(executes)) {
@@ -136,15 +145,35 @@ impl Evictions {
         let created = pod.meta.creation_timestamp.as_deref().and_then(time::parse);
         let since = |taint: &Taint| self.since(name, taint, created);
         let due = leaves_at(&node.view.spec.taints, &pod.view.spec.tolerations, since);
-        let Some(due) = due else { return Ok(None) };
+        let Some(due) = due else {
+            if self.stays(&pod.meta.uid) {
+                let about = Reference::new("v1", "Pod", &pod.meta);
+                let message = format!("Cancelling deletion of Pod {key}");
+                self.recorder.normal(&about, "TaintManagerEviction", message);
+            }
+            return Ok(None);
+        };
         let left = due.duration_since(self.context.ambient.now());
         match Duration::try_from(left) {
-            Ok(left) if !left.is_zero() => Ok(Some(left)),
+            Ok(left) if !left.is_zero() => {
+                self.lock_leaving().insert(pod.meta.uid.clone());
+                Ok(Some(left))
+            }
             _ => {
                 self.evict(&pod).await?;
+                self.stays(&pod.meta.uid);
                 Ok(None)
             }
         }
+    }
+
+    fn lock_leaving(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.leaving.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Nothing is to be waited for with a pod any more; whether something was.
+    fn stays(&self, uid: &str) -> bool {
+        self.lock_leaving().remove(uid)
     }
 
     async fn evict(&self, pod: &Cached<Pod>) -> Result<(), Error> {

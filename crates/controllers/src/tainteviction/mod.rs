@@ -3,5 +3,7 @@
 
 mod act;
 mod plan;
+#[cfg(test)]
+mod story;
 
 pub(crate) use act::run;
