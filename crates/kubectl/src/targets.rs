@@ -26,10 +26,6 @@ pub(crate) struct Target {
     pub(crate) manifest: Option<Manifest>,
 }
 
-/// What is said to `-k`.
-pub(crate) const NO_KUSTOMIZE: &str =
-    "-k is not known to this kubectl: build the folder with kustomize and pipe it to `-f -`";
-
 /// What is said where nothing was named.
 pub(crate) const NOTHING_NAMED: &str =
     "You must provide one or more resources by argument or filename.
@@ -58,9 +54,6 @@ pub(crate) async fn find(
     reading: Reading,
 ) -> Outcome<Vec<Target>> {
     let flags = &session.flags;
-    if flags.is_set("kustomize") {
-        return failed(NO_KUSTOMIZE);
-    }
     if flags.is_set("filename") {
         if !words.is_empty() {
             return failed(

@@ -60,10 +60,14 @@ pub(super) static REPLACE: &[Flag] = &[
     value("subresource", "NAME", "Replace the subresource of the object"),
 ];
 
+/// What is said to `-k`.
+pub(super) const NO_KUSTOMIZE: &str =
+    "-k is not known to this kubectl: build the folder with kustomize and pipe it to `-f -`";
+
 /// Of a command that needs `-f`.
 pub(crate) fn needs_files(session: &Session) -> Outcome {
     if session.flags.is_set("kustomize") {
-        return failed(targets::NO_KUSTOMIZE);
+        return failed(NO_KUSTOMIZE);
     }
     match session.flags.is_set("filename") {
         true => Ok(()),
