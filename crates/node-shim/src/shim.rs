@@ -90,6 +90,8 @@ pub(crate) struct Shim {
     pub(crate) execs: BTreeMap<u32, ExecProcess>,
     next_key: u32,
     buffer: Box<[u8]>,
+    /// The machine is switched off: what runs is waited for, and nothing after it.
+    leaving: bool,
     done: bool,
 }
 
@@ -105,8 +107,7 @@ impl Shim {
         let listener = UnixListener::bind("shim.sock")?;
         std::env::set_current_dir("/")?;
         listener.set_nonblocking(true)?;
-        // The others are taken so that they do nothing: only SIGKILL and a
-        // request end a shim.
+        // Hanging up and interrupting are taken so that they do nothing.
         let signals = SignalFile::new(
             &[Signal::CHILD, Signal::HUP, Signal::INT, Signal::TERM].map(Signal::as_raw),
         )?;
@@ -123,6 +124,7 @@ impl Shim {
             execs: BTreeMap::new(),
             next_key: 1,
             buffer: vec![0; BUFFER_LEN].into(),
+            leaving: false,
             done: false,
         })
     }
@@ -163,8 +165,13 @@ impl Shim {
             Event::Listener => self.accept(),
             Event::Signals => {
                 // Level-triggered: whatever came, look for ended children.
-                while let Ok(Some(_)) = self.signals.take() {}
+                while let Ok(Some(signal)) = self.signals.take() {
+                    self.leaving |= signal == Signal::TERM.as_raw();
+                }
                 self.reap();
+                // An init system tells all that is left to end, containers too, and
+                // waits long (systemd 90 s) for what stays.
+                self.done |= self.leaving && !self.has_unreaped();
             }
             Event::Connection(key) => self.serve(key, flags),
             Event::Output(key, stream) => drop(self.output(key, stream)),
@@ -320,13 +327,17 @@ impl Shim {
                 return None;
             }
             Request::Shutdown => {
-                if self.containers.values().any(|c| !c.is_reaped()) {
+                if self.has_unreaped() {
                     return Some(conflict("a container runs"));
                 }
                 self.done = true;
                 Reply::Done
             }
         })
+    }
+
+    fn has_unreaped(&self) -> bool {
+        self.containers.values().any(|container| !container.is_reaped())
     }
 
     pub(crate) fn find(&mut self, id: &str) -> Option<(u32, &mut Container)> {

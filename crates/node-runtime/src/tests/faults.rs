@@ -171,3 +171,24 @@ async fn a_shim_that_cannot_enter_its_cgroup_does_not_stay() {
     let sandbox = runtime.run_sandbox(bed.sandbox()).await.expect("a sandbox");
     runtime.remove_sandbox(&sandbox.id).await.expect("a removal");
 }
+
+/// When the machine is switched off, all that is left is told to end and waited for.
+#[tokio::test]
+async fn a_shim_that_is_told_to_end_stays_for_its_containers_only() {
+    let Some(bed) = Bed::new() else { return };
+    let runtime = bed.open().await;
+    let sandbox = runtime.run_sandbox(bed.sandbox()).await.expect("a sandbox");
+    let spec = bed.shell("trap 'exit 4' TERM; echo ready; while true; do sleep 0.05; done");
+    let container = runtime.start_container(&sandbox.id, spec).await.expect("a start");
+    logged(&container, "ready").await;
+    let shim = linux::process::pidfd_open(sandbox.shim_pid).expect("it runs");
+    let pid = i32::try_from(sandbox.shim_pid).ok().and_then(rustix::process::Pid::from_raw);
+    rustix::process::kill_process(pid.expect("a shim"), rustix::process::Signal::TERM)
+        .expect("told");
+    let exit = runtime.stop_container(&container.id, None, Duration::from_secs(60)).await;
+    assert_eq!(exit.expect("an exit").code, 4);
+    let ended = linux::process::wait_ended(&[shim], 60_000);
+    assert!(ended.expect("waited"), "the shim stays without a container");
+    assert_eq!(within(runtime.wait_exit(&container.id)).await.expect("an exit").code, 4);
+    runtime.remove_sandbox(&sandbox.id).await.expect("a removal");
+}
