@@ -77,6 +77,8 @@ ln -sf /lib/systemd/system/multi-user.target etc/systemd/system/default.target
 cp "$2" usr/sbin/story
 chmod 755 usr/sbin/story
 cp "$3" root/hello.yaml
+# As base-files has it, once it is set up.
+mkdir -p usr/local/bin
 mkdir -p etc/systemd/system/multi-user.target.wants etc/systemd/system/network-online.target.wants
 cat >etc/systemd/system/link.service <<UNIT
 [Unit]
