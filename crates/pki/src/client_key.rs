@@ -125,6 +125,14 @@ pub(crate) fn life(from: i64, until: i64) -> i64 {
     }
 }
 
+/// When a certificate in PEM form was made, by the clock of whoever signed it.
+pub fn made(pem: &str) -> Option<Timestamp> {
+    let der = CertificateDer::from_pem_slice(pem.as_bytes()).ok()?;
+    let (_, parsed) = X509Certificate::from_der(&der).ok()?;
+    let from = parsed.validity().not_before.timestamp();
+    Timestamp::from_second(from.saturating_add_unsigned(BACKDATED.as_secs())).ok()
+}
+
 /// The last instant of a certificate in PEM form.
 pub fn expiry(pem: &str) -> Option<Timestamp> {
     let der = CertificateDer::from_pem_slice(pem.as_bytes()).ok()?;

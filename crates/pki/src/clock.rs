@@ -38,17 +38,30 @@ impl TimeProvider for FlooredClock {
     }
 }
 
-/// The machine's clock, unless it is far from what a server of the cluster said:
-/// then the server's, carried on by the machine's steady one. Once the
-/// machine's has been set right, it is believed again.
+/// The machine's clock, unless it is far from what the servers of the cluster said:
+/// then theirs, carried on by the machine's steady one. Once the machine's has
+/// been set right, it is believed again.
 #[derive(Debug)]
 pub struct JudgedClock {
     floor: Timestamp,
-    told: Mutex<Option<(Timestamp, Instant)>>,
+    told: Mutex<Told>,
+}
+
+/// What the servers have said.
+#[derive(Clone, Copy, Debug, Default)]
+enum Told {
+    /// Nothing so far.
+    #[default]
+    Nothing,
+    /// That the machine's clock is right, so that no floor is needed any more: what that
+    /// is made of may have been seen while a clock was ahead.
+    Right,
+    /// A time far from the machine's, and when that was heard.
+    Other(Timestamp, Instant),
 }
 
 /// Certificates are backdated by a day, so that much makes no difference.
-const TRUSTED_DIFFERENCE: SignedDuration = SignedDuration::from_hours(12);
+pub const TRUSTED_DIFFERENCE: SignedDuration = SignedDuration::from_hours(12);
 
 impl JudgedClock {
     /// A clock that shows `floor` or later until a server has told the time.
@@ -56,36 +69,33 @@ impl JudgedClock {
         Self { floor, told: Mutex::default() }
     }
 
-    /// What a server says that the time is. Returns by how much the machine's
+    /// What the servers say that the time is. Returns by how much the machine's
     /// clock is wrong (positive: it is ahead), where that matters.
     pub fn hear(&self, told: Timestamp) -> Option<SignedDuration> {
         let difference = Timestamp::now().duration_since(told);
         let wrong = difference.abs() > TRUSTED_DIFFERENCE;
         let mut slot = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        *slot = wrong.then(|| (told, Instant::now()));
+        *slot = if wrong { Told::Other(told, Instant::now()) } else { Told::Right };
         wrong.then_some(difference)
     }
 
     /// The time as it is judged to be.
     pub fn now(&self) -> Timestamp {
-        judge(Timestamp::now(), *self.told.lock().unwrap_or_else(PoisonError::into_inner), |then| {
-            then.elapsed()
-        })
-        .unwrap_or_else(|machine| machine.max(self.floor))
+        let machine = Timestamp::now();
+        match *self.told.lock().unwrap_or_else(PoisonError::into_inner) {
+            Told::Nothing => machine.max(self.floor),
+            Told::Right => machine,
+            Told::Other(told, then) => judge(machine, told, then.elapsed()),
+        }
     }
 }
 
-/// What was told where that is far from the machine's clock, else the latter.
-fn judge<I>(
-    machine: Timestamp,
-    told: Option<(Timestamp, I)>,
-    elapsed: impl Fn(I) -> Duration,
-) -> Result<Timestamp, Timestamp> {
-    let (told, then) = told.ok_or(machine)?;
-    let now = told.checked_add(elapsed(then)).map_err(|_| machine)?;
+/// What was told some time ago where that is far from the machine's clock, else the latter.
+fn judge(machine: Timestamp, told: Timestamp, elapsed: Duration) -> Timestamp {
+    let now = told.checked_add(elapsed).unwrap_or(Timestamp::MAX);
     match machine.duration_since(now).abs() > TRUSTED_DIFFERENCE {
-        true => Ok(now),
-        false => Err(machine),
+        true => now,
+        false => machine,
     }
 }
 
@@ -118,19 +128,18 @@ mod tests {
     fn a_clock_that_is_years_off_is_not_believed_until_it_is_set() {
         let at = |second| Timestamp::from_second(second).expect("in range");
         const DAY: i64 = 24 * 3600;
-        let minute = |()| Duration::from_secs(60);
-        assert_eq!(judge(at(0), None, minute), Err(at(0)));
+        let minute = Duration::from_secs(60);
         for machine in [0, 5000 * DAY] {
-            assert_eq!(
-                judge(at(machine), Some((at(1000 * DAY), ())), minute),
-                Ok(at(1000 * DAY + 60))
-            );
+            assert_eq!(judge(at(machine), at(1000 * DAY), minute), at(1000 * DAY + 60));
         }
         let set = at(1000 * DAY + 3600);
-        assert_eq!(judge(set, Some((at(1000 * DAY), ())), minute), Err(set));
+        assert_eq!(judge(set, at(1000 * DAY), minute), set);
 
-        let clock = JudgedClock::new(Timestamp::UNIX_EPOCH);
+        let seen_ahead = Timestamp::now() + SignedDuration::from_hours(24 * 9000);
+        let clock = JudgedClock::new(seen_ahead);
+        assert_eq!(clock.now(), seen_ahead, "nobody has said otherwise");
         assert_eq!(clock.hear(Timestamp::now()), None);
+        assert!(clock.now() < seen_ahead, "the servers have");
         let future = Timestamp::now() + SignedDuration::from_hours(24 * 5000);
         assert!(clock.hear(future).is_some_and(|ahead| ahead.is_negative()));
         assert!(clock.now() >= future);

@@ -33,6 +33,7 @@ pub mod service_account;
 pub mod shared;
 pub mod snapshot_key;
 pub mod tls;
+pub mod undated;
 
 pub use authority::Authority;
 pub use error::Error;
