@@ -1,8 +1,9 @@
 //! The first words with a server: what is its CA, and what time is it. They are
 //! spoken over a connection that proves nothing, so nothing is believed of the
-//! answer but a CA with the hash that the join token has.
+//! answer but a CA with the hash that the join token has, and the time only of who
+//! showed a certificate of that CA.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, time::Duration};
 
 use api_object::time;
 use bytes::Bytes;
@@ -10,7 +11,12 @@ use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
 use tokio::{net::TcpStream, time::timeout};
-use tokio_rustls::{TlsConnector, rustls::pki_types::ServerName};
+use tokio_rustls::{
+    TlsConnector,
+    rustls::pki_types::{CertificateDer, ServerName},
+};
+
+use super::time::Told;
 
 const PATH: &str = "/cacerts";
 const ANSWER_MAX: Duration = Duration::from_secs(5);
@@ -21,13 +27,27 @@ pub(super) struct Greeting {
     /// The CAs that the server trusts, with the hashes of their keys.
     cas: Vec<([u8; 32], String)>,
     /// The server's clock.
-    pub(super) now: Option<Timestamp>,
+    now: Option<Timestamp>,
+    /// What it showed, its own certificate first.
+    chain: Vec<CertificateDer<'static>>,
 }
 
 impl Greeting {
     /// The one CA with this hash, as PEM: nothing else of the answer is believed.
     pub(super) fn ca_of(&self, hash: [u8; 32]) -> Option<&str> {
         self.cas.iter().find(|(known, _)| *known == hash).map(|(_, pem)| pem.as_str())
+    }
+
+    /// What time it is by the server that was asked at `address`.
+    ///
+    /// # Errors
+    /// Where it is none of the cluster whose CA has this hash, or does not say.
+    pub(super) fn told(&self, address: &str, ca_hash: [u8; 32]) -> Result<Told, String> {
+        let ca = self.ca_of(ca_hash).ok_or("it has another CA")?;
+        let key = pki::undated::server_key_hash(&self.chain, ca);
+        let key = key.map_err(|error| error.to_string())?;
+        let now = self.now.ok_or("it says no time")?;
+        Ok(Told { address: address.to_owned(), key, now })
     }
 }
 
@@ -86,6 +106,7 @@ async fn ask(server: &str) -> Result<Greeting, Fault> {
         std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::UnexpectedEof => away(&error),
         _ => stranger(&error),
     })?;
+    let chain = tls.get_ref().1.peer_certificates().unwrap_or_default().to_vec();
     let (mut requests, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tls))
         .await
         .map_err(|error| stranger(&error))?;
@@ -113,7 +134,7 @@ async fn ask(server: &str) -> Result<Greeting, Fault> {
         .map_err(|error| stranger(&error))?;
     match cas.is_empty() {
         true => Err(stranger(&"it sends no certificate")),
-        false => Ok(Greeting { cas, now }),
+        false => Ok(Greeting { cas, now, chain }),
     }
 }
 
@@ -125,20 +146,6 @@ fn http_date(text: &str) -> Option<Timestamp> {
     let [_, day, month, year, clock, "GMT"] = words[..] else { return None };
     let month = MONTHS.iter().position(|name| *name == month)? + 1;
     time::parse(&format!("{year}-{month:02}-{day}T{clock}Z"))
-}
-
-/// Who may be listened to about the time: whoever has the cluster's CA.
-pub(super) fn hear_time(clock: &Arc<pki::clock::JudgedClock>, greeting: &Greeting) {
-    let Some(told) = greeting.now else { return };
-    if let Some(difference) = clock.hear(told) {
-        let days = difference.abs().as_hours() / 24;
-        let side = if difference.is_negative() { "behind" } else { "ahead of" };
-        tracing::warn!(
-            server_time = %told,
-            "this machine's clock is {days} days {side} the server's; certificates and leases go \
-             by the server's until it is set right (is NTP running?)"
-        );
-    }
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ use tracing::{info, warn};
 use super::{
     greeting::{self, Fault},
     state::{self, State},
+    time,
 };
 use crate::{
     StartError,
@@ -61,6 +62,11 @@ pub(super) struct Joiner<'a> {
 /// What stands in the way for good, and what to do about it. While servers are
 /// only away, this waits.
 pub(super) async fn membership(joiner: &Joiner<'_>) -> Result<Membership, StartError> {
+    if let Some(known) = joiner.kept()? {
+        return Ok(known);
+    }
+    // By a clock that is ahead the certificates may look as if they had run out.
+    joiner.ask_time().await?;
     if let Some(known) = joiner.kept()? {
         return Ok(known);
     }
@@ -137,11 +143,7 @@ impl Joiner<'_> {
             return Ok(None);
         }
         let told: BTreeMap<String, String> = serde_json::from_str(&told)?;
-        let mut servers: Vec<String> = match read(state::SERVERS)? {
-            Some(text) => serde_json::from_str(&text)?,
-            None => Vec::new(),
-        };
-        servers.extend(self.config.server.clone().filter(|server| !servers.contains(server)));
+        let servers = self.servers()?;
         let of = |files| transport(self.state, self.clock, servers.clone(), &ca, files);
         let node = of((state::NODE_KEY, state::NODE_CERTIFICATE))?;
         let proxy = of((state::PROXY_KEY, state::PROXY_CERTIFICATE))?;
@@ -151,6 +153,28 @@ impl Joiner<'_> {
         proxy.begin_with(first);
         let cluster = Cluster::told(&told)?;
         Ok(Some(Membership { servers, node_key, proxy_key, cluster, ca_hash, node, proxy }))
+    }
+
+    /// Those that were kept, and the one that was named.
+    fn servers(&self) -> Result<Vec<String>, StartError> {
+        let mut servers: Vec<String> = match self.state.read(state::SERVERS)? {
+            Some(text) => serde_json::from_str(&text)?,
+            None => Vec::new(),
+        };
+        servers.extend(self.config.server.clone().filter(|server| !servers.contains(server)));
+        Ok(servers)
+    }
+
+    /// Asks the servers once what time it is, where a CA is known to know them by.
+    ///
+    /// # Errors
+    /// Where what is kept cannot be read.
+    pub(super) async fn ask_time(&self) -> Result<(), StartError> {
+        if let Some(ca) = self.state.read(state::CA)? {
+            let ca_hash = pki::client_key::ca_hash(&ca)?;
+            time::ask_once(self.clock, &self.servers()?, ca_hash).await;
+        }
+        Ok(())
     }
 
     async fn join(&self) -> Result<(), StartError> {
@@ -217,7 +241,10 @@ impl Joiner<'_> {
             )
             .into());
         };
-        greeting::hear_time(self.clock, &greeting);
+        match greeting.told(server, token.ca_hash) {
+            Ok(told) => time::hear(self.clock, &[told], 1),
+            Err(error) => warn!(server, error, "what time it is by the server is not known"),
+        }
         Ok(ca.to_owned())
     }
 

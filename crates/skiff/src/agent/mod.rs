@@ -10,17 +10,16 @@ mod kept;
 mod rotation;
 pub(crate) mod servers;
 pub(crate) mod state;
+mod time;
 
 use std::{collections::BTreeMap, fs::File, sync::Arc, time::Duration};
 
-use client::{Ambient, Api, Backoff, Https};
+use client::{Ambient, Api, Https, Recorder};
 use jiff::Timestamp;
-use pki::clock::JudgedClock;
 use tokio::{sync::watch, task::JoinHandle};
 use tracing::{error, info, warn};
 
 use self::{
-    greeting::Greeting,
     join::{Joiner, Membership},
     state::State,
 };
@@ -84,9 +83,7 @@ pub(crate) async fn start(config: &AgentConfig) -> Result<Handle, StartError> {
     preflight::machine(machine)?;
     let state = State::open(&machine.data_dir)?;
     let lock = node::lock(&machine.data_dir)?;
-    let seen = clock::last_seen(&state::dir(&machine.data_dir));
-    let floor = clock::built().max(seen.unwrap_or(Timestamp::UNIX_EPOCH));
-    let judged = Arc::new(JudgedClock::new(floor));
+    let judged = Arc::new(state::judged_clock(&machine.data_dir));
     let clock_sets = watch::Sender::new(());
     let ambient = {
         let (judged, system) = (judged.clone(), Ambient::system());
@@ -114,6 +111,8 @@ pub(crate) async fn start(config: &AgentConfig) -> Result<Handle, StartError> {
     let kubelet = api(&member.node, "kubelet");
     let sign = join::serving_certificates(&member.node, &ambient);
     let cluster = &member.cluster;
+    let name = &machine.node_name;
+    let recorder = Recorder::new(kubelet.named("skiff/clock"), "skiff", name, ambient.clone());
     let node =
         node::start(machine, cluster, outside, annotations, sign, kubelet, ambient.clone()).await?;
 
@@ -126,14 +125,17 @@ pub(crate) async fn start(config: &AgentConfig) -> Result<Handle, StartError> {
         ambient.clone(),
     )));
     let machine_sets = watch::Sender::new(());
-    background.push(tokio::spawn(hear_time(
-        judged,
-        member.ca_hash,
-        servers.subscribe(),
-        ambient.clone(),
-        machine_sets.subscribe(),
+    let time = time::Follower {
+        clock: judged,
+        ca_hash: member.ca_hash,
+        servers: servers.subscribe(),
+        ambient: ambient.clone(),
+        machine_sets: machine_sets.subscribe(),
         clock_sets,
-    )));
+        recorder,
+        node: name.clone(),
+    };
+    background.push(tokio::spawn(time.run()));
     background.push(tokio::spawn(clock::follow_sets(machine_sets, state::dir(&machine.data_dir))));
     background.push(tokio::spawn(servers::follow(
         proxy_api,
@@ -184,58 +186,13 @@ pub(crate) async fn rotate(data_dir: &std::path::Path) -> Result<Vec<&'static st
     let mut values = crate::flags::Values::default();
     values.set("data-dir", &data_dir.to_string_lossy());
     let config = AgentConfig::new(&values, name)?;
-    let seen = clock::last_seen(&state::dir(data_dir));
-    let floor = clock::built().max(seen.unwrap_or(Timestamp::UNIX_EPOCH));
-    let (clock, ambient) = (Arc::new(JudgedClock::new(floor)), Ambient::system());
+    let (clock, ambient) = (Arc::new(state::judged_clock(data_dir)), Ambient::system());
     let joiner = Joiner { config: &config, state: &state, clock: &clock, ambient: &ambient };
+    joiner.ask_time().await?;
     let member = join::known(&joiner)?.ok_or_else(none)?;
     // At the end of time everything is due.
     join::renew(&member, &state, &ambient, name, Timestamp::MAX).await?;
     Ok(vec![state::NODE_CERTIFICATE, state::PROXY_CERTIFICATE])
-}
-
-/// Asks the servers for the time until one of the cluster has told it: this
-/// machine may have booted in the past, and then knows no valid certificate.
-async fn hear_time(
-    clock: Arc<JudgedClock>,
-    ca_hash: [u8; 32],
-    servers: watch::Receiver<Vec<String>>,
-    ambient: Ambient,
-    mut machine_sets: watch::Receiver<()>,
-    clock_sets: watch::Sender<()>,
-) {
-    loop {
-        let greeting = greet_any(ca_hash, &servers, &ambient).await;
-        greeting::hear_time(&clock, &greeting);
-        // What is judged to be the time may have made a leap.
-        clock_sets.send_replace(());
-        if machine_sets.changed().await.is_err() {
-            return std::future::pending().await;
-        }
-        // The machine's is believed again where it agrees; till then, as it may be.
-        clock_sets.send_replace(());
-    }
-}
-
-/// What the first server says that answers and is of this cluster.
-async fn greet_any(
-    ca_hash: [u8; 32],
-    servers: &watch::Receiver<Vec<String>>,
-    ambient: &Ambient,
-) -> Greeting {
-    let mut failures = 0;
-    loop {
-        let known = servers.borrow().clone();
-        for server in known {
-            if let Ok(greeting) = greeting::greet(&server).await
-                && greeting.ca_of(ca_hash).is_some()
-            {
-                return greeting;
-            }
-        }
-        failures += 1;
-        tokio::time::sleep(ambient.jittered(Backoff::CONNECT.delay(failures))).await;
-    }
 }
 
 /// Renews the certificates while the agent runs.

@@ -10,8 +10,10 @@ use std::{
 };
 
 use client::{Credentials, Https, HttpsConfig};
+use jiff::Timestamp;
+use pki::clock::JudgedClock;
 
-use crate::{StartError, config::Cluster};
+use crate::{StartError, clock, config::Cluster};
 
 /// The CA by which servers are known, as PEM.
 pub(super) const CA: &str = "server-ca.crt";
@@ -65,12 +67,21 @@ pub(crate) fn member(data_dir: &Path) -> Result<Option<Member>, StartError> {
             cert: state.path(NODE_CERTIFICATE),
             key: state.path(NODE_KEY),
         },
-        clock: None,
+        clock: Some(std::sync::Arc::new(judged_clock(data_dir))),
     })?;
     let kept = state.read(CLUSTER)?.and_then(|text| serde_json::from_str(&text).ok());
     let cluster = kept.and_then(|texts: BTreeMap<String, String>| Cluster::told(&texts).ok());
     let node = user.trim_start_matches("system:node:").to_owned();
     Ok(Some(Member { https, servers, node, cluster }))
+}
+
+/// The clock of a machine to which no server has said what time it is: not before this
+/// program was made, its files were written or its certificate was.
+pub(super) fn judged_clock(data_dir: &Path) -> JudgedClock {
+    let certificate = State(dir(data_dir)).read(NODE_CERTIFICATE).ok().flatten();
+    let made = certificate.and_then(|pem| pki::client_key::made(&pem));
+    let seen = clock::last_seen(&dir(data_dir)).max(made);
+    JudgedClock::new(clock::built().max(seen.unwrap_or(Timestamp::UNIX_EPOCH)))
 }
 
 /// The folder of a data directory.
