@@ -24,8 +24,9 @@ pub struct Zone {
     /// Lower-case labels of the domain, in the order they are written.
     domain: Vec<String>,
     services: BTreeMap<ServiceName, Service>,
-    /// Which Services use an address.
-    by_ip: BTreeMap<IpAddr, BTreeSet<ServiceName>>,
+    /// Which Services use an address, in order: most often one, for which a set would
+    /// take the room of eleven.
+    by_ip: BTreeMap<IpAddr, Vec<ServiceName>>,
     /// Counts changes, for the SOA record.
     serial: u32,
 }
@@ -72,7 +73,7 @@ impl Zone {
         if let Some(old) = self.services.remove(&name) {
             for ip in ips_of(&old) {
                 if let Some(names) = self.by_ip.get_mut(&ip) {
-                    names.remove(&name);
+                    names.retain(|known| *known != name);
                     if names.is_empty() {
                         self.by_ip.remove(&ip);
                     }
@@ -81,7 +82,10 @@ impl Zone {
         }
         if let Some(new) = service {
             for ip in ips_of(&new) {
-                self.by_ip.entry(ip).or_default().insert(name.clone());
+                let names = self.by_ip.entry(ip).or_insert_with(|| Vec::with_capacity(1));
+                if let Err(at) = names.binary_search(&name) {
+                    names.insert(at, name.clone());
+                }
             }
             self.services.insert(name, new);
         }

@@ -23,8 +23,9 @@ pub struct Proxy {
     conntrack: Conntrack,
     services: BTreeMap<ServiceName, Service>,
     /// Who wants an address and port. The first by name gets it; two happen
-    /// when an address passes from one Service to another.
-    owners: BTreeMap<FrontendKey, BTreeSet<ServiceName>>,
+    /// when an address passes from one Service to another. In order, and a list, since a
+    /// set of one takes the room of eleven.
+    owners: BTreeMap<FrontendKey, Vec<ServiceName>>,
     /// What the kernel has.
     applied: BTreeMap<FrontendKey, Frontend>,
     /// Addresses with a hairpin pair. A pair is never taken away: between its
@@ -82,7 +83,8 @@ impl Proxy {
         self.owners.clear();
         for (name, service) in &services {
             for key in frontends(service, &self.config).into_keys() {
-                self.owners.entry(key).or_default().insert(name.clone());
+                // They come in order.
+                self.owners.entry(key).or_insert_with(|| Vec::with_capacity(1)).push(name.clone());
             }
         }
         self.services = services;
@@ -169,15 +171,17 @@ impl Proxy {
             let new: Vec<FrontendKey> = service.iter().flat_map(listen).collect();
             for key in &old {
                 if let Some(owners) = self.owners.get_mut(key) {
-                    owners.remove(&name);
+                    owners.retain(|owner| *owner != name);
                     if owners.is_empty() {
                         self.owners.remove(key);
                     }
                 }
             }
             for key in &new {
-                let owners = self.owners.entry(*key).or_default();
-                owners.insert(name.clone());
+                let owners = self.owners.entry(*key).or_insert_with(|| Vec::with_capacity(1));
+                if let Err(at) = owners.binary_search(&name) {
+                    owners.insert(at, name.clone());
+                }
                 if owners.len() > 1 {
                     warn!("{}/{} port {} is claimed by {owners:?}", key.ip, key.protocol, key.port);
                 }
