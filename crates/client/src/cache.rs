@@ -1,7 +1,7 @@
 //! What an informer knows: narrow views by key, with indexes.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     sync::Arc,
 };
 
@@ -48,6 +48,14 @@ impl<V: View> Cached<V> {
 }
 
 impl<V> Cached<V> {
+    /// Without what the server and people have metadata for: what is left tells objects
+    /// and their versions apart.
+    pub(crate) fn lean(self) -> Self {
+        let Meta { namespace, name, uid, resource_version, .. } = self.meta;
+        let meta = Meta { namespace, name, uid, resource_version, ..Meta::default() };
+        Self { meta, ..self }
+    }
+
     /// `namespace/name` or `name`.
     pub fn key(&self) -> String {
         self.meta.key()
@@ -71,7 +79,46 @@ pub type IndexFn<V> = fn(&Cached<V>) -> Vec<String>;
 struct Index<V> {
     name: &'static str,
     values: IndexFn<V>,
-    keys: BTreeMap<String, BTreeSet<String>>,
+    keys: BTreeMap<String, Keys>,
+}
+
+/// The keys under one value. Often it is one, for which a set takes the room of eleven.
+enum Keys {
+    One(String),
+    Many(BTreeSet<String>),
+}
+
+impl Keys {
+    fn iter(&self) -> impl Iterator<Item = &String> {
+        let (one, some) = match self {
+            Self::One(key) => (Some(key), None),
+            Self::Many(keys) => (None, Some(keys)),
+        };
+        one.into_iter().chain(some.into_iter().flatten())
+    }
+
+    fn insert(&mut self, key: &str) {
+        match self {
+            Self::One(known) if known == key => {}
+            Self::One(known) => {
+                *self = Self::Many(BTreeSet::from([std::mem::take(known), key.to_owned()]));
+            }
+            Self::Many(keys) => {
+                keys.insert(key.to_owned());
+            }
+        }
+    }
+
+    /// Whether none is left.
+    fn remove(&mut self, key: &str) -> bool {
+        match self {
+            Self::One(known) => known == key,
+            Self::Many(keys) => {
+                keys.remove(key);
+                keys.is_empty()
+            }
+        }
+    }
 }
 
 /// Objects by key. Ordered, so that plans made from it are deterministic.
@@ -115,11 +162,8 @@ impl<V> Cache<V> {
         let old = self.objects.remove(key)?;
         for index in &mut self.indexes {
             for value in (index.values)(&old) {
-                if let Some(keys) = index.keys.get_mut(&value) {
-                    keys.remove(key);
-                    if keys.is_empty() {
-                        index.keys.remove(&value);
-                    }
+                if index.keys.get_mut(&value).is_some_and(|keys| keys.remove(key)) {
+                    index.keys.remove(&value);
                 }
             }
         }
@@ -149,7 +193,7 @@ impl<V> Cache<V> {
     /// `None` where there is no such index.
     pub(crate) fn by_index(&self, name: &str, value: &str) -> Option<Vec<Arc<Cached<V>>>> {
         let index = self.indexes.iter().find(|index| index.name == name)?;
-        let keys = index.keys.get(value).into_iter().flatten();
+        let keys = index.keys.get(value).into_iter().flat_map(Keys::iter);
         Some(keys.filter_map(|key| self.get(key)).collect())
     }
 
@@ -161,7 +205,12 @@ impl<V> Cache<V> {
 impl<V> Index<V> {
     fn insert(&mut self, key: &str, object: &Cached<V>) {
         for value in (self.values)(object) {
-            self.keys.entry(value).or_default().insert(key.to_owned());
+            match self.keys.entry(value) {
+                Entry::Occupied(mut known) => known.get_mut().insert(key),
+                Entry::Vacant(free) => {
+                    free.insert(Keys::One(key.to_owned()));
+                }
+            }
         }
     }
 }
@@ -215,5 +264,20 @@ mod tests {
         let cached = Cached::<Narrow>::read(object.clone(), false).expect("has the shape");
         assert_eq!((cached.view.spec.x, cached.revision(), cached.bytes), (3, 12, None));
         assert!(Cached::<MetaOnly>::read(object, true).expect("any").bytes.is_some());
+    }
+
+    #[test]
+    fn a_lean_object_is_known_by_its_name_and_version() {
+        let bytes = Bytes::from_static(
+            br#"{"metadata":{"name":"a","namespace":"n","uid":"u","resourceVersion":"12",
+                "labels":{"a":"b"},"annotations":{"a":"b"},"finalizers":["f"],
+                "ownerReferences":[{"name":"o"}],"creationTimestamp":"2026-01-01T00:00:00Z"}}"#,
+        );
+        let whole = Cached::<MetaOnly>::read(Object::parse(bytes).expect("valid"), false);
+        let lean = whole.expect("any").lean();
+        assert_eq!((lean.key().as_str(), lean.revision(), &*lean.meta.uid), ("n/a", 12, "u"));
+        let Meta { namespace, name, uid, resource_version, .. } = lean.meta.clone();
+        let nothing_else = Meta { namespace, name, uid, resource_version, ..Meta::default() };
+        assert_eq!(lean.meta, nothing_else);
     }
 }

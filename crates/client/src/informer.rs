@@ -29,6 +29,8 @@ pub struct Selection {
     pub field_selector: String,
     /// Whether the cache keeps each object's JSON beside its view.
     pub keep_bytes: bool,
+    /// Whether the cache keeps of the metadata only names, uid and revision.
+    pub lean: bool,
 }
 
 impl Selection {
@@ -40,7 +42,14 @@ impl Selection {
             label_selector: String::new(),
             field_selector: String::new(),
             keep_bytes: false,
+            lean: false,
         }
+    }
+
+    /// Without labels, annotations, owners and the like in the cache; what is needed of
+    /// them the view reads itself.
+    pub fn lean(self) -> Self {
+        Self { lean: true, ..self }
     }
 
     /// Only those that match: `spec.nodeName=n1`.
@@ -286,6 +295,7 @@ impl<V: View> Informer<V> {
     fn upsert(&self, object: Object) {
         let key = object.meta.key();
         let new = match Cached::read(object, self.0.selection.keep_bytes) {
+            Ok(new) if self.0.selection.lean => Arc::new(new.lean()),
             Ok(new) => Arc::new(new),
             Err(error) => {
                 // Better not known than known wrongly: a stale form must not
