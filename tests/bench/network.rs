@@ -140,10 +140,11 @@ pub(crate) fn services(cluster: &mut Cluster, rows: &mut Rows) {
             // A node that joins where all of them are has all of them to serve.
             let agent = cluster.agent_beside(2);
             std::thread::sleep(SETTLED);
+            let process = Process::new(agent.server_pid());
             rows.add(
-                format!("an agent alone, {count} Services, resident"),
-                "–",
-                format!("{:.1} MB", Process::new(agent.server_pid()).resident_mb()),
+                format!("an agent alone, {count} Services, resident / of that heap and stacks"),
+                "20 MB",
+                format!("{:.1} / {:.1} MB", process.resident_mb(), process.anonymous_mb()),
             );
             drop(agent);
         }

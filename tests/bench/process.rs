@@ -54,6 +54,11 @@ impl Process {
         Usage { cpu: Duration::from_millis(ticks * 10), written_bytes: written.unwrap_or(0), waits }
     }
 
+    /// What is its own and no file's: heap and stacks.
+    pub(crate) fn anonymous_mb(&self) -> f64 {
+        kib(&format!("/proc/{}/status", self.0), "RssAnon:") / 1000.0 * 1.024
+    }
+
     pub(crate) fn resident_mb(&self) -> f64 {
         kib(&format!("/proc/{}/status", self.0), "VmRSS:") / 1000.0 * 1.024
     }

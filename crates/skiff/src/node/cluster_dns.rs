@@ -6,25 +6,27 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use api_types::{core, discovery::EndpointSlice};
-use client::{Cached, Selection, SharedInformers};
+use client::{Cached, SharedInformers};
 use net_dns::{Endpoint, Port, Protocol, Server, Service, ServiceName, Sockets, Zone};
 use tokio::task::JoinHandle;
 use tracing::warn;
 
-use super::service_proxy::{BY_SERVICE, Changed, ENDPOINT_SLICES, SERVICES, service_of};
+use super::{
+    served::{self, EndpointSlice},
+    service_proxy::{BY_SERVICE, Changed},
+};
 use crate::StartError;
 
 /// What the zone needs to know of a Service; `None` where it has no names yet.
 pub(crate) fn service(
-    object: &core::Service,
+    object: &served::Service,
     slices: &[Arc<Cached<EndpointSlice>>],
 ) -> Option<Service> {
     let spec = &object.spec;
-    if spec.r#type == "ExternalName" {
-        return Some(Service::External { name: spec.external_name.clone() });
+    if &*spec.r#type == "ExternalName" {
+        return Some(Service::External { name: spec.external_name.to_string() });
     }
-    if spec.cluster_ip == "None" {
+    if &*spec.cluster_ip == "None" {
         return Some(Service::Headless {
             endpoints: slices.iter().flat_map(|slice| endpoints(&slice.view)).collect(),
             publish_not_ready: spec.publish_not_ready_addresses,
@@ -48,8 +50,9 @@ fn endpoints(slice: &EndpointSlice) -> Vec<Endpoint> {
         .iter()
         .filter_map(|p| port(p.name.as_deref()?, p.protocol.as_deref().unwrap_or("TCP"), p.port?))
         .collect();
-    let one = |endpoint: &api_types::discovery::Endpoint| {
-        let hostname = endpoint.hostname.clone().filter(|hostname| !hostname.is_empty());
+    let one = |endpoint: &served::Endpoint| {
+        let hostname = endpoint.hostname.as_deref().filter(|name| !name.is_empty());
+        let hostname = hostname.map(str::to_owned);
         let ready = endpoint.conditions.ready.unwrap_or(true);
         let ips: BTreeMap<IpAddr, ()> =
             endpoint.addresses.iter().filter_map(|ip| Some((ip.parse().ok()?, ()))).collect();
@@ -93,11 +96,7 @@ pub(super) async fn start(
     let sockets = Sockets::bind(addresses, 53).await.map_err(|error| {
         format!("{error}; the cluster's DNS needs that port: end what uses it, or choose another --cluster-dns")
     })?;
-    let (services, slices) = (
-        informers.get::<core::Service>(Selection::all(SERVICES)),
-        informers.get::<EndpointSlice>(Selection::all(ENDPOINT_SLICES)),
-    );
-    slices.add_index(BY_SERVICE, service_of);
+    let (services, slices) = (served::services(informers), served::slices(informers));
     let changed = Changed::follow(&services, &slices);
     Ok(tokio::spawn(async move {
         let follow = async {

@@ -7,8 +7,7 @@ use std::{
     net::{Ipv6Addr, SocketAddr},
 };
 
-use api_types::{core, discovery::EndpointSlice};
-use client::{Selection, SharedInformers};
+use client::SharedInformers;
 use http::{Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::{body::Bytes, server::conn::http1, service::service_fn};
@@ -17,12 +16,15 @@ use serde_json::json;
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use tracing::warn;
 
-use super::service_proxy::{BY_SERVICE, Changed, ENDPOINT_SLICES, SERVICES, service_of};
+use super::{
+    served::{self, EndpointSlice},
+    service_proxy::{BY_SERVICE, Changed},
+};
 
 /// The port of a Service, where it has one.
-fn port(service: &core::Service) -> Option<u16> {
+fn port(service: &served::Service) -> Option<u16> {
     let spec = &service.spec;
-    let local = spec.r#type == "LoadBalancer" && spec.external_traffic_policy == "Local";
+    let local = &*spec.r#type == "LoadBalancer" && &*spec.external_traffic_policy == "Local";
     u16::try_from(spec.health_check_node_port).ok().filter(|port| local && *port != 0)
 }
 
@@ -74,9 +76,7 @@ impl Drop for Open {
 
 /// Serves the ports of all Services until dropped.
 pub(super) async fn run(informers: SharedInformers, node: String) {
-    let services = informers.get::<core::Service>(Selection::all(SERVICES));
-    let slices = informers.get::<EndpointSlice>(Selection::all(ENDPOINT_SLICES));
-    slices.add_index(BY_SERVICE, service_of);
+    let (services, slices) = (served::services(&informers), served::slices(&informers));
     let changed = Changed::follow(&services, &slices);
     let mut open: BTreeMap<String, Open> = BTreeMap::new();
     loop {
@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn only_local_balancers_have_a_port() {
-        let service = |kind: &str, policy: &str| -> core::Service {
+        let service = |kind: &str, policy: &str| -> served::Service {
             serde_json::from_value(json!({"spec": {
                 "type": kind, "externalTrafficPolicy": policy, "healthCheckNodePort": 30123,
             }}))

@@ -8,6 +8,7 @@ pub(crate) mod images;
 pub(crate) mod network;
 pub(crate) mod overlay;
 pub(crate) mod preflight;
+mod served;
 mod service_networks;
 mod service_proxy;
 mod static_pods;

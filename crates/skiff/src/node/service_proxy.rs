@@ -12,38 +12,25 @@ use std::{
 };
 
 use ::node::{HostPorts, Live};
-use api_types::{core, discovery::EndpointSlice};
-use client::{Backoff, Cached, Informer, Resource, Selection, SharedInformers};
+use client::{Backoff, Cached, Informer, SharedInformers};
 use net_rules::{Endpoint, Port, Protocol, Proxy, Service, ServiceName, TrafficPolicy};
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
-use super::{host_ports, network};
+use super::{
+    host_ports, network,
+    served::{self, EndpointSlice},
+};
 use crate::config::Cidr;
 
-/// Services of all namespaces.
-pub(crate) const SERVICES: Resource = Resource::namespaced("", "v1", "services");
-/// EndpointSlices of all namespaces.
-pub(crate) const ENDPOINT_SLICES: Resource =
-    Resource::namespaced("discovery.k8s.io", "v1", "endpointslices");
 /// The index of slices by the key of their Service.
 pub(crate) const BY_SERVICE: &str = "service";
 
-/// What `spec.loadBalancerSourceRanges` was before it was a field; read where that is
-/// empty.
-const SOURCE_RANGES: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
-
-type Annotations = BTreeMap<String, String>;
-
 /// `namespace/name` of the Service that a slice belongs to.
 pub(crate) fn service_of(slice: &Cached<EndpointSlice>) -> Vec<String> {
-    slice
-        .meta
-        .labels
-        .get("kubernetes.io/service-name")
-        .map(|name| format!("{}/{name}", slice.meta.namespace))
-        .into_iter()
-        .collect()
+    let labels = slice.view.metadata.labels.as_ref();
+    let service = labels.and_then(|labels| labels.service.as_ref());
+    service.map(|name| format!("{}/{name}", slice.meta.namespace)).into_iter().collect()
 }
 
 /// The keys whose Service or slices changed since they were last taken.
@@ -56,7 +43,7 @@ pub(crate) struct Changed {
 impl Changed {
     /// Collects changes of both informers from now on.
     pub(crate) fn follow(
-        services: &Informer<core::Service>,
+        services: &Informer<served::Service>,
         slices: &Informer<EndpointSlice>,
     ) -> Arc<Self> {
         let changed = Arc::new(Self::default());
@@ -89,8 +76,7 @@ impl Changed {
 /// What the rules need to know of a Service; `None` where it has no address of
 /// its own (headless, ExternalName, not yet allocated).
 pub(crate) fn service(
-    object: &core::Service,
-    annotations: &Annotations,
+    object: &served::Service,
     slices: &[Arc<Cached<EndpointSlice>>],
     node_name: &str,
 ) -> Option<Service> {
@@ -100,18 +86,18 @@ pub(crate) fn service(
     };
     let mut cluster_ips = addresses(&spec.cluster_ips);
     if cluster_ips.is_empty() {
-        cluster_ips = addresses(std::slice::from_ref(&spec.cluster_ip));
+        cluster_ips.extend(spec.cluster_ip.parse::<IpAddr>());
     }
-    if spec.r#type == "ExternalName" || cluster_ips.is_empty() {
+    if &*spec.r#type == "ExternalName" || cluster_ips.is_empty() {
         return None;
     }
     let (mut balancer_ips, mut source_ranges) = (Vec::new(), None);
-    if spec.r#type == "LoadBalancer" {
+    if &*spec.r#type == "LoadBalancer" {
         // In mode Proxy the balancer has put the node's or the pod's address in.
         let whole = object.status.load_balancer.ingress.iter();
         let whole = whole.filter(|ingress| ingress.ip_mode.as_deref() != Some("Proxy"));
         balancer_ips.extend(whole.filter_map(|ingress| ingress.ip.parse::<IpAddr>().ok()));
-        source_ranges = self::source_ranges(spec, annotations);
+        source_ranges = self::source_ranges(object);
     }
     let policy = |text: Option<&str>| match text {
         Some("Local") => TrafficPolicy::Local,
@@ -130,16 +116,18 @@ pub(crate) fn service(
         balancer_ips,
         source_ranges,
         ports: spec.ports.iter().filter_map(|port| self::port(port, slices, node_name)).collect(),
-        affinity: (spec.session_affinity == "ClientIP").then(|| Duration::from_secs(affinity_s)),
+        affinity: (&*spec.session_affinity == "ClientIP").then(|| Duration::from_secs(affinity_s)),
         internal_policy: policy(spec.internal_traffic_policy.as_deref()),
-        external_policy: policy(Some(&spec.external_traffic_policy)),
+        external_policy: policy(Some(&*spec.external_traffic_policy)),
     })
 }
 
 /// The field, or what came before it. Both are lists that may have blanks in them;
 /// what is no network lets in nobody.
-fn source_ranges(spec: &core::ServiceSpec, annotations: &Annotations) -> Option<Vec<(IpAddr, u8)>> {
-    let annotation = annotations.get(SOURCE_RANGES).map(|text| text.trim());
+fn source_ranges(object: &served::Service) -> Option<Vec<(IpAddr, u8)>> {
+    let spec = &object.spec;
+    let annotations = object.metadata.annotations.as_ref();
+    let annotation = annotations.and_then(|all| all.source_ranges.as_deref()).map(str::trim);
     let texts: Vec<&str> = match spec.load_balancer_source_ranges.is_empty() {
         true => annotation.filter(|text| !text.is_empty())?.split(',').collect(),
         false => spec.load_balancer_source_ranges.iter().map(String::as_str).collect(),
@@ -152,14 +140,14 @@ fn source_ranges(spec: &core::ServiceSpec, annotations: &Annotations) -> Option<
 }
 
 fn port(
-    port: &core::ServicePort,
+    port: &served::ServicePort,
     slices: &[Arc<Cached<EndpointSlice>>],
     node_name: &str,
 ) -> Option<Port> {
     let mut endpoints = Vec::new();
     for slice in slices {
         let named = slice.view.ports.iter().find(|candidate| {
-            candidate.name.as_deref().unwrap_or_default() == port.name
+            candidate.name.as_deref().unwrap_or_default() == &*port.name
                 && candidate.protocol.as_deref().unwrap_or("TCP") == protocol_name(&port.protocol)
         });
         let Some(number) =
@@ -185,6 +173,8 @@ fn port(
             });
         }
     }
+    // Most have one or two, and the list had room for four.
+    endpoints.shrink_to_fit();
     Some(Port {
         protocol: match protocol_name(&port.protocol) {
             "TCP" => Protocol::Tcp,
@@ -213,21 +203,14 @@ pub(crate) async fn run(
     let (mut host_ports, mut networks) = (host_ports.subscribe(), networks.follow());
     // What the rules have of them.
     let mut known = BTreeMap::new();
-    let services = informers.get::<core::Service>(Selection::all(SERVICES));
-    let slices = informers.get::<EndpointSlice>(Selection::all(ENDPOINT_SLICES));
-    slices.add_index(BY_SERVICE, service_of);
+    let (services, slices) = (served::services(&informers), served::slices(&informers));
     let changed = Changed::follow(&services, &slices);
     services.wait_synced().await;
     slices.wait_synced().await;
 
     let view = |key: &str| -> Option<Service> {
         let object = services.get(key)?;
-        service(
-            &object.view,
-            &object.meta.annotations,
-            &slices.by_index(BY_SERVICE, key),
-            &node_name,
-        )
+        service(&object.view, &slices.by_index(BY_SERVICE, key), &node_name)
     };
     let proxy = Arc::new(Mutex::new(proxy));
     let mut failures = 0;
@@ -324,7 +307,7 @@ mod tests {
 
     #[test]
     fn ports_meet_endpoints_by_name() {
-        let object = cached::<core::Service>(json!({
+        let object = cached::<served::Service>(json!({
             "metadata": {"namespace": "a", "name": "web"},
             "spec": {"clusterIP": "10.43.0.7", "clusterIPs": ["10.43.0.7"], "sessionAffinity": "ClientIP",
                 "ports": [{"name": "http", "port": 80, "protocol": "TCP"}, {"name": "dns", "port": 53, "protocol": "UDP"}]},
@@ -337,8 +320,7 @@ mod tests {
             ]),
         );
         assert_eq!(service_of(&http), ["a/web"]);
-        let service = service(&object.view, &object.meta.annotations, &[http], "n1")
-            .expect("it has an address");
+        let service = service(&object.view, &[http], "n1").expect("it has an address");
         assert_eq!(service.affinity, Some(Duration::from_secs(10_800)));
         let [http, dns] = service.ports.as_slice() else { panic!("two ports") };
         assert_eq!((http.port, http.endpoints.len(), dns.endpoints.len()), (80, 2, 0));
@@ -350,13 +332,12 @@ mod tests {
     #[test]
     fn a_balancer_s_addresses_are_external_ones() {
         let service = |kind: &str, mode: &str| {
-            let object = cached::<core::Service>(json!({
+            let object = cached::<served::Service>(json!({
                 "metadata": {"name": "a"},
                 "spec": {"clusterIP": "10.43.0.7", "type": kind, "externalIPs": ["192.0.2.9"]},
                 "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.1", "ipMode": mode}]}},
             }));
-            let service = super::service(&object.view, &object.meta.annotations, &[], "n1")
-                .expect("it has an address");
+            let service = super::service(&object.view, &[], "n1").expect("it has an address");
             let all = service.external_ips.iter().chain(&service.balancer_ips);
             all.map(ToString::to_string).collect::<Vec<_>>()
         };
@@ -373,10 +354,11 @@ mod tests {
                 "spec": {"clusterIP": "10.43.0.7", "type": kind, "loadBalancerSourceRanges": field},
             });
             if let Some(text) = annotation {
-                object["metadata"]["annotations"][SOURCE_RANGES] = text.into();
+                let name = "service.beta.kubernetes.io/load-balancer-source-ranges";
+                object["metadata"]["annotations"][name] = text.into();
             }
-            let object = cached::<core::Service>(object);
-            let service = super::service(&object.view, &object.meta.annotations, &[], "n1");
+            let object = cached::<served::Service>(object);
+            let service = super::service(&object.view, &[], "n1");
             let list = service.expect("it has an address").source_ranges?;
             Some(list.iter().map(|(ip, bits)| format!("{ip}/{bits}")).collect::<Vec<_>>().join(" "))
         };
@@ -396,8 +378,9 @@ mod tests {
             json!({"type": "ExternalName"}),
             json!({}),
         ] {
-            let object = cached::<core::Service>(json!({"metadata": {"name": "a"}, "spec": spec}));
-            assert_eq!(service(&object.view, &object.meta.annotations, &[], "n1"), None);
+            let object =
+                cached::<served::Service>(json!({"metadata": {"name": "a"}, "spec": spec}));
+            assert_eq!(service(&object.view, &[], "n1"), None);
         }
     }
 }
