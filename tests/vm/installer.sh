@@ -15,7 +15,8 @@
 # alone.
 #
 # Each check prints PASS or FAIL; the exit code says whether all passed. Installs from Debian
-# where missing: mmdebstrap, kmod, cpio, e2fsprogs, openssl and QEMU. Takes five to twenty minutes.
+# where missing: mmdebstrap, kmod, cpio, e2fsprogs, openssl and QEMU. Takes five to twenty minutes
+# on a quiet machine; on a busy one heartbeats of emulated nodes come too late, and requests fail.
 #
 # QEMU=PROGRAM    an emulator of one's own; FIRMWARE=DIR its files
 # ACCEL=kvm       where the machine has it; else the processors are emulated
