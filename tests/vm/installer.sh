@@ -16,7 +16,8 @@
 #
 # Each check prints PASS or FAIL; the exit code says whether all passed. Installs from Debian
 # where missing: mmdebstrap, kmod, cpio, e2fsprogs, openssl and QEMU. Takes five to twenty minutes
-# on a quiet machine; on a busy one heartbeats of emulated nodes come too late, and requests fail.
+# on a quiet machine. On a busy one (load 9 on two cores) it took half an hour, and requests
+# failed during the upgrades; whether that was the load or skiff is not known yet.
 #
 # QEMU=PROGRAM    an emulator of one's own; FIRMWARE=DIR its files
 # ACCEL=kvm       where the machine has it; else the processors are emulated
