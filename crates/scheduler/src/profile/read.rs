@@ -151,6 +151,9 @@ struct DefaultPreemptionArgs {
 /// The extension points at which plugins are enabled and disabled here; the
 /// others are known, and not to be changed.
 const POINTS: [&str; 4] = ["multiPoint", "filter", "score", "postFilter"];
+/// What upstream's plugins prepare before another point, which is one step with it here:
+/// a file may say of both the same.
+const PREPARATIONS: [(&str, &str); 2] = [("preFilter", "filter"), ("preScore", "score")];
 
 impl Configuration {
     /// From upstream's form.
@@ -216,9 +219,13 @@ fn profile(wire: WireProfile) -> Read<Profile> {
             enable(&mut profile, point, set)?;
         }
     }
-    if let Some(point) = wire.plugins.keys().find(|point| !POINTS.contains(&point.as_str())) {
-        let known = POINTS.join(", ");
-        return Err(format!("plugins.{point}: plugins can be changed at {known}"));
+    for (point, set) in &wire.plugins {
+        if let Some((_, of)) = PREPARATIONS.iter().find(|(preparation, _)| point == preparation) {
+            prepare(&profile, point, of, set)?;
+        } else if !POINTS.contains(&point.as_str()) {
+            let known = POINTS.join(", ");
+            return Err(format!("plugins.{point}: plugins can be changed at {known}"));
+        }
     }
     for PluginConfig { name, args } in wire.plugin_config {
         let within = |error: String| format!("pluginConfig of {name}: {error}");
@@ -268,6 +275,25 @@ fn enable(profile: &mut Profile, point: &str, set: &PluginSet) -> Read<()> {
         profile.preempts |= preempts && name == "DefaultPreemption";
     }
     Ok(())
+}
+
+/// Whether those that are not to prepare a point have no part in it either.
+fn prepare(profile: &Profile, point: &str, of: &str, set: &PluginSet) -> Read<()> {
+    let named = |list: &[PluginEntry], name: &str| list.iter().any(|entry| entry.name == name);
+    let taking_part: Vec<&str> = match of {
+        "filter" => profile.filters.iter().map(|plugin| plugin.name).collect(),
+        _ => profile.scores.iter().map(|(plugin, _)| plugin.name).collect(),
+    };
+    let left = taking_part.into_iter().find(|name| {
+        let disabled = named(&set.disabled, name) || named(&set.disabled, "*");
+        disabled && !named(&set.enabled, name)
+    });
+    match left {
+        Some(name) => {
+            Err(format!("plugins.{point}: {name} takes part in {of}: disable it there too"))
+        }
+        None => Ok(()),
+    }
 }
 
 fn resources(list: Vec<WireResource>) -> Read<Vec<(String, i64)>> {

@@ -62,6 +62,38 @@ fn profiles_change_plugins_and_weights() {
     assert_eq!(packing.args.strategy, Strategy::MostAllocated(vec![("cpu".into(), 3)]));
 }
 
+/// The second profile is that of upstream's documentation of several profiles.
+#[test]
+fn a_point_and_its_preparation_go_together() {
+    let all = |name: &str| json!({"disabled": [{"name": name}]});
+    let read = |plugins: Value| {
+        let profiles = json!([
+            {"schedulerName": "default-scheduler"},
+            {"schedulerName": "no-scoring-scheduler", "plugins": plugins},
+        ]);
+        Configuration::read(&json!({
+            "apiVersion": "kubescheduler.config.k8s.io/v1",
+            "kind": "KubeSchedulerConfiguration",
+            "profiles": profiles,
+        }))
+    };
+    let none = read(json!({"preScore": all("*"), "score": all("*")})).expect("valid");
+    assert!(none.profiles[1].scores.is_empty() && !none.profiles[1].filters.is_empty());
+    let less = json!({"preFilter": all("NodePorts"), "filter": all("NodePorts")});
+    assert!(read(less).expect("valid").profiles[1].filters.iter().all(|p| p.name != "NodePorts"));
+    let again = json!({"disabled": [{"name": "*"}], "enabled": [{"name": "ImageLocality"}]});
+    let one = read(json!({"preScore": again, "score": again})).expect("valid");
+    assert_eq!(one.profiles[1].scores.len(), 1);
+    for (plugins, said) in [
+        (json!({"preScore": all("NodeAffinity")}), "plugins.preScore: NodeAffinity takes part"),
+        (json!({"preFilter": all("NodePorts")}), "in filter: disable it there too"),
+        (json!({"preScore": all("*"), "score": again}), "ImageLocality takes part in score"),
+    ] {
+        let error = read(plugins.clone()).expect_err("wrong");
+        assert!(error.contains(said), "{plugins}: {error}");
+    }
+}
+
 #[test]
 fn strategies_score_by_what_is_in_use() {
     let shape = json!([{"utilization": 0, "score": 0}, {"utilization": 50, "score": 10}, {"utilization": 100, "score": 2}]);
