@@ -3,7 +3,7 @@
 use std::{fmt, pin::Pin, sync::Arc};
 
 use api_object::{
-    GroupVersion, GroupVersionResource, Object, Reason, Status,
+    GroupVersion, GroupVersionResource, Meta, Object, Reason, Status,
     status::{Cause, Details},
 };
 use bytes::{Bytes, BytesMut};
@@ -186,6 +186,14 @@ impl DeleteOptions {
     /// Only the object with this uid.
     pub fn uid(uid: &str) -> Self {
         let preconditions = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
+        Self { preconditions: Some(preconditions), ..Self::default() }
+    }
+
+    /// Only an object that still is as it was seen.
+    pub fn unchanged(seen: &Meta) -> Self {
+        let (uid, resource_version) = (seen.uid.clone(), seen.resource_version.clone());
+        let preconditions =
+            Preconditions { uid: Some(uid), resource_version: Some(resource_version) };
         Self { preconditions: Some(preconditions), ..Self::default() }
     }
 }

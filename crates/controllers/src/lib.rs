@@ -30,6 +30,8 @@ mod flowcontrol;
 mod garbage;
 mod hash;
 mod job;
+#[cfg(test)]
+mod lagging;
 mod legacytokens;
 mod localpath;
 mod namespace;

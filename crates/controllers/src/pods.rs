@@ -175,14 +175,22 @@ impl Pods {
         owner: &Meta,
         pod: &Cached<Pod>,
     ) -> Result<Option<Object>, Error> {
+        self.delete_if(owner, pod, &DeleteOptions::uid(&pod.meta.uid)).await
+    }
+
+    async fn delete_if(
+        &self,
+        owner: &Meta,
+        pod: &Cached<Pod>,
+        options: &DeleteOptions,
+    ) -> Result<Option<Object>, Error> {
         let (namespace, name) = (&pod.meta.namespace, &pod.meta.name);
-        let options = DeleteOptions::uid(&pod.meta.uid);
-        match self.api.delete_answered(PODS, namespace, name, &options).await {
+        match self.api.delete_answered(PODS, namespace, name, options).await {
             Ok(left) => {
                 self.deleted.record(&owner.key(), pod);
                 Ok(Some(left))
             }
-            // Gone, or another pod by now.
+            // Gone, another pod by now, or not as it was seen.
             Err(error) if error.is_not_found() || error.is_conflict() => Ok(None),
             Err(error) => Err(error),
         }
@@ -230,7 +238,27 @@ impl Pods {
         by: &PodOwner<'_>,
         pods: &[Arc<Cached<Pod>>],
     ) -> Result<Vec<Object>, Error> {
-        let deletes = pods.iter().map(async |pod| match self.delete(by.meta, pod).await {
+        self.delete_each(by, pods, |pod| DeleteOptions::uid(&pod.uid)).await
+    }
+
+    /// Deletes pods since nothing is lost with them: only those that still are as they were
+    /// seen, since the cache may be behind, and a pod that did not work a moment ago may now.
+    pub(crate) async fn delete_broken(
+        &self,
+        by: &PodOwner<'_>,
+        pods: &[Arc<Cached<Pod>>],
+    ) -> Result<(), Error> {
+        self.delete_each(by, pods, DeleteOptions::unchanged).await.map(drop)
+    }
+
+    async fn delete_each(
+        &self,
+        by: &PodOwner<'_>,
+        pods: &[Arc<Cached<Pod>>],
+        options: fn(&Meta) -> DeleteOptions,
+    ) -> Result<Vec<Object>, Error> {
+        let delete = async |pod| self.delete_if(by.meta, pod, &options(&pod.meta)).await;
+        let deletes = pods.iter().map(async |pod| match delete(pod).await {
             Ok(left) => {
                 if left.is_some() {
                     let message = format!("Deleted pod: {}", pod.meta.name);

@@ -173,9 +173,11 @@ impl DaemonSets {
             .collect();
         let created = self.pods.create_all(&by, &bodies).await;
         let deleted = self.pods.delete_all(&by, &plan.delete).await;
+        let replaced = self.pods.delete_broken(&by, &plan.broken).await;
         self.write_status(&set, &plan.status).await?;
         created.or_else(Refused::retried)?;
         deleted?;
+        replaced?;
         self.revisions.delete(&plan.delete_revisions).await?;
         Ok(plan.look_again)
     }

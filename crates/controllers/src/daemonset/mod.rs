@@ -8,6 +8,8 @@ mod property;
 mod rolling;
 mod status;
 #[cfg(test)]
+mod story;
+#[cfg(test)]
 mod tests;
 mod view;
 

@@ -26,6 +26,8 @@ pub(super) struct Plan {
     /// The nodes that get a pod.
     pub(super) create: Vec<String>,
     pub(super) delete: Vec<Arc<Cached<Pod>>>,
+    /// Pods of an old template that do not work, to be deleted if that still is so.
+    pub(super) broken: Vec<Arc<Cached<Pod>>>,
     /// Pods that ended by themselves, and are among those to be deleted.
     pub(super) ended: Vec<Ended>,
     pub(super) status: DaemonSetStatus,
@@ -93,6 +95,7 @@ pub(super) fn plan(view: &View) -> Plan {
     }
     doing.create.truncate(BURST_MAX);
     doing.delete.truncate(BURST_MAX);
+    doing.broken.truncate(BURST_MAX - doing.delete.len());
     let live = |revision: &Cached<ControllerRevision>| {
         revision.meta.name == update.name
             || pods
@@ -111,6 +114,7 @@ pub(super) fn plan(view: &View) -> Plan {
         update,
         create: doing.create,
         delete: doing.delete,
+        broken: doing.broken,
         ended: doing.ended,
         pods,
     }
@@ -120,6 +124,7 @@ pub(super) fn plan(view: &View) -> Plan {
 pub(super) struct Doing {
     pub(super) create: Vec<String>,
     pub(super) delete: Vec<Arc<Cached<Pod>>>,
+    pub(super) broken: Vec<Arc<Cached<Pod>>>,
     ended: Vec<Ended>,
     wait: Option<Duration>,
 }

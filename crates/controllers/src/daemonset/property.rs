@@ -90,7 +90,7 @@ impl World {
             .collect();
         let plan = plan(&seen(&set, &nodes, &pods, &revisions));
         let before = self.up();
-        for gone in &plan.delete {
+        for gone in plan.delete.iter().chain(&plan.broken) {
             let id: usize = gone.meta.name.parse().expect("an id");
             let pod = self.pods.iter_mut().find(|pod| pod.id == id).expect("it was seen");
             assert!(!pod.ending, "told twice");
@@ -109,7 +109,7 @@ impl World {
         }
         let fewest = NODES - if self.surge > 0 { 0 } else { self.unavailable.max(1) };
         assert!(self.up() >= before.min(fewest), "too few: {before} {self:?}");
-        !plan.delete.is_empty() || !plan.create.is_empty()
+        !(plan.delete.is_empty() && plan.broken.is_empty() && plan.create.is_empty())
     }
 
     fn act(&mut self, op: &Op) {

@@ -82,7 +82,8 @@ pub(super) fn roll(view: &View, nodes: &[OnNode<'_>], hash: &str, doing: &mut Do
         }
         // Both zero would never move.
         candidates.truncate(unavailable.max(1).saturating_sub(down));
-        doing.delete.extend(broken.into_iter().chain(candidates));
+        doing.delete.extend(candidates);
+        doing.broken.extend(broken);
         return;
     }
     let (mut surging, mut broken, mut candidates) = (0, Vec::new(), Vec::new());

@@ -67,7 +67,9 @@ pub(super) fn revision(set: &Build, hash: &str, number: i64, template: &Value) -
 /// `+n1` for a pod created, `-a` for one deleted.
 pub(super) fn words(plan: &Plan) -> Vec<String> {
     let created = plan.create.iter().map(|node| format!("+{node}"));
-    created.chain(plan.delete.iter().map(|pod| format!("-{}", pod.meta.name))).collect()
+    created
+        .chain(plan.delete.iter().chain(&plan.broken).map(|pod| format!("-{}", pod.meta.name)))
+        .collect()
 }
 
 /// `a n1 ready`, `b n2 pending old`, `c n1 failed`.

@@ -1,16 +1,11 @@
 //! Jobs in a cluster in memory.
 
-use bytes::Bytes;
-use client::{Api, Body, BoxFuture, Transport, TransportError};
-use futures_util::StreamExt;
-use http::{Request, Response};
 use serde_json::{Value, json};
 use testkit::{FakeCluster, job, pod};
-use tokio::sync::watch;
 
 use crate::{
-    Settings,
     cached::{JOBS, PODS},
+    lagging,
     stories::{Story, one_node},
 };
 
@@ -85,42 +80,10 @@ async fn a_failing_job_is_tried_again_and_given_up() {
     assert!(story.cluster.events().contains(&told));
 }
 
-/// A cluster whose watches of pods are held back while this is said.
-#[derive(Debug)]
-struct Lagging {
-    cluster: FakeCluster,
-    held: watch::Receiver<bool>,
-}
-
-impl Transport for Lagging {
-    fn send(&self, request: Request<Bytes>) -> BoxFuture<Result<Response<Body>, TransportError>> {
-        let uri = request.uri().to_string();
-        let answer = self.cluster.send(request);
-        if !uri.contains("/pods?") || !uri.contains("watch=true") {
-            return answer;
-        }
-        let held = self.held.clone();
-        Box::pin(async move {
-            let (head, body) = answer.await?.into_parts();
-            let Body::Stream(events) = body else { return Ok(Response::from_parts(head, body)) };
-            let events = events.then(move |event| {
-                let mut held = held.clone();
-                async move {
-                    held.wait_for(|held| !held).await.expect("the test holds it back");
-                    event
-                }
-            });
-            Ok(Response::from_parts(head, Body::Stream(Box::pin(events))))
-        })
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn who_is_ended_counts_as_what_it_was_though_the_cache_lags() {
     let cluster = one_node().with_running_clock();
-    let (hold, held) = watch::channel(false);
-    let api = Api::new(std::sync::Arc::new(Lagging { cluster: cluster.clone(), held }), "test");
-    let story = Story::start_through(api, cluster, Settings::default());
+    let (story, hold) = lagging::start(cluster);
     let late = job("default/work")
         .set("/spec/parallelism", json!(2))
         .set("/spec/completions", json!(2))
