@@ -187,8 +187,8 @@ impl Cluster {
         agent.role = "agent";
         agent.start_server();
         let node = agent.name();
-        self.kubectl(&format!("wait --for=create node/{node} --timeout=60s")).ok();
-        self.kubectl(&format!("wait --for=condition=Ready node/{node} --timeout=60s")).ok();
+        self.kubectl(&format!("wait --for=create node/{node} --timeout=180s")).ok();
+        self.kubectl(&format!("wait --for=condition=Ready node/{node} --timeout=180s")).ok();
         agent
     }
 
@@ -397,7 +397,7 @@ impl Cluster {
     pub(crate) fn wait_node_ready(&self) {
         let began = std::time::Instant::now();
         loop {
-            let run = self.kubectl("wait --for=condition=Ready node/node-1 --timeout=60s");
+            let run = self.kubectl("wait --for=condition=Ready node/node-1 --timeout=180s");
             if !run.stderr.contains("not found") || began.elapsed() > READY_TIMEOUT {
                 run.ok();
                 return;
