@@ -200,7 +200,7 @@ fn examples_do_what_they_say() {
 
 /// One request over a connection of its own, as most clients' first.
 fn ask(address: SocketAddr) -> Result<(), String> {
-    let limit = Duration::from_secs(20);
+    let limit = Duration::from_secs(5);
     let mut stream =
         TcpStream::connect_timeout(&address, limit).map_err(|e| format!("connect: {e}"))?;
     stream.set_read_timeout(Some(limit)).expect("a valid time-out");
