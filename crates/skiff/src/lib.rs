@@ -23,6 +23,7 @@ mod rotation;
 mod server;
 mod service;
 mod status;
+mod told;
 mod upgrade;
 
 pub use commands::run;

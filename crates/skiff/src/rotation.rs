@@ -61,13 +61,6 @@ impl Rotation {
     }
 }
 
-/// The ConfigMap as agents read it.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct Told {
-    pub(crate) data: BTreeMap<String, String>,
-}
-
 /// What a server does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {

@@ -3,17 +3,20 @@
 
 use std::sync::Arc;
 
-use client::{Ambient, Api, Backoff, Https, Informer, PatchKind, Selection};
+use client::{Ambient, Api, Https, PatchKind};
 use pki::rotation::{Phase, State as Rotated, certificates};
 use serde_json::json;
-use tokio::sync::{Notify, watch};
-use tracing::{info, warn};
+use tokio::sync::watch;
+use tracing::info;
 
 use super::{
     join::{self, Membership},
     state::{self, State},
 };
-use crate::rotation::{ANNOTATION, CA, CA_STATE, CLUSTER, CONFIG_MAPS, NAMESPACE, NODES, Told};
+use crate::{
+    rotation::{ANNOTATION, CA, CA_STATE, CLUSTER, NODES},
+    told::{self, Follow, Told},
+};
 
 pub(super) struct Follower {
     pub(super) member: Arc<Membership>,
@@ -30,35 +33,12 @@ pub(super) struct Follower {
 impl Follower {
     /// Until dropped.
     pub(super) async fn run(self) {
-        let informer = Informer::<Told>::new(
-            Selection::all(CONFIG_MAPS)
-                .namespace(NAMESPACE)
-                .fields(&format!("metadata.name={CLUSTER}")),
-        );
-        let changed = Arc::new(Notify::new());
-        let told = changed.clone();
-        informer.on_change(move |_| told.notify_one());
-        let act = async {
-            let mut failures = 0;
-            loop {
-                if let Some(map) = informer.get(&format!("{NAMESPACE}/{CLUSTER}"))
-                    && let Err(error) = self.act(&map.view).await
-                {
-                    warn!(error, "other CAs are not taken yet; trying again");
-                    failures += 1;
-                    let pause = Backoff::CONNECT.delay(failures);
-                    tokio::time::sleep(self.ambient.jittered(pause)).await;
-                    continue;
-                }
-                failures = 0;
-                changed.notified().await;
-            }
-        };
-        tokio::select! {
-            () = informer.run(&self.api, &self.ambient) => {}
-            () = act => {}
-        }
+        told::follow(&self, &self.api, &self.ambient).await;
     }
+}
+
+impl Follow for Follower {
+    const NOT_DONE: &'static str = "other CAs are not taken yet";
 
     async fn act(&self, told: &Told) -> Result<(), String> {
         let (Some(ca), Some(text)) = (told.data.get(CA), told.data.get(CA_STATE)) else {

@@ -6,18 +6,18 @@ use std::{
     io,
     path::{Path, PathBuf},
     process::Stdio,
-    sync::Arc,
 };
 
-use client::{Ambient, Api, Backoff, Informer, PatchKind, Selection};
+use client::{Ambient, Api, Backoff, PatchKind};
 use serde_json::json;
-use tokio::{process::Command, sync::Notify};
+use tokio::process::Command;
 use tracing::{info, warn};
 
 use super::{ANSWER, Answer, State, Step, TURN, Turn, step};
 use crate::{
     commands::VERSION,
-    rotation::{CLUSTER, CONFIG_MAPS, NAMESPACE, NODES, Told},
+    rotation::NODES,
+    told::{self, Follow, Told},
 };
 
 /// What the upgrade of this machine says, below the data directory.
@@ -34,39 +34,23 @@ pub(crate) struct Follower {
 impl Follower {
     /// Until dropped.
     pub(crate) async fn run(self) {
-        let informer = Informer::<Told>::new(
-            Selection::all(CONFIG_MAPS)
-                .namespace(NAMESPACE)
-                .fields(&format!("metadata.name={CLUSTER}")),
-        );
-        let changed = Arc::new(Notify::new());
-        let told = changed.clone();
-        informer.on_change(move |_| told.notify_one());
-        let act = async {
-            let mut failures = 0;
-            loop {
-                let map = informer.get(&format!("{NAMESPACE}/{CLUSTER}"));
-                let text = map.as_ref().and_then(|map| map.view.data.get(TURN));
-                if let Some(text) = text
-                    && let Err(error) = self.act(text).await
-                {
-                    warn!(error, "the upgrade of the cluster is not followed; trying again");
-                    failures += 1;
-                    let pause = Backoff::CONNECT.delay(failures);
-                    tokio::time::sleep(self.ambient.jittered(pause)).await;
-                    continue;
-                }
-                failures = 0;
-                changed.notified().await;
-            }
-        };
-        tokio::select! {
-            () = informer.run(&self.api, &self.ambient) => {}
-            () = act => {}
-        }
+        told::follow(&self, &self.api, &self.ambient).await;
     }
 
-    async fn act(&self, text: &str) -> Result<(), String> {
+    async fn say(&self, turn: &Turn, state: State, why: &str) -> Result<(), String> {
+        let answer = Answer { id: turn.id.clone(), state, why: why.to_owned() };
+        let text = serde_json::to_string(&answer).map_err(|error| error.to_string())?;
+        let patch = json!({"metadata": {"annotations": {ANSWER: text}}});
+        let done = self.api.patch(NODES, "", &self.name, "", PatchKind::Merge, &patch).await;
+        done.map(drop).map_err(|error| error.to_string())
+    }
+}
+
+impl Follow for Follower {
+    const NOT_DONE: &'static str = "the upgrade of the cluster is not followed";
+
+    async fn act(&self, told: &Told) -> Result<(), String> {
+        let Some(text) = told.data.get(TURN) else { return Ok(()) };
         let turn: Turn = match serde_json::from_str(text) {
             Ok(turn) => turn,
             Err(error) => {
@@ -103,14 +87,6 @@ impl Follower {
                 Ok(())
             }
         }
-    }
-
-    async fn say(&self, turn: &Turn, state: State, why: &str) -> Result<(), String> {
-        let answer = Answer { id: turn.id.clone(), state, why: why.to_owned() };
-        let text = serde_json::to_string(&answer).map_err(|error| error.to_string())?;
-        let patch = json!({"metadata": {"annotations": {ANSWER: text}}});
-        let done = self.api.patch(NODES, "", &self.name, "", PatchKind::Merge, &patch).await;
-        done.map(drop).map_err(|error| error.to_string())
     }
 }
 
