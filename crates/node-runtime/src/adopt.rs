@@ -8,13 +8,13 @@ use node_shim::protocol::{Exit, Info, Reply, Request};
 use tokio::{sync::mpsc::UnboundedReceiver, time::timeout};
 
 use crate::{
-    client::Client,
+    client::{self, Client},
     container::ContainerRecord,
     error::{Error, Result},
     layout::{self, ContainerDir, SandboxDir},
     record,
-    sandbox::SandboxRecord,
-    shim_runtime::{ShimRuntime, blocking, not_ready, status, time, unknown_exit},
+    sandbox::{SandboxRecord, take_down},
+    shim_runtime::{Entry, ShimRuntime, blocking, not_ready, status, time, unknown_exit},
     spec::Namespace,
     state::{
         Container, ContainerId, ContainerState, Event, ExitStatus, Sandbox, SandboxId, SandboxState,
@@ -34,28 +34,47 @@ impl ShimRuntime {
         let folder = layout::sandboxes(&self.config.state_dir);
         let entries =
             fs::read_dir(&folder).map_err(Error::io(format!("read {}", folder.display())))?;
+        let mut dead = Vec::new();
         for entry in entries {
             let dir = SandboxDir::at(
                 entry.map_err(Error::io(format!("read {}", folder.display())))?.path(),
             );
             match record::read::<SandboxRecord>(&dir.record()) {
-                Ok(record) => self.adopt(dir, record).await,
-                // Killed before the record: nothing else was made yet. A
-                // damaged one is left for `killall`, which works without.
+                Ok(record) => dead.extend(self.adopt(dir, record).await),
+                // Killed before the record: nothing else was made yet.
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {
                     if let Err(error) = fs::remove_dir_all(dir.path()) {
                         tracing::warn!(path = %dir.path().display(), %error, "unfinished sandbox");
                     }
                 }
-                Err(error) => {
-                    tracing::error!(path = %dir.path().display(), %error, "sandbox not adopted");
-                }
+                Err(error) => self.adopt_nothing(dir, error).await,
             }
+        }
+        // Only now it is known who lives beside them.
+        for id in dead {
+            self.bury(&id).await;
         }
         Ok(())
     }
 
-    async fn adopt(&self, dir: SandboxDir, record: SandboxRecord) {
+    /// What became of a sandbox whose record is not whole. Where a power cut came before
+    /// the record was on the disk, nothing of it runs any more; where the disk is dying
+    /// and its shim serves, it is left for `killall`, which works without records.
+    async fn adopt_nothing(&self, dir: SandboxDir, error: io::Error) {
+        let met = timeout(MEET_TIMEOUT, client::connect(dir.path())).await;
+        let is_gone = matches!(&met, Ok(Err(error)) if GONE.contains(&error.kind()));
+        if !is_gone {
+            tracing::error!(path = %dir.path().display(), %error, "sandbox not adopted");
+            return;
+        }
+        tracing::warn!(path = %dir.path().display(), %error, "a sandbox that is gone is removed");
+        for failure in take_down(&*self.cgroups, &dir, None) {
+            tracing::warn!(failure, "removing a sandbox that is gone");
+        }
+    }
+
+    /// Answers the sandbox's name where its shim is no more.
+    async fn adopt(&self, dir: SandboxDir, record: SandboxRecord) -> Option<SandboxId> {
         let id = SandboxId::new(record.id);
         let own_network = record.spec.network == Namespace::Own;
         let mut sandbox = Sandbox {
@@ -79,8 +98,7 @@ impl ShimRuntime {
                 }
                 not_ready(&mut sandbox);
                 self.enter(sandbox, None);
-                self.bury(&id).await;
-                return;
+                return Some(id);
             }
         };
         sandbox.shim_pid = client.pid;
@@ -89,6 +107,7 @@ impl ShimRuntime {
             container.state = adopted_state(&dir, container, info);
         }
         self.enter(sandbox, Some((client, events)));
+        None
     }
 
     /// Connects to a shim and lists its containers. A shim that does not exist
@@ -138,21 +157,27 @@ impl ShimRuntime {
     }
 
     async fn bury(&self, id: &SandboxId) {
-        let Some((spec, containers)) = self
-            .lock()
-            .get(id)
-            .map(|entry| (entry.sandbox.spec.clone(), entry.sandbox.containers.clone()))
-        else {
-            return;
+        let Some(sandbox) = self.lock().get(id).map(|entry| entry.sandbox.clone()) else { return };
+        let containers = &sandbox.containers;
+        let pod = self.pod_cgroup(&sandbox.spec);
+        let lives =
+            |other: &Entry| other.client.is_some() && self.pod_cgroup(&other.sandbox.spec) == pod;
+        // A later attempt of the same pod lives in the same cgroup; the shim of this one
+        // was ended before that came.
+        let is_shared = self.lock().values().any(lives);
+        let killed: Vec<String> = match is_shared {
+            true => containers.iter().map(|c| self.container_cgroup(&sandbox, &c.id)).collect(),
+            false => vec![pod],
         };
-        let (cgroups, cgroup) = (self.cgroups.clone(), self.pod_cgroup(&spec));
-        match blocking(move || cgroups.kill(&cgroup)).await {
+        let cgroups = self.cgroups.clone();
+        let kill = move || killed.iter().try_for_each(|cgroup| cgroups.kill(cgroup));
+        match blocking(kill).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(sandbox = %id, %error, "kill what its shim held"),
             Err(error) => tracing::error!(sandbox = %id, %error, "kill what its shim held"),
         }
         let dir = self.sandbox_dir(id);
-        for container in containers {
+        for container in &sandbox.containers {
             let exit = match &container.state {
                 ContainerState::Exited(_) => continue,
                 ContainerState::Running { started_at, .. } => {

@@ -18,7 +18,7 @@ use crate::{
     layout::ContainerDir,
     passwd,
     plan::{self, Place},
-    record,
+    record::{self, Unsynced},
     sandbox::{container_limits, new_id, ns, pins, unexpected},
     seccomp,
     shim_runtime::{ShimRuntime, blocking, time},
@@ -103,8 +103,8 @@ impl ShimRuntime {
         };
         let mut container = record.container(sandbox_id);
         let made = self.make_container(&dir, &cgroup, &container, &place).await;
-        let oom_path = match made {
-            Ok(oom_path) => oom_path,
+        let (oom_path, unsynced) = match made {
+            Ok(made) => made,
             Err(error) => {
                 self.clear(&dir, &cgroup).await;
                 return Err(error);
@@ -119,6 +119,9 @@ impl ShimRuntime {
             entry.sandbox.containers.push(container.clone());
         }
         let reply = client.call(&request).await;
+        // A power cut takes the container too; its end, should there be one by then, is to
+        // be found.
+        unsynced.sync_aside();
         match reply {
             Ok(Reply::Started { pid, started_ns, warnings }) => {
                 let started_at = time(started_ns);
@@ -159,14 +162,14 @@ impl ShimRuntime {
         }
     }
 
-    /// Makes folders, record and cgroup; answers the file that counts kills.
+    /// Makes folders, record and cgroup; answers the file that counts kills, and the record.
     async fn make_container(
         &self,
         dir: &ContainerDir,
         cgroup: &str,
         container: &Container,
         place: &Place,
-    ) -> Result<String> {
+    ) -> Result<(String, Unsynced)> {
         let (dir, cgroup, cgroups) = (dir.clone(), cgroup.to_owned(), self.cgroups.clone());
         let rules = plan::device_rules(&container.spec, place);
         let first = place.userns.as_ref().map_or(0, |(ids, _)| ids.first);
@@ -176,7 +179,7 @@ impl ShimRuntime {
             spec: container.spec.clone(),
             log_path: container.log_path.clone(),
         };
-        blocking(move || -> Result<String> {
+        blocking(move || -> Result<(String, Unsynced)> {
             for layer in &record.spec.layers {
                 if !layer.is_dir() {
                     return Err(Error::LayerMissing(layer.clone()));
@@ -186,7 +189,8 @@ impl ShimRuntime {
                 fs::create_dir_all(&path).map_err(Error::io(format!("make {}", path.display())))?;
             }
             copy_root_attributes(&record.spec, &dir, first)?;
-            record::write(&dir.record(), &record).map_err(Error::io("write the record"))?;
+            let unsynced =
+                record::put(&dir.record(), &record).map_err(Error::io("write the record"))?;
             cgroups.create(&cgroup).map_err(Error::io("make the container's cgroup"))?;
             cgroups
                 .limit(&cgroup, &container_limits(&record.spec.resources))
@@ -195,7 +199,7 @@ impl ShimRuntime {
                 .allow_devices(&cgroup, &rules)
                 .map_err(Error::io("restrict the container's devices"))?;
             let oom = cgroups.oom_file(&cgroup);
-            oom.map_or(Ok(String::new()), |path| utf8(&path))
+            Ok((oom.map_or(Ok(String::new()), |path| utf8(&path))?, unsynced))
         })
         .await?
     }
@@ -226,7 +230,7 @@ impl ShimRuntime {
         })
     }
 
-    fn container_cgroup(&self, sandbox: &Sandbox, id: &ContainerId) -> String {
+    pub(crate) fn container_cgroup(&self, sandbox: &Sandbox, id: &ContainerId) -> String {
         format!("{}/{id}", self.pod_cgroup(&sandbox.spec))
     }
 

@@ -19,7 +19,8 @@ use crate::{
     container::{failure, start_failure},
     error::{Error, Result},
     layout::{self, SandboxDir},
-    plan, record,
+    plan,
+    record::{self, Unsynced},
     shim_runtime::{ShimRuntime, blocking, not_ready},
     spec::{Namespace, Resources, SandboxSpec},
     state::{ContainerId, ContainerState, Sandbox, SandboxId, SandboxState, Stats},
@@ -102,10 +103,11 @@ impl ShimRuntime {
         let made_dir = dir.clone();
         let shim_group = layout::shim_cgroup(cgroup);
         let (pod_group, shim_in) = (cgroup.to_owned(), shim_group.clone());
-        blocking(move || -> Result<()> {
+        let unsynced = blocking(move || -> Result<Unsynced> {
             let dir = made_dir;
             make_dirs(&dir)?;
-            record::write(&dir.record(), &record).map_err(Error::io("write the record"))?;
+            let unsynced =
+                record::put(&dir.record(), &record).map_err(Error::io("write the record"))?;
             cgroups.create(&pod_group).map_err(Error::io("make the pod's cgroup"))?;
             cgroups
                 .limit(&pod_group, &limits(&record.spec.resources))
@@ -118,9 +120,11 @@ impl ShimRuntime {
                 linux::mount::mount_tmpfs(&dir.shm(), SHM_BYTES, 0o1777)
                     .map_err(Error::io("mount the pod's /dev/shm"))?;
             }
-            Ok(())
+            Ok(unsynced)
         })
         .await??;
+        // A power cut takes all but folders away, and those are found without it.
+        unsynced.sync_aside();
         self.start_shim(dir, &shim_group).await?;
         let shim = tokio::time::timeout(SHIM_START_TIMEOUT, self.meet_shim(dir))
             .await

@@ -61,6 +61,8 @@ pub(crate) struct Entry {
     pub(crate) client: Option<Arc<Client>>,
     /// Its shim was told to end, so its end is no surprise.
     pub(crate) stopping: bool,
+    /// Bytes of the shim's own log that have been told.
+    told: usize,
 }
 
 impl ShimRuntime {
@@ -109,7 +111,7 @@ impl ShimRuntime {
     ) {
         let id = sandbox.id.clone();
         let (client, receiver) = shim.unzip();
-        self.lock().insert(id.clone(), Entry { sandbox, client, stopping: false });
+        self.lock().insert(id.clone(), Entry { sandbox, client, stopping: false, told: 0 });
         if let Some(receiver) = receiver {
             // Weak: a runtime that nobody holds any more stops following.
             tokio::spawn(follow(self.me.clone(), id, receiver));
@@ -156,6 +158,26 @@ impl ShimRuntime {
             && let Some(container) = entry.sandbox.containers.iter_mut().find(|c| c.id == *id)
         {
             change(container);
+        }
+    }
+
+    /// Says what a shim could not do, such as writing a container's log: it has nobody
+    /// else to tell.
+    async fn tell_complaints(&self, id: &SandboxId) {
+        let path = self.sandbox_dir(id).shim_log();
+        let text = match blocking(move || std::fs::read_to_string(path)).await {
+            Ok(Ok(text)) => text,
+            // Its folder is gone.
+            Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => return,
+            Ok(Err(error)) => return tracing::warn!(sandbox = %id, %error, "its shim's log"),
+            Err(error) => return tracing::warn!(sandbox = %id, %error, "its shim's log"),
+        };
+        let told = match self.lock().get_mut(id) {
+            Some(entry) => std::mem::replace(&mut entry.told, text.len()),
+            None => return,
+        };
+        for line in text.get(told..).unwrap_or_default().lines() {
+            tracing::warn!(sandbox = %id, line, "a shim complains");
         }
     }
 
@@ -216,6 +238,7 @@ async fn follow(
                 let container = ContainerId::new(container);
                 runtime.exited(&id, &container, status(&exit));
                 runtime.end_stragglers(&id, &container).await;
+                runtime.tell_complaints(&id).await;
             }
             Reply::Running { id: container, pid, started_ns } => {
                 let container = ContainerId::new(container);
@@ -230,6 +253,7 @@ async fn follow(
         }
     }
     let Some(runtime) = runtime.upgrade() else { return };
+    runtime.tell_complaints(&id).await;
     let surprise = runtime.lock().get(&id).is_some_and(|entry| !entry.stopping);
     if surprise {
         runtime.shim_died(&id).await;

@@ -172,6 +172,69 @@ async fn a_shim_that_cannot_enter_its_cgroup_does_not_stay() {
     runtime.remove_sandbox(&sandbox.id).await.expect("a removal");
 }
 
+/// A pod whose first shim died has a later one in the same cgroup.
+#[tokio::test]
+async fn a_sandbox_that_is_over_takes_no_later_one_along() {
+    let Some(bed) = Bed::new() else { return };
+    let runtime = bed.open().await;
+    let old = runtime.run_sandbox(bed.sandbox()).await.expect("a sandbox");
+    let lost = runtime.start_container(&old.id, bed.shell("sleep 600")).await.expect("a start");
+    linux::process::kill(old.shim_pid).expect("killed");
+    assert!(within(runtime.wait_exit(&lost.id)).await.expect("an exit").unknown);
+    let spec = SandboxSpec { attempt: 1, ..bed.sandbox() };
+    let new = runtime.run_sandbox(spec).await.expect("a sandbox");
+    let kept = runtime.start_container(&new.id, bed.shell("sleep 600")).await.expect("a start");
+    drop(runtime);
+    let runtime = bed.open().await;
+    let all = runtime.list().await.expect("a list");
+    let [before, after] =
+        [&old.id, &new.id].map(|id| all.iter().find(|s| s.id == *id).expect("adopted"));
+    assert_eq!([before.state, after.state], [SandboxState::NotReady, SandboxState::Ready]);
+    assert_eq!(after.containers[0].state, kept.state, "it runs as before");
+    runtime.remove_sandbox(&old.id).await.expect("a removal");
+    runtime.signal(&kept.id, 15).await.expect("it runs");
+    assert_eq!(within(runtime.wait_exit(&kept.id)).await.expect("an exit").code, 143);
+    runtime.remove_sandbox(&new.id).await.expect("a removal");
+}
+
+/// As after a power cut: what was on its way to the disk is there by name only.
+#[tokio::test]
+async fn records_that_a_power_cut_took_away_hold_nothing_up() {
+    let Some(bed) = Bed::new() else { return };
+    let runtime = bed.open().await;
+    let [cut, other, lives] =
+        ["cut", "other", "lives"].map(|uid| SandboxSpec { pod_uid: uid.into(), ..bed.sandbox() });
+    let cut = runtime.run_sandbox(cut).await.expect("a sandbox");
+    let other = runtime.run_sandbox(other).await.expect("a sandbox");
+    let lives = runtime.run_sandbox(lives).await.expect("a sandbox");
+    let spec = bed.shell("sleep 600");
+    let half = runtime.start_container(&other.id, spec.clone()).await.expect("a start");
+    let whole = ContainerSpec { name: "b".into(), ..spec };
+    let whole = runtime.start_container(&other.id, whole).await.expect("a start");
+    drop(runtime);
+    for sandbox in [&cut, &other] {
+        let shim = linux::process::pidfd_open(sandbox.shim_pid).expect("it runs");
+        linux::process::kill(sandbox.shim_pid).expect("killed");
+        assert!(linux::process::wait_ended(&[shim], 60_000).expect("waited"), "it stays");
+    }
+    let dir = |sandbox: &Sandbox| bed.path("state/sandboxes").join(sandbox.id.as_str());
+    let of_half = dir(&other).join("containers").join(half.id.as_str()).join("container");
+    for record in [dir(&cut).join("sandbox"), dir(&lives).join("sandbox"), of_half] {
+        fs::write(record, "").expect("written");
+    }
+    let runtime = bed.open().await;
+    let left = only(&runtime).await;
+    assert_eq!((left.id, left.state), (other.id.clone(), SandboxState::NotReady));
+    let known: Vec<_> = left.containers.iter().map(|c| c.id.clone()).collect();
+    assert_eq!(known, std::slice::from_ref(&whole.id));
+    assert!(within(runtime.wait_exit(&whole.id)).await.expect("an exit").unknown);
+    assert!(!dir(&cut).exists());
+    let shim = linux::process::pidfd_open(lives.shim_pid).expect("it is left alone");
+    assert!(!linux::process::wait_ended(&[shim], 0).expect("looked"));
+    runtime.remove_sandbox(&other.id).await.expect("a removal");
+    assert!(!dir(&other).exists());
+}
+
 /// When the machine is switched off, all that is left is told to end and waited for.
 #[tokio::test]
 async fn a_shim_that_is_told_to_end_stays_for_its_containers_only() {
