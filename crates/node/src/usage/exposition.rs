@@ -131,6 +131,19 @@ pub(super) fn resource(look: &Look) -> String {
     text.finish()
 }
 
+/// How long some and all tasks waited for a resource: CPU, memory and I/O.
+const PRESSURE: [[&str; 2]; 3] = [
+    [
+        "container_pressure_cpu_waiting_seconds_total",
+        "container_pressure_cpu_stalled_seconds_total",
+    ],
+    [
+        "container_pressure_memory_waiting_seconds_total",
+        "container_pressure_memory_stalled_seconds_total",
+    ],
+    ["container_pressure_io_waiting_seconds_total", "container_pressure_io_stalled_seconds_total"],
+];
+
 /// `/metrics/cadvisor`: the families of cAdvisor that dashboards are made of.
 pub(super) fn cadvisor(look: &Look, cpus: u32) -> String {
     let mut text = Text::default();
@@ -203,6 +216,17 @@ pub(super) fn cadvisor(look: &Look, cpus: u32) -> String {
         ] {
             text.add(row, labels, value, at);
         }
+        let pressures = [stats.cpu_pressure, stats.memory_pressure, stats.io_pressure];
+        for ([waiting, stalled], pressure) in PRESSURE.into_iter().zip(pressures) {
+            // cgroup v1 counts none.
+            let Some(pressure) = pressure else { continue };
+            for (name, help, stall) in [
+                (waiting, "Total time duration tasks have waited for it.", pressure.some),
+                (stalled, "Total time duration no task could go on for want of it.", pressure.full),
+            ] {
+                text.add(counter(name, help), labels, stall.total_us as f64 / 1e6, at);
+            }
+        }
         if let Some(started) = started {
             let help = "Start time of the container since unix epoch in seconds.";
             text.add(gauge("container_start_time_seconds", help), labels, epoch(started), None);
@@ -215,6 +239,9 @@ pub(super) fn cadvisor(look: &Look, cpus: u32) -> String {
         memory_rss: machine.memory.rss,
         memory_swap: machine.memory.swap_used,
         pids: machine.pids,
+        cpu_pressure: machine.cpu_pressure,
+        memory_pressure: machine.memory_pressure,
+        io_pressure: machine.io_pressure,
         ..node_runtime::Stats::default()
     };
     group(&identity("", "/", "", "", ""), &whole, None);
@@ -468,6 +495,24 @@ mod tests {
             "resource_scrape_error 0",
         ] {
             assert!(lines.contains(&line), "{line}\n{told}");
+        }
+    }
+
+    #[test]
+    fn what_containers_waited_for_is_told_where_the_kernel_counts_it() {
+        use node_runtime::{Pressure, Stall};
+        let mut look = look();
+        assert!(!cadvisor(&look, 4).contains("container_pressure_"));
+        let stall = |total_us| Stall { total_us, ..Stall::default() };
+        look.pods[0].containers[0].stats.memory_pressure =
+            Some(Pressure { some: stall(1_500_000), full: stall(250_000) });
+        let told = cadvisor(&look, 4);
+        for (name, value) in [("waiting", "1.5"), ("stalled", "0.25")] {
+            let begin = format!("container_pressure_memory_{name}_seconds_total{{");
+            let own: Vec<&str> = told.lines().filter(|line| line.starts_with(&begin)).collect();
+            assert_eq!(own.len(), 1, "{told}");
+            assert!(own[0].contains("container=\"main\""), "{}", own[0]);
+            assert!(own[0].contains(&format!("}} {value} ")), "{}", own[0]);
         }
     }
 
