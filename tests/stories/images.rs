@@ -391,6 +391,40 @@ fn a_registry_lets_in_whom_a_plugin_or_an_account_knows() {
     cluster.kubectl_args(&["patch", "serviceaccount", "puller", "-p", known]).ok();
     run("by-account", "by-account", r#"--overrides={"spec":{"serviceAccountName":"puller"}}"#);
     succeeds("by-account");
+    an_image_that_is_here_is_for_who_could_pull_it(&cluster, REGISTRY);
+}
+
+fn an_image_that_is_here_is_for_who_could_pull_it(cluster: &Cluster, registry: &str) {
+    let image = format!("{registry}/by-account/busybox:1");
+    let run = |namespace: &str, name: &str, policy: &str, more: &str| {
+        let line = format!(
+            "-n {namespace} run {name} --image={image} --image-pull-policy={policy} --restart=Never \
+             {more} -- busybox true"
+        );
+        cluster.kubectl(&line).ok();
+    };
+    let waits = |name: &str, reason: &str| {
+        let reason = format!("{{.status.containerStatuses[0].state.waiting.reason}}={reason}");
+        cluster.kubectl(&format!("wait --for=jsonpath={reason} pod/{name} --timeout=180s")).ok();
+    };
+    // Who has no Secret asks the registry, and is told what it told others.
+    run("default", "nobody", "IfNotPresent", "");
+    waits("nobody", "ImagePullBackOff");
+    run("default", "never", "Never", "");
+    waits("never", "ErrImageNeverPull");
+    let account = r#"--overrides={"spec":{"serviceAccountName":"puller"}}"#;
+    run("default", "again", "IfNotPresent", account);
+    let wait = "wait --for=jsonpath={.status.phase}=Succeeded --timeout=180s";
+    cluster.kubectl(&format!("{wait} pod/again")).ok();
+    let said = "get events --field-selector involvedObject.name=again,reason=Pulled -o \
+                jsonpath={.items[*].message}";
+    until("it is said that it may", || {
+        cluster.kubectl(said).stdout.contains("already present on machine and can be accessed by")
+    });
+    // The node's own credentials are for all of its pods, as those of a plugin.
+    let by_plugin = format!("run shared --image={registry}/by-plugin/busybox:1 --restart=Never");
+    cluster.kubectl(&format!("{by_plugin} -- busybox true")).ok();
+    cluster.kubectl(&format!("{wait} pod/shared")).ok();
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! of a pod fails.
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpStream,
@@ -13,7 +14,7 @@ use serde_json::Value;
 
 use super::load::{self, failures};
 use crate::{
-    cluster::{Run, comes_to_print},
+    cluster::{Run, comes_to_print, run},
     harness::{Host, Segment, Session, World, until},
 };
 
@@ -152,6 +153,17 @@ impl Sessions {
     }
 }
 
+/// The certificate that a node's port shows, to who takes none that has ended.
+fn shown(host: &Host) -> String {
+    let mut curl = host.command("curl");
+    curl.args(["-sS", "--max-time", "20", "--retry", "30", "--retry-connrefused"]);
+    curl.arg("--cacert").arg(host.path("data/agent/server-ca.crt"));
+    curl.args(["-o", "/dev/null", "-w", "%{certs}"]);
+    let said = run(curl.arg(format!("https://{}:10250/healthz", host.address())), None).ok();
+    assert!(said.stdout.contains("BEGIN CERTIFICATE"), "{}", said.stdout);
+    said.stdout
+}
+
 /// Past the end of the certificate it joined with, the agent is as ever.
 fn an_agents_certificates_renew(world: &World) {
     let agent = world.host(AGENT);
@@ -162,9 +174,15 @@ fn an_agents_certificates_renew(world: &World) {
     };
     let first = node(&joined);
     assert!(joined.iter().all(|row| row["file"] != "agent/server-ca.crt" || row["usages"] == "CA"));
+    let mut shown = BTreeSet::from([shown(agent)]);
     let renewed = "certificate renewed certificate=\"client-kubelet.crt\"";
     // Twice: by then that with which it joined has ended.
     until("two renewals", || agent.log().matches(renewed).count() >= 2);
+    // And that of its port, of which others know the CA only.
+    until("three certificates of the port", || {
+        shown.insert(self::shown(agent));
+        shown.len() >= 3
+    });
     assert!(node(&checked(agent)) > first);
     world.kubectl(SERVER, "exec web -- toolbox hostname").prints("web");
     world.kubectl(SERVER, "wait --for=condition=Ready node/agent-1 --timeout=180s").ok();

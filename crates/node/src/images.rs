@@ -22,7 +22,7 @@ pub trait Images: Send + Sync + 'static {
         &'a self,
         reference: &'a str,
         docker_configs: &'a [Vec<u8>],
-    ) -> BoxFuture<'a, Result<Image, ImageError>>;
+    ) -> BoxFuture<'a, Result<Fetched, ImageError>>;
 
     /// What is on this machine, for the Node's status.
     fn list(&self) -> BoxFuture<'_, Result<Vec<ImageListing>, ImageError>>;
@@ -68,6 +68,16 @@ pub struct Image {
     pub config: ImageConfig,
     /// Bytes, compressed.
     pub size_bytes: u64,
+}
+
+/// An image that was fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetched {
+    /// As it is on this machine now.
+    pub image: Image,
+    /// Which of the pod's configurations let it be fetched; `None` where that was
+    /// nobody's, or the node's own credentials.
+    pub by: Option<usize>,
 }
 
 /// The part of an OCI image configuration that a container start needs.

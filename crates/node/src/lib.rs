@@ -34,17 +34,21 @@ mod plugin;
 mod pod;
 mod port;
 mod probe;
+mod pulled;
 mod resources;
 mod sealed;
 mod shutdown;
 mod streams;
+mod supervised;
 mod usage;
 mod volume;
 
 pub use config::{Cidr, Live, NodeConfig, PodCidrs, Reserved, Taint};
 pub use device::cdi::CdiFiles;
 pub use eviction::{DeadContainers, EVICTION_HARD, Eviction, Signal};
-pub use images::{BoxFuture, Collect, Image, ImageConfig, ImageError, ImageListing, Images};
+pub use images::{
+    BoxFuture, Collect, Fetched, Image, ImageConfig, ImageError, ImageListing, Images,
+};
 pub use node::{Node, NodeHandle, StartError};
 pub use pod::{
     host_ports::{HostPort, HostPorts, PodPorts},

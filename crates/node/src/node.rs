@@ -31,9 +31,10 @@ use crate::{
     },
     port,
     probe::tally::Tallies,
+    pulled::Pulled,
     resources::NODES,
     shutdown::{self, Progress},
-    streams,
+    streams, supervised,
     usage::Usage,
     volume::{csi, local_path, objects::Objects, ready::Volumes},
 };
@@ -44,6 +45,7 @@ pub(crate) struct Deps {
     pub(crate) api: Api,
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) images: Arc<dyn Images>,
+    pub(crate) pulled: Pulled,
     pub(crate) recorder: Recorder,
     pub(crate) ambient: Ambient,
     pub(crate) machine: Machine,
@@ -75,6 +77,8 @@ pub(crate) struct Deps {
     pub(crate) images_seen: Mutex<Vec<ImageListing>>,
     /// A pull has brought something new.
     pub(crate) images_changed: Notify,
+    /// Tasks of the node that broke off and are to start again.
+    pub(crate) resting: Mutex<BTreeSet<&'static str>>,
     /// What the log has been told that containers do without.
     pub(crate) warned: Mutex<BTreeSet<String>>,
 }
@@ -84,6 +88,11 @@ impl Deps {
     pub(crate) fn ground(&self) -> Ground {
         let heard = self.ground.lock().unwrap_or_else(PoisonError::into_inner).clone();
         heard.unwrap_or_else(|| Ground::of_config(&self.config))
+    }
+
+    /// Whether a task of the node is not at work.
+    pub(crate) fn rests(&self, task: &str) -> bool {
+        self.resting.lock().unwrap_or_else(PoisonError::into_inner).contains(task)
     }
 
     /// The same as the API has it now; `None` where that is not in reach.
@@ -141,6 +150,7 @@ impl Node {
             lookup: Lookup::default(),
             granted: Granted::default(),
             users: UserRanges::default(),
+            pulled: Pulled::open(&config.data_dir),
             devices: Devices::new(&config.kubelet_dir, config.cdi.clone()),
             usage: Usage::default(),
             tallies: Tallies::default(),
@@ -154,6 +164,7 @@ impl Node {
             ground: Mutex::default(),
             images_seen: Mutex::default(),
             images_changed: Notify::new(),
+            resting: Mutex::default(),
             warned: Mutex::default(),
             config,
             api,
@@ -167,17 +178,41 @@ impl Node {
             deps.addresses.set_cidrs(cidrs.clone());
         }
         let tasks = vec![
-            tokio::spawn(machine::heartbeat::run(deps.clone())),
-            tokio::spawn(manager::run(deps.clone())),
-            tokio::spawn(local_path::run(deps.clone())),
-            tokio::spawn(eviction::run(deps.clone())),
-            tokio::spawn(enforce::run(deps.clone())),
-            tokio::spawn(csi::registry::run(deps.clone())),
-            tokio::spawn(port::run(deps.clone())),
-            tokio::spawn(device::registry::run(deps.clone())),
+            task(&deps, "heartbeat", machine::heartbeat::run),
+            task(&deps, "pods", manager::run),
+            task(&deps, "local volumes", local_path::run),
+            task(&deps, "eviction", eviction::run),
+            task(&deps, "shares of the node", enforce::run),
+            task(&deps, "CSI drivers", csi::registry::run),
+            task(&deps, "port", port::run),
+            task(&deps, "device plugins", device::registry::run),
         ];
         Ok(NodeHandle { inner: Arc::new(Inner { deps, tasks }) })
     }
+}
+
+/// Starts what goes on as long as the node does.
+fn task<F: Future<Output = ()> + Send + 'static>(
+    deps: &Arc<Deps>,
+    name: &'static str,
+    run: fn(Arc<Deps>) -> F,
+) -> JoinHandle<()> {
+    let deps = deps.clone();
+    tokio::spawn(async move {
+        let resting = || deps.resting.lock().unwrap_or_else(PoisonError::into_inner);
+        let told = |pause: Duration| {
+            resting().insert(name);
+            let text = "a task of the node broke off: it starts again after a pause";
+            tracing::error!(task = name, seconds = pause.as_secs(), "{text}");
+            let about = machine::object::reference(&deps.config.name);
+            deps.recorder.warning(&about, "TaskFailed", format!("{name}: {text}"));
+        };
+        let run = || {
+            resting().remove(name);
+            run(deps.clone())
+        };
+        supervised::keep(run, told).await;
+    })
 }
 
 struct Inner {

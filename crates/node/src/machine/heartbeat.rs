@@ -224,8 +224,10 @@ impl Speaker {
         self.health.has_network = deps.addresses.is_ready();
         self.health.is_shutting_down = deps.shutdown.get() != Progress::None;
         if images {
+            let known = deps.pulled.digests();
             match deps.images.list().await {
                 Ok(list) => {
+                    deps.pulled.retain(known, &list);
                     *deps.images_seen.lock().unwrap_or_else(PoisonError::into_inner) = list;
                 }
                 Err(error) => tracing::warn!(%error, "images cannot be listed"),

@@ -297,6 +297,7 @@ impl Worker {
                 ambient: &deps.ambient,
                 around: &around,
                 pod_dir: &pod_dir,
+                patience: Duration::ZERO,
             };
             let mut due = now;
             let mut failures = 0;

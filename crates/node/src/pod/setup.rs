@@ -3,10 +3,11 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fs, io,
     net::IpAddr,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use api_types::core::Pod;
@@ -35,6 +36,10 @@ use crate::{
 
 /// The handler that a RuntimeClass names to get this node's own runtime.
 pub(crate) const RUNTIME_HANDLER: &str = "skiff";
+
+/// What comes with a pod or its namespace may be a moment behind it: a ConfigMap that was
+/// applied after it, the cluster's CA. Sooner it is no failure.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Why a step failed, as the pod's event says it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -150,6 +155,7 @@ async fn volumes(deps: &Deps, pod: &Pod, holdings: &mut Holdings) -> Result<(), 
         ambient: &deps.ambient,
         around: &around,
         pod_dir: &dir,
+        patience: PATIENCE,
     };
     refresh::fill(&sources, pod, holdings).await.map_err(|(name, error)| failed(&name, &error))
 }
@@ -285,7 +291,10 @@ pub(crate) fn files(deps: &Deps, pod: &Pod) -> PodFiles {
 fn write_files(deps: &Deps, pod: &Pod, ips: &[IpAddr]) -> Result<(), VolumeError> {
     let files = files(deps, pod);
     let node_hosts = match pod.spec.host_network {
-        true => fs::read_to_string("/etc/hosts").unwrap_or_default(),
+        true => match fs::read_to_string("/etc/hosts") {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            read => read.map_err(VolumeError::io("/etc/hosts"))?,
+        },
         false => String::new(),
     };
     let node = match fs::read_to_string(&deps.config.resolv_conf) {

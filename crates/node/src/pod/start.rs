@@ -25,9 +25,10 @@ use crate::{
         security,
         spec::{Inputs, container_spec},
     },
-    images::{Image, ImageError},
+    images::{Fetched, Image, ImageError},
     node::Deps,
     probe::check::words,
+    pulled::PullSecret,
     resources::{CONFIG_MAPS, SECRETS, SERVICES},
     volume,
 };
@@ -234,31 +235,43 @@ async fn image(
         ImageError::Failed(_) => StartFailure::new("ErrImagePull", error.to_string()),
     };
     let found = deps.images.find(name).await.map_err(failed)?;
-    match (pull_policy, found) {
-        ("Always", _) => {}
-        (_, Some(image)) => {
-            let message = format!("Container image \"{name}\" already present on machine");
-            deps.recorder.normal(about, "Pulled", message);
-            return Ok(image);
-        }
-        ("Never", None) => {
-            let message =
-                format!("Container image \"{name}\" is not present with pull policy of Never");
-            deps.recorder.warning(about, "ErrImageNeverPull", &message);
-            return Err(StartFailure::new("ErrImageNeverPull", message));
-        }
-        (_, None) => {}
+    let found = found.filter(|_| pull_policy != "Always");
+    let is_free = found.as_ref().is_some_and(|found| deps.pulled.is_everybodys(name, &found.id));
+    let (secrets, configs) = match is_free || pull_policy == "Never" && found.is_none() {
+        true => Default::default(),
+        false => pull_secrets(deps, pod, about).await,
+    };
+    if let Some(image) = found.filter(|found| deps.pulled.lets_in(name, &found.id, &secrets)) {
+        let message = format!(
+            "Container image \"{name}\" already present on machine and can be accessed by the pod"
+        );
+        deps.recorder.normal(about, "Pulled", message);
+        return Ok(image);
+    }
+    if pull_policy == "Never" {
+        let message =
+            format!("Container image \"{name}\" is not present with pull policy of Never");
+        deps.recorder.warning(about, "ErrImageNeverPull", &message);
+        return Err(StartFailure::new("ErrImageNeverPull", message));
     }
     deps.recorder.normal(about, "Pulling", format!("Pulling image \"{name}\""));
+    let waits = Instant::now();
+    let turn = deps.pulled.turn().await;
     let begun = Instant::now();
-    let secrets = pull_secrets(deps, pod, about).await;
-    let pulled = deps.counts.call("pull_image", deps.images.pull(name, &secrets)).await;
+    let pulled = match deps.pulled.begin(name) {
+        Ok(()) => deps.counts.call("pull_image", deps.images.pull(name, &configs)).await,
+        Err(error) => Err(ImageError::Failed(format!(
+            "failed to record image pull intent for container image \"{name}\": {error}"
+        ))),
+    };
+    drop(turn);
     match pulled {
-        Ok(image) => {
+        Ok(Fetched { image, by }) => {
+            deps.pulled.done(name, &image.id, by.and_then(|by| secrets.get(by)));
             deps.counts.pulled(image.size_bytes, begun.elapsed());
-            let took = go_seconds(begun.elapsed());
+            let (took, in_all) = (go_seconds(begun.elapsed()), go_seconds(waits.elapsed()));
             let message = format!(
-                "Successfully pulled image \"{name}\" in {took} ({took} including waiting). Image size: {} bytes.",
+                "Successfully pulled image \"{name}\" in {took} ({in_all} including waiting). Image size: {} bytes.",
                 image.size_bytes
             );
             deps.recorder.normal(about, "Pulled", message);
@@ -266,6 +279,7 @@ async fn image(
             Ok(image)
         }
         Err(error) => {
+            deps.pulled.failed(name);
             let message = format!("Failed to pull image \"{name}\": {error}");
             deps.recorder.warning(about, "Failed", message);
             deps.recorder.warning(about, "Failed", "Error: ErrImagePull");
@@ -285,28 +299,41 @@ fn go_seconds(took: std::time::Duration) -> String {
     }
 }
 
-async fn pull_secrets(deps: &Deps, pod: &Pod, about: &Reference) -> Vec<Vec<u8>> {
+/// The Secrets that a pod names for its pulls, and what those hold that can be used, in
+/// the same order; behind them those that the API could not be asked for.
+async fn pull_secrets(
+    deps: &Deps,
+    pod: &Pod,
+    about: &Reference,
+) -> (Vec<PullSecret>, Vec<Vec<u8>>) {
     use base64::{Engine, engine::general_purpose::STANDARD};
-    let mut configs = Vec::new();
+    let namespace = &pod.metadata.namespace;
+    let (mut secrets, mut unread, mut configs) = (Vec::new(), Vec::new(), Vec::new());
     for secret in &pod.spec.image_pull_secrets {
-        let found: Result<Option<Secret>, _> =
-            get(deps, SECRETS, &pod.metadata.namespace, &secret.name).await;
-        let data = match &found {
-            Ok(Some(secret)) => secret.data.get(".dockerconfigjson"),
-            _ => None,
-        };
-        match data.map(|text| STANDARD.decode(text)) {
-            Some(Ok(config)) => configs.push(config),
-            _ => {
+        let name = &secret.name;
+        let found: Result<Option<Secret>, _> = get(deps, SECRETS, namespace, name).await;
+        if found.is_err() {
+            unread.push(PullSecret::unread(namespace, name));
+        }
+        let config = found.ok().flatten().and_then(|secret| {
+            let config = STANDARD.decode(secret.data.get(".dockerconfigjson")?).ok()?;
+            Some((secret.metadata.uid, config))
+        });
+        match config {
+            Some((uid, config)) => {
+                secrets.push(PullSecret::new(&uid, namespace, name, &config));
+                configs.push(config);
+            }
+            None => {
                 let message = format!(
-                    "Unable to retrieve some image pull secrets ({}); attempting to pull the image may not succeed.",
-                    secret.name
+                    "Unable to retrieve some image pull secrets ({name}); attempting to pull the image may not succeed.",
                 );
                 deps.recorder.warning(about, "FailedToRetrieveImagePullSecret", message);
             }
         }
     }
-    configs
+    secrets.append(&mut unread);
+    (secrets, configs)
 }
 
 /// What the container's environment refers to.

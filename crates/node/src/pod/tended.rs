@@ -4,7 +4,6 @@
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use api_types::core::Pod;
-use client::Backoff;
 use futures_util::FutureExt as _;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -14,10 +13,12 @@ use super::{
     manager::Manager,
     worker::{Message, Worker},
 };
-use crate::{node::Deps, resources::PODS};
+use crate::{
+    node::Deps,
+    resources::PODS,
+    supervised::{RESTART, broken},
+};
 
-/// Between a worker's end that was none and its next start.
-const RESTART: Backoff = Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(300) };
 /// So long the API is waited for to say what status it has.
 const ASK_MAX: Duration = Duration::from_secs(10);
 
@@ -168,11 +169,6 @@ impl Manager {
     }
 }
 
-/// How many workers of a pod broke off in a row, with one that has lasted so long.
-fn broken(before: u32, lasted: Duration) -> u32 {
-    if lasted > RESTART.cap { 1 } else { before.saturating_add(1) }
-}
-
 /// A pod's status as the API has it; where that is not in reach it is told as a whole.
 async fn told(deps: &Deps, pod: &Pod) -> Map<String, Value> {
     let meta = &pod.metadata;
@@ -192,24 +188,4 @@ pub(super) fn status_of(object: &[u8]) -> Map<String, Value> {
     }
     let told: Told = serde_json::from_slice(object).unwrap_or_default();
     told.status
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_breaks_off_again_and_again_rests_longer() {
-        let seconds = |lasted: &[u64]| {
-            let mut before = 0;
-            let rest = |lasted: &u64| {
-                before = broken(before, Duration::from_secs(*lasted));
-                RESTART.delay(before).as_secs()
-            };
-            lasted.iter().map(rest).collect::<Vec<_>>()
-        };
-        assert_eq!(seconds(&[0, 0, 0, 0]), [1, 2, 4, 8]);
-        assert_eq!(seconds(&[0, 0, 0, 301, 0]), [1, 2, 4, 1, 2], "it was well for a while");
-        assert_eq!(seconds(&[0; 40])[39], 300);
-    }
 }

@@ -51,6 +51,24 @@ pub(super) fn refused(error: &OpenError) -> Response<Body> {
     text(status, error.to_string())
 }
 
+/// The kubelet's checks: those that are there to be asked, and whether pods are looked
+/// after.
+fn health(checks: &[&str], has_pods: bool) -> Option<(StatusCode, String)> {
+    match (checks, has_pods) {
+        ([] | ["syncloop"], true) | (["ping" | "log"], _) => Some((StatusCode::OK, "ok".into())),
+        ([], false) => {
+            let all = "[+]ping ok\n[+]log ok\n[-]syncloop failed: reason withheld\n";
+            let told = format!("{all}healthz check failed\n");
+            Some((StatusCode::INTERNAL_SERVER_ERROR, told))
+        }
+        (["syncloop"], false) => {
+            let told = "internal server error: what looks after pods broke off\n";
+            Some((StatusCode::INTERNAL_SERVER_ERROR, told.into()))
+        }
+        _ => None,
+    }
+}
+
 impl Served {
     /// In this order: who asks, whether he may, and only then what. `known` is told
     /// that somebody is.
@@ -109,7 +127,10 @@ impl Served {
         }
         let parts: Vec<&str> = path.split('/').collect();
         match parts.as_slice() {
-            ["", "healthz"] => text(StatusCode::OK, "ok"),
+            ["", "healthz", checks @ ..] => match health(checks, !self.deps.rests("pods")) {
+                Some((status, told)) => text(status, told),
+                None => self.missing(head),
+            },
             ["", "pods"] => self.pods().await,
             ["", "containerLogs", namespace, pod, container] => {
                 log::serve(&self.deps, [*namespace, *pod, *container], query).await
@@ -149,5 +170,26 @@ impl Served {
         }
         out.extend_from_slice(b"]}");
         whole(StatusCode::OK, JSON, out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_looks_after_no_pods_is_not_well() {
+        for (checks, has_pods, status, told) in [
+            (&[][..], true, 200, "ok"),
+            (&["ping"], false, 200, "ok"),
+            (&["syncloop"], true, 200, "ok"),
+            (&[], false, 500, "[-]syncloop failed: reason withheld\nhealthz check failed\n"),
+            (&["syncloop"], false, 500, "internal server error: "),
+        ] {
+            let (code, text) = health(checks, has_pods).expect("a check");
+            assert!(code == status && text.contains(told), "{checks:?}: {code} {text}");
+        }
+        assert_eq!(health(&["etcd"], true), None);
+        assert_eq!(health(&["ping", "x"], true), None);
     }
 }

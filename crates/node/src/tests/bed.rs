@@ -10,8 +10,8 @@ use testkit::FakeCluster;
 use tunnel::{End, LogOptions, NodeStreams, Open, OpenError, Output, ServerEnd, Stdio, Target};
 
 use crate::{
-    BoxFuture, Image, ImageError, ImageListing, Images, Node, NodeConfig, NodeHandle, PodCidrs,
-    StaticPods, resources::PODS,
+    BoxFuture, Fetched, Image, ImageError, ImageListing, Images, Node, NodeConfig, NodeHandle,
+    PodCidrs, StaticPods, resources::PODS,
 };
 
 const INSIDE: &str = "SKIFF_NODE_TEST_INSIDE";
@@ -96,7 +96,7 @@ impl Images for Busybox {
         &'a self,
         reference: &'a str,
         _: &'a [Vec<u8>],
-    ) -> BoxFuture<'a, Result<Image, ImageError>> {
+    ) -> BoxFuture<'a, Result<Fetched, ImageError>> {
         Box::pin(async move { Err(ImageError::Failed(format!("{reference}: not found"))) })
     }
 

@@ -276,6 +276,52 @@ fn an_agent_that_dies_anywhere_is_followed_by_one_that_goes_on() {
     assert!(length > 10, "it hardly waited for anything: {length}");
 }
 
+/// Who reads a file of a static pod breaks off: that is who looks after all pods.
+static READER_BREAKS: AtomicBool = AtomicBool::new(false);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_pods_task_that_breaks_off_starts_again_and_pods_run_through() {
+    if !inside("crash::the_pods_task_that_breaks_off_starts_again_and_pods_run_through") {
+        return;
+    }
+    let lines = Lines::capture();
+    let bed = Bed::tuned(|config| {
+        let statics = config.static_pods.as_mut().expect("the bed's");
+        let read = statics.read.clone();
+        statics.read = Arc::new(move |bytes| {
+            let breaks = READER_BREAKS.swap(false, Ordering::SeqCst);
+            assert!(!breaks, "as this story wants it");
+            read(bytes)
+        });
+    });
+    let _node = bed.start().await;
+    bed.bind("before", json!({"containers": [container("sleep 600")]})).await;
+    bed.until_ready("before").await;
+    let containers =
+        |name: &str| bed.pod(name).expect("there")["status"]["containerStatuses"].clone();
+    let before = containers("before");
+    READER_BREAKS.store(true, Ordering::SeqCst);
+    let file = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "file"},
+        "spec": {"containers": [{"name": "main", "image": "busybox", "command": ["sleep", "600"],
+            "terminationMessagePath": "/dev/termination-log"}]}});
+    fs::write(bed.dir.path().join("manifests/file.yaml"), file.to_string()).expect("written");
+    // What broke it off is done by the next, which knows the pods of before.
+    bed.until_ready("file-n1").await;
+    bed.bind("after", json!({"containers": [container("sleep 600")]})).await;
+    bed.until_ready("after").await;
+    assert_eq!(containers("before"), before);
+    bed.cluster.delete_with(PODS, "default/before", json!({"gracePeriodSeconds": 0}));
+    bed.until("before", "gone", |pod| pod.is_none()).await;
+    assert_eq!(
+        lines.with("broke off"),
+        [
+            "ERROR a task of the node broke off: it starts again after a pause task=\"pods\" seconds=1"
+        ]
+    );
+    let told = "TaskFailed: pods: a task of the node broke off: it starts again after a pause";
+    bed.until_event("n1", told).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_that_breaks_off_starts_again_by_itself() {
     if !inside("crash::a_worker_that_breaks_off_starts_again_by_itself") {

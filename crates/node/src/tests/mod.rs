@@ -90,7 +90,7 @@ async fn a_pod_lives_and_goes() {
     bed.until("web", "gone", |pod| pod.is_none()).await;
     let events = bed.cluster.events();
     for wanted in [
-        "Pulled: Container image \"busybox\" already present on machine",
+        "Pulled: Container image \"busybox\" already present on machine and can be accessed by the pod",
         "Created: Container created",
         "Started: Container started",
         "Killing: Stopping container main",
@@ -242,7 +242,10 @@ async fn failures_are_told_in_upstreams_words() {
         "{ended:#}"
     );
 
-    // What was missing comes.
+    // What was missing comes, once it was told of.
+    let missing =
+        "FailedMount: MountVolume.SetUp failed for volume \"v\" : configmap \"nope\" not found$";
+    bed.until_event("no-volume", missing).await;
     bed.create(
         CONFIG_MAPS,
         json!({"apiVersion": "v1", "kind": "ConfigMap",
@@ -257,7 +260,6 @@ async fn failures_are_told_in_upstreams_words() {
         "Failed: Failed to pull image \"missing\": missing: not found",
         "Failed: Error: ErrImagePull",
         "BackOff: Back-off pulling image \"missing\"",
-        "FailedMount: MountVolume.SetUp failed for volume \"v\" : configmap \"nope\" not found",
     ] {
         assert!(events.iter().any(|event| event == wanted), "{wanted}: {events:#?}");
     }

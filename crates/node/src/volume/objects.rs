@@ -40,22 +40,36 @@ impl Drop for Followed {
 }
 
 impl Followed {
-    /// The object as of now, `None` where there is none. `known` comes from
-    /// [`Self::changes`] and will fire for what changes after this.
+    /// The object as of now, `None` where there is none and none comes while there is
+    /// patience. `known` comes from [`Self::changes`] and will fire for what changes after
+    /// this.
     pub(crate) async fn current(
         &self,
         known: &mut watch::Receiver<Known>,
+        patience: Duration,
     ) -> Result<Option<Arc<Object>>, VolumeError> {
         let wait = known.wait_for(|known| !matches!(known, Known::Unknown));
         match tokio::time::timeout(FIRST_ANSWER_MAX, wait).await {
-            Ok(Ok(known)) => Ok(match &*known {
-                Known::Present(object) => Some(object.clone()),
-                _ => None,
-            }),
-            Ok(Err(_)) | Err(_) => Err(VolumeError(format!(
-                "timed out waiting for \"{}\" from the API server",
-                self.name
-            ))),
+            Ok(Ok(known)) => {
+                if let Known::Present(object) = &*known {
+                    return Ok(Some(object.clone()));
+                }
+            }
+            Ok(Err(_)) | Err(_) => {
+                return Err(VolumeError(format!(
+                    "timed out waiting for \"{}\" from the API server",
+                    self.name
+                )));
+            }
+        }
+        let comes = known.wait_for(|known| matches!(known, Known::Present(_)));
+        match tokio::time::timeout(patience, comes).await {
+            Ok(Ok(known)) => match &*known {
+                Known::Present(object) => Ok(Some(object.clone())),
+                _ => Ok(None),
+            },
+            // The sender lives as long as what is followed.
+            Ok(Err(_)) | Err(_) => Ok(None),
         }
     }
 
@@ -142,5 +156,40 @@ impl Objects {
         let followed = Arc::new(Followed { name: name.to_owned(), known, task });
         all.insert(key, Arc::downgrade(&followed));
         followed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use testkit::FakeCluster;
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+    use crate::resources::CONFIG_MAPS;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_a_moment_later_is_waited_for() {
+        const SECOND: Duration = Duration::from_secs(1);
+        let cluster = FakeCluster::new();
+        let api = cluster.api();
+        let objects = Objects::new(api.clone(), cluster.ambient());
+        let followed = objects.follow(CONFIG_MAPS, "ns", "late");
+        let mut seen = followed.changes();
+        let now = followed.current(&mut seen, Duration::ZERO).await.expect("an answer");
+        assert!(now.is_none());
+        let comes = async {
+            sleep(SECOND / 2).await;
+            let map = json!({"apiVersion": "v1", "kind": "ConfigMap",
+                "metadata": {"namespace": "ns", "name": "late"}});
+            api.create(CONFIG_MAPS, "ns", &map).await.expect("created");
+        };
+        let (found, ()) = tokio::join!(followed.current(&mut seen, SECOND), comes);
+        assert_eq!(found.expect("an answer").expect("it has come").meta.name, "late");
+        let followed = objects.follow(CONFIG_MAPS, "ns", "never");
+        let mut seen = followed.changes();
+        let began = Instant::now();
+        assert!(followed.current(&mut seen, SECOND).await.expect("an answer").is_none());
+        assert_eq!(began.elapsed().as_secs(), 1);
     }
 }

@@ -1,7 +1,10 @@
 //! What configMap, secret, downwardAPI and projected volumes hold. Pure: the
 //! objects come in.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use api_types::core::{
     ClusterTrustBundleProjection, ConfigMap, DownwardApiVolumeFile, KeyToPath, Pod,
@@ -102,9 +105,10 @@ fn sources(volume: &Volume) -> (Vec<Source<'_>>, i32) {
 /// What a pod's volumes refer to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct References {
-    pub(crate) config_maps: Vec<String>,
-    pub(crate) secrets: Vec<String>,
-    pub(crate) tokens: Vec<TokenKey>,
+    /// By name, whether the pod is nothing without it.
+    pub(crate) config_maps: BTreeMap<String, bool>,
+    pub(crate) secrets: BTreeMap<String, bool>,
+    pub(crate) tokens: BTreeSet<TokenKey>,
     /// Whether some are ClusterTrustBundles.
     pub(crate) bundles: bool,
 }
@@ -115,20 +119,18 @@ pub(crate) fn references(pod: &Pod) -> References {
     for volume in &pod.spec.volumes {
         for source in sources(volume).0 {
             match source {
-                Source::ConfigMap { name, .. } => all.config_maps.push(name.to_owned()),
-                Source::Secret { name, .. } => all.secrets.push(name.to_owned()),
-                Source::Token(source) => all.tokens.push(TokenKey::of(source)),
+                Source::ConfigMap { name, optional, .. } => {
+                    *all.config_maps.entry(name.to_owned()).or_default() |= !optional;
+                }
+                Source::Secret { name, optional, .. } => {
+                    *all.secrets.entry(name.to_owned()).or_default() |= !optional;
+                }
+                Source::Token(source) => drop(all.tokens.insert(TokenKey::of(source))),
                 Source::Bundle(_) => all.bundles = true,
                 Source::Downward(_) | Source::Certificate(..) | Source::Unsupported(_) => {}
             }
         }
     }
-    all.config_maps.sort();
-    all.config_maps.dedup();
-    all.secrets.sort();
-    all.secrets.dedup();
-    all.tokens.sort();
-    all.tokens.dedup();
     all
 }
 

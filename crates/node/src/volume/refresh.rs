@@ -50,8 +50,11 @@ impl Held {
         Self { seen: followed.changes(), followed }
     }
 
-    async fn read<T: DeserializeOwned>(&mut self) -> Result<Option<T>, VolumeError> {
-        parse(self.followed.current(&mut self.seen).await?)
+    async fn read<T: DeserializeOwned>(
+        &mut self,
+        patience: Duration,
+    ) -> Result<Option<T>, VolumeError> {
+        parse(self.followed.current(&mut self.seen, patience).await?)
     }
 }
 
@@ -77,6 +80,8 @@ pub(crate) struct Sources<'a> {
     pub(crate) ambient: &'a Ambient,
     pub(crate) around: &'a Surroundings,
     pub(crate) pod_dir: &'a Path,
+    /// How long an object is waited for that the pod needs and that is not there.
+    pub(crate) patience: Duration,
 }
 
 /// Writes every payload volume of the pod whose content has changed. The error
@@ -110,15 +115,16 @@ async fn contents(
     let references = payload::references(pod);
     let namespace = &pod.metadata.namespace;
     let mut contents = Contents::default();
-    for name in &references.config_maps {
+    let patience = |is_needed: bool| if is_needed { sources.patience } else { Duration::ZERO };
+    for (name, is_needed) in &references.config_maps {
         let follow = || Held::new(sources.objects.follow(CONFIG_MAPS, namespace, name));
         let held = holdings.config_maps.entry(name.clone()).or_insert_with(follow);
-        contents.config_maps.insert(name.clone(), held.read().await?);
+        contents.config_maps.insert(name.clone(), held.read(patience(*is_needed)).await?);
     }
-    for name in &references.secrets {
+    for (name, is_needed) in &references.secrets {
         let follow = || Held::new(sources.objects.follow(SECRETS, namespace, name));
         let held = holdings.secrets.entry(name.clone()).or_insert_with(follow);
-        contents.secrets.insert(name.clone(), held.read().await?);
+        contents.secrets.insert(name.clone(), held.read(patience(*is_needed)).await?);
     }
     if references.bundles {
         let (bundles, seen) = holdings.bundles.get_or_insert_with(|| {

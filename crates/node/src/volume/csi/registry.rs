@@ -53,7 +53,14 @@ pub(crate) async fn run(deps: Arc<Deps>) {
     let mut is_told = false;
     loop {
         if !is_told {
-            is_told = object(&deps, &[]).await.is_ok();
+            let made = object(&deps, &[]).await;
+            // That the Node is not registered yet is told by who registers it.
+            if let Err(error) = &made
+                && !error.is_not_found()
+            {
+                tracing::warn!(%error, "there is no CSINode of this node yet");
+            }
+            is_told = made.is_ok();
         }
         let failed = look(&deps, &dir, &mut plugins).await || !is_told;
         failures = if failed { failures + 1 } else { 0 };

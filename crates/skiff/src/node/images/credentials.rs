@@ -5,15 +5,21 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use node_image::{Auth, Reference};
 use serde_json::Value;
 
-/// What fits an image among all configurations, the longest name first within each. What
-/// does not parse is passed over, as upstream does: another may fit.
-pub(super) fn find(docker_configs: &[Vec<u8>], image: &Reference) -> Vec<Auth> {
+/// What fits an image among all configurations, each with the place of its own, the
+/// longest name first within each. What does not parse is passed over, as upstream does:
+/// another may fit.
+pub(super) fn find(docker_configs: &[Vec<u8>], image: &Reference) -> Vec<(Option<usize>, Auth)> {
     let of_config = |config: &Vec<u8>| {
         let config: Value = serde_json::from_slice(config).ok()?;
         let auths = config.get("auths").unwrap_or(&config).as_object()?.clone();
         Some(auths.into_iter().filter_map(|(key, entry)| Some((key, auth(&entry)?))).collect())
     };
-    docker_configs.iter().filter_map(of_config).flat_map(|all| fitting(all, image)).collect()
+    let all = docker_configs.iter().map(of_config).enumerate();
+    let fitting = |(of, all): (usize, Option<Vec<_>>)| {
+        let all = fitting(all.unwrap_or_default(), image);
+        all.into_iter().map(move |auth| (Some(of), auth)).collect::<Vec<_>>()
+    };
+    all.flat_map(fitting).collect()
 }
 
 /// Those entries whose names fit an image, the longest names first.
@@ -83,10 +89,11 @@ mod tests {
         let configs = [b"no json".to_vec(), config.to_vec()];
         let found = |name: &str| {
             let all = find(&configs, &image(name));
-            all.into_iter().map(|a| a.username).collect::<Vec<_>>()
+            assert!(all.iter().all(|(of, _)| *of == Some(1)), "of the second");
+            all.into_iter().map(|(_, auth)| auth.username).collect::<Vec<_>>()
         };
         assert_eq!(found("nginx"), ["a"]);
-        assert_eq!(find(&configs, &image("nginx"))[0].password, "b");
+        assert_eq!(find(&configs, &image("nginx"))[0].1.password, "b");
         assert_eq!(found("r.io:5000/other/app"), ["u"]);
         assert_eq!(found("r.io:5000/team/app:1"), ["t", "u"]);
         assert_eq!(found("other.io/app"), [""; 0]);

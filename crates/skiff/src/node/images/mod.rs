@@ -11,7 +11,7 @@ use std::{
     sync::Arc,
 };
 
-use ::node::{BoxFuture, Collect, Image, ImageConfig, ImageError, ImageListing, Images};
+use ::node::{BoxFuture, Collect, Fetched, Image, ImageConfig, ImageError, ImageListing, Images};
 use node_image::{BuiltinFile, ImageStore, Proxies, PullOptions, Reference};
 use node_runtime::spec::User;
 
@@ -89,13 +89,14 @@ impl Images for StoreImages {
         &'a self,
         reference: &'a str,
         docker_configs: &'a [Vec<u8>],
-    ) -> BoxFuture<'a, Result<Image, ImageError>> {
+    ) -> BoxFuture<'a, Result<Fetched, ImageError>> {
         Box::pin(async move {
             let parsed = Reference::parse(reference).map_err(|error| told(reference, &error))?;
             if parsed.registry == LOCAL_REGISTRY {
                 let found =
                     self.store.resolve(reference).map_err(|error| told(reference, &error))?;
-                return found.map(|image| view(&image)).ok_or_else(|| {
+                let found = found.map(|image| Fetched { image: view(&image), by: None });
+                return found.ok_or_else(|| {
                     ImageError::Failed(format!(
                         "failed to resolve reference {reference:?}: not built into this version of skiff"
                     ))
@@ -104,11 +105,12 @@ impl Images for StoreImages {
             let (own, trust) = self.registries.of(&parsed.registry);
             // The pod's credentials are about this image; the node's about any.
             let mut known = credentials::find(docker_configs, &parsed);
-            known.extend(self.providers.find(&parsed).await);
-            known.extend(own);
+            let of_node = self.providers.find(&parsed).await.into_iter().chain(own);
+            known.extend(of_node.map(|auth| (None, auth)));
             let mut known = known.into_iter();
+            let (mut by, auth) = known.next().map_or((None, None), |(by, auth)| (by, Some(auth)));
             let mut options = PullOptions {
-                auth: known.next(),
+                auth,
                 trust,
                 endpoints: self.registries.endpoints(&parsed),
                 proxies: self.proxies.clone(),
@@ -116,12 +118,14 @@ impl Images for StoreImages {
             };
             loop {
                 match self.store.pull(reference, &options).await {
-                    Ok(image) => return Ok(view(&image)),
-                    // Others may be let in.
-                    Err(node_image::ImageError::Denied { .. }) if known.len() > 0 => {
-                        options.auth = known.next();
-                    }
-                    Err(error) => return Err(told(reference, &error)),
+                    Ok(image) => return Ok(Fetched { image: view(&image), by }),
+                    Err(error) => match (error, known.next()) {
+                        // Others may be let in.
+                        (node_image::ImageError::Denied { .. }, Some((of, auth))) => {
+                            (by, options.auth) = (of, Some(auth));
+                        }
+                        (error, _) => return Err(told(reference, &error)),
+                    },
                 }
             }
         })
