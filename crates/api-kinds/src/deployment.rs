@@ -52,7 +52,7 @@ pub(crate) fn row(schema: &Arc<Schema>) -> ResourceSpec {
         },
         ..new_row(schema, "apps", "v1", "deployments", "Deployment", "apps/v1.Deployment")
     };
-    row.with_scale().with_status();
+    row.with_scale_absent_as("apps", "deployments/scale").with_status();
     row
 }
 

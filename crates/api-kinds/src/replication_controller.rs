@@ -60,7 +60,7 @@ pub(crate) fn row(schema: &Arc<Schema>) -> ResourceSpec {
     row.with_computed_field("status.replicas", |object| {
         tree::int(object, "status.replicas").unwrap_or(0).to_string()
     })
-    .with_scale()
+    .with_scale_absent_as("autoscaling", "replicationcontrollers/scale")
     .with_status();
     row
 }

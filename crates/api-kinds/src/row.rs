@@ -70,6 +70,8 @@ pub(crate) trait Build {
     fn with_status(&mut self) -> &mut Self;
     /// `scale` of `spec.replicas`.
     fn with_scale(&mut self) -> &mut Self;
+    /// The same of a kind that upstream calls otherwise where the object is not there.
+    fn with_scale_absent_as(&mut self, group: &'static str, resource: &'static str) -> &mut Self;
     /// A subresource whose body is the object itself.
     fn with_part(&mut self, name: &'static str, verbs: &[&'static str], role: Role) -> &mut Self;
     /// A subresource with a body of another kind.
@@ -118,6 +120,7 @@ impl Build for ResourceSpec {
             replicas: "spec.replicas".into(),
             status_replicas: "status.replicas".into(),
             selector: "spec.selector".into(),
+            absent: None,
         };
         self.with_body(
             "scale",
@@ -127,6 +130,14 @@ impl Build for ResourceSpec {
         );
         if let Some(scale) = self.subresources.last_mut() {
             scale.verbs = READ_WRITE.map(Into::into).to_vec();
+        }
+        self
+    }
+
+    fn with_scale_absent_as(&mut self, group: &'static str, resource: &'static str) -> &mut Self {
+        self.with_scale();
+        if let Some(Role::Scale(paths)) = self.subresources.last_mut().map(|sub| &mut sub.role) {
+            paths.absent = Some((group.into(), resource.into()));
         }
         self
     }

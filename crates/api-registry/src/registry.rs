@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use api_object::{GroupVersionResource, Reason, Status, status::Details};
-use api_schema::{Catalogue, ResourceSpec, Subresource};
+use api_schema::{Catalogue, ResourceSpec, Role, Subresource};
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::Value;
@@ -78,7 +78,15 @@ impl Request {
     }
 
     pub(crate) fn not_found(&self) -> Status {
-        Status::not_found(&self.gvr(), &self.name)
+        let absent = match self.sub() {
+            Ok(Some(Subresource { role: Role::Scale(paths), .. })) => paths.absent.as_ref(),
+            _ => None,
+        };
+        let gvr = match absent {
+            Some((group, resource)) => GroupVersionResource::new(group, "", resource),
+            None => self.gvr(),
+        };
+        Status::not_found(&gvr, &self.name)
     }
 
     /// The row of the subresource; `None` for the object itself.

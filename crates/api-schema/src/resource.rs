@@ -136,6 +136,9 @@ pub struct ScalePaths {
     pub status_replicas: Str,
     /// `spec.selector` (an object) or a text field; empty for none.
     pub selector: Str,
+    /// Group and resource that are said not to be there where the object is not; its own
+    /// where nothing is given.
+    pub absent: Option<(Str, Str)>,
 }
 
 /// A column of the server-side table.

@@ -168,6 +168,7 @@ fn subresources(
                 replicas: path("specReplicasPath"),
                 status_replicas: path("statusReplicasPath"),
                 selector: path("labelSelectorPath"),
+                absent: None,
             }),
         });
     }

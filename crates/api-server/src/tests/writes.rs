@@ -235,6 +235,10 @@ async fn status_and_scale_are_parts_of_an_object() {
     assert_eq!(scale.body["kind"], "Scale");
     assert_eq!((scale.at("/spec/replicas"), scale.at("/status/replicas")), (&json!(2), &json!(3)));
     assert_eq!(scale.at("/status/selector"), "a=b");
+    // As upstream calls what is not there, which autoscalers repeat.
+    let absent = cluster.get(&format!("{all}/nope/scale")).await;
+    assert_eq!(absent.code, 404);
+    assert_eq!(absent.body["message"], "deployments/scale.apps \"nope\" not found");
     let scaled =
         cluster.send("PATCH", &format!("{web}/scale"), json!({"spec": {"replicas": 5}})).await;
     assert_eq!(scaled.at("/spec/replicas"), 5);
