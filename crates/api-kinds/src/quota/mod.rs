@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 pub use amounts::{limits, requests};
-pub use scope::Scope;
+pub use scope::{Scope, marks};
 
 /// Resource name to amount.
 pub type Amounts = BTreeMap<String, Quantity>;

@@ -69,6 +69,17 @@ impl Scope {
     }
 }
 
+/// What decides of an object's scopes and may change while it lives.
+pub fn marks(object: &Value) -> [Value; 4] {
+    [
+        "spec.activeDeadlineSeconds",
+        "spec.volumeAttributesClassName",
+        "status.currentVolumeAttributesClassName",
+        "status.modifyVolumeStatus.targetVolumeAttributesClassName",
+    ]
+    .map(|path| tree::get(object, path).clone())
+}
+
 fn is_terminating(pod: &Value) -> bool {
     tree::int(pod, "spec.activeDeadlineSeconds").is_some_and(|seconds| seconds >= 0)
 }

@@ -84,12 +84,12 @@ impl Follower {
             let (told, of, place) = (self.on_change.clone(), kind.clone(), namespace.to_owned());
             let ambient = self.ambient.clone();
             informer.on_change(move |change| {
-                let usage = |object: &Arc<client::Cached<Counted>>| {
+                let counts = |object: &Arc<client::Cached<Counted>>| {
                     let ((group, plural), object, now) = (&of, &object.view.0, ambient.now());
                     let until = quota::until(group, plural, object, now);
-                    (quota::usage(group, plural, object, now), until)
+                    (quota::usage(group, plural, object, now), until, quota::marks(object))
                 };
-                if change.old.as_ref().map(usage) != change.new.as_ref().map(usage) {
+                if change.old.as_ref().map(counts) != change.new.as_ref().map(counts) {
                     told(&place);
                 }
             });

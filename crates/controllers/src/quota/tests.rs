@@ -83,3 +83,28 @@ async fn a_pod_that_should_have_ended_is_given_back() {
     tokio::time::sleep(std::time::Duration::from_secs(30)).await;
     assert_eq!(used(), "0");
 }
+
+/// Its use stays what it was, and whose it is changes.
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_gets_a_deadline_changes_its_quota() {
+    let story = Story::start(one_node().with_running_clock());
+    for scope in ["Terminating", "NotTerminating"] {
+        let spec = json!({"hard": {"pods": "10"}, "scopes": [scope]});
+        let quota = pod(&format!("default/{}", scope.to_lowercase()));
+        story
+            .cluster
+            .create(RESOURCE_QUOTAS, &quota.set("/spec", spec).set("/status", Value::Null));
+    }
+    story.cluster.create(PODS, &pod("default/work"));
+    story.moment().await;
+    let used = || {
+        ["terminating", "notterminating"].map(|name| {
+            let quota = story.cluster.get(RESOURCE_QUOTAS, &format!("default/{name}"));
+            quota.expect("there")["status"]["used"]["pods"].clone()
+        })
+    };
+    assert_eq!(used(), ["0", "1"]);
+    story.cluster.edit(PODS, "default/work", |pod| pod["spec"]["activeDeadlineSeconds"] = json!(9));
+    story.moment().await;
+    assert_eq!(used(), ["1", "0"]);
+}
