@@ -178,6 +178,15 @@ impl Pods {
         self.delete_if(owner, pod, &DeleteOptions::uid(&pod.meta.uid)).await
     }
 
+    /// The same of one that still is as it was seen; see [`Self::delete_broken`].
+    pub(crate) async fn delete_unchanged(
+        &self,
+        owner: &Meta,
+        pod: &Cached<Pod>,
+    ) -> Result<Option<Object>, Error> {
+        self.delete_if(owner, pod, &DeleteOptions::unchanged(&pod.meta)).await
+    }
+
     async fn delete_if(
         &self,
         owner: &Meta,

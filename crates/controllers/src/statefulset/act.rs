@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use api_object::Object;
 use client::{
     Api, Cached, Error, Informer, MetaOnly, Outcome, OwnWrites, PatchKind, Recorder, Selection,
     WorkQueue, reconcile_loop,
@@ -15,7 +16,7 @@ use super::{
 };
 use crate::{
     Context,
-    cached::{SERVICES, STATEFUL_SETS, Service, StatefulSet, StatefulSetStatus},
+    cached::{Pod, SERVICES, STATEFUL_SETS, Service, StatefulSet, StatefulSetStatus},
     owner,
     pods::{PodOwner, Pods},
     revisions::{HASH_LABEL, Made, Revisions},
@@ -166,14 +167,25 @@ impl StatefulSets {
                 self.tell(set, "update", &pod.meta.name, patched.as_ref().err());
                 patched
             }
-            Step::DeletePod(pod) => {
-                let deleted = self.pods.delete(&set.meta, pod).await;
-                if !matches!(deleted, Ok(None)) {
-                    self.tell(set, "delete", &pod.meta.name, deleted.as_ref().err());
-                }
-                deleted.map(drop)
+            Step::DeletePod(pod) => self.delete(set, pod, self.pods.delete(&set.meta, pod)).await,
+            Step::DeleteBroken(pod) => {
+                self.delete(set, pod, self.pods.delete_unchanged(&set.meta, pod)).await
             }
         }
+    }
+
+    /// Tells what became of a deletion.
+    async fn delete(
+        &self,
+        set: &Cached<StatefulSet>,
+        pod: &Cached<Pod>,
+        deleting: impl Future<Output = Result<Option<Object>, Error>>,
+    ) -> Result<(), Error> {
+        let deleted = deleting.await;
+        if !matches!(deleted, Ok(None)) {
+            self.tell(set, "delete", &pod.meta.name, deleted.as_ref().err());
+        }
+        deleted.map(drop)
     }
 
     /// Reads and replaces, since upstream's role has no patch of claims.

@@ -58,6 +58,8 @@ pub(super) enum Step {
         labels: Value,
     },
     DeletePod(Arc<Cached<Pod>>),
+    /// A pod of an old template that does not work goes if that still is so.
+    DeleteBroken(Arc<Cached<Pod>>),
 }
 
 /// Decides from what is seen.
@@ -267,12 +269,14 @@ impl<'a> State<'a> {
                 continue;
             }
             // Nothing is lost with one that does not work.
-            if self.is_available(pod) {
-                if may_go == 0 {
-                    break;
-                }
-                may_go -= 1;
+            if !self.is_available(pod) {
+                steps.push(Step::DeleteBroken(Arc::clone(pod)));
+                continue;
             }
+            if may_go == 0 {
+                break;
+            }
+            may_go -= 1;
             steps.push(Step::DeletePod(Arc::clone(pod)));
         }
         true

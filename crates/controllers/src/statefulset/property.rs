@@ -156,7 +156,7 @@ impl World {
                     Pod { revision: revision.to_owned(), phase: Phase::Pending, ending: false };
                 assert_eq!(self.pods.insert(ordinal, new), None, "two of one ordinal");
             }
-            Step::DeletePod(pod) => {
+            Step::DeletePod(pod) | Step::DeleteBroken(pod) => {
                 let ordinal: i64 = pod.meta.name["web-".len()..].parse().expect("an ordinal");
                 let highest = *self.pods.keys().next_back().expect("there is one");
                 let condemned = ordinal >= i64::from(self.wanted);

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     cached::*,
+    lagging,
     revisions::{self, POD_LABEL},
     storage::CLAIMS,
     stories::{Story, one_node},
@@ -70,7 +71,7 @@ pub(super) fn words(plan: &Plan) -> Vec<String> {
         }
         Step::CreatePod { body } => format!("+{}", name(body)),
         Step::Label { pod, .. } => format!("label {}", pod.meta.name),
-        Step::DeletePod(pod) => format!("-{}", pod.meta.name),
+        Step::DeletePod(pod) | Step::DeleteBroken(pod) => format!("-{}", pod.meta.name),
     };
     plan.steps.iter().map(word).collect()
 }
@@ -407,6 +408,45 @@ async fn claims_go_as_the_policy_says() {
     story.cluster.delete(STATEFUL_SETS, "default/web");
     story.moment().await;
     assert_eq!(story.cluster.list(CLAIMS).len(), 0);
+}
+
+/// As of a DaemonSet's pods: a cache that is behind by a moment has all of a new set as
+/// starting, though they serve.
+#[tokio::test(start_paused = true)]
+async fn who_works_by_now_is_not_replaced_as_one_that_does_not() {
+    let (story, hold) = lagging::start(FakeCluster::new().with_node("n1"));
+    let set = stateful_set("default/web", 3).set("/spec/podManagementPolicy", json!("Parallel"));
+    story.cluster.create(STATEFUL_SETS, &set);
+    story.moment().await;
+    let pods = story.names(PODS);
+    assert_eq!(pods, ["web-0", "web-1", "web-2"]);
+    hold.send_replace(true);
+    for name in &pods {
+        story.cluster.edit(PODS, &format!("default/{name}"), |pod| {
+            pod["status"] = json!({
+                "phase": "Running",
+                "conditions": [{
+                    "type": "Ready", "status": "True",
+                    "lastTransitionTime": "2023-11-14T22:13:20Z",
+                }],
+            });
+        });
+    }
+    story.cluster.edit(STATEFUL_SETS, "default/web", |set| {
+        set["spec"]["template"]["spec"]["containers"][0]["image"] = json!("web:2");
+    });
+    story.moment().await;
+    let left = || {
+        let pods = story.cluster.list(PODS);
+        let serves = |pod: &&Value| {
+            pod["metadata"]["deletionTimestamp"].is_null() && pod["status"]["phase"] == "Running"
+        };
+        pods.iter().filter(serves).count()
+    };
+    assert_eq!(left(), 3, "all serve, and one at a time may go");
+    hold.send_replace(false);
+    story.moment().await;
+    assert_eq!(left(), 2);
 }
 
 #[tokio::test(start_paused = true)]
