@@ -68,6 +68,11 @@ impl Quantity {
         Self { nanos: i128::from(bytes) * NANO, format: Format::BinarySi }
     }
 
+    /// The same, printed with binary suffixes where it is whole.
+    pub fn binary(self) -> Self {
+        Self { format: Format::BinarySi, ..self }
+    }
+
     /// Reads `100m`, `1.5Gi`, `2e3`, `-1`.
     ///
     /// # Errors

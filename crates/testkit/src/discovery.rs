@@ -33,6 +33,10 @@ pub(crate) fn answer(path: &str) -> Option<Value> {
     let parts: Vec<&str> = path.split('/').skip(1).collect();
     let (group, version) = match parts.as_slice() {
         ["apis"] => return Some(groups()),
+        ["apis", group] => {
+            let all = groups()["groups"].as_array().cloned().unwrap_or_default();
+            return all.into_iter().find(|known| known["name"] == *group);
+        }
         ["api", version] => ("", *version),
         ["apis", group, version] => (*group, *version),
         _ => return None,

@@ -14,7 +14,7 @@ use client::{
 };
 use futures_util::future::join_all;
 use http::Method;
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -41,8 +41,15 @@ struct Autoscalers {
     context: Context,
     writes: OwnWrites,
     known: Mutex<BTreeMap<String, Known>>,
-    /// Plural and group of what `apiVersion` and kind name; few, and they stay.
-    resources: Mutex<BTreeMap<(String, String), String>>,
+    /// What `apiVersion` and kind name; few, and they stay.
+    resources: Mutex<BTreeMap<(String, String), Served>>,
+}
+
+/// Where a kind is served: `/apis/apps/v1`, `deployments`.
+#[derive(Clone, Debug)]
+struct Served {
+    base: String,
+    plural: String,
 }
 
 /// What is remembered of an autoscaler from one look to the next.
@@ -183,7 +190,7 @@ impl Autoscalers {
         if of.kind == "Namespace" {
             return Ok(format!("namespaces/{}/metrics", of.name));
         }
-        let plural = self.plural(of).await?;
+        let plural = self.served(of).await?.plural;
         let group = of.api_version.split_once('/').map_or("", |(group, _)| group);
         let resource = match group {
             "" => plural,
@@ -192,15 +199,36 @@ impl Autoscalers {
         Ok(format!("namespaces/{namespace}/{resource}/{}", of.name))
     }
 
-    /// `/apis/apps/v1` of `apps/v1`.
-    fn base(api_version: &str) -> String {
-        let root = if api_version.contains('/') { "apis" } else { "api" };
-        let version = if api_version.is_empty() { "v1" } else { api_version };
-        format!("/{root}/{version}")
+    /// The kind as the server has it: in the version that is named, or, since only group and
+    /// kind count, in the one that the server prefers.
+    async fn served(&self, of: &ObjectRef) -> Result<Served, String> {
+        let key = (of.api_version.clone(), of.kind.clone());
+        let lock = || self.resources.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = lock().get(&key) {
+            return Ok(known.clone());
+        }
+        let group = of.api_version.split_once('/').map_or("", |(group, _)| group);
+        let version = if of.api_version.is_empty() { "v1" } else { &of.api_version };
+        let found = match self.plural_at(version, &of.kind).await? {
+            Some(plural) => Some((version.to_owned(), plural)),
+            None => match self.preferred(group).await?.filter(|preferred| preferred != version) {
+                Some(preferred) => {
+                    let plural = self.plural_at(&preferred, &of.kind).await?;
+                    plural.map(|plural| (preferred, plural))
+                }
+                None => None,
+            },
+        };
+        let none = || format!("no matches for kind {:?} in group {group:?}", of.kind);
+        let (version, plural) = found.ok_or_else(none)?;
+        let root = if group.is_empty() { "/api" } else { "/apis" };
+        let served = Served { base: format!("{root}/{version}"), plural };
+        lock().insert(key, served.clone());
+        Ok(served)
     }
 
-    /// The plural of a kind, as the server has it.
-    async fn plural(&self, of: &ObjectRef) -> Result<String, String> {
+    /// The plural of a kind in `apps/v1`, if it is there.
+    async fn plural_at(&self, version: &str, kind: &str) -> Result<Option<String>, String> {
         #[derive(Deserialize)]
         struct Resources {
             resources: Vec<Row>,
@@ -210,29 +238,45 @@ impl Autoscalers {
             name: String,
             kind: String,
         }
-        let key = (of.api_version.clone(), of.kind.clone());
-        let lock = || self.resources.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = lock().get(&key) {
-            return Ok(known.clone());
-        }
-        let group = of.api_version.split_once('/').map_or("", |(group, _)| group);
-        let none = || format!("no matches for kind {:?} in group {group:?}", of.kind);
-        let bytes = self
-            .api
-            .request(Method::GET, &Self::base(&of.api_version), None, Bytes::new())
-            .await
-            .map_err(|error| if error.is_not_found() { none() } else { error.to_string() })?;
-        let list: Resources = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
+        let root = if version.contains('/') { "/apis" } else { "/api" };
+        let Some(list) = self.ask::<Resources>(&format!("{root}/{version}")).await? else {
+            return Ok(None);
+        };
         let mut rows = list.resources.into_iter();
-        let row = rows.find(|row| row.kind == of.kind && !row.name.contains('/'));
-        let plural = row.ok_or_else(none)?.name;
-        lock().insert(key, plural.clone());
-        Ok(plural)
+        let row = rows.find(|row| row.kind == kind && !row.name.contains('/'));
+        Ok(row.map(|row| row.name))
+    }
+
+    /// `apps/v1` of `apps`, if that is served.
+    async fn preferred(&self, group: &str) -> Result<Option<String>, String> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Group {
+            preferred_version: Preferred,
+        }
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Preferred {
+            group_version: String,
+        }
+        if group.is_empty() {
+            return Ok(Some("v1".into()));
+        }
+        let group: Option<Group> = self.ask(&format!("/apis/{group}")).await?;
+        Ok(group.map(|group| group.preferred_version.group_version))
+    }
+
+    /// A page of discovery; `None` where there is none.
+    async fn ask<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>, String> {
+        match self.api.request(Method::GET, path, None, Bytes::new()).await {
+            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|e| e.to_string()),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error.to_string()),
+        }
     }
 
     async fn scale_path(&self, namespace: &str, target: &ObjectRef) -> Result<String, String> {
-        let plural = self.plural(target).await?;
-        let base = Self::base(&target.api_version);
+        let Served { base, plural } = self.served(target).await?;
         Ok(format!("{base}/namespaces/{namespace}/{plural}/{}/scale", target.name))
     }
 

@@ -112,9 +112,9 @@ pub(super) fn plan(view: &View) -> Plan {
             }
         },
     }
-    plan.status.desired_replicas = wanted.0;
-    if wanted.0 != current {
-        plan.rescale = Some(wanted);
+    match wanted.0 == current {
+        true => plan.status.desired_replicas = current,
+        false => plan.rescale = Some(wanted),
     }
     plan
 }
@@ -151,10 +151,10 @@ fn by_metrics(view: &View, scale: &Scale, plan: &mut Plan) -> Result<(i32, Strin
         plan.set("ScalingActive", false, reason, &message);
         plan.status.current_metrics = statuses;
         return Err(format!(
-            "invalid metrics ({} invalid out of {}), first error is: failed to get {}: {error}",
+            "invalid metrics ({} invalid out of {}), first error is: {}{error}",
             failures.len(),
             metrics.len(),
-            failed_name(metric),
+            failed_to(metric),
         ));
     };
     let message = format!("the HPA was able to successfully calculate a replica count from {name}");
@@ -211,14 +211,16 @@ fn one_metric(
         _ => None,
     };
     if let Some(resource) = resource {
-        let (proposal, name) = of_resource(view, scale, resource, measured).map_err(|error| {
-            let what = match resource.target.average_value {
-                Some(_) => "usage",
-                None => "utilization",
-            };
-            format!("failed to get {} {what}: {error}", resource.name)
-        })?;
-        let mut status = json!({"name": resource.name, "current": current(proposal, true)});
+        let (proposal, name) =
+            of_resource(view, scale, kind, resource, measured).map_err(|error| {
+                let what = match resource.target.average_value {
+                    Some(_) => "usage",
+                    None => "utilization",
+                };
+                format!("failed to get {} {what}: {error}", resource.name)
+            })?;
+        let binary = resource.name == "memory";
+        let mut status = json!({"name": resource.name, "current": current(proposal, true, binary)});
         let field = match kind {
             "Resource" => "resource",
             _ => {
@@ -237,7 +239,8 @@ fn one_metric(
     let named = named.ok_or_else(|| format!("unknown metric source type {kind:?}"))?;
     let (proposal, average) = of_named(view, scale, named, measured)?;
     let id = &named.metric;
-    let mut status = json!({"metric": {"name": id.name}, "current": current(proposal, average)});
+    let mut status =
+        json!({"metric": {"name": id.name}, "current": current(proposal, average, false)});
     if let Some(selector) = &id.selector {
         status["metric"]["selector"] = selector.clone();
     }
@@ -261,6 +264,7 @@ fn one_metric(
 fn of_resource(
     view: &View,
     scale: &Scale,
+    kind: &str,
     metric: &super::view::ResourceMetric,
     measured: &Result<Measured, String>,
 ) -> Result<(Proposal, String), String> {
@@ -274,7 +278,8 @@ fn of_resource(
         (Some(value), _) => (Goal::Average(value.millis()), format!("{} resource", metric.name)),
         (None, Some(percent)) => {
             requests = replicas::requests(pods, &metric.name, &metric.container)?;
-            let name = format!("{} resource utilization (percentage of request)", metric.name);
+            let of = if kind == "Resource" { "resource" } else { "container resource" };
+            let name = format!("{} {of} utilization (percentage of request)", metric.name);
             (Goal::Utilization(percent, &requests), name)
         }
         (None, None) => {
@@ -329,8 +334,10 @@ fn tolerance(scaler: &Scaler) -> Tolerance {
     }
 }
 
-fn current(proposal: Proposal, average: bool) -> Value {
-    let quantity = json!(Quantity::from_millis(proposal.value));
+/// `binary` as memory is shown everywhere.
+fn current(proposal: Proposal, average: bool, binary: bool) -> Value {
+    let quantity = Quantity::from_millis(proposal.value);
+    let quantity = json!(if binary { quantity.binary() } else { quantity });
     match (average, proposal.utilization) {
         (false, _) => json!({"value": quantity}),
         (true, None) => json!({"averageValue": quantity}),
@@ -351,23 +358,34 @@ fn failed_reason(metric: &MetricSpec) -> &'static str {
     }
 }
 
-/// What of the metric could not be had.
-fn failed_name(metric: &MetricSpec) -> String {
-    let resource = |metric: &Option<super::view::ResourceMetric>| {
-        metric.as_ref().map_or(String::new(), |metric| metric.name.clone())
-    };
+/// What could not be done, from the whole to the part, as upstream puts it before an error.
+fn failed_to(metric: &MetricSpec) -> String {
+    let resource = metric.resource.as_ref().or(metric.container_resource.as_ref());
+    let named = metric.object.as_ref().or(metric.external.as_ref());
+    let name = named.map_or("", |named| named.metric.name.as_str());
+    let is_average = named.is_some_and(|named| named.target.average_value.is_some());
     match metric.r#type.as_str() {
-        "Resource" => format!("{} resource metric value", resource(&metric.resource)),
+        "Resource" => {
+            let name = resource.map_or("", |resource| resource.name.as_str());
+            format!("failed to get {name} resource metric value: ")
+        }
         "ContainerResource" => {
-            format!("{} container metric value", resource(&metric.container_resource))
+            let container = resource.map_or("", |resource| resource.container.as_str());
+            format!("failed to get {container} container metric value: ")
         }
-        "Pods" => "pods metric value".into(),
-        "Object" => "object metric value".into(),
+        "Pods" => "failed to get pods metric value: ".into(),
+        "Object" if is_average => {
+            format!("failed to get object metric value: failed to get {name} object metric: ")
+        }
+        "Object" => "failed to get object metric value: ".into(),
         "External" => {
-            let name = metric.external.as_ref().map_or("", |metric| metric.metric.name.as_str());
-            format!("{name} external metric value")
+            let within = match is_average {
+                true => format!("failed to get {name} external metric: "),
+                false => format!("failed to get external metric {name}: "),
+            };
+            format!("failed to get {name} external metric value: {within}")
         }
-        kind => format!("metric of type {kind:?}"),
+        _ => String::new(),
     }
 }
 
@@ -412,6 +430,7 @@ impl Plan {
                 let message = format!("New size: {to}; reason: {why}");
                 self.events.push((Severity::Normal, "SuccessfulRescale".into(), message));
                 self.history.change(from, to, self.steady);
+                self.status.desired_replicas = to;
                 self.status.last_scale_time = Some(time::format_seconds(self.now));
             }
             Err(error) => {
@@ -422,7 +441,6 @@ impl Plan {
                 let message =
                     format!("the HPA controller was unable to update the target scale: {error}");
                 self.set("AbleToScale", false, "FailedUpdateScale", &message);
-                self.status.desired_replicas = from;
             }
         }
     }

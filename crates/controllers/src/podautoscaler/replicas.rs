@@ -158,8 +158,9 @@ pub(super) fn from_pods(
             false => ceil(ratio * groups.ready as f64),
         });
     }
-    // Whoever is not heard is taken to need the least change.
-    for name in &groups.missing {
+    // Whoever is not heard is taken to need the least change; where the others need none,
+    // that is none.
+    for name in groups.missing.iter().filter(|_| ratio != 1.0) {
         let assumed = match goal {
             _ if ratio > 1.0 => 0,
             Goal::Utilization(target, requests) => {

@@ -103,6 +103,25 @@ async fn a_deployment_grows_with_its_load_and_shrinks_later() {
         let head = "the HPA was unable to compute the replica count: ";
         assert!(told.starts_with(&format!("{head}{message}")), "{told}");
     }
+    // Of what it scales, group and kind count.
+    story.cluster.edit(AUTOSCALERS, "default/web", |scaler| {
+        scaler["spec"]["scaleTargetRef"]["apiVersion"] = json!("apps/v1beta2");
+    });
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    let conditions = story.conditions(AUTOSCALERS, "default/web");
+    assert!(conditions[0].starts_with("AbleToScale=True"), "{conditions:?}");
+    story.cluster.edit(AUTOSCALERS, "default/web", |scaler| {
+        scaler["spec"]["scaleTargetRef"] =
+            json!({"apiVersion": "nobody.example.com/v1", "kind": "Web", "name": "web"});
+    });
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    let lost = story.cluster.get(AUTOSCALERS, "default/web").expect("there");
+    let able = lost["status"]["conditions"][0]["message"].as_str().unwrap_or_default();
+    let none = "no matches for kind \"Web\" in group \"nobody.example.com\"";
+    assert!(able.ends_with(none), "{able}");
+    story.cluster.edit(AUTOSCALERS, "default/web", |lost| {
+        lost["spec"]["scaleTargetRef"] = scaler().json()["spec"]["scaleTargetRef"].clone();
+    });
     // What it scales goes.
     story.cluster.delete(DEPLOYMENTS, "default/web");
     tokio::time::sleep(Duration::from_secs(20)).await;

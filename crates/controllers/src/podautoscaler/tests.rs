@@ -172,6 +172,7 @@ fn pods_that_say_nothing_are_taken_with_care() {
         ("missing, upwards", ready("p3"), vec![75, 75, 75], 5),
         // It would be 2; the fourth is taken to use all that it asks for.
         ("missing, downwards", ready("p3"), vec![10, 10, 10], 4),
+        ("missing, at rest", ready("p3"), vec![50, 50, 50], 4),
         ("starting, upwards", starting(3), vec![100, 100, 100, 900], 6),
         ("starting, at rest", starting(3), vec![50, 50, 50, 900], 4),
         ("pending", ready("p3").set("/status/phase", json!("Pending")), vec![100, 100, 100], 6),
@@ -205,7 +206,7 @@ fn every_kind_of_metric() {
     let one = |value| Ok(Measured::One(value));
     let table: Vec<(Value, Result<Measured, String>, i32, &str)> = vec![
         (memory, used(&[150_000, 150_000]), 3, "memory resource"),
-        (main, used(&[75, 75]), 3, "cpu resource utilization (percentage of request)"),
+        (main, used(&[75, 75]), 3, "cpu container resource utilization (percentage of request)"),
         (named("Pods", average.clone()), used(&[150_000, 150_000]), 3, "pods metric queue"),
         (named("Object", value.clone()), one(150_000), 3, "Service metric queue"),
         (named("Object", average.clone()), one(350_000), 4, "Service metric queue"),
@@ -227,6 +228,13 @@ fn every_kind_of_metric() {
         assert_eq!(conditions(&plan)["ScalingActive"], "True ValidMetricFound");
         assert_eq!(plan.status.current_metrics[0]["type"], metric["type"]);
     }
+    // Memory is shown as memory.
+    let memory = json!([{"type": "Resource", "resource": {
+        "name": "memory", "target": {"type": "AverageValue", "averageValue": "64Mi"},
+    }}]);
+    let plan = case(scaler(memory), 2, vec![used(&[(32 << 20) * 1000; 2])]).decide();
+    let shown = json!({"name": "memory", "current": {"averageValue": "32Mi"}});
+    assert_eq!(plan.status.current_metrics[0]["resource"], shown);
     // The greatest of several counts.
     let both = [cpu(50)[0].clone(), named("External", json!({"averageValue": "100"}))];
     let case = case(scaler(json!(both)), 2, vec![used(&[75, 75]), one(350_000)]);
@@ -259,6 +267,40 @@ fn what_cannot_be_known_is_told() {
             "invalid metrics (1 invalid out of 1), first error is: failed to get cpu resource metric value: failed to get cpu utilization: {no_api}"
         )
     );
+    // The whole names the part.
+    let queue = |kind: &str, target: Value| {
+        let of = json!({"kind": "Service", "name": "web"});
+        let metric = json!({"metric": {"name": "queue"}, "target": target, "describedObject": of});
+        json!([{"type": kind, (kind.to_lowercase()): metric}])
+    };
+    let average = json!({"type": "AverageValue", "averageValue": "100"});
+    let value = json!({"type": "Value", "value": "100"});
+    for (kind, target, what) in [
+        ("Pods", &average, "failed to get pods metric value: away"),
+        ("Object", &value, "failed to get object metric value: away"),
+        (
+            "Object",
+            &average,
+            "failed to get object metric value: failed to get queue object metric: away",
+        ),
+        (
+            "External",
+            &value,
+            "failed to get queue external metric value: failed to get external metric queue: away",
+        ),
+        (
+            "External",
+            &average,
+            "failed to get queue external metric value: failed to get queue external metric: away",
+        ),
+    ] {
+        let plan = case(scaler(queue(kind, target.clone())), 3, vec![failed("away")]).decide();
+        let told = format!("invalid metrics (1 invalid out of 1), first error is: {what}");
+        assert_eq!(plan.events[1].2, told);
+        let active = &plan.status.conditions[1];
+        let message = "the HPA was unable to compute the replica count: away";
+        assert_eq!((active.r#type.as_str(), active.message.as_str()), ("ScalingActive", message));
+    }
     // One metric of two is not known: it may grow, and does not shrink.
     let two = json!([cpu(50)[0], {"type": "External", "external": {
         "metric": {"name": "queue"}, "target": {"averageValue": "100"},
@@ -293,8 +335,9 @@ fn the_limits_come_first() {
     let mut plan = case(scaler(cpu(50)), 12, vec![]).decide();
     plan.rescaled(Err("no".into()));
     assert_eq!(conditions(&plan)["AbleToScale"], "False FailedUpdateScale");
-    assert_eq!(plan.status.desired_replicas, 12);
+    assert_eq!(plan.status.desired_replicas, 0, "what it was");
     plan.rescaled(Ok(()));
+    assert_eq!(plan.status.desired_replicas, 10);
     assert_eq!(conditions(&plan)["AbleToScale"], "True SucceededRescale");
     let told = "New size: 10; reason: Current number of replicas above Spec.MaxReplicas";
     assert!(plan.events.iter().any(|(_, _, message)| message == told));
