@@ -23,7 +23,7 @@ impl Scheduler {
     ) {
         let permit = match binds.is_empty() {
             true => permit,
-            false => match self.bind_volumes(pod, binds, permit).await {
+            false => match self.bind_volumes(pod, node, binds, permit).await {
                 Ok(permit) => permit,
                 Err(why) => {
                     let why = format!("running PreBind plugin \"VolumeBinding\": {why}");
@@ -63,6 +63,7 @@ impl Scheduler {
     async fn bind_volumes(
         &self,
         pod: &Arc<Cached<Pod>>,
+        node: &str,
         binds: &Binds,
         permit: OwnedSemaphorePermit,
     ) -> Result<OwnedSemaphorePermit, String> {
@@ -80,7 +81,9 @@ impl Scheduler {
                     if !shared.cluster.is_placed(pod) {
                         return Err(format!("pod does not exist any more: {}", pod.key()));
                     }
-                    if shared.cluster.volumes.are_bound(pod, binds)? {
+                    let there = shared.cluster.node(node);
+                    let there = there.ok_or_else(|| format!("node {node:?} not found"))?;
+                    if shared.cluster.volumes.are_bound(pod, binds, there)? {
                         return Ok(());
                     }
                 }

@@ -230,4 +230,25 @@ async fn a_pod_waits_for_its_volumes() {
     let known = story.cluster.get(CLAIMS, "default/d").expect("there");
     let again = &known["metadata"]["annotations"]["volume.kubernetes.io/selected-node"];
     assert_eq!(again, "n1", "it is tried again");
+    // One that made the volume where the pod cannot have it.
+    story.cluster.edit(CLAIMS, "default/d", |claim| {
+        claim["spec"]["volumeName"] = json!("w");
+        claim["metadata"]["annotations"]["pv.kubernetes.io/bind-completed"] = json!("yes");
+    });
+    story.settle().await;
+    assert_eq!(story.node_of("default/q"), Value::Null, "not before the volume is seen");
+    let elsewhere = json!([{"matchExpressions": [
+        {"key": "kubernetes.io/hostname", "operator": "In", "values": ["n9"]},
+    ]}]);
+    story.cluster.create(
+        Resource::cluster("", "v1", "persistentvolumes"),
+        &object("v1", "PersistentVolume", "w")
+            .set("/metadata/namespace", Value::Null)
+            .set("/spec/nodeAffinity/required/nodeSelectorTerms", elsewhere),
+    );
+    story.settle().await;
+    assert_eq!(story.node_of("default/q"), Value::Null);
+    let events = story.cluster.events();
+    let said = "FailedScheduling: running PreBind plugin \"VolumeBinding\": pv \"w\" node affinity doesn't match node \"n1\": no matching NodeSelectorTerms";
+    assert!(events.contains(&said.to_owned()), "{events:?}");
 }

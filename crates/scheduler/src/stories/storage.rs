@@ -173,8 +173,14 @@ fn where_volumes_are() {
         (
             "one that is kept for it",
             using(&["c"]),
-            vec![node("n2"), local(), claim("c", "1Gi"), volume("a", "1Gi", "n2"), meant],
+            vec![node("n2"), local(), claim("c", "1Gi"), volume("a", "1Gi", "n2"), meant.clone()],
             "n2 [(\"default/c\", Volume(\"mine\"))]",
+        ),
+        (
+            "one that is kept for it elsewhere",
+            using(&["c"]),
+            vec![node("n1"), local(), claim("c", "1Gi"), volume("a", "1Gi", "n1"), meant],
+            "0/1 nodes are available: 1 node(s) didn't find available persistent volumes to bind.",
         ),
         (
             "one is made",
@@ -187,6 +193,18 @@ fn where_volumes_are() {
             using(&["c"]),
             two(vec![late(), selected("n2")]),
             "n2 [(\"default/c\", New(\"n2\"))]",
+        ),
+        (
+            "being made on a node that is not there",
+            using(&["c"]),
+            two(vec![late(), selected("gone")]),
+            "0/2 nodes are available: 2 node(s) didn't find available persistent volumes to bind.",
+        ),
+        (
+            "being made where there is no room",
+            using(&["c"]),
+            two(vec![late(), tracked(), selected("n2"), capacity("n1", "5Gi")]),
+            "0/2 nodes are available: 1 node(s) did not have enough free storage, 1 node(s) didn't find available persistent volumes to bind.",
         ),
         (
             "none can be made",

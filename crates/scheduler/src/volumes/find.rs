@@ -117,25 +117,29 @@ impl Volumes {
                 Some(Bind::Volume(volume)) => {
                     let volume = self.volumes.get(volume);
                     if !volume.is_some_and(|volume| is_reachable(volume, node)) {
-                        reasons.push(CONFLICT);
+                        reasons.push(NONE_FITS);
                     }
                     continue;
                 }
                 None => asked,
             };
-            match selected {
-                Some(selected) if selected != node.name() => reasons.push(CONFLICT),
-                Some(selected) => binds.push((key, Bind::New(selected.clone()))),
-                None => match self.matching(claim, node, &chosen) {
-                    Some(volume) => {
-                        chosen.insert(volume.meta.name.clone());
-                        binds.push((key, Bind::Volume(volume.meta.name.clone())));
-                    }
-                    None => match self.can_make(claim, node) {
-                        Ok(()) => binds.push((key, Bind::New(node.name().to_owned()))),
-                        Err(reason) => reasons.push(reason),
-                    },
-                },
+            if selected.is_some_and(|selected| selected != node.name()) {
+                reasons.push(NONE_FITS);
+                continue;
+            }
+            // Where one is being made already, none is looked for.
+            let volume = match selected {
+                Some(_) => None,
+                None => self.matching(claim, node, &chosen),
+            };
+            if let Some(volume) = volume {
+                chosen.insert(volume.meta.name.clone());
+                binds.push((key, Bind::Volume(volume.meta.name.clone())));
+                continue;
+            }
+            match self.can_make(claim, node) {
+                Ok(()) => binds.push((key, Bind::New(node.name().to_owned()))),
+                Err(reason) => reasons.push(reason),
             }
         }
         reasons.sort_unstable();
@@ -155,11 +159,11 @@ impl Volumes {
         let mode = |mode: &Option<String>| mode.clone().unwrap_or_else(|| "Filesystem".into());
         let selector = wanted.selector.as_ref();
         let selector = selector.map(|selector| LabelSelector::from_object(selector).ok());
-        let fits = |volume: &&Arc<Cached<Volume>>| {
+        let there = self.by_class.get(class_of(claim)).into_iter().flat_map(|map| map.values());
+        let big_enough = there.filter(|volume| {
             let offered = &volume.view.spec;
             let name = &volume.meta.name;
             let taken = self.assumed_volumes.get(name).is_some_and(|by| *by != claim.key());
-            let own = is_meant_for(&volume.view, &claim.meta);
             !taken
                 && !chosen.contains(name)
                 && volume.meta.deletion_timestamp.is_none()
@@ -167,21 +171,24 @@ impl Volumes {
                 && offered.volume_attributes_class_name.as_deref().unwrap_or("")
                     == wanted.volume_attributes_class_name.as_deref().unwrap_or("")
                 && storage(&offered.capacity) >= size
+        });
+        let (own, others): (Vec<_>, Vec<_>) =
+            big_enough.partition(|volume| is_meant_for(&volume.view, &claim.meta));
+        // Who has one put aside gets no other, where it cannot be used either.
+        if let Some(own) = smallest(own.into_iter()) {
+            return is_reachable(own, node).then_some(own);
+        }
+        let is_free = |volume: &&Arc<Cached<Volume>>| {
+            let offered = &volume.view.spec;
+            offered.claim_ref.is_none()
+                && volume.view.status.phase == "Available"
+                && wanted.access_modes.iter().all(|m| offered.access_modes.contains(m))
+                && selector.as_ref().is_none_or(|selector| {
+                    selector.as_ref().is_some_and(|s| s.matches(&volume.meta.labels))
+                })
                 && is_reachable(volume, node)
-                && (own
-                    || offered.claim_ref.is_none()
-                        && volume.view.status.phase == "Available"
-                        && wanted.access_modes.iter().all(|m| offered.access_modes.contains(m))
-                        && selector.as_ref().is_none_or(|selector| {
-                            let selector = selector.as_ref();
-                            selector.is_some_and(|s| s.matches(&volume.meta.labels))
-                        }))
         };
-        let there = self.by_class.get(class_of(claim)).into_iter().flat_map(|map| map.values());
-        there.filter(fits).min_by_key(|volume| {
-            let own = is_meant_for(&volume.view, &claim.meta);
-            (!own, storage(&volume.view.spec.capacity), volume.meta.name.clone())
-        })
+        smallest(others.into_iter().filter(is_free))
     }
 
     /// Whether a volume for a claim can be made on a node.
@@ -217,6 +224,12 @@ impl Volumes {
         });
         if has_room { Ok(()) } else { Err(NO_SPACE) }
     }
+}
+
+fn smallest<'a>(
+    volumes: impl Iterator<Item = &'a Arc<Cached<Volume>>>,
+) -> Option<&'a Arc<Cached<Volume>>> {
+    volumes.min_by_key(|volume| (storage(&volume.view.spec.capacity), volume.meta.name.clone()))
 }
 
 /// Whether a node can use a volume.

@@ -17,7 +17,7 @@ pub(crate) use self::view::{
     Attachment, Capacity, Claim, Class, CsiDriver, CsiNode, SELECTED_NODE, Volume, class_of,
     is_bound,
 };
-use crate::{Map, Pod};
+use crate::{Map, Node, Pod};
 
 type Objects<V> = BTreeMap<String, Arc<Cached<V>>>;
 
@@ -183,21 +183,43 @@ impl Volumes {
     ///
     /// # Errors
     /// Where they gave up, or somebody interfered; the pod is decided anew.
-    pub(crate) fn are_bound(&self, pod: &Cached<Pod>, binds: &Binds) -> Result<bool, String> {
+    pub(crate) fn are_bound(
+        &self,
+        pod: &Cached<Pod>,
+        binds: &Binds,
+        node: &Node,
+    ) -> Result<bool, String> {
         let mut all = true;
         for claim in &pod.view.claims {
             let key = format!("{}/{}", pod.meta.namespace, claim.name);
             let known = self.claims.get(&key);
             let known = known.ok_or_else(|| format!("pvc {key:?} was deleted"))?;
+            let asked = binds.iter().find(|(of, _)| *of == key).map(|(_, bind)| bind);
+            let volume = &known.view.spec.volume_name;
+            if asked.is_some() && !volume.is_empty() {
+                // One that a provisioner made where the pod cannot have it.
+                match self.volumes.get(volume) {
+                    None => {
+                        all = false;
+                        continue;
+                    }
+                    Some(volume) if !find::is_reachable(volume, node) => {
+                        let (volume, node) = (&volume.meta.name, node.name());
+                        return Err(format!(
+                            "pv {volume:?} node affinity doesn't match node {node:?}: no matching NodeSelectorTerms"
+                        ));
+                    }
+                    Some(_) => {}
+                }
+            }
             if is_bound(known) {
                 continue;
             }
             all = false;
-            let asked = binds.iter().find(|(of, _)| *of == key);
-            let selected = known.meta.annotations.get(SELECTED_NODE);
-            if let Some((_, Bind::New(_))) = asked
+            let selected = known.meta.annotations.get(SELECTED_NODE).map(String::as_str);
+            if let Some(Bind::New(_)) = asked
                 && !self.assumed.contains_key(&key)
-                && selected.is_none()
+                && selected != Some(node.name())
             {
                 return Err(format!("provisioning failed for PVC {:?}", claim.name));
             }
