@@ -28,6 +28,8 @@ pub struct Configuration {
     pub backoff_max: Duration,
     /// Where it runs, as its events say; empty where nobody asks.
     pub host: String,
+    /// What was given and means nothing here.
+    pub without_effect: Vec<&'static str>,
 }
 
 impl Default for Configuration {
@@ -37,6 +39,7 @@ impl Default for Configuration {
             backoff_initial: Duration::from_secs(1),
             backoff_max: Duration::from_secs(10),
             host: String::new(),
+            without_effect: Vec::new(),
         }
     }
 }

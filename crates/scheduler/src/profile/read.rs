@@ -25,6 +25,30 @@ struct Wire {
     percentage_of_nodes_to_score: Option<usize>,
     pod_initial_backoff_seconds: Option<u64>,
     pod_max_backoff_seconds: Option<u64>,
+    #[serde(default)]
+    extenders: Vec<Value>,
+    parallelism: Option<i32>,
+    leader_election: Option<Value>,
+    client_connection: Option<Value>,
+    enable_profiling: Option<bool>,
+    enable_contention_profiling: Option<bool>,
+    delay_cache_until_active: Option<bool>,
+}
+
+impl Wire {
+    /// How upstream's own process is run: a part of a server needs none of it, and a
+    /// file from elsewhere says it all the same.
+    fn without_effect(&self) -> Vec<&'static str> {
+        let rows = [
+            ("parallelism", self.parallelism.is_some()),
+            ("leaderElection", self.leader_election.is_some()),
+            ("clientConnection", self.client_connection.is_some()),
+            ("enableProfiling", self.enable_profiling.is_some()),
+            ("enableContentionProfiling", self.enable_contention_profiling.is_some()),
+            ("delayCacheUntilActive", self.delay_cache_until_active.is_some()),
+        ];
+        rows.into_iter().filter(|(_, given)| *given).map(|(name, _)| name).collect()
+    }
 }
 
 #[derive(Deserialize)]
@@ -44,6 +68,14 @@ struct WireProfile {
 struct PluginSet {
     enabled: Vec<PluginEntry>,
     disabled: Vec<PluginEntry>,
+}
+
+impl PluginSet {
+    /// Whether a plugin that was there is not any more.
+    fn leaves_out(&self, name: &str) -> bool {
+        let named = |list: &[PluginEntry], name: &str| list.iter().any(|entry| entry.name == name);
+        (named(&self.disabled, name) || named(&self.disabled, "*")) && !named(&self.enabled, name)
+    }
 }
 
 #[derive(Deserialize)]
@@ -154,6 +186,17 @@ const POINTS: [&str; 4] = ["multiPoint", "filter", "score", "postFilter"];
 /// What upstream's plugins prepare before another point, which is one step with it here:
 /// a file may say of both the same.
 const PREPARATIONS: [(&str, &str); 2] = [("preFilter", "filter"), ("preScore", "score")];
+/// The points that are always as upstream's defaults have them, and whose part there is
+/// not to be left out.
+const FIXED: [(&str, &[&str]); 7] = [
+    ("queueSort", &["PrioritySort"]),
+    ("preEnqueue", &["SchedulingGates"]),
+    ("reserve", &["VolumeBinding", "DynamicResources"]),
+    ("permit", &[]),
+    ("preBind", &["VolumeBinding", "DynamicResources"]),
+    ("bind", &["DefaultBinder"]),
+    ("postBind", &[]),
+];
 
 impl Configuration {
     /// From upstream's form.
@@ -170,7 +213,10 @@ impl Configuration {
                 wire.api_version, wire.kind
             ));
         }
-        let mut all = Self::default();
+        if !wire.extenders.is_empty() {
+            return Err("extenders: no program outside is asked here".into());
+        }
+        let mut all = Self { without_effect: wire.without_effect(), ..Self::default() };
         if let Some(seconds) = wire.pod_initial_backoff_seconds {
             all.backoff_initial = Duration::from_secs(seconds.max(1));
         }
@@ -222,6 +268,8 @@ fn profile(wire: WireProfile) -> Read<Profile> {
     for (point, set) in &wire.plugins {
         if let Some((_, of)) = PREPARATIONS.iter().find(|(preparation, _)| point == preparation) {
             prepare(&profile, point, of, set)?;
+        } else if let Some((_, always)) = FIXED.iter().find(|(fixed, _)| point == fixed) {
+            stay(point, always, set)?;
         } else if !POINTS.contains(&point.as_str()) {
             let known = POINTS.join(", ");
             return Err(format!("plugins.{point}: plugins can be changed at {known}"));
@@ -238,16 +286,10 @@ fn enable(profile: &mut Profile, point: &str, set: &PluginSet) -> Read<()> {
     let (filters, scores) =
         (point != "score" && point != "postFilter", point != "filter" && point != "postFilter");
     let preempts = point == "multiPoint" || point == "postFilter";
-    let known = |name: &str| {
-        plugin(name).ok_or_else(|| {
-            let names: Vec<_> = PLUGINS.iter().map(|plugin| plugin.name).collect();
-            format!("plugins.{point}: no plugin is called {name:?}; there are {}", names.join(", "))
-        })
-    };
     for PluginEntry { name, .. } in &set.disabled {
         let is_it = |plugin: &Plugin| name == "*" || plugin.name == name;
         if name != "*" {
-            known(name)?;
+            known(point, name)?;
         }
         if filters {
             profile.filters.retain(|plugin| !is_it(plugin));
@@ -260,7 +302,7 @@ fn enable(profile: &mut Profile, point: &str, set: &PluginSet) -> Read<()> {
         }
     }
     for PluginEntry { name, weight } in &set.enabled {
-        let plugin = known(name)?;
+        let plugin = known(point, name)?;
         if filters && plugin.begin.is_some() && !profile.filters.iter().any(|p| p.name == *name) {
             profile.filters.push(plugin);
         }
@@ -277,18 +319,32 @@ fn enable(profile: &mut Profile, point: &str, set: &PluginSet) -> Read<()> {
     Ok(())
 }
 
+fn known(point: &str, name: &str) -> Read<&'static Plugin> {
+    plugin(name).ok_or_else(|| {
+        let names: Vec<_> = PLUGINS.iter().map(|plugin| plugin.name).collect();
+        format!("plugins.{point}: no plugin is called {name:?}; there are {}", names.join(", "))
+    })
+}
+
+/// Whether a set leaves a point as it is.
+fn stay(point: &str, always: &[&str], set: &PluginSet) -> Read<()> {
+    let named = set.enabled.iter().chain(&set.disabled).map(|entry| entry.name.as_str());
+    for name in named.filter(|name| *name != "*") {
+        known(point, name)?;
+    }
+    match always.iter().find(|name| set.leaves_out(name)) {
+        Some(name) => Err(format!("plugins.{point}: {name} cannot be left out")),
+        None => Ok(()),
+    }
+}
+
 /// Whether those that are not to prepare a point have no part in it either.
 fn prepare(profile: &Profile, point: &str, of: &str, set: &PluginSet) -> Read<()> {
-    let named = |list: &[PluginEntry], name: &str| list.iter().any(|entry| entry.name == name);
     let taking_part: Vec<&str> = match of {
         "filter" => profile.filters.iter().map(|plugin| plugin.name).collect(),
         _ => profile.scores.iter().map(|(plugin, _)| plugin.name).collect(),
     };
-    let left = taking_part.into_iter().find(|name| {
-        let disabled = named(&set.disabled, name) || named(&set.disabled, "*");
-        disabled && !named(&set.enabled, name)
-    });
-    match left {
+    match taking_part.into_iter().find(|name| set.leaves_out(name)) {
         Some(name) => {
             Err(format!("plugins.{point}: {name} takes part in {of}: disable it there too"))
         }

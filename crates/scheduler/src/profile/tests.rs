@@ -119,12 +119,54 @@ fn strategies_score_by_what_is_in_use() {
     }
 }
 
+/// As a cluster made by others has it, all its defaults written out.
+#[test]
+fn files_from_elsewhere_are_read() {
+    let named = |name: &str| json!({"enabled": [{"name": name}], "disabled": [{"name": "*"}]});
+    let all = Configuration::read(&json!({
+        "apiVersion": "kubescheduler.config.k8s.io/v1",
+        "kind": "KubeSchedulerConfiguration",
+        "parallelism": 16,
+        "leaderElection": {"leaderElect": true, "leaseDuration": "15s"},
+        "clientConnection": {"kubeconfig": "/etc/kubernetes/scheduler.conf", "qps": 50},
+        "enableProfiling": true,
+        "enableContentionProfiling": true,
+        "delayCacheUntilActive": false,
+        "extenders": [],
+        "profiles": [{"plugins": {
+            "queueSort": named("PrioritySort"),
+            "preEnqueue": {"enabled": [{"name": "SchedulingGates"}]},
+            "reserve": {"enabled": [{"name": "VolumeBinding"}]},
+            "permit": {},
+            "bind": named("DefaultBinder"),
+            "postBind": {"disabled": [{"name": "*"}]},
+        }}],
+    }))
+    .expect("valid");
+    let nothing_said = Configuration::default();
+    let weights = |all: &Configuration| {
+        all.profiles[0].scores.iter().map(|(p, weight)| (p.name, *weight)).collect::<Vec<_>>()
+    };
+    assert_eq!(weights(&all), weights(&nothing_said));
+    let told = [
+        "parallelism",
+        "leaderElection",
+        "clientConnection",
+        "enableProfiling",
+        "enableContentionProfiling",
+        "delayCacheUntilActive",
+    ];
+    assert_eq!(all.without_effect, told);
+    assert!(nothing_said.without_effect.is_empty());
+}
+
 #[test]
 fn what_is_wrong_is_named() {
     let plugins = |set: Value| json!({"profiles": [{"plugins": set}]});
     for (given, said) in [
         (json!({"kind": "Pod"}), "KubeSchedulerConfiguration"),
-        (json!({"leaderElection": {}}), "leaderElection"),
+        (json!({"leaderElected": {}}), "leaderElected"),
+        (json!({"extenders": [{"urlPrefix": "http://x"}]}), "extenders"),
         (json!({"percentageOfNodesToScore": 101}), "percentageOfNodesToScore"),
         (json!({"profiles": [{}, {}]}), "twice"),
         (plugins(json!({"score": {"enabled": [{"name": "Nope"}]}})), "Nope"),
@@ -132,7 +174,11 @@ fn what_is_wrong_is_named() {
             plugins(json!({"score": {"enabled": [{"name": "NodeAffinity", "weight": 101}]}})),
             "weight",
         ),
-        (plugins(json!({"reserve": {}})), "reserve"),
+        (plugins(json!({"score": {"enabled": [{"name": "NodeAffinity", "weigth": 1}]}})), "weigth"),
+        (plugins(json!({"preFilters": {}})), "preFilters"),
+        (plugins(json!({"bind": {"disabled": [{"name": "*"}]}})), "DefaultBinder"),
+        (plugins(json!({"preBind": {"disabled": [{"name": "VolumeBinding"}]}})), "VolumeBinding"),
+        (plugins(json!({"permit": {"enabled": [{"name": "Coscheduling"}]}})), "Coscheduling"),
     ] {
         let error = Configuration::read(&given).expect_err("wrong");
         assert!(error.contains(said), "{given}: {error}");

@@ -316,6 +316,9 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
         given => scheduler::Configuration::read(given)?,
     };
     rules.host = config.machine.node_name.clone();
+    for key in &rules.without_effect {
+        tracing::info!(key, "the scheduler's configuration says this; it has no effect here");
+    }
     let scheduler =
         tokio::spawn(leading::while_leading(store.leadership(), stop.subscribe(), move |until| {
             scheduler::run(scheduling.clone(), around.clone(), rules.clone(), until.reached())
