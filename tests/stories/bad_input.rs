@@ -289,6 +289,12 @@ fn hopeless() -> Vec<Hopeless> {
             event: "pods by selector app=a are controlled by multiple HPAs",
         },
         Hopeless {
+            yaml: scaler("lost").replace("name: once}", "name: nowhere}"),
+            what: "hpa/lost",
+            status: ("{.status.conditions[?(@.type==\"AbleToScale\")].reason}", "FailedGetScale"),
+            event: "deployments/scale.apps \"nowhere\" not found",
+        },
+        Hopeless {
             yaml: format!("apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: blind}}\nspec: {{selector: {{matchLabels: {{app: c}}}}, template: {}}}\n---\napiVersion: autoscaling/v2\nkind: HorizontalPodAutoscaler\nmetadata: {{name: blind}}\nspec: {{scaleTargetRef: {{apiVersion: apps/v1, kind: Deployment, name: blind}}, maxReplicas: 2, metrics: [{{type: External, external: {{metric: {{name: queue}}, target: {{type: Value, value: 1}}}}}}]}}\n", SLEEPS.replace("app: a", "app: c")),
             what: "hpa/blind",
             status: (

@@ -1,7 +1,7 @@
 //! What nodes and pods use, and what follows from it: `kubectl top`, the node's
 //! pages.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{cluster::Cluster, harness::until};
 
@@ -291,6 +291,28 @@ fn a_deployment_follows_its_load() {
     let shrunk = "wait --for=jsonpath={.spec.replicas}=1 deployment/scale-on-load --timeout=180s";
     cluster.kubectl(shrunk).ok();
     cluster.comes_to_print("events --for hpa/scale-on-load", "All metrics below target");
+    what_else_is_scaled_by(&cluster);
+}
+
+/// One container's use, and memory, which is shown as memory.
+fn what_else_is_scaled_by(cluster: &Cluster) {
+    let by = |metric: Value| {
+        let patch = json!({"spec": {"metrics": [metric]}}).to_string();
+        cluster.kubectl_args(&["patch", "hpa", "scale-on-load", "--type=merge", "-p", &patch]).ok();
+    };
+    by(json!({"type": "ContainerResource", "containerResource": {
+        "name": "cpu", "container": "web",
+        "target": {"type": "Utilization", "averageUtilization": 50},
+    }}));
+    let message = "get hpa scale-on-load -o jsonpath={.status.conditions[?(@.type==\"ScalingActive\")].message}";
+    cluster.comes_to_print(message, "cpu container resource utilization (percentage of request)");
+    by(json!({"type": "Resource", "resource": {
+        "name": "memory", "target": {"type": "AverageValue", "averageValue": "1Gi"},
+    }}));
+    cluster.comes_to_print(message, "from memory resource");
+    let value = "{.status.currentMetrics[0].resource.current.averageValue}";
+    let value = cluster.kubectl(&format!("get hpa scale-on-load -o jsonpath={value}")).ok().stdout;
+    assert!(value.ends_with("Ki") || value.ends_with("Mi"), "{value}");
 }
 
 /// Autoscalers that have nothing to go by say what is missing.

@@ -52,6 +52,7 @@ mod storage;
 mod streams;
 mod updates;
 mod upgrade;
+mod upkeep;
 mod validation_rules;
 mod versions;
 mod volumes;
