@@ -167,8 +167,9 @@ fn limit_of(cgroup: &str, v1: (&str, &str), v2: &str) -> String {
         format!("/sys/fs/cgroup/{controller}/{cgroup}/{file}"),
         format!("/sys/fs/cgroup/{cgroup}/{v2}"),
     ];
+    // Empty until there is such a cgroup.
     let read = paths.iter().find_map(|path| fs::read_to_string(path).ok());
-    read.unwrap_or_else(|| panic!("neither of {paths:?}")).trim().to_owned()
+    read.unwrap_or_default().trim().to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
