@@ -19,7 +19,12 @@ views! {
         target_ref: Option<ObjectReference>,
         node_name: Option<String>,
         zone: Option<String>,
+        /// Boxed, since few have any.
+        hints: Option<Box<EndpointHints>>,
     }
+    EndpointHints { for_nodes: Vec<ForName>, for_zones: Vec<ForName>, }
+    /// A node or a zone, by its name.
+    ForName { name: String, }
     EndpointConditions { ready: Option<bool>, serving: Option<bool>, terminating: Option<bool>, }
     EndpointPort {
         name: Option<String>,

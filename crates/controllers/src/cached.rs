@@ -273,6 +273,7 @@ views! {
         cluster_ip: String,
         ip_families: Vec<String>,
         publish_not_ready_addresses: bool,
+        traffic_distribution: String,
     }
     ServicePort {
         name: String,

@@ -2,7 +2,7 @@
 //! endpoints that get new connections, and what else holds there.
 
 use crate::Config;
-use crate::service::{Endpoint, Port, Protocol, Service, TrafficPolicy};
+use crate::service::{Endpoint, Hint, Port, Protocol, Service, TrafficPolicy};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
@@ -101,8 +101,10 @@ fn frontend(
     masquerade: bool,
 ) -> Frontend {
     let family: Vec<&Endpoint> = port.endpoints.iter().filter(|e| e.ip.is_ipv4() == v4).collect();
-    let allowed = |e: &&&Endpoint| policy == TrafficPolicy::Cluster || e.local;
-    let usable = usable(family.iter().filter(allowed).copied());
+    let usable = match policy {
+        TrafficPolicy::Cluster => nearby(usable(family.iter().copied())),
+        TrafficPolicy::Local => usable(family.iter().filter(|e| e.local).copied()),
+    };
     let elsewhere = policy == TrafficPolicy::Local && !family.is_empty();
     Frontend {
         local: usable.iter().filter(|e| e.local).map(|e| e.ip).collect(),
@@ -158,6 +160,22 @@ fn usable<'a>(endpoints: impl Iterator<Item = &'a Endpoint> + Clone) -> Vec<&'a 
     ready
 }
 
+/// Those that are for this node, or else for its zone (KEP-3015). Hints count where all
+/// that are ready have one and some is for here: else clients would have no endpoint.
+fn nearby(endpoints: Vec<&Endpoint>) -> Vec<&Endpoint> {
+    // Whoever leaves takes what comes, and comes only where nobody is ready.
+    if endpoints.iter().any(|e| !e.ready) {
+        return endpoints;
+    }
+    for hint in [|e: &Endpoint| e.for_node, |e: &Endpoint| e.for_zone] {
+        let all = endpoints.iter().all(|e| hint(e) != Hint::Silent);
+        if all && endpoints.iter().any(|e| hint(e) == Hint::Here) {
+            return endpoints.into_iter().filter(|e| hint(e) == Hint::Here).collect();
+        }
+    }
+    endpoints
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -188,6 +206,46 @@ mod tests {
         assert_eq!(endpoints(&service), "10.43.0.5:80 -> 10.42.0.7:8080");
         service.cluster_ips = vec!["10.43.0.10".parse().unwrap()];
         assert_eq!(endpoints(&service), "");
+    }
+
+    #[test]
+    fn hints_are_followed_where_all_have_one_and_some_is_for_here() {
+        use Hint::{Elsewhere, Here, Silent};
+        let check = |hints: [(Hint, Hint); 3], expected: &[&str]| {
+            let mut service = service(&["10.42.0.5", "10.42.0.6", "10.42.0.7"]);
+            for (endpoint, (for_node, for_zone)) in service.ports[0].endpoints.iter_mut().zip(hints)
+            {
+                (endpoint.for_node, endpoint.for_zone) = (for_node, for_zone);
+            }
+            let ips: Vec<String> =
+                expected.iter().map(|last| format!("10.42.0.{last}:8080")).collect();
+            let expected = format!("10.43.0.5:80 -> {}", ips.join(" "));
+            assert_eq!(endpoints(&service), expected, "{hints:?}");
+            service
+        };
+        let all: &[&str] = &["5", "6", "7"];
+        check([(Silent, Here), (Silent, Elsewhere), (Silent, Here)], &["5", "7"]);
+        check([(Here, Here), (Elsewhere, Here), (Elsewhere, Elsewhere)], &["5"]);
+        // None on this node: its zone's.
+        check([(Elsewhere, Here), (Elsewhere, Here), (Elsewhere, Elsewhere)], &["5", "6"]);
+        // One that says nothing makes all count, for nodes and zones each.
+        check([(Silent, Here), (Silent, Silent), (Silent, Elsewhere)], all);
+        check([(Here, Here), (Silent, Here), (Elsewhere, Elsewhere)], &["5", "6"]);
+        check([(Silent, Elsewhere), (Silent, Elsewhere), (Silent, Elsewhere)], all);
+        // Only those that are ready are asked.
+        let mut service = check([(Silent, Here), (Silent, Elsewhere), (Silent, Elsewhere)], &["5"]);
+        service.ports[0].endpoints[0].ready = false;
+        assert_eq!(endpoints(&service), "10.43.0.5:80 -> 10.42.0.6:8080 10.42.0.7:8080");
+        for endpoint in &mut service.ports[0].endpoints {
+            (endpoint.ready, endpoint.terminating) = (false, true);
+        }
+        let leaving = "10.43.0.5:80 -> 10.42.0.5:8080 10.42.0.6:8080 10.42.0.7:8080";
+        assert_eq!(endpoints(&service), leaving);
+        // Who asks for this node's only gets those, whatever is hinted.
+        let mut service = check([(Elsewhere, Elsewhere), (Here, Here), (Here, Here)], &["6", "7"]);
+        service.internal_policy = TrafficPolicy::Local;
+        service.ports[0].endpoints[1].local = false;
+        assert_eq!(endpoints(&service), "10.43.0.5:80 -> 10.42.0.5:8080 10.42.0.7:8080");
     }
 
     #[test]

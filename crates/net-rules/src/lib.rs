@@ -20,7 +20,7 @@ mod proxy;
 mod service;
 
 pub use proxy::{Proxy, killall};
-pub use service::{Endpoint, Port, Protocol, Service, ServiceName, TrafficPolicy};
+pub use service::{Endpoint, Hint, Port, Protocol, Service, ServiceName, TrafficPolicy};
 
 use std::net::IpAddr;
 

@@ -104,4 +104,20 @@ pub struct Endpoint {
     pub terminating: bool,
     /// It is on this node.
     pub local: bool,
+    /// `hints.forNodes`.
+    pub for_node: Hint,
+    /// `hints.forZones`.
+    pub for_zone: Hint,
+}
+
+/// Whose clients an endpoint is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Hint {
+    /// It does not say.
+    #[default]
+    Silent,
+    /// Those of this node, or of its zone.
+    Here,
+    /// Those of others.
+    Elsewhere,
 }

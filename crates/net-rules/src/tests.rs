@@ -21,7 +21,16 @@ pub(crate) fn config() -> Config {
 /// A ready endpoint on this node.
 pub(crate) fn endpoint(ip: &str) -> Endpoint {
     let ip = ip.parse().unwrap();
-    Endpoint { ip, port: 8080, ready: true, serving: true, terminating: false, local: true }
+    Endpoint {
+        ip,
+        port: 8080,
+        ready: true,
+        serving: true,
+        terminating: false,
+        local: true,
+        for_node: Hint::Silent,
+        for_zone: Hint::Silent,
+    }
 }
 
 /// 10.43.0.5:80 with these endpoints.

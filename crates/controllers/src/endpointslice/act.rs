@@ -10,7 +10,7 @@ use client::{
 use super::{
     plan::plan,
     trigger::Triggers,
-    view::{BY_SERVICE, Slice, service_of, view},
+    view::{BY_SERVICE, Slice, ZONE_LABEL, service_of, view},
     writer::Writer,
 };
 use crate::{
@@ -65,6 +65,14 @@ impl EndpointSlices {
             change.sides().flat_map(|slice| service_of(slice)).for_each(|key| keys.add(key));
         });
         follow_pods(&self.pods, &self.services, queue);
+        let (keys, services) = (queue.clone(), self.services.clone());
+        self.nodes.on_change(move |change| {
+            let (Some(old), Some(new)) = (&change.old, &change.new) else { return };
+            // Seldom, and what does not change with it is not written.
+            if old.meta.labels.get(ZONE_LABEL) != new.meta.labels.get(ZONE_LABEL) {
+                services.list().iter().for_each(|service| keys.add(service.key()));
+            }
+        });
     }
 
     async fn reconcile(&self, key: &str) -> Outcome {

@@ -183,5 +183,6 @@ fn endpoint(ip: IpAddr, address: &Value, ready: bool) -> Endpoint {
             }
         }),
         zone: None,
+        hints: None,
     }
 }

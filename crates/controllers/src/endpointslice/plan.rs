@@ -9,7 +9,7 @@ use std::{
 use api_types::{
     IntOrString,
     core::ObjectReference,
-    discovery::{Endpoint, EndpointConditions, EndpointPort},
+    discovery::{Endpoint, EndpointConditions, EndpointHints, EndpointPort, ForName},
 };
 use client::Cached;
 
@@ -224,6 +224,9 @@ fn endpoint(view: &View, pod: &Cached<Pod>, family: &str) -> Option<Endpoint> {
     let terminating = pod.meta.deletion_timestamp.is_some();
     let ready = service.view.spec.publish_not_ready_addresses || serving && !terminating;
     let named = !spec.hostname.is_empty() && spec.subdomain == service.meta.name;
+    let zone = view.zones.get(&spec.node_name).cloned();
+    let node_name = (!spec.node_name.is_empty()).then(|| spec.node_name.clone());
+    let distribution = service.view.spec.traffic_distribution.as_str();
     Some(Endpoint {
         addresses: vec![address.to_string()],
         conditions: EndpointConditions {
@@ -239,9 +242,30 @@ fn endpoint(view: &View, pod: &Cached<Pod>, family: &str) -> Option<Endpoint> {
             uid: pod.meta.uid.clone(),
             ..ObjectReference::default()
         }),
-        node_name: (!spec.node_name.is_empty()).then(|| spec.node_name.clone()),
-        zone: view.zones.get(&spec.node_name).cloned(),
+        hints: ready.then(|| hints(distribution, node_name.as_ref(), zone.as_ref())).flatten(),
+        node_name,
+        zone,
     })
+}
+
+/// Whose clients an endpoint is for, where the Service prefers those nearby; each proxy
+/// decides by all endpoints' hints whether it follows them.
+fn hints(
+    distribution: &str,
+    node: Option<&String>,
+    zone: Option<&String>,
+) -> Option<Box<EndpointHints>> {
+    let node = match distribution {
+        "PreferSameNode" => node,
+        "PreferSameZone" | "PreferClose" => None,
+        _ => return None,
+    };
+    let named = |name: Option<&String>| name.map(|name| ForName { name: name.clone() });
+    let hints = EndpointHints {
+        for_nodes: named(node).into_iter().collect(),
+        for_zones: named(zone).into_iter().collect(),
+    };
+    (hints != EndpointHints::default()).then(|| Box::new(hints))
 }
 
 /// The ports of a Service as this pod has them; a named port that the pod

@@ -157,6 +157,48 @@ fn both_families_have_their_slices() {
 }
 
 #[test]
+fn hints_say_for_whom_an_endpoint_is() {
+    let hints = |distribution: &str, pods: &[Build]| {
+        let mut world = World::new(
+            service("default/web").set("/spec/trafficDistribution", json!(distribution)),
+        );
+        world.step(pods);
+        assert_eq!(world.step(pods), (0, 0, 0), "{distribution}: nothing changed");
+        let endpoints = world.slices.values().flat_map(|(slice, _)| &slice.endpoints);
+        let mut lines: Vec<String> = endpoints
+            .filter_map(|endpoint| {
+                let hints = endpoint.hints.as_ref()?;
+                let names = |list: &[api_types::discovery::ForName]| {
+                    list.iter().map(|one| one.name.clone()).collect::<Vec<_>>().join(",")
+                };
+                let (nodes, zones) = (names(&hints.for_nodes), names(&hints.for_zones));
+                Some(format!("{} nodes={nodes} zones={zones}", endpoint.addresses.join(",")))
+            })
+            .collect();
+        lines.sort();
+        lines
+    };
+    // The second node has no zone; what is not ready is for nobody.
+    let away = web(1).set("/spec/nodeName", json!("n2"));
+    let pods = [web(0), away, web(2).deleting()];
+    for zonal in ["PreferSameZone", "PreferClose"] {
+        assert_eq!(hints(zonal, &pods), ["10.42.0.1 nodes= zones=z1"], "{zonal}");
+    }
+    let both = ["10.42.0.1 nodes=n1 zones=z1", "10.42.0.2 nodes=n2 zones="];
+    assert_eq!(hints("PreferSameNode", &pods), both);
+    assert_eq!(hints("", &pods), [""; 0]);
+    // A Service that prefers nobody any more takes them back.
+    let mut world = World::new(
+        service("default/web").set("/spec/trafficDistribution", json!("PreferSameNode")),
+    );
+    world.step(&pods);
+    world.service = service("default/web");
+    assert_eq!(world.step(&pods), (0, 1, 0));
+    let left = world.slices.values().flat_map(|(slice, _)| &slice.endpoints);
+    assert!(left.into_iter().all(|endpoint| endpoint.hints.is_none()));
+}
+
+#[test]
 fn no_endpoints_are_told_too_and_selectorless_services_left_alone() {
     let mut world = World::new(service("default/web"));
     assert_eq!(world.step(&[]), (1, 0, 0));

@@ -25,7 +25,7 @@ pub(super) const BY_SERVICE: &str = "service";
 pub(super) const SERVICE_LABEL: &str = "kubernetes.io/service-name";
 pub(super) const MANAGED_BY_LABEL: &str = "endpointslice.kubernetes.io/managed-by";
 pub(super) const MANAGED_BY: &str = "endpointslice-controller.k8s.io";
-const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
+pub(super) const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 
 /// One Service, the pods it selects and the slices it has.
 #[derive(Debug)]

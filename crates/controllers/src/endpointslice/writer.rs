@@ -3,7 +3,7 @@
 use api_object::{Meta, OwnerReference};
 use api_types::{
     core::ObjectReference,
-    discovery::{Endpoint, EndpointPort},
+    discovery::{Endpoint, EndpointPort, ForName},
 };
 use client::{Api, DeleteOptions, Error, Informer, Lagging, OwnWrites, PatchKind};
 use serde_json::{Map, Value, json};
@@ -137,6 +137,14 @@ fn endpoints_json(endpoints: &[Endpoint]) -> Value {
         put("hostname", &endpoint.hostname);
         put("nodeName", &endpoint.node_name);
         put("zone", &endpoint.zone);
+        if let Some(hints) = &endpoint.hints {
+            let lists = [("forNodes", &hints.for_nodes), ("forZones", &hints.for_zones)];
+            let named =
+                |list: &[ForName]| list.iter().map(|one| json!({"name": one.name})).collect();
+            let some = lists.iter().filter(|(_, list)| !list.is_empty());
+            let some = some.map(|(field, list)| ((*field).to_owned(), named(list)));
+            map.insert("hints".into(), Value::Object(some.collect()));
+        }
         if let Some(target) = &endpoint.target_ref {
             map.insert("targetRef".into(), target_json(target));
         }

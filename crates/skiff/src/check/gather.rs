@@ -121,6 +121,8 @@ fn rules_tried(wanted: &Wanted) -> Result<(), String> {
         serving: true,
         terminating: false,
         local: true,
+        for_node: net_rules::Hint::Silent,
+        for_zone: net_rules::Hint::Silent,
     };
     let port = |protocol, port| net_rules::Port {
         protocol,

@@ -24,7 +24,9 @@ use super::{
 /// The port of a Service, where it has one.
 fn port(service: &served::Service) -> Option<u16> {
     let spec = &service.spec;
-    let local = &*spec.r#type == "LoadBalancer" && &*spec.external_traffic_policy == "Local";
+    let local = &*spec.r#type == "LoadBalancer"
+        && &*spec.external_traffic_policy == "Local"
+        && served::is_proxied(service.metadata.labels.as_ref());
     u16::try_from(spec.health_check_node_port).ok().filter(|port| local && *port != 0)
 }
 
@@ -157,6 +159,10 @@ mod tests {
         assert_eq!(port(&service("LoadBalancer", "Local")), Some(30123));
         assert_eq!(port(&service("LoadBalancer", "Cluster")), None);
         assert_eq!(port(&service("NodePort", "Local")), None);
+        let mut others = service("LoadBalancer", "Local");
+        let label = json!({"service.kubernetes.io/service-proxy-name": "other"});
+        others.metadata.labels = serde_json::from_value(label).expect("labels");
+        assert_eq!(port(&others), None);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::{
 };
 
 use ::node::{HostPort, PodPorts};
-use net_rules::{Endpoint, Port, Protocol, Service, ServiceName, TrafficPolicy};
+use net_rules::{Endpoint, Hint, Port, Protocol, Service, ServiceName, TrafficPolicy};
 
 /// The rules' Services for these pods.
 pub(crate) fn services(pods: &BTreeMap<String, PodPorts>) -> BTreeMap<ServiceName, Service> {
@@ -48,6 +48,8 @@ fn of(pod: &PodPorts, port: &HostPort) -> Vec<(&'static str, Service)> {
                     serving: true,
                     terminating: false,
                     local: true,
+                    for_node: Hint::Silent,
+                    for_zone: Hint::Silent,
                 })
                 .collect(),
         }],

@@ -8,7 +8,7 @@ use std::{
 
 use ::node::Live;
 use api_types::core::Node;
-use client::{Backoff, Resource, Selection, SharedInformers};
+use client::{Backoff, Informer, Resource, Selection, SharedInformers};
 use net_overlay::{Carrier, Network, Overlay, Peer, Sealing};
 use tokio::sync::Notify;
 use tracing::{info, warn};
@@ -56,6 +56,11 @@ fn peer(annotations: &BTreeMap<String, String>, node: &Node) -> Peer {
     }
 }
 
+/// The Nodes, for all who follow them here.
+pub(super) fn nodes(informers: &SharedInformers) -> Informer<Node> {
+    informers.get(Selection::all(NODES))
+}
+
 /// Keeps the routes equal to the API's Nodes until dropped. `links` is told
 /// when the machine's own addresses change; `pod_mtu` hears what fits.
 pub(crate) async fn run(
@@ -64,7 +69,7 @@ pub(crate) async fn run(
     links: Arc<Notify>,
     pod_mtu: Live<u32>,
 ) {
-    let nodes = informers.get::<Node>(Selection::all(NODES));
+    let nodes = nodes(&informers);
     // Heartbeats are Leases, so a Node changes when there is something to see.
     let seen: Arc<Mutex<BTreeMap<String, Peer>>> = Arc::default();
     let (told, notify) = (seen.clone(), links.clone());

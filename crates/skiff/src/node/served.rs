@@ -3,7 +3,7 @@
 
 use api_types::core;
 use client::{Informer, Resource, Selection, SharedInformers};
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 
 const SERVICES: Resource = Resource::namespaced("", "v1", "services");
 const ENDPOINT_SLICES: Resource = Resource::namespaced("discovery.k8s.io", "v1", "endpointslices");
@@ -32,7 +32,27 @@ pub(crate) struct Service {
 #[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub(crate) struct ServiceMeta {
+    pub(crate) labels: Option<Labels>,
     pub(crate) annotations: Option<ServiceAnnotations>,
+}
+
+/// Labels of both, as far as they are read.
+#[derive(Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(crate) struct Labels {
+    /// The Service of a slice.
+    #[serde(rename = "kubernetes.io/service-name")]
+    pub(crate) service: Option<Box<str>>,
+    #[serde(rename = "service.kubernetes.io/service-proxy-name")]
+    other_proxy: Option<IgnoredAny>,
+    #[serde(rename = "service.kubernetes.io/headless")]
+    headless: Option<IgnoredAny>,
+}
+
+/// Whether the node's own proxy is meant: what another one serves, or what is headless, is
+/// left alone, whatever the labels' values. Names are answered all the same.
+pub(crate) fn is_proxied(labels: Option<&Labels>) -> bool {
+    labels.is_none_or(|labels| labels.other_proxy.is_none() && labels.headless.is_none())
 }
 
 #[derive(Debug, Default, PartialEq, Deserialize)]
@@ -86,14 +106,7 @@ pub(crate) struct EndpointSlice {
 #[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub(crate) struct SliceMeta {
-    pub(crate) labels: Option<SliceLabels>,
-}
-
-#[derive(Debug, Default, PartialEq, Deserialize)]
-#[serde(default)]
-pub(crate) struct SliceLabels {
-    #[serde(rename = "kubernetes.io/service-name")]
-    pub(crate) service: Option<Box<str>>,
+    pub(crate) labels: Option<Labels>,
 }
 
 #[derive(Debug, Default, PartialEq, Deserialize)]
@@ -103,6 +116,20 @@ pub(crate) struct Endpoint {
     pub(crate) conditions: api_types::discovery::EndpointConditions,
     pub(crate) hostname: Option<Box<str>>,
     pub(crate) node_name: Option<Box<str>>,
+    pub(crate) hints: Option<Box<EndpointHints>>,
+}
+
+#[derive(Debug, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct EndpointHints {
+    pub(crate) for_nodes: Box<[ForName]>,
+    pub(crate) for_zones: Box<[ForName]>,
+}
+
+#[derive(Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(crate) struct ForName {
+    pub(crate) name: Box<str>,
 }
 
 #[derive(Debug, Default, PartialEq, Deserialize)]

@@ -13,15 +13,17 @@ use std::{
 
 use ::node::{HostPorts, Live};
 use client::{Backoff, Cached, Informer, SharedInformers};
-use net_rules::{Endpoint, Port, Protocol, Proxy, Service, ServiceName, TrafficPolicy};
-use tokio::sync::Notify;
+use net_rules::{Endpoint, Hint, Port, Protocol, Proxy, Service, ServiceName, TrafficPolicy};
+use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
 
 use super::{
-    host_ports, network,
-    served::{self, EndpointSlice},
+    host_ports, network, overlay,
+    served::{self, EndpointSlice, ForName},
 };
 use crate::config::Cidr;
+
+const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 
 /// The index of slices by the key of their Service.
 pub(crate) const BY_SERVICE: &str = "service";
@@ -73,14 +75,34 @@ impl Changed {
     }
 }
 
+/// Where this proxy is, as endpoints' hints name it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Place {
+    node: String,
+    zone: Option<String>,
+}
+
+impl Place {
+    fn hint(here: Option<&str>, names: &[ForName]) -> Hint {
+        match names {
+            [] => Hint::Silent,
+            names if names.iter().any(|one| Some(&*one.name) == here) => Hint::Here,
+            _ => Hint::Elsewhere,
+        }
+    }
+}
+
 /// What the rules need to know of a Service; `None` where it has no address of
-/// its own (headless, ExternalName, not yet allocated).
+/// its own (headless, ExternalName, not yet allocated) or another proxy serves it.
 pub(crate) fn service(
     object: &served::Service,
     slices: &[Arc<Cached<EndpointSlice>>],
-    node_name: &str,
+    place: &Place,
 ) -> Option<Service> {
     let spec = &object.spec;
+    if !served::is_proxied(object.metadata.labels.as_ref()) {
+        return None;
+    }
     let addresses = |texts: &[String]| {
         texts.iter().filter_map(|text| text.parse().ok()).collect::<Vec<IpAddr>>()
     };
@@ -115,7 +137,7 @@ pub(crate) fn service(
         external_ips: addresses(&spec.external_ips),
         balancer_ips,
         source_ranges,
-        ports: spec.ports.iter().filter_map(|port| self::port(port, slices, node_name)).collect(),
+        ports: spec.ports.iter().filter_map(|port| self::port(port, slices, place)).collect(),
         affinity: (&*spec.session_affinity == "ClientIP").then(|| Duration::from_secs(affinity_s)),
         internal_policy: policy(spec.internal_traffic_policy.as_deref()),
         external_policy: policy(Some(&*spec.external_traffic_policy)),
@@ -142,10 +164,13 @@ fn source_ranges(object: &served::Service) -> Option<Vec<(IpAddr, u8)>> {
 fn port(
     port: &served::ServicePort,
     slices: &[Arc<Cached<EndpointSlice>>],
-    node_name: &str,
+    place: &Place,
 ) -> Option<Port> {
     let mut endpoints = Vec::new();
-    for slice in slices {
+    let proxied = |slice: &&Arc<Cached<EndpointSlice>>| {
+        served::is_proxied(slice.view.metadata.labels.as_ref())
+    };
+    for slice in slices.iter().filter(proxied) {
         let named = slice.view.ports.iter().find(|candidate| {
             candidate.name.as_deref().unwrap_or_default() == &*port.name
                 && candidate.protocol.as_deref().unwrap_or("TCP") == protocol_name(&port.protocol)
@@ -157,7 +182,8 @@ fn port(
         };
         for endpoint in &slice.view.endpoints {
             let conditions = &endpoint.conditions;
-            let local = endpoint.node_name.as_deref() == Some(node_name);
+            let local = endpoint.node_name.as_deref() == Some(&*place.node);
+            let hints = endpoint.hints.as_deref();
             // An endpoint's addresses are the same pod; proxies use the first.
             let Some(ip) = endpoint.addresses.first().and_then(|text| text.parse().ok()) else {
                 continue;
@@ -170,6 +196,11 @@ fn port(
                 serving: conditions.serving.unwrap_or(ready),
                 terminating: conditions.terminating.unwrap_or(false),
                 local,
+                for_node: hints
+                    .map_or(Hint::Silent, |hints| Place::hint(Some(&place.node), &hints.for_nodes)),
+                for_zone: hints.map_or(Hint::Silent, |hints| {
+                    Place::hint(place.zone.as_deref(), &hints.for_zones)
+                }),
             });
         }
     }
@@ -205,13 +236,15 @@ pub(crate) async fn run(
     let mut known = BTreeMap::new();
     let (services, slices) = (served::services(&informers), served::slices(&informers));
     let changed = Changed::follow(&services, &slices);
+    let mut zone = follow_zone(&informers, &node_name).await;
     services.wait_synced().await;
     slices.wait_synced().await;
 
-    let view = |key: &str| -> Option<Service> {
+    let view = |key: &str, place: &Place| -> Option<Service> {
         let object = services.get(key)?;
-        service(&object.view, &slices.by_index(BY_SERVICE, key), &node_name)
+        service(&object.view, &slices.by_index(BY_SERVICE, key), place)
     };
+    let mut place = Place { node: node_name, zone: None };
     let proxy = Arc::new(Mutex::new(proxy));
     let mut failures = 0;
     let mut reconciled = false;
@@ -223,7 +256,13 @@ pub(crate) async fn run(
                 // The node outlives its proxy.
                 _ = host_ports.changed() => {}
                 _ = networks.changed() => {}
+                _ = zone.changed() => {}
             }
+        }
+        let here = zone.borrow_and_update().clone();
+        if here != place.zone {
+            place.zone = here;
+            keys.extend(services.list().iter().map(|object| object.key()));
         }
         let (whole, told) = (!reconciled, keys.clone());
         let listed: Vec<String> = match whole {
@@ -232,7 +271,7 @@ pub(crate) async fn run(
         };
         let on_node = host_ports::services(&host_ports.borrow_and_update());
         let mut wanted: Vec<(ServiceName, Option<Service>)> =
-            listed.iter().filter_map(|key| Some((name(key)?, view(key)))).collect();
+            listed.iter().filter_map(|key| Some((name(key)?, view(key, &place)))).collect();
         let gone = known.keys().filter(|name| !on_node.contains_key(*name));
         wanted.extend(gone.map(|name| (name.clone(), None)));
         let news =
@@ -281,6 +320,25 @@ pub(crate) async fn run(
     }
 }
 
+/// The zone that this node's Node is in, as that changes.
+async fn follow_zone(
+    informers: &SharedInformers,
+    node_name: &str,
+) -> watch::Receiver<Option<String>> {
+    let nodes = overlay::nodes(informers);
+    let (told, zone) = watch::channel(None);
+    let name = node_name.to_owned();
+    nodes.on_change(move |change| {
+        if change.object().meta.name == name {
+            let node = change.new.as_ref();
+            let now = node.and_then(|node| node.meta.labels.get(ZONE_LABEL).cloned());
+            told.send_if_modified(|zone| std::mem::replace(zone, now.clone()) != now);
+        }
+    });
+    nodes.wait_synced().await;
+    zone
+}
+
 fn name(key: &str) -> Option<ServiceName> {
     let (namespace, name) = key.split_once('/')?;
     Some(ServiceName { namespace: namespace.to_owned(), name: name.to_owned() })
@@ -305,6 +363,10 @@ mod tests {
         }))
     }
 
+    fn on(node: &str, zone: Option<&str>) -> Place {
+        Place { node: node.to_owned(), zone: zone.map(str::to_owned) }
+    }
+
     #[test]
     fn ports_meet_endpoints_by_name() {
         let object = cached::<served::Service>(json!({
@@ -320,7 +382,7 @@ mod tests {
             ]),
         );
         assert_eq!(service_of(&http), ["a/web"]);
-        let service = service(&object.view, &[http], "n1").expect("it has an address");
+        let service = service(&object.view, &[http], &on("n1", None)).expect("it has an address");
         assert_eq!(service.affinity, Some(Duration::from_secs(10_800)));
         let [http, dns] = service.ports.as_slice() else { panic!("two ports") };
         assert_eq!((http.port, http.endpoints.len(), dns.endpoints.len()), (80, 2, 0));
@@ -337,7 +399,8 @@ mod tests {
                 "spec": {"clusterIP": "10.43.0.7", "type": kind, "externalIPs": ["192.0.2.9"]},
                 "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.1", "ipMode": mode}]}},
             }));
-            let service = super::service(&object.view, &[], "n1").expect("it has an address");
+            let service =
+                super::service(&object.view, &[], &Place::default()).expect("it has an address");
             let all = service.external_ips.iter().chain(&service.balancer_ips);
             all.map(ToString::to_string).collect::<Vec<_>>()
         };
@@ -358,7 +421,7 @@ mod tests {
                 object["metadata"]["annotations"][name] = text.into();
             }
             let object = cached::<served::Service>(object);
-            let service = super::service(&object.view, &[], "n1");
+            let service = super::service(&object.view, &[], &Place::default());
             let list = service.expect("it has an address").source_ranges?;
             Some(list.iter().map(|(ip, bits)| format!("{ip}/{bits}")).collect::<Vec<_>>().join(" "))
         };
@@ -372,6 +435,65 @@ mod tests {
     }
 
     #[test]
+    fn hints_are_for_this_node_and_its_zone_or_not() {
+        let object = cached::<served::Service>(json!({
+            "metadata": {"namespace": "a", "name": "web"},
+            "spec": {"clusterIP": "10.43.0.7", "ports": [{"port": 80}]},
+        }));
+        let endpoint = |hints: Value| json!({"addresses": ["10.42.0.2"], "hints": hints});
+        let slice = slice(
+            json!({"name": "", "port": 8080}),
+            json!([
+                endpoint(json!({"forZones": [{"name": "z1"}, {"name": "z2"}]})),
+                endpoint(json!({"forZones": [{"name": "z3"}], "forNodes": [{"name": "n1"}]})),
+                endpoint(json!({"forNodes": [{"name": "n2"}]})),
+                endpoint(Value::Null),
+            ]),
+        );
+        let hints = |place: Place| {
+            let service = service(&object.view, std::slice::from_ref(&slice), &place);
+            let service = service.expect("it has an address");
+            let endpoints = service.ports.iter().flat_map(|port| &port.endpoints);
+            endpoints.map(|e| format!("{:?} {:?}", e.for_node, e.for_zone)).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            hints(on("n1", Some("z2"))),
+            ["Silent Here", "Here Elsewhere", "Elsewhere Silent", "Silent Silent"]
+        );
+        assert_eq!(
+            hints(on("n2", None)),
+            ["Silent Elsewhere", "Elsewhere Elsewhere", "Here Silent", "Silent Silent"]
+        );
+    }
+
+    #[test]
+    fn what_another_proxy_serves_has_no_rules() {
+        for (label, value) in [
+            ("service.kubernetes.io/service-proxy-name", "other"),
+            ("service.kubernetes.io/service-proxy-name", ""),
+            ("service.kubernetes.io/headless", ""),
+        ] {
+            let labels = json!({label: value, "kubernetes.io/service-name": "web"});
+            let service = |labels: &Value| {
+                cached::<served::Service>(json!({
+                    "metadata": {"namespace": "a", "name": "web", "labels": labels},
+                    "spec": {"clusterIP": "10.43.0.7", "ports": [{"port": 80}]},
+                }))
+            };
+            let place = on("n1", None);
+            assert_eq!(super::service(&service(&labels).view, &[], &place), None, "{label}");
+            // Nor does a slice of its lend its endpoints to a Service without the label.
+            let slice = cached::<EndpointSlice>(json!({
+                "metadata": {"namespace": "a", "name": "web-x", "labels": labels},
+                "ports": [{"name": "", "port": 8080}],
+                "endpoints": [{"addresses": ["10.42.0.2"]}],
+            }));
+            let own = super::service(&service(&Value::Null).view, &[slice], &place);
+            assert!(own.expect("it is ours").ports[0].endpoints.is_empty(), "{label}");
+        }
+    }
+
+    #[test]
     fn what_has_no_address_has_no_rules() {
         for spec in [
             json!({"clusterIP": "None", "clusterIPs": ["None"]}),
@@ -380,7 +502,7 @@ mod tests {
         ] {
             let object =
                 cached::<served::Service>(json!({"metadata": {"name": "a"}, "spec": spec}));
-            assert_eq!(service(&object.view, &[], "n1"), None);
+            assert_eq!(service(&object.view, &[], &Place::default()), None);
         }
     }
 }
