@@ -1,6 +1,7 @@
 //! A server of this build in namespaces of its own, and what a user does to it.
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::{Read as _, Write as _},
     os::{fd::AsFd, unix::net::UnixDatagram},
@@ -406,28 +407,45 @@ impl Cluster {
     }
 }
 
-/// Every minor of kubectl that lies beside the one in the path
-/// (`kubectl.1.27`), or that one alone.
+/// The stock kubectls to try, the newest last: every minor that lies beside the one in
+/// the path (`kubectl.1.27`), or else that one, and what `./x test` put into `target/bin`.
 pub(crate) fn kubectls() -> Vec<PathBuf> {
     let found = std::env::var_os("PATH").and_then(|path| {
         std::env::split_paths(&path).map(|dir| dir.join("kubectl")).find(|file| file.exists())
     });
     let beside = found.and_then(|file| Some(fs::canonicalize(file).ok()?.parent()?.to_owned()));
-    let mut all: Vec<PathBuf> = beside
-        .and_then(|dir| fs::read_dir(dir).ok())
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            name.strip_prefix("kubectl.1.").is_some_and(|minor| minor.parse::<u8>().is_ok())
-        })
-        .collect();
-    all.sort();
-    if all.is_empty() {
-        all.push("kubectl".into());
+    let mut minors = beside.as_deref().map(minors).unwrap_or_default();
+    let alone = minors.is_empty().then(|| "kubectl".into());
+    minors.extend(self::minors(&repository("target/bin")));
+    alone.into_iter().chain(minors.into_values()).collect()
+}
+
+/// The stock kubectl of the minor that the product promises: ours is compared with it.
+/// `None`, with the reason printed, where there is none.
+pub(crate) fn newest_kubectl() -> Option<PathBuf> {
+    let newest = kubectls().pop()?;
+    let version = Command::new(&newest).args(["version", "--client"]).output().ok()?.stdout;
+    let version = String::from_utf8_lossy(&version).into_owned();
+    if !version.contains(": v1.37.") {
+        eprintln!("skipped: no stock kubectl of v1.37 is here; ./x test installs it");
+        return None;
     }
-    all
+    Some(newest)
+}
+
+/// The files `kubectl.1.N` of a folder, by N.
+fn minors(folder: &Path) -> BTreeMap<u8, PathBuf> {
+    let minor = |path: PathBuf| {
+        let minor = path.file_name()?.to_str()?.strip_prefix("kubectl.1.")?.parse().ok()?;
+        Some((minor, path))
+    };
+    let entries = fs::read_dir(folder).into_iter().flatten();
+    entries.filter_map(|entry| minor(entry.ok()?.path())).collect()
+}
+
+/// A file of this repository.
+pub(crate) fn repository(path: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
 }
 
 impl Drop for Cluster {

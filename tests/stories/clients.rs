@@ -5,12 +5,7 @@
 
 use std::{path::PathBuf, process::Stdio};
 
-use crate::cluster::{Cluster, Run, run};
-
-/// A file of this repository.
-fn repository(path: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
-}
+use crate::cluster::{Cluster, Run, repository, run};
 
 /// The interpreter that has the clients; `None`, with the reason printed, where
 /// there is none.

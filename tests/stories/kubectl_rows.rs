@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::cluster::{Cluster, Run, kubectls, run};
+use crate::cluster::{Cluster, Run, newest_kubectl, run};
 
 /// What is looked at.
 const OBJECTS: &str = include_str!("kubectl_rows.yaml");
@@ -78,10 +78,6 @@ fn steady(text: &str) -> String {
             Some(own) => lines.push((*own).to_owned()),
             // The skew of versions is the stock one's own concern.
             None if line.starts_with("WARNING: version difference") => {}
-            // Stock ones before v1.34 have no KYAML, and name all that they have.
-            None if line.contains("allowed formats are: ") => {
-                lines.push(line.replace(",kyaml", ""));
-            }
             None => lines.push(line.replace(STOCK, "rows").replace(OURS, "rows")),
         }
     }
@@ -152,8 +148,8 @@ fn request(cluster: &Cluster, who: &str, name: &str) -> String {
 
 /// A cluster, the files of the rows, and a namespace for either kubectl.
 fn start() -> Option<Both> {
+    let stock = newest_kubectl()?;
     let cluster = Cluster::start()?;
-    let stock = kubectls().pop()?;
     let folder = cluster.path("rows");
     std::fs::create_dir_all(&folder).expect("our own folder");
     for part in OBJECTS.split("\n# file: ").skip(1) {
