@@ -12,12 +12,23 @@ const COLUMNS: usize = 76;
 /// How many values of an enumeration are listed.
 const SHOWN: usize = 4;
 
+/// Which fields of fields are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Depth {
+    /// None.
+    Flat,
+    /// All of them.
+    All,
+    /// Down to this level.
+    Max(usize),
+}
+
 /// The text for a field of a resource, and what is missing.
 pub(crate) fn explain(
     document: &Value,
     resource: &ApiResource,
     path: &[&str],
-    recursive: bool,
+    depth: Depth,
 ) -> (String, Outcome) {
     let mut out = String::new();
     if !resource.group.is_empty() {
@@ -77,7 +88,7 @@ pub(crate) fn explain(
     let fields = reader.fields_of(inner);
     if fields.as_object().is_some_and(|fields| !fields.is_empty()) {
         out.push_str("FIELDS:\n");
-        reader.fields(&mut out, inner, 1, recursive, &mut Vec::new());
+        reader.fields(&mut out, inner, 1, depth, &mut Vec::new());
     }
     out.push('\n');
     (out, Ok(()))
@@ -173,7 +184,7 @@ impl<'d> Reader<'d> {
         out: &mut String,
         schema: &'d Value,
         level: usize,
-        recursive: bool,
+        depth: Depth,
         seen: &mut Vec<*const Value>,
     ) {
         let indent = "  ".repeat(level);
@@ -188,13 +199,14 @@ impl<'d> Reader<'d> {
                 let shown = &values[..values.len().min(SHOWN)];
                 out.push_str(&format!("{indent}enum: {}{more}\n", shown.join(", ")));
             }
-            if recursive {
+            if depth != Depth::Flat {
                 let inner = self.element(field);
                 let address: *const Value = inner;
                 // Some types hold themselves.
-                if self.fields_of(inner).is_object() && !seen.contains(&address) {
+                let deeper = !matches!(depth, Depth::Max(max) if level >= max);
+                if deeper && self.fields_of(inner).is_object() && !seen.contains(&address) {
                     seen.push(address);
-                    self.fields(out, inner, level + 1, recursive, seen);
+                    self.fields(out, inner, level + 1, depth, seen);
                     seen.pop();
                 }
                 continue;
@@ -259,13 +271,13 @@ mod tests {
             kind: "Foo".into(),
             ..ApiResource::default()
         };
-        let (text, outcome) = explain(&document(), &resource, &[], false);
+        let (text, outcome) = explain(&document(), &resource, &[], Depth::Flat);
         assert!(outcome.is_ok());
         assert!(text.contains("  at\t<string>\n    <no description>\n"), "{text}");
         assert!(text.contains("  spec\t<FooSpec> -required-\n    What is wanted.\n"), "{text}");
-        let (text, outcome) = explain(&document(), &resource, &["spec", "items"], false);
+        let (text, outcome) = explain(&document(), &resource, &["spec", "items"], Depth::Flat);
         assert!(outcome.is_ok() && text.contains("FIELD: items <[]string>"), "{text}");
-        let (_, outcome) = explain(&document(), &resource, &["nope"], false);
+        let (_, outcome) = explain(&document(), &resource, &["nope"], Depth::Flat);
         assert!(outcome.expect_err("none").message().contains("does not exist"));
     }
 }

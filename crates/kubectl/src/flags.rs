@@ -26,16 +26,18 @@ pub(crate) struct Flag {
     pub(crate) default: &'static str,
     /// One phrase.
     pub(crate) help: &'static str,
+    /// What is said to who still gives it, and it stands in no help; empty for none.
+    pub(crate) deprecated: &'static str,
 }
 
 /// A switch that is off.
 pub(crate) const fn switch(name: &'static str, help: &'static str) -> Flag {
-    Flag { name, short: None, takes: Takes::Switch, default: "", help }
+    Flag { name, short: None, takes: Takes::Switch, default: "", help, deprecated: "" }
 }
 
 /// A flag with a value, unset.
 pub(crate) const fn value(name: &'static str, word: &'static str, help: &'static str) -> Flag {
-    Flag { name, short: None, takes: Takes::Value(word), default: "", help }
+    Flag { name, short: None, takes: Takes::Value(word), default: "", help, deprecated: "" }
 }
 
 impl Flag {
@@ -47,6 +49,11 @@ impl Flag {
     /// The same with a default.
     pub(crate) const fn or(self, default: &'static str) -> Self {
         Self { default, ..self }
+    }
+
+    /// The same, which one should not give any more, with what to do instead.
+    pub(crate) const fn deprecated(self, instead: &'static str) -> Self {
+        Self { deprecated: instead, ..self }
     }
 
     /// The same, whose value may be left out.
@@ -233,6 +240,7 @@ fn keep(parsed: &mut Parsed, flag: &'static Flag, value: String) -> Result<(), S
 pub(crate) fn help(flags: &[&'static Flag]) -> String {
     let mut text = String::new();
     let mut flags = flags.to_vec();
+    flags.retain(|flag| flag.deprecated.is_empty());
     flags.sort_by_key(|flag| flag.name);
     for flag in flags {
         let short = flag.short.map_or("    ".to_owned(), |letter| format!("-{letter}, "));

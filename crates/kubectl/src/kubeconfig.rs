@@ -84,7 +84,7 @@ impl Sources {
 /// A kubeconfig with nothing in it.
 pub(crate) fn empty() -> Value {
     json!({
-        "apiVersion": "v1", "kind": "Config", "preferences": {}, "current-context": "",
+        "apiVersion": "v1", "kind": "Config", "current-context": "",
         "clusters": [], "contexts": [], "users": [],
     })
 }

@@ -1,7 +1,7 @@
 //! The command-line client of a Kubernetes cluster: kubectl's commands, flags,
 //! outputs, messages and exit codes, of any API server.
 //!
-//! A command is a row of `commands::COMMANDS`, a flag a row of a table beside
+//! A command is a row of `commands::commands`, a flag a row of a table beside
 //! it. A run is a `Session`: it finds the kubeconfig, connects, and
 //! learns what the server serves (`discovery`). `targets` turns words, selectors
 //! and files into objects; `print` and `describe` turn objects into text and do

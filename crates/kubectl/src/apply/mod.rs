@@ -182,11 +182,11 @@ async fn by_patch(
         let shape = shape_of(target);
         let before = before.unwrap_or_else(|| json!({}));
         let patch = three_way::patch(&before, &modified, &current, shape.as_ref());
-        if session.dry_run() == DryRun::Client {
-            return Ok((merged(current, patch, target)?, "configured"));
-        }
         if patch == json!({}) {
             return Ok((current, "unchanged"));
+        }
+        if session.dry_run() == DryRun::Client {
+            return Ok((merged(current, patch, target)?, "configured"));
         }
         let kind = patch_type(shape.is_some());
         let path = with_query(target.path(), session.write_query("kubectl-client-side-apply"));

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     discovery::ApiResource,
+    explain::{self, Depth},
     failure::{Failure, Outcome, failed},
     flags::{Flag, switch, value},
     print::{json as json_text, table, yaml},
@@ -179,7 +180,9 @@ fn architecture() -> &'static str {
 }
 
 pub(super) static EXPLAIN: &[Flag] = &[
-    switch("recursive", "When true, print the name of all the fields recursively"),
+    switch("recursive", "Print the fields of fields").short('R'),
+    value("max-depth", "N", "How deep fields of fields are printed with --recursive; 0 for all")
+        .or("0"),
     value("api-version", "GROUP/VERSION", "Use given api-version (group/version) of the resource"),
     value("output", "plaintext", "Format in which to render the schema").or("plaintext").short('o'),
 ];
@@ -193,6 +196,13 @@ pub(super) async fn explain(session: &Session) -> Outcome {
             }
             false => "We accept only this format: explain RESOURCE",
         });
+    };
+    let depth = match (flags.on("recursive"), flags.one("max-depth").parse::<i64>()) {
+        (_, Ok(..=-1)) => return failed("--max-depth must be non-negative"),
+        (false, Ok(1..)) => return failed("--max-depth requires --recursive"),
+        (false, _) => Depth::Flat,
+        (true, Ok(max @ 1..)) => Depth::Max(usize::try_from(max).unwrap_or(usize::MAX)),
+        (true, _) => Depth::All,
     };
     let mut path: Vec<&str> = word.split('.').collect();
     let discovery = session.discovery().await?;
@@ -227,8 +237,7 @@ pub(super) async fn explain(session: &Session) -> Outcome {
         group => format!("/openapi/v3/apis/{group}/{}", resource.version),
     };
     let document = session.connection().await?.request(Method::GET, &document, None).await?;
-    let (head, outcome) =
-        crate::explain::explain(&document, &resource, &path, flags.on("recursive"));
+    let (head, outcome) = explain::explain(&document, &resource, &path, depth);
     session.out(&head)?;
     outcome
 }

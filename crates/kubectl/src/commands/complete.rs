@@ -13,7 +13,7 @@ use crate::{
     session::{Environment, Session},
 };
 
-use super::{COMMANDS, Command, GLOBAL};
+use super::{Command, GLOBAL, commands};
 
 /// Cobra's directives: files may follow, none may, and no space follows.
 const FILES: u8 = 0;
@@ -151,7 +151,7 @@ impl<'l> Place<'l> {
             named => format!("{named} "),
         };
         let mut all: Vec<(&'static str, &'static str)> = Vec::new();
-        for command in COMMANDS {
+        for command in commands() {
             let Some(rest) = command.name.strip_prefix(prefix.as_str()) else { continue };
             let (word, whole) =
                 rest.split_once(' ').map_or((rest, true), |(word, _)| (word, false));
@@ -394,7 +394,7 @@ mod tests {
     #[test]
     fn rows_are_of_commands() {
         for (name, _) in WORDS {
-            assert!(COMMANDS.iter().any(|command| command.name == *name), "{name}");
+            assert!(commands().any(|command| command.name == *name), "{name}");
         }
         for (shell, _) in SCRIPTS {
             let functions = functions(shell);

@@ -145,12 +145,18 @@ pub(super) async fn delete_all(
                         });
                         format!("{}\n", qualified_name(&object))
                     }
-                    _ => format!(
-                        "{} {:?} {what}{}\n",
-                        target.resource.qualified_kind(),
-                        target.name,
-                        session.dry_run_suffix()
-                    ),
+                    _ => {
+                        let place = match target.namespace.as_str() {
+                            "" => String::new(),
+                            namespace => format!(" from {namespace} namespace"),
+                        };
+                        format!(
+                            "{} {:?} {what}{place}{}\n",
+                            target.resource.qualified_kind(),
+                            target.name,
+                            session.dry_run_suffix()
+                        )
+                    }
                 };
                 session.out(&text)?;
                 gone.push((target, uid(&answer)));

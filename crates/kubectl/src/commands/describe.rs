@@ -12,7 +12,8 @@ use crate::{
 };
 
 pub(super) static FLAGS: &[Flag] = &[
-    switch("show-events", "If true, display events related to the described object").or("true"),
+    switch("show-events", "If true, display events related to the described object; where it is not said, those of a single object")
+        .or("true"),
     value("chunk-size", "N", "Return large lists in chunks rather than all at once").or("500"),
 ];
 
@@ -26,22 +27,32 @@ pub(super) async fn run(session: &Session) -> Outcome {
     let reading = Reading { all_by_default: true, ..Reading::default() };
     let found = targets::find(session, &flags.words, reading).await?;
     let mut failures = Vec::new();
-    let mut texts = Vec::new();
+    let mut objects = Vec::new();
+    let mut prefixed = false;
     for target in &found {
         match target.objects(session).await {
-            Ok(objects) => {
-                for object in objects {
-                    texts.push(text_of(session, &target.of(&object), &object).await?);
-                }
+            Ok(named) => {
+                objects.extend(named.into_iter().map(|object| (target.of(&object), object)))
             }
-            Err(error) if error.is_not_found() && !flags.words[0].contains('/') => {
-                match by_prefix(session, target).await? {
-                    prefixed if prefixed.is_empty() => failures.push(error),
-                    prefixed => texts.extend(prefixed),
+            Err(error) if error.is_not_found() && may_be_prefix(&flags.words) => {
+                let like = by_prefix(session, target).await;
+                prefixed |= !like.is_empty();
+                match like.is_empty() {
+                    true => failures.push(error),
+                    false => objects.extend(like),
                 }
             }
             Err(error) => failures.push(error),
         }
+    }
+    // Those of many would have to be asked for one by one.
+    let events = match flags.is_set("show-events") {
+        true => flags.on("show-events"),
+        false => objects.len() == 1 && !prefixed,
+    };
+    let mut texts = Vec::new();
+    for (target, object) in &objects {
+        texts.push(text_of(session, target, object, events).await?);
     }
     if texts.is_empty() && failures.is_empty() {
         // Unlike get, it names a namespace for what is in none.
@@ -50,38 +61,46 @@ pub(super) async fn run(session: &Session) -> Outcome {
             false => format!("No resources found in {} namespace.", session.namespace().await?),
         });
     }
-    session.out(&texts.join("\n\n"))?;
+    session.out(&match prefixed {
+        true => texts.iter().map(|text| format!("{text}\n")).collect(),
+        false => texts.join("\n\n"),
+    })?;
     Failure::of(failures)
 }
 
-/// Where a name is not found, what begins with it.
-async fn by_prefix(session: &Session, target: &Target) -> Outcome<Vec<String>> {
-    let all = Target { name: String::new(), ..target.clone() };
-    let mut texts = Vec::new();
-    for object in all.objects(session).await.unwrap_or_default() {
-        let name = object["metadata"]["name"].as_str().unwrap_or_default();
-        if name.starts_with(&target.name) {
-            texts.push(text_of(session, &all.of(&object), &object).await?);
-        }
-    }
-    Ok(texts)
+/// A type and one name, which may be the beginning of others.
+fn may_be_prefix(words: &[String]) -> bool {
+    matches!(words, [kind, _] if !kind.contains('/'))
 }
 
-async fn text_of(session: &Session, target: &Target, object: &Value) -> Outcome<String> {
+/// Where a name is not found, what begins with it.
+async fn by_prefix(session: &Session, target: &Target) -> Vec<(Target, Value)> {
+    let all = Target { name: String::new(), ..target.clone() };
+    let objects = all.objects(session).await.unwrap_or_default().into_iter();
+    let begins = |(one, _): &(Target, Value)| one.name.starts_with(&target.name);
+    objects.map(|object| (all.of(&object), object)).filter(begins).collect()
+}
+
+async fn text_of(
+    session: &Session,
+    target: &Target,
+    object: &Value,
+    events: bool,
+) -> Outcome<String> {
     let row = describe::row(&target.resource.group, &target.resource.kind);
     let mut related = Related { now: session.now(), ..Related::default() };
     let needs = row.map_or(&[][..], |row| row.needs);
     for need in needs {
         related.found.push((*need, look_up(session, *need, object).await?));
     }
-    if session.flags.on("show-events") && row.is_none_or(|row| row.events) {
+    if events && row.is_none_or(|row| row.events) {
         // Who may not see events still sees the rest.
-        related.events = events(session, object).await.ok();
+        related.events = events_of(session, object).await.ok();
     }
     Ok(describe::describe(row, object, &related))
 }
 
-async fn events(session: &Session, object: &Value) -> Outcome<Vec<Value>> {
+async fn events_of(session: &Session, object: &Value) -> Outcome<Vec<Value>> {
     let meta = &object["metadata"];
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let namespace = text(&meta["namespace"]);

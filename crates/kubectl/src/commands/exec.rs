@@ -89,12 +89,8 @@ pub(super) async fn attach(session: &Session) -> Outcome {
             "cannot attach a container in a completed pod; current phase is {phase}"
         ));
     }
-    let container = pods::container(session, &pod, flags.on("quiet")).map_err(|_| {
-        Failure::Message(format!(
-            "cannot attach to the container: container {} not found in pod {}",
-            flags.one("container"),
-            pod["metadata"]["name"].as_str().unwrap_or_default()
-        ))
+    let container = pods::container(session, &pod, flags.on("quiet")).map_err(|why| {
+        Failure::Message(format!("cannot attach to the container: {}", why.message()))
     })?;
     attach_to(session, &pod, &container, flags.on("stdin"), flags.on("tty")).await
 }

@@ -1,8 +1,8 @@
 //! `--help`, computed from the tables.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{COMMANDS, Command, GLOBAL};
+use super::{Command, GLOBAL, commands};
 use crate::flags::{self, Flag};
 
 /// The help of one command.
@@ -52,7 +52,7 @@ static GROUPS: &[(&str, &str)] = &[
 /// Name and help of what is one word longer than a name, which may be none.
 fn children(name: &str) -> BTreeMap<&'static str, &'static str> {
     let mut below = BTreeMap::new();
-    for command in COMMANDS {
+    for command in commands() {
         let rest = match name {
             "" => Some(command.name),
             _ => command.name.strip_prefix(name).and_then(|rest| rest.strip_prefix(' ')),
@@ -81,7 +81,7 @@ fn listed(rows: &BTreeMap<&str, &str>) -> String {
 pub(super) fn overview(words: &[String]) -> String {
     let group = words.iter().filter(|word| *word != "help").cloned().collect::<Vec<_>>().join(" ");
     if !group.is_empty() {
-        if let Some(command) = COMMANDS.iter().find(|command| command.name == group) {
+        if let Some(command) = commands().find(|command| command.name == group) {
             return of(command);
         }
         let below = children(&group);
@@ -114,12 +114,10 @@ pub(super) fn unknown(word: &str) -> String {
                 or put it on the PATH as kubectl-kustomize"
             .to_owned();
     }
-    let mut near: Vec<&str> = COMMANDS
-        .iter()
+    let near: BTreeSet<&str> = commands()
         .map(|command| command.name.split(' ').next().unwrap_or_default())
         .filter(|name| distance(name, word) <= 2 || name.starts_with(word))
         .collect();
-    near.dedup();
     let mut text = format!("error: unknown command {word:?} for \"kubectl\"");
     if !near.is_empty() {
         text.push_str("\n\nDid you mean this?");
@@ -152,11 +150,11 @@ mod tests {
 
     #[test]
     fn every_group_says_what_it_is_for() {
-        for command in COMMANDS {
+        for command in commands() {
             let mut name = command.name;
             while let Some((group, _)) = name.rsplit_once(' ') {
                 name = group;
-                let known = COMMANDS.iter().any(|command| command.name == group)
+                let known = commands().any(|command| command.name == group)
                     || GROUPS.iter().any(|(known, _)| *known == group);
                 assert!(known, "{group}");
                 let words: Vec<String> = group.split(' ').map(str::to_owned).collect();

@@ -1,4 +1,4 @@
-//! Every command is one row of [`COMMANDS`].
+//! Every command is one row of [`commands`].
 
 mod about;
 mod auth;
@@ -40,7 +40,7 @@ use crate::{
     session::{Environment, Session},
 };
 
-pub(crate) use rows::COMMANDS;
+pub(crate) use rows::commands;
 
 /// What a command does.
 pub(crate) type Run = for<'s> fn(&'s Session) -> Pin<Box<dyn Future<Output = Outcome> + 's>>;
@@ -121,6 +121,11 @@ pub(crate) fn run(args: &[String], environment: Environment) -> (&'static str, O
         Ok(parsed) => parsed,
         Err(why) => return (command.name, Err(Failure::Usage(why))),
     };
+    for flag in known.iter().filter(|flag| parsed.is_set(flag.name)) {
+        if !flag.deprecated.is_empty() {
+            eprintln!("Flag --{} has been deprecated, {}", flag.name, flag.deprecated);
+        }
+    }
     if parsed.on("help") {
         print!("{}", help::of(command));
         return (command.name, Ok(()));
@@ -176,12 +181,12 @@ fn find(args: &[String]) -> Result<(&'static Command, Vec<String>), Unfound> {
         if let Some((_, name)) = help::GROUP_ALIASES.iter().find(|(other, _)| *other == spelled) {
             words = name.split(' ').map(str::to_owned).collect();
         }
-        if let Some(command) = COMMANDS.iter().find(|command| answers_to(command, &words)) {
+        if let Some(command) = commands().find(|command| answers_to(command, &words)) {
             let mut line = rest.clone();
             line.extend_from_slice(&args[at + 1..]);
             best = Some((command, line));
         }
-        let deeper = COMMANDS.iter().any(|command| leads_to(command, &words));
+        let deeper = commands().any(|command| leads_to(command, &words));
         if !deeper {
             words.extend(args[at + 1..].iter().filter(|arg| !arg.starts_with('-')).cloned());
             break;
@@ -189,8 +194,8 @@ fn find(args: &[String]) -> Result<(&'static Command, Vec<String>), Unfound> {
     }
     // A group of commands without one of them; some, as `create`, are one themselves.
     let group = (1..=words.len()).rev().map(|count| &words[..count]).find(|group| {
-        COMMANDS.iter().any(|command| leads_to(command, group))
-            && !COMMANDS.iter().any(|command| answers_to(command, group))
+        commands().any(|command| leads_to(command, group))
+            && !commands().any(|command| answers_to(command, group))
     });
     let named = best.as_ref().map_or(0, |(command, _)| command.name.split(' ').count());
     if let Some(group) = group.filter(|group| group.len() > named) {
@@ -271,9 +276,10 @@ mod tests {
 
     #[test]
     fn rows_are_sound() {
-        for (i, command) in COMMANDS.iter().enumerate() {
+        let all: Vec<&Command> = commands().collect();
+        for (i, command) in all.iter().enumerate() {
             assert!(!command.help.is_empty() && !command.help.ends_with('.'), "{}", command.name);
-            assert!(COMMANDS[..i].iter().all(|other| other.name != command.name));
+            assert!(all[..i].iter().all(|other| other.name != command.name));
             let flags: Vec<&Flag> =
                 command.flags.iter().flat_map(|rows| rows.iter()).chain(GLOBAL).collect();
             for (i, flag) in flags.iter().enumerate() {
@@ -293,7 +299,7 @@ mod tests {
             command.name != "diff"
                 && command.flags.iter().flat_map(|rows| rows.iter()).any(|f| f.name == "kustomize")
         };
-        for command in COMMANDS.iter().filter(named) {
+        for command in commands().filter(named) {
             let args = [command.name, "-k", "dir"].join(" ");
             let args: Vec<String> = args.split(' ').map(str::to_owned).collect();
             let (name, outcome) = run(&args, Environment::default());

@@ -400,13 +400,6 @@ pub(super) async fn scale(session: &Session) -> Outcome {
     }
     let expected: i64 = flags.one("current-replicas").parse().unwrap_or(-1);
     let (found, mut failures) = targets::objects(session, &flags.words, Reading::default()).await?;
-    if found.is_empty() && !failures.is_empty() {
-        let why = match failures.as_slice() {
-            [one] => one.message(),
-            _ => format!("[{}]", Failure::Several(failures).message()),
-        };
-        return failed(format!("no objects passed to scale {why}"));
-    }
     for (target, object) in found {
         let current = object["spec"]["replicas"].as_i64().unwrap_or(1);
         if expected >= 0 && current != expected {

@@ -13,7 +13,7 @@ use crate::{
     session::Session,
 };
 
-use super::COMMANDS;
+use super::commands;
 
 pub(super) static FLAGS: &[Flag] = &[switch(
     "name-only",
@@ -57,7 +57,7 @@ fn meant(words: &[String], there: impl Fn(&str) -> Option<PathBuf>) -> Option<(P
 pub(super) fn instead(args: &[String]) -> Option<Outcome> {
     let end = args.iter().position(|arg| arg.starts_with('-')).unwrap_or(args.len());
     let first = args[..end].first()?;
-    if COMMANDS.iter().any(|command| command.name.split(' ').next() == Some(first)) {
+    if commands().any(|command| command.name.split(' ').next() == Some(first)) {
         return None;
     }
     let folders = folders(&path());
@@ -72,7 +72,7 @@ pub(super) fn instead(args: &[String]) -> Option<Outcome> {
 /// The command of ours that a plugin's name is in the way of.
 fn overwritten(file_name: &str) -> Option<&'static str> {
     let words = file_name.strip_prefix(PREFIX)?.replace('-', " ").replace('_', "-");
-    COMMANDS.iter().map(|command| command.name).find(|name| *name == words)
+    commands().map(|command| command.name).find(|name| *name == words)
 }
 
 /// Lists plugins, and warns of those that will not run.

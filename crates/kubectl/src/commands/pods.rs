@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::{
     describe::selector_query,
-    failure::{Failure, Outcome, failed},
+    failure::{Outcome, failed},
     session::Session,
     targets::{self, Reading, Target},
 };
@@ -94,9 +94,10 @@ pub(super) fn container(session: &Session, pod: &Value, quiet: bool) -> Outcome<
         let known = all.iter().any(|name| name.split(' ').next() == Some(given));
         return match known {
             true => Ok(given.to_owned()),
-            false => {
-                Err(Failure::Message(format!("container {given} is not valid for pod {pod_name}")))
-            }
+            false => failed(format!(
+                "container {given} is not valid for pod {pod_name} out of: {}",
+                all.join(", ")
+            )),
         };
     }
     let annotated =

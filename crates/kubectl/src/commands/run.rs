@@ -1,5 +1,6 @@
 //! Objects made from flags and from other objects: `run`, `expose`, `autoscale`.
 
+use api_object::Quantity;
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -130,7 +131,7 @@ pub(super) async fn run(session: &Session) -> Outcome {
         let name = object["metadata"]["name"].clone();
         let port: i64 = flags.one("port").parse().unwrap_or(0);
         let service = json!({
-            "apiVersion": "v1", "kind": "Service", "metadata": {"creationTimestamp": null, "name": name},
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
             "spec": {"ports": [{"port": port, "protocol": "TCP", "targetPort": port}], "selector": object["metadata"]["labels"]},
             "status": {"loadBalancer": {}},
         });
@@ -154,9 +155,10 @@ pub(super) async fn run(session: &Session) -> Outcome {
             .request(http::Method::DELETE, &target.path(), crate::connection::json(&body))
             .await;
         match gone {
-            Ok(_) if !flags.on("quiet") => {
-                session.out(&format!("pod {:?} deleted\n", target.name))?
-            }
+            Ok(_) if !flags.on("quiet") => session.out(&format!(
+                "pod {:?} deleted from {} namespace\n",
+                target.name, target.namespace
+            ))?,
             Ok(_) => {}
             Err(error) if error.is_not_found() => {}
             Err(error) => return Err(error),
@@ -339,7 +341,11 @@ pub(super) static AUTOSCALE: &[Flag] = &[
         "The upper limit for the number of pods that can be set by the autoscaler. Required",
     )
     .or("-1"),
-    value("cpu-percent", "N", "The target average CPU utilization over all the pods").or("-1"),
+    value("cpu-percent", "N", "The target average CPU utilization over all the pods")
+        .or("-1")
+        .deprecated("Use --cpu with percentage or resource quantity format (e.g., '70%' for utilization or '500m' for milliCPU)."),
+    value("cpu", "CPU", "Target CPU utilization over all the pods: 70% of what they request, or 500m each; a number alone is of thousandths"),
+    value("memory", "MEMORY", "Target memory utilization over all the pods: 60% of what they request, or 200Mi each; a number alone is of MiB"),
     value("name", "NAME", "The name for the newly created object"),
 ];
 
@@ -352,6 +358,14 @@ pub(super) async fn autoscale(session: &Session) -> Outcome {
                 .replace("-1", &n("max").to_string()),
         );
     }
+    if n("max") < n("min") {
+        return failed(format!(
+            "--max=MAXPODS must be larger or equal to --min=MINPODS, max: {}, min: {}",
+            n("max"),
+            n("min")
+        ));
+    }
+    let metrics = metrics(flags).map_err(Failure::Message)?;
     let (found, failures) = targets::objects(session, &flags.words, Reading::default()).await?;
     Failure::of(failures)?;
     for (target, _) in found {
@@ -362,11 +376,8 @@ pub(super) async fn autoscale(session: &Session) -> Outcome {
         if n("min") > 0 {
             spec["minReplicas"] = n("min").into();
         }
-        if n("cpu-percent") > 0 {
-            spec["metrics"] = json!([{
-                "type": "Resource",
-                "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": n("cpu-percent")}},
-            }]);
+        if !metrics.is_empty() {
+            spec["metrics"] = metrics.clone().into();
         }
         let name = if flags.is_set("name") { flags.one("name") } else { &target.name };
         let object = json!({
@@ -376,6 +387,39 @@ pub(super) async fn autoscale(session: &Session) -> Outcome {
         finish(session, object, "autoscaled", "kubectl-autoscale").await?;
     }
     Ok(())
+}
+
+/// What the autoscaler looks at.
+fn metrics(flags: &Parsed) -> Result<Vec<Value>, String> {
+    if flags.is_set("cpu-percent") && flags.is_set("cpu") {
+        return Err("--cpu-percent and --cpu are mutually exclusive".into());
+    }
+    let percent = flags.one("cpu-percent").parse::<i64>().ok().filter(|percent| *percent > 0);
+    let cpu = percent.map_or_else(|| flags.one("cpu").to_owned(), |percent| format!("{percent}%"));
+    let mut metrics = Vec::new();
+    for (name, given, unit) in [("cpu", cpu.as_str(), "m"), ("memory", flags.one("memory"), "Mi")] {
+        if !given.is_empty() {
+            let target = metric_target(name, given, unit)?;
+            metrics.push(json!({"type": "Resource", "resource": {"name": name, "target": target}}));
+        }
+    }
+    Ok(metrics)
+}
+
+/// `70%` of what is asked for, or so much of it, in `unit` where none is said.
+fn metric_target(name: &str, given: &str, unit: &str) -> Made {
+    if let Some(percent) = given.strip_suffix('%') {
+        let share = percent.parse::<i32>().ok().filter(|share| *share >= 0);
+        let share = share.ok_or_else(|| format!("invalid percentage value: {percent}"))?;
+        return Ok(json!({"averageUtilization": share, "type": "Utilization"}));
+    }
+    let quantity = match given.parse::<f64>() {
+        Ok(_) => format!("{given}{unit}"),
+        Err(_) => given.to_owned(),
+    };
+    let parsed = Quantity::parse(&quantity)
+        .map_err(|_| format!("invalid resource {name} value: {given}"))?;
+    Ok(json!({"averageValue": parsed.to_string(), "type": "AverageValue"}))
 }
 
 #[cfg(test)]

@@ -50,20 +50,13 @@ pub(crate) fn secret(out: &mut Text, object: &Value, _: &Related) {
 
 pub(crate) fn service_account(out: &mut Text, object: &Value, related: &Related) {
     head(out, &object["metadata"]);
-    let names =
-        |key: &str| -> Vec<String> { list(&object[key]).map(|r| plain(&r["name"])).collect() };
-    for (label, names) in [
-        ("Image pull secrets", names("imagePullSecrets")),
-        ("Mountable secrets", names("secrets")),
-        ("Tokens", Vec::new()),
-    ] {
-        if names.is_empty() {
-            out.line(0, format!("{label}:\t<none>"));
-        }
-        for (i, name) in names.iter().enumerate() {
-            let head = if i == 0 { format!("{label}:") } else { String::new() };
-            out.line(0, format!("{head}\t{name}"));
-        }
+    let mut names =
+        list(&object["imagePullSecrets"]).map(|secret| text(&secret["name"])).peekable();
+    if names.peek().is_none() {
+        out.line(0, "Image pull secrets:\t<none>");
+    }
+    for (i, name) in names.enumerate() {
+        out.line(0, format!("{}\t{name}", if i == 0 { "Image pull secrets:" } else { "" }));
     }
     super::events(out, related);
 }
@@ -98,52 +91,105 @@ fn quotas(out: &mut Text, quotas: &[Value]) {
     out.line(0, "\nResource Quotas");
     for quota in quotas {
         out.line(1, format!("Name:\t{}", text(&quota["metadata"]["name"])));
-        let scopes: Vec<String> = list(&quota["spec"]["scopes"]).map(plain).collect();
-        if !scopes.is_empty() {
-            out.line(1, format!("Scopes:\t{}", scopes.join(", ")));
-        }
-        let hard = quota["status"]["hard"].as_object().into_iter().flatten();
-        let rows: Vec<Vec<String>> = hard
-            .map(|(name, limit)| {
-                vec![name.clone(), plain(&quota["status"]["used"][name]), plain(limit)]
-            })
-            .collect();
+        scopes(out, 1, "* ", quota);
         out.line(1, "Resource\tUsed\tHard");
         out.line(1, "--------\t---\t---");
-        for row in rows {
-            out.line(1, row.join("\t"));
+        used(out, 1, quota);
+    }
+}
+
+/// What a quota is of, with a word for each.
+fn scopes(out: &mut Text, level: usize, sign: &str, quota: &Value) {
+    let mut scopes: Vec<&str> = list(&quota["spec"]["scopes"]).map(text).collect();
+    scopes.sort_unstable();
+    if scopes.is_empty() {
+        return;
+    }
+    out.line(level, format!("Scopes:\t{}", scopes.join(", ")));
+    for scope in scopes {
+        if let Some((_, help)) = SCOPES.iter().find(|(known, _)| *known == scope) {
+            out.line(level, format!("{sign}{help}"));
         }
     }
 }
+
+static SCOPES: &[(&str, &str)] = &[
+    (
+        "Terminating",
+        "Matches all pods that have an active deadline. These pods have a limited lifespan on a node before being actively terminated by the system.",
+    ),
+    (
+        "NotTerminating",
+        "Matches all pods that do not have an active deadline. These pods usually include long running pods whose container command is not expected to terminate.",
+    ),
+    (
+        "BestEffort",
+        "Matches all pods that do not have resource requirements set. These pods have a best effort quality of service.",
+    ),
+    (
+        "NotBestEffort",
+        "Matches all pods that have at least one resource requirement set. These pods have a burstable or guaranteed quality of service.",
+    ),
+];
+
+fn used(out: &mut Text, level: usize, quota: &Value) {
+    for (name, limit) in quota["status"]["hard"].as_object().into_iter().flatten() {
+        let used = super::text::or(&quota["status"]["used"][name], "0");
+        out.line(level, format!("{name}\t{used}\t{}", plain(limit)));
+    }
+}
+
+pub(crate) fn quota(out: &mut Text, object: &Value, _: &Related) {
+    out.line(0, format!("Name:\t{}", text(&object["metadata"]["name"])));
+    out.line(0, format!("Namespace:\t{}", text(&object["metadata"]["namespace"])));
+    scopes(out, 0, " * ", object);
+    out.line(0, "Resource\tUsed\tHard");
+    out.line(0, "--------\t----\t----");
+    used(out, 0, object);
+}
+
+const LIMITS: [&str; 2] = [
+    "Type\tResource\tMin\tMax\tDefault Request\tDefault Limit\tMax Limit/Request Ratio",
+    "----\t--------\t---\t---\t---------------\t-------------\t-----------------------",
+];
 
 fn limits(out: &mut Text, ranges: &[Value]) {
     if ranges.is_empty() {
         return out.line(0, "\nNo LimitRange resource.");
     }
     out.line(0, "\nResource Limits");
-    out.line(
-        1,
-        "Type\tResource\tMin\tMax\tDefault Request\tDefault Limit\tMax Limit/Request Ratio",
-    );
-    out.line(
-        1,
-        "----\t--------\t---\t---\t---------------\t-------------\t-----------------------",
-    );
+    for head in LIMITS {
+        out.line(0, format!(" {head}"));
+    }
     for range in ranges {
-        for limit in list(&range["spec"]["limits"]) {
-            let keys = ["min", "max", "defaultRequest", "default", "maxLimitRequestRatio"];
-            let mut resources: Vec<&String> = keys
-                .iter()
-                .flat_map(|key| limit[*key].as_object().into_iter().flatten())
-                .map(|(name, _)| name)
-                .collect();
-            resources.sort();
-            resources.dedup();
-            for resource in resources {
-                let cells: Vec<String> =
-                    keys.iter().map(|key| super::text::or(&limit[*key][resource], "-")).collect();
-                out.line(1, format!("{}\t{resource}\t{}", text(&limit["type"]), cells.join("\t")));
-            }
+        limited(out, " ", range);
+    }
+}
+
+pub(crate) fn limit_range(out: &mut Text, object: &Value, _: &Related) {
+    out.line(0, format!("Name:\t{}", text(&object["metadata"]["name"])));
+    out.line(0, format!("Namespace:\t{}", text(&object["metadata"]["namespace"])));
+    for head in LIMITS {
+        out.line(0, head);
+    }
+    limited(out, "", object);
+}
+
+fn limited(out: &mut Text, indent: &str, range: &Value) {
+    for limit in list(&range["spec"]["limits"]) {
+        let keys = ["min", "max", "defaultRequest", "default", "maxLimitRequestRatio"];
+        let mut resources: Vec<&String> = keys
+            .iter()
+            .flat_map(|key| limit[*key].as_object().into_iter().flatten())
+            .map(|(name, _)| name)
+            .collect();
+        resources.sort();
+        resources.dedup();
+        for resource in resources {
+            let cells: Vec<String> =
+                keys.iter().map(|key| super::text::or(&limit[*key][resource], "-")).collect();
+            let kind = text(&limit["type"]);
+            out.line(0, format!("{indent}{kind}\t{resource}\t{}", cells.join("\t")));
         }
     }
 }

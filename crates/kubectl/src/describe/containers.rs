@@ -135,15 +135,7 @@ fn one(out: &mut Text, container: &Value, status: Option<&Value>, pod: Option<&V
         out.line(2, format!("Ready:\t{}", truth(&status["ready"])));
         out.line(2, format!("Restart Count:\t{}", number(&status["restartCount"])));
     }
-    for (label, key) in [("Limits", "limits"), ("Requests", "requests")] {
-        let resources = container["resources"][key].as_object();
-        if let Some(resources) = resources.filter(|map| !map.is_empty()) {
-            out.line(2, format!("{label}:"));
-            for (name, quantity) in resources {
-                out.line(3, format!("{name}:\t{}", plain(quantity)));
-            }
-        }
-    }
+    resources(out, 2, &container["resources"]);
     for (label, key) in [
         ("Liveness", "livenessProbe"),
         ("Readiness", "readinessProbe"),
@@ -158,10 +150,28 @@ fn one(out: &mut Text, container: &Value, status: Option<&Value>, pod: Option<&V
     mounts(out, container);
 }
 
+/// `Limits:` and `Requests:`
+pub(crate) fn resources(out: &mut Text, level: usize, resources: &Value) {
+    for (label, key) in [("Limits", "limits"), ("Requests", "requests")] {
+        let quantities = resources[key].as_object();
+        if let Some(quantities) = quantities.filter(|map| !map.is_empty()) {
+            out.line(level, format!("{label}:"));
+            for (name, quantity) in quantities {
+                out.line(level + 1, format!("{name}:\t{}", plain(quantity)));
+            }
+        }
+    }
+}
+
 fn ports(out: &mut Text, ports: &Value) {
     let each = |key: &str| {
-        let texts = list(ports)
-            .map(|port| format!("{}/{}", number(&port[key]), or(&port["protocol"], "TCP")));
+        let texts = list(ports).map(|port| {
+            let name = match text(&port["name"]) {
+                "" => String::new(),
+                name => format!(" ({name})"),
+            };
+            format!("{}/{}{name}", number(&port[key]), or(&port["protocol"], "TCP"))
+        });
         texts.collect::<Vec<_>>().join(", ")
     };
     for (label, key) in [("Port", "containerPort"), ("Host Port", "hostPort")] {
@@ -211,7 +221,7 @@ fn probe(probe: &Value) -> String {
     };
     let n = |key: &str| number(&probe[key]);
     format!(
-        "{what} delay={}s timeout={}s period={}s #success={} #failure={}",
+        "{what} delay={}s timeout={}s period={}s successThreshold={} failureThreshold={}",
         n("initialDelaySeconds"),
         n("timeoutSeconds"),
         n("periodSeconds"),

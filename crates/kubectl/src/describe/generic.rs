@@ -27,43 +27,50 @@ pub(crate) fn describe(out: &mut Text, object: &Value, related: &Related) {
 
 /// `lastTransitionTime` as `Last Transition Time`; what is no word stays.
 fn words(key: &str) -> String {
-    if key.contains(['.', '/', '-', '_']) || key.is_empty() {
+    if key.contains(|c: char| !c.is_alphabetic() && c != '-') {
         return key.to_owned();
     }
-    let key = match key {
-        "apiVersion" => return "API Version".to_owned(),
-        "uid" => return "UID".to_owned(),
-        key => key,
-    };
-    let chars: Vec<char> = key.chars().collect();
-    let mut out = String::new();
-    for (i, &c) in chars.iter().enumerate() {
-        let starts = c.is_uppercase()
-            && i > 0
-            && (!chars[i - 1].is_uppercase()
-                || chars.get(i + 1).is_some_and(|next| next.is_lowercase()));
-        if starts {
-            out.push(' ');
-        }
-        match i {
-            0 => out.extend(c.to_uppercase()),
-            _ => out.push(c),
-        }
-    }
-    out.split(' ').map(acronym).collect::<Vec<_>>().join(" ")
+    split(key).iter().map(|part| titled(part)).collect::<Vec<_>>().join(" ")
 }
 
-fn acronym(word: &str) -> String {
-    const KNOWN: &[&str] = &["API", "URL", "UID", "OSB", "GUID"];
+/// At every change of case. Of capitals and what follows them in small letters three and
+/// more stay together (`URLs`), of two the first is a word (`I Ps`).
+fn split(key: &str) -> Vec<String> {
+    let kind = |c: char| (c.is_uppercase(), c == '-');
+    let mut parts: Vec<String> = Vec::new();
+    for c in key.chars() {
+        match parts.last_mut() {
+            Some(last) if last.chars().next_back().map(kind) == Some(kind(c)) => last.push(c),
+            Some(last) if c.is_lowercase() && last.chars().all(char::is_uppercase) => {
+                let two = last.chars().count() == 2;
+                let second = two.then(|| last.pop()).flatten();
+                match second {
+                    Some(second) => parts.push(String::from_iter([second, c])),
+                    None => last.push(c),
+                }
+            }
+            _ => parts.push(c.into()),
+        }
+    }
+    parts
+}
+
+fn titled(word: &str) -> String {
+    const KNOWN: &[&str] = &["API", "URL", "UID", "GUID"];
     let upper = word.to_uppercase();
-    if KNOWN.contains(&upper.as_str()) { upper } else { word.to_owned() }
+    if KNOWN.contains(&upper.as_str()) {
+        return upper;
+    }
+    let mut chars = word.chars();
+    let first = chars.next().into_iter().flat_map(char::to_uppercase);
+    first.chain(chars).collect()
 }
 
 fn map(out: &mut Text, level: usize, fields: &Map<String, Value>) {
-    let mut entries: Vec<(String, &Value)> =
-        fields.iter().map(|(key, value)| (words(key), value)).collect();
-    entries.sort_by(|a, b| a.0.cmp(&b.0));
-    for (name, value) in entries {
+    let mut entries: Vec<(&String, &Value)> = fields.iter().collect();
+    entries.sort_by_key(|(key, _)| *key);
+    for (key, value) in entries {
+        let name = words(key);
         match value {
             Value::Object(inner) => {
                 out.line(level, format!("{name}:"));
@@ -82,7 +89,10 @@ fn list(out: &mut Text, level: usize, items: &[Value]) {
     for item in items {
         match item {
             Value::Object(inner) => map(out, level, inner),
-            Value::Array(inner) => list(out, level + 1, inner),
+            Value::Array(inner) => {
+                let parts: Vec<String> = inner.iter().map(scalar_text).collect();
+                out.line(level, format!("[{}]", parts.join(" ")));
+            }
             scalar => out.line(level, scalar_text(scalar)),
         }
     }
@@ -108,6 +118,12 @@ mod tests {
             ("spec", "Spec"),
             ("podIPs", "Pod I Ps"),
             ("clusterIP", "Cluster IP"),
+            ("nonResourceURLs", "Non Resource URLs"),
+            ("HTTPServer", "HTTPServer"),
+            ("APIsX", "APIs X"),
+            ("aURLPath", "A URLPath"),
+            ("foo-bar", "Foo - Bar"),
+            ("x509Cert", "x509Cert"),
             ("a.b/c", "a.b/c"),
         ] {
             assert_eq!(words(key), name, "{key}");

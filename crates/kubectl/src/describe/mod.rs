@@ -92,9 +92,12 @@ pub(crate) static KINDS: &[Kind] = &[
     kind!("" "Secret" config::secret, [], false),
     kind!("" "Namespace" config::namespace, [Quotas, Limits], false),
     kind!("" "ServiceAccount" config::service_account),
+    kind!("" "ResourceQuota" config::quota, [], false),
+    kind!("" "LimitRange" config::limit_range, [], false),
     kind!("" "PersistentVolumeClaim" storage::claim, [PodsOfClaim]),
     kind!("" "PersistentVolume" storage::volume),
     kind!("storage.k8s.io" "StorageClass" storage::class),
+    kind!("storage.k8s.io" "CSINode" storage::csi_node),
     kind!("scheduling.k8s.io" "PriorityClass" storage::priority_class),
     kind!("apps" "Deployment" workload::deployment, [ReplicaSets]),
     kind!("apps" "ReplicaSet" workload::replica_set, [Pods]),
@@ -107,6 +110,9 @@ pub(crate) static KINDS: &[Kind] = &[
     kind!("rbac.authorization.k8s.io" "RoleBinding" rbac::binding, [], false),
     kind!("rbac.authorization.k8s.io" "ClusterRoleBinding" rbac::binding, [], false),
     kind!("networking.k8s.io" "Ingress" network::ingress, [AllEndpointSlices]),
+    kind!("networking.k8s.io" "IngressClass" network::ingress_class),
+    kind!("networking.k8s.io" "ServiceCIDR" network::service_range),
+    kind!("networking.k8s.io" "IPAddress" network::address),
     kind!("networking.k8s.io" "NetworkPolicy" network::policy, [], false),
     kind!("discovery.k8s.io" "EndpointSlice" network::endpoint_slice),
     kind!("policy" "PodDisruptionBudget" workload::disruption_budget),
@@ -149,12 +155,16 @@ fn events(out: &mut Text, related: &Related) {
                 "" => text::text(&event["reportingComponent"]),
                 component => component,
             };
+            let of = match text::text(&event["involvedObject"]["fieldPath"]) {
+                "" => String::new(),
+                path => format!("{path}: "),
+            };
             vec![
                 plain(&event["type"]),
                 plain(&event["reason"]),
                 interval(event, related.now),
                 source.to_owned(),
-                plain(&event["message"]).trim().to_owned(),
+                format!("{of}{}", text::text(&event["message"]).trim()),
             ]
         })
         .collect();

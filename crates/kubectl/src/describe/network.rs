@@ -308,11 +308,11 @@ fn rules(out: &mut Text, spec: &Value, key: &str, peers: &str, way: &str) {
         }
         for port in ports {
             let protocol = or(&port["protocol"], "TCP");
-            let number = match port["endPort"].as_i64() {
-                Some(end) => format!("{}-{end}", plain(&port["port"])),
-                None => plain(&port["port"]),
+            let (what, number) = match port["endPort"].as_i64() {
+                Some(end) => ("To Port Range", format!("{}-{end}", plain(&port["port"]))),
+                None => ("To Port", plain(&port["port"])),
             };
-            out.line(2, format!("To Port: {number}/{protocol}"));
+            out.line(2, format!("{what}: {number}/{protocol}"));
         }
         let others = &rule[peers.to_lowercase()];
         if list(others).next().is_none() {
@@ -343,4 +343,63 @@ fn rules(out: &mut Text, spec: &Value, key: &str, peers: &str, way: &str) {
             out.line(2, "----------");
         }
     }
+}
+
+pub(crate) fn ingress_class(out: &mut Text, object: &Value, related: &Related) {
+    let (meta, spec) = (&object["metadata"], &object["spec"]);
+    out.line(0, format!("Name:\t{}", text(&meta["name"])));
+    out.labels(0, "Labels", &meta["labels"]);
+    out.annotations(0, &meta["annotations"]);
+    out.line(0, format!("Controller:\t{}", text(&spec["controller"])));
+    let parameters = &spec["parameters"];
+    if parameters.is_object() {
+        out.line(0, "Parameters:");
+        out.some(1, "APIGroup", &parameters["apiGroup"]);
+        out.line(1, format!("Kind:\t{}", text(&parameters["kind"])));
+        out.line(1, format!("Name:\t{}", text(&parameters["name"])));
+    }
+    super::events(out, related);
+}
+
+pub(crate) fn service_range(out: &mut Text, object: &Value, related: &Related) {
+    let meta = &object["metadata"];
+    out.line(0, format!("Name:\t{}", text(&meta["name"])));
+    out.labels(0, "Labels", &meta["labels"]);
+    out.annotations(0, &meta["annotations"]);
+    let ranges: Vec<String> = list(&object["spec"]["cidrs"]).map(plain).collect();
+    out.line(0, format!("CIDRs:\t{}", ranges.join(", ")));
+    if list(&object["status"]["conditions"]).next().is_some() {
+        out.line(0, "Status:");
+        out.line(0, "Conditions:");
+        let rows: Vec<Vec<String>> = list(&object["status"]["conditions"])
+            .map(|condition| {
+                let part = |key: &str| plain(&condition[key]);
+                let since = super::text::date(&condition["lastTransitionTime"]);
+                vec![part("type"), part("status"), since, part("reason"), part("message")]
+            })
+            .collect();
+        let names = ["Type", "Status", "LastTransitionTime", "Reason", "Message"];
+        out.table(1, &names, &rows);
+    }
+    super::events(out, related);
+}
+
+pub(crate) fn address(out: &mut Text, object: &Value, related: &Related) {
+    let meta = &object["metadata"];
+    out.line(0, format!("Name:\t{}", text(&meta["name"])));
+    out.labels(0, "Labels", &meta["labels"]);
+    out.annotations(0, &meta["annotations"]);
+    let parent = &object["spec"]["parentRef"];
+    if parent.is_object() {
+        out.line(0, "Parent Reference:");
+        for (label, key) in [
+            ("Group", "group"),
+            ("Resource", "resource"),
+            ("Namespace", "namespace"),
+            ("Name", "name"),
+        ] {
+            out.line(1, format!("{label}:\t{}", text(&parent[key])));
+        }
+    }
+    super::events(out, related);
 }

@@ -74,7 +74,6 @@ pub(crate) fn describe(out: &mut Text, node: &Value, related: &Related) {
         ("Architecture", "architecture"),
         ("Container Runtime Version", "containerRuntimeVersion"),
         ("Kubelet Version", "kubeletVersion"),
-        ("Kube-Proxy Version", "kubeProxyVersion"),
     ] {
         out.line(1, format!("{label}:\t{}", text(&status["nodeInfo"][key])));
     }

@@ -52,6 +52,10 @@ pub(crate) fn describe(out: &mut Text, pod: &Value, related: &Related) {
         out.line(0, format!("Controlled By:\t{owner}"));
     }
     out.some(0, "NominatedNodeName", &status["nominatedNodeName"]);
+    if spec["resources"].is_object() {
+        out.line(0, "Resources:");
+        containers::resources(out, 1, &spec["resources"]);
+    }
     for (label, key, statuses) in [
         ("Init Containers", "initContainers", "initContainerStatuses"),
         ("Containers", "containers", "containerStatuses"),

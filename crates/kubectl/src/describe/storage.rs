@@ -175,3 +175,26 @@ pub(crate) fn class(out: &mut Text, object: &Value, related: &Related) {
     out.line(0, format!("VolumeBindingMode:\t{}", or(&object["volumeBindingMode"], "<unset>")));
     super::events(out, related);
 }
+
+pub(crate) fn csi_node(out: &mut Text, object: &Value, related: &Related) {
+    let meta = &object["metadata"];
+    out.line(0, format!("Name:\t{}", text(&meta["name"])));
+    out.labels(0, "Labels", &meta["labels"]);
+    out.annotations(0, &meta["annotations"]);
+    let created = super::text::date(&meta["creationTimestamp"]);
+    out.line(0, format!("CreationTimestamp:\t{created}"));
+    out.line(0, "Spec:");
+    for (i, driver) in list(&object["spec"]["drivers"]).enumerate() {
+        if i == 0 {
+            out.line(1, "Drivers:");
+        }
+        out.line(2, format!("{}:", text(&driver["name"])));
+        out.line(3, format!("Node ID:\t{}", text(&driver["nodeID"])));
+        if let Some(count) = driver["allocatable"]["count"].as_i64() {
+            out.line(3, "Allocatables:");
+            out.line(4, format!("Count:\t{count}"));
+        }
+        out.line(3, format!("Topology Keys:\t{}", bracketed(&driver["topologyKeys"])));
+    }
+    super::events(out, related);
+}

@@ -39,6 +39,21 @@ impl Text {
         self.pairs(level, name, labels, "=");
     }
 
+    /// Labels under each other, further in than other values, as upstream has those of
+    /// what is inside volumes.
+    pub(crate) fn inner_labels(&mut self, level: usize, name: &str, labels: &Value) {
+        let labels = labels.as_object().into_iter().flatten();
+        let mut pairs: Vec<String> =
+            labels.map(|(key, value)| format!("{key}={}", plain(value))).collect();
+        if pairs.is_empty() {
+            pairs.push("<none>".into());
+        }
+        for (i, pair) in pairs.iter().enumerate() {
+            let head = if i == 0 { format!("{name}:") } else { String::new() };
+            self.line(level, format!("{head}\t    {pair}"));
+        }
+    }
+
     /// Pairs under each other.
     pub(crate) fn pairs(&mut self, level: usize, name: &str, map: &Value, sign: &str) {
         let map = map.as_object();

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::text::{Text, list, number, or, plain, text};
+use super::text::{Text, list, number, or, text};
 
 /// What is told of a kind of volume: its key, its description, and its fields.
 type Row = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
@@ -106,12 +106,13 @@ pub(crate) fn source(out: &mut Text, volume: &Value, level: usize) {
         let claim = &volume["ephemeral"]["volumeClaimTemplate"]["spec"];
         out.line(level, format!("StorageClass:\t{}", text(&claim["storageClassName"])));
         out.line(level, format!("Volume:\t{}", text(&claim["volumeName"])));
-        out.line(
-            level,
-            format!("Capacity:\t{}", plain(&claim["resources"]["requests"]["storage"])),
-        );
-        let modes: Vec<String> = list(&claim["accessModes"]).map(plain).collect();
-        return out.line(level, format!("Access Modes:\t{}", modes.join(",")));
+        let meta = &volume["ephemeral"]["volumeClaimTemplate"]["metadata"];
+        out.inner_labels(level, "Labels", &meta["labels"]);
+        out.inner_labels(level, "Annotations", &meta["annotations"]);
+        // A template is bound to nothing, which would say both.
+        out.line(level, "Capacity:\t");
+        out.line(level, "Access Modes:\t");
+        return out.some(level, "VolumeMode", &claim["volumeMode"]);
     }
     let Some((key, kind, fields)) = KINDS.iter().find(|(key, ..)| volume[*key].is_object()) else {
         return out.line(level, "<unknown>");
@@ -122,7 +123,7 @@ pub(crate) fn source(out: &mut Text, volume: &Value, level: usize) {
         out.line(level, format!("{label}:\t{}", or(&volume[*key][field], unset)));
     }
     if *key == "csi" {
-        out.labels(level, "VolumeAttributes", &volume["csi"]["volumeAttributes"]);
+        out.inner_labels(level, "VolumeAttributes", &volume["csi"]["volumeAttributes"]);
     }
 }
 

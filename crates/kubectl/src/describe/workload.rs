@@ -166,11 +166,21 @@ pub(crate) fn stateful_set(out: &mut Text, object: &Value, related: &Related) {
     out.line(0, format!("Selector:\t{}", selector(&spec["selector"])));
     out.labels(0, "Labels", &meta["labels"]);
     out.annotations(0, &meta["annotations"]);
+    out.line(0, format!("Service Name:\t{}", text(&spec["serviceName"])));
+    out.line(0, format!("Pod Management Policy:\t{}", text(&spec["podManagementPolicy"])));
     let (wanted, there) = (number(&spec["replicas"]), number(&status["replicas"]));
     out.line(0, format!("Replicas:\t{wanted} desired | {there} total"));
     out.line(0, format!("Update Strategy:\t{}", text(&spec["updateStrategy"]["type"])));
     if let Some(partition) = spec["updateStrategy"]["rollingUpdate"]["partition"].as_i64() {
         out.line(1, format!("Partition:\t{partition}"));
+        out.some(1, "MaxUnavailable", &spec["updateStrategy"]["rollingUpdate"]["maxUnavailable"]);
+    }
+    let retention = &spec["persistentVolumeClaimRetentionPolicy"];
+    if retention.is_object() {
+        out.line(0, "Persistent Volume Claim Retention Policy:");
+        for (label, key) in [("WhenDeleted", "whenDeleted"), ("WhenScaled", "whenScaled")] {
+            out.line(1, format!("{label}:\t{}", text(&retention[key])));
+        }
     }
     statuses(out, "Pods Status", related.of(Need::Pods), object);
     containers::template(out, &spec["template"]);
@@ -250,9 +260,9 @@ pub(crate) fn cron_job(out: &mut Text, object: &Value, related: &Related) {
     out.labels(0, "Labels", &meta["labels"]);
     out.annotations(0, &meta["annotations"]);
     out.line(0, format!("Schedule:\t{}", text(&spec["schedule"])));
-    out.some(0, "Time Zone", &spec["timeZone"]);
     out.line(0, format!("Concurrency Policy:\t{}", text(&spec["concurrencyPolicy"])));
     out.line(0, format!("Suspend:\t{}", truth(&spec["suspend"])));
+    out.line(0, format!("Time Zone:\t{}", or(&spec["timeZone"], "<unset>")));
     for (label, key) in [
         ("Successful Job History Limit", "successfulJobsHistoryLimit"),
         ("Failed Job History Limit", "failedJobsHistoryLimit"),

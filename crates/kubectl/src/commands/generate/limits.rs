@@ -1,0 +1,77 @@
+//! Quotas, disruption budgets and priorities.
+
+use serde_json::{Map, Value, json};
+
+use super::{Made, meta, name};
+use crate::flags::{Flag, Parsed, switch, value};
+
+pub(crate) static QUOTA: &[Flag] = &[
+    value("hard", "RESOURCE=QUANTITY", "A comma-delimited set of resource=quantity pairs"),
+    value("scopes", "NAMES", "A comma-delimited set of quota scopes"),
+];
+pub(crate) static BUDGET: &[Flag] = &[
+    value("min-available", "COUNT", "The minimum number or percentage of available pods"),
+    value("max-unavailable", "COUNT", "The maximum number or percentage of unavailable pods"),
+    value("selector", "LABELS", "A label selector to use for this budget"),
+];
+pub(crate) static PRIORITY: &[Flag] = &[
+    value("value", "N", "The value of this priority class").or("0"),
+    switch(
+        "global-default",
+        "Whether this PriorityClass should be considered as the default priority",
+    ),
+    value("description", "TEXT", "When this priority class should be used"),
+    value("preemption-policy", "POLICY", "The policy for preempting pods with lower priority")
+        .or("PreemptLowerPriority"),
+];
+
+pub(crate) fn quota(flags: &Parsed) -> Made {
+    let mut object = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": meta(name(flags)?), "spec": {}, "status": {}});
+    for pair in flags.list("hard") {
+        let (key, value) = pair.split_once('=').ok_or_else(|| {
+            format!("invalid argument syntax {pair:?}, expected <resource>=<value>")
+        })?;
+        object["spec"]["hard"][key] = value.into();
+    }
+    let scopes = flags.list("scopes");
+    if !scopes.is_empty() {
+        object["spec"]["scopes"] = json!(scopes);
+    }
+    Ok(object)
+}
+
+pub(crate) fn disruption_budget(flags: &Parsed) -> Made {
+    let labels: Map<String, Value> = flags
+        .list("selector")
+        .iter()
+        .filter_map(|pair| pair.split_once('=').map(|(k, v)| (k.to_owned(), v.into())))
+        .collect();
+    let mut object = json!({
+        "apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": meta(name(flags)?),
+        "spec": {"selector": {"matchLabels": labels}},
+        "status": {"currentHealthy": 0, "desiredHealthy": 0, "disruptionsAllowed": 0, "expectedPods": 0},
+    });
+    let count = |text: &str| text.parse::<i64>().map_or_else(|_| Value::from(text), Value::from);
+    match (flags.one("min-available"), flags.one("max-unavailable")) {
+        ("", "") => return Err("one of min-available or max-unavailable must be specified".into()),
+        (min, "") => object["spec"]["minAvailable"] = count(min),
+        ("", max) => object["spec"]["maxUnavailable"] = count(max),
+        _ => return Err("min-available and max-unavailable cannot be both specified".into()),
+    }
+    Ok(object)
+}
+
+pub(crate) fn priority_class(flags: &Parsed) -> Made {
+    let mut object = json!({
+        "apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": meta(name(flags)?),
+        "value": flags.one("value").parse::<i64>().unwrap_or(0),
+        "preemptionPolicy": flags.one("preemption-policy"),
+    });
+    if flags.on("global-default") {
+        object["globalDefault"] = true.into();
+    }
+    if flags.is_set("description") {
+        object["description"] = flags.one("description").into();
+    }
+    Ok(object)
+}

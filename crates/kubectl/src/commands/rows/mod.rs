@@ -1,0 +1,64 @@
+//! The tables of commands.
+
+use super::Command;
+use crate::flags::{Flag, switch, value};
+
+/// Objects in files.
+static FILES: &[Flag] = &[
+    value("filename", "FILES", "Filename, directory, or URL to files that contain the resources")
+        .short('f'),
+    value("kustomize", "DIR", "Not known to this kubectl: it is refused").short('k'),
+    switch("recursive", "Process the directory used in -f, --filename recursively").short('R'),
+];
+
+/// Objects by selectors.
+static SELECT: &[Flag] = &[
+    value("selector", "LABELS", "Selector (label query) to filter on").short('l'),
+    value("field-selector", "FIELDS", "Selector (field query) to filter on"),
+    switch("all-namespaces", "If present, list the requested object(s) across all namespaces")
+        .short('A'),
+];
+
+/// Objects by their labels.
+static SELECT_LABELS: &[Flag] =
+    &[value("selector", "LABELS", "Selector (label query) to filter on").short('l')];
+
+/// How objects are printed.
+static OUTPUT: &[Flag] = &[
+    value("output", "FORMAT", "Output format: json, yaml, kyaml, name, wide, jsonpath=…, jsonpath-file=…, go-template=…, custom-columns=… and others").short('o'),
+    value("template", "TEXT", "Template string or path to template file to use with -o"),
+    switch("show-managed-fields", "If true, keep the managedFields when printing objects"),
+];
+
+const fn row(
+    name: &'static str,
+    arguments: &'static str,
+    help: &'static str,
+    flags: &'static [&'static [Flag]],
+    run: super::Run,
+) -> Command {
+    Command { name, aliases: &[], arguments, help, flags, run }
+}
+
+/// An async function as a row's.
+macro_rules! run {
+    ($path:path) => {
+        |session| Box::pin($path(session))
+    };
+}
+
+/// A generator as a row's.
+macro_rules! generated {
+    ($make:path) => {
+        |session| Box::pin(generate::create(session, $make(&session.flags)))
+    };
+}
+
+mod client;
+mod make;
+mod objects;
+
+/// All commands, those of a group together.
+pub(crate) fn commands() -> impl Iterator<Item = &'static Command> {
+    [objects::ROWS, make::ROWS, client::ROWS].into_iter().flatten()
+}
