@@ -19,6 +19,7 @@ struct Cluster {
 struct Seat {
     dir: tempfile::TempDir,
     disk: SimDisk,
+    address: String,
     store: Option<Arc<RaftStore>>,
 }
 
@@ -45,8 +46,8 @@ impl Cluster {
         OpenOptions {
             disk: Some(Arc::new(seat.disk.clone())),
             name: format!("s{at}"),
-            address: address(at),
-            peers: self.net.from(&address(at)),
+            address: seat.address.clone(),
+            peers: self.net.from(&seat.address),
             segment_bytes: 64 << 10,
             first_segment_bytes: 32 << 10,
             ..OpenOptions::new(seat.dir.path())
@@ -57,7 +58,7 @@ impl Cluster {
     async fn add(&mut self) -> usize {
         let at = self.seats.len();
         let dir = tempfile::tempdir().expect("a directory for the test");
-        self.seats.push(Seat { dir, disk: SimDisk::new(), store: None });
+        self.seats.push(Seat { dir, disk: SimDisk::new(), address: address(at), store: None });
         let join = self.seats.iter().find_map(|seat| Some(seat.store.as_ref()?.cluster_id()));
         let options = OpenOptions { join, ..self.options(at) };
         let store = RaftStore::open(options).await.expect("a new store");
@@ -77,7 +78,7 @@ impl Cluster {
 
     /// As after `kill -9` and the loss of power.
     async fn kill(&mut self, at: usize) {
-        self.net.leave(&address(at));
+        self.net.leave(&self.seats[at].address);
         let store = self.seats[at].store.take().expect("it runs");
         let disk = &self.seats[at].disk;
         let lost = disk.crash_at(disk.step_count(), 0, false);
@@ -95,7 +96,7 @@ impl Cluster {
                 Err(error) => panic!("{error}"),
             }
         };
-        self.net.listen(&address(at), store.service());
+        self.net.listen(&self.seats[at].address, store.service());
         self.seats[at].store = Some(store);
     }
 
@@ -307,6 +308,33 @@ async fn a_server_is_removed_and_replaced() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_server_that_comes_back_at_another_address_is_found() {
+    let mut cluster = Cluster::of(3).await;
+    for round in ["follower", "leader"] {
+        let at = match round {
+            "leader" => cluster.leader().await,
+            _ => cluster.follower().await,
+        };
+        cluster.kill(at).await;
+        cluster.seats[at].address = format!("moved-{round}:1");
+        cluster.start(at).await;
+        let leader = cluster.leader().await;
+        create(cluster.at(leader), round).await;
+        let moved = |told: &[(String, String)]| {
+            told.iter().any(|(_, address)| *address == format!("moved-{round}:1"))
+        };
+        let found = async {
+            while !names(cluster.at(at)).iter().any(|name| name == round)
+                || !(0..3).all(|other| moved(&cluster.at(other).member_addresses()))
+            {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(Duration::from_secs(20), found).await.expect("all know where it is");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_server_far_behind_is_sent_a_snapshot() {
     let mut cluster = Cluster::of(3).await;
     let behind = cluster.follower().await;
@@ -342,7 +370,7 @@ async fn a_server_far_behind_is_sent_a_snapshot() {
 async fn two_servers_of_one_name_are_refused() {
     let mut cluster = Cluster::of(1).await;
     let dir = tempfile::tempdir().expect("a directory for the test");
-    cluster.seats.push(Seat { dir, disk: SimDisk::new(), store: None });
+    cluster.seats.push(Seat { dir, disk: SimDisk::new(), address: address(1), store: None });
     let join = Some(cluster.at(0).cluster_id());
     let options = OpenOptions { join, name: "s0".into(), ..cluster.options(1) };
     let twin = RaftStore::open(options).await.expect("a new store");

@@ -37,6 +37,7 @@ pub(crate) async fn follow(store: Weak<RaftStore>, consensus: Consensus) {
         .follow_lead(|lead| {
             let Some(store) = store.upgrade() else { return };
             let me = store.links.me;
+            store.links.members_are(&lead.members);
             let leads = lead.leader == Some(me);
             let alone = lead.members.len() < 2;
             // Nobody else waits for what Raft's thread does.
@@ -65,7 +66,7 @@ pub(crate) async fn follow(store: Weak<RaftStore>, consensus: Consensus) {
             if let Some(keeper) = keeper.take() {
                 keeper.abort();
             }
-            if lead.leader.is_some() {
+            if lead.leader.is_some() || is_misknown(&store, &lead) {
                 keeper = Some(tokio::spawn(keep(Arc::downgrade(&store), lead.clone())));
             }
             last = lead;
@@ -145,6 +146,11 @@ fn tell_log(lead: &Lead, leads: bool) {
     }
 }
 
+/// Whether the cluster has another address or version of this server.
+fn is_misknown(store: &RaftStore, lead: &Lead) -> bool {
+    lead.members.get(&store.links.me).is_some_and(|known| *known != store.node)
+}
+
 /// Until it has worked, or the next change.
 async fn keep(store: Weak<RaftStore>, lead: Lead) {
     loop {
@@ -162,8 +168,16 @@ async fn keep(store: Weak<RaftStore>, lead: Lead) {
 /// feature level is what all servers understand.
 async fn keep_house(store: &RaftStore, lead: &Lead) -> Result<(), ChangeError> {
     let me = store.links.me;
-    if lead.members.get(&me).is_some_and(|known| *known != store.node) {
-        store.change_anywhere_join(me, store.node.clone()).await?;
+    if is_misknown(store, lead) {
+        match lead.leader {
+            Some(_) => store.change_anywhere_join(me, store.node.clone()).await?,
+            // Whoever leads looks for it where it was, so it hears of nobody.
+            None => {
+                let others = lead.members.iter().filter(|(id, _)| **id != me);
+                let others: Vec<String> = others.map(|(_, node)| node.address.clone()).collect();
+                store.tell_at(&others).await.flatten().map_err(ChangeError::Refused)?;
+            }
+        }
     }
     if lead.leader != Some(me) {
         return Ok(());

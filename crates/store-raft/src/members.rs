@@ -153,32 +153,38 @@ impl RaftStore {
     /// # Errors
     /// Why it is not taken in, for the person who started it.
     pub async fn join(&self, addresses: &[String]) -> Result<(), ChangeFailed> {
-        let request = join_request(self.links.me, self.node.clone());
         let start = Instant::now();
-        let mut failed = "no address of a server is known".to_owned();
         loop {
-            for address in addresses {
-                let node = Node { address: address.clone(), ..Node::default() };
-                // Whoever is there passes it on to the leader.
-                let asking = self.links.call((0, &node), Method::Change, &request);
-                match tokio::time::timeout(CHANGE_MAX, asking).await {
-                    Ok(Ok(ChangeResponse { not_leader: false, refused })) => {
-                        return match refused.as_str() {
-                            "" => Ok(()),
-                            why => Err(ChangeFailed(why.into())),
-                        };
-                    }
-                    Ok(Ok(_)) => failed = "the cluster has no leader now".into(),
-                    Ok(Err(CallError::Failed(status))) => failed = status.message,
-                    Ok(Err(error)) => failed = error.to_string(),
-                    Err(_) => failed = format!("{address}: no answer within {CHANGE_MAX:?}"),
-                }
+            match self.tell_at(addresses).await {
+                Ok(answer) => return answer.map_err(ChangeFailed),
+                Err(failed) if start.elapsed() > 3 * PATIENCE => return Err(ChangeFailed(failed)),
+                Err(_) => tokio::time::sleep(Duration::from_millis(300)).await,
             }
-            if start.elapsed() > 3 * PATIENCE {
-                return Err(ChangeFailed(failed));
-            }
-            tokio::time::sleep(Duration::from_millis(300)).await;
         }
+    }
+
+    /// Tells the cluster who this server is, at one of these addresses: whoever is there
+    /// passes it on to the leader. Returns the leader's answer.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(crate) async fn tell_at(&self, addresses: &[String]) -> Result<Result<(), String>, String> {
+        let request = join_request(self.links.me, self.node.clone());
+        let mut failed = "no address of a server is known".to_owned();
+        for address in addresses {
+            let node = Node { address: address.clone(), ..Node::default() };
+            let asking = self.links.call((0, &node), Method::Change, &request);
+            match tokio::time::timeout(CHANGE_MAX, asking).await {
+                Ok(Ok(ChangeResponse { not_leader: false, refused })) => {
+                    return Ok(if refused.is_empty() { Ok(()) } else { Err(refused) });
+                }
+                Ok(Ok(_)) => failed = "the cluster has no leader now".into(),
+                Ok(Err(CallError::Failed(status))) => failed = status.message,
+                Ok(Err(error)) => failed = error.to_string(),
+                Err(_) => failed = format!("{address}: no answer within {CHANGE_MAX:?}"),
+            }
+        }
+        Err(failed)
     }
 
     /// Removes the server of that name; its data is of no use any more. Waits for a

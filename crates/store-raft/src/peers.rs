@@ -5,9 +5,9 @@
 //! that loses, delays and reorders.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     io,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -215,11 +215,25 @@ pub(crate) struct Links {
     pub(crate) peers: Arc<dyn Peers>,
     /// Set once it is known that this server is no member any more; what to do.
     pub(crate) removed: Arc<OnceLock<String>>,
+    /// Where members are now: Raft keeps to the address at which it began to send to one.
+    addresses: Arc<RwLock<BTreeMap<u64, String>>>,
 }
 
 impl Links {
     pub(crate) fn new(cluster: [u8; 16], me: u64, peers: Arc<dyn Peers>) -> Self {
-        Self { cluster, me, peers, removed: Arc::default() }
+        Self { cluster, me, peers, removed: Arc::default(), addresses: Arc::default() }
+    }
+
+    /// Takes note of where the members are.
+    pub(crate) fn members_are(&self, members: &BTreeMap<u64, Node>) {
+        let addresses = members.iter().map(|(id, node)| (*id, node.address.clone())).collect();
+        *self.addresses.write().unwrap_or_else(PoisonError::into_inner) = addresses;
+    }
+
+    /// The address of a member; that of `node` where none is known.
+    pub(crate) fn address(&self, (to, node): (u64, &Node)) -> String {
+        let addresses = self.addresses.read().unwrap_or_else(PoisonError::into_inner);
+        addresses.get(&to).unwrap_or(&node.address).clone()
     }
 
     /// Takes note that this server was removed from the cluster.
@@ -244,7 +258,8 @@ impl Links {
         body: &impl Message,
     ) -> Result<Answer, CallError> {
         let message = self.envelope(to, body.encode_to_vec().into());
-        let answer = self.peers.call(&node.address, method, grpc::once(message)).await?;
+        let address = self.address((to, node));
+        let answer = self.peers.call(&address, method, grpc::once(message)).await?;
         Answer::decode(answer).map_err(|error| {
             CallError::Failed(Status::new(Code::Internal, format!("an unreadable answer: {error}")))
         })

@@ -154,9 +154,10 @@ impl RaftNetworkV2<Types> for Link {
         let sections = snapshot::Sections::open(&*self.disk, &self.key, index)
             // A newer one has taken its place: openraft asks for that one next.
             .map_err(|error| StreamingError::Unreachable(Unreachable::new(&error)))?;
+        let address = self.links.address((self.to, &self.node));
         tracing::info!("sending a snapshot up to log entry {index} to {}", self.node);
         let messages = parts(self.links.clone(), self.to, head, sections);
-        let call = self.links.peers.call(&self.node.address, Method::Snapshot, messages);
+        let call = self.links.peers.call(&address, Method::Snapshot, messages);
         let answer = tokio::select! {
             closed = cancel => return Err(StreamingError::Closed(closed)),
             answer = tokio::time::timeout(SNAPSHOT_MAX, call) => answer,
