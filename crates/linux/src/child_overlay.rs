@@ -137,7 +137,9 @@ mod tests {
                 let at = paths[4].to_str().expect("text");
                 let own = mounts.lines().find(|line| line.contains(at)).expect("mounted");
                 let options = own.rsplit(' ').next().expect("options");
-                let is_volatile = options.split(',').any(|option| option == "volatile");
+                // Newer kernels say of what that is a kind.
+                let words = ["volatile", "fsync=volatile"];
+                let is_volatile = options.split(',').any(|option| words.contains(&option));
                 Ok::<_, Errno>((read("both") + &read("b"), is_volatile))
             });
             assert_eq!(seen.join().expect("no panic"), Ok(("ab".to_owned(), true)));
