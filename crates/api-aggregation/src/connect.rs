@@ -9,10 +9,15 @@ use std::{
 use api_custom::service;
 use api_registry::{Connection, Extension};
 use client::Api;
+use rustix::net::sockopt::set_tcp_user_timeout;
 use rustls::{ClientConfig, client::ResolvesClientCert, time_provider::TimeProvider};
 use tokio::time::timeout;
 
 const CONNECT_MAX: Duration = Duration::from_secs(10);
+/// After so long nobody is there any more who has not even acknowledged what was sent.
+/// The kernel's own patience is a quarter of an hour, for which a read over a connection
+/// that was kept would wait.
+const SILENT_MAX_MS: u32 = 10_000;
 
 /// Whom a configuration trusts: a bundle, or anybody.
 type Trust = (Vec<u8>, bool);
@@ -55,6 +60,8 @@ impl Configs {
             let tcp = service::dial(&host, *port).await?;
             // Events of a watch are small and wanted at once; without it they come later.
             let _ = tcp.set_nodelay(true);
+            // Without it a dead server is noticed late.
+            let _ = set_tcp_user_timeout(&tcp, SILENT_MAX_MS);
             service::secure(config, tcp, &extension.server_name()).await
         };
         match timeout(CONNECT_MAX, connecting).await {

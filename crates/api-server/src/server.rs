@@ -10,7 +10,12 @@ use tokio::sync::{Semaphore, watch};
 use tunnel::Nodes;
 
 use crate::{
-    Health, counts::Counts, discovery, extension::learned::Learned, in_process::InProcess, openapi,
+    Health,
+    counts::Counts,
+    discovery,
+    extension::{idle::Idle, learned::Learned},
+    in_process::InProcess,
+    openapi,
     plain::Published,
 };
 
@@ -76,6 +81,7 @@ pub struct ApiServer {
     pub(crate) documents: discovery::Documents,
     pub(crate) openapi: openapi::Index,
     pub(crate) learned: Learned,
+    pub(crate) idle: Arc<Idle>,
     pub(crate) reads: Semaphore,
     pub(crate) writes: Semaphore,
     /// True once the server is to stop: ends watches and streams.
@@ -132,6 +138,7 @@ impl ApiServer {
             documents: discovery::Documents::default(),
             openapi: openapi::Index::default(),
             learned: Learned::default(),
+            idle: Arc::default(),
             reads: Semaphore::new(READS_MAX),
             writes: Semaphore::new(WRITES_MAX),
             closing: watch::Sender::new(false),

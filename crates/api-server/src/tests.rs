@@ -9,6 +9,7 @@ mod extension;
 mod floods;
 mod harness;
 mod identity;
+mod kept_connections;
 mod lists;
 mod openapi;
 mod options;

@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use super::{aggregator, discovery, host, identity, openapi};
-use crate::{ApiServer, stream::proxy::relay};
+use crate::ApiServer;
 
 /// So old may an answer be; upstream asks every minute.
 const FRESH: Duration = Duration::from_secs(30);
@@ -92,7 +92,7 @@ impl ApiServer {
         others.iter().map(told).collect()
     }
 
-    async fn ask(&self, of: &Extension, what: What) -> Result<Value, String> {
+    async fn ask(&self, of: &Arc<Extension>, what: What) -> Result<Value, String> {
         let (group, version) = (&of.priority.group, &of.priority.version);
         let own = format!("apis/{group}/{version}");
         let path = match what {
@@ -117,7 +117,7 @@ impl ApiServer {
     }
 
     /// One document of another server, asked for in this server's own name.
-    async fn fetch(&self, of: &Extension, path: &str) -> Result<(StatusCode, Bytes), String> {
+    async fn fetch(&self, of: &Arc<Extension>, path: &str) -> Result<(StatusCode, Bytes), String> {
         let asking = async {
             let mut request = Request::get(path)
                 .header(header::ACCEPT, "application/json")
@@ -127,9 +127,7 @@ impl ApiServer {
             let headers = request.headers_mut();
             headers.insert(header::HOST, host(of).map_err(|status| status.message)?);
             identity::put(headers, &aggregator()).map_err(|status| status.message)?;
-            let connection = self.parts.extensions.connect(of).await?;
-            let response = relay::exchange(connection, request).await;
-            let response = response.map_err(|error| error.to_string())?;
+            let response = self.exchange(of, request).await?;
             let status = response.status();
             let bytes = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
             Ok((status, bytes.map_err(|error| error.to_string())?.to_bytes()))

@@ -4,10 +4,12 @@
 //! and then passed on, with the name of its user in headers that the other server
 //! believes, since the connection shows the front proxy's certificate. What the
 //! others serve is learned from them when somebody asks for it (`learned`) and told
-//! beside what this server has (`discovery`).
+//! beside what this server has (`discovery`). Connections are kept for the next read
+//! (`idle`).
 
 pub(crate) mod discovery;
 mod identity;
+pub(crate) mod idle;
 pub(crate) mod learned;
 pub(crate) mod openapi;
 
@@ -72,7 +74,7 @@ impl ApiServer {
 /// a text, as upstream's.
 pub(crate) async fn serve(
     server: &Arc<ApiServer>,
-    extension: &Extension,
+    extension: &Arc<Extension>,
     asked: Asked,
     label: &Label,
 ) -> Result<Reply, Status> {
@@ -95,13 +97,9 @@ pub(crate) async fn serve(
         identity::put(out, &user)?;
     }
     let request = request.body(relay::outgoing(body)).map_err(Status::internal)?;
-    let connection = match server.parts.extensions.connect(extension).await {
-        Ok(connection) => connection,
-        Err(why) => return Ok(unreachable(&why)),
-    };
-    let response = match relay::exchange(connection, request).await {
+    let response = match server.exchange(extension, request).await {
         Ok(response) => response,
-        Err(error) => return Ok(unreachable(&error.to_string())),
+        Err(why) => return Ok(unreachable(&why)),
     };
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Ok(match changes {

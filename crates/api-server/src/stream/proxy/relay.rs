@@ -90,14 +90,22 @@ pub(crate) async fn exchange(
     connection: Box<dyn Connection>,
     request: Request<Outgoing>,
 ) -> hyper::Result<Response<Incoming>> {
-    let (mut sender, driver) = http1::handshake(TokioIo::new(connection)).await?;
+    open(connection).await?.send_request(request).await
+}
+
+/// A connection for one request after the other. It ends with the response's body
+/// where what is returned is gone by then.
+pub(crate) async fn open(
+    connection: Box<dyn Connection>,
+) -> hyper::Result<http1::SendRequest<Outgoing>> {
+    let (sender, driver) = http1::handshake(TokioIo::new(connection)).await?;
     // Ends with the response's body, or with the client.
     tokio::spawn(async move {
         if let Err(error) = driver.with_upgrades().await {
             tracing::debug!("a proxied connection ended: {error}");
         }
     });
-    sender.send_request(request).await
+    Ok(sender)
 }
 
 async fn connect(server: &ApiServer, to: &To) -> Result<Box<dyn Connection>, Status> {
