@@ -13,44 +13,51 @@ pub(crate) mod random;
 mod run;
 
 /// How many seeds a plain test runs; many run by `./x raft-sim`.
-const SEEDS: u64 = 15;
+const SEEDS: u64 = 25;
 
-fn seeds(first: u64) -> std::ops::Range<u64> {
+fn seeds(part: u64) -> std::ops::Range<u64> {
     let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     match (number("RAFT_SIM_SEED"), number("RAFT_SIM_SEEDS")) {
-        (Some(seed), _) if first == 0 => seed..seed + 1,
+        (Some(seed), _) if part == 0 => seed..seed + 1,
         (Some(_), _) => 0..0,
-        (None, Some(count)) => first * count..(first + 1) * count,
-        (None, None) => first * SEEDS..(first + 1) * SEEDS,
+        (None, count) => {
+            let count = count.unwrap_or(SEEDS);
+            part * count..(part + 1) * count
+        }
     }
 }
 
-fn run_all(first: u64) {
-    for seed in seeds(first) {
+fn run_all(part: u64) {
+    for seed in seeds(part) {
         // The seed is in every panic's output, since tests print what they wrote.
         println!("seed {seed}: ./x raft-sim {seed}");
         run::run(seed);
     }
 }
 
-#[test]
-fn seeds_of_the_first_quarter() {
-    run_all(0);
+/// A test for each part of the seeds, so that all cores have work to the end.
+macro_rules! parts {
+    ($($name:ident = $part:literal;)*) => {
+        $(
+            #[test]
+            fn $name() {
+                run_all($part);
+            }
+        )*
+    };
 }
 
-#[test]
-fn seeds_of_the_second_quarter() {
-    run_all(1);
-}
-
-#[test]
-fn seeds_of_the_third_quarter() {
-    run_all(2);
-}
-
-#[test]
-fn seeds_of_the_fourth_quarter() {
-    run_all(3);
+parts! {
+    seeds_of_the_first_tenth = 0;
+    seeds_of_the_second_tenth = 1;
+    seeds_of_the_third_tenth = 2;
+    seeds_of_the_fourth_tenth = 3;
+    seeds_of_the_fifth_tenth = 4;
+    seeds_of_the_sixth_tenth = 5;
+    seeds_of_the_seventh_tenth = 6;
+    seeds_of_the_eighth_tenth = 7;
+    seeds_of_the_ninth_tenth = 8;
+    seeds_of_the_last_tenth = 9;
 }
 
 #[cfg(tokio_unstable)]
