@@ -14,6 +14,7 @@ mod child;
 #[allow(dead_code, reason = "the stories use more of it")]
 mod cluster;
 mod connection;
+mod idle_cluster;
 mod load;
 mod network;
 mod objects;
@@ -49,7 +50,7 @@ const PARTS: &[Part] = &[
     Part { name: "controllers", measure: workloads::controllers },
     Part { name: "servers", measure: servers::writes },
     Part { name: "failover", measure: servers::failover },
-    Part { name: "traffic", measure: network::idle_traffic },
+    Part { name: "traffic", measure: idle_cluster::together },
     Part { name: "services", measure: network::services },
     Part { name: "throughput", measure: network::throughput },
     Part { name: "direct", measure: |first, rows| network::between_nodes(first, rows, "direct") },
@@ -60,6 +61,9 @@ const PARTS: &[Part] = &[
     },
 ];
 
+/// Those that take so long that they are measured only where they are named.
+const LONG_PARTS: &[Part] = &[Part { name: "idle-cluster", measure: idle_cluster::each }];
+
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     if args.first().is_some_and(|arg| arg == "load") {
@@ -68,17 +72,21 @@ fn main() {
     }
     // Cargo adds `--bench`; `--only NAME` says the same as NAME.
     let names: Vec<&String> = args.iter().filter(|arg| !arg.starts_with("--")).collect();
-    if let Some(name) = names.iter().find(|name| PARTS.iter().all(|part| part.name != **name)) {
-        let known: Vec<_> = PARTS.iter().map(|part| part.name).collect();
+    let parts = || PARTS.iter().chain(LONG_PARTS);
+    if let Some(name) = names.iter().find(|name| parts().all(|part| part.name != **name)) {
+        let known: Vec<_> = parts().map(|part| part.name).collect();
         eprintln!("no part is called {name:?}; there are {}", known.join(", "));
         std::process::exit(2);
     }
     let mut rows = Rows::new();
-    for Part { name, measure } in PARTS {
-        if names.is_empty() || names.iter().any(|asked| asked == name) {
-            let Some(mut cluster) = Cluster::prepare(&[]) else { return };
-            measure(&mut cluster, &mut rows);
-        }
+    let asked = |part: &&Part| names.iter().any(|name| *name == part.name);
+    let chosen: Vec<&Part> = match names.is_empty() {
+        true => PARTS.iter().collect(),
+        false => parts().filter(asked).collect(),
+    };
+    for Part { measure, .. } in chosen {
+        let Some(mut cluster) = Cluster::prepare(&[]) else { return };
+        measure(&mut cluster, &mut rows);
     }
     rows.print();
 }

@@ -1,6 +1,5 @@
-//! Figures of the network: what an idle cluster sends, what a Service costs a
-//! connection and how soon a change of its endpoints is there, and what pods get
-//! through beside a bare pair of links.
+//! Figures of the network: what a Service costs a connection and how soon a change of
+//! its endpoints is there, and what pods get through beside a bare pair of links.
 
 use std::{
     fs,
@@ -24,62 +23,15 @@ use crate::{
     objects::NAMESPACE,
     process::Process,
     rows::Rows,
-    servers,
 };
 
 /// What a start leaves to do is not idleness.
 const SETTLED: Duration = Duration::from_secs(20);
-const IDLE: Duration = Duration::from_secs(60);
 const CONNECTIONS: usize = 2000;
 const CHANGES: usize = 20;
 const POUR: Duration = Duration::from_secs(3);
 /// Of the pods' two sleepers, so that their processes are found.
 const SLEEPERS: [&str; 2] = ["864001", "864002"];
-
-/// Three servers and two agents that nobody asks for anything.
-pub(crate) fn idle_traffic(first: &mut Cluster, rows: &mut Rows) {
-    first.start_server();
-    first.wait_node_ready();
-    let mut machines = servers::join(first, 3);
-    machines.extend((4..=5).map(|number| first.agent_beside(number)));
-    first.kubectl("wait --for=condition=Ready node --all --timeout=60s").ok();
-    std::thread::sleep(SETTLED);
-    let sent = |machine: &Cluster| -> (u64, u64) {
-        let show = machine.command("ip").args(["-s", "-j", "link", "show", "eth0"]).output();
-        let links: Value =
-            serde_json::from_slice(&show.expect("iproute2").stdout).expect("JSON of ip");
-        let count = |what: &str| links[0]["stats64"]["tx"][what].as_u64().expect("a number");
-        (count("bytes"), count("packets"))
-    };
-    let all = |machines: &[Cluster]| {
-        let each = machines.iter().map(&sent).chain([sent(first)]);
-        each.fold((0, 0), |(a, b), (c, d)| (a + c, b + d))
-    };
-    let written = |machines: &[Cluster]| -> u64 {
-        let each = machines.iter().map(Cluster::server_pid).chain([first.server_pid()]);
-        each.map(|pid| Process::new(pid).usage().written_bytes).sum()
-    };
-    let (before, written_before) = (all(&machines), written(&machines));
-    std::thread::sleep(IDLE);
-    let (after, written_after) = (all(&machines), written(&machines));
-    let seconds = IDLE.as_secs_f64();
-    rows.add(
-        "an idle cluster of three servers and two agents sends, all together",
-        "–",
-        format!(
-            "{:.1} kB/s, {:.0} packets/s",
-            (after.0 - before.0) as f64 / seconds / 1000.0,
-            (after.1 - before.1) as f64 / seconds
-        ),
-    );
-    rows.add(
-        "an idle cluster of three servers and two agents writes to disks, all together",
-        "–",
-        format!("{} bytes in {:.0} s", written_after - written_before, seconds),
-    );
-    // Machines beside the first go before its network does.
-    drop(machines);
-}
 
 fn pod(name: &str, args: &[&str]) -> Value {
     json!({"apiVersion": "v1", "kind": "Pod",
