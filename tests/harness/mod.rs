@@ -6,8 +6,8 @@
 //! Two segments (`Segment::A`, `Segment::B`) are bridges in a namespace of
 //! their own, which also routes between them, as a home's router does. Faults
 //! are calls: [`Host::kill`], [`Host::freeze`], [`World::power_off`],
-//! [`World::cut`], [`World::lose`], [`World::spoil`], [`World::change_address`],
-//! [`World::reboot`], [`Host::set_clock`], [`Host::slow_disk`], [`Host::fill_disk`].
+//! [`World::cut`], [`World::lose`], [`World::close`], [`World::spoil`],
+//! [`World::change_address`], [`World::reboot`], [`World::reinstall`], [`Host::set_clock`], [`Host::slow_disk`], [`Host::fill_disk`].
 //! [`Host::tap`] hears what passes. Everything goes with the [`World`].
 //!
 //! Frames are late or double by a program in the middle of the cable (`cable.py`), as
@@ -270,6 +270,19 @@ impl World {
         self.power_on(name);
     }
 
+    /// Makes a host anew, with nothing on its disk of what was there, and switches it on
+    /// with nothing running.
+    pub(crate) fn reinstall(&mut self, name: &str) {
+        self.power_off(name);
+        let dir = &self.host(name).dir;
+        let gone = match self.parts {
+            None => fs::remove_dir_all(dir.join("data")),
+            Some(_) => fs::remove_file(dir.join("disk.qcow2")),
+        };
+        gone.expect("it had a disk");
+        self.boot(name);
+    }
+
     /// Nothing from `from` reaches `to` any more; the other way stays.
     pub(crate) fn cut(&self, from: &str, to: &str) {
         let (from, to) = (self.host(from), self.host(to));
@@ -287,6 +300,16 @@ impl World {
         match self.host(name).machine() {
             Machine::Namespaces(inside) => wire::lose(inside, one_in),
             Machine::Virtual(_) => panic!("of a virtual machine's packets `spoil` loses some"),
+        }
+    }
+
+    /// Nobody from outside opens a TCP connection to a host or to what runs on it any more,
+    /// as behind a firewall or a router that translates; its own are answered, and UDP
+    /// passes. For as long as it is on.
+    pub(crate) fn close(&self, name: &str) {
+        match self.host(name).machine() {
+            Machine::Namespaces(inside) => wire::close(inside),
+            Machine::Virtual(_) => panic!("hosts of namespaces are closed"),
         }
     }
 

@@ -4,7 +4,7 @@ use std::os::fd::AsFd as _;
 
 use netlink::nft::{
     Batch, Chain, Family, Hook, Nftables, Table,
-    expr::{Cmp, Expr, MetaKey, Reg, Verdict},
+    expr::{Base, Cmp, Expr, MetaKey, Reg, Verdict},
 };
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
@@ -184,25 +184,62 @@ impl Network {
 /// host has seen it: this kernel has no netem.
 pub(super) fn lose(inside: &Namespaces, one_in: Option<u32>) {
     Network::of(inside).within(|| {
-        let table = Table { family: Family::Inet, name: "lossy-link".into() };
         let mut batch = Batch::new();
         match one_in {
-            None => batch.delete_table(&table),
-            Some(one_in) => {
-                let raw = Chain::Base { kind: "filter", hook: Hook::Prerouting, priority: -400 };
-                batch.add_table(&table);
-                batch.add_chain(&table, "in", &raw);
-                let drop_some = [
-                    Expr::Meta { key: MetaKey::IifName, to: Reg(0) },
-                    Expr::Compare { op: Cmp::Eq, from: Reg(0), data: b"eth0\0".to_vec() },
+            None => batch.delete_table(&table(LOSSY)),
+            Some(one_in) => drop_what_comes_in(
+                &mut batch,
+                LOSSY,
+                &[
                     Expr::Random { to: Reg(0), modulus: one_in },
                     Expr::Compare { op: Cmp::Eq, from: Reg(0), data: vec![0; 4] },
-                    Expr::Verdict(Verdict::Drop),
-                ];
-                batch.add_rule(&table, "in", &drop_some);
-            }
+                ],
+            ),
         }
-        let nft = Nftables::open().expect("the kernel has nftables");
-        nft.commit(&batch, None).expect("root may");
+        commit(&batch);
     });
+}
+
+/// Drops what opens a TCP connection: SYN without ACK. With its answers to what the host
+/// opened itself all else passes.
+pub(super) fn close(inside: &Namespaces) {
+    const TCP: u8 = 6;
+    const SYN: u8 = 1 << 1;
+    const ACK: u8 = 1 << 4;
+    Network::of(inside).within(|| {
+        let mut batch = Batch::new();
+        let opens = [
+            Expr::Meta { key: MetaKey::L4Proto, to: Reg(0) },
+            Expr::Compare { op: Cmp::Eq, from: Reg(0), data: vec![TCP] },
+            Expr::Payload { base: Base::Transport, offset: 13, len: 1, to: Reg(0) },
+            Expr::Bitwise { from: Reg(0), to: Reg(0), mask: vec![SYN | ACK], xor: vec![0] },
+            Expr::Compare { op: Cmp::Eq, from: Reg(0), data: vec![SYN] },
+        ];
+        drop_what_comes_in(&mut batch, "closed", &opens);
+        commit(&batch);
+    });
+}
+
+const LOSSY: &str = "lossy-link";
+
+fn table(name: &str) -> Table {
+    Table { family: Family::Inet, name: name.into() }
+}
+
+/// What comes in by the card and is of this kind, before anything on the host has seen it.
+fn drop_what_comes_in(batch: &mut Batch, name: &str, which: &[Expr]) {
+    let raw = Chain::Base { kind: "filter", hook: Hook::Prerouting, priority: -400 };
+    batch.add_table(&table(name));
+    batch.add_chain(&table(name), "in", &raw);
+    let card = [
+        Expr::Meta { key: MetaKey::IifName, to: Reg(0) },
+        Expr::Compare { op: Cmp::Eq, from: Reg(0), data: b"eth0\0".to_vec() },
+    ];
+    let rule = [&card[..], which, &[Expr::Verdict(Verdict::Drop)]].concat();
+    batch.add_rule(&table(name), "in", &rule);
+}
+
+fn commit(batch: &Batch) {
+    let nft = Nftables::open().expect("the kernel has nftables");
+    nft.commit(batch, None).expect("root may");
 }

@@ -11,6 +11,7 @@ mod batch;
 mod certificates;
 mod check;
 mod clients;
+mod closed_ports;
 mod conformance;
 mod conversion;
 mod csi;
