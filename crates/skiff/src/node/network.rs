@@ -279,6 +279,8 @@ pub(crate) async fn start(
     let (changed, links) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let told = changed.clone();
     netlink::host::follow_addresses(move || told.notify_one())?;
+    // A change since they were looked at is told by nobody.
+    changed.notify_one();
     let proxy = net_rules::Proxy::open(net_rules::Config {
         table: TABLE.into(),
         pod_networks: pairs(&cluster.pod_cidrs),

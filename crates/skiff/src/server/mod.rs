@@ -4,6 +4,7 @@
 //! that works through the API; [`Handle::stop`] takes it down in reverse and
 //! leaves pods running. Nothing here decides anything.
 
+mod address;
 mod certificates;
 pub(crate) mod cluster_socket;
 mod components;
@@ -61,7 +62,7 @@ pub(crate) struct Handle {
 }
 
 impl Handle {
-    /// Whether the server is to be stopped and run anew, with other keys.
+    /// Whether the server is to be stopped and run anew, with other keys or elsewhere.
     pub(crate) fn again(&self) -> watch::Receiver<bool> {
         self.again.subscribe()
     }
@@ -104,7 +105,7 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
     // Who is not root cannot make the data directory either.
     preflight::data_dir(&config.machine.data_dir)?;
     preflight::machine(&config.machine)?;
-    let address = listening_at(config);
+    let address = address::listening_at(config);
     snapshots::no_half_restore(&config.machine.data_dir)?;
     let joining = join::prepare(config).await?;
     let node_ips = network::addresses(&config.machine, &config.cluster)?;
@@ -327,6 +328,7 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
     let proxy_api = api(identity::user(controllers::PROXY_USER, &[]), "kube-proxy");
     let (machine, cluster) = (&config.machine, &config.cluster);
     let outside = network::Outside::new(machine, cluster, node_ips.clone())?;
+    let own_ips = outside.ips.clone();
     background
         .extend(network::start(machine, cluster, &outside, proxy_api, ambient.clone()).await?);
     let node_user =
@@ -350,6 +352,8 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
     background.push(tokio::spawn(role));
 
     let again = watch::Sender::new(false);
+    let moving = address::run_anew_elsewhere(own_ips, node_ips[0], again.clone());
+    background.push(tokio::spawn(moving));
     let rotation = rotation::Follower {
         keys_dir: pki::directory(&config.machine.data_dir),
         name: config.machine.node_name.clone(),
@@ -450,17 +454,6 @@ fn sources(now: Arc<dyn Fn() -> Timestamp + Send + Sync>) -> api_registry::Sourc
 /// Where the store's files are.
 fn database(config: &Config) -> std::path::PathBuf {
     config.machine.data_dir.join("server/db")
-}
-
-/// Where the API is served. As upstream has it, 0.0.0.0 means every address of
-/// the machine, so in a cluster with IPv6 those of that family too.
-fn listening_at(config: &Config) -> SocketAddr {
-    let everywhere = config.bind_address == std::net::Ipv4Addr::UNSPECIFIED;
-    let ip = match everywhere && config.cluster.has_ipv6() {
-        true => std::net::Ipv6Addr::UNSPECIFIED.into(),
-        false => config.bind_address,
-    };
-    SocketAddr::new(ip, config.https_port)
 }
 
 fn open_keys(config: &Config, node_ips: &[std::net::IpAddr]) -> Result<Pki, StartError> {
