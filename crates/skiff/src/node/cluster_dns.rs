@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     net::IpAddr,
     sync::{Arc, PoisonError, RwLock},
+    time::Duration,
 };
 
 use client::{Cached, SharedInformers};
@@ -76,7 +77,12 @@ fn port(name: &str, protocol: &str, number: i32) -> Option<Port> {
     (!name.is_empty()).then(|| Port { name: name.to_owned(), protocol, port })
 }
 
-/// Answers on `addresses` from now on; the zone fills as the API tells.
+/// How long questions wait for Services to be known after a start: by then a node without
+/// a server in reach goes by what it kept, and resolvers wait for 5 s before they ask again.
+const KNOWN_MAX: Duration = Duration::from_secs(8);
+
+/// Takes questions on `addresses` from now on, and answers once Services are known: a name
+/// that is only not known yet would be told to be none. The zone follows the API.
 pub(super) async fn start(
     informers: &SharedInformers,
     zone: Arc<RwLock<Zone>>,
@@ -99,21 +105,33 @@ pub(super) async fn start(
     let (services, slices) = (served::services(informers), served::slices(informers));
     let changed = Changed::follow(&services, &slices);
     Ok(tokio::spawn(async move {
-        let follow = async {
-            loop {
-                for key in changed.take().await {
-                    let view = services.get(&key).and_then(|object| {
-                        service(&object.view, &slices.by_index(BY_SERVICE, &key))
-                    });
-                    if let Some((namespace, name)) = key.split_once('/') {
-                        let name = ServiceName { namespace: namespace.into(), name: name.into() };
-                        zone.write().unwrap_or_else(PoisonError::into_inner).apply(name, view);
-                    }
-                }
+        let apply = |key: &str| {
+            let view = services
+                .get(key)
+                .and_then(|object| service(&object.view, &slices.by_index(BY_SERVICE, key)));
+            if let Some((namespace, name)) = key.split_once('/') {
+                let name = ServiceName { namespace: namespace.into(), name: name.into() };
+                zone.write().unwrap_or_else(PoisonError::into_inner).apply(name, view);
             }
         };
+        let follow = async {
+            loop {
+                changed.take().await.iter().for_each(|key| apply(key));
+            }
+        };
+        let answer = async {
+            let known = async {
+                services.wait_synced().await;
+                slices.wait_synced().await;
+            };
+            if tokio::time::timeout(KNOWN_MAX, known).await.is_err() {
+                warn!("Services are not known yet: the cluster's DNS answers without them");
+            }
+            services.list().iter().for_each(|object| apply(&object.key()));
+            server.serve(sockets).await
+        };
         tokio::select! {
-            result = server.serve(sockets) => match result {
+            result = answer => match result {
                 Ok(()) => warn!("the cluster's DNS ended"),
                 Err(error) => warn!(%error, "the cluster's DNS ended"),
             },
