@@ -43,6 +43,7 @@ mod redis;
 mod renewals;
 mod rollout;
 mod scenarios;
+mod scenarios_moved;
 mod scheduling;
 mod servers;
 mod shutdown;

@@ -11,14 +11,17 @@ use std::{fs, time::Instant};
 
 use serde_json::Value;
 
-use super::load::{self, failures};
+use super::{
+    load::{self, failures},
+    scenarios_moved,
+};
 use crate::{
     cluster::Run,
     harness::{Segment, Spoilt, Way, World, until},
 };
 
-const SERVERS: [&str; 3] = ["server-1", "server-2", "server-3"];
-const AGENTS: [&str; 2] = ["agent-1", "agent-2"];
+pub(super) const SERVERS: [&str; 3] = ["server-1", "server-2", "server-3"];
+pub(super) const AGENTS: [&str; 2] = ["agent-1", "agent-2"];
 /// Where the pod runs that asks: nothing is done to this host but in a cold boot.
 const CLIENT_HOST: &str = "agent-2";
 
@@ -91,7 +94,25 @@ const SCENARIOS: &[Scenario] = &[
         name: "clocks are twenty years behind at a boot",
         quick: false,
         may_fail: false,
-        fault: clocks_behind,
+        fault: scenarios_moved::clocks_behind,
+    },
+    Scenario {
+        name: "an agent moves to another address",
+        quick: false,
+        may_fail: false,
+        fault: scenarios_moved::agent_moves,
+    },
+    Scenario {
+        name: "a follower moves to another address",
+        quick: false,
+        may_fail: false,
+        fault: scenarios_moved::follower_moves,
+    },
+    Scenario {
+        name: "the leader moves to another address",
+        quick: false,
+        may_fail: false,
+        fault: scenarios_moved::leader_moves,
     },
     Scenario {
         name: "an agent is cut off past its tolerations",
@@ -134,9 +155,9 @@ spec:
         readinessProbe: {httpGet: {path: /healthz, port: 8080}, periodSeconds: 1}
 "#;
 
-struct Stage {
-    world: World,
-    token: String,
+pub(super) struct Stage {
+    pub(super) world: World,
+    pub(super) token: String,
 }
 
 impl Stage {
@@ -159,52 +180,56 @@ impl Stage {
         for host in SERVERS.iter().chain(&AGENTS) {
             stage.ready(SERVERS[0], host);
         }
-        let client = load::asks(CLIENT_HOST, "http://web/");
-        let workload = [DEPLOYMENT, &client, &load::service()].concat();
-        stage.world.host(SERVERS[0]).kubectl(&["apply", "-f", "-"], Some(&workload)).ok();
+        stage.apply_workload().ok();
         stage.settled(SERVERS[0]);
         Some(stage)
     }
 
-    fn kubectl(&self, server: &str, line: &str) -> Run {
+    pub(super) fn apply_workload(&self) -> Run {
+        let client = load::asks(CLIENT_HOST, "http://web/");
+        let workload = [DEPLOYMENT, &client, &load::service()].concat();
+        self.world.host(SERVERS[0]).kubectl(&["apply", "-f", "-"], Some(&workload))
+    }
+
+    pub(super) fn kubectl(&self, server: &str, line: &str) -> Run {
         self.world.kubectl(server, line)
     }
 
-    fn ready(&self, server: &str, node: &str) {
+    pub(super) fn ready(&self, server: &str, node: &str) {
         self.kubectl(server, &format!("wait --for=create node/{node} --timeout=180s")).ok();
         let line = format!("wait --for=condition=Ready node/{node} --timeout=180s");
         until(&format!("{node} is Ready"), || self.kubectl(server, &line).success);
     }
 
     /// All replicas are there, and the asking pod.
-    fn settled(&self, server: &str) {
+    pub(super) fn settled(&self, server: &str) {
         self.kubectl(server, "rollout status deployment/web --timeout=180s").ok();
         self.kubectl(server, "wait --for=condition=Ready pod/client --timeout=180s").ok();
     }
 
-    fn skiff(&self, host: &str, words: &[&str]) -> Run {
+    pub(super) fn skiff(&self, host: &str, words: &[&str]) -> Run {
         let data = self.world.host(host).path("data");
         let data = data.to_string_lossy().into_owned();
         self.world.host(host).skiff(&[words, &["--data-dir", &data]].concat())
     }
 
     /// The servers as one that is there sees them.
-    fn status(&self, from: &str) -> Vec<Value> {
+    pub(super) fn status(&self, from: &str) -> Vec<Value> {
         self.world.host(from).servers()
     }
 
     /// Who leads.
-    fn leader(&self, from: &str) -> &'static str {
+    pub(super) fn leader(&self, from: &str) -> &'static str {
         let leader = self.world.leader(from);
         SERVERS.into_iter().find(|server| *server == leader).expect("one of them")
     }
 
-    fn other_than(&self, host: &str) -> &'static str {
+    pub(super) fn other_than(&self, host: &str) -> &'static str {
         SERVERS.into_iter().find(|server| *server != host).expect("there are three")
     }
 
     /// A write, a read on every server, and a new pod on every agent.
-    fn works(&self, row: usize) {
+    pub(super) fn works(&self, row: usize) {
         let map = format!("row-{row}");
         for server in SERVERS {
             until(&format!("{server} answers"), || {
@@ -264,7 +289,7 @@ fn faults_under_load() {
     assert!(ran > 0, "no row is called {wanted:?}");
 }
 
-fn leader_dies(stage: &mut Stage) {
+pub(super) fn leader_dies(stage: &mut Stage) {
     let leader = stage.leader(SERVERS[0]);
     let other = stage.other_than(leader);
     stage.world.host_mut(leader).kill();
@@ -462,29 +487,6 @@ fn two_of_five_die(stage: &mut Stage) {
         stage.kubectl(SERVERS[0], &format!("delete node {server}")).ok();
     }
     until("there are three", || stage.status(SERVERS[0]).len() == 3);
-}
-
-/// A server that follows and an agent, as boards without a clock of their own: of all
-/// servers the one that agents have first in their list.
-fn clocks_behind(stage: &mut Stage) {
-    const YEARS_S: i64 = 20 * 365 * 24 * 3600;
-    let follower = SERVERS[0];
-    if stage.leader(follower) == follower {
-        leader_dies(stage);
-    }
-    assert_ne!(stage.leader(SERVERS[1]), follower, "it follows");
-    for offset_s in [-YEARS_S, 0] {
-        for name in [follower, AGENTS[0]] {
-            let host = stage.world.host_mut(name);
-            host.kill();
-            host.set_clock(offset_s);
-            host.start_again();
-            host.wait_ready();
-        }
-        stage.works(if offset_s == 0 { 1003 } else { 1002 });
-    }
-    let told = stage.world.host(AGENTS[0]).log();
-    assert!(told.contains("days behind what 2 of 3 servers say"), "it was not wrong: {told}");
 }
 
 fn server_replaced(stage: &mut Stage) {
