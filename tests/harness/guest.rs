@@ -2,7 +2,7 @@
 //!
 //! Each is a QEMU in the switch's namespaces with a card in a segment, and a disk of its
 //! own over the one that all begin with. What a machine is told goes over its second
-//! serial port, so that it can be told something whatever its network does; the first is
+//! serial port, or a console beside the only one (`Ports`), so that it can be told something whatever its network does; the first is
 //! its log. kubectl runs beside the machines, in the switch: it is no part of what is
 //! tested, and slow where it is emulated.
 
@@ -30,6 +30,46 @@ const BOOT_MAX: Duration = Duration::from_secs(600);
 const ANSWER_MAX: Duration = Duration::from_secs(300);
 /// Where a machine has its files.
 pub(super) const FOLDER: &str = "/host";
+
+/// How machines of an architecture differ: which card they have, and what they are told over.
+struct Ports {
+    architecture: &'static str,
+    /// What the kernel calls the first serial port.
+    log: &'static str,
+    /// QEMU's words for what leads to the chardev `line`.
+    line: &'static [&'static str],
+    card: &'static str,
+}
+
+static PORTS: [Ports; 2] = [
+    Ports {
+        architecture: "x86_64",
+        log: "ttyS0",
+        line: &["-serial", "chardev:line"],
+        card: "virtio-net-pci,romfile=",
+    },
+    Ports {
+        architecture: "aarch64",
+        log: "ttyAMA0",
+        // With one port there is no talk about ports before it is there.
+        line: &[
+            "-device",
+            "virtio-serial-device,max_ports=1",
+            "-device",
+            "virtconsole,chardev=line",
+        ],
+        card: "virtio-net-device",
+    },
+];
+
+impl Ports {
+    fn of(parts: &Path) -> &'static Self {
+        let file = parts.join("architecture");
+        let made = fs::read_to_string(&file).expect("tests/vm/guest.sh has made the parts");
+        let of = PORTS.iter().find(|ports| ports.architecture == made.trim());
+        of.unwrap_or_else(|| panic!("{}: {made}", file.display()))
+    }
+}
 
 /// A machine that is on.
 pub(super) struct Guest {
@@ -72,6 +112,7 @@ impl Guest {
             run(make.arg(parts.join("disk.img")).arg(&disk), None).ok();
         }
         let port = wire::tap(switch, host);
+        let ports = Ports::of(parts);
         let console = host.dir.join("console");
         let _ = fs::remove_file(&console);
         let listener = UnixListener::bind(&console).expect("a socket in our own folder");
@@ -83,14 +124,16 @@ impl Guest {
         let mac = format!("02:00:00:00:77:{:02x}", host.number);
         let mut nsenter = switch
             .enter(parts.join("qemu"))
-            .args(["-smp", "1", "-m", "1024", "-append", "console=ttyS0 quiet panic=-1"])
+            .args(["-smp", "1", "-m", "1024"])
+            .args(["-append", &format!("console={} quiet panic=-1", ports.log)])
             .args(["-drive", &disk])
             .args(["-chardev", &format!("socket,id=console,path={}", console.display())])
             .args(["-chardev", "stdio,id=line,signal=off"])
             .args(["-qmp", &format!("unix:{},server=on,wait=off", monitor.display())])
-            .args(["-serial", "chardev:console", "-serial", "chardev:line"])
+            .args(["-serial", "chardev:console"])
+            .args(ports.line)
             .args(["-netdev", &format!("tap,id=net,ifname={port},script=no,downscript=no")])
-            .args(["-device", &format!("virtio-net-pci,netdev=net,mac={mac},romfile=")])
+            .args(["-device", &format!("{},netdev=net,mac={mac}", ports.card)])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(faults)

@@ -7,7 +7,7 @@ use std::{
     process::{Child, Stdio},
 };
 
-use super::Host;
+use super::{Host, Machine};
 
 /// All frames of a cable since it began.
 pub(crate) struct Tap {
@@ -18,12 +18,16 @@ pub(crate) struct Tap {
 impl Host {
     /// Listens on the cable of this host, both ways.
     pub(crate) fn tap(&self) -> Tap {
-        let file = self.path("tap");
-        let mut program = self
-            .command("python3")
+        let file = self.dir.join("tap");
+        let (mut python, link) = match self.machine() {
+            Machine::Namespaces(inside) => (inside.enter("python3"), "eth0".to_owned()),
+            // At its other end.
+            Machine::Virtual(guest) => (guest.beside("python3"), format!("port{}", self.number)),
+        };
+        let mut program = python
             .arg("-c")
             .arg(include_str!("tap.py"))
-            .arg("eth0")
+            .arg(link)
             .arg(&file)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

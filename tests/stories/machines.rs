@@ -2,6 +2,8 @@
 //! of its own: what was acknowledged survives that the power goes, of one or of all, and
 //! pods come back after a reboot. `./x vm` runs it; it takes minutes. Where disks are not
 //! told to flush (ext4 of `tests/vm/guest.sh` mounted with `nobarrier`), it fails.
+//!
+//! And two of them whose kernels have WireGuard, as many that run these tests do not.
 
 use std::{
     process::Command,
@@ -13,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use super::load;
+use super::{load, wireguard::has};
 use crate::harness::{Segment, Spoilt, World, until};
 
 const SERVERS: [&str; 3] = ["server-1", "server-2", "server-3"];
@@ -173,4 +175,80 @@ fn power_goes_and_comes_back() {
     world.heal(others[0], others[1]);
     world.heal(others[1], others[0]);
     are_there(&world, &spoilt);
+}
+
+/// What somebody on the way would look for.
+const SECRET: &str = "nobody-else-may-read-this";
+
+/// A pod that tells the secret on the agent, by a port of the node too, and one on the
+/// server that asks.
+const TELLS: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: tells, labels: {app: tells}}
+spec:
+  nodeName: agent-1
+  terminationGracePeriodSeconds: 1
+  containers:
+  - {name: c, image: skiff.local/toolbox, args: [http-echo, --port, "8080", --text, nobody-else-may-read-this]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: asks}
+spec: {nodeName: server-1, terminationGracePeriodSeconds: 1, containers: [{name: c, image: skiff.local/toolbox, args: [sleep, infinity]}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: tells}
+spec: {type: NodePort, selector: {app: tells}, ports: [{port: 80, targetPort: 8080, nodePort: 30080}]}
+"#;
+
+#[test]
+fn the_kernel_seals_what_pods_send() {
+    let Some(mut world) = World::of_machines() else { return };
+    let nodes = [SERVERS[0], AGENT];
+    world.add_all(&nodes, Segment::A);
+    world.host_mut(SERVERS[0]).start(&["server", "--pod-network", "wireguard"]);
+    let token = world.host(SERVERS[0]).read("data/server/token").trim().to_owned();
+    let url = format!("https://{}:6443", world.host(SERVERS[0]).address());
+    world.host_mut(AGENT).start(&["agent", "--server", &url, "--token", &token]);
+    for node in nodes {
+        ready(&world, SERVERS[0], node);
+        // A link of the kernel's, and no stand-in.
+        let link = ["cat", "/sys/class/net/skiff-wg/uevent"];
+        until(&format!("{node} has the kernel's WireGuard"), || {
+            world.host(node).run(&link, None).stdout.contains("DEVTYPE=wireguard")
+        });
+    }
+    world.host(SERVERS[0]).kubectl(&["apply", "-f", "-"], Some(TELLS)).ok();
+    let mut ip = String::new();
+    until("both pods run", || {
+        let line = "get pods tells asks -o jsonpath={.items[*].status.phase}";
+        ip = world.kubectl(SERVERS[0], "get pod tells -o jsonpath={.status.podIP}").stdout;
+        world.kubectl(SERVERS[0], line).stdout == "Running Running"
+    });
+    let sent = |node: &str| -> u64 {
+        let count = ["cat", "/sys/class/net/skiff-wg/statistics/tx_packets"];
+        world.host(node).run(&count, None).ok().stdout.trim().parse().expect("a number")
+    };
+    let before = nodes.map(sent);
+    // On the agent's cable: what the administrator is told passes the server's alone.
+    let tap = world.host(AGENT).tap();
+    let asks = format!("exec asks -- toolbox get --timeout 20 http://{ip}:8080/");
+    until("pod to pod", || world.kubectl(SERVERS[0], &asks).stdout.contains(SECRET));
+    let frames = tap.end();
+    let port = 51820_u16.to_be_bytes();
+    assert!(has(&frames, &[port, port].concat()), "WireGuard passes the cable");
+    assert!(!has(&frames, SECRET.as_bytes()), "{SECRET} can be read on the way");
+    for (node, before) in nodes.into_iter().zip(before) {
+        assert!(sent(node) > before, "{node} sends by its device");
+    }
+    // The tap would have heard it: a port of a node is not encrypted by this.
+    let tap = world.host(AGENT).tap();
+    let url = format!("http://{}:30080/", world.host(AGENT).address());
+    until("a port of the node", || {
+        let asked = world.host(SERVERS[0]).run(&["wget", "-q", "-O", "-", &url], None);
+        asked.stdout.contains(SECRET)
+    });
+    assert!(has(&tap.end(), SECRET.as_bytes()), "what passes in the clear is heard");
 }

@@ -107,7 +107,7 @@ fn everybody_talks(world: &World, nodes: &[&str]) {
     }
 }
 
-fn has(frames: &[u8], part: &[u8]) -> bool {
+pub(super) fn has(frames: &[u8], part: &[u8]) -> bool {
     frames.windows(part.len()).any(|window| window == part)
 }
 
