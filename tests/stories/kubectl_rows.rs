@@ -155,6 +155,11 @@ fn start() -> Option<Both> {
     for part in OBJECTS.split("\n# file: ").skip(1) {
         let (name, text) = part.split_once('\n').expect("a name and a text");
         std::fs::write(folder.join(name), text).expect("our own file");
+        // What names its namespace, or has none, is of one of the two.
+        for who in [STOCK, OURS].into_iter().filter(|_| text.contains("$WHO")) {
+            let name = format!("{who}.{name}");
+            std::fs::write(folder.join(name), text.replace("$WHO", who)).expect("our own file");
+        }
     }
     for who in [STOCK, OURS] {
         let requests: Vec<String> = ["a", "b"].map(|name| request(&cluster, who, name)).to_vec();

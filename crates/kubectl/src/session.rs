@@ -1,6 +1,13 @@
 //! What one run of a command has: its flags, the kubeconfig, the server.
 
-use std::{io::Write as _, path::PathBuf, sync::Arc};
+use std::{
+    io::Write as _,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -37,6 +44,8 @@ pub(crate) struct Session {
     resolved: OnceCell<Resolved>,
     connection: OnceCell<Arc<Connection>>,
     discovery: OnceCell<Discovery>,
+    /// Whether an object was told already: the next one is a document of its own.
+    told: AtomicBool,
 }
 
 impl Session {
@@ -52,6 +61,7 @@ impl Session {
             resolved: OnceCell::new(),
             connection: OnceCell::new(),
             discovery: OnceCell::new(),
+            told: AtomicBool::new(false),
         }
     }
 
@@ -158,11 +168,7 @@ impl Session {
 
     /// `--dry-run`
     pub(crate) fn dry_run(&self) -> DryRun {
-        match self.flags.one("dry-run") {
-            "client" => DryRun::Client,
-            "server" => DryRun::Server,
-            _ => DryRun::No,
-        }
+        DryRun::read(self.flags.one("dry-run")).unwrap_or(DryRun::No)
     }
 
     /// The query of a write: dry run, manager, validation.
@@ -198,6 +204,13 @@ impl Session {
                 self.out(&format!("{name} {what}{}\n", self.dry_run_suffix()))
             }
             format if format.is_whole() => {
+                let told = self.told.swap(true, Ordering::Relaxed);
+                // These make a printer for each, which knows of none before.
+                let alone = matches!(self.command, "label" | "patch" | "taint" | "edit")
+                    || self.command.starts_with("rollout ");
+                if told && !alone && matches!(format, Format::Yaml) {
+                    self.out("---\n")?;
+                }
                 self.out(&format.object(&without_managed_fields(object, &self.flags))?)
             }
             format => self.out(&format.object(object)?),
@@ -225,4 +238,38 @@ pub(crate) enum DryRun {
     Client,
     /// Have the server go through it.
     Server,
+}
+
+impl DryRun {
+    /// The flag's value, or what is said of one that it cannot have. `--dry-run` alone and
+    /// a boolean are of older days.
+    pub(crate) fn read(value: &str) -> Result<Self, String> {
+        match value {
+            "" | "none" | "false" | "0" | "f" | "F" | "FALSE" | "False" => Ok(Self::No),
+            "client" | "unchanged" | "true" | "1" | "t" | "T" | "TRUE" | "True" => Ok(Self::Client),
+            "server" => Ok(Self::Server),
+            other => Err(format!(
+                "Invalid dry-run value ({other}). Must be \"none\", \"server\", or \"client\"."
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dry_run_that_is_not_understood_is_no_run_at_all() {
+        for (value, read) in [
+            ("none", Ok(DryRun::No)),
+            ("unchanged", Ok(DryRun::Client)),
+            ("true", Ok(DryRun::Client)),
+            ("false", Ok(DryRun::No)),
+            ("server", Ok(DryRun::Server)),
+        ] {
+            assert_eq!(DryRun::read(value), read, "{value}");
+        }
+        assert!(DryRun::read("clinet").is_err());
+    }
 }

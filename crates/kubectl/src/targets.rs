@@ -55,6 +55,9 @@ pub(crate) async fn find(
 ) -> Outcome<Vec<Target>> {
     let flags = &session.flags;
     if flags.is_set("filename") {
+        if words.first().is_some_and(|word| word.contains('/')) {
+            return failed("resource/name arguments cannot be provided when a path is specified");
+        }
         if !words.is_empty() {
             return failed(
                 "when paths, URLs, or stdin is provided as input, you may not specify resource arguments as well",

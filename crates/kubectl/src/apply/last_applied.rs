@@ -6,10 +6,19 @@ use crate::print::json;
 
 const ANNOTATION: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
+/// What was applied last, as it stands there.
+pub(crate) fn text(object: &Value) -> Option<&str> {
+    object["metadata"]["annotations"][ANNOTATION].as_str()
+}
+
+/// The patch that says that this was applied last.
+pub(crate) fn patch(applied: &Value) -> Value {
+    serde_json::json!({"metadata": {"annotations": {ANNOTATION: json::compact(applied) + "\n"}}})
+}
+
 /// What was applied last; `None` where the object does not say.
 pub(crate) fn of(object: &Value) -> Option<Value> {
-    let text = object["metadata"]["annotations"][ANNOTATION].as_str()?;
-    serde_json::from_str(text).ok()
+    serde_json::from_str(text(object)?).ok()
 }
 
 /// Writes the object itself into its annotation.

@@ -46,6 +46,10 @@ const TRIES_MAX: usize = 5;
 /// The server's, each with the file that it is about.
 pub(crate) async fn run(session: &Session) -> Outcome {
     let flags = &session.flags;
+    if !flags.words.is_empty() {
+        let words = flags.words.join(" ");
+        return Err(Failure::Arguments(format!("Unexpected args: [{words}]")));
+    }
     needs_files(session)?;
     for absent in ["prune", "prune-allowlist", "applyset"] {
         if flags.is_set(absent) {
@@ -94,7 +98,9 @@ fn show(session: &Session, mut objects: Vec<Value>) -> Outcome {
     let format = Format::read(&session.flags)?;
     if format.is_whole() && objects.len() > 1 {
         let shown = objects.iter().map(|object| without_managed_fields(object, &session.flags));
-        return session.out(&format.object(&list_of(shown.collect()))?);
+        let mut list = list_of(shown.collect());
+        list["metadata"] = json!({});
+        return session.out(&format.object(&list)?);
     }
     objects.drain(..).try_for_each(|object| session.tell(&object, ""))
 }

@@ -12,15 +12,20 @@ use crate::{
     targets::{self, Reading, Target},
 };
 
+const DRY_RUN_FLAG: Flag = value(
+    "dry-run",
+    "none|server|client",
+    "Only print the object that would be sent, without sending it, or without persisting it",
+)
+.optional("unchanged")
+.or("none");
+
+/// Whether it is done in earnest.
+pub(super) static DRY_RUN: &[Flag] = &[DRY_RUN_FLAG];
+
 /// Flags of everything that writes objects.
 pub(super) static WRITE: &[Flag] = &[
-    value(
-        "dry-run",
-        "none|server|client",
-        "Only print the object that would be sent, without sending it, or without persisting it",
-    )
-    .optional("unchanged")
-    .or("none"),
+    DRY_RUN_FLAG,
     value("field-manager", "NAME", "Name of the manager used to track field ownership"),
 ];
 

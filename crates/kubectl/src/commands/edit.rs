@@ -48,35 +48,20 @@ async fn edit(session: &Session, target: &Target, object: &Value) -> Outcome {
     let mut complaint = String::new();
     let mut text = before.clone();
     loop {
-        let path = std::env::temp_dir().join(format!("kubectl-edit-{}.yaml", std::process::id()));
-        let head = complaint.lines().map(|line| format!("# {line}\n"));
-        let content = format!("{HEAD}{}{text}", head.collect::<String>());
-        write(&path, &content)
-            .map_err(|error| Failure::Message(format!("{}: {error}", path.display())))?;
-        let edited = run_editor(&path);
-        let read = fs::read_to_string(&path);
-        // The file may hold a Secret.
-        let removed = fs::remove_file(&path);
-        edited?;
-        let read =
-            read.map_err(|error| Failure::Message(format!("{}: {error}", path.display())))?;
-        removed.map_err(|error| Failure::Message(format!("{}: {error}", path.display())))?;
-        let bare: String = read
-            .lines()
-            .filter(|line| !line.starts_with('#'))
-            .map(|line| format!("{line}\n"))
-            .collect();
-        if bare.trim().is_empty() {
-            session.say("Edit cancelled, saved file was empty.");
-            return Ok(());
-        }
-        if bare == text {
-            session.say("Edit cancelled, no changes made.");
-            return match complaint.is_empty() {
-                true => Ok(()),
-                false => failed("Edit cancelled, no valid changes were saved."),
-            };
-        }
+        let bare = match in_editor(HEAD, &complaint, &text)? {
+            Edited::Empty => {
+                session.say("Edit cancelled, saved file was empty.");
+                return Ok(());
+            }
+            Edited::Same => {
+                session.say("Edit cancelled, no changes made.");
+                return match complaint.is_empty() {
+                    true => Ok(()),
+                    false => failed("Edit cancelled, no valid changes were saved."),
+                };
+            }
+            Edited::Text(bare) => bare,
+        };
         let wrong = match serde_saphyr::from_str::<Value>(&bare) {
             Ok(wanted) if wanted.is_object() => {
                 match save(session, target, &shown, &wanted).await {
@@ -96,10 +81,44 @@ async fn edit(session: &Session, target: &Target, object: &Value) -> Outcome {
     }
 }
 
+/// What came back from the editor, without comments.
+pub(super) enum Edited {
+    /// Nothing.
+    Empty,
+    /// What went there.
+    Same,
+    /// Something else.
+    Text(String),
+}
+
+/// Has the user edit a text, below what it is and what was wrong with the one before.
+pub(super) fn in_editor(head: &str, complaint: &str, text: &str) -> Outcome<Edited> {
+    let path = std::env::temp_dir().join(format!("kubectl-edit-{}.yaml", std::process::id()));
+    let about = |error: std::io::Error| Failure::Message(format!("{}: {error}", path.display()));
+    let complaint: String = complaint.lines().map(|line| format!("# {line}\n")).collect();
+    write(&path, &format!("{head}{complaint}{text}")).map_err(about)?;
+    let edited = run_editor(&path);
+    let read = fs::read_to_string(&path);
+    // The file may hold a Secret.
+    let removed = fs::remove_file(&path);
+    edited?;
+    let read = read.map_err(about)?;
+    removed.map_err(about)?;
+    let bare: String = read
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    Ok(match bare.trim() {
+        "" => Edited::Empty,
+        _ if bare == text => Edited::Same,
+        _ => Edited::Text(bare),
+    })
+}
+
 fn write(path: &std::path::Path, text: &str) -> std::io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt as _;
-    let mut file =
-        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(text.as_bytes())
 }
 

@@ -19,12 +19,14 @@ mod forward;
 mod generate;
 pub(crate) mod get;
 mod help;
+mod last_applied;
 mod logs;
 mod modify;
 mod node;
 mod plugin;
 mod pods;
 mod proxy;
+mod reconcile;
 mod rollout;
 pub(crate) mod rows;
 mod run;
@@ -37,7 +39,7 @@ use std::{future::Future, pin::Pin};
 use crate::{
     failure::{Failure, Outcome},
     flags::{self, Flag, switch, value},
-    session::{Environment, Session},
+    session::{DryRun, Environment, Session},
 };
 
 pub(crate) use rows::commands;
@@ -129,6 +131,23 @@ pub(crate) fn run(args: &[String], environment: Environment) -> (&'static str, O
     if parsed.on("help") {
         print!("{}", help::of(command));
         return (command.name, Ok(()));
+    }
+    // What is not understood must not be done in earnest.
+    if parsed.is_set("dry-run") {
+        match (DryRun::read(parsed.one("dry-run")), parsed.one("dry-run")) {
+            (Err(why), _) => return (command.name, Err(Failure::Message(why))),
+            (Ok(_), "none" | "client" | "server") => {}
+            (Ok(read), given) => {
+                let (given, now) = match (given, read) {
+                    ("unchanged", _) => (String::new(), "client"),
+                    (given, DryRun::No) => (format!("={given}"), "none"),
+                    (given, _) => (format!("={given}"), "client"),
+                };
+                eprintln!(
+                    "Warning: --dry-run{given} is deprecated and can be replaced with --dry-run={now}."
+                );
+            }
+        }
     }
     // Before a command misses what stands in the folder. `diff` has exit codes of its own.
     if parsed.is_set("kustomize") && command.name != "diff" {

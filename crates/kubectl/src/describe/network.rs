@@ -99,7 +99,6 @@ pub(crate) fn service(out: &mut Text, object: &Value, related: &Related) {
     out.line(0, format!("Session Affinity:\t{}", text(&spec["sessionAffinity"])));
     out.some(0, "External Traffic Policy", &spec["externalTrafficPolicy"]);
     out.some(0, "Internal Traffic Policy", &spec["internalTrafficPolicy"]);
-    out.some(0, "Traffic Distribution", &spec["trafficDistribution"]);
     if number(&spec["healthCheckNodePort"]) != 0 {
         out.line(0, format!("HealthCheck NodePort:\t{}", number(&spec["healthCheckNodePort"])));
     }
@@ -107,6 +106,7 @@ pub(crate) fn service(out: &mut Text, object: &Value, related: &Related) {
         let ranges = joined(&spec["loadBalancerSourceRanges"]);
         out.line(0, format!("LoadBalancer Source Ranges:\t{ranges}"));
     }
+    out.some(0, "Traffic Distribution", &spec["trafficDistribution"]);
     super::events(out, related);
 }
 

@@ -3,7 +3,7 @@
 use super::{FILES, OUTPUT, SELECT, SELECT_LABELS, row};
 use crate::commands::{
     Command, auth, certificate, cp, create, debug, delete, describe, diff, edit, events, exec,
-    forward, get, logs, modify, node, proxy, rollout, set, top, wait,
+    forward, get, last_applied, logs, modify, node, proxy, reconcile, rollout, set, top, wait,
 };
 use crate::{apply, flags::value};
 
@@ -29,6 +29,27 @@ pub(super) static ROWS: &[Command] = &[
         "Apply a configuration to a resource by file name or stdin",
         &[apply::FLAGS, FILES, OUTPUT, create::WRITE, create::VALIDATE],
         run!(apply::run),
+    ),
+    row(
+        "apply view-last-applied",
+        "(TYPE [NAME | -l label] | TYPE/NAME | -f FILENAME)",
+        "View the latest last-applied-configuration annotations of a resource/object",
+        &[last_applied::VIEW, FILES, SELECT_LABELS],
+        run!(last_applied::view),
+    ),
+    row(
+        "apply set-last-applied",
+        "-f FILENAME",
+        "Set the last-applied-configuration annotation on a live object to match the contents of a file",
+        &[last_applied::SET, OUTPUT, create::DRY_RUN],
+        run!(last_applied::set),
+    ),
+    row(
+        "apply edit-last-applied",
+        "(RESOURCE/NAME | -f FILENAME)",
+        "Edit latest last-applied-configuration annotations of a resource/object",
+        &[last_applied::EDIT, FILES, OUTPUT, create::VALIDATE],
+        run!(last_applied::edit),
     ),
     row(
         "create",
@@ -326,6 +347,13 @@ pub(super) static ROWS: &[Command] = &[
         "Check whether an action is allowed",
         &[auth::CAN_I],
         run!(auth::can_i),
+    ),
+    row(
+        "auth reconcile",
+        "-f FILENAME",
+        "Reconciles rules for RBAC role, role binding, cluster role, and cluster role binding objects",
+        &[reconcile::FLAGS, FILES, OUTPUT, create::DRY_RUN],
+        run!(reconcile::run),
     ),
     row(
         "auth whoami",
