@@ -20,6 +20,7 @@ mod explain;
 mod failure;
 mod flags;
 mod kubeconfig;
+mod kuberc;
 mod manifest;
 mod print;
 mod session;

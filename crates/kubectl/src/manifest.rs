@@ -174,7 +174,7 @@ fn flatten(source: &str, object: Value, found: &mut Found) {
 }
 
 /// Cuts a stream at lines of `---`.
-fn documents(text: &str) -> Vec<String> {
+pub(crate) fn documents(text: &str) -> Vec<String> {
     let mut documents = vec![String::new()];
     for line in text.lines() {
         let separates = line

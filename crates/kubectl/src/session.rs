@@ -19,6 +19,7 @@ use crate::{
     failure::{Failure, Outcome},
     flags::Parsed,
     kubeconfig::{self, Resolved, Sources},
+    kuberc::Plugins,
 };
 
 /// What the program is and where it runs.
@@ -41,6 +42,8 @@ pub(crate) struct Session {
     pub(crate) environment: Environment,
     /// The kubeconfig files.
     pub(crate) sources: Sources,
+    /// Which programs may hand out credentials.
+    pub(crate) plugins: Plugins,
     resolved: OnceCell<Resolved>,
     connection: OnceCell<Arc<Connection>>,
     discovery: OnceCell<Discovery>,
@@ -58,6 +61,7 @@ impl Session {
             command,
             environment,
             sources,
+            plugins: Plugins::default(),
             resolved: OnceCell::new(),
             connection: OnceCell::new(),
             discovery: OnceCell::new(),
@@ -94,7 +98,13 @@ impl Session {
     /// # Errors
     /// Where the kubeconfig does not say.
     pub(crate) async fn shared(&self) -> Outcome<&Arc<Connection>> {
-        let connect = async || Connection::new(self.resolved().await?).map(Arc::new);
+        let connect = async || {
+            let resolved = self.resolved().await?;
+            if let Some(plugin) = resolved.user.get("exec") {
+                self.plugins.allow(plugin["command"].as_str().unwrap_or_default())?;
+            }
+            Connection::new(resolved).map(Arc::new)
+        };
         self.connection.get_or_try_init(connect).await
     }
 

@@ -9,6 +9,7 @@ use crate::{
     connection::Connection,
     failure::{Failure, Outcome, failed},
     flags::{self, Flag, Parsed, Takes},
+    kuberc::Plugins,
     print::FORMATS,
     session::{Environment, Session},
 };
@@ -200,7 +201,13 @@ async fn offer(place: &Place<'_>, args: &[String], environment: Environment) -> 
         flags::parse(&place.flags, &rest).unwrap_or_default()
     };
     let name = place.command.map_or("", |command| command.name);
-    let session = |flags: Parsed| Session::new(flags, name, environment.clone());
+    // Preferences that cannot be read allow nothing.
+    let plugins = super::preferred(args).map_or(Plugins::None, |read| Plugins::of(&read));
+    let session = |flags: Parsed| {
+        let mut session = Session::new(flags, name, environment.clone());
+        session.plugins = plugins.clone();
+        session
+    };
     let (flag, head, begun) = match begun.strip_prefix("--").and_then(|word| word.split_once('=')) {
         Some((flag, value)) => {
             let known = place.flags.iter().find(|known| known.name == flag).copied();

@@ -43,6 +43,7 @@ static GROUPS: &[(&str, &str)] = &[
     ("config", "Modify kubeconfig files"),
     ("create secret", "Create a secret using a specified subcommand"),
     ("create service", "Create a service using a specified subcommand"),
+    ("kuberc", "Manage kuberc configuration files"),
     ("plugin", "Provides utilities for interacting with plugins"),
     ("rollout", "Manage the rollout of a resource"),
     ("set", "Set specific features on objects"),

@@ -19,6 +19,7 @@ mod forward;
 mod generate;
 pub(crate) mod get;
 mod help;
+mod kuberc;
 mod last_applied;
 mod logs;
 mod modify;
@@ -38,7 +39,8 @@ use std::{future::Future, pin::Pin};
 
 use crate::{
     failure::{Failure, Outcome},
-    flags::{self, Flag, switch, value},
+    flags::{self, Flag, Parsed, switch, value},
+    kuberc::{self as preferences, Plugins},
     session::{DryRun, Environment, Session},
 };
 
@@ -86,6 +88,11 @@ pub(crate) static GLOBAL: &[Flag] = &[
         "How long to wait for one request, a watch too; 0 is for ever",
     )
     .or("0"),
+    value(
+        "kuberc",
+        "FILE",
+        "Path to the kuberc file to use for preferences; KUBECTL_KUBERC=false reads none",
+    ),
     value("cache-dir", "DIR", "Taken for compatibility: nothing is cached on disk"),
     switch("warnings-as-errors", "Taken for compatibility: warnings are printed"),
     switch("match-server-version", "Taken for compatibility: versions are not compared"),
@@ -103,6 +110,15 @@ pub(crate) fn run(args: &[String], environment: Environment) -> (&'static str, O
         let described = first == "__complete";
         return ("completion", complete::answer(line, environment, described));
     }
+    let preferred = match preferred(args) {
+        Ok(preferred) => preferred,
+        Err(failure) => return ("", Err(failure)),
+    };
+    let aliased = aliased(args, &preferred);
+    let (args, alias) = match &aliased {
+        Some((line, alias)) => (&line[..], Some(alias)),
+        None => (args, None),
+    };
     let (command, rest) = match find(args) {
         Ok(found) => found,
         Err(Unfound::Help(text)) => {
@@ -122,6 +138,10 @@ pub(crate) fn run(args: &[String], environment: Environment) -> (&'static str, O
     let parsed = match flags::parse(&known, &rest) {
         Ok(parsed) => parsed,
         Err(why) => return (command.name, Err(Failure::Usage(why))),
+    };
+    let parsed = match with_preferred(parsed, command, &known, (rest, alias.copied(), &preferred)) {
+        Ok(parsed) => parsed,
+        Err(failure) => return (command.name, Err(failure)),
     };
     for flag in known.iter().filter(|flag| parsed.is_set(flag.name)) {
         if !flag.deprecated.is_empty() {
@@ -158,11 +178,80 @@ pub(crate) fn run(args: &[String], environment: Environment) -> (&'static str, O
         Ok(runtime) => runtime,
         Err(error) => return (command.name, Err(Failure::Message(error.to_string()))),
     };
-    let session = Session::new(parsed, command.name, environment);
+    let mut session = Session::new(parsed, command.name, environment);
+    session.plugins = Plugins::of(&preferred);
     let outcome = runtime.block_on((command.run)(&session));
     // A read of the terminal that nobody waits for any more must not hold us.
     runtime.shutdown_background();
     (command.name, outcome)
+}
+
+/// The user's preferences; null where there are none.
+fn preferred(args: &[String]) -> Outcome<serde_json::Value> {
+    let env = |name: &str| std::env::var(name).ok();
+    let place = preferences::place(preferences::flag_of(args), &env);
+    let read = place.as_ref().map(preferences::load).transpose()?.flatten();
+    Ok(read.unwrap_or_default())
+}
+
+/// The line that an alias stands for, where its first word is one; commands of ours
+/// have no other meaning.
+fn aliased<'p>(
+    args: &[String],
+    preferred: &'p serde_json::Value,
+) -> Option<(Vec<String>, &'p serde_json::Value)> {
+    let mut at = 0;
+    while args.get(at)?.starts_with('-') {
+        at += if takes_next(&args[at]) { 2 } else { 1 };
+    }
+    let word = args.get(at)?;
+    if commands().any(|command| command.name.split(' ').next() == Some(word)) {
+        return None;
+    }
+    let alias = preferences::alias(preferred, word)?;
+    Some((preferences::expanded(alias, args, at), alias))
+}
+
+/// A line with the options of its alias, or else the defaults of its command, where it
+/// says nothing of them.
+fn with_preferred(
+    parsed: Parsed,
+    command: &Command,
+    known: &[&'static Flag],
+    (rest, alias, preferred): (Vec<String>, Option<&serde_json::Value>, &serde_json::Value),
+) -> Outcome<Parsed> {
+    let mut options = Vec::new();
+    for (name, entry) in preferences::defaults(preferred) {
+        if alias.is_none() && name == command.name {
+            options.extend(preferences::options(entry));
+        }
+        let words: Vec<String> = name.split(' ').map(str::to_owned).collect();
+        if !commands().any(|known| answers_to(known, &words) || leads_to(known, &words)) {
+            eprintln!("Warning: command {name:?} not found to set kuberc override");
+        }
+    }
+    options.extend(alias.map(preferences::options).unwrap_or_default());
+    options.retain(|(name, _)| !parsed.is_set(name));
+    if options.is_empty() {
+        return Ok(parsed);
+    }
+    let name = command.name;
+    for (option, value) in &options {
+        if !known.iter().any(|flag| flag.name == option) {
+            return Err(preferences::refused(&match alias {
+                Some(alias) => format!("invalid alias flag {option} in alias {}", alias["name"]),
+                None => format!("invalid flag {option} for command {name}"),
+            }));
+        }
+        flags::parse(known, &[format!("--{option}={value}")]).map_err(|why| {
+            preferences::refused(&format!(
+                "could not apply override value {value} to flag {option} in command {name} err: {why}"
+            ))
+        })?;
+    }
+    // In front, so that what the user says last counts, and `--` keeps its place.
+    let line = options.iter().map(|(option, value)| format!("--{option}={value}"));
+    flags::parse(known, &line.chain(rest).collect::<Vec<_>>()).map_err(Failure::Usage)
 }
 
 /// Why a line has no command.

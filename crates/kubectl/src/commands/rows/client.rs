@@ -1,7 +1,7 @@
 //! What tells of the server and of this client, and changes its configuration.
 
 use super::{OUTPUT, row};
-use crate::commands::{Command, about, complete, config, dump, plugin};
+use crate::commands::{Command, about, complete, config, dump, kuberc, plugin};
 
 /// The rows.
 pub(super) static ROWS: &[Command] = &[
@@ -148,6 +148,20 @@ pub(super) static ROWS: &[Command] = &[
         "Unset an individual value in a kubeconfig file",
         &[],
         run!(config::unset),
+    ),
+    row(
+        "kuberc view",
+        "",
+        "Display the current kuberc configuration",
+        &[OUTPUT],
+        run!(kuberc::view),
+    ),
+    row(
+        "kuberc set",
+        "--section (defaults|aliases|credentialplugin) --command COMMAND",
+        "Set values in the kuberc configuration",
+        &[kuberc::SET],
+        run!(kuberc::set),
     ),
     row(
         "plugin list",
