@@ -10,6 +10,8 @@ use crate::cluster::{Cluster, Run, newest_kubectl, run};
 
 /// What is looked at.
 const OBJECTS: &str = include_str!("kubectl_rows.yaml");
+/// Folders with kustomizations.
+const FOLDERS: &str = include_str!("kubectl_folders.yaml");
 
 /// The namespaces, and names elsewhere, of either.
 const STOCK: &str = "rows-stock";
@@ -152,9 +154,12 @@ fn start() -> Option<Both> {
     let cluster = Cluster::start()?;
     let folder = cluster.path("rows");
     std::fs::create_dir_all(&folder).expect("our own folder");
-    for part in OBJECTS.split("\n# file: ").skip(1) {
+    for part in [OBJECTS, FOLDERS].iter().flat_map(|all| all.split("\n# file: ").skip(1)) {
         let (name, text) = part.split_once('\n').expect("a name and a text");
-        std::fs::write(folder.join(name), text).expect("our own file");
+        let place = folder.join(name);
+        std::fs::create_dir_all(place.parent().expect("it is in the folder"))
+            .expect("our own folder");
+        std::fs::write(place, text).expect("our own file");
         // What names its namespace, or has none, is of one of the two.
         for who in [STOCK, OURS].into_iter().filter(|_| text.contains("$WHO")) {
             let name = format!("{who}.{name}");

@@ -20,6 +20,17 @@ pub(crate) fn read(text: &str) -> Result<Value, String> {
     Ok(read.map_or(Value::Null, |node| node.0))
 }
 
+/// The same of YAML 1.2, where `yes` and `n` are texts.
+///
+/// # Errors
+/// Why it is none.
+pub(crate) fn read_plain(text: &str) -> Result<Value, String> {
+    let options = serde_saphyr::options! { legacy_octal_numbers: true, strict_booleans: true };
+    let read: Option<Node> =
+        serde_saphyr::from_str_with_options(text, options).map_err(|error| error.to_string())?;
+    Ok(read.map_or(Value::Null, |node| node.0))
+}
+
 struct Node(Value);
 
 impl<'de> Deserialize<'de> for Node {

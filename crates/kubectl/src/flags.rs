@@ -79,6 +79,11 @@ impl Parsed {
         self.values.contains_key(name)
     }
 
+    /// Whether objects are named by `-f` or `-k`.
+    pub(crate) fn has_files(&self) -> bool {
+        self.is_set("filename") || self.is_set("kustomize")
+    }
+
     /// The last value given, else the default; empty for neither.
     pub(crate) fn one(&self, name: &str) -> &str {
         match self.values.get(name).and_then(|values| values.last()) {

@@ -21,6 +21,7 @@ mod failure;
 mod flags;
 mod kubeconfig;
 mod kuberc;
+mod kustomize;
 mod manifest;
 mod print;
 mod session;

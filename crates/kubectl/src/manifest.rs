@@ -11,6 +11,8 @@ use serde_json::Value;
 use crate::{
     document,
     failure::{Failure, Outcome, failed},
+    flags::Parsed,
+    kustomize,
 };
 
 /// An object and where it came from.
@@ -42,6 +44,25 @@ pub(crate) enum Place {
     Url(String),
     /// A file.
     File(PathBuf),
+    /// The folder of a kustomization.
+    Kustomization(PathBuf),
+}
+
+/// The places behind `-f`, or the one behind `-k`.
+///
+/// # Errors
+/// For both at once, and for paths that are not there.
+pub(crate) fn of(flags: &Parsed) -> Outcome<Vec<Place>> {
+    if !flags.is_set("kustomize") {
+        return places(&flags.list("filename"), flags.on("recursive"));
+    }
+    if flags.is_set("filename") {
+        return failed("only one of -f or -k can be specified");
+    }
+    if flags.on("recursive") {
+        return failed("the -k flag can't be used with -f or -R");
+    }
+    Ok(vec![Place::Kustomization(flags.one("kustomize").into())])
 }
 
 /// The places behind `-f`, folders opened.
@@ -102,6 +123,14 @@ pub(crate) type Found = (Vec<Manifest>, Vec<Failure>);
 
 /// The objects of one place.
 pub(crate) async fn read(place: &Place) -> Found {
+    if let Place::Kustomization(folder) = place {
+        let source = folder.display().to_string();
+        let manifest = |object| Manifest { source: source.clone(), object };
+        return match kustomize::build(folder) {
+            Ok(objects) => (objects.into_iter().map(manifest).collect(), Vec::new()),
+            Err(failure) => (Vec::new(), vec![failure]),
+        };
+    }
     match text(place).await {
         Ok((source, text)) => parse(&source, &text),
         Err(failure) => (Vec::new(), vec![failure]),
@@ -119,7 +148,7 @@ async fn text(place: &Place) -> Outcome<(String, String)> {
             ("STDIN".to_owned(), text)
         }
         Place::Url(url) => (url.clone(), crate::download::get(url).await?),
-        Place::File(path) => {
+        Place::File(path) | Place::Kustomization(path) => {
             let name = path.display().to_string();
             let text = std::fs::read_to_string(path)
                 .map_err(|error| Failure::Message(os_error("open", &name, &error)))?;
@@ -131,6 +160,11 @@ async fn text(place: &Place) -> Outcome<(String, String)> {
 /// The objects of a text; Lists are taken apart. Behind a document that is no YAML
 /// nothing is read.
 pub(crate) fn parse(source: &str, text: &str) -> Found {
+    parse_by(document::read, source, text)
+}
+
+/// The same by another reader of documents.
+pub(crate) fn parse_by(read: fn(&str) -> Result<Value, String>, source: &str, text: &str) -> Found {
     let mut found = Found::default();
     for document in documents(text) {
         let told = |why: &str| {
@@ -138,7 +172,7 @@ pub(crate) fn parse(source: &str, text: &str) -> Found {
                 "error parsing {source}: error converting YAML to JSON: {why}"
             ))
         };
-        match document::read(&document) {
+        match read(&document) {
             Ok(Value::Null) => {}
             Ok(object) if object.is_object() => flatten(source, object, &mut found),
             Ok(_) => found.1.push(told("a document holds no mapping")),

@@ -54,7 +54,7 @@ pub(crate) async fn find(
     reading: Reading,
 ) -> Outcome<Vec<Target>> {
     let flags = &session.flags;
-    if flags.is_set("filename") {
+    if flags.has_files() {
         if words.first().is_some_and(|word| word.contains('/')) {
             return failed("resource/name arguments cannot be provided when a path is specified");
         }
@@ -85,7 +85,7 @@ pub(crate) async fn in_files(session: &Session) -> Outcome<Vec<Target>> {
 /// # Errors
 /// For paths that are not there, and where nothing is in any.
 pub(crate) async fn of_files(session: &Session) -> Outcome<(Vec<Target>, Vec<Failure>)> {
-    let places = manifest::places(&session.flags.list("filename"), session.flags.on("recursive"))?;
+    let places = manifest::of(&session.flags)?;
     let mut targets = Vec::new();
     let mut failures = Vec::new();
     for place in places {
@@ -331,7 +331,7 @@ pub(crate) async fn local(session: &Session, words: &[String]) -> Outcome<Vec<(T
     let flags = &session.flags;
     // Two commands of upstream's let words pass that they do not look at.
     let lenient = matches!(session.command, "set env" | "set serviceaccount");
-    if !flags.is_set("filename") && (lenient || words.is_empty()) {
+    if !flags.has_files() && (lenient || words.is_empty()) {
         return failed(NOTHING_NAMED);
     }
     if !words.is_empty() && !lenient {
@@ -345,7 +345,7 @@ pub(crate) async fn local(session: &Session, words: &[String]) -> Outcome<Vec<(T
         );
     }
     let mut found = Vec::new();
-    for place in manifest::places(&flags.list("filename"), flags.on("recursive"))? {
+    for place in manifest::of(flags)? {
         let (manifests, failures) = manifest::read(&place).await;
         Failure::of(failures)?;
         for manifest in manifests {

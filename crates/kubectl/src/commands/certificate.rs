@@ -83,7 +83,7 @@ fn decided(
 
 async fn decide(session: &Session, decision: &Decision) -> Outcome {
     let flags = &session.flags;
-    if flags.words.is_empty() && !flags.is_set("filename") {
+    if flags.words.is_empty() && !flags.has_files() {
         return failed("one or more CSRs must be specified as <name> or -f <filename>");
     }
     let reading =

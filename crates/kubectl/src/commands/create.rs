@@ -65,16 +65,9 @@ pub(super) static REPLACE: &[Flag] = &[
     value("subresource", "NAME", "Replace the subresource of the object"),
 ];
 
-/// What is said to `-k`.
-pub(super) const NO_KUSTOMIZE: &str =
-    "-k is not known to this kubectl: build the folder with kustomize and pipe it to `-f -`";
-
-/// Of a command that needs `-f`.
+/// Of a command that needs `-f` or `-k`.
 pub(crate) fn needs_files(session: &Session) -> Outcome {
-    if session.flags.is_set("kustomize") {
-        return failed(NO_KUSTOMIZE);
-    }
-    match session.flags.is_set("filename") {
+    match session.flags.has_files() {
         true => Ok(()),
         false => failed("must specify one of -f and -k"),
     }
@@ -147,7 +140,7 @@ pub(super) async fn put(
 }
 
 pub(super) async fn replace(session: &Session) -> Outcome {
-    if !session.flags.is_set("filename") {
+    if !session.flags.has_files() {
         needs_files(session)?;
     }
     let found = targets::find(session, &session.flags.words, Reading::default()).await?;

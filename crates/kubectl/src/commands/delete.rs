@@ -81,7 +81,7 @@ pub(super) async fn run(session: &Session) -> Outcome {
 /// Every object by its name: a collection is listed first.
 async fn named(session: &Session) -> Outcome<(Vec<Target>, Vec<Failure>)> {
     let flags = &session.flags;
-    let of_files = flags.is_set("filename") && flags.words.is_empty();
+    let of_files = flags.has_files() && flags.words.is_empty();
     let (found, mut failures) = match of_files {
         true => targets::of_files(session).await?,
         false => (targets::find(session, &flags.words, Reading::default()).await?, Vec::new()),

@@ -19,7 +19,7 @@ pub(super) static FLAGS: &[Flag] = &[
 
 pub(super) async fn run(session: &Session) -> Outcome {
     let flags = &session.flags;
-    if flags.words.is_empty() && !flags.is_set("filename") {
+    if flags.words.is_empty() && !flags.has_files() {
         return failed(
             "You must specify the type of resource to describe. Use \"kubectl api-resources\" for a complete list of supported resources.\n",
         );

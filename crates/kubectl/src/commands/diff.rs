@@ -21,6 +21,9 @@ pub(super) static FLAGS: &[Flag] = &[
     ),
     value("field-manager", "NAME", "Name of the manager used to track field ownership"),
     switch("show-managed-fields", "If true, include managed fields in the diff"),
+    switch("show-secrets", "If true, do not mask secret values in the diff"),
+    value("selector", "LABELS", "Selector (label query) of the objects in the files").short('l'),
+    value("concurrency", "N", "Taken for compatibility: one object is compared at a time").or("1"),
     switch("prune", "Not known to this kubectl: it is refused"),
 ];
 
@@ -32,9 +35,15 @@ pub(super) async fn run(session: &Session) -> Outcome {
     if session.flags.on("prune") {
         return Err(two(Failure::Message("--prune is not known to this kubectl".into())));
     }
+    let selector = api_object::LabelSelector::parse(session.flags.one("selector"))
+        .map_err(|error| two(Failure::Message(error.to_string())))?;
     let mut differs = false;
     for target in targets::in_files(session).await.map_err(two)? {
         let Some(manifest) = target.manifest.clone() else { continue };
+        let labels = serde_json::from_value(manifest.object["metadata"]["labels"].clone());
+        if !selector.matches(&labels.unwrap_or_default()) {
+            continue;
+        }
         let live = match target.object(session).await {
             Ok(live) => live,
             Err(error) if error.is_not_found() => Value::Null,
@@ -42,7 +51,7 @@ pub(super) async fn run(session: &Session) -> Outcome {
         };
         let merged =
             apply::dry_run(session, &target, &manifest.object, &live).await.map_err(two)?;
-        let secret = target.resource.kind == "Secret";
+        let secret = target.resource.kind == "Secret" && !session.flags.on("show-secrets");
         let (mut live, mut merged) = (shown(session, &live), shown(session, &merged));
         if secret {
             masked(&mut live, &mut merged);

@@ -52,7 +52,7 @@ pub(super) async fn exec(session: &Session) -> Outcome {
         }
         None => (flags.words.clone(), Vec::new()),
     };
-    if words.is_empty() && !flags.is_set("filename") {
+    if words.is_empty() && !flags.has_files() {
         return failed("pod, type/name or --filename must be specified");
     }
     if command.is_empty() {

@@ -53,7 +53,7 @@ pub(super) async fn run(session: &Session) -> Outcome {
         return Ok(());
     }
     let format = Format::read(flags)?;
-    if flags.words.is_empty() && !flags.is_set("filename") {
+    if flags.words.is_empty() && !flags.has_files() {
         session.say("You must specify the type of resource to get. Use \"kubectl api-resources\" for a complete list of supported resources.\n");
         return Err(Failure::Plain("error: Required resource not specified.\nUse \"kubectl explain <resource>\" for a detailed description of that resource (e.g. kubectl explain pods).\nSee 'kubectl get -h' for help and examples".into()));
     }

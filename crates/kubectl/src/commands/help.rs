@@ -99,8 +99,8 @@ pub(super) fn overview(words: &[String]) -> String {
     format!(
         "kubectl controls the Kubernetes cluster manager. This one is built into skiff.\n\n\
          Commands:\n{}\n\
-         Not known to this kubectl: kustomize (-k), apply --prune, alpha commands, and the\n\
-         kubeconfig's proxy-url. A program on the PATH named kubectl-NAME is a command too.\n\n\
+         Not known to this kubectl: apply --prune, alpha commands, the kubeconfig's proxy-url,\n\
+         and of kustomize what is fetched, charts, plugins and replacements. A program on the PATH named kubectl-NAME is a command too.\n\n\
          Usage:\n  kubectl [flags] [options]\n\n\
          Use \"kubectl <command> --help\" for more information about a given command.\n\
          Use \"kubectl options\" for a list of global command-line options (applies to all commands).\n",
@@ -110,11 +110,6 @@ pub(super) fn overview(words: &[String]) -> String {
 
 /// What is said of a command that there is not.
 pub(super) fn unknown(word: &str) -> String {
-    if word == "kustomize" {
-        return "error: kustomize is not a part of this kubectl: run the program of that name, \
-                or put it on the PATH as kubectl-kustomize"
-            .to_owned();
-    }
     let near: BTreeSet<&str> = commands()
         .map(|command| command.name.split(' ').next().unwrap_or_default())
         .filter(|name| distance(name, word) <= 2 || name.starts_with(word))
@@ -169,7 +164,6 @@ mod tests {
     fn near_misses_are_offered() {
         assert!(unknown("gett").contains("Did you mean this?\n\tget"));
         assert!(!unknown("zzzzzzz").contains("mean"));
-        assert!(unknown("kustomize").contains("kubectl-kustomize"));
         assert_eq!(distance("get", "got"), 1);
     }
 }

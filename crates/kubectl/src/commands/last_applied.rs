@@ -67,7 +67,7 @@ pub(super) async fn view(session: &Session) -> Outcome {
 }
 
 pub(super) async fn set(session: &Session) -> Outcome {
-    if !session.flags.is_set("filename") {
+    if !session.flags.has_files() {
         return failed(targets::NOTHING_NAMED);
     }
     // All are looked at before the first is changed.

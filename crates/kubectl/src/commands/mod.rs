@@ -20,6 +20,7 @@ mod generate;
 pub(crate) mod get;
 mod help;
 mod kuberc;
+mod kustomize;
 mod last_applied;
 mod logs;
 mod modify;
@@ -168,10 +169,6 @@ pub(crate) fn run(args: &[String], environment: Environment) -> (&'static str, O
                 );
             }
         }
-    }
-    // Before a command misses what stands in the folder. `diff` has exit codes of its own.
-    if parsed.is_set("kustomize") && command.name != "diff" {
-        return (command.name, Err(Failure::Message(create::NO_KUSTOMIZE.into())));
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = match runtime {
@@ -398,21 +395,6 @@ mod tests {
                 }
             }
             assert!(help::of(command).contains(command.help));
-        }
-    }
-
-    #[test]
-    fn kustomize_is_refused_before_anything_else() {
-        let named = |command: &&Command| {
-            command.name != "diff"
-                && command.flags.iter().flat_map(|rows| rows.iter()).any(|f| f.name == "kustomize")
-        };
-        for command in commands().filter(named) {
-            let args = [command.name, "-k", "dir"].join(" ");
-            let args: Vec<String> = args.split(' ').map(str::to_owned).collect();
-            let (name, outcome) = run(&args, Environment::default());
-            let text = outcome.expect_err(name).text(name);
-            assert_eq!(text, format!("error: {}\n", create::NO_KUSTOMIZE), "{name}");
         }
     }
 

@@ -94,7 +94,7 @@ async fn keys(session: &Session, field: &'static str) -> Outcome {
     let word = field.trim_end_matches('s');
     let (words, keys) = split(&flags.words).map_err(Failure::Message)?;
     let reading = Reading { all_by_default: flags.on("all"), ..Reading::default() };
-    if words.is_empty() && !flags.is_set("filename") {
+    if words.is_empty() && !flags.has_files() {
         return failed(
             "one or more resources must be specified as <resource> <name> or <resource>/<name>",
         );

@@ -29,7 +29,7 @@ pub(super) static UNDO: &[Flag] =
         .or("0")];
 
 async fn objects(session: &Session) -> Outcome<(Vec<(Target, Value)>, Vec<Failure>)> {
-    if session.flags.words.is_empty() && !session.flags.is_set("filename") {
+    if session.flags.words.is_empty() && !session.flags.has_files() {
         return failed("required resource not specified");
     }
     targets::objects(session, &session.flags.words, Reading::default()).await

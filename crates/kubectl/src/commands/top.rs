@@ -23,6 +23,8 @@ pub(super) static FLAGS: &[Flag] = &[
     switch("all-namespaces", "If present, list the requested object(s) across all namespaces")
         .short('A'),
     switch("containers", "If present, print usage of containers within a pod"),
+    switch("use-protocol-buffers", "Taken for compatibility: usage is asked for in JSON")
+        .or("true"),
     switch("sum", "Print the sum of the resource usage"),
     switch("show-capacity", "Print node resources based on Capacity instead of Allocatable"),
 ];

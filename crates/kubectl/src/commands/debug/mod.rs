@@ -121,7 +121,7 @@ fn fault(flags: &Parsed) -> Option<String> {
             return say("you must specify --image when not using --copy-to.");
         }
     }
-    if flags.before_dash().is_empty() && !flags.is_set("filename") {
+    if flags.before_dash().is_empty() && !flags.has_files() {
         return say("NAME or filename is required for debug");
     }
     let policy = flags.one("image-pull-policy");

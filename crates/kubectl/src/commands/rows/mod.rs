@@ -7,7 +7,8 @@ use crate::flags::{Flag, switch, value};
 static FILES: &[Flag] = &[
     value("filename", "FILES", "Filename, directory, or URL to files that contain the resources")
         .short('f'),
-    value("kustomize", "DIR", "Not known to this kubectl: it is refused").short('k'),
+    value("kustomize", "DIR", "Process the kustomization directory, instead of -f and -R")
+        .short('k'),
     switch("recursive", "Process the directory used in -f, --filename recursively").short('R'),
 ];
 

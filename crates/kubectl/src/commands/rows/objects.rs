@@ -3,7 +3,8 @@
 use super::{FILES, OUTPUT, SELECT, SELECT_LABELS, row};
 use crate::commands::{
     Command, auth, certificate, cp, create, debug, delete, describe, diff, edit, events, exec,
-    forward, get, last_applied, logs, modify, node, proxy, reconcile, rollout, set, top, wait,
+    forward, get, kustomize, last_applied, logs, modify, node, proxy, reconcile, rollout, set, top,
+    wait,
 };
 use crate::{apply, flags::value};
 
@@ -90,6 +91,13 @@ pub(super) static ROWS: &[Command] = &[
             ],
         ],
         run!(delete::run),
+    ),
+    row(
+        "kustomize",
+        "DIR",
+        "Build a kustomization target from a directory",
+        &[kustomize::FLAGS],
+        run!(kustomize::run),
     ),
     row(
         "label",

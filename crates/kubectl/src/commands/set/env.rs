@@ -247,7 +247,7 @@ pub(in super::super) async fn run(session: &Session) -> Outcome {
             flags.words.join(" ")
         ));
     }
-    if words.is_empty() && !flags.is_set("filename") {
+    if words.is_empty() && !flags.has_files() {
         return failed(
             "one or more resources must be specified as <resource> <name> or <resource>/<name>",
         );

@@ -193,7 +193,7 @@ fn split(words: &[String], is_change: impl Fn(&str) -> bool) -> (&[String], &[St
 pub(super) async fn image(session: &Session) -> Outcome {
     let (words, pairs) = split(&session.flags.words, |word| word.contains('='));
     let pairs: Vec<(&str, &str)> = pairs.iter().filter_map(|pair| pair.split_once('=')).collect();
-    if words.is_empty() && !session.flags.is_set("filename") {
+    if words.is_empty() && !session.flags.has_files() {
         return failed(targets::NOTHING_NAMED);
     }
     if pairs.is_empty() {
