@@ -194,7 +194,8 @@ mod tests {
     use super::*;
 
     fn link(index: u32, name: &str) -> Link {
-        Link { index, name: name.into(), up: true, mtu: 1500, mac: Vec::new(), peer: 0 }
+        let mac = Vec::new();
+        Link { index, name: name.into(), up: true, mtu: 1500, mac, peer: 0, carrier_changes: 0 }
     }
 
     fn address(index: u32, ip: &str) -> Address {

@@ -10,8 +10,8 @@
 //!
 //! Start with [`pod_link`] (a pod's way to the world) and [`host`] (what the
 //! node itself needs); [`overlay`] leads to pods on other nodes, [`wireguard`]
-//! seals what goes there, [`tun`] where the kernel cannot; [`nft`] speaks
-//! nf_tables; [`conntrack`] forgets connections; `wire` is the message format
+//! seals what goes there, [`tun`] where the kernel cannot; [`packet`] tries a way that
+//! no route takes; [`nft`] speaks nf_tables; [`conntrack`] forgets connections; `wire` is the message format
 //! under all of them.
 
 pub mod conntrack;
@@ -19,6 +19,7 @@ pub mod host;
 pub mod netns;
 pub mod nft;
 pub mod overlay;
+pub mod packet;
 pub mod pod_link;
 pub mod tun;
 pub mod wireguard;

@@ -2,7 +2,7 @@
 //! where both share a segment, and elsewhere a VXLAN device, told by hand whom
 //! it sends to, or one of WireGuard, which is made and told elsewhere.
 
-use crate::route::{Link, Route, Scope, host_prefix};
+use crate::route::{Link, Refusal, Route, Scope, host_prefix};
 use crate::wire::Socket;
 use crate::{Error, wireguard};
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,6 +30,8 @@ pub struct Reach {
     pub mtu: u32,
     /// Whether no router is in between.
     pub direct: bool,
+    /// How often the link was plugged in or pulled: another number may be another network.
+    pub carrier_changes: u32,
 }
 
 /// This node's end of the VXLAN.
@@ -96,6 +98,9 @@ pub struct Wanted {
     /// What no route leads to of these goes nowhere, instead of to a router that
     /// could read it.
     pub refused: Vec<Network>,
+    /// What is sent to these goes nowhere, and nobody is told: addresses of this node
+    /// that no link has.
+    pub silent: Vec<IpAddr>,
 }
 
 /// What an [`apply`] has done.
@@ -120,9 +125,28 @@ pub fn reach(addresses: &BTreeSet<IpAddr>) -> Result<BTreeMap<IpAddr, Reach>, Er
         // A way through a device of ours would go in circles.
         let usable = !is_ours(&link.name) && link.name != "lo";
         let direct = route.gateway.is_none();
-        usable.then_some((*ip, Reach { link: link.index, mtu: link.mtu, direct }))
+        let reach = Reach {
+            link: link.index,
+            mtu: link.mtu,
+            direct,
+            carrier_changes: link.carrier_changes,
+        };
+        usable.then_some((*ip, reach))
     };
     Ok(addresses.iter().filter_map(find).collect())
+}
+
+/// The networks of pods elsewhere that packets reach inside others now, by whichever
+/// device of ours.
+///
+/// # Errors
+/// What the kernel refused.
+pub fn tunnelled() -> Result<BTreeSet<Network>, Error> {
+    let socket = Socket::route()?;
+    let links = socket.links()?;
+    let ours = |index| links.iter().any(|link| link.index == index && is_ours(&link.name));
+    let routes = socket.routes_of(PROTOCOL)?;
+    Ok(routes.iter().filter(|route| ours(route.index)).filter_map(|r| r.destination).collect())
 }
 
 /// Whether a link is a way to other nodes that we have made.
@@ -185,9 +209,13 @@ pub fn apply(wanted: &Wanted) -> Result<Changed, Error> {
         None => None,
     };
     let indexes = [&device, &sealed].map(|link| link.as_ref().map(|link| link.index));
-    let refused = socket.unreachable_of(PROTOCOL)?;
-    for network in wanted.refused.iter().filter(|network| !refused.contains(network)) {
-        socket.set_unreachable(PROTOCOL, *network, true)?;
+    let silent: Vec<Network> = wanted.silent.iter().map(|ip| (*ip, host_prefix(*ip))).collect();
+    let refusals = [(Refusal::Told, &wanted.refused), (Refusal::Silent, &silent)];
+    for (how, networks) in refusals {
+        let known = socket.refused_of(PROTOCOL, how)?;
+        for network in networks.iter().filter(|network| !known.contains(network)) {
+            socket.set_refused(PROTOCOL, how, *network, true)?;
+        }
     }
     let mut changed = Changed::default();
     let known = socket.routes_of(PROTOCOL)?;
@@ -198,6 +226,11 @@ pub fn apply(wanted: &Wanted) -> Result<Changed, Error> {
                 == (route.destination, route.index, route.gateway)
         };
         if !known.iter().any(same) {
+            // Of IPv6 no gateway may be where another route leads, so that one goes first.
+            let other = known.iter().find(|known| known.destination == Some(*network));
+            if let (Via::Tunnel(IpAddr::V6(_)), Some(old)) = (via, other) {
+                socket.delete_route_of(PROTOCOL, old, network.0)?;
+            }
             socket.replace_route_of(PROTOCOL, &route, network.0)?;
             changed.routed += 1;
         }
@@ -209,8 +242,11 @@ pub fn apply(wanted: &Wanted) -> Result<Changed, Error> {
             changed.unrouted += 1;
         }
     }
-    for network in refused.iter().filter(|network| !wanted.refused.contains(network)) {
-        socket.set_unreachable(PROTOCOL, *network, false)?;
+    for (how, networks) in refusals {
+        let known = socket.refused_of(PROTOCOL, how)?;
+        for network in known.iter().filter(|network| !networks.contains(network)) {
+            socket.set_refused(PROTOCOL, how, *network, false)?;
+        }
     }
     if sealed.is_none() {
         // Its routes lead elsewhere by now, and its keys go with it.
@@ -360,6 +396,15 @@ mod tests {
         }
         let story = || {
             crate::host::ensure_loopback().unwrap();
+            let card = || {
+                let socket = Socket::route().unwrap();
+                if socket.link("card").unwrap().is_none() {
+                    socket.add_link("card", "bridge").unwrap();
+                }
+                let card = socket.link("card").unwrap().unwrap();
+                socket.set_up(&card).unwrap();
+                card.index
+            };
             let mut before = None;
             for (v6, to) in [(false, "192.0.2.2"), (true, "2001:db8::2")] {
                 let mac = |last| [0x02, 0, 0, 0, 0, last];
@@ -384,25 +429,43 @@ mod tests {
                 assert_eq!(apply(&wanted).unwrap(), Changed::default(), "{to}");
                 assert_eq!(index(), made, "{to}");
                 before = made;
+                // Without a router in between, and then in the tunnel again.
+                let link = card();
+                let gateways = [ip("192.0.2.2"), ip("2001:db8::2")];
+                let routes = pods.iter().zip(gateways);
+                let routes = routes.map(|(pods, gateway)| (*pods, Via::Direct { gateway, link }));
+                let direct = Wanted { routes: routes.collect(), ..wanted.clone() };
+                for wanted in [&direct, &wanted] {
+                    assert_eq!(apply(wanted).unwrap().routed, 2);
+                    assert_eq!(apply(wanted).unwrap(), Changed::default());
+                }
+                assert_eq!(tunnelled().unwrap(), pods.into());
             }
             killall().unwrap();
+            assert_eq!(tunnelled().unwrap(), BTreeSet::new());
             assert_eq!(crate::host::link_index(DEVICE).unwrap(), None);
 
             // What is refused is refused by both families, and no longer than that.
             let refused = vec![(ip("10.42.0.0"), 16), (ip("fd42::"), 56)];
-            let wanted = Wanted { refused: refused.clone(), ..Wanted::default() };
+            let silent = vec![ip("10.43.0.0"), ip("fd43::")];
+            let wanted = Wanted { refused: refused.clone(), silent, ..Wanted::default() };
             let socket = Socket::route().unwrap();
             for _ in 0..2 {
                 assert_eq!(apply(&wanted).unwrap(), Changed::default());
-                let mut found = socket.unreachable_of(PROTOCOL).unwrap();
+                let mut found = socket.refused_of(PROTOCOL, Refusal::Told).unwrap();
                 found.sort_unstable();
                 assert_eq!(found, refused);
+                let mut found = socket.refused_of(PROTOCOL, Refusal::Silent).unwrap();
+                found.sort_unstable();
+                assert_eq!(found, [(ip("10.43.0.0"), 32), (ip("fd43::"), 128)]);
             }
             let udp = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
             let error = udp.send_to(b"x", "10.42.7.7:7").unwrap_err();
             assert_eq!(error.kind(), std::io::ErrorKind::HostUnreachable);
             killall().unwrap();
-            assert_eq!(socket.unreachable_of(PROTOCOL).unwrap(), []);
+            for how in [Refusal::Told, Refusal::Silent] {
+                assert_eq!(socket.refused_of(PROTOCOL, how).unwrap(), []);
+            }
         };
         crate::netns::Netns::new().unwrap().within(story).unwrap();
     }

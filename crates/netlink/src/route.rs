@@ -29,6 +29,7 @@ const IFLA_MTU: u16 = 4;
 const IFLA_LINK: u16 = 5;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_NET_NS_FD: u16 = 28;
+const IFLA_CARRIER_CHANGES: u16 = 35;
 const IFLA_VXLAN_ID: u16 = 1;
 const IFLA_VXLAN_LEARNING: u16 = 7;
 const IFLA_VXLAN_PORT: u16 = 15;
@@ -64,7 +65,6 @@ const RT_TABLE_MAIN: u8 = 254;
 /// "Set up by an administrator"; no daemon takes it for its own.
 const RTPROT_STATIC: u8 = 4;
 const RTN_UNICAST: u8 = 1;
-const RTN_UNREACHABLE: u8 = 7;
 const RTNH_F_ONLINK: u32 = 4;
 
 const NDA_DST: u16 = 1;
@@ -73,6 +73,15 @@ const NUD_PERMANENT: u16 = 0x80;
 const AF_BRIDGE: u8 = libc::AF_BRIDGE as u8;
 /// The entry is the device's own, not a bridge's.
 const NTF_SELF: u8 = 2;
+
+/// How a packet is refused that a route leads nowhere (`RTN_`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// Without a word.
+    Silent = 6,
+    /// Its sender is told.
+    Told = 7,
+}
 
 /// How far an address or a route reaches, `rt_scope_t`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +100,8 @@ pub(crate) struct Link {
     pub(crate) mac: Vec<u8>,
     /// The index of the other end, in its own namespace.
     pub(crate) peer: u32,
+    /// How often its cable, or what stands for it, was plugged in or pulled.
+    pub(crate) carrier_changes: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -383,27 +394,32 @@ impl Socket {
         }
     }
 
-    /// The networks for which a protocol has the kernel say that nothing leads there.
-    pub(crate) fn unreachable_of(&self, protocol: u8) -> Result<Vec<(IpAddr, u8)>, Error> {
+    /// The networks that a protocol has the kernel refuse.
+    pub(crate) fn refused_of(
+        &self,
+        protocol: u8,
+        how: Refusal,
+    ) -> Result<Vec<(IpAddr, u8)>, Error> {
         let mut message = Message::new(RTM_GETROUTE, NLM_F_DUMP, &[0; 12]);
         message.u32(RTA_TABLE, u32::from(RT_TABLE_MAIN));
         let answers = self.query(message, || "list routes".into())?;
         let network = |answer: &Received| {
             let header = answer.payload.get(..12)?;
             let ours =
-                header[4] == RT_TABLE_MAIN && header[5] == protocol && header[7] == RTN_UNREACHABLE;
+                header[4] == RT_TABLE_MAIN && header[5] == protocol && header[7] == how as u8;
             let ip = Attrs(&answer.payload[12..]).find(RTA_DST).and_then(ip_from)?;
             ours.then_some((ip, header[1]))
         };
         Ok(answers.iter().filter_map(network).collect())
     }
 
-    /// Has the kernel say so, or no more. Not an error where it is so already.
-    pub(crate) fn set_unreachable(
+    /// Has the kernel refuse a network, or no more. Not an error where it is so already.
+    pub(crate) fn set_refused(
         &self,
         protocol: u8,
+        how: Refusal,
         network: (IpAddr, u8),
-        is_unreachable: bool,
+        is_refused: bool,
     ) -> Result<(), Error> {
         let (ip, prefix_len) = network;
         let mut header = [0; 12];
@@ -411,15 +427,15 @@ impl Socket {
         header[1] = prefix_len;
         header[4] = RT_TABLE_MAIN;
         header[5] = protocol;
-        header[7] = RTN_UNREACHABLE;
-        let (kind, flags) = match is_unreachable {
+        header[7] = how as u8;
+        let (kind, flags) = match is_refused {
             true => (RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE),
             false => (RTM_DELROUTE, 0),
         };
         let mut message = Message::new(kind, NLM_F_ACK | flags, &header);
         message.attr(RTA_DST, &octets(ip));
         match self.request(message, || format!("refuse what is sent to {ip}/{prefix_len}")) {
-            Err(e) if !is_unreachable && e.errno() == Some(Errno::SRCH) => Ok(()),
+            Err(e) if !is_refused && e.errno() == Some(Errno::SRCH) => Ok(()),
             result => result,
         }
     }
@@ -574,6 +590,7 @@ fn parse_link(received: &Received) -> Option<Link> {
         mtu: attrs.find_u32(IFLA_MTU)?,
         mac: attrs.find(IFLA_ADDRESS).unwrap_or(&[]).to_vec(),
         peer: attrs.find_u32(IFLA_LINK).unwrap_or(0),
+        carrier_changes: attrs.find_u32(IFLA_CARRIER_CHANGES).unwrap_or(0),
     })
 }
 

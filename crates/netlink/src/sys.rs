@@ -57,6 +57,75 @@ pub(crate) fn attach_tun(tun: impl AsFd, name: &str) -> io::Result<()> {
     Ok(())
 }
 
+/// Gives a socket a filter in classic BPF, which the kernel checks.
+pub(crate) fn attach_filter(socket: impl AsFd, program: &[libc::sock_filter]) -> io::Result<()> {
+    let length = u16::try_from(program.len()).map_err(io::Error::other)?;
+    // The kernel only reads it.
+    let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut() };
+    // SAFETY: the descriptor is open for the borrow; the value is a `sock_fprog` of the
+    // size given, which names as many instructions as it says, and both live through
+    // the call.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            (&raw const program).cast(),
+            size_of_val(&program) as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Binds to an address that is given in the kernel's own form.
+pub(crate) fn bind_named(socket: impl AsFd, name: &[u8]) -> io::Result<()> {
+    let length = name.len() as libc::socklen_t;
+    // SAFETY: the descriptor is open for the borrow; the kernel copies as many bytes
+    // of the name as it has, and judges them.
+    let result = unsafe { libc::bind(socket.as_fd().as_raw_fd(), name.as_ptr().cast(), length) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Sends to an address that is given in the kernel's own form.
+pub(crate) fn send_named(socket: impl AsFd, bytes: &[u8], name: &[u8]) -> io::Result<()> {
+    let length = name.len() as libc::socklen_t;
+    // SAFETY: the descriptor is open for the borrow; the kernel reads both slices as
+    // long as they are, and judges the name.
+    let sent = unsafe {
+        libc::sendto(
+            socket.as_fd().as_raw_fd(),
+            bytes.as_ptr().cast(),
+            bytes.len(),
+            0,
+            name.as_ptr().cast(),
+            length,
+        )
+    };
+    if sent >= 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Receives, and puts the sender's address into `name` in the kernel's own form.
+pub(crate) fn receive_named(
+    socket: impl AsFd,
+    bytes: &mut [u8],
+    name: &mut [u8],
+) -> io::Result<usize> {
+    let mut length = name.len() as libc::socklen_t;
+    // SAFETY: the descriptor is open for the borrow; the kernel writes no more into
+    // either slice than the lengths that are given with them.
+    let received = unsafe {
+        libc::recvfrom(
+            socket.as_fd().as_raw_fd(),
+            bytes.as_mut_ptr().cast(),
+            bytes.len(),
+            0,
+            name.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    usize::try_from(received).map_err(|_| io::Error::last_os_error())
+}
+
 /// Runs `work` on a thread of its own inside the network namespace that `path`
 /// names. What it returns may leave: sockets stay in the namespace that they
 /// were opened in.
