@@ -45,6 +45,7 @@ mod rollout;
 mod scenarios;
 mod scenarios_moved;
 mod scheduling;
+mod segments;
 mod servers;
 mod shutdown;
 mod snapshots;

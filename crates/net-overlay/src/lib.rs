@@ -1,15 +1,17 @@
 //! The way from this node's pods to those of other nodes: plain routes where
-//! both nodes share a segment, WireGuard or VXLAN elsewhere.
+//! both nodes share a segment that lets them pass, WireGuard or VXLAN elsewhere.
 //!
-//! [`plan`] decides from what is known of the nodes and of the links;
-//! [`Overlay::apply`] makes the kernel so. [`Keys`] are the node's own. It knows
-//! no Kubernetes object: whoever follows Nodes gives it a plain table. Where the
-//! kernel has no WireGuard, `userspace` carries the packets in this process.
+//! [`plan`] decides from what is known of the nodes and of the links, and from what
+//! `segment` has found out of the networks between; [`Overlay::apply`] makes the
+//! kernel so. [`Keys`] are the node's own. It knows no Kubernetes object: whoever
+//! follows Nodes gives it a plain table. Where the kernel has no WireGuard,
+//! `userspace` carries the packets in this process.
 
 #![warn(missing_docs)]
 
 mod keys;
 mod plan;
+mod segment;
 mod userspace;
 
 use std::{
@@ -23,6 +25,8 @@ use netlink::wireguard::{self, Device};
 pub use keys::{Keys, NoKey, PublicKey};
 pub use netlink::overlay::{Changed, Network, Reach};
 pub use plan::{Mode, Peer, Plan, View, plan};
+use segment::Scout;
+pub use segment::{PORT as SEGMENT_PORT, Verdict};
 
 /// Why the pods of other nodes cannot be reached as they should.
 #[derive(Debug, thiserror::Error)]
@@ -84,20 +88,29 @@ pub struct Overlay {
     engine: Option<userspace::Engine>,
     /// Where peers are as the kernel was told last.
     told: BTreeMap<[u8; 32], SocketAddr>,
+    scout: Scout,
 }
 
 impl Overlay {
     /// Does nothing yet. `port` is the UDP port at which every node hears WireGuard,
     /// `cluster` where the pods of all nodes are. Without `sealing` nobody is reached
-    /// by WireGuard.
+    /// by WireGuard. `judged` is called from a thread where [`Self::apply`] has to be
+    /// called again: something was found out of the network to another node.
     pub fn new(
         me: String,
         mode: Mode,
         port: u16,
         cluster: Vec<Network>,
         sealing: Option<Sealing>,
+        judged: impl Fn() + Send + Sync + 'static,
     ) -> Self {
-        Self { me, mode, port, cluster, sealing, engine: None, told: BTreeMap::new() }
+        let (told, scout) = (BTreeMap::new(), Scout::new(me.clone(), judged));
+        Self { me, mode, port, cluster, sealing, engine: None, told, scout }
+    }
+
+    /// How nodes are to be reached.
+    pub fn mode(&self) -> Mode {
+        self.mode
     }
 
     /// Looks at the links and makes the routes right. Cheap where nothing changed,
@@ -109,15 +122,20 @@ impl Overlay {
         let addresses: BTreeSet<_> =
             nodes.values().flat_map(|node| node.addresses.iter().copied()).collect();
         let reach = netlink::overlay::reach(&addresses)?;
-        let plan = plan(&View {
+        let nothing = BTreeMap::new();
+        let view = View {
             me: &self.me,
             nodes,
             reach: &reach,
+            verdicts: &nothing,
             mode: self.mode,
             key: self.sealing.as_ref().map(|sealing| sealing.keys.public),
             port: self.port,
             cluster: &self.cluster,
-        });
+        };
+        let others = plan::others(&view, &netlink::overlay::tunnelled()?);
+        let verdicts = self.scout.verdicts(&others);
+        let plan = plan(&View { verdicts: &verdicts, ..view });
         for node in &plan.unreachable {
             tracing::debug!(node, "no address of the node can be reached from here");
         }

@@ -1,7 +1,7 @@
 //! From the nodes there are to the routes there should be. Pure.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
 };
 
@@ -10,7 +10,10 @@ use netlink::{
     wireguard,
 };
 
-use crate::PublicKey;
+use crate::{
+    PublicKey,
+    segment::{Other, Verdict, Way},
+};
 
 /// What VXLAN puts around a packet: Ethernet, IP, UDP and its own header.
 const VXLAN_BYTES_V4: u32 = 50;
@@ -26,10 +29,10 @@ const MTU_MIN: u32 = 1280;
 /// How nodes are to be reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Directly on one segment; elsewhere by WireGuard where both have a key, and
-    /// by VXLAN where not.
+    /// Directly on one segment; elsewhere, and where the segment drops what has pods'
+    /// addresses, by WireGuard where both have a key, and by VXLAN where not.
     Auto,
-    /// Directly, and not at all elsewhere.
+    /// Directly, whatever the segment does, and not at all elsewhere.
     Direct,
     /// By VXLAN.
     Vxlan,
@@ -46,6 +49,8 @@ pub struct Peer {
     pub pods: Vec<Network>,
     /// By which it is known in WireGuard, where it has said so.
     pub key: Option<PublicKey>,
+    /// Whether it says that it is well.
+    pub is_ready: bool,
 }
 
 /// All that the plan follows from.
@@ -57,6 +62,8 @@ pub struct View<'a> {
     pub nodes: &'a BTreeMap<String, Peer>,
     /// How their addresses are reached.
     pub reach: &'a BTreeMap<IpAddr, Reach>,
+    /// What was found out of the networks between, by node.
+    pub verdicts: &'a BTreeMap<String, Verdict>,
     /// The operator's choice.
     pub mode: Mode,
     /// This node's own key, where it has one.
@@ -78,6 +85,49 @@ pub struct Plan {
     pub pod_mtu: u32,
     /// Nodes whose pods cannot be reached.
     pub unreachable: Vec<String>,
+    /// Nodes on our segment that drops what has pods' addresses.
+    pub filtered: Vec<String>,
+}
+
+/// Every other node with the direct ways to its pods: none where it is elsewhere, or all
+/// is to be tunnelled. `tunnelled` is what is so now.
+pub(crate) fn others(view: &View<'_>, tunnelled: &BTreeSet<Network>) -> BTreeMap<String, Other> {
+    let nothing = Peer::default();
+    let me = view.nodes.get(view.me).unwrap_or(&nothing);
+    let others = view.nodes.iter().filter(|(name, _)| *name != view.me);
+    let of_node = |(name, peer): (&String, &Peer)| {
+        let routes = direct(view, peer, &reached(view, peer)).unwrap_or_default();
+        let way = |(network, via, _): (Network, Via, u32)| {
+            let Via::Direct { gateway, link } = via else { return None };
+            let like = |ip: &IpAddr| ip.is_ipv4() == gateway.is_ipv4();
+            // Of a family that we lack, nobody here sends anything.
+            let ours = me.pods.iter().map(|network| network.0).find(like)?;
+            let node = me.addresses.iter().copied().find(like)?;
+            let carrier_changes = view.reach.get(&gateway).map_or(0, |r| r.carrier_changes);
+            let (nodes, pods) = ([node, gateway], [ours, network.0]);
+            Some(Way { link, carrier_changes, nodes, pods })
+        };
+        let ways = routes.into_iter().filter_map(way).collect();
+        let is_tunnelled = peer.pods.iter().any(|network| tunnelled.contains(network));
+        (name.clone(), Other { ways, is_ready: peer.is_ready, is_tunnelled })
+    };
+    others.map(of_node).collect()
+}
+
+fn reached(view: &View<'_>, peer: &Peer) -> Vec<(IpAddr, Reach)> {
+    let known = |ip: &IpAddr| view.reach.get(ip).map(|reach| (*ip, *reach));
+    peer.addresses.iter().filter_map(known).collect()
+}
+
+fn direct(
+    view: &View<'_>,
+    peer: &Peer,
+    reached: &[(IpAddr, Reach)],
+) -> Option<Vec<(Network, Via, u32)>> {
+    match view.mode {
+        Mode::Vxlan | Mode::Wireguard => None,
+        Mode::Auto | Mode::Direct => all_direct(peer, reached),
+    }
 }
 
 /// The plan of one node.
@@ -98,14 +148,16 @@ pub fn plan(view: &View<'_>) -> Plan {
     }
     let mut tunnel_mtu: Option<u32> = None;
     let mut sealed_mtu: Option<u32> = None;
+    let mut is_on_segment = false;
     for (name, peer) in view.nodes.iter().filter(|(name, _)| *name != view.me) {
-        let known = |ip: &IpAddr| view.reach.get(ip).map(|reach| (*ip, *reach));
-        let reached: Vec<(IpAddr, Reach)> = peer.addresses.iter().filter_map(known).collect();
-        let direct = match view.mode {
-            Mode::Vxlan | Mode::Wireguard => None,
-            Mode::Auto | Mode::Direct => all_direct(peer, &reached),
-        };
-        if let Some(routes) = direct {
+        let reached = reached(view, peer);
+        let direct = direct(view, peer, &reached);
+        is_on_segment |= direct.as_ref().is_some_and(|routes| !routes.is_empty());
+        let is_filtered = direct.is_some() && view.verdicts.get(name) == Some(&Verdict::Filtered);
+        if is_filtered {
+            plan.filtered.push(name.clone());
+        }
+        if let Some(routes) = direct.filter(|_| !is_filtered || view.mode == Mode::Direct) {
             for (network, via, mtu) in routes {
                 plan.wanted.routes.insert(network, via);
                 plan.pod_mtu = plan.pod_mtu.min(mtu);
@@ -150,6 +202,10 @@ pub fn plan(view: &View<'_>) -> Plan {
     }
     // The first address of a node's network is no pod's.
     let addresses: Vec<IpAddr> = me.pods.iter().map(|network| network.0).collect();
+    if is_on_segment {
+        // Others ask there whether we hear them, past the kernel, which has nothing to add.
+        plan.wanted.silent.clone_from(&addresses);
+    }
     if let Some(mtu) = sealed_mtu {
         plan.wanted.sealed = Some(Sealed { addresses: addresses.clone(), mtu });
         plan.pod_mtu = plan.pod_mtu.min(mtu);
@@ -235,6 +291,7 @@ mod tests {
             addresses: addresses.iter().map(|a| ip(a)).collect(),
             pods: pods.iter().map(network).collect(),
             key: None,
+            is_ready: true,
         }
     }
 
@@ -250,6 +307,17 @@ mod tests {
 
     /// The same for a node that has a key.
     fn check_with(mode: Mode, key: Option<u8>, others: &[(&str, Peer)], expected: &str) {
+        check_tried(mode, key, others, &[], expected);
+    }
+
+    /// And where it was tried what the segment does.
+    fn check_tried(
+        mode: Mode,
+        key: Option<u8>,
+        others: &[(&str, Peer)],
+        verdicts: &[(&str, Verdict)],
+        expected: &str,
+    ) {
         let me = node(&["192.0.2.1", "2001:db8::1"], &["10.42.0.0/24", "fd42::/64"]);
         let mut nodes = BTreeMap::from([("me".to_owned(), me)]);
         nodes.extend(others.iter().map(|(name, peer)| ((*name).to_owned(), peer.clone())));
@@ -258,14 +326,19 @@ mod tests {
             let text = address.to_string();
             let direct = text.starts_with("192.0.2.") || text.starts_with("2001:db8::");
             if !text.starts_with("198.51.100.") {
-                reach.insert(*address, Reach { link: 2, mtu: 1500, direct });
+                let carrier_changes = 7;
+                reach.insert(*address, Reach { link: 2, mtu: 1500, direct, carrier_changes });
             }
         }
         let key = key.map(|key| PublicKey([key; 32]));
         let cluster = [(ip("10.42.0.0"), 16)];
         let (nodes, reach) = (&nodes, &reach);
-        let view = View { me: "me", nodes, reach, mode, key, port: 51820, cluster: &cluster };
+        let verdicts = verdicts.iter().map(|(name, v)| ((*name).to_owned(), *v)).collect();
+        let (verdicts, cluster) = (&verdicts, &cluster);
+        let view = View { me: "me", nodes, reach, verdicts, mode, key, port: 51820, cluster };
         let plan = plan(&view);
+        let tried = super::others(&view, &BTreeSet::new());
+        assert_eq!(plan.wanted.silent.is_empty(), tried.values().all(|o| o.ways.is_empty()));
         assert_eq!(plan.wanted.refused.is_empty(), mode != Mode::Wireguard);
         let mut told = Vec::new();
         for ((network, prefix), via) in &plan.wanted.routes {
@@ -291,6 +364,7 @@ mod tests {
         if let Some(device) = &plan.wanted.device {
             told.push(format!("device {:?} {}", device.addresses, device.mtu));
         }
+        told.extend(plan.filtered.iter().map(|name| format!("{name} is filtered")));
         told.extend(plan.unreachable.iter().map(|name| format!("{name} is unreachable")));
         told.push(format!("pods {}", plan.pod_mtu));
         assert_eq!(told.join("\n"), expected);
@@ -420,6 +494,98 @@ mod tests {
              device [10.42.0.0, fd42::] 1450\n\
              pods 1450",
         );
+    }
+
+    /// Where packets of pods are dropped on the segment a node is as one elsewhere; where
+    /// nobody answers, the routes say.
+    #[test]
+    fn a_segment_that_filters_is_none() {
+        let others = [
+            ("b", with_key(2, node(&["192.0.2.2"], &["10.42.1.0/24"]))),
+            ("c", with_key(3, node(&["192.0.2.3"], &["10.42.2.0/24"]))),
+            ("d", with_key(4, node(&["192.0.2.4"], &["10.42.3.0/24"]))),
+            ("old", node(&["192.0.2.5"], &["10.42.5.0/24"])),
+            ("far", with_key(6, node(&["203.0.113.2"], &["10.42.6.0/24"]))),
+        ];
+        let tried = [
+            ("b", Verdict::Filtered),
+            ("c", Verdict::Segment),
+            ("d", Verdict::Unknown),
+            ("old", Verdict::Filtered),
+            // It was on the segment before.
+            ("far", Verdict::Filtered),
+        ];
+        check_tried(
+            Mode::Auto,
+            Some(1),
+            &others,
+            &tried,
+            "10.42.1.0/24 sealed\n\
+             10.42.2.0/24 by 192.0.2.3 on 2\n\
+             10.42.3.0/24 by 192.0.2.4 on 2\n\
+             10.42.5.0/24 in the tunnel to 10.42.5.0\n\
+             10.42.6.0/24 sealed\n\
+             tunnel to 192.0.2.5\n\
+             peer 2 at 192.0.2.2:51820 has 10.42.1.0/24\n\
+             peer 6 at 203.0.113.2:51820 has 10.42.6.0/24\n\
+             sealed device [10.42.0.0, fd42::] 1440\n\
+             device [10.42.0.0, fd42::] 1450\n\
+             b is filtered\n\
+             old is filtered\n\
+             pods 1440",
+        );
+        // The operator knows better, and is told.
+        check_tried(
+            Mode::Direct,
+            None,
+            &others[..1],
+            &tried[..1],
+            "10.42.1.0/24 by 192.0.2.2 on 2\n\
+             b is filtered\n\
+             pods 1500",
+        );
+    }
+
+    #[test]
+    fn what_is_tried_is_the_direct_way_of_each_family() {
+        let nodes = BTreeMap::from([
+            ("a".to_owned(), node(&["192.0.2.1", "2001:db8::1"], &["10.42.1.0/24"])),
+            (
+                "b".to_owned(),
+                node(&["2001:db8::2", "192.0.2.2"], &["10.42.2.0/24", "fd42:0:0:2::/64"]),
+            ),
+            ("far".to_owned(), node(&["203.0.113.2"], &["10.42.3.0/24"])),
+        ]);
+        let direct = Reach { link: 2, mtu: 1500, direct: true, carrier_changes: 7 };
+        let addresses = nodes.values().flat_map(|node| node.addresses.clone());
+        let reach: BTreeMap<_, _> = addresses
+            .map(|ip| (ip, Reach { direct: ip != nodes["far"].addresses[0], ..direct }))
+            .collect();
+        let told = |me, mode| {
+            let (verdicts, cluster) = (BTreeMap::new(), Vec::new());
+            let (nodes, reach, verdicts, cluster) = (&nodes, &reach, &verdicts, &cluster);
+            let view = View { me, nodes, reach, verdicts, mode, key: None, port: 1, cluster };
+            others(&view, &[(ip("10.42.3.0"), 24)].into())
+        };
+        let way = |nodes: [&str; 2], pods: [&str; 2]| {
+            let (nodes, pods) = (nodes.map(ip), pods.map(ip));
+            Way { link: 2, carrier_changes: 7, nodes, pods }
+        };
+        let to_b = way(["192.0.2.1", "192.0.2.2"], ["10.42.1.0", "10.42.2.0"]);
+        for mode in [Mode::Auto, Mode::Direct] {
+            let told = told("a", mode);
+            assert_eq!(told.len(), 2);
+            // A family that one of both lacks is nobody's.
+            assert_eq!(told["b"].ways, std::slice::from_ref(&to_b));
+            assert!(!told["b"].is_tunnelled);
+            assert!(told["far"].ways.is_empty() && told["far"].is_tunnelled);
+        }
+        // The other end has the same in mind.
+        let to_a = way(["192.0.2.2", "192.0.2.1"], ["10.42.2.0", "10.42.1.0"]);
+        assert_eq!(told("b", Mode::Auto)["a"].ways, [to_a]);
+        for mode in [Mode::Vxlan, Mode::Wireguard] {
+            assert!(told("a", mode).values().all(|other| other.ways.is_empty()));
+        }
     }
 
     #[test]

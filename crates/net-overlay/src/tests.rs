@@ -5,6 +5,7 @@
 use std::{
     net::{IpAddr, UdpSocket},
     process::Command,
+    sync::mpsc::Receiver,
     time::Duration,
 };
 
@@ -33,7 +34,7 @@ fn sealing(carrier: Carrier) -> Sealing {
 
 fn overlay(name: String, sealing: Sealing) -> Overlay {
     let cluster = vec![(ip("10.42.0.0"), 16), (ip("fd42::"), 56)];
-    Overlay::new(name, Mode::Wireguard, PORT, cluster, Some(sealing))
+    Overlay::new(name, Mode::Wireguard, PORT, cluster, Some(sealing), || {})
 }
 
 impl Host {
@@ -57,14 +58,19 @@ impl Host {
             addresses: vec![self.addresses[usize::from(v6)]],
             pods: self.networks.to_vec(),
             key: self.overlay.sealing.as_ref().map(|sealing| sealing.keys.public),
+            is_ready: true,
         }
     }
 
     /// `ip` of iproute2 or busybox, in this host's network.
     fn ip(&self, line: &str) {
-        let run = || Command::new("ip").args(line.split(' ')).output().expect("ip");
+        self.run("ip", &line.split(' ').collect::<Vec<_>>());
+    }
+
+    fn run(&self, program: &str, words: &[&str]) {
+        let run = || Command::new(program).args(words).output().expect(program);
         let done = self.netns.within(run).expect("our namespace");
-        assert!(done.status.success(), "ip {line}: {}", String::from_utf8_lossy(&done.stderr));
+        assert!(done.status.success(), "{words:?}: {}", String::from_utf8_lossy(&done.stderr));
     }
 
     fn apply(&mut self, nodes: &BTreeMap<String, Peer>) -> Plan {
@@ -198,6 +204,84 @@ fn obstacle(carrier: Carrier) -> Option<&'static str> {
         (Carrier::Kernel, Carrier::Userspace) => Some("this kernel has no WireGuard"),
         _ if !std::path::Path::new("/dev/net/tun").exists() => Some("no /dev/net/tun"),
         _ => None,
+    }
+}
+
+/// Both ends' addresses are on the cable, so that no router is in between; the segment
+/// between them may drop what comes from pods.
+fn on_one_segment(hosts: &[Host; 2]) {
+    connect(hosts);
+    // It has it for itself alone.
+    hosts[1].ip(&format!("-6 addr del {}/128 dev eth0", hosts[1].addresses[1]));
+    for (host, link) in hosts.iter().zip(["cable", "eth0"]) {
+        host.ip(&format!("addr add {}/24 dev {link}", host.addresses[0]));
+        host.ip(&format!("-6 addr add {}/64 dev {link} nodad", host.addresses[1]));
+    }
+}
+
+/// Applies until both have this in mind of each other, as their verdicts tell them to.
+fn come_to(hosts: &mut [Host; 2], judged: &Receiver<()>, verdict: Verdict) {
+    let nodes: BTreeMap<String, Peer> = (hosts.iter())
+        .map(|host| {
+            let addresses = host.addresses.to_vec();
+            (host.overlay.me.clone(), Peer { addresses, ..host.peer(false) })
+        })
+        .collect();
+    let count = usize::from(verdict == Verdict::Filtered);
+    loop {
+        let plans = hosts.each_mut().map(|host| host.apply(&nodes));
+        let are_told =
+            plans.iter().all(|plan| plan.filtered.len() == count && plan.peers.len() == count);
+        if are_told && hosts.iter().all(|host| host.overlay.scout.known() == [verdict]) {
+            return;
+        }
+        judged.recv_timeout(Duration::from_secs(20)).expect("a verdict comes");
+    }
+}
+
+/// What nobody but pods sends is dropped on the way, as in clouds: pods talk in a tunnel
+/// then. Where it is let through, they talk without.
+#[test]
+fn a_segment_that_drops_what_pods_send_is_seen() {
+    if let Some(reason) = obstacle(Carrier::Userspace) {
+        eprintln!("skipped: {reason}");
+        return;
+    }
+    let (told, judged) = std::sync::mpsc::channel();
+    let mut hosts = [1, 2].map(|number| Host::new(number, sealing(Carrier::Userspace)));
+    for host in &mut hosts {
+        let (told, sealing) = (told.clone(), host.overlay.sealing.take());
+        let judged = move || told.send(()).expect("the test listens");
+        let me = host.overlay.me.clone();
+        host.overlay = Overlay::new(me, Mode::Auto, PORT, Vec::new(), sealing, judged);
+    }
+    on_one_segment(&hosts);
+    come_to(&mut hosts, &judged, Verdict::Segment);
+    talk(&hosts);
+    // From the second's pods to the first's; the cable is plugged in anew.
+    hosts[0].run("nft", &["add table netdev cloud"]);
+    let chain = "{ type filter hook ingress device cable priority 0; }";
+    hosts[0].run("nft", &[&format!("add chain netdev cloud in {chain}")]);
+    for family in ["ip saddr 10.42.0.0/16", "ip6 saddr fd42::/56"] {
+        hosts[0].run("nft", &[&format!("add rule netdev cloud in {family} drop")]);
+    }
+    hosts[1].ip("link set eth0 down");
+    hosts[1].ip("link set eth0 up");
+    hosts[1].ip(&format!("-6 addr add {}/64 dev eth0 nodad", hosts[1].addresses[1]));
+    come_to(&mut hosts, &judged, Verdict::Filtered);
+    talk(&hosts);
+    // The next process of the first goes on with the tunnel.
+    let [first, _] = &mut hosts;
+    let me = first.overlay.me.clone();
+    first.overlay.engine = None;
+    let sealing = first.overlay.sealing.take();
+    let again = move || told.send(()).expect("the test listens");
+    first.overlay = Overlay::new(me, Mode::Auto, PORT, Vec::new(), sealing, again);
+    come_to(&mut hosts, &judged, Verdict::Filtered);
+    talk(&hosts);
+    for host in &mut hosts {
+        host.overlay.engine = None;
+        host.netns.within(killall).expect("our namespace").expect("the kernel does it");
     }
 }
 

@@ -356,6 +356,19 @@ pub(super) fn ports(facts: &Facts) -> Vec<Finding> {
             _ => Finding::fatal(format!("{says}, which nodes need for {name}"), "end it"),
         });
     }
+    let is_tried = matches!(wanted.pod_network, Mode::Auto | Mode::Direct);
+    let segment = holder(facts, &["udp"], net_overlay::SEGMENT_PORT, &|_| is_tried);
+    if let Some(listener) = segment {
+        found.push(Finding::warning(
+            format!(
+                "{} listens on UDP port {}, where nodes try whether their segment lets packets of \
+                 pods pass",
+                by(listener),
+                net_overlay::SEGMENT_PORT
+            ),
+            "end it, or `--pod-network vxlan` or `wireguard` where the segment drops them",
+        ));
+    }
     let kubelet_port = wanted.kubelet_port;
     if let Some(listener) =
         holder(facts, &["tcp"], kubelet_port, &|_| true).filter(|_| kubelet_port != 0)

@@ -176,6 +176,13 @@ const BROKEN: &[Row] = &[
         "segment",
     ),
     (
+        |f| f.listeners.push(listens("udp", "0.0.0.0", 8475, "x")),
+        "ports",
+        Level::Warning,
+        "UDP port 8475",
+        "--pod-network vxlan",
+    ),
+    (
         |f| f.listeners.push(listens("udp", "0.0.0.0", 51820, "wireguard-go")),
         "ports",
         Level::Warning,

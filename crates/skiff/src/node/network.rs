@@ -323,12 +323,14 @@ pub(crate) async fn start(
     let health = health_ports::run(informers.clone(), machine.node_name.clone());
     let (name, sealing) = (machine.node_name.clone(), outside.sealing.clone());
     let mtu = outside.pod_mtu.clone();
+    let judged = links.clone();
     let ways = Overlay::new(
         name,
         cluster.pod_network,
         cluster.wireguard_port,
         pairs(&cluster.pod_cidrs),
         sealing,
+        move || judged.notify_one(),
     );
     let routes = overlay::run(informers, ways, links.clone(), mtu);
     let ips = outside.ips.clone();

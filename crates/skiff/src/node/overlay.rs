@@ -9,7 +9,7 @@ use std::{
 use ::node::Live;
 use api_types::core::Node;
 use client::{Backoff, Informer, Resource, Selection, SharedInformers};
-use net_overlay::{Carrier, Network, Overlay, Peer, Sealing};
+use net_overlay::{Carrier, Mode, Network, Overlay, Peer, Sealing};
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
@@ -53,6 +53,7 @@ fn peer(annotations: &BTreeMap<String, String>, node: &Node) -> Peer {
         addresses: own.filter_map(|address| address.address.parse::<IpAddr>().ok()).collect(),
         pods: cidrs.iter().filter_map(network).collect(),
         key: annotations.get(KEY).and_then(|text| text.parse().ok()),
+        is_ready: node.status.conditions.iter().any(|c| c.r#type == "Ready" && c.status == "True"),
     }
 }
 
@@ -61,8 +62,30 @@ pub(super) fn nodes(informers: &SharedInformers) -> Informer<Node> {
     informers.get(Selection::all(NODES))
 }
 
+/// Says once of each node what the network does to pods' packets on the way there.
+fn tell_filtered(mode: Mode, before: &[String], now: &[String]) {
+    for node in now.iter().filter(|node| !before.contains(node)) {
+        match mode {
+            Mode::Direct => warn!(
+                node,
+                "the network drops packets with pods' addresses on the way to this node, so its \
+                 pods cannot be reached from here: start the servers without --pod-network=direct"
+            ),
+            _ => info!(
+                node,
+                "the network drops packets with pods' addresses on the way to this node: they go \
+                 in a tunnel"
+            ),
+        }
+    }
+    for node in before.iter().filter(|node| !now.contains(node)) {
+        info!(node, "packets with pods' addresses are no longer dropped on the way to this node");
+    }
+}
+
 /// Keeps the routes equal to the API's Nodes until dropped. `links` is told
-/// when the machine's own addresses change; `pod_mtu` hears what fits.
+/// when the machine's own addresses change, or `ways` has found something out of the
+/// network; `pod_mtu` hears what fits.
 pub(crate) async fn run(
     informers: SharedInformers,
     ways: Overlay,
@@ -89,9 +112,11 @@ pub(crate) async fn run(
     });
     // Before all are known, routes of those that are not would be taken away.
     nodes.wait_synced().await;
+    let mode = ways.mode();
     let ways = Arc::new(Mutex::new(ways));
     let mut failures = 0;
     let mut unreachable: Vec<String> = Vec::new();
+    let mut filtered: Vec<String> = Vec::new();
     loop {
         let peers = seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let ways = ways.clone();
@@ -107,6 +132,8 @@ pub(crate) async fn run(
                         "routes to other nodes' pods are in place"
                     );
                 }
+                tell_filtered(mode, &filtered, &plan.filtered);
+                filtered = plan.filtered;
                 if plan.unreachable != unreachable {
                     for node in plan.unreachable.iter().filter(|node| !unreachable.contains(node)) {
                         warn!(
@@ -147,11 +174,17 @@ mod tests {
         let node: Node = serde_json::from_value(json!({
             "metadata": {"name": "n1"},
             "spec": {"podCIDR": "10.42.1.0/24", "podCIDRs": ["10.42.1.0/24", "fd42::/64"]},
-            "status": {"addresses": [
-                {"type": "InternalIP", "address": "192.0.2.1"},
-                {"type": "ExternalIP", "address": "203.0.113.1"},
-                {"type": "Hostname", "address": "n1"},
-            ]},
+            "status": {
+                "addresses": [
+                    {"type": "InternalIP", "address": "192.0.2.1"},
+                    {"type": "ExternalIP", "address": "203.0.113.1"},
+                    {"type": "Hostname", "address": "n1"},
+                ],
+                "conditions": [
+                    {"type": "DiskPressure", "status": "False"},
+                    {"type": "Ready", "status": "True"},
+                ],
+            },
         }))
         .expect("a Node");
         let key = net_overlay::Keys::generate().expect("random numbers").public;
@@ -160,6 +193,7 @@ mod tests {
         assert_eq!(peer.addresses, ["192.0.2.1".parse::<IpAddr>().expect("ip")]);
         assert_eq!(peer.pods.len(), 2);
         assert_eq!(peer.key, Some(key));
+        assert!(peer.is_ready);
         let nothing = annotations(None).into();
         assert_eq!(super::peer(&nothing, &Node::default()), Peer::default());
     }
