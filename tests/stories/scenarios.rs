@@ -83,6 +83,12 @@ const SCENARIOS: &[Scenario] = &[
         may_fail: false,
         fault: one_way,
     },
+    Scenario {
+        name: "half of what the leader sends comes twice, and then of what it hears",
+        quick: false,
+        may_fail: false,
+        fault: doubled_one_way,
+    },
     Scenario { name: "the disks of servers are slow", quick: true, may_fail: false, fault: slow },
     Scenario {
         name: "of five servers two die",
@@ -398,11 +404,21 @@ fn doubled(stage: &mut Stage) {
     spoilt(stage, 1001, &[SERVERS[0], SERVERS[1], SERVERS[2], AGENTS[0]], how);
 }
 
-/// One direction alone: nobody else leads for that.
 fn one_way(stage: &mut Stage) {
-    for (row, way) in [(1004, Way::Sent), (1005, Way::Heard)] {
+    let how = Spoilt { delay_ms: 60, jitter_ms: 20, lost_percent: 2, ..Spoilt::default() };
+    each_way(stage, 1004, how);
+}
+
+/// The copies come late, too, so that they mix with what was sent after them.
+fn doubled_one_way(stage: &mut Stage) {
+    let how = Spoilt { jitter_ms: 5, doubled_percent: 50, ..Spoilt::default() };
+    each_way(stage, 1006, how);
+}
+
+/// One direction of the leader's cable alone, and then the other: nobody else leads for that.
+fn each_way(stage: &mut Stage, row: usize, how: Spoilt) {
+    for (row, way) in [(row, Way::Sent), (row + 1, Way::Heard)] {
         let leader = stage.leader(SERVERS[0]);
-        let how = Spoilt { delay_ms: 60, jitter_ms: 20, lost_percent: 2, ..Spoilt::default() };
         spoilt(stage, row, &[leader], Spoilt { only: Some(way), ..how });
     }
 }
