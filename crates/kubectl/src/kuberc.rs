@@ -144,7 +144,7 @@ fn text<'v>(entry: &'v Value, key: &str) -> &'v str {
     entry[key].as_str().unwrap_or_default()
 }
 
-fn texts<'v>(list: &'v Value) -> impl Iterator<Item = String> + 'v {
+fn texts(list: &Value) -> impl Iterator<Item = String> {
     items(list).filter_map(Value::as_str).map(str::to_owned)
 }
 

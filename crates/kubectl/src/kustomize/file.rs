@@ -183,8 +183,10 @@ pub(super) fn inside(folder: &Path, name: &str) -> Outcome<PathBuf> {
     let root = folder.canonicalize().map_err(|error| {
         Failure::Message(os_error("open", &folder.display().to_string(), &error))
     })?;
-    let real =
-        path.canonicalize().map_err(|error| Failure::Message(os_error("lstat", &shown, &error)))?;
+    let real = path.canonicalize().map_err(|error| {
+        let why = os_error("lstat", &shown, &error);
+        Failure::Message(format!("evalsymlink failure on '{shown}' : {why}"))
+    })?;
     match real.starts_with(&root) || real.is_dir() {
         true => Ok(real),
         false => failed(format!(

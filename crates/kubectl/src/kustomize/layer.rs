@@ -104,7 +104,7 @@ fn layer(
     above.push(folder.to_owned());
     for name in items(&read["resources"]).chain(items(&read["bases"])).filter_map(Value::as_str) {
         let brought = accumulated(folder, name, above)?;
-        add(&mut resources, brought, name)?;
+        add(&mut resources, brought, name, &folder.join(name))?;
     }
     for name in items(&read["components"]).filter_map(Value::as_str) {
         let path = local(folder, name)?;
@@ -191,16 +191,11 @@ fn accumulated(folder: &Path, name: &str, above: &mut Vec<PathBuf>) -> Outcome<V
     if path.is_dir() {
         return layer(&path, Vec::new(), above);
     }
-    let about = |why: &str| {
-        Failure::Message(format!(
-            "accumulating resources: accumulating resources from '{name}': {why}"
-        ))
-    };
-    let text = file::text(folder, name).map_err(|error| about(&error.message()))?;
+    let text = file::text(folder, name).map_err(|error| no_resource(name, &path, &error))?;
     let (manifests, failures) =
         manifest::parse_by(document::read_plain, &path.display().to_string(), &text);
     if let Some(failure) = failures.first() {
-        return Err(about(&failure.message()));
+        return Err(no_resource(name, &path, failure));
     }
     Ok(manifests.into_iter().map(|manifest| Resource::new(manifest.object)).collect())
 }
@@ -214,22 +209,39 @@ fn local(folder: &Path, name: &str) -> Outcome<PathBuf> {
             "{name} is elsewhere, and this kubectl's kustomize fetches nothing: build the folder with kustomize and pipe it to `-f -`"
         ));
     }
-    file::inside(folder, name).map_err(|error| {
-        let why = error.message();
-        Failure::Message(format!(
-            "accumulating resources: accumulating resources from '{name}': {why}"
-        ))
-    })
+    file::inside(folder, name).map_err(|error| no_resource(name, &path, &error))
+}
+
+/// Why what a folder names brings nothing: upstream tries it as a file and as a folder.
+fn no_resource(name: &str, path: &Path, error: &Failure) -> Failure {
+    unaccumulated(path, &format!("accumulating resources from '{name}': {}", error.message()))
+}
+
+fn unaccumulated(path: &Path, why: &str) -> Failure {
+    let shown = path.display();
+    let no_folder = match path.exists() {
+        true => {
+            let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+            format!("'{}': file is not directory", real.display())
+        }
+        false => format!(
+            "not a valid directory: evalsymlink failure on '{shown}' : lstat {shown}: no such file or directory"
+        ),
+    };
+    Failure::Message(format!(
+        "accumulating resources: accumulation err='{why}': must build at directory: {no_folder}"
+    ))
 }
 
 /// Adds objects, none of which may be there already.
-fn add(resources: &mut Vec<Resource>, brought: Vec<Resource>, name: &str) -> Outcome {
+fn add(resources: &mut Vec<Resource>, brought: Vec<Resource>, name: &str, path: &Path) -> Outcome {
     for one in brought {
         let id = one.id();
         if resources.iter().any(|known| known.id() == id) {
-            return failed(format!(
-                "accumulating resources: merging resources from '{name}': may not add resource with an already registered id: {id}"
-            ));
+            let why = format!(
+                "merging resources from '{name}': may not add resource with an already registered id: {id}"
+            );
+            return Err(unaccumulated(path, &why));
         }
         resources.push(one);
     }
@@ -271,12 +283,8 @@ mod tests {
             )]
         };
         let mut all = one();
-        assert!(
-            add(&mut all, one(), "f")
-                .expect_err("twice")
-                .message()
-                .ends_with("Pod.v1.[noGrp]/a.[noNs]")
-        );
+        let said = add(&mut all, one(), "f", Path::new("/no/f")).expect_err("twice").message();
+        assert!(said.contains("registered id: Pod.v1.[noGrp]/a.[noNs]'"), "{said}");
         assert!(layer(Path::new("/"), Vec::new(), &mut vec!["/".into()]).is_err());
     }
 }

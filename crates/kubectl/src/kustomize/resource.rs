@@ -83,6 +83,6 @@ impl Resource {
 
 /// No namespace is the default one.
 pub(super) fn same_namespace(a: &str, b: &str) -> bool {
-    let or = |name: &'_ str| if name.is_empty() { "default".to_owned() } else { name.to_owned() };
-    a == b || or(a) == or(b)
+    let is_default = |name: &str| matches!(name, "" | "default");
+    a == b || (is_default(a) && is_default(b))
 }
