@@ -28,6 +28,14 @@ pub(crate) fn last_seen(dir: &Path) -> Option<Timestamp> {
     Timestamp::try_from(newest).ok()
 }
 
+/// Takes note that it was this time: [`last_seen`] of the file's folder is not before that.
+///
+/// # Errors
+/// Where the file is not there, or not ours.
+pub(crate) fn saw(file: &Path, time: Timestamp) -> io::Result<()> {
+    std::fs::File::open(file)?.set_modified(time.into())
+}
+
 /// What was seen while the clock was ahead is no longer believed once it was set
 /// back: files of the folder that are newer than `now` become as old as that.
 fn forget_ahead(dir: &Path, now: SystemTime) -> io::Result<()> {
@@ -87,5 +95,8 @@ mod tests {
         assert_eq!(last_seen(dir.path()), Timestamp::try_from(now).ok());
         let before = dir.path().join("before").metadata().and_then(|found| found.modified());
         assert_eq!(before.expect("a time"), at(40), "left alone");
+        let told = Timestamp::try_from(at(60)).expect("in range");
+        saw(&dir.path().join("before"), told).expect("it is ours");
+        assert_eq!(last_seen(dir.path()), Some(told));
     }
 }

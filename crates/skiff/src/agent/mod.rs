@@ -10,7 +10,7 @@ mod kept;
 mod rotation;
 pub(crate) mod servers;
 pub(crate) mod state;
-mod time;
+pub(crate) mod time;
 
 use std::{collections::BTreeMap, fs::File, sync::Arc, time::Duration};
 
@@ -71,6 +71,13 @@ impl Handle {
 /// What is so, and what to look at.
 pub(crate) async fn reach(server: &str) -> Result<(), String> {
     greeting::greet(server).await.map(drop).map_err(|fault| fault.to_string())
+}
+
+/// What time it is by the server at an address (`host:port`), if that has a certificate of
+/// the CA whose key has this hash; `None` where it does not answer or does not say.
+pub(crate) async fn time_by(server: &str, ca_hash: [u8; 32]) -> Option<Timestamp> {
+    let greeting = greeting::greet(server).await.ok()?;
+    Some(greeting.told(server, ca_hash).ok()?.now)
 }
 
 /// Brings an agent up; waits for a server where this machine has none yet.

@@ -177,7 +177,7 @@ impl Words {
 }
 
 /// `20 days behind`, `13 hours ahead of`.
-fn far(by: SignedDuration) -> String {
+pub(crate) fn far(by: SignedDuration) -> String {
     let side = if by.is_negative() { "behind" } else { "ahead of" };
     match by.abs().as_hours() {
         hours @ ..48 => format!("{hours} hours {side}"),

@@ -126,6 +126,10 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
              --https-listen-port or --bind-address"
         )
     })?;
+    if let Some(later) = joining.as_ref().and_then(|told| told.later) {
+        // What is signed here is dated by it, also after a restart.
+        clock::saw(&database(config).join("store.key"), later)?;
+    }
     let rotated = pki::rotation::settle(&pki::directory(&config.machine.data_dir))?;
     let keys = Arc::new(open_keys(config, &node_ips)?);
     way.open(&keys)?;

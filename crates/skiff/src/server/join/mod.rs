@@ -7,14 +7,24 @@ mod messages;
 use std::{path::Path, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use pki::{clock::FlooredClock, join_token::JoinToken, shared::Shared};
+use pki::{
+    clock::{FlooredClock, TRUSTED_DIFFERENCE},
+    join_token::JoinToken,
+    shared::Shared,
+};
 use prost::Message as _;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use tracing::info;
+use tracing::{info, warn};
 
 use self::messages::{SERVER, ServerRequest, ServerResponse};
-use crate::{StartError, clock, commands::VERSION, config::Config};
+use crate::{
+    StartError,
+    agent::{self, time::far},
+    clock,
+    commands::VERSION,
+    config::Config,
+};
 
 pub(super) use admit::{Admission, publish_token, revoke_token};
 
@@ -36,6 +46,8 @@ pub(super) struct Told {
     pub(super) cluster: [u8; 16],
     /// `host:port` of its servers.
     pub(super) servers: Vec<String>,
+    /// What time it is by the server that was asked, where this machine is far behind that.
+    pub(super) later: Option<Timestamp>,
 }
 
 /// Gets the cluster's keys for this machine, if it is to join; `None` where it
@@ -71,7 +83,14 @@ pub(super) async fn prepare(config: &Config) -> Result<Option<Told>, StartError>
         )?
         .parse()
         .map_err(|error| format!("--token: {error}"))?;
-    let answer = ask(address, &token, config).await?;
+    let (own, built) = (Timestamp::now(), clock::built());
+    // A time from before this program was made is none.
+    let theirs = agent::time_by(address, token.ca_hash).await.filter(|theirs| *theirs >= built);
+    let later = match theirs {
+        Some(theirs) => behind(address, own, theirs)?,
+        None => None,
+    };
+    let answer = ask(address, &token, config, later.unwrap_or(own).max(built)).await?;
     let told = config.cluster.tell();
     for setting in &answer.settings {
         let ours = told.get(&setting.flag);
@@ -95,7 +114,38 @@ pub(super) async fn prepare(config: &Config) -> Result<Option<Told>, StartError>
     // The address that was typed is known to work.
     servers.retain(|server| server != address);
     servers.insert(0, address.clone());
-    Ok(Some(Told { cluster, servers }))
+    Ok(Some(Told { cluster, servers, later }))
+}
+
+/// The time by the server that was asked, where this machine is too far behind it to go by
+/// its own clock.
+///
+/// # Errors
+/// Where this machine is as far ahead: nobody else would take what it signs.
+fn behind(
+    address: &str,
+    own: Timestamp,
+    theirs: Timestamp,
+) -> Result<Option<Timestamp>, StartError> {
+    let by = own.duration_since(theirs);
+    if by > TRUSTED_DIFFERENCE {
+        return Err(format!(
+            "this machine's clock is {} that of the server at {address}: as a server it would hand \
+             out certificates that nobody else takes yet. Set it right (is NTP running?), or that \
+             one's if it is the one that is wrong, and start again",
+            far(by)
+        )
+        .into());
+    }
+    if by.abs() <= TRUSTED_DIFFERENCE {
+        return Ok(None);
+    }
+    warn!(
+        "this machine's clock is {} that of the server at {address}; certificates are made by \
+         that until it is set right (is NTP running?)",
+        far(by)
+    );
+    Ok(Some(theirs))
 }
 
 /// The machine is one of the servers now.
@@ -109,11 +159,11 @@ pub(super) fn undo(data_dir: &Path) {
     for folder in ["server/db", "server/tls"] {
         let path = data_dir.join(folder);
         if let Err(error) = std::fs::remove_dir_all(&path) {
-            tracing::warn!(%error, path = %path.display(), "a folder of the refused server stays");
+            warn!(%error, path = %path.display(), "a folder of the refused server stays");
         }
     }
     if let Err(error) = finished(data_dir) {
-        tracing::warn!(%error, "the mark of the refused server stays");
+        warn!(%error, "the mark of the refused server stays");
     }
 }
 
@@ -121,13 +171,13 @@ async fn ask(
     address: &str,
     token: &JoinToken,
     config: &Config,
+    now: Timestamp,
 ) -> Result<ServerResponse, StartError> {
     let request = ServerRequest {
         token: token.bootstrap_token(),
         name: config.machine.node_name.clone(),
         version: VERSION.into(),
     };
-    let now = Timestamp::now().max(clock::built());
     let clock = Arc::new(FlooredClock::new(now));
     let tls = pki::pinned::client_config(token.ca_hash, &[PROTOCOL], clock)?;
     let asking = async {
@@ -181,5 +231,33 @@ fn not_ours(address: &str, error: &std::io::Error) -> String {
              both machines right?"
         ),
         _ => no_skiff(address),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_behind_is_made_up_for_and_one_that_is_ahead_is_refused() {
+        let own: Timestamp = "2026-01-01T00:00:00Z".parse().expect("a time");
+        let hours = |hours| own + SignedDuration::from_hours(hours);
+        for (theirs, expected) in [
+            (hours(0), "as it is"),
+            (hours(11), "as it is"),
+            (hours(-11), "as it is"),
+            (hours(13), "2026-01-01T13:00:00Z"),
+            (hours(-13), "13 hours ahead of that of the server at a:6443"),
+            (hours(-480), "20 days ahead of that of the server at a:6443"),
+        ] {
+            let told = match behind("a:6443", own, theirs) {
+                Ok(None) => "as it is".to_owned(),
+                Ok(Some(later)) => later.to_string(),
+                Err(error) => error.to_string(),
+            };
+            assert!(told.contains(expected), "{theirs}: {told}");
+        }
     }
 }
