@@ -177,3 +177,49 @@ fn is_sealed_and_settled(world: &World) {
         }
     }
 }
+
+/// As a board whose clock has lost itself: by it everything has run out long since, and
+/// nobody is there to say otherwise.
+#[test]
+fn a_node_boots_far_ahead_of_time_without_a_server() {
+    const YEARS_S: i64 = 30 * 365 * 24 * 3600;
+    let Some(mut world) = World::new() else { return };
+    for host in [SERVER, AGENT] {
+        world.add(host, Segment::A);
+    }
+    world.host_mut(SERVER).start(&["server"]);
+    let url = format!("https://{}:6443", world.host(SERVER).address());
+    let token = world.host(SERVER).read("data/server/token").trim().to_owned();
+    world.host_mut(AGENT).start(&["agent", "--server", &url, "--token", &token]);
+    world.kubectl(SERVER, "wait --for=create node/agent-1 --timeout=180s").ok();
+    world.kubectl(SERVER, "wait --for=condition=Ready node/agent-1 --timeout=180s").ok();
+    let workload = [OTHERS, &load::web(AGENT), &load::service()].concat();
+    world.host(SERVER).kubectl(&["apply", "-f", "-"], Some(&workload)).ok();
+    world.kubectl(SERVER, "wait --for=condition=Ready pod/web pod/asks --timeout=180s").ok();
+    let asks = "get pod asks -o jsonpath={.status.podIP}";
+    let asks = world.kubectl(SERVER, asks).ok().stdout;
+    is_sealed_and_settled(&world);
+
+    world.power_off(SERVER);
+    world.power_off(AGENT);
+    world.host_mut(AGENT).set_clock(YEARS_S);
+    world.power_on(AGENT);
+    world.host_mut(AGENT).wait_ready();
+    until("its pods start", || {
+        get(&world, &format!("http://{asks}:8081/"))
+            .is_some_and(|text| text.contains("blue correct-horse"))
+    });
+    let told = world.host(AGENT).log();
+    assert!(told.contains("no server says what time it is"), "its clock was not ahead: {told}");
+
+    // The server says what time it is, and nothing has run out.
+    let before = world.host(AGENT).read("data/agent/client-kubelet.crt");
+    world.power_on(SERVER);
+    world.host_mut(SERVER).wait_ready();
+    until("the node is in step", || world.host(AGENT).log().contains("a server is in reach again"));
+    let told = world.host(AGENT).log();
+    assert!(told.contains("days ahead of what 1 of 1 servers say"), "{told}");
+    world.kubectl(SERVER, "wait --for=condition=Ready node/agent-1 --timeout=180s").ok();
+    world.kubectl(SERVER, "wait --for=condition=Ready pod/web pod/asks --timeout=180s").ok();
+    assert_eq!(world.host(AGENT).read("data/agent/client-kubelet.crt"), before, "none is new");
+}

@@ -79,6 +79,11 @@ impl JudgedClock {
         wrong.then_some(difference)
     }
 
+    /// Whether servers have said what time it is.
+    pub fn is_told(&self) -> bool {
+        !matches!(*self.told.lock().unwrap_or_else(PoisonError::into_inner), Told::Nothing)
+    }
+
     /// The time as it is judged to be.
     pub fn now(&self) -> Timestamp {
         let machine = Timestamp::now();
@@ -138,8 +143,10 @@ mod tests {
         let seen_ahead = Timestamp::now() + SignedDuration::from_hours(24 * 9000);
         let clock = JudgedClock::new(seen_ahead);
         assert_eq!(clock.now(), seen_ahead, "nobody has said otherwise");
+        assert!(!clock.is_told());
         assert_eq!(clock.hear(Timestamp::now()), None);
         assert!(clock.now() < seen_ahead, "the servers have");
+        assert!(clock.is_told());
         let future = Timestamp::now() + SignedDuration::from_hours(24 * 5000);
         assert!(clock.hear(future).is_some_and(|ahead| ahead.is_negative()));
         assert!(clock.now() >= future);

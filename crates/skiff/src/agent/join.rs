@@ -60,15 +60,25 @@ pub(super) struct Joiner<'a> {
 ///
 /// # Errors
 /// What stands in the way for good, and what to do about it. While servers are
-/// only away, this waits.
+/// only away, a machine that has joined goes on with what it kept, and any other waits.
 pub(super) async fn membership(joiner: &Joiner<'_>) -> Result<Membership, StartError> {
-    if let Some(known) = joiner.kept()? {
+    if let Some(known) = joiner.in_force()? {
         return Ok(known);
     }
     // By a clock that is ahead the certificates may look as if they had run out.
     joiner.ask_time().await?;
-    if let Some(known) = joiner.kept()? {
+    if let Some(known) = joiner.in_force()? {
         return Ok(known);
+    }
+    if let Some(known) = joiner.kept()? {
+        if !joiner.clock.is_told() {
+            warn!(
+                "by this machine's clock the node's certificates have run out, and no server says \
+                 what time it is: the node goes on with what it was told before"
+            );
+            return Ok(known);
+        }
+        joiner.can_join().map_err(|_| joiner.ran_out())?;
     }
     joiner.join().await?;
     joiner.kept()?.ok_or_else(|| {
@@ -79,9 +89,13 @@ pub(super) async fn membership(joiner: &Joiner<'_>) -> Result<Membership, StartE
 /// From what was kept; `None` where this machine has not joined.
 ///
 /// # Errors
-/// What is wrong with it.
+/// What is wrong with it, and where it is of no use any more.
 pub(super) fn known(joiner: &Joiner<'_>) -> Result<Option<Membership>, StartError> {
-    joiner.kept()
+    let known = joiner.kept()?;
+    match known.is_some() && joiner.clock.is_told() && joiner.have_run_out() {
+        true => Err(joiner.ran_out().into()),
+        false => Ok(known),
+    }
 }
 
 /// The transport of one of the machine's identities.
@@ -99,6 +113,33 @@ fn transport(
 }
 
 impl Joiner<'_> {
+    /// What was kept, where servers still take it.
+    fn in_force(&self) -> Result<Option<Membership>, StartError> {
+        Ok(self.kept()?.filter(|_| !self.have_run_out()))
+    }
+
+    /// When the first certificate ends; `None` where there is none.
+    fn end(&self) -> Option<Timestamp> {
+        [state::NODE_CERTIFICATE, state::PROXY_CERTIFICATE]
+            .into_iter()
+            .filter_map(|file| pki::client_key::expiry(&self.state.read(file).ok()??))
+            .min()
+    }
+
+    fn have_run_out(&self) -> bool {
+        self.end().is_some_and(|end| end <= self.clock.now())
+    }
+
+    /// What to do where they have, in the words of who starts agents.
+    fn ran_out(&self) -> String {
+        let end = self.end().map(|end| end.strftime("%Y-%m-%d").to_string());
+        format!(
+            "this node's certificates ran out on {}: start its agent once with --server and \
+             --token; a token is made on a server with: skiff token create",
+            end.unwrap_or_default()
+        )
+    }
+
     fn kept(&self) -> Result<Option<Membership>, StartError> {
         let read = |name| self.state.read(name);
         let texts = (
@@ -134,10 +175,7 @@ impl Joiner<'_> {
         let (node_key, proxy_key) =
             (ClientKey::from_pem(&node_key)?, ClientKey::from_pem(&proxy_key)?);
         let user = format!("system:node:{}", self.config.machine.node_name);
-        let fits = |key: &ClientKey, pem: &str| {
-            let valid = pki::client_key::expiry(pem).is_some_and(|end| end > self.clock.now());
-            valid && key.renewal_of(pem).is_some()
-        };
+        let fits = |key: &ClientKey, pem: &str| key.renewal_of(pem).is_some();
         let named = pki::client_key::common_name(&node_crt).as_deref() == Some(user.as_str());
         if !(named && fits(&node_key, &node_crt) && fits(&proxy_key, &proxy_crt)) {
             return Ok(None);
@@ -177,14 +215,17 @@ impl Joiner<'_> {
         Ok(())
     }
 
+    /// Where, and with what.
+    fn can_join(&self) -> Result<(&String, &JoinToken), StartError> {
+        self.config.server.as_ref().zip(self.config.token.as_ref()).ok_or_else(|| {
+            "to join a cluster: skiff agent --server https://SERVER:6443 --token TOKEN; a token is \
+             made on a server with: skiff token create"
+                .into()
+        })
+    }
+
     async fn join(&self) -> Result<(), StartError> {
-        let (Some(server), Some(token)) = (&self.config.server, &self.config.token) else {
-            return Err(
-                "to join a cluster: skiff agent --server https://SERVER:6443 --token TOKEN; a \
-                 token is made on a server with: skiff token create"
-                    .into(),
-            );
-        };
+        let (server, token) = self.can_join()?;
         let ca = self.verified_ca(server, token).await?;
         self.state.write(state::CA, &ca)?;
         let name = &self.config.machine.node_name;
@@ -223,6 +264,28 @@ impl Joiner<'_> {
         Ok(())
     }
 
+    /// New certificates where they are due at a time. Those that have run out renew nothing
+    /// any more: then this machine joins anew, as the same node. Returns whether there are
+    /// others now.
+    ///
+    /// # Errors
+    /// Why there are none yet, and what to do where that does not change by itself.
+    pub(super) async fn renew(&self, member: &Membership, now: Timestamp) -> Result<bool, String> {
+        let mut sets = self.ambient.clock_sets();
+        if !self.clock.is_told() && self.have_run_out() {
+            // They may only seem to have, and what is due nobody knows before a server has
+            // said what time it is.
+            sets.next().await;
+            return Ok(false);
+        }
+        if self.have_run_out() {
+            self.can_join().map_err(|_| self.ran_out())?;
+            self.join().await.map_err(|error| error.to_string())?;
+            return Ok(true);
+        }
+        renew(member, self.state, self.ambient, &self.config.machine.node_name, now).await
+    }
+
     /// The cluster's CA, once a server has shown the one that the token names.
     async fn verified_ca(&self, server: &str, token: &JoinToken) -> Result<String, StartError> {
         let greeting = self
@@ -242,6 +305,8 @@ impl Joiner<'_> {
             .into());
         };
         match greeting.told(server, token.ca_hash) {
+            // One server's word is less than what more of them have said before.
+            _ if self.clock.is_told() => {}
             Ok(told) => time::hear(self.clock, &[told], 1),
             Err(error) => warn!(server, error, "what time it is by the server is not known"),
         }

@@ -16,6 +16,7 @@ use std::{collections::BTreeMap, fs::File, sync::Arc, time::Duration};
 
 use client::{Ambient, Api, Https, Recorder};
 use jiff::Timestamp;
+use pki::clock::JudgedClock;
 use tokio::{sync::watch, task::JoinHandle};
 use tracing::{error, info, warn};
 
@@ -133,7 +134,7 @@ pub(crate) async fn start(config: &AgentConfig) -> Result<Handle, StartError> {
     )));
     let machine_sets = watch::Sender::new(());
     let time = time::Follower {
-        clock: judged,
+        clock: judged.clone(),
         ca_hash: member.ca_hash,
         servers: servers.subscribe(),
         ambient: ambient.clone(),
@@ -171,7 +172,7 @@ pub(crate) async fn start(config: &AgentConfig) -> Result<Handle, StartError> {
         ambient: ambient.clone(),
     };
     background.push(tokio::spawn(upgrade.run()));
-    background.push(tokio::spawn(renew(member, state, ambient, name, identity)));
+    background.push(tokio::spawn(renew(config.clone(), member, state, judged, ambient, identity)));
     info!(node = machine.node_name, data_dir = %machine.data_dir.display(), "the agent runs");
     Ok(Handle { node, background, kept, again, _lock: lock })
 }
@@ -204,13 +205,15 @@ pub(crate) async fn rotate(data_dir: &std::path::Path) -> Result<Vec<&'static st
 
 /// Renews the certificates while the agent runs.
 async fn renew(
+    config: AgentConfig,
     member: Arc<Membership>,
     state: State,
+    clock: Arc<JudgedClock>,
     ambient: Ambient,
-    name: String,
     identity: watch::Sender<Https>,
 ) {
     const RETRY: Duration = Duration::from_secs(60);
+    let joiner = Joiner { config: &config, state: &state, clock: &clock, ambient: &ambient };
     loop {
         match join::next_renewal(&member, &state) {
             Ok(due) => ambient.sleep_until(due).await,
@@ -219,7 +222,7 @@ async fn renew(
                 tokio::time::sleep(RETRY).await;
             }
         }
-        match join::renew(&member, &state, &ambient, &name, ambient.now()).await {
+        match joiner.renew(&member, ambient.now()).await {
             Ok(false) => {}
             Ok(true) => {
                 member.node.reconnect().await;
