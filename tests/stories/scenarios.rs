@@ -103,6 +103,12 @@ const SCENARIOS: &[Scenario] = &[
         fault: scenarios_moved::clocks_behind,
     },
     Scenario {
+        name: "a server joins whose clock is wrong",
+        quick: false,
+        may_fail: false,
+        fault: scenarios_moved::joins_with_a_wrong_clock,
+    },
+    Scenario {
         name: "an agent moves to another address",
         quick: false,
         may_fail: false,
@@ -121,6 +127,12 @@ const SCENARIOS: &[Scenario] = &[
         fault: scenarios_moved::leader_moves,
     },
     Scenario {
+        name: "all are stopped and started one after the other",
+        quick: false,
+        may_fail: false,
+        fault: scenarios_moved::stopped_in_turn,
+    },
+    Scenario {
         name: "an agent is cut off past its tolerations",
         quick: false,
         may_fail: true,
@@ -131,6 +143,12 @@ const SCENARIOS: &[Scenario] = &[
         quick: false,
         may_fail: true,
         fault: cold_boot,
+    },
+    Scenario {
+        name: "a snapshot is restored on three fresh servers and two fresh agents",
+        quick: false,
+        may_fail: true,
+        fault: scenarios_moved::restored,
     },
 ];
 
