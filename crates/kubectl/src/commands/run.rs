@@ -17,6 +17,15 @@ use super::{
     logs, pods,
 };
 
+const OVERRIDES: Flag =
+    value("overrides", "JSON", "An inline JSON override for the generated object");
+const OVERRIDE_TYPE: Flag = value(
+    "override-type",
+    "json|merge|strategic",
+    "The method used to override the generated object",
+)
+.or("merge");
+
 pub(super) static RUN: &[Flag] = &[
     value("image", "IMAGE", "The image for the container to run"),
     value("image-pull-policy", "POLICY", "The image pull policy for the container"),
@@ -26,7 +35,8 @@ pub(super) static RUN: &[Flag] = &[
     value("port", "N", "The port that this container exposes"),
     value("restart", "POLICY", "The restart policy for this Pod: Always, OnFailure, Never")
         .or("Always"),
-    value("overrides", "JSON", "An inline JSON override for the generated object"),
+    OVERRIDES,
+    OVERRIDE_TYPE,
     switch("command", "If true and extra arguments are present, use them as the 'command' field"),
     switch("expose", "If true, create a ClusterIP service associated with the pod"),
     switch("privileged", "If true, run the container in privileged mode"),
@@ -104,15 +114,37 @@ fn pod(flags: &Parsed) -> Made {
     if !["Always", "OnFailure", "Never"].contains(&restart) {
         return Err(format!("invalid restart policy: {restart}"));
     }
-    let mut object = json!({
+    let object = json!({
         "apiVersion": "v1", "kind": "Pod", "metadata": metadata,
         "spec": {"containers": [container], "dnsPolicy": "ClusterFirst", "restartPolicy": restart},
         "status": {},
     });
-    if flags.is_set("overrides") {
-        let overrides: Value = serde_json::from_str(flags.one("overrides"))
-            .map_err(|error| format!("invalid override: {error}"))?;
-        json_patch::merge(&mut object, &overrides);
+    overridden(flags, object)
+}
+
+/// An object as `--overrides` has it.
+fn overridden(flags: &Parsed, mut object: Value) -> Made {
+    if !flags.is_set("overrides") {
+        return Ok(object);
+    }
+    let overrides: Value = serde_json::from_str(flags.one("overrides"))
+        .map_err(|error| format!("invalid override: {error}"))?;
+    match flags.one("override-type") {
+        "merge" => json_patch::merge(&mut object, &overrides),
+        "json" => {
+            let patch: json_patch::Patch = serde_json::from_value(overrides)
+                .map_err(|error| format!("invalid override: {error}"))?;
+            json_patch::patch(&mut object, &patch).map_err(|error| error.to_string())?;
+        }
+        "strategic" => {
+            let kind = object["kind"].as_str().unwrap_or_default();
+            let spec = api_kinds::catalogue().by_kind("", "v1", kind);
+            if let Some(spec) = spec {
+                let merged = spec.strategic_merge(object, overrides);
+                return merged.map_err(|status| status.message);
+            }
+        }
+        other => return Err(format!("invalid override type: {other}")),
     }
     Ok(object)
 }
@@ -215,6 +247,8 @@ async fn attached(session: &Session, target: &Target) -> Outcome {
 }
 
 pub(super) static EXPOSE: &[Flag] = &[
+    OVERRIDES,
+    OVERRIDE_TYPE,
     value("port", "N", "The port that the service should serve on"),
     value(
         "target-port",
@@ -243,6 +277,7 @@ pub(super) async fn expose(session: &Session) -> Outcome {
     for (target, object) in found {
         let service =
             service_of(&session.flags, &target.name, &object).map_err(Failure::Message)?;
+        let service = overridden(&session.flags, service).map_err(Failure::Message)?;
         finish(session, service, "exposed", "kubectl-expose").await?;
     }
     Ok(())
