@@ -77,8 +77,7 @@ impl Scout {
         }
         let Some(watch) = &self.watch else { return BTreeMap::new() };
         watch.know(others);
-        let verdicts = watch.shared.segments().verdicts();
-        verdicts
+        watch.shared.segments().verdicts()
     }
 }
 
