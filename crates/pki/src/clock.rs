@@ -29,11 +29,6 @@ impl FlooredClock {
     pub fn new(floor: Timestamp) -> Self {
         Self { floor }
     }
-
-    /// What this clock shows where the machine's shows `now`.
-    pub fn at(&self, now: Timestamp) -> Timestamp {
-        now.max(self.floor)
-    }
 }
 
 impl TimeProvider for FlooredClock {
@@ -163,8 +158,6 @@ mod tests {
     #[test]
     fn tls_reads_the_floor_or_later() {
         let far = Timestamp::from_second(40_000_000_000).expect("in range");
-        assert_eq!(FlooredClock::new(far).at(Timestamp::UNIX_EPOCH), far);
-        assert_eq!(FlooredClock::new(Timestamp::UNIX_EPOCH).at(far), far);
         let read = |floor| FlooredClock::new(floor).current_time().expect("always").as_secs();
         assert_eq!(read(far), 40_000_000_000);
         assert!(read(Timestamp::UNIX_EPOCH) > 1_700_000_000);

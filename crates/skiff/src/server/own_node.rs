@@ -33,8 +33,7 @@ pub(super) fn serving_certificates(keys: Arc<Pki>, ambient: Ambient) -> ::node::
     Arc::new(move |request| {
         let usages = ["digital signature", "server auth"].map(str::to_owned);
         let servers = keys.authority(Ca::Server);
-        let now = keys.clock().at(ambient.now());
-        let signed = servers.sign_request(request.as_bytes(), &usages, LIFE, now);
+        let signed = servers.sign_request(request.as_bytes(), &usages, LIFE, ambient.now());
         Box::pin(std::future::ready(signed.map_err(|error| error.to_string())))
     })
 }
@@ -107,9 +106,7 @@ fn identity(node: &OwnNode, keys: &Pki, ambient: &Ambient) -> Result<Https, Star
     let request = key.request(&format!("system:node:{}", node.name), Some("system:nodes"))?;
     let usages = ["digital signature", "client auth"].map(str::to_owned);
     let clients = keys.authority(Ca::Client);
-    // Where this machine's clock is years behind, those of the others are not.
-    let now = keys.clock().at(ambient.now());
-    let cert = clients.sign_request(request.as_bytes(), &usages, LIFE, now)?;
+    let cert = clients.sign_request(request.as_bytes(), &usages, LIFE, ambient.now())?;
     Ok(Https::new(HttpsConfig {
         servers: vec![node.address.clone()],
         ca_pem: keys.authority(Ca::Server).pem().as_bytes().to_vec(),
