@@ -24,6 +24,7 @@ use rustls::{
 };
 use tokio::{
     net::TcpStream,
+    task::AbortHandle,
     time::{Instant, timeout},
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
@@ -125,6 +126,8 @@ struct Inner {
 struct Connection {
     requests: SendRequest<Full<Bytes>>,
     authority: String,
+    /// Of the task that moves its bytes.
+    driver: AbortHandle,
 }
 
 impl fmt::Debug for Https {
@@ -201,6 +204,15 @@ impl Https {
     /// then. What runs on the present one goes on.
     pub async fn reconnect(&self) {
         *self.0.connection.lock().await = None;
+    }
+
+    /// The same at once, also for what runs on the present connection: that fails, as where
+    /// the server is gone. For when nothing comes through it any more, which otherwise only
+    /// pings without an answer would show.
+    pub async fn hang_up(&self) {
+        if let Some(connection) = self.0.connection.lock().await.take() {
+            connection.driver.abort();
+        }
     }
 
     /// A connection of its own to a server, as the same identity, for another
@@ -293,12 +305,13 @@ impl Inner {
             .await
             .map_err(failed)?;
         let name = server.to_owned();
-        tokio::spawn(async move {
+        let driver = tokio::spawn(async move {
             if let Err(error) = driver.await {
                 tracing::debug!(server = name, %error, "connection to the API server ended");
             }
         });
-        Ok(Connection { requests, authority: server.to_owned() })
+        let driver = driver.abort_handle();
+        Ok(Connection { requests, authority: server.to_owned(), driver })
     }
 
     async fn tls_config(&self, protocol: &[u8]) -> Result<ClientConfig, TransportError> {

@@ -13,7 +13,7 @@ use rustls::{
     pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
     server::WebPkiClientVerifier,
 };
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{net::TcpListener, sync::Notify, task::JoinHandle};
 use tokio_rustls::TlsAcceptor;
 
 use crate::{Api, Credentials, Error, Https, HttpsConfig, Resource};
@@ -39,6 +39,11 @@ impl Authority {
 
 /// A server that answers with a Pod named after whom it saw.
 async fn serve(authority: &Authority) -> (String, JoinHandle<()>) {
+    serve_but(authority, Arc::default()).await
+}
+
+/// The same, which tells when it is asked for what it never answers: the Pod `never`.
+async fn serve_but(authority: &Authority, asked: Arc<Notify>) -> (String, JoinHandle<()>) {
     let (cert, key) = authority.leaf("127.0.0.1");
     let mut roots = RootCertStore::empty();
     roots.add(authority.0.der().clone()).expect("our CA");
@@ -62,11 +67,20 @@ async fn serve(authority: &Authority) -> (String, JoinHandle<()>) {
         let mut connections = tokio::task::JoinSet::new();
         loop {
             let (tcp, _) = listener.accept().await.expect("a connection");
-            let acceptor = acceptor.clone();
+            let (acceptor, asked) = (acceptor.clone(), asked.clone());
             connections.spawn(async move {
                 let Ok(stream) = acceptor.accept(tcp).await else { return };
                 let cert = stream.get_ref().1.peer_certificates().is_some();
-                let service = service_fn(move |request| async move { answer(&request, cert) });
+                let service = service_fn(move |request: Request<Incoming>| {
+                    let asked = asked.clone();
+                    async move {
+                        if request.uri().path().ends_with("/never") {
+                            asked.notify_one();
+                            std::future::pending::<()>().await;
+                        }
+                        answer(&request, cert)
+                    }
+                });
                 let connection = http2::Builder::new(TokioExecutor::new());
                 drop(connection.serve_connection(TokioIo::new(stream), service).await);
             });
@@ -90,13 +104,17 @@ fn answer(request: &Request<Incoming>, cert: bool) -> Result<Response<Full<Bytes
 }
 
 fn api(authority: &Authority, servers: &[&str], credentials: Credentials) -> Api {
+    Api::new(Arc::new(https(authority, servers, credentials)), "test")
+}
+
+fn https(authority: &Authority, servers: &[&str], credentials: Credentials) -> Https {
     let config = HttpsConfig {
         servers: servers.iter().map(|server| (*server).to_owned()).collect(),
         ca_pem: authority.0.pem().into_bytes(),
         clock: None,
         credentials,
     };
-    Api::new(Arc::new(Https::new(config).expect("valid")), "test")
+    Https::new(config).expect("valid")
 }
 
 async fn who(api: &Api) -> String {
@@ -170,4 +188,24 @@ async fn a_request_that_nobody_polls_holds_up_no_other() {
     .await;
     let other = tokio::time::timeout(Duration::from_secs(30), who(&api)).await;
     assert_eq!(other.expect("answered"), left.await);
+}
+
+#[tokio::test]
+async fn what_runs_when_it_is_hung_up_ends() {
+    let authority = Authority::new();
+    let asked = Arc::new(Notify::new());
+    let (server, _task) = serve_but(&authority, asked.clone()).await;
+    let https = https(&authority, &[&server], Credentials::Token("t".into()));
+    let api = Api::new(Arc::new(https.clone()), "test");
+    let waiting = api.clone();
+    let waiting = tokio::spawn(async move { waiting.get(PODS, "ns", "never").await });
+    // What reads is asked once more by itself.
+    for _ in 0..2 {
+        asked.notified().await;
+        https.hang_up().await;
+    }
+    let ended = tokio::time::timeout(Duration::from_secs(30), waiting).await;
+    let ended = ended.expect("no ping was waited for").expect("no panic");
+    assert!(matches!(ended, Err(Error::Transport(_))), "{ended:?}");
+    assert_eq!(who(&api).await, "Bearer t", "the next asks on another connection");
 }

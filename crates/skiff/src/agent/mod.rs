@@ -4,6 +4,7 @@
 //! [`start`] joins (or remembers that it did), then starts what every node
 //! runs; [`Handle::stop`] leaves pods running. Nothing here decides anything.
 
+mod address;
 mod greeting;
 mod join;
 mod kept;
@@ -109,6 +110,7 @@ pub(crate) async fn start(config: &AgentConfig) -> Result<Handle, StartError> {
     };
     let ips = network::addresses(machine, &member.cluster)?;
     let outside = network::Outside::new(machine, &member.cluster, ips)?;
+    let own_ips = outside.ips.clone();
     let proxy_api = api(&member.proxy, "kube-proxy");
     let mut background = vec![tokio::spawn(kept.clone().run())];
     background.extend(
@@ -172,6 +174,8 @@ pub(crate) async fn start(config: &AgentConfig) -> Result<Handle, StartError> {
         ambient: ambient.clone(),
     };
     background.push(tokio::spawn(upgrade.run()));
+    let moving = address::call_from_elsewhere(own_ips, member.clone(), identity.clone());
+    background.push(tokio::spawn(moving));
     background.push(tokio::spawn(renew(config.clone(), member, state, judged, ambient, identity)));
     info!(node = machine.node_name, data_dir = %machine.data_dir.display(), "the agent runs");
     Ok(Handle { node, background, kept, again, _lock: lock })
