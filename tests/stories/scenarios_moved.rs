@@ -61,6 +61,9 @@ pub(super) fn joins_with_a_wrong_clock(stage: &mut Stage) {
         });
         stage.kubectl(name, &format!("label namespace default seen={round} --overwrite")).ok();
         stage.kubectl(SERVERS[0], "get namespace default --show-labels").prints(round);
+        until("the others reach its node", || {
+            stage.kubectl(SERVERS[0], "get --raw /api/v1/nodes/server-late/proxy/healthz").success
+        });
     }
     stage.world.power_off(name);
     until("it is removed", || stage.skiff(SERVERS[0], &["cluster", "remove", name]).success);

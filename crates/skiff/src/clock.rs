@@ -61,10 +61,11 @@ pub(crate) async fn follow_sets(told: watch::Sender<()>, seen: PathBuf) {
         loop {
             let mut ready = sets.readable().await?;
             if sets.get_ref().take()? {
-                told.send_replace(());
+                // First, since who is told dates certificates by what was seen.
                 if let Err(error) = forget_ahead(&seen, SystemTime::now()) {
                     tracing::warn!(%error, "{} may tell a later time than it is", seen.display());
                 }
+                told.send_replace(());
             }
             ready.clear_ready();
         }

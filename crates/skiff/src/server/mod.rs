@@ -21,7 +21,12 @@ pub(crate) mod snapshots;
 mod time_zone;
 pub(crate) mod tunnels;
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use api_access::Access;
 use api_aggregation::Aggregator;
@@ -339,7 +344,9 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
         identity::user(&format!("system:node:{}", machine.node_name), &["system:nodes"]);
     let kubelet = api(node_user, "kubelet");
     // It needs no certificate, so no key: its name can be had by nobody else.
-    let sign = own_node::serving_certificates(keys.clone(), ambient.clone());
+    let seen = database(config);
+    let date: own_node::Date = Arc::new(move || dated_now(&seen));
+    let sign = own_node::serving_certificates(keys.clone(), date.clone());
     let annotations = BTreeMap::new();
     let node =
         node::start(machine, cluster, outside, annotations, sign, kubelet, ambient.clone()).await?;
@@ -348,6 +355,7 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
         name: config.machine.node_name.clone(),
         address: SocketAddr::new(node_ips[0], port).to_string(),
         streams: Arc::new(node.clone()),
+        date,
     };
     let calling = own_node::call_others(own, keys.clone(), loopback.clone(), ambient.clone());
     background.push(tokio::spawn(calling));
@@ -456,13 +464,17 @@ fn sources(now: Arc<dyn Fn() -> Timestamp + Send + Sync>) -> api_registry::Sourc
 }
 
 /// Where the store's files are.
-fn database(config: &Config) -> std::path::PathBuf {
+fn database(config: &Config) -> PathBuf {
     config.machine.data_dir.join("server/db")
 }
 
+/// What time it is at the earliest, as the store's files tell where the clock is behind.
+fn dated_now(database: &Path) -> Timestamp {
+    pki::clock::latest(Timestamp::now(), clock::last_seen(database), clock::built())
+}
+
 fn open_keys(config: &Config, node_ips: &[std::net::IpAddr]) -> Result<Pki, StartError> {
-    let seen = clock::last_seen(&database(config));
-    let now = pki::clock::latest(Timestamp::now(), seen, clock::built());
+    let now = dated_now(&database(config));
     let names = pki::Names {
         node_name: config.machine.node_name.clone(),
         node_ips: node_ips.to_vec(),

@@ -6,6 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use api_types::discovery::EndpointSlice;
 use client::{Ambient, Api, Credentials, Https, HttpsConfig, Informer};
+use jiff::Timestamp;
 use pki::{Ca, Pki, client_key::ClientKey};
 use tokio::sync::{Notify, watch};
 use tracing::warn;
@@ -25,15 +26,20 @@ pub(super) struct OwnNode {
     /// `host:port` of this server, which needs no call.
     pub(super) address: String,
     pub(super) streams: Arc<dyn NodeStreams>,
+    pub(super) date: Date,
 }
+
+/// By what time a certificate is dated that is made here. Of a machine whose clock is
+/// years behind it is not that clock's, since the other servers' are not.
+pub(super) type Date = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// How the node gets what it shows on its port: like its other certificate it is signed
 /// here, as signer `kubernetes.io/kubelet-serving` would sign it.
-pub(super) fn serving_certificates(keys: Arc<Pki>, ambient: Ambient) -> ::node::Sign {
+pub(super) fn serving_certificates(keys: Arc<Pki>, date: Date) -> ::node::Sign {
     Arc::new(move |request| {
         let usages = ["digital signature", "server auth"].map(str::to_owned);
         let servers = keys.authority(Ca::Server);
-        let signed = servers.sign_request(request.as_bytes(), &usages, LIFE, ambient.now());
+        let signed = servers.sign_request(request.as_bytes(), &usages, LIFE, date());
         Box::pin(std::future::ready(signed.map_err(|error| error.to_string())))
     })
 }
@@ -78,7 +84,7 @@ async fn follow(
 
 async fn call(node: &OwnNode, others: &watch::Sender<Vec<String>>, keys: &Pki, ambient: &Ambient) {
     let made = async || loop {
-        match identity(node, keys, ambient) {
+        match identity(node, keys) {
             Ok(https) => return https,
             Err(error) => {
                 warn!(%error, "the other servers cannot reach this node's pods; trying again");
@@ -86,11 +92,17 @@ async fn call(node: &OwnNode, others: &watch::Sender<Vec<String>>, keys: &Pki, a
             }
         }
     };
+    // From before the first is dated, so that nothing is missed between the two.
+    let mut sets = ambient.clock_sets();
     let current = watch::Sender::new(made().await);
     let (streams, told) = (node.streams.clone(), others.subscribe());
     let renew = async {
         loop {
-            tokio::time::sleep(RENEWAL).await;
+            tokio::select! {
+                () = tokio::time::sleep(RENEWAL) => {}
+                // What was dated by the clock of before may not be valid yet.
+                () = sets.next() => {}
+            }
             current.send_replace(made().await);
         }
     };
@@ -101,12 +113,12 @@ async fn call(node: &OwnNode, others: &watch::Sender<Vec<String>>, keys: &Pki, a
 }
 
 /// Who the node is to the other servers.
-fn identity(node: &OwnNode, keys: &Pki, ambient: &Ambient) -> Result<Https, StartError> {
+fn identity(node: &OwnNode, keys: &Pki) -> Result<Https, StartError> {
     let key = ClientKey::generate()?;
     let request = key.request(&format!("system:node:{}", node.name), Some("system:nodes"))?;
     let usages = ["digital signature", "client auth"].map(str::to_owned);
     let clients = keys.authority(Ca::Client);
-    let cert = clients.sign_request(request.as_bytes(), &usages, LIFE, ambient.now())?;
+    let cert = clients.sign_request(request.as_bytes(), &usages, LIFE, (node.date)())?;
     Ok(Https::new(HttpsConfig {
         servers: vec![node.address.clone()],
         ca_pem: keys.authority(Ca::Server).pem().as_bytes().to_vec(),
