@@ -1,6 +1,6 @@
 //! Certificates and tokens that change while everything runs: an agent's renew
 //! by themselves, a server's are made anew, tokens are rotated, and no request
-//! of a pod fails.
+//! of a pod fails; and what an agent does whose certificates have run out.
 
 use std::{
     collections::BTreeSet,
@@ -10,6 +10,7 @@ use std::{
     process::{Child, Stdio},
 };
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::load::{self, failures};
@@ -79,6 +80,43 @@ fn certificates_and_tokens_change_under_load() {
     let new: Vec<&str> = new.iter().map(String::as_str).collect();
     world.host_mut("agent-2").start(&new);
     world.kubectl(SERVER, "wait --for=create node/agent-2 --timeout=180s").ok();
+}
+
+/// It was off for longer than they last, while its pods went on.
+#[test]
+fn an_agent_whose_certificates_have_run_out_joins_anew() {
+    let Some(mut world) = World::new() else { return };
+    for host in [SERVER, AGENT] {
+        world.add(host, Segment::A);
+    }
+    world.host_mut(SERVER).start(&["server", "--cluster-signing-duration", "60s"]);
+    let url = format!("https://{}:6443", world.host(SERVER).address());
+    let first = token(&world, &["create"]).ok().stdout.trim().to_owned();
+    world.host_mut(AGENT).start(&["agent", "--server", &url, "--token", &first]);
+    world.kubectl(SERVER, "wait --for=create node/agent-1 --timeout=180s").ok();
+    world.host(SERVER).kubectl(&["apply", "-f", "-"], Some(&load::web(AGENT))).ok();
+    world.kubectl(SERVER, "wait --for=condition=Ready pod/web --timeout=180s").ok();
+    let state = |world: &World| {
+        let node = world.kubectl(SERVER, "get node agent-1 -o jsonpath={.metadata.uid}").ok();
+        let run = "get pod web -o jsonpath={.status.containerStatuses[0].containerID}";
+        (node.stdout, world.kubectl(SERVER, run).ok().stdout)
+    };
+    let before = state(&world);
+    let agent = world.host_mut(AGENT);
+    agent.kill();
+    until("all have run out", || {
+        let now = Timestamp::now();
+        checked(agent).iter().filter(|row| row["usages"] != "CA").all(|row| {
+            let end = row["expires"].as_str().expect("a time");
+            end.parse::<Timestamp>().expect("a time") < now
+        })
+    });
+    let run = agent.refused(&["agent", "--server", &url]);
+    run.fails_with("this node's certificates ran out on").fails_with("skiff token create");
+    agent.start(&["agent", "--server", &url, "--token", &first]);
+    comes_to_print(|| world.kubectl(SERVER, "exec web -- toolbox hostname"), "web");
+    world.kubectl(SERVER, "wait --for=condition=Ready node/agent-1 pod/web --timeout=180s").ok();
+    assert_eq!(state(&world), before, "it is the same node, and runs the same container");
 }
 
 /// Says what it is told.
