@@ -165,12 +165,12 @@ impl World {
     }
 
     /// The same where hosts are virtual machines.
-    pub(crate) fn of_machines() -> Option<Self> {
+    pub(crate) fn of_machines(families: Families) -> Option<Self> {
         let Some(parts) = std::env::var_os("SKIFF_VM") else {
             eprintln!("skipped: SKIFF_VM names no parts of virtual machines; ./x vm makes them");
             return None;
         };
-        Self::made(Families::V4, Some(parts.into()))
+        Self::made(families, Some(parts.into()))
     }
 
     fn made(families: Families, parts: Option<PathBuf>) -> Option<Self> {

@@ -3,7 +3,8 @@
 //! pods come back after a reboot. `./x vm` runs it; it takes minutes. Where disks are not
 //! told to flush (ext4 of `tests/vm/guest.sh` mounted with `nobarrier`), it fails.
 //!
-//! And two of them whose kernels have WireGuard, as many that run these tests do not.
+//! And two of them whose kernels have WireGuard, as many that run these tests do not, with
+//! a router between them and addresses of both families.
 
 use std::{
     process::Command,
@@ -16,7 +17,7 @@ use std::{
 };
 
 use super::{load, wireguard::has};
-use crate::harness::{Segment, Spoilt, World, until};
+use crate::harness::{Families, Segment, Spoilt, World, until};
 
 const SERVERS: [&str; 3] = ["server-1", "server-2", "server-3"];
 const AGENT: &str = "agent-1";
@@ -113,7 +114,7 @@ fn answers(world: &World, restarts: &str) {
 
 #[test]
 fn power_goes_and_comes_back() {
-    let Some(mut world) = World::of_machines() else { return };
+    let Some(mut world) = World::of_machines(Families::V4) else { return };
     world.add_all(&[&SERVERS[..], &[AGENT]].concat(), Segment::A);
     world.host_mut(SERVERS[0]).start(&["server"]);
     let token = world.host(SERVERS[0]).read("data/server/token").trim().to_owned();
@@ -158,11 +159,14 @@ fn power_goes_and_comes_back() {
     answers(&world, "1");
     ready(&world, SERVERS[0], AGENT);
 
-    // Its clock leaps by more than any certificate's slack, and back.
-    for offset_s in [13 * 3600, 0] {
-        world.host_mut(AGENT).set_clock(offset_s);
-        answers(&world, "1");
-        ready(&world, SERVERS[0], AGENT);
+    // Its clock leaps by more than any certificate's slack, and back; then the leader's.
+    let leads = world.leader(SERVERS[0]);
+    for host in [AGENT, &leads] {
+        for offset_s in [13 * 3600, 0] {
+            world.host_mut(host).set_clock(offset_s);
+            answers(&world, "1");
+            ready(&world, SERVERS[0], AGENT);
+        }
     }
 
     // Two do not hear each other, and what the third sends comes late and in part.
@@ -200,15 +204,19 @@ spec: {nodeName: server-1, terminationGracePeriodSeconds: 1, containers: [{name:
 apiVersion: v1
 kind: Service
 metadata: {name: tells}
-spec: {type: NodePort, selector: {app: tells}, ports: [{port: 80, targetPort: 8080, nodePort: 30080}]}
+spec: {type: NodePort, ipFamilyPolicy: PreferDualStack, selector: {app: tells}, ports: [{port: 80, targetPort: 8080, nodePort: 30080}]}
 "#;
 
 #[test]
 fn the_kernel_seals_what_pods_send() {
-    let Some(mut world) = World::of_machines() else { return };
+    let Some(mut world) = World::of_machines(Families::Both) else { return };
     let nodes = [SERVERS[0], AGENT];
-    world.add_all(&nodes, Segment::A);
-    world.host_mut(SERVERS[0]).start(&["server", "--pod-network", "wireguard"]);
+    // A router lies between them; nobody says how pods are to be reached.
+    world.add_all(&nodes[..1], Segment::A);
+    world.add_all(&nodes[1..], Segment::B);
+    let cidrs =
+        ["--cluster-cidr", "10.42.0.0/16,fd42::/56", "--service-cidr", "10.43.0.0/16,fd43::/112"];
+    world.host_mut(SERVERS[0]).start(&[&["server"], &cidrs[..]].concat());
     let token = world.host(SERVERS[0]).read("data/server/token").trim().to_owned();
     let url = format!("https://{}:6443", world.host(SERVERS[0]).address());
     world.host_mut(AGENT).start(&["agent", "--server", &url, "--token", &token]);
@@ -221,12 +229,18 @@ fn the_kernel_seals_what_pods_send() {
         });
     }
     world.host(SERVERS[0]).kubectl(&["apply", "-f", "-"], Some(TELLS)).ok();
-    let mut ip = String::new();
     until("both pods run", || {
         let line = "get pods tells asks -o jsonpath={.items[*].status.phase}";
-        ip = world.kubectl(SERVERS[0], "get pod tells -o jsonpath={.status.podIP}").stdout;
         world.kubectl(SERVERS[0], line).stdout == "Running Running"
     });
+    let addresses = |line: &str| -> Vec<String> {
+        let found = world.kubectl(SERVERS[0], line).ok().stdout;
+        let in_url = |ip: &str| if ip.contains(':') { format!("[{ip}]") } else { ip.to_owned() };
+        found.split_whitespace().map(in_url).collect()
+    };
+    let pod = addresses("get pod tells -o jsonpath={.status.podIPs[*].ip}");
+    let service = addresses("get service tells -o jsonpath={.spec.clusterIPs[*]}");
+    assert_eq!((pod.len(), service.len()), (2, 2), "each of both families");
     let sent = |node: &str| -> u64 {
         let count = ["cat", "/sys/class/net/skiff-wg/statistics/tx_packets"];
         world.host(node).run(&count, None).ok().stdout.trim().parse().expect("a number")
@@ -234,8 +248,11 @@ fn the_kernel_seals_what_pods_send() {
     let before = nodes.map(sent);
     // On the agent's cable: what the administrator is told passes the server's alone.
     let tap = world.host(AGENT).tap();
-    let asks = format!("exec asks -- toolbox get --timeout 20 http://{ip}:8080/");
-    until("pod to pod", || world.kubectl(SERVERS[0], &asks).stdout.contains(SECRET));
+    let at_pod = pod.iter().map(|ip| format!("http://{ip}:8080/"));
+    for url in at_pod.chain(service.iter().map(|ip| format!("http://{ip}/"))) {
+        let asks = format!("exec asks -- toolbox get --timeout 20 {url}");
+        until(&url, || world.kubectl(SERVERS[0], &asks).stdout.contains(SECRET));
+    }
     let frames = tap.end();
     let port = 51820_u16.to_be_bytes();
     assert!(has(&frames, &[port, port].concat()), "WireGuard passes the cable");
