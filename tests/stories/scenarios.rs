@@ -22,8 +22,8 @@ use crate::{
 
 pub(super) const SERVERS: [&str; 3] = ["server-1", "server-2", "server-3"];
 pub(super) const AGENTS: [&str; 2] = ["agent-1", "agent-2"];
-/// Where the pod runs that asks: nothing is done to this host but in a cold boot.
-const CLIENT_HOST: &str = "agent-2";
+/// Where the pod runs that asks: this host loses its power in a cold boot alone.
+pub(super) const CLIENT_HOST: &str = "agent-2";
 
 /// One row.
 struct Scenario {
@@ -185,7 +185,7 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    fn set() -> Option<Self> {
+    pub(super) fn set() -> Option<Self> {
         let mut world = World::new()?;
         for host in SERVERS.iter().chain(&AGENTS) {
             world.add(host, Segment::A);

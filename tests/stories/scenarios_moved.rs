@@ -120,12 +120,22 @@ fn server_moves(stage: &mut Stage, server: &str) {
     assert!(told.contains("this server has another address and starts anew with it"), "{told}");
 }
 
-/// In order, as for a new version. Only the host that asks is left alone: while its skiff is
-/// away its pods have no names.
+/// In order, and with another skiff where that is said: the next version.
 pub(super) fn stopped_in_turn(stage: &mut Stage) {
-    for name in SERVERS.into_iter().chain([AGENTS[0]]) {
+    renewed_in_turn(stage, None);
+}
+
+/// Containers run through it, also those of the host that asks: while its skiff is away,
+/// what its pods ask the DNS waits.
+pub(super) fn renewed_in_turn(stage: &mut Stage, binary: Option<&str>) {
+    let ids = "get pods -l app=web -o jsonpath={.items[*].status.containerStatuses[*].containerID}";
+    let before = stage.kubectl(SERVERS[0], ids).ok().stdout;
+    for name in SERVERS.into_iter().chain(AGENTS) {
         let host = stage.world.host_mut(name);
         assert!(host.stop().success(), "{name} ends in order");
+        if let Some(binary) = binary {
+            host.install(binary);
+        }
         host.start_again();
         host.wait_ready();
         let other = stage.other_than(name);
@@ -135,6 +145,7 @@ pub(super) fn stopped_in_turn(stage: &mut Stage) {
         });
         stage.ready(other, name);
     }
+    assert_eq!(stage.kubectl(SERVERS[0], ids).ok().stdout, before, "the same containers");
 }
 
 /// Nothing is left of the machines of before but a file and its key.

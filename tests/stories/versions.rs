@@ -3,6 +3,11 @@
 
 use serde_json::Value;
 
+use super::{
+    load::{failures, unserved},
+    scenarios::{self, Stage},
+    scenarios_moved,
+};
 use crate::harness::{Segment, World, until};
 
 const SERVERS: [&str; 3] = ["server-1", "server-2", "server-3"];
@@ -34,14 +39,36 @@ fn writes(world: &World, servers: &[&str], what: &str) {
     }
 }
 
+fn next() -> Option<String> {
+    let next = std::env::var("SKIFF_NEXT").ok();
+    if next.is_none() {
+        eprintln!("skipped: SKIFF_NEXT names no skiff of the next version; ./x versions makes one");
+    }
+    next
+}
+
+/// Three servers and two agents, one after the other, while a pod asks a Service all the
+/// time: no request fails, and containers run through it.
+#[test]
+fn a_cluster_is_upgraded_under_load() {
+    let Some(next) = next() else { return };
+    let Some(mut stage) = Stage::set() else { return };
+    let seen = unserved(&stage.world, SERVERS[0], scenarios::CLIENT_HOST, "http://web/");
+    scenarios_moved::renewed_in_turn(&mut stage, Some(&next));
+    stage.works(0);
+    let failed = failures(&stage.world, scenarios::CLIENT_HOST);
+    assert_eq!(failed.len(), seen, "{:#?}", &failed[seen..]);
+    until("all say their version", || {
+        let told = versions(&stage.world, SERVERS[0]);
+        told.len() == 3 && told.iter().all(|(_, version)| version.ends_with("+skiff99"))
+    });
+}
+
 /// Upgraded one after the other; what only the next version knows is used once all
 /// have it, and from then on this one is let in no more.
 #[test]
 fn servers_of_two_versions_are_one_cluster() {
-    let Ok(next) = std::env::var("SKIFF_NEXT") else {
-        eprintln!("skipped: SKIFF_NEXT names no skiff of the next version; ./x versions makes one");
-        return;
-    };
+    let Some(next) = next() else { return };
     let Some(mut world) = World::new() else { return };
     for host in SERVERS.iter().chain(&[AGENT, "server-4"]) {
         world.add(host, Segment::A);

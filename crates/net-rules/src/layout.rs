@@ -383,6 +383,23 @@ pub(crate) fn items(config: &Config, family: Family) -> Vec<Item> {
             ]],
         );
     }
+    // While its process is away, a client that is told so gives up at once, and one that
+    // is told nothing asks again after a while. TCP is still reset.
+    let (protocol, unreachable) = if l.is_v4() { (1, 3) } else { (58, 1) };
+    for ip in config.node_local.iter().filter(|ip| ip.is_ipv4() == l.is_v4()) {
+        rule(
+            "filter-output",
+            &[&[
+                l.address(l.saddr, 0),
+                Expr::Compare { op: Cmp::Eq, from: Reg(0), data: octets(*ip) },
+                Expr::Meta { key: MetaKey::L4Proto, to: Reg(0) },
+                Expr::Compare { op: Cmp::Eq, from: Reg(0), data: vec![protocol] },
+                Expr::Payload { base: Base::Transport, offset: 0, len: 1, to: Reg(0) },
+                Expr::Compare { op: Cmp::Eq, from: Reg(0), data: vec![unreachable] },
+                drop(),
+            ]],
+        );
+    }
     rule("refuse", &[&l.load_key(0, false), &[refused()]]);
     // Nothing else is there: no such Service, or not this port.
     rule("refuse", &[&to_service, &[jump(REJECT)]]);

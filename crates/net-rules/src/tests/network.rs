@@ -530,6 +530,42 @@ fn an_address_that_the_node_answers_itself_is_left_alone() {
 }
 
 #[test]
+fn who_asks_what_the_node_answers_itself_is_not_told_that_nobody_is_there() {
+    let Some(world) = World::new() else { return };
+    let node_local: Vec<IpAddr> = ["10.43.0.10", "fd43::a"].map(|ip| ip.parse().unwrap()).into();
+    let config = Config { node_local: node_local.clone(), ..config() };
+    let mut proxy = world.node.within(|| Proxy::open(config).unwrap()).unwrap();
+    proxy.reconcile(table(&[])).unwrap();
+    world.node.within(|| host::ensure_local_addresses(&node_local).unwrap()).unwrap();
+    for (own, node, any) in [("10.43.0.10", NODE, "0.0.0.0"), ("fd43::a", NODE_V6, "::")] {
+        let at = |ip: &str| SocketAddr::new(ip.parse().unwrap(), 53);
+        for from in [&world.pods[0], &world.node] {
+            let asks = |ip: &str| {
+                let client = from.within(|| UdpSocket::bind((any, 0)).unwrap()).unwrap();
+                client.connect(at(ip)).unwrap();
+                client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+                client.send(b"hello?").unwrap();
+                client
+            };
+            // The word of the kernel is there before the next packet is sent.
+            assert_eq!(
+                asks(node).send(b"hello?").unwrap_err().kind(),
+                ErrorKind::ConnectionRefused
+            );
+            let client = asks(own);
+            let server = world.node.within(|| UdpSocket::bind(at(own)).unwrap()).unwrap();
+            client.send(b"again").unwrap();
+            let mut buffer = [0; 16];
+            let (n, peer) = server.recv_from(&mut buffer).unwrap();
+            assert_eq!(&buffer[..n], b"again");
+            server.send_to(b"yes", peer).unwrap();
+            let n = client.recv(&mut buffer).unwrap();
+            assert_eq!(&buffer[..n], b"yes");
+        }
+    }
+}
+
+#[test]
 fn the_node_itself_can_be_an_endpoint() {
     let Some(world) = World::new() else { return };
     let _server = TcpServer::start(&world.node, "node");
