@@ -15,8 +15,11 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use http::{HeaderValue, Request, Response, Uri, header};
 use http_body_util::{BodyExt, Full};
-use hyper::client::conn::http2::{self, SendRequest};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper::{
+    client::conn::http2::{self, SendRequest},
+    rt::Executor as _,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
@@ -24,7 +27,7 @@ use rustls::{
 };
 use tokio::{
     net::TcpStream,
-    task::AbortHandle,
+    sync::watch,
     time::{Instant, timeout},
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
@@ -126,8 +129,35 @@ struct Inner {
 struct Connection {
     requests: SendRequest<Full<Bytes>>,
     authority: String,
-    /// Of the task that moves its bytes.
-    driver: AbortHandle,
+    tasks: Tasks,
+}
+
+/// What moves a connection's bytes, until it is told to end. To drop what hyper calls the
+/// connection is not enough: its streams keep the rest of it, and nobody pings any more.
+#[derive(Clone)]
+struct Tasks(Arc<watch::Sender<bool>>);
+
+impl Tasks {
+    fn new() -> Self {
+        Self(Arc::new(watch::Sender::new(false)))
+    }
+
+    fn end(&self) {
+        self.0.send_replace(true);
+    }
+}
+
+impl<F: Future<Output: Send> + Send + 'static> hyper::rt::Executor<F> for Tasks {
+    fn execute(&self, task: F) {
+        let mut ended = self.0.subscribe();
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = task => {}
+                // That nobody can tell any more is no reason to end.
+                Ok(_) = ended.wait_for(|ended| *ended) => {}
+            }
+        });
+    }
 }
 
 impl fmt::Debug for Https {
@@ -211,7 +241,7 @@ impl Https {
     /// pings without an answer would show.
     pub async fn hang_up(&self) {
         if let Some(connection) = self.0.connection.lock().await.take() {
-            connection.driver.abort();
+            connection.tasks.end();
         }
     }
 
@@ -297,7 +327,8 @@ impl Inner {
 
     async fn connect(&self, server: &str) -> Result<Connection, TransportError> {
         let stream = self.dial(server, b"h2").await?;
-        let (requests, driver) = http2::Builder::new(TokioExecutor::new())
+        let tasks = Tasks::new();
+        let (requests, driver) = http2::Builder::new(tasks.clone())
             .timer(TokioTimer::new())
             .keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_ANSWER_MAX)
@@ -305,13 +336,12 @@ impl Inner {
             .await
             .map_err(failed)?;
         let name = server.to_owned();
-        let driver = tokio::spawn(async move {
+        tasks.execute(async move {
             if let Err(error) = driver.await {
                 tracing::debug!(server = name, %error, "connection to the API server ended");
             }
         });
-        let driver = driver.abort_handle();
-        Ok(Connection { requests, authority: server.to_owned(), driver })
+        Ok(Connection { requests, authority: server.to_owned(), tasks })
     }
 
     async fn tls_config(&self, protocol: &[u8]) -> Result<ClientConfig, TransportError> {

@@ -3,9 +3,14 @@
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use futures_util::{StreamExt as _, stream::Pending};
 use http::{Request, Response, StatusCode, header};
-use http_body_util::Full;
-use hyper::{body::Incoming, server::conn::http2, service::service_fn};
+use http_body_util::{Either, Full, StreamBody};
+use hyper::{
+    body::{Frame, Incoming},
+    server::conn::http2,
+    service::service_fn,
+};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::{
@@ -16,7 +21,7 @@ use rustls::{
 use tokio::{net::TcpListener, sync::Notify, task::JoinHandle};
 use tokio_rustls::TlsAcceptor;
 
-use crate::{Api, Credentials, Error, Https, HttpsConfig, Resource};
+use crate::{Api, Body, Credentials, Error, Https, HttpsConfig, Resource, Transport as _};
 
 const PODS: Resource = Resource::namespaced("", "v1", "pods");
 
@@ -42,7 +47,8 @@ async fn serve(authority: &Authority) -> (String, JoinHandle<()>) {
     serve_but(authority, Arc::default()).await
 }
 
-/// The same, which tells when it is asked for what it never answers: the Pod `never`.
+/// The same, which tells when it is asked for what it never ends: `never` the answer, and
+/// `begun` what it has begun to answer.
 async fn serve_but(authority: &Authority, asked: Arc<Notify>) -> (String, JoinHandle<()>) {
     let (cert, key) = authority.leaf("127.0.0.1");
     let mut roots = RootCertStore::empty();
@@ -78,7 +84,12 @@ async fn serve_but(authority: &Authority, asked: Arc<Notify>) -> (String, JoinHa
                             asked.notify_one();
                             std::future::pending::<()>().await;
                         }
-                        answer(&request, cert)
+                        if request.uri().path().ends_with("/begun") {
+                            asked.notify_one();
+                            let body = StreamBody::new(futures_util::stream::pending());
+                            return Ok(Response::new(Either::Right(body)));
+                        }
+                        Ok::<Response<Answer>, Infallible>(answer(&request, cert).map(Either::Left))
                     }
                 });
                 let connection = http2::Builder::new(TokioExecutor::new());
@@ -89,7 +100,10 @@ async fn serve_but(authority: &Authority, asked: Arc<Notify>) -> (String, JoinHa
     (address, task)
 }
 
-fn answer(request: &Request<Incoming>, cert: bool) -> Result<Response<Full<Bytes>>, Infallible> {
+/// A body that is whole, or one of which nothing more comes.
+type Answer = Either<Full<Bytes>, StreamBody<Pending<Result<Frame<Bytes>, Infallible>>>>;
+
+fn answer(request: &Request<Incoming>, cert: bool) -> Response<Full<Bytes>> {
     let token = request.headers().get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
     let who = match (cert, token) {
         (true, _) => "certificate",
@@ -97,10 +111,10 @@ fn answer(request: &Request<Incoming>, cert: bool) -> Result<Response<Full<Bytes
         (false, None) => {
             let mut response = Response::new(Full::new(Bytes::from_static(b"who are you")));
             *response.status_mut() = StatusCode::UNAUTHORIZED;
-            return Ok(response);
+            return response;
         }
     };
-    Ok(Response::new(Full::new(format!(r#"{{"metadata":{{"name":"{who}"}}}}"#).into())))
+    Response::new(Full::new(format!(r#"{{"metadata":{{"name":"{who}"}}}}"#).into()))
 }
 
 fn api(authority: &Authority, servers: &[&str], credentials: Credentials) -> Api {
@@ -197,9 +211,8 @@ async fn what_runs_when_it_is_hung_up_ends() {
     let (server, _task) = serve_but(&authority, asked.clone()).await;
     let https = https(&authority, &[&server], Credentials::Token("t".into()));
     let api = Api::new(Arc::new(https.clone()), "test");
-    let waiting = api.clone();
-    let waiting = tokio::spawn(async move { waiting.get(PODS, "ns", "never").await });
-    // What reads is asked once more by itself.
+    let waiting = tokio::spawn(async move { api.get(PODS, "ns", "never").await });
+    // What is not answered yet is asked once more by itself.
     for _ in 0..2 {
         asked.notified().await;
         https.hang_up().await;
@@ -207,5 +220,15 @@ async fn what_runs_when_it_is_hung_up_ends() {
     let ended = tokio::time::timeout(Duration::from_secs(30), waiting).await;
     let ended = ended.expect("no ping was waited for").expect("no panic");
     assert!(matches!(ended, Err(Error::Transport(_))), "{ended:?}");
+
+    let mut request = Request::new(Bytes::new());
+    *request.uri_mut() = http::Uri::from_static("/begun");
+    let Body::Stream(mut chunks) = https.send(request).await.expect("its head").into_body() else {
+        panic!("it is whole")
+    };
+    https.hang_up().await;
+    let next = tokio::time::timeout(Duration::from_secs(30), chunks.next()).await;
+    assert!(matches!(next.expect("no ping was waited for"), Some(Err(_))));
+    let api = Api::new(Arc::new(https), "test");
     assert_eq!(who(&api).await, "Bearer t", "the next asks on another connection");
 }
