@@ -125,7 +125,7 @@ fn commands_say_what_to_do() {
         ("token list --kubeconfig /nonexistent", "run this on a server, or give the file"),
         ("token delete ABC --kubeconfig ADMIN", "as `skiff token list` shows"),
         ("token rotate abcdef --kubeconfig ADMIN", "`skiff token list` shows those there are"),
-        ("certificate", "say `check`, `rotate` or `rotate-ca`"),
+        ("certificate", "say `status`, `rotate` or `rotate-ca`"),
         ("certificate check --data-dir /nonexistent", "give the --data-dir that they have"),
         ("certificate rotate --data-dir /nonexistent", "give the --data-dir that they have"),
         ("certificate rotate-ca now --data-dir HERE", "say `rotate-ca`"),

@@ -231,7 +231,8 @@ fn all_are_rotated(world: &World) {
     let server = world.host(SERVER);
     let kubeconfig = server.path("admin.yaml");
     let before = fs::read_to_string(&kubeconfig).expect("it is there");
-    certificate(server, "check").prints("serving-kube-apiserver");
+    let status = certificate(server, "status").prints("serving-kube-apiserver").stdout;
+    assert_eq!(certificate(server, "check").ok().stdout, status, "two names of one command");
     certificate(server, "rotate").prints("client-admin");
     assert_ne!(before, fs::read_to_string(&kubeconfig).expect("it is there"));
     world.kubectl(SERVER, "get nodes").prints(AGENT);

@@ -1,4 +1,4 @@
-//! `skiff certificate check|rotate|rotate-ca`
+//! `skiff certificate status|rotate|rotate-ca`; `check` is the former by another name
 
 use std::{error::Error, fs, path::Path};
 
@@ -16,10 +16,10 @@ pub(super) fn run(values: Values, words: Vec<String>) -> Result<(), Box<dyn Erro
     let data_dir = std::path::absolute(values.one("data-dir").unwrap_or_default())?;
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
-        ["check"] => check(&values, &data_dir, Timestamp::now()),
+        ["status" | "check"] => check(&values, &data_dir, Timestamp::now()),
         ["rotate"] => rotate(&data_dir),
         ["rotate-ca", words @ ..] => super::certificate_authorities::run(&values, &data_dir, words),
-        _ => Err(Box::new(UsageError("say `check`, `rotate` or `rotate-ca`".into()))),
+        _ => Err(Box::new(UsageError("say `status`, `rotate` or `rotate-ca`".into()))),
     }
 }
 

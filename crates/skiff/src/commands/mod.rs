@@ -66,7 +66,7 @@ pub static COMMANDS: &[Command] = &[
     },
     Command {
         name: "certificate",
-        arguments: "check | rotate | rotate-ca [status | finish [now]]",
+        arguments: "status | check | rotate | rotate-ca [status | finish [now]]",
         help: "Look after the certificates of this machine; they also renew by themselves",
         flags: Commands::CERTIFICATE,
         run: certificate::run,
