@@ -24,6 +24,7 @@ mod identity;
 mod images;
 mod installer;
 mod ipv6_servers;
+mod joins;
 mod kube_rs;
 mod kubectl;
 mod kubectl_rows;
