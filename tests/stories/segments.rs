@@ -1,5 +1,6 @@
 //! Nodes on one segment, of which the switch drops packets with pods' addresses, as a
 //! cloud does, and then lets them through: pods talk all the time, in a tunnel or without.
+//! And nodes that the operator tells to use a tunnel there.
 
 use std::process::Command;
 
@@ -96,14 +97,11 @@ fn restart(world: &mut World, node: &str) {
     host.wait_ready();
 }
 
-#[test]
-fn pods_talk_in_a_tunnel_where_the_segment_drops_their_packets() {
-    let Some(mut world) = World::of(Families::Both) else { return };
-    world.add_all(&NODES, Segment::A);
-    nft(&world, &rules(&world));
+/// Both nodes, and a pod on each.
+fn start(world: &mut World, flags: &[&str]) {
     let cidrs =
         ["--cluster-cidr", "10.42.0.0/16,fd42::/56", "--service-cidr", "10.43.0.0/16,fd43::/112"];
-    world.host_mut(SERVER).start(&[&["server"], &cidrs[..]].concat());
+    world.host_mut(SERVER).start(&[&["server"], &cidrs[..], flags].concat());
     let kubeconfig = world.host(SERVER).path("admin.yaml").to_string_lossy().into_owned();
     let token = world.host(SERVER).skiff(&["token", "create", "--kubeconfig", &kubeconfig]).ok();
     let url = format!("https://{}:6443", world.host(SERVER).address());
@@ -117,6 +115,65 @@ fn pods_talk_in_a_tunnel_where_the_segment_drops_their_packets() {
     let pods = NODES.map(pod).concat();
     world.host(SERVER).kubectl(&["apply", "-f", "-"], Some(&pods)).ok();
     world.kubectl(SERVER, "wait --for=condition=Ready pod --all --timeout=180s").ok();
+}
+
+/// How many packets from pod to pod are in frames, in VXLAN and without, by what stands in
+/// the Ethernet header and at the beginning of both addresses.
+fn packets(frames: &[u8], kind: [u8; 2], pods: [u8; 2]) -> (usize, usize) {
+    const ETHERNET: usize = 14;
+    const VXLAN: [u8; 4] = [8, 0, 0, 0];
+    let v6 = kind == [0x86, 0xdd];
+    let (from, to) = if v6 { (8, 24) } else { (12, 16) };
+    let (mut inside, mut bare) = (0, 0);
+    // Before the frame inside: the port, length and checksum of UDP, then VXLAN's own head.
+    let head = 2 + 2 + 2 + 8;
+    for at in head..frames.len().saturating_sub(ETHERNET + 40) {
+        let packet = &frames[at + ETHERNET..];
+        let is_packet = frames[at + 12..at + ETHERNET] == kind
+            && packet[0] >> 4 == if v6 { 6 } else { 4 }
+            && packet[from..from + 2] == pods
+            && packet[to..to + 2] == pods;
+        let before = &frames[at - head..at];
+        match is_packet {
+            true if before[..2] == 8472_u16.to_be_bytes() && before[6..10] == VXLAN => inside += 1,
+            true => bare += 1,
+            false => {}
+        }
+    }
+    (inside, bare)
+}
+
+/// Where nothing asks for it but the operator.
+#[test]
+fn pods_talk_by_vxlan_where_the_operator_says_so() {
+    let Some(mut world) = World::of(Families::Both) else { return };
+    world.add_all(&NODES, Segment::A);
+    start(&mut world, &["--pod-network", "vxlan"]);
+    tunnelled(&world, true);
+    let tap = world.host(AGENT).tap();
+    talk(&world);
+    let frames = tap.end();
+    for (kind, pods) in [([0x08, 0x00], [10, 42]), ([0x86, 0xdd], [0xfd, 0x42])] {
+        let (inside, bare) = packets(&frames, kind, pods);
+        assert!(inside > 0 && bare == 0, "{kind:x?}: {inside} in VXLAN, {bare} without");
+    }
+    for node in NODES {
+        let line = format!("exec web-{node} -- toolbox cat /sys/class/net/eth0/mtu");
+        world.kubectl(SERVER, &line).prints("1450");
+        let link = run(world.host(node).command("ip").args(["-d", "link", "show"]), None).ok();
+        let of_ours = link.stdout.lines().filter(|line| line.contains("skiff-"));
+        assert!(of_ours.clone().any(|line| line.contains("mtu 1450")), "{}", link.stdout);
+        assert!(link.stdout.contains("dstport 8472"), "{}", link.stdout);
+        assert!(!world.host(node).log().contains(DROPPED), "nothing was dropped");
+    }
+}
+
+#[test]
+fn pods_talk_in_a_tunnel_where_the_segment_drops_their_packets() {
+    let Some(mut world) = World::of(Families::Both) else { return };
+    world.add_all(&NODES, Segment::A);
+    nft(&world, &rules(&world));
+    start(&mut world, &[]);
     tunnelled(&world, true);
     talk(&world);
     for node in NODES {
