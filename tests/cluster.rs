@@ -180,17 +180,28 @@ impl Cluster {
 
     /// An agent on the network of this server, the first; its node is ready.
     pub(crate) fn agent_beside(&self, number: u8) -> Self {
+        let mut agent = self.prepare_agent(number);
+        agent.start_server();
+        self.has_ready(&agent);
+        agent
+    }
+
+    /// Everything of an agent on the network of this server but that it runs.
+    pub(crate) fn prepare_agent(&self, number: u8) -> Self {
         let kubeconfig = self.path("admin.yaml");
         let create = ["token", "create", "--kubeconfig", &kubeconfig.to_string_lossy()];
         let token = self.skiff(&create).ok().stdout;
         let flags = ["--server", &self.url(), "--token", token.trim()];
         let mut agent = self.beside(number, &flags);
         agent.role = "agent";
-        agent.start_server();
-        let node = agent.name();
+        agent
+    }
+
+    /// Waits until the node of another machine is there and ready.
+    pub(crate) fn has_ready(&self, other: &Self) {
+        let node = other.name();
         self.kubectl(&format!("wait --for=create node/{node} --timeout=180s")).ok();
         self.kubectl(&format!("wait --for=condition=Ready node/{node} --timeout=180s")).ok();
-        agent
     }
 
     /// Takes a machine beside this one, the first, off the network, or puts it back.

@@ -108,18 +108,29 @@ fn pod(name: &str, node: &str, text: Option<&str>) -> String {
     )
 }
 
+fn without_default_route(machine: &Cluster) {
+    let ip = |args: &[&str]| crate::cluster::run(machine.command("ip").args(args), None).ok();
+    ip(&["route", "del", "default"]);
+    assert_eq!(ip(&["route", "show", "default"]).stdout, "");
+}
+
 /// Nodes learn of a range while they run, as of what leads to its Services: machines
-/// without a default route, so that nothing but a route of its own leads there.
+/// that have had no default route since before their first start, so that nothing but a route of its own leads there.
 #[test]
 fn a_service_of_an_added_range_is_reached_from_pods_and_nodes_everywhere() {
-    let Some((cluster, mut agent)) = Cluster::start_with_agent() else { return };
+    let Some(mut cluster) = Cluster::prepare(&[]) else { return };
+    without_default_route(&cluster);
+    cluster.start_server();
+    let mut agent = cluster.prepare_agent(2);
+    without_default_route(&agent);
+    agent.start_server();
+    for one in [&cluster, &agent] {
+        cluster.has_ready(one);
+    }
     let machine = |node: &str, agent: &Cluster, program: &str, args: &[&str]| {
         let on = if node == "node-1" { &cluster } else { agent };
         crate::cluster::run(on.command(program).args(args), None)
     };
-    for node in ["node-1", "node-2"] {
-        machine(node, &agent, "ip", &["route", "del", "default"]).ok();
-    }
     let nodes = ["node-1", "node-2"];
     let clients = nodes.map(|node| pod(&format!("on-{node}"), node, None)).concat();
     cluster.apply(&(pod("web", "node-2", Some("found")) + &clients)).ok();
