@@ -48,6 +48,7 @@ mod scenarios_moved;
 mod scheduling;
 mod segments;
 mod servers;
+mod services;
 mod shutdown;
 mod snapshots;
 mod startup;
