@@ -65,8 +65,25 @@ LIB64        - {name: scripts, mountPath: /scripts, readOnly: true}
 "#;
 const LIB64: &str = "        - {name: usr, mountPath: /lib64, subPath: lib64, readOnly: true}\n";
 
+/// What the pod needs, and it.
+pub(super) fn objects() -> String {
+    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/clients");
+    let scripts = scripts.canonicalize().expect("the repository's own");
+    let lib64 = if Path::new("/usr/lib64").exists() { LIB64 } else { "" };
+    API.replace("SCRIPTS", &scripts.to_string_lossy()).replace("LIB64", lib64)
+}
+
+/// Whether this machine has what runs in the pod.
+pub(super) fn has_python() -> bool {
+    let has = Path::new(PYTHON).exists();
+    if !has {
+        eprintln!("skipped: needs {PYTHON}");
+    }
+    has
+}
+
 /// A version that the pod serves.
-fn registered(group: &str, version: &str, ca: &str) -> String {
+pub(super) fn registered(group: &str, version: &str, ca: &str) -> String {
     format!(
         r#"
 apiVersion: apiregistration.k8s.io/v1
@@ -92,8 +109,7 @@ fn flunder(name: &str, value: &str) -> String {
 
 /// A cluster with certificates for the pod, and their CA as an APIService says it.
 fn cluster() -> Option<(Cluster, String)> {
-    if !Path::new(PYTHON).exists() {
-        eprintln!("skipped: needs {PYTHON}");
+    if !has_python() {
         return None;
     }
     let cluster = Cluster::start()?;
@@ -166,11 +182,7 @@ fn started(cluster: &Cluster) {
     let (cert, key) = (cert.to_string_lossy(), key.to_string_lossy());
     let secret = format!("create secret tls api -n wardle --cert={cert} --key={key}");
     cluster.kubectl(&secret).ok();
-    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/clients");
-    let scripts = scripts.canonicalize().expect("the repository's own");
-    let lib64 = if Path::new("/usr/lib64").exists() { LIB64 } else { "" };
-    let api = API.replace("SCRIPTS", &scripts.to_string_lossy()).replace("LIB64", lib64);
-    cluster.apply(&api).ok();
+    cluster.apply(&objects()).ok();
     let status = cluster.kubectl("rollout status deployment/api -n wardle --timeout=180s");
     if !status.success {
         let log = cluster.kubectl("logs -n wardle deployment/api");

@@ -9,9 +9,12 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+
+use super::{aggregation, conversion};
 use crate::{
     cluster::{Run, comes_to_print, run},
-    harness::{Segment, World},
+    harness::{Segment, Session, World, until},
 };
 
 const SERVER: &str = "server-1";
@@ -137,6 +140,30 @@ impl Drop for Forward {
     }
 }
 
+/// Says what it is told.
+fn parrot(node: &str) -> String {
+    format!(
+        r#"
+apiVersion: v1
+kind: Pod
+metadata: {{name: parrot-{node}}}
+spec:
+  nodeName: {node}
+  terminationGracePeriodSeconds: 0
+  containers:
+  - {{name: c, image: skiff.local/toolbox, args: [cat], stdin: true}}
+---"#
+    )
+}
+
+fn is_attached_to(world: &World, pod: &str) {
+    let mut kubectl = world.host(SERVER).kubectl_command();
+    let mut session = Session::start(kubectl.args(["attach", "-i", "--quiet", pod]));
+    for word in ["through", "the", "tunnel"] {
+        session.echoes(word);
+    }
+}
+
 /// What an administrator does with a pod, and with its node.
 fn is_served(world: &World, pod: &str, node: &str) {
     comes_to_print(|| kubectl(world, &format!("logs {pod}")), "");
@@ -169,11 +196,12 @@ fn a_node_with_every_port_closed_is_served_through_its_tunnel() {
     }
     NODES.iter().for_each(|node| ready(&world, node));
     let pods: String = NODES.iter().map(|node| web(&format!("web-{node}"), node)).collect();
-    apply(&world, &(pods + SERVICE));
-    kubectl(&world, "wait --for=condition=Ready pod -l app=web --timeout=180s").ok();
+    apply(&world, &(pods + &parrot(CLOSED) + SERVICE));
+    kubectl(&world, "wait --for=condition=Ready pod --all --timeout=180s").ok();
     for node in [CLOSED, OPEN] {
         is_served(&world, &format!("web-{node}"), node);
     }
+    is_attached_to(&world, &format!("parrot-{CLOSED}"));
     // From each node, and so from the closed one, the endpoint there answers.
     for node in NODES {
         let line = format!("exec web-{node} -- toolbox get --timeout 5 http://web/");
@@ -186,6 +214,73 @@ fn a_node_with_every_port_closed_is_served_through_its_tunnel() {
     // A server's Service leads there by no port of the node's either.
     let proxy = "get --raw /api/v1/namespaces/default/services/web:80/proxy/";
     comes_to_print(|| kubectl(&world, proxy), &format!("web-{CLOSED}"));
+    servers_ask_pods_there(&world);
+}
+
+/// Refuses ConfigMaps with an unwanted key.
+const HOOK: &str = r#"
+---
+apiVersion: v1
+kind: Service
+metadata: {name: hook, namespace: wardle}
+spec: {selector: {app: api}, ports: [{port: 443, targetPort: 9444}]}
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingWebhookConfiguration
+metadata: {name: hook}
+webhooks:
+- name: hook.example.com
+  rules: [{operations: [CREATE], apiGroups: [""], apiVersions: [v1], resources: [configmaps]}]
+  namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: default}}
+  sideEffects: None
+  admissionReviewVersions: [v1]
+  clientConfig: {caBundle: CA, service: {name: hook, namespace: wardle, path: /configmaps}}
+"#;
+
+/// An aggregated API and a webhook, in containers of one pod on the closed node.
+fn servers_ask_pods_there(world: &World) {
+    if !aggregation::has_python() {
+        return;
+    }
+    let dir = world.host(SERVER).path(".");
+    let names = "api.wardle.svc,DNS:hook.wardle.svc";
+    let Some(()) = conversion::certificates(&dir, names) else { return };
+    kubectl(world, "create namespace wardle").ok();
+    let (cert, key) = (dir.join("tls.crt"), dir.join("tls.key"));
+    let (cert, key) = (cert.to_string_lossy(), key.to_string_lossy());
+    let secret = format!("create secret tls api -n wardle --cert={cert} --key={key}");
+    kubectl(world, &secret).ok();
+    let ca = std::fs::read(dir.join("ca.crt")).expect("openssl wrote it");
+    let ca = STANDARD.encode(ca);
+    let objects = aggregation::objects();
+    let (head, api) = objects.split_once("      - name: api\n").expect("a container");
+    let hook = api
+        .replace("extension.py, \"9443\"", "hooks.py, \"0.0.0.0\", \"9444\"")
+        .replace("path: /healthz, port: 9443", "path: /, port: 9444");
+    let head = head.replace(
+        "      serviceAccountName",
+        &format!("      nodeName: {CLOSED}\n      serviceAccountName"),
+    );
+    let both = format!("{head}      - name: hook\n{hook}      - name: api\n{api}");
+    apply(world, &both);
+    kubectl(world, "rollout status deployment/api -n wardle --timeout=180s").ok();
+    kubectl(world, "get pods -n wardle -l app=api -o wide").prints(CLOSED);
+
+    let version = aggregation::registered("wardle.example.com", "v1alpha1", &ca);
+    apply(world, &version);
+    let available = "wait --for=condition=Available apiservice/v1alpha1.wardle.example.com";
+    kubectl(world, &format!("{available} --timeout=180s")).ok();
+    let flunder = "apiVersion: wardle.example.com/v1alpha1\nkind: Flunder\nmetadata: {name: far}\nspec: {value: '1'}\n";
+    apply(world, flunder);
+    kubectl(world, "get flunder far -o jsonpath={.spec.value}").prints("1");
+
+    apply(world, &HOOK.replace("CA", &ca));
+    let refused = "create configmap unwanted --from-literal=webhook-e2e-test=a --dry-run=server";
+    until("the webhook is asked", || {
+        let run = kubectl(world, refused);
+        run.stderr.contains("the configmap contains unwanted key and value")
+    });
+    kubectl(world, "create configmap wanted --from-literal=a=1").prints("created");
 }
 
 #[test]

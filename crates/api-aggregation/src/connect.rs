@@ -12,6 +12,7 @@ use client::Api;
 use rustix::net::sockopt::set_tcp_user_timeout;
 use rustls::{ClientConfig, client::ResolvesClientCert, time_provider::TimeProvider};
 use tokio::time::timeout;
+use tunnel::Nodes;
 
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 /// After so long nobody is there any more who has not even acknowledged what was sent.
@@ -51,18 +52,22 @@ impl Configs {
     pub(crate) async fn connect(
         &self,
         api: &Api,
+        nodes: &Nodes,
         extension: &Extension,
     ) -> Result<Box<dyn Connection>, String> {
         let Extension { namespace, name, port, .. } = extension;
         let connecting = async {
-            let host = service::host(api, namespace, name, *port).await?;
+            let found = service::Port::find(api, namespace, name, *port).await?;
             let config = self.config(extension)?;
-            let tcp = service::dial(&host, *port).await?;
-            // Events of a watch are small and wanted at once; without it they come later.
-            let _ = tcp.set_nodelay(true);
-            // Without it a dead server is noticed late.
-            let _ = set_tcp_user_timeout(&tcp, SILENT_MAX_MS);
-            service::secure(config, tcp, &extension.server_name()).await
+            let dialed = found.connect(api, nodes).await?;
+            if let service::Dialed::Direct(tcp) = &dialed {
+                // Events of a watch are small and wanted at once; without it they come later.
+                let _ = tcp.set_nodelay(true);
+                // Without it a dead server is noticed late.
+                let _ = set_tcp_user_timeout(tcp, SILENT_MAX_MS);
+            }
+            let connection: Box<dyn Connection> = dialed.into();
+            service::secure(config, connection, &extension.server_name()).await
         };
         match timeout(CONNECT_MAX, connecting).await {
             Ok(connected) => Ok(Box::new(connected?)),

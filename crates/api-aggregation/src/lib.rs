@@ -18,6 +18,7 @@ use api_registry::{BoxFuture, Connection, Extension, Extensions, Registered};
 use client::{Ambient, Api, Informer, Resource, Selection};
 use rustls::{client::ResolvesClientCert, time_provider::TimeProvider};
 use tokio::sync::{Notify, watch};
+use tunnel::Nodes;
 
 use crate::{connect::Configs, table::ApiService};
 
@@ -29,6 +30,8 @@ pub struct Aggregator {
     api: OnceLock<Api>,
     registered: RwLock<Arc<Registered>>,
     configs: Configs,
+    /// The way to their pods where the network leads to none.
+    nodes: Arc<Nodes>,
     /// True once every APIService that was there at first is known.
     ready: watch::Sender<bool>,
 }
@@ -44,11 +47,13 @@ impl Aggregator {
     pub fn new(
         certificate: Arc<dyn ResolvesClientCert>,
         clock: Arc<dyn TimeProvider>,
+        nodes: Arc<Nodes>,
     ) -> Arc<Self> {
         Arc::new(Self {
             api: OnceLock::new(),
             registered: RwLock::default(),
             configs: Configs::new(certificate, clock),
+            nodes,
             ready: watch::Sender::new(false),
         })
     }
@@ -64,7 +69,8 @@ impl Aggregator {
         *self.ready.borrow()
     }
 
-    /// Follows the APIServices. `api` must be allowed to read them and Services.
+    /// Follows the APIServices. `api` must be allowed to read them, Services and
+    /// endpoints.
     /// Never returns: drop it to stop.
     pub async fn run(self: Arc<Self>, api: Api, ambient: Ambient) {
         if self.api.set(api.clone()).is_err() {
@@ -105,7 +111,7 @@ impl Extensions for Aggregator {
     ) -> BoxFuture<'a, Result<Box<dyn Connection>, String>> {
         Box::pin(async move {
             let api = self.api.get().ok_or("services cannot be looked up yet")?;
-            self.configs.connect(api, extension).await
+            self.configs.connect(api, &self.nodes, extension).await
         })
     }
 }

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use api_registry::{BoxFuture, Caller, Converter};
+use api_registry::{BoxFuture, Caller, Connection, Converter};
 use api_schema::{Webhook, WebhookService};
 use bytes::Bytes;
 use client::Api;
@@ -22,6 +22,7 @@ use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use serde_json::Value;
 use tokio::time::timeout;
+use tunnel::Nodes;
 
 use crate::{review, service};
 
@@ -45,6 +46,8 @@ pub struct Webhooks {
     /// For services' addresses; set once the server that needs this converter
     /// is there to be asked.
     api: OnceLock<Api>,
+    /// The way to services' pods where the network leads to none.
+    nodes: Arc<Nodes>,
     /// A number for each call, which the answer repeats.
     calls: AtomicU64,
     idle: Mutex<HashMap<u64, Vec<SendRequest<Full<Bytes>>>>>,
@@ -60,6 +63,8 @@ impl fmt::Debug for Webhooks {
 struct Place {
     host: String,
     port: u16,
+    /// Where it is one of the cluster.
+    service: Option<service::Port>,
     server_name: String,
     /// With the query.
     path: String,
@@ -77,8 +82,13 @@ impl Place {
 }
 
 impl Webhooks {
+    /// Those that may be asked through the tunnels of these nodes.
+    pub fn new(nodes: Arc<Nodes>) -> Self {
+        Self { nodes, ..Self::default() }
+    }
+
     /// From now on, webhooks that are services are found through `api`, which
-    /// must be allowed to read services. Only the first call counts.
+    /// must be allowed to read services and endpoints. Only the first call counts.
     pub fn find_services_with(&self, api: Api) {
         let _ = self.api.set(api);
     }
@@ -111,7 +121,7 @@ impl Webhooks {
                 return answer;
             }
         }
-        let mut connection = connect(&place, webhook).await.map_err(undelivered)?;
+        let mut connection = self.connect(&place, webhook).await.map_err(undelivered)?;
         let answer = post(&mut connection, &place, body).await.map_err(undelivered)?;
         self.keep(key, connection);
         answer
@@ -143,16 +153,37 @@ impl Webhooks {
         let server_name = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
         let port = uri.port_u16().unwrap_or(443);
         let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
-        let host = match &webhook.service {
-            Some(service) => self.host_of(service).await?,
-            None => server_name.clone(),
+        let service = match &webhook.service {
+            Some(WebhookService { namespace, name, port, .. }) => {
+                let api = self.api.get().ok_or("services cannot be looked up yet")?;
+                Some(service::Port::find(api, namespace, name, *port).await?)
+            }
+            None => None,
         };
-        Ok(Place { host, port, server_name, path })
+        let host = service.as_ref().map_or(&*server_name, service::Port::host).to_owned();
+        Ok(Place { host, port, service, server_name, path })
     }
 
-    async fn host_of(&self, service: &WebhookService) -> Result<String, String> {
-        let api = self.api.get().ok_or("services cannot be looked up yet")?;
-        service::host(api, &service.namespace, &service.name, service.port).await
+    async fn connect(
+        &self,
+        place: &Place,
+        webhook: &Webhook,
+    ) -> Result<SendRequest<Full<Bytes>>, String> {
+        let config = Arc::new(tls_config(&webhook.ca_bundle)?);
+        let dialed = match (&place.service, self.api.get()) {
+            (Some(port), Some(api)) => port.connect(api, &self.nodes).await?,
+            _ => service::Dialed::Direct(service::dial(&place.host, place.port).await?),
+        };
+        let connection: Box<dyn Connection> = dialed.into();
+        let stream = service::secure(config, connection, &place.server_name).await?;
+        let (sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a webhook's connection ended");
+            }
+        });
+        Ok(sender)
     }
 }
 
@@ -186,20 +217,6 @@ impl Caller for Webhooks {
     ) -> BoxFuture<'a, Result<Value, String>> {
         Box::pin(self.ask(webhook, review, seconds))
     }
-}
-
-async fn connect(place: &Place, webhook: &Webhook) -> Result<SendRequest<Full<Bytes>>, String> {
-    let config = Arc::new(tls_config(&webhook.ca_bundle)?);
-    let tcp = service::dial(&place.host, place.port).await?;
-    let stream = service::secure(config, tcp, &place.server_name).await?;
-    let (sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
-    tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "a webhook's connection ended");
-        }
-    });
-    Ok(sender)
 }
 
 fn tls_config(ca_bundle: &[u8]) -> Result<ClientConfig, String> {

@@ -148,7 +148,8 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
     let service_ips: Vec<_> =
         config.cluster.service_cidrs.iter().filter_map(|cidr| cidr.nth(1)).collect();
     let catalogue = Arc::new(api_kinds::catalogue());
-    let webhooks = Arc::new(Webhooks::default());
+    let nodes = Arc::new(tunnel::Nodes::default());
+    let webhooks = Arc::new(Webhooks::new(nodes.clone()));
     let access = Access::new(api_access::Settings {
         keys: keys.service_account_keys().clone(),
         issuer: issuer.clone(),
@@ -179,9 +180,8 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
     let parts = components.clone();
     let compute = move |_| -> Computing { Box::pin(std::future::ready(Ok(parts.objects()))) };
     registry.compute("", "componentstatuses", Arc::new(compute));
-    let nodes = Arc::new(tunnel::Nodes::default());
     let front_proxy = keys.leaf(pki::CertificateName::FrontProxy).clone();
-    let aggregator = Aggregator::new(front_proxy, keys.clock().clone());
+    let aggregator = Aggregator::new(front_proxy, keys.clock().clone(), nodes.clone());
     let usage = Arc::new(ResourceMetrics::new(nodes.clone(), now.clone()));
     usage.register(&mut registry);
     registry.convert_with(webhooks.clone());
