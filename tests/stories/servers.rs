@@ -48,6 +48,7 @@ fn three_servers_are_one_cluster() {
     one_name_is_one_servers(&servers[0], token);
     the_leader_dies(&mut servers);
     the_majority_dies(&mut servers);
+    who_missed_more_than_the_log_has_is_sent_a_snapshot(&mut servers);
     a_server_is_replaced(&mut servers, token);
     // An orderly stop hands the lead over: nobody waits for a time-out.
     let lead = leader(&servers[0]).expect("there is one");
@@ -224,6 +225,88 @@ fn the_majority_dies(servers: &mut [Cluster]) {
     create(&servers[0], "cut");
     servers[0].cut(3, false);
     until("the third has what it missed", || servers[2].kubectl("get configmap cut").success);
+}
+
+/// More is written than servers keep in their logs.
+fn who_missed_more_than_the_log_has_is_sent_a_snapshot(servers: &mut [Cluster]) {
+    // Of few objects, as servers keep as much of the log as all objects are large.
+    const MAPS: usize = 2;
+    const WRITES: usize = 30;
+    const EACH: usize = 900_000;
+    const SMALL: usize = 40;
+    until("all are there", || {
+        let rows = status(&servers[0]);
+        rows.len() == 3 && rows.iter().all(|row| row["health"] == "ok")
+    });
+    let position = |server: &Cluster, of: &str, name: &str| {
+        let rows = status(server);
+        let row = rows.iter().find(|row| row["name"] == of).expect("a member");
+        row[name].as_u64().expect("a number")
+    };
+    let all = ["lastLogIndex", "appliedIndex", "snapshotIndex"];
+    let before = all.map(|name| position(&servers[0], "node-1", name));
+    let missed_from = position(&servers[0], "node-3", "lastLogIndex");
+    servers[2].kill_server();
+    until("a leader", || leader(&servers[0]).is_some());
+    let logs = |servers: &[Cluster]| servers.iter().map(Cluster::log).collect::<String>();
+    let sent = |servers: &[Cluster]| {
+        let log = logs(&servers[..2]);
+        let sent = log.lines().filter_map(|line| {
+            let (_, what) = line.split_once("sending a snapshot up to log entry ")?;
+            let (index, to) = what.split_once(" to ")?;
+            to.starts_with("node-3 ").then(|| index.parse::<u64>().expect("a number"))
+        });
+        sent.collect::<Vec<u64>>()
+    };
+    let sent_before = sent(servers).len();
+    // More entries than are kept for who is a little behind.
+    let small = |number: usize| {
+        format!("---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: small-{number}}}\n")
+    };
+    let small: String = (0..SMALL).map(small).collect();
+    servers[0].kubectl_with_input("create -f -", &small).ok();
+    // What cannot be made smaller is as large in a log as here.
+    let mut seed = 1_u64;
+    let mut letter = || {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        char::from(b"0123456789abcdefghijklmnopqrstuv"[usize::from((seed >> 59) as u8)])
+    };
+    for number in 0..WRITES {
+        let (map, text) = (number % MAPS, (0..EACH).map(|_| letter()).collect::<String>());
+        let object = format!(
+            r#"{{"apiVersion":"v1","kind":"ConfigMap","metadata":{{"name":"big-{map}"}},"data":{{"a":"{number} {text}"}}}}"#
+        );
+        let verb = if number < MAPS { "create -f -" } else { "replace -f -" };
+        servers[0].kubectl_with_input(verb, &object).ok();
+    }
+    until("its positions move", || {
+        let now = all.map(|name| position(&servers[0], "node-1", name));
+        now.iter().zip(before).all(|(now, before)| *now > before)
+    });
+    let said_before = servers[2].log().len();
+    servers[2].start_server();
+    until("it has what the others have", || {
+        let rows = status(&servers[0]);
+        rows.len() == 3 && rows.iter().all(|row| row["health"] == "ok")
+    });
+    let sent = sent(servers);
+    assert!(sent.len() > sent_before, "it was sent a snapshot: {}", logs(servers));
+    let newest = sent.into_iter().max().expect("there is one");
+    assert!(newest > missed_from, "{newest}, and it had {missed_from}");
+    assert_eq!(position(&servers[0], "node-3", "snapshotIndex"), newest);
+    let said = servers[2].log().split_off(said_before);
+    assert!(!said.contains("took a snapshot"), "it has another's and not its own: {said}");
+    // Its own copy is what it lists.
+    let own = servers[2].get("configmaps");
+    for map in 0..MAPS {
+        let name = format!("big-{map}");
+        let items = own["items"].as_array().into_iter().flatten();
+        let found = items.clone().find(|found| found["metadata"]["name"] == name.as_str());
+        let text = found.and_then(|found| found["data"]["a"].as_str()).unwrap_or_default();
+        let last = format!("{} ", WRITES - MAPS + map);
+        assert!(text.starts_with(&last), "{name} is that of {last}");
+    }
+    servers[2].kubectl("delete configmap big-0 big-1").ok();
 }
 
 fn a_server_is_replaced(servers: &mut Vec<Cluster>, token: &str) {
