@@ -65,7 +65,8 @@ impl Both {
         }
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         let program = if ours { Path::new(env!("CARGO_BIN_EXE_skiff")) } else { &*self.stock };
-        run(&mut self.cluster.command_of(program, &args), None)
+        let mut command = self.cluster.command_of(program, &args);
+        run(command.env("KUBE_EDITOR", "sed -i s/before-edit/after-edit/"), None)
     }
 }
 

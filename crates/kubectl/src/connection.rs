@@ -58,6 +58,17 @@ pub(crate) struct Passed {
 /// A request's body: what it is, and it.
 pub(crate) type Payload = Option<(&'static str, Bytes)>;
 
+/// A text of letters, digits and signs that a header's name may have, the others in
+/// `%XX`.
+fn percent_encoded(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$&'*+-.^_`|~".contains(&byte);
+    let byte = |byte: u8| match plain(byte) {
+        true => char::from(byte).to_string(),
+        false => format!("%{byte:02X}"),
+    };
+    text.bytes().map(byte).collect()
+}
+
 /// JSON as a request's body.
 pub(crate) fn json(value: &Value) -> Payload {
     Some(("application/json", Bytes::from(value.to_string())))
@@ -142,6 +153,15 @@ impl Connection {
         }
         for group in user.get("as-groups").and_then(Value::as_array).into_iter().flatten() {
             put("impersonate-group", group.as_str().unwrap_or_default())?;
+        }
+        for (key, values) in
+            user.get("as-user-extra").and_then(Value::as_object).into_iter().flatten()
+        {
+            // In a header's name some signs cannot stand as they are.
+            let name = format!("impersonate-extra-{}", percent_encoded(key));
+            for value in values.as_array().into_iter().flatten() {
+                put(&name, value.as_str().unwrap_or_default())?;
+            }
         }
         let credentials = match (cert, key) {
             (Some(cert), Some(key)) => Credentials::Pem { cert, key },
@@ -298,7 +318,8 @@ impl Connection {
         accept: &str,
         payload: Payload,
     ) -> Outcome<Value> {
-        let bytes = self.bytes(method, path, accept, payload).await?;
+        let answer = self.bytes(method.clone(), path, accept, payload).await;
+        let bytes = answer.map_err(|error| named(error, &method, path))?;
         serde_json::from_slice(&bytes).map_err(|error| {
             Failure::Message(format!("{path}: the server's answer is no JSON: {error}"))
         })
@@ -326,12 +347,48 @@ impl Connection {
     }
 }
 
+/// Names what was asked for where the server knows of no such place.
+fn named(error: Failure, method: &Method, path: &str) -> Failure {
+    match (error, subject(path)) {
+        (Failure::Status(mut status), Some(subject)) if status.message == NO_SUCH => {
+            let verb = method.as_str().to_lowercase();
+            status.message = format!("{NO_SUCH} ({verb} {subject})");
+            Failure::Status(status)
+        }
+        (error, _) => error,
+    }
+}
+
+/// `deployments.apps web` of the path of a resource.
+fn subject(path: &str) -> Option<String> {
+    let path = path.split('?').next().unwrap_or_default();
+    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+    let (group, rest) = match parts.as_slice() {
+        ["api", _, rest @ ..] => ("", rest),
+        ["apis", group, _, rest @ ..] => (*group, rest),
+        _ => return None,
+    };
+    let (resource, name) = match rest {
+        ["namespaces", _, resource, rest @ ..] => (resource, rest.first()),
+        [resource, rest @ ..] => (resource, rest.first()),
+        [] => return None,
+    };
+    let resource = match group {
+        "" => (*resource).to_owned(),
+        group => format!("{resource}.{group}"),
+    };
+    Some(name.map_or(resource.clone(), |name| format!("{resource} {name}")))
+}
+
+/// What is made of an answer that is no Status.
+const NO_SUCH: &str = "the server could not find the requested resource";
+
 /// A failed answer as a Status.
 pub(crate) fn refusal(code: u16, bytes: &[u8]) -> Status {
     let parsed = serde_json::from_slice::<Status>(bytes).ok();
     let mut status = parsed.filter(|status| !status.kind.is_empty()).unwrap_or_else(|| Status {
         message: match code {
-            404 => "the server could not find the requested resource".to_owned(),
+            404 => NO_SUCH.to_owned(),
             _ => String::from_utf8_lossy(bytes).trim().to_owned(),
         },
         reason: if code == 404 {
@@ -504,6 +561,14 @@ mod tests {
 
     #[test]
     fn answers_that_are_no_status_become_one() {
+        for (path, subject) in [
+            ("/api/v1/namespaces/a/configmaps/b/scale?x=y", Some("configmaps b")),
+            ("/apis/apps/v1/namespaces/a/deployments", Some("deployments.apps")),
+            ("/api/v1/namespaces/a", Some("namespaces a")),
+            ("/healthz", None),
+        ] {
+            assert_eq!(super::subject(path).as_deref(), subject, "{path}");
+        }
         let status = refusal(404, b"404 page not found");
         assert_eq!(status.message, "the server could not find the requested resource");
         assert_eq!(refusal(502, b"bad gateway\n").message, "bad gateway");

@@ -17,7 +17,7 @@ pub(crate) enum Failure {
     Arguments(String),
     /// Everything was said already.
     Exit(u8),
-    /// Several, each on a line of its own.
+    /// Several, each on lines of its own, without the `error: ` of one alone.
     Several(Vec<Failure>),
 }
 
@@ -89,7 +89,14 @@ impl Failure {
                 format!("error: {text}\nSee 'kubectl {command} -h' for help and examples\n")
             }
             Self::Exit(_) => String::new(),
-            Self::Several(all) => all.iter().map(|failure| failure.text(command)).collect(),
+            Self::Several(all) => {
+                let line = |failure: &Self| match failure {
+                    Self::Message(text) => format!("{text}\n"),
+                    Self::Status(status) => plain_text(status) + "\n",
+                    other => other.text(command),
+                };
+                all.iter().map(line).collect()
+            }
         }
     }
 
@@ -144,7 +151,13 @@ fn status_text(status: &Status) -> String {
             }
         };
     }
-    match reason {
+    plain_text(status)
+}
+
+/// The same of one of several: what is invalid about it stands in the message too.
+fn plain_text(status: &Status) -> String {
+    let reason = serde_json::to_value(status.reason).unwrap_or_default();
+    match reason.as_str().unwrap_or_default() {
         "" => format!("Error from server: {}", status.message),
         "Unauthorized" => {
             format!("error: You must be logged in to the server ({})", status.message)
@@ -170,7 +183,9 @@ mod tests {
             "Error from server (BadRequest): error when creating \"f\": no\n"
         );
         let both = Failure::Several(vec![missing, Failure::Message("x".into())]);
-        assert!(both.text("get").ends_with("not found\nerror: x\n"));
+        assert!(both.text("get").ends_with("not found\nx\n"));
+        let one = Failure::of(vec![Failure::Message("x".into())]).expect_err("one");
+        assert_eq!(one.text("get"), "error: x\n");
         let usage = Failure::Usage("unknown flag: --x".into());
         let said = "error: unknown flag: --x\nSee 'kubectl get --help' for usage.\n";
         assert_eq!(usage.text("get"), said);

@@ -200,12 +200,24 @@ pub(crate) fn resolve(config: &Value, flags: &Parsed) -> Outcome<Resolved> {
     put(&mut cluster, "server", "server");
     put(&mut cluster, "certificate-authority", "certificate-authority");
     put(&mut cluster, "tls-server-name", "tls-server-name");
+    put(&mut cluster, "proxy-url", "proxy-url");
     put(&mut user, "client-certificate", "client-certificate");
     put(&mut user, "client-key", "client-key");
     if flags.is_set("token") {
         // A certificate stays: who has both is asked for both.
         user.retain(|key, _| key != "tokenFile" && key != "exec");
         user.insert("token".to_owned(), flags.one("token").into());
+    }
+    if flags.is_set("username") || flags.is_set("password") {
+        if flags.is_set("token") {
+            let who = context["user"].as_str().unwrap_or_default();
+            return failed(format!(
+                "more than one authentication method found for {who}; found [token basicAuth], only one is allowed"
+            ));
+        }
+        user.retain(|key, _| !["token", "tokenFile", "exec"].contains(&key.as_str()));
+        put(&mut user, "username", "username");
+        put(&mut user, "password", "password");
     }
     if flags.is_set("insecure-skip-tls-verify") {
         cluster
@@ -216,6 +228,20 @@ pub(crate) fn resolve(config: &Value, flags: &Parsed) -> Outcome<Resolved> {
     }
     if flags.is_set("as-group") {
         user.insert("as-groups".into(), flags.list("as-group").into());
+    }
+    if flags.is_set("as-user-extra") {
+        user.insert("as-user-extra".into(), extra(&flags.list("as-user-extra")));
+    }
+    let asked = |key: &str| match user.get(key) {
+        None => false,
+        Some(Value::Object(pairs)) => !pairs.is_empty(),
+        Some(_) => true,
+    };
+    if !asked("as") && ["as-uid", "as-groups", "as-user-extra"].into_iter().any(asked) {
+        let who = context["user"].as_str().unwrap_or_default();
+        return failed(format!(
+            "requesting uid, groups or user-extra for {who} without impersonating a user"
+        ));
     }
     let namespace = match (flags.one("namespace"), context["namespace"].as_str()) {
         ("", Some(namespace)) if !namespace.is_empty() => namespace,
@@ -229,6 +255,18 @@ pub(crate) fn resolve(config: &Value, flags: &Parsed) -> Outcome<Resolved> {
         namespace_given: !flags.one("namespace").is_empty(),
         timeout: timeout(flags.one("request-timeout"))?,
     })
+}
+
+/// `KEY=VALUE`s by their keys.
+fn extra(pairs: &[String]) -> Value {
+    let mut all = json!({});
+    for (key, value) in pairs.iter().filter_map(|pair| pair.split_once('=')) {
+        match all[key].as_array_mut() {
+            Some(values) => values.push(value.into()),
+            None => all[key] = json!([value]),
+        }
+    }
+    all
 }
 
 /// `30`, `30s`, `1m`; zero is no limit.
@@ -296,6 +334,21 @@ clusters: [{name: a, cluster: {server: 'https://other'}}, {name: b, cluster: {}}
         let home = |name: &str| (name == "HOME").then(|| "/nowhere".to_owned());
         let found = Sources::find(&Parsed::default(), &home, Some(Path::new("/no/such")));
         assert_eq!(found.files, [PathBuf::from("/nowhere/.kube/config")]);
+    }
+
+    #[test]
+    fn flags_say_who_asks() {
+        let mut flags = Parsed::default();
+        flags.set("as-user-extra", "a=b,a=c,d=e=f");
+        flags.set("username", "u");
+        let alone = resolve(&empty(), &flags).expect_err("extras of nobody");
+        assert!(alone.message().ends_with("without impersonating a user"));
+        flags.set("as", "joe");
+        let resolved = resolve(&empty(), &flags).expect("valid");
+        assert_eq!(resolved.user["as-user-extra"], json!({"a": ["b", "c"], "d": ["e=f"]}));
+        assert_eq!(resolved.user["username"], "u");
+        flags.set("token", "t");
+        assert!(resolve(&empty(), &flags).is_err(), "two ways to say who asks");
     }
 
     #[test]

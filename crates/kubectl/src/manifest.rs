@@ -71,6 +71,7 @@ pub(crate) fn of(flags: &Parsed) -> Outcome<Vec<Place>> {
 /// For paths that are not there.
 pub(crate) fn places(names: &[String], recursive: bool) -> Outcome<Vec<Place>> {
     let mut places = Vec::new();
+    let mut absent = Vec::new();
     for name in names {
         if name == "-" {
             places.push(Place::Stdin);
@@ -78,12 +79,17 @@ pub(crate) fn places(names: &[String], recursive: bool) -> Outcome<Vec<Place>> {
             places.push(Place::Url(name.clone()));
         } else {
             let path = Path::new(name);
-            let about = std::fs::metadata(path).map_err(|error| match error.kind() {
-                io::ErrorKind::NotFound => {
-                    Failure::Message(format!("the path {name:?} does not exist"))
+            let about = match std::fs::metadata(path) {
+                Ok(about) => about,
+                Err(error) => {
+                    let why = match error.kind() {
+                        io::ErrorKind::NotFound => "does not exist".to_owned(),
+                        _ => format!("cannot be accessed: {error}"),
+                    };
+                    absent.push(Failure::Message(format!("the path {name:?} {why}")));
+                    continue;
                 }
-                _ => Failure::Message(format!("the path {name:?} cannot be accessed: {error}")),
-            })?;
+            };
             if about.is_dir() {
                 let before = places.len();
                 folder(path, recursive, &mut places)
@@ -98,7 +104,7 @@ pub(crate) fn places(names: &[String], recursive: bool) -> Outcome<Vec<Place>> {
             }
         }
     }
-    Ok(places)
+    Failure::of(absent).map(|()| places)
 }
 
 fn folder(path: &Path, recursive: bool, places: &mut Vec<Place>) -> io::Result<()> {

@@ -191,6 +191,27 @@ fn named_anywhere(targets: Vec<Target>, everywhere: bool) -> Outcome<Vec<Target>
     Ok(targets)
 }
 
+/// The selector that picks among the objects of files.
+///
+/// # Errors
+/// Where it is none.
+pub(crate) fn labels(text: &str) -> Outcome<api_object::LabelSelector> {
+    api_object::LabelSelector::parse(text).map_err(|error| {
+        Failure::Message(format!("the provided selector {text:?} is not valid: {error}"))
+    })
+}
+
+/// The targets of files that a selector picks.
+pub(crate) fn selected(targets: Vec<Target>, selector: &api_object::LabelSelector) -> Vec<Target> {
+    let fits = |target: &Target| {
+        let manifest = target.manifest.as_ref();
+        let labels = manifest.map(|manifest| manifest.object["metadata"]["labels"].clone());
+        let labels = labels.map(serde_json::from_value).and_then(Result::ok);
+        selector.matches(&labels.unwrap_or_default())
+    };
+    targets.into_iter().filter(fits).collect()
+}
+
 /// The query of a list: selectors, and more.
 pub(crate) fn selection(session: &Session, more: &[(&str, &str)]) -> Vec<(String, String)> {
     let mut query: Vec<(String, String)> = Vec::new();

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use crate::print::json;
 
-const ANNOTATION: &str = "kubectl.kubernetes.io/last-applied-configuration";
+pub(crate) const ANNOTATION: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// What was applied last, as it stands there.
 pub(crate) fn text(object: &Value) -> Option<&str> {

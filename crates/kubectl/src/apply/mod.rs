@@ -67,9 +67,7 @@ pub(crate) async fn run(session: &Session) -> Outcome {
             "--dry-run=client doesn't work with --server-side (did you mean --dry-run=server instead?)",
         );
     }
-    let selector = flags.one("selector");
-    let selector = api_object::LabelSelector::parse(selector)
-        .map_err(|error| Failure::Message(format!("{error}")))?;
+    let selector = targets::labels(flags.one("selector"))?;
     let (targets, mut failures) = targets::of_files(session).await?;
     let mut objects = Vec::new();
     let machine = Format::read(flags)?.is_machine();

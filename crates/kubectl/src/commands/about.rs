@@ -9,12 +9,13 @@ use crate::{
     explain::{self, Depth},
     failure::{Failure, Outcome, failed},
     flags::{Flag, switch, value},
-    print::{json as json_text, table, yaml},
+    print::{Format, json as json_text, table, yaml},
     session::Session,
 };
 
 pub(super) static API_RESOURCES: &[Flag] = &[
-    value("output", "wide|name", "Output format").short('o'),
+    value("output", "FORMAT", "Output format: json, yaml, kyaml, name, wide").short('o'),
+    switch("show-managed-fields", "Taken for compatibility: resources have none"),
     value("api-group", "NAME", "Limit to resources in the specified API group"),
     switch(
         "namespaced",
@@ -34,8 +35,10 @@ pub(super) static API_RESOURCES: &[Flag] = &[
 pub(super) async fn api_resources(session: &Session) -> Outcome {
     let flags = &session.flags;
     let output = flags.one("output");
-    if !matches!(output, "" | "wide" | "name") {
-        return failed(format!("--output {output} is not available"));
+    if !matches!(output, "" | "wide" | "name" | "json" | "yaml" | "kyaml") {
+        return failed(format!(
+            "unable to match a printer suitable for the output format {output:?}, allowed formats are: json,kyaml,name,wide,yaml"
+        ));
     }
     let (verbs, categories) = (flags.list("verbs"), flags.list("categories"));
     let discovery = session.discovery().await?;
@@ -59,6 +62,13 @@ pub(super) async fn api_resources(session: &Session) -> Outcome {
         let names: Vec<String> = rows.iter().map(|r| r.qualified() + "\n").collect();
         return session.out(&names.concat());
     }
+    if matches!(output, "json" | "yaml" | "kyaml") {
+        let list = json!({
+            "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": "",
+            "resources": rows.iter().map(|resource| described(resource)).collect::<Vec<_>>(),
+        });
+        return session.out(&Format::read(flags)?.object_in(&list, ORDER)?);
+    }
     let mut lines: Vec<Vec<String>> = Vec::new();
     if !flags.on("no-headers") {
         let mut names = vec!["NAME", "SHORTNAMES", "APIVERSION", "NAMESPACED", "KIND"];
@@ -81,6 +91,42 @@ pub(super) async fn api_resources(session: &Session) -> Outcome {
         lines.push(line);
     }
     session.out(&table::of(&lines))
+}
+
+/// How the fields of resources stand, where that is not by name.
+const ORDER: &[&str] = &[
+    "name",
+    "singularName",
+    "namespaced",
+    "group",
+    "version",
+    "kind",
+    "apiVersion",
+    "groupVersion",
+    "resources",
+    "verbs",
+    "shortNames",
+    "categories",
+];
+
+/// A resource as discovery tells of it.
+fn described(resource: &ApiResource) -> Value {
+    let mut described = json!({
+        "name": resource.plural, "singularName": resource.singular,
+        "namespaced": resource.namespaced, "version": resource.version, "kind": resource.kind,
+        "verbs": resource.verbs,
+    });
+    if !resource.group.is_empty() {
+        described["group"] = resource.group.clone().into();
+    }
+    for (field, words) in
+        [("shortNames", &resource.short_names), ("categories", &resource.categories)]
+    {
+        if !words.is_empty() {
+            described[field] = words.clone().into();
+        }
+    }
+    described
 }
 
 pub(super) async fn api_versions(session: &Session) -> Outcome {

@@ -122,8 +122,8 @@ impl<'l> Place<'l> {
     fn of(args: &'l [String]) -> Self {
         let (begun, before) = args.split_last().map_or(("", &[][..]), |(last, rest)| (last, rest));
         let command = super::find(before).ok().map(|(command, _)| command);
-        let own = command.into_iter().flat_map(|command| command.flags.iter().copied().flatten());
-        let flags: Vec<&'static Flag> = own.chain(GLOBAL).collect();
+        let global = || GLOBAL.iter().collect();
+        let flags: Vec<&'static Flag> = command.map_or_else(global, super::Command::known);
         let takes = |flag: &&&Flag| matches!(flag.takes, Takes::Value(_));
         let value_of = before.last().and_then(|word| {
             let long = word.strip_prefix("--");

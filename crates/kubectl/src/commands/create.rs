@@ -1,16 +1,23 @@
 //! `kubectl create -f` and `kubectl replace`
 
+use std::io::Read as _;
+
 use http::Method;
 use serde_json::Value;
 
 use crate::{
     apply::last_applied,
     connection::json,
+    document,
     failure::{Failure, Outcome, failed},
     flags::{Flag, switch, value},
+    manifest::Manifest,
+    print::yaml,
     session::{DryRun, Session},
     targets::{self, Reading, Target},
 };
+
+use super::edit;
 
 const DRY_RUN_FLAG: Flag = value(
     "dry-run",
@@ -41,8 +48,10 @@ pub(super) static SAVE_CONFIG: &[Flag] = &[switch(
 )];
 
 pub(super) static CREATE: &[Flag] = &[
-    switch("edit", "Not known to this kubectl: it is refused"),
+    switch("edit", "Edit each object in the editor of KUBE_EDITOR or EDITOR before creating it"),
+    switch("windows-line-endings", "Taken for compatibility, with --edit"),
     value("raw", "PATH", "Raw URI to POST to the server"),
+    value("selector", "LABELS", "Selector (label query) of the objects in the files").short('l'),
 ];
 
 pub(super) static REPLACE: &[Flag] = &[
@@ -63,6 +72,7 @@ pub(super) static REPLACE: &[Flag] = &[
     .or("background"),
     switch("wait", "Wait for resources to be gone before creating them again").or("true"),
     value("subresource", "NAME", "Replace the subresource of the object"),
+    value("raw", "PATH", "Raw URI to PUT to the server"),
 ];
 
 /// Of a command that needs `-f` or `-k`.
@@ -80,17 +90,102 @@ pub(super) async fn run(session: &Session) -> Outcome {
         )));
     }
     needs_files(session)?;
-    if session.flags.on("edit") {
-        return failed("--edit is not known to this kubectl: create, then `kubectl edit`");
+    if session.flags.is_set("raw") {
+        return raw(session, Method::POST).await;
     }
+    let selector = targets::labels(session.flags.one("selector"))?;
     let (targets, mut failures) = targets::of_files(session).await?;
+    let targets = targets::selected(targets, &selector);
+    if targets.is_empty() && failures.is_empty() {
+        return failed("no objects passed to create");
+    }
     for target in targets {
-        if let Err(error) = create(session, &target, "kubectl-create").await {
+        let created = match session.flags.on("edit") {
+            true => edited(session, &target).await,
+            false => create(session, &target, "kubectl-create").await,
+        };
+        if let Err(error) = created {
             let source = target.manifest.as_ref().map_or("", |manifest| &manifest.source);
             failures.push(error.about("creating", source));
         }
     }
     Failure::of(failures)
+}
+
+/// Sends the one file of `-f` as it is, and prints the answer.
+async fn raw(session: &Session, method: Method) -> Outcome {
+    let flags = &session.flags;
+    let beside = [
+        ("edit", "--edit"),
+        ("output", "--output"),
+        ("selector", "--selector (-l)"),
+        ("recursive", "--recursive"),
+    ];
+    if let Some((_, name)) = beside.iter().find(|(flag, _)| flags.is_set(flag)) {
+        return failed(format!("--raw and {name} are mutually exclusive"));
+    }
+    let files = flags.list("filename");
+    let alone = |file: &String| !file.starts_with("http://") && !file.starts_with("https://");
+    let [file] = files.as_slice() else {
+        return failed("--raw can only use a single local file or stdin");
+    };
+    if !alone(file) || flags.is_set("kustomize") {
+        return failed("--raw can only use a single local file or stdin");
+    }
+    let path = flags.one("raw");
+    if !path.starts_with('/') || path.contains(char::is_whitespace) {
+        return failed(format!(
+            "--raw must be a valid URL path: parse {path:?}: invalid URI for request"
+        ));
+    }
+    let mut bytes = Vec::new();
+    let read = match file.as_str() {
+        "-" => std::io::stdin().read_to_end(&mut bytes).map(drop),
+        file => std::fs::read(file).map(|read| bytes = read),
+    };
+    read.map_err(|error| Failure::Message(crate::manifest::os_error("open", file, &error)))?;
+    let payload = Some(("application/json", bytes.into()));
+    let answer =
+        session.connection().await?.bytes(method, path, "application/json", payload).await?;
+    session.bytes(&answer)
+}
+
+/// Has the user change the object of a file, and creates what comes of it.
+async fn edited(session: &Session, target: &Target) -> Outcome {
+    let Some(manifest) = &target.manifest else { return failed("nothing to create") };
+    let before = yaml::document(&manifest.object);
+    let text = match edit::in_editor(edit::HEAD, "", &before)? {
+        edit::Edited::Text(text) => text,
+        edit::Edited::Same => {
+            session.say("Edit cancelled, no changes made.");
+            return Ok(());
+        }
+        edit::Edited::Empty => {
+            session.say("Edit cancelled, saved file was empty.");
+            return Ok(());
+        }
+    };
+    let created = match document::read(&text) {
+        Ok(object) if object["kind"] == manifest.object["kind"] && object.is_object() => {
+            let text = |key: &str| object["metadata"][key].as_str().unwrap_or_default().to_owned();
+            let namespace = match text("namespace") {
+                given if target.resource.namespaced && !given.is_empty() => given,
+                _ => target.namespace.clone(),
+            };
+            let (name, resource) = (text("name"), target.resource.clone());
+            let manifest = Some(Manifest { source: manifest.source.clone(), object });
+            let target = Target { resource, namespace, name, manifest };
+            create(session, &target, "kubectl-create").await
+        }
+        Ok(_) => failed("At least one of apiVersion, kind and name was changed: kind"),
+        Err(why) => failed(format!("the edited file is no YAML: {why}")),
+    };
+    if created.is_err() {
+        // What was typed is not lost.
+        let kept = edit::keep(&text)?;
+        session.say(&format!("A copy of your changes has been stored to {kept:?}"));
+    }
+    created
 }
 
 /// Creates the object of a file and tells of it.
@@ -142,6 +237,9 @@ pub(super) async fn put(
 pub(super) async fn replace(session: &Session) -> Outcome {
     if !session.flags.has_files() {
         needs_files(session)?;
+    }
+    if session.flags.is_set("raw") {
+        return raw(session, Method::PUT).await;
     }
     let found = targets::find(session, &session.flags.words, Reading::default()).await?;
     let forced = session.flags.on("force");

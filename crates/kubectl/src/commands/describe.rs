@@ -87,7 +87,17 @@ async fn text_of(
     object: &Value,
     events: bool,
 ) -> Outcome<String> {
-    let row = describe::row(&target.resource.group, &target.resource.kind);
+    let resource = &target.resource;
+    let row = describe::row(&resource.group, &resource.kind);
+    // What v1 has no field for stands in annotations there: it is told as of v2.
+    let newer = match (resource.kind.as_str(), resource.api_version().as_str()) {
+        ("HorizontalPodAutoscaler", "autoscaling/v1") => {
+            let path = target.path().replacen("/autoscaling/v1/", "/autoscaling/v2/", 1);
+            session.connection().await?.get(&path).await.ok()
+        }
+        _ => None,
+    };
+    let object = newer.as_ref().unwrap_or(object);
     let mut related = Related { now: session.now(), ..Related::default() };
     let needs = row.map_or(&[][..], |row| row.needs);
     for need in needs {

@@ -25,6 +25,7 @@ pub(super) static FLAGS: &[Flag] = &[
     value("selector", "LABELS", "Selector (label query) of the objects in the files").short('l'),
     value("concurrency", "N", "Taken for compatibility: one object is compared at a time").or("1"),
     switch("prune", "Not known to this kubectl: it is refused"),
+    value("prune-allowlist", "TYPES", "Not known to this kubectl: it is refused"),
 ];
 
 /// Lines around a change.
@@ -32,11 +33,12 @@ const AROUND: usize = 3;
 
 pub(super) async fn run(session: &Session) -> Outcome {
     needs_files(session).map_err(two)?;
-    if session.flags.on("prune") {
-        return Err(two(Failure::Message("--prune is not known to this kubectl".into())));
+    for absent in ["prune", "prune-allowlist"] {
+        if session.flags.is_set(absent) {
+            return Err(two(Failure::Message(format!("--{absent} is not known to this kubectl"))));
+        }
     }
-    let selector = api_object::LabelSelector::parse(session.flags.one("selector"))
-        .map_err(|error| two(Failure::Message(error.to_string())))?;
+    let selector = targets::labels(session.flags.one("selector")).map_err(two)?;
     let mut differs = false;
     for target in targets::in_files(session).await.map_err(two)? {
         let Some(manifest) = target.manifest.clone() else { continue };

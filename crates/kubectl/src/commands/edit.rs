@@ -5,7 +5,7 @@ use std::{fs, io::Write as _, process::Command};
 use serde_json::{Value, json};
 
 use crate::{
-    apply::three_way,
+    apply::{last_applied, three_way},
     failure::{Failure, Outcome, failed},
     flags::{Flag, switch, value},
     print::yaml,
@@ -19,9 +19,11 @@ pub(super) static FLAGS: &[Flag] = &[
     switch("output-patch", "Output the patch if the resource is edited"),
     switch("windows-line-endings", "Taken for compatibility"),
     value("subresource", "NAME", "Edit the subresource of the object"),
+    value("field-manager", "NAME", "Name of the manager used to track field ownership")
+        .or("kubectl-edit"),
 ];
 
-const HEAD: &str = "\
+pub(super) const HEAD: &str = "\
 # Please edit the object below. Lines beginning with a '#' will be ignored,
 # and an empty file will abort the edit. If an error occurs while saving this file will be
 # reopened with the relevant failures.
@@ -116,6 +118,14 @@ pub(super) fn in_editor(head: &str, complaint: &str, text: &str) -> Outcome<Edit
     })
 }
 
+/// Keeps a text where its author finds it; the name of the file.
+pub(super) fn keep(text: &str) -> Outcome<String> {
+    let path = std::env::temp_dir().join(format!("kubectl-edit-{}.yaml", std::process::id()));
+    let name = path.display().to_string();
+    write(&path, text).map_err(|error| Failure::Message(format!("{name}: {error}")))?;
+    Ok(name)
+}
+
 fn write(path: &std::path::Path, text: &str) -> std::io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt as _;
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
@@ -153,6 +163,11 @@ async fn save(session: &Session, target: &Target, before: &Value, wanted: &Value
     if patch == json!({}) {
         session.say("Edit cancelled, no changes made.");
         return Ok(());
+    }
+    if session.flags.on("save-config") {
+        let mut saved = wanted.clone();
+        last_applied::set(&mut saved);
+        patch = three_way::patch(before, &saved, before, shape.as_ref());
     }
     if session.flags.on("output-patch") {
         session.out(&format!("Patch: {patch}\n"))?;

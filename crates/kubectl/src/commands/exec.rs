@@ -37,6 +37,26 @@ pub(super) static FLAGS: &[Flag] = &[
     .or("1m0s"),
 ];
 
+pub(super) static DETACH: &[Flag] = &[value(
+    "detach-keys",
+    "KEYS",
+    "Not known to this kubectl: it is refused; a session ends with the container or with this program",
+)
+.or("ctrl-p,ctrl-q")];
+
+/// Of a session that could be left by keys.
+///
+/// # Errors
+/// Where others than those that are never looked for are wanted.
+pub(super) fn no_detach_keys(session: &Session) -> Outcome {
+    match session.flags.is_set("detach-keys") {
+        true => failed(
+            "--detach-keys is not known to this kubectl: a session ends with its container or with this program",
+        ),
+        false => Ok(()),
+    }
+}
+
 pub(super) static FILE: &[Flag] =
     &[value("filename", "FILES", "Files with the object to run the command in").short('f')];
 
@@ -71,6 +91,7 @@ pub(super) async fn exec(session: &Session) -> Outcome {
 }
 
 pub(super) async fn attach(session: &Session) -> Outcome {
+    no_detach_keys(session)?;
     let flags = &session.flags;
     match flags.words.len() {
         0 => return failed("at least 1 argument is required for attach"),

@@ -27,6 +27,22 @@ pub(super) static SET: &[Flag] = &[
 /// What is offered where there is no file.
 const RECOMMENDED: &[(&str, &str)] = &[("apply", "server-side"), ("delete", "interactive")];
 
+/// How the fields of preferences stand, where that is not by name.
+const ORDER: &[&str] = &[
+    "kind",
+    "apiVersion",
+    "defaults",
+    "aliases",
+    "credentialPluginPolicy",
+    "credentialPluginAllowlist",
+    "name",
+    "command",
+    "prependArgs",
+    "appendArgs",
+    "options",
+    "default",
+];
+
 fn place(session: &Session) -> Outcome<Place> {
     let env = |name: &str| std::env::var(name).ok().filter(|_| name != "KUBECTL_KUBERC");
     kuberc::place(session.flags.one("kuberc"), &env)
@@ -63,7 +79,11 @@ pub(super) async fn view(session: &Session) -> Outcome {
     }
     let format = Format::read(&session.flags)?;
     let format = if format.is_machine() { format } else { Format::Yaml };
-    session.out(&format.object(&preferences)?)
+    if matches!(format, Format::Name) {
+        // It has none.
+        return session.out("preference.kubectl.config.k8s.io/<unknown>\n");
+    }
+    session.out(&format.object_in(&preferences, ORDER)?)
 }
 
 fn recommended() -> Value {

@@ -66,6 +66,16 @@ pub(crate) struct Command {
     pub(crate) run: Run,
 }
 
+impl Command {
+    /// Its flags, and those of every command that it has none of its own of that name
+    /// in place of.
+    fn known(&self) -> Vec<&'static Flag> {
+        let own: Vec<&'static Flag> = self.flags.iter().flat_map(|rows| rows.iter()).collect();
+        let other = |flag: &&Flag| own.iter().all(|known| known.name != flag.name);
+        own.iter().copied().chain(GLOBAL.iter().filter(other)).collect()
+    }
+}
+
 /// Flags of every command.
 pub(crate) static GLOBAL: &[Flag] = &[
     value("kubeconfig", "FILE", "Path to the kubeconfig file to use for CLI requests"),
@@ -78,6 +88,18 @@ pub(crate) static GLOBAL: &[Flag] = &[
     value("as", "NAME", "Username to impersonate for the operation"),
     value("as-group", "NAME", "Group to impersonate for the operation, may be repeated"),
     value("as-uid", "UID", "UID to impersonate for the operation"),
+    value(
+        "as-user-extra",
+        "KEY=VALUE",
+        "User extra to impersonate for the operation, may be repeated",
+    ),
+    value("username", "NAME", "Username for basic authentication to the API server"),
+    value("password", "TEXT", "Password for basic authentication to the API server"),
+    value(
+        "proxy-url",
+        "URL",
+        "Not known to this kubectl: a server is asked directly, or not at all",
+    ),
     value("certificate-authority", "FILE", "Path to a cert file for the certificate authority"),
     value("client-certificate", "FILE", "Path to a client certificate file for TLS"),
     value("client-key", "FILE", "Path to a client key file for TLS"),
@@ -98,6 +120,11 @@ pub(crate) static GLOBAL: &[Flag] = &[
     switch("warnings-as-errors", "Taken for compatibility: warnings are printed"),
     switch("match-server-version", "Taken for compatibility: versions are not compared"),
     switch("disable-compression", "Taken for compatibility: answers are not compressed"),
+    value("profile", "NAME", "Taken for compatibility: nothing is measured").or("none"),
+    value("profile-output", "FILE", "Taken for compatibility: nothing is measured")
+        .or("profile.pprof"),
+    value("log-flush-frequency", "TIME", "Taken for compatibility: nothing is logged").or("5s"),
+    value("vmodule", "PATTERNS", "Taken for compatibility: nothing is logged"),
     value("v", "N", "Taken for compatibility: nothing is logged").short('v').or("0"),
     switch("help", "Show the help of a command").short('h'),
 ];
@@ -134,8 +161,7 @@ pub(crate) fn run(args: &[String], environment: Environment) -> (&'static str, O
             return ("", plugin::instead(args).unwrap_or(Err(failure)));
         }
     };
-    let known: Vec<&'static Flag> =
-        command.flags.iter().flat_map(|rows| rows.iter()).chain(GLOBAL).collect();
+    let known = command.known();
     let parsed = match flags::parse(&known, &rest) {
         Ok(parsed) => parsed,
         Err(why) => return (command.name, Err(Failure::Usage(why))),
@@ -152,6 +178,22 @@ pub(crate) fn run(args: &[String], environment: Environment) -> (&'static str, O
     if parsed.on("help") {
         print!("{}", help::of(command));
         return (command.name, Ok(()));
+    }
+    const PROFILES: &[&str] =
+        &["none", "cpu", "heap", "goroutine", "threadcreate", "block", "mutex", "trace"];
+    if command.name != "debug" && !PROFILES.contains(&parsed.one("profile")) {
+        let why = format!("unknown profile '{}'", parsed.one("profile"));
+        return (command.name, Err(Failure::Message(why)));
+    }
+    let strict = ["strict", "true", "warn", "ignore", "false"];
+    if parsed.is_set("validate") && !strict.contains(&parsed.one("validate")) {
+        return (
+            command.name,
+            Err(Failure::Message(format!(
+                "invalid - validate option {:?}; must be one of: strict (or true), warn, ignore (or false)",
+                parsed.one("validate")
+            ))),
+        );
     }
     // What is not understood must not be done in earnest.
     if parsed.is_set("dry-run") {
@@ -385,8 +427,7 @@ mod tests {
         for (i, command) in all.iter().enumerate() {
             assert!(!command.help.is_empty() && !command.help.ends_with('.'), "{}", command.name);
             assert!(all[..i].iter().all(|other| other.name != command.name));
-            let flags: Vec<&Flag> =
-                command.flags.iter().flat_map(|rows| rows.iter()).chain(GLOBAL).collect();
+            let flags = command.known();
             for (i, flag) in flags.iter().enumerate() {
                 for other in &flags[i + 1..] {
                     assert_ne!(flag.name, other.name, "{}", command.name);

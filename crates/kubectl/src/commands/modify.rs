@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     failure::{Failure, Outcome, failed},
     flags::{Flag, switch, value},
+    print::{Format, qualified_name},
     session::{DryRun, Session},
     targets::{self, Reading, Target},
 };
@@ -314,27 +315,40 @@ pub(super) async fn run_patch(session: &Session) -> Outcome {
             return failed(format!("--type must be one of [json merge strategic], not {other:?}"));
         }
     };
-    let (found, mut failures) = targets::objects(session, &flags.words, Reading::default()).await?;
+    // What a file says is patched there, whether or not it stands for something.
+    let of_files = flags.has_files() && session.dry_run() == DryRun::Client && !flags.on("local");
+    let (found, mut failures) = match of_files {
+        false => targets::objects(session, &flags.words, Reading::default()).await?,
+        true => {
+            let found = targets::find(session, &flags.words, Reading::default()).await?;
+            let object = |target: Target| Some((target.clone(), target.manifest?.object));
+            (found.into_iter().filter_map(object).collect(), Vec::new())
+        }
+    };
     for (target, before) in found {
         if session.only_shows() {
             let body = serde_json::from_str(&body)
                 .map_err(|error| Failure::Message(format!("unable to parse {body:?}: {error}")))?;
             let patched = by_hand(&target, before.clone(), &body, kind)?;
-            session.tell(&patched, "patched")?;
+            tell_patched(session, &patched, patched == before)?;
             continue;
         }
         let body = (kind, Bytes::from(body.clone()));
         match patch_with(session, &target, flags.one("subresource"), body, "kubectl-patch").await {
-            Ok(patched) => {
-                let same = patched["metadata"]["resourceVersion"]
-                    == before["metadata"]["resourceVersion"]
-                    && session.dry_run() == DryRun::No;
-                session.tell(&patched, if same { "patched (no change)" } else { "patched" })?;
-            }
+            Ok(patched) => tell_patched(session, &patched, patched == before)?,
             Err(error) => failures.push(error),
         }
     }
     Failure::of(failures)
+}
+
+/// Unlike elsewhere, that nothing was done in earnest is not said.
+fn tell_patched(session: &Session, object: &Value, same: bool) -> Outcome {
+    let what = if same { "patched (no change)" } else { "patched" };
+    match Format::read(&session.flags)? {
+        Format::Human { .. } => session.out(&format!("{} {what}\n", qualified_name(object))),
+        _ => session.tell(object, what),
+    }
 }
 
 /// A patch as JSON. What begins as JSON is the server's to judge.
@@ -399,27 +413,34 @@ pub(super) async fn scale(session: &Session) -> Outcome {
         );
     }
     let expected: i64 = flags.one("current-replicas").parse().unwrap_or(-1);
-    let (found, mut failures) = targets::objects(session, &flags.words, Reading::default()).await?;
+    let version = flags.one("resource-version");
+    let (found, failures) = targets::objects(session, &flags.words, Reading::default()).await?;
+    if found.is_empty() && failures.is_empty() {
+        return failed("no objects passed to scale");
+    }
+    if !version.is_empty() && found.len() > 1 {
+        return failed("cannot use --resource-version with multiple resources");
+    }
+    // The first that cannot be scaled ends it; one that is not there does not.
     for (target, object) in found {
         let current = object["spec"]["replicas"].as_i64().unwrap_or(1);
         if expected >= 0 && current != expected {
-            failures.push(Failure::Message(format!(
-                "Expected replicas to be {expected}, was {current}"
-            )));
-            continue;
+            return failed(format!("Expected replicas to be {expected}, was {current}"));
+        }
+        let known = object["metadata"]["resourceVersion"].as_str().unwrap_or_default();
+        if !version.is_empty() && version != known {
+            return failed(format!("Expected resource version to be {version}, was {known}"));
         }
         if session.dry_run() == DryRun::Client {
             session.tell(&object, "scaled")?;
             continue;
         }
         let mut body = json!({"spec": {"replicas": wanted}});
-        if flags.is_set("resource-version") {
-            body["metadata"] = json!({"resourceVersion": flags.one("resource-version")});
+        if !version.is_empty() {
+            body["metadata"] = json!({"resourceVersion": version});
         }
-        match patch(session, &target, "scale", MERGE, &body, "kubectl").await {
-            Ok(_) => session.tell(&object, "scaled")?,
-            Err(error) => failures.push(error),
-        }
+        patch(session, &target, "scale", MERGE, &body, "kubectl").await?;
+        session.tell(&object, "scaled")?;
     }
     Failure::of(failures)
 }

@@ -58,17 +58,21 @@ async fn nodes(session: &Session) -> Outcome<(Vec<(Target, Value)>, Vec<Failure>
 }
 
 pub(super) async fn cordon(session: &Session) -> Outcome {
-    let (found, mut failures) = nodes(session).await?;
-    for (target, node) in found {
-        failures.extend(mark(session, &target, &node, true).await.err());
-    }
-    Failure::of(failures)
+    mark_all(session, true).await
 }
 
 pub(super) async fn uncordon(session: &Session) -> Outcome {
+    mark_all(session, false).await
+}
+
+/// Marks all nodes, or none where one of them is not there.
+async fn mark_all(session: &Session, cordon: bool) -> Outcome {
     let (found, mut failures) = nodes(session).await?;
+    if !failures.is_empty() {
+        return Err(failures.remove(0));
+    }
     for (target, node) in found {
-        failures.extend(mark(session, &target, &node, false).await.err());
+        failures.extend(mark(session, &target, &node, cordon).await.err());
     }
     Failure::of(failures)
 }

@@ -19,6 +19,11 @@ pub(super) async fn behind(
     if target.resource.plural == "pods" {
         return Ok(vec![object.clone()]);
     }
+    if target.resource.kind != "Service" && !object["spec"]["selector"].is_object() {
+        let what = if session.command == "logs" { "get the logs from" } else { "attach to" };
+        let kind = format!("*{}.{}", target.resource.version, target.resource.kind);
+        return failed(format!("cannot {what} {kind}: selector for {kind} not implemented"));
+    }
     let selector = match target.resource.kind.as_str() {
         "Service" | "ReplicationController" => {
             let map = object["spec"]["selector"].as_object();

@@ -6,6 +6,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use crate::{
+    apply::last_applied,
     connection::Events,
     failure::{Failure, Outcome, failed},
     flags::{Flag, switch, value},
@@ -184,20 +185,20 @@ fn progress(object: &Value) -> Result<(String, bool), String> {
 }
 
 pub(super) async fn status(session: &Session) -> Outcome {
-    let (found, failures) = objects(session).await?;
-    Failure::of(failures)?;
+    let (found, mut failures) = objects(session).await?;
     let limit =
         crate::duration::parse(session.flags.one("timeout")).filter(|limit| !limit.is_zero());
     for (target, object) in found {
         let followed = follow(session, &target, object);
-        match limit {
-            None => followed.await?,
+        let done = match limit {
+            None => followed.await,
             Some(limit) => tokio::time::timeout(limit, followed)
                 .await
-                .unwrap_or_else(|_| failed("timed out waiting for the condition"))?,
-        }
+                .unwrap_or_else(|_| failed("timed out waiting for the condition")),
+        };
+        failures.extend(done.err());
     }
-    Ok(())
+    Failure::of(failures)
 }
 
 async fn follow(session: &Session, target: &Target, object: Value) -> Outcome {
@@ -233,6 +234,19 @@ async fn follow(session: &Session, target: &Target, object: Value) -> Outcome {
     }
 }
 
+/// What is said of a kind without revisions: upstream knows some of them as workloads.
+fn unknown(undo: bool, target: &Target, kind: &str) -> String {
+    let known = ["CronJob", "Job", "Pod", "ReplicaSet", "ReplicationController"];
+    if known.contains(&kind) {
+        let what = if undo { "rollbacker" } else { "history viewer" };
+        return format!("no {what} has been implemented for {kind:?}");
+    }
+    let group = &target.resource.group;
+    let full = if group.is_empty() { kind.to_owned() } else { format!("{kind}.{group}") };
+    let what = if undo { "rollbacker" } else { "history" };
+    format!("error retrieving {what} for {full:?}, no visitor method exists for {{{group} {kind}}}")
+}
+
 /// Every revision: its template, and why it came.
 async fn revisions(
     session: &Session,
@@ -257,7 +271,7 @@ async fn revisions(
         "Deployment" => "replicasets",
         "DaemonSet" | "StatefulSet" => "controllerrevisions",
         kind => {
-            return failed(format!("no history viewer has been implemented for {:?}", kind));
+            return failed(unknown(session.command == "rollout undo", target, kind));
         }
     };
     let path = format!("/apis/apps/v1/namespaces/{}/{plural}", target.namespace);
@@ -317,6 +331,12 @@ pub(super) async fn undo(session: &Session) -> Outcome {
     let (found, mut failures) = objects(session).await?;
     let wanted: i64 = session.flags.one("to-revision").parse().unwrap_or(0);
     for (target, object) in found {
+        if object["metadata"]["annotations"][last_applied::ANNOTATION].is_string() {
+            session.say(&format!(
+                "Warning: resource {}/{} was previously managed with 'kubectl apply'. Rolling back will not update the {} annotation, which may cause unexpected behavior on future 'kubectl apply' operations. Consider using 'kubectl apply' with your previous configuration file instead.",
+                target.resource.plural, target.name, last_applied::ANNOTATION
+            ));
+        }
         let done = roll_back(session, &target, &object, wanted).await;
         failures.extend(done.err());
     }
@@ -367,16 +387,16 @@ pub(super) async fn restart(session: &Session) -> Outcome {
     let now = api_object::time::format_seconds(session.now());
     for (target, object) in found {
         if !matches!(target.resource.kind.as_str(), "Deployment" | "DaemonSet" | "StatefulSet") {
-            failures.push(Failure::Message(format!(
-                "{} {:?} restarting is not supported",
+            failures.push(Failure::Plain(format!(
+                "error: {} {:?} restarting is not supported",
                 target.resource.qualified(),
                 target.name
             )));
             continue;
         }
         if object["spec"]["paused"] == true {
-            failures.push(Failure::Message(format!(
-                "{} {:?} can't restart paused deployment (run rollout resume first)",
+            failures.push(Failure::Plain(format!(
+                "error: {} {:?} can't restart paused deployment (run rollout resume first)",
                 target.resource.qualified(),
                 target.name
             )));
@@ -409,12 +429,12 @@ async fn set_paused(session: &Session, paused: bool) -> Outcome {
     for (target, object) in found {
         let name = format!("{} {:?}", target.resource.qualified(), target.name);
         if target.resource.kind != "Deployment" {
-            failures.push(Failure::Message(format!("{name} {verb} is not supported")));
+            failures.push(Failure::Plain(format!("error: {name} {verb} is not supported")));
             continue;
         }
         if (object["spec"]["paused"] == true) == paused {
             let why = if paused { "is already paused" } else { "is not paused" };
-            failures.push(Failure::Message(format!("{name} {why}")));
+            failures.push(Failure::Plain(format!("error: {name} {why}")));
             continue;
         }
         let patch =

@@ -49,6 +49,19 @@ pub(super) static RUN: &[Flag] = &[
         "leave-stdin-open",
         "If the pod is started in interactive mode, leave stdin open after the first attach completes",
     ),
+    value("cascade", "background|orphan|foreground", "The deletion cascading strategy, with --rm")
+        .optional("background")
+        .or("background"),
+    switch("force", "With --rm, remove the pod at once and without graceful deletion"),
+    value("grace-period", "N", "Seconds that the pod has to terminate gracefully, with --rm")
+        .or("-1"),
+    value("timeout", "TIME", "How long to wait before giving up on the delete of --rm").or("0s"),
+    switch("wait", "With --rm, wait for the pod to be gone"),
+    value("kustomize", "DIR", "Taken for compatibility: no file is read").short('k'),
+    value("filename", "FILES", "Taken for compatibility: no file is read")
+        .short('f')
+        .deprecated("it is ignored by kubectl run and will be removed in a future release"),
+    switch("recursive", "Taken for compatibility: no file is read").short('R'),
     value(
         "pod-running-timeout",
         "TIME",
@@ -153,6 +166,22 @@ pub(super) async fn run(session: &Session) -> Outcome {
     let flags = &session.flags;
     let object = pod(flags).map_err(Failure::Message)?;
     let attaches = flags.on("attach") || flags.on("stdin") || flags.on("tty");
+    let cascade = match flags.one("cascade") {
+        "background" => "Background",
+        "foreground" => "Foreground",
+        "orphan" => "Orphan",
+        other => {
+            return failed(format!(
+                "invalid cascade value ({other}). Must be \"background\", \"foreground\", or \"orphan\""
+            ));
+        }
+    };
+    exec::no_detach_keys(session)?;
+    if attaches && session.dry_run() != DryRun::No {
+        return failed(
+            "--dry-run=[server|client] can't be used with attached containers options (--attach, --stdin, or --tty)",
+        );
+    }
     if flags.on("rm") && !attaches {
         return failed("--rm should only be used for attached containers");
     }
@@ -169,7 +198,7 @@ pub(super) async fn run(session: &Session) -> Outcome {
         });
         finish(session, service, "created", "kubectl-run").await?;
     }
-    if !attaches || session.dry_run() != DryRun::No {
+    if !attaches {
         return finish(session, object, "created", "kubectl-run").await.map(drop);
     }
     let mut object = object;
@@ -181,11 +210,28 @@ pub(super) async fn run(session: &Session) -> Outcome {
     post(session, &target, &object, "kubectl-run").await?;
     let outcome = attached(session, &target).await;
     if flags.on("rm") {
-        let body = json!({"kind": "DeleteOptions", "apiVersion": "v1"});
+        let mut body =
+            json!({"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": cascade});
+        let grace: i64 = flags.one("grace-period").parse().unwrap_or(-1);
+        match (flags.on("force"), grace) {
+            (true, _) => body["gracePeriodSeconds"] = 0.into(),
+            (false, 0..) => body["gracePeriodSeconds"] = grace.max(1).into(),
+            (false, _) => {}
+        }
         let connection = session.connection().await?;
         let gone = connection
             .request(http::Method::DELETE, &target.path(), crate::connection::json(&body))
             .await;
+        if gone.is_ok() && flags.on("wait") {
+            let gone = super::delete::until_gone(session, &target, "");
+            match crate::duration::parse(flags.one("timeout")).filter(|time| !time.is_zero()) {
+                None => gone.await?,
+                Some(limit) => match tokio::time::timeout(limit, gone).await {
+                    Ok(gone) => gone?,
+                    Err(_) => return failed("timed out waiting for the condition"),
+                },
+            }
+        }
         match gone {
             Ok(_) if !flags.on("quiet") => session.out(&format!(
                 "pod {:?} deleted from {} namespace\n",
@@ -271,16 +317,18 @@ pub(super) static EXPOSE: &[Flag] = &[
 ];
 
 pub(super) async fn expose(session: &Session) -> Outcome {
-    let (found, failures) =
-        targets::objects(session, &session.flags.words, Reading::default()).await?;
-    Failure::of(failures)?;
+    let flags = &session.flags;
+    let (found, mut failures) = targets::objects(session, &flags.words, Reading::default()).await?;
     for (target, object) in found {
         let service =
-            service_of(&session.flags, &target.name, &object).map_err(Failure::Message)?;
-        let service = overridden(&session.flags, service).map_err(Failure::Message)?;
-        finish(session, service, "exposed", "kubectl-expose").await?;
+            service_of(flags, &target.name, &object).and_then(|service| overridden(flags, service));
+        let exposed = match service {
+            Ok(service) => finish(session, service, "exposed", "kubectl-expose").await.map(drop),
+            Err(why) => failed(why),
+        };
+        failures.extend(exposed.err());
     }
-    Ok(())
+    Failure::of(failures)
 }
 
 /// The Service in front of a workload.
@@ -401,9 +449,16 @@ pub(super) async fn autoscale(session: &Session) -> Outcome {
         ));
     }
     let metrics = metrics(flags).map_err(Failure::Message)?;
-    let (found, failures) = targets::objects(session, &flags.words, Reading::default()).await?;
-    Failure::of(failures)?;
+    let (found, mut failures) = targets::objects(session, &flags.words, Reading::default()).await?;
     for (target, _) in found {
+        let resource = &target.resource;
+        if !resource.subresources.iter().any(|name| name == "scale") {
+            failures.push(Failure::Message(format!(
+                "cannot autoscale a {}: could not find scale subresource for {}/{}, Resource={} in discovery information",
+                resource.kind, resource.group, resource.version, resource.plural
+            )));
+            continue;
+        }
         let mut spec = json!({
             "maxReplicas": n("max"),
             "scaleTargetRef": {"apiVersion": target.resource.api_version(), "kind": target.resource.kind, "name": target.name},
@@ -419,9 +474,10 @@ pub(super) async fn autoscale(session: &Session) -> Outcome {
             "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": meta(name), "spec": spec,
             "status": {"currentMetrics": null, "desiredReplicas": 0},
         });
-        finish(session, object, "autoscaled", "kubectl-autoscale").await?;
+        let done = finish(session, object, "autoscaled", "kubectl-autoscale").await;
+        failures.extend(done.err());
     }
-    Ok(())
+    Failure::of(failures)
 }
 
 /// What the autoscaler looks at.

@@ -126,6 +126,7 @@ pub(super) async fn run(session: &Session) -> Outcome {
             let waited = one(session, &target, &wish);
             let waited = match endless {
                 true => waited.await,
+                false if limit.is_zero() => now(session, &target, &wish).await,
                 false => tokio::time::timeout(left, waited).await.unwrap_or_else(|_| {
                     failed(format!(
                         "timed out waiting for the condition on {}/{}",
@@ -142,11 +143,30 @@ pub(super) async fn run(session: &Session) -> Outcome {
     Failure::of(failures)
 }
 
-async fn one(session: &Session, target: &Target, wish: &Wish) -> Outcome {
-    let told = |object: &Value| match Format::read(&session.flags)? {
+/// Looks once, and waits for nothing.
+async fn now(session: &Session, target: &Target, wish: &Wish) -> Outcome {
+    match (target.object(session).await, wish) {
+        (Ok(object), _) if wish.met(&object) => tell(session, &object),
+        (Ok(_), _) => {
+            failed(format!("condition not met for {}/{}", target.resource.plural, target.name))
+        }
+        (Err(error), Wish::Delete) if error.is_not_found() => Ok(()),
+        (Err(error), Wish::Create) if error.is_not_found() => {
+            failed("timed out waiting for the condition")
+        }
+        (Err(error), _) => Err(error),
+    }
+}
+
+fn tell(session: &Session, object: &Value) -> Outcome {
+    match Format::read(&session.flags)? {
         Format::Human { .. } => session.out(&format!("{} condition met\n", qualified_name(object))),
         _ => session.tell(object, "condition met"),
-    };
+    }
+}
+
+async fn one(session: &Session, target: &Target, wish: &Wish) -> Outcome {
+    let told = |object: &Value| tell(session, object);
     if matches!(wish, Wish::Delete) {
         let object = match target.object(session).await {
             Ok(object) => object,

@@ -194,18 +194,31 @@ fn encoded(bytes: &[u8]) -> String {
     lines
 }
 
-/// Ends the name with a hash of the content, without letters and digits that make words.
+/// Ends the name with a hash of the content.
 ///
 /// # Errors
 /// For kinds that have none.
 pub(super) fn hash(resource: &mut Resource) -> Outcome {
-    let object = &resource.object;
+    let name = hashed_name(&resource.object, "").map_err(Failure::Message)?;
+    resource.remember();
+    resource.object["metadata"]["name"] = name.into();
+    Ok(())
+}
+
+/// The name with a hash of the content behind it, without letters and digits that make
+/// words. What is hashed has a name too: none here, its own in `kubectl create`.
+///
+/// # Errors
+/// For kinds that have none.
+pub(crate) fn hashed_name(object: &Value, hashed_as: &str) -> Result<String, String> {
+    let kind = object["kind"].as_str().unwrap_or_default();
     let or_empty = |key: &str| match &object[key] {
+        Value::Null if key == "data" && !hashed_as.is_empty() => json!({}),
         Value::Null => Value::from(""),
         value => value.clone(),
     };
-    let mut hashed = json!({"kind": resource.kind(), "name": "", "data": or_empty("data")});
-    match resource.kind() {
+    let mut hashed = json!({"kind": kind, "name": hashed_as, "data": or_empty("data")});
+    match kind {
         "ConfigMap" if object["binaryData"].is_object() => {
             hashed["binaryData"] = object["binaryData"].clone();
         }
@@ -216,7 +229,7 @@ pub(super) fn hash(resource: &mut Resource) -> Outcome {
                 hashed["stringData"] = object["stringData"].clone();
             }
         }
-        other => return Err(Failure::Message(format!("no hash is known of a {other}"))),
+        other => return Err(format!("no hash is known of a {other}")),
     }
     let digest = digest::digest(&digest::SHA256, print::json::compact(&hashed).as_bytes());
     let hex: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
@@ -228,10 +241,8 @@ pub(super) fn hash(resource: &mut Resource) -> Outcome {
         'e' => 't',
         other => other,
     });
-    resource.remember();
-    let name = format!("{}-{}", resource.name(), letters.collect::<String>());
-    resource.object["metadata"]["name"] = name.into();
-    Ok(())
+    let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    Ok(format!("{name}-{}", letters.collect::<String>()))
 }
 
 #[cfg(test)]
@@ -254,6 +265,8 @@ mod tests {
             hash(&mut resource).expect("it has one");
             assert_eq!(resource.name(), name);
         }
+        let object = json!({"kind": "ConfigMap", "metadata": {"name": "h"}, "data": {"a": "b"}});
+        assert_eq!(hashed_name(&object, "h").as_deref(), Ok("h-tgm746dk2t"));
     }
 
     #[test]

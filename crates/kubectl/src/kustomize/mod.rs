@@ -15,4 +15,5 @@ mod selector;
 mod transform;
 mod walk;
 
+pub(crate) use generate::hashed_name;
 pub(crate) use layer::build;

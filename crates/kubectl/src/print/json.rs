@@ -2,7 +2,6 @@
 
 use std::io;
 
-use serde::Serialize as _;
 use serde_json::{Value, ser::Formatter};
 
 use super::number;
@@ -98,7 +97,7 @@ impl Formatter for Pretty<'_> {
     }
 }
 
-fn with<F: Formatter>(value: &Value, formatter: F) -> String {
+fn with<F: Formatter>(value: &impl serde::Serialize, formatter: F) -> String {
     let mut bytes = Vec::new();
     let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, formatter);
     value.serialize(&mut serializer).expect("a JSON value is written to memory");
@@ -115,6 +114,42 @@ pub(crate) fn pretty(value: &Value) -> String {
     indented(value, "    ")
 }
 
+/// The same with the fields of objects in an order: that of a type of Go's.
+pub(crate) fn pretty_in(value: &Value, order: &[&str]) -> String {
+    let formatter = Pretty(serde_json::ser::PrettyFormatter::with_indent(b"    "));
+    with(&InOrder { value, order }, formatter)
+}
+
+/// The fields of an object, first those of the order.
+pub(super) fn in_order<'v>(
+    map: &'v serde_json::Map<String, Value>,
+    order: &[&str],
+) -> Vec<(&'v String, &'v Value)> {
+    let place = |key: &str| order.iter().position(|known| *known == key).unwrap_or(order.len());
+    let mut fields: Vec<_> = map.iter().collect();
+    fields.sort_by_key(|(key, _)| place(key));
+    fields
+}
+
+struct InOrder<'v> {
+    value: &'v Value,
+    order: &'v [&'v str],
+}
+
+impl serde::Serialize for InOrder<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let inner = |value| InOrder { value, order: self.order };
+        match self.value {
+            Value::Object(map) => {
+                let fields = in_order(map, self.order).into_iter();
+                serializer.collect_map(fields.map(|(key, value)| (key, inner(value))))
+            }
+            Value::Array(items) => serializer.collect_seq(items.iter().map(inner)),
+            other => other.serialize(serializer),
+        }
+    }
+}
+
 /// Indented by any text.
 pub(crate) fn indented(value: &Value, indent: &str) -> String {
     with(value, Pretty(serde_json::ser::PrettyFormatter::with_indent(indent.as_bytes())))
@@ -125,6 +160,13 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn fields_are_in_an_order_of_ones_own() {
+        let value = json!({"a": [{"x": 1, "name": "n"}], "kind": "K", "b": {}});
+        let text = pretty_in(&value, &["kind", "name"]).replace(['\n', ' '], "");
+        assert_eq!(text, r#"{"kind":"K","a":[{"name":"n","x":1}],"b":{}}"#);
+    }
 
     #[test]
     fn html_is_escaped_and_the_rest_is_not() {

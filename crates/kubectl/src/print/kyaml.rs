@@ -3,23 +3,28 @@
 
 use serde_json::{Map, Value};
 
-use super::number;
+use super::{json::in_order, number};
 
 /// A document, behind the line that begins one.
 pub(crate) fn document(value: &Value) -> String {
+    document_in(value, &[])
+}
+
+/// The same with the fields of objects in an order.
+pub(crate) fn document_in(value: &Value, order: &[&str]) -> String {
     let mut out = "---\n".to_owned();
-    write(&mut out, value, 0);
+    write(&mut out, value, 0, order);
     out.push('\n');
     out
 }
 
 /// The cursor is in a line that is indented by `indent`.
-fn write(out: &mut String, value: &Value, indent: usize) {
+fn write(out: &mut String, value: &Value, indent: usize, order: &[&str]) {
     match value {
         Value::Object(map) if map.is_empty() => out.push_str("{}"),
-        Value::Object(map) => write_map(out, map, indent),
+        Value::Object(map) => write_map(out, map, indent, order),
         Value::Array(items) if items.is_empty() => out.push_str("[]"),
-        Value::Array(items) => write_list(out, items, indent),
+        Value::Array(items) => write_list(out, items, indent, order),
         Value::String(text) if text.contains('\n') => write_lines(out, text, indent + 2),
         Value::String(text) => write_quoted(out, text, "\t"),
         Value::Number(number) => out.push_str(&number::json(number)),
@@ -27,9 +32,9 @@ fn write(out: &mut String, value: &Value, indent: usize) {
     }
 }
 
-fn write_map(out: &mut String, map: &Map<String, Value>, indent: usize) {
+fn write_map(out: &mut String, map: &Map<String, Value>, indent: usize, order: &[&str]) {
     out.push_str("{\n");
-    for (key, value) in map {
+    for (key, value) in in_order(map, order) {
         spaces(out, indent + 2);
         match is_plain_key(key) {
             true => out.push_str(key),
@@ -37,7 +42,7 @@ fn write_map(out: &mut String, map: &Map<String, Value>, indent: usize) {
             false => write_quoted(out, key, "\\t"),
         }
         out.push_str(": ");
-        write(out, value, indent + 2);
+        write(out, value, indent + 2, order);
         out.push_str(",\n");
     }
     spaces(out, indent);
@@ -46,17 +51,17 @@ fn write_map(out: &mut String, map: &Map<String, Value>, indent: usize) {
 
 /// The brackets of a list stand in the lines of those of its items, unless it has an item
 /// without brackets.
-fn write_list(out: &mut String, items: &[Value], indent: usize) {
+fn write_list(out: &mut String, items: &[Value], indent: usize, order: &[&str]) {
     if items.iter().all(|item| item.is_object() || item.is_array()) {
         for (i, item) in items.iter().enumerate() {
             out.push_str(if i == 0 { "[" } else { ", " });
-            write(out, item, indent);
+            write(out, item, indent, order);
         }
     } else {
         out.push_str("[\n");
         for item in items {
             spaces(out, indent + 2);
-            write(out, item, indent + 2);
+            write(out, item, indent + 2, order);
             out.push_str(",\n");
         }
         spaces(out, indent);

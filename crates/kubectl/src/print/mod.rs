@@ -90,6 +90,13 @@ impl Format {
             })
         };
         let text = || argument.clone().ok_or_else(missing);
+        let templates = name.starts_with("jsonpath") || name.contains("template");
+        let keys = "allow-missing-template-keys";
+        if templates && flags.is_set(keys) && !flags.on(keys) {
+            return failed(format!(
+                "--{keys}=false is not known to this kubectl: what is not there is printed as nothing"
+            ));
+        }
         let file = || {
             let path = text()?;
             std::fs::read_to_string(&path).map_err(|error| {
@@ -162,6 +169,20 @@ impl Format {
             Self::Template(template) => template.run(object).map_err(Failure::Message),
             Self::Columns(columns) => Ok(columns.print(object, true)),
             Self::Human { .. } | Self::Name => Ok(format!("{}\n", qualified_name(object))),
+        }
+    }
+}
+
+impl Format {
+    /// One object as text, its fields in an order where the format has one.
+    ///
+    /// # Errors
+    /// Where a template does not fit the object.
+    pub(crate) fn object_in(&self, object: &Value, order: &[&str]) -> Outcome<String> {
+        match self {
+            Self::Json => Ok(json::pretty_in(object, order) + "\n"),
+            Self::Kyaml => Ok(kyaml::document_in(object, order)),
+            other => other.object(object),
         }
     }
 }

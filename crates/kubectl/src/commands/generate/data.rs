@@ -4,7 +4,10 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::json;
 
 use super::{Made, meta, name};
-use crate::flags::{Flag, Parsed, switch, value};
+use crate::{
+    flags::{Flag, Parsed, switch, value},
+    kustomize,
+};
 
 pub(crate) static DATA: &[Flag] = &[
     value("from-literal", "KEY=VALUE", "Specify a key and literal value to insert"),
@@ -14,12 +17,14 @@ pub(crate) static DATA: &[Flag] = &[
         "Key file can be specified using its file path, or a directory of files",
     ),
     value("from-env-file", "FILE", "Specify the path to a file to read lines of key=val pairs"),
-    switch("append-hash", "Not known to this kubectl: it is refused"),
+    APPEND_HASH,
 ];
+const APPEND_HASH: Flag = switch("append-hash", "Append a hash of the content to the name");
 pub(crate) static SECRET_TYPE: &[Flag] = &[value("type", "TYPE", "The type of secret to create")];
 pub(crate) static TLS: &[Flag] = &[
     value("cert", "FILE", "Path to PEM encoded public key certificate"),
     value("key", "FILE", "Path to private key associated with given certificate"),
+    APPEND_HASH,
 ];
 pub(crate) static DOCKER: &[Flag] = &[
     value("docker-username", "NAME", "Username for Docker registry authentication"),
@@ -31,9 +36,6 @@ pub(crate) static DOCKER: &[Flag] = &[
 
 /// Keys and bytes of `--from-literal`, `--from-file`, `--from-env-file`.
 fn data(flags: &Parsed) -> Result<Vec<(String, Vec<u8>)>, String> {
-    if flags.on("append-hash") {
-        return Err("--append-hash is not known to this kubectl".into());
-    }
     let mut data = Vec::new();
     let read = |path: &std::path::Path| {
         std::fs::read(path)
@@ -99,7 +101,7 @@ pub(crate) fn config_map(flags: &Parsed) -> Made {
             Err(error) => object["binaryData"][key] = STANDARD.encode(error.as_bytes()).into(),
         }
     }
-    Ok(object)
+    hashed(flags, object)
 }
 
 fn secret(flags: &Parsed, kind: Option<&str>, data: Vec<(String, Vec<u8>)>) -> Made {
@@ -109,6 +111,14 @@ fn secret(flags: &Parsed, kind: Option<&str>, data: Vec<(String, Vec<u8>)>) -> M
     }
     if let Some(kind) = kind.filter(|kind| !kind.is_empty()) {
         object["type"] = kind.into();
+    }
+    hashed(flags, object)
+}
+
+/// With the hash of the content behind its name, where that is asked for.
+fn hashed(flags: &Parsed, mut object: serde_json::Value) -> Made {
+    if flags.on("append-hash") {
+        object["metadata"]["name"] = kustomize::hashed_name(&object, name(flags)?)?.into();
     }
     Ok(object)
 }

@@ -1,7 +1,7 @@
 //! What makes objects from flags.
 
 use super::{FILES, OUTPUT, row};
-use crate::commands::{Command, create, generate, run};
+use crate::commands::{Command, create, exec, generate, run};
 
 /// The rows.
 pub(super) static ROWS: &[Command] = &[
@@ -254,7 +254,7 @@ pub(super) static ROWS: &[Command] = &[
         "run",
         "NAME --image=image [--env=\"key=value\"] [--port=port] -- [COMMAND] [args...]",
         "Run a particular image on the cluster",
-        &[run::RUN, OUTPUT, create::WRITE, create::VALIDATE, create::SAVE_CONFIG],
+        &[run::RUN, exec::DETACH, OUTPUT, create::WRITE, create::VALIDATE, create::SAVE_CONFIG],
         run!(run::run),
     ),
     row(

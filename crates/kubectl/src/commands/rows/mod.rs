@@ -29,6 +29,11 @@ static OUTPUT: &[Flag] = &[
     value("output", "FORMAT", "Output format: json, yaml, kyaml, name, wide, jsonpath=…, jsonpath-file=…, go-template=…, custom-columns=… and others").short('o'),
     value("template", "TEXT", "Template string or path to template file to use with -o"),
     switch("show-managed-fields", "If true, keep the managedFields when printing objects"),
+    switch(
+        "allow-missing-template-keys",
+        "What a template asks for and is not there is printed as nothing; false is refused",
+    )
+    .or("true"),
 ];
 
 const fn row(

@@ -117,7 +117,7 @@ pub(super) static ROWS: &[Command] = &[
         "taint",
         "NODE NAME KEY_1=VAL_1:TAINT_EFFECT_1 ... KEY_N:TAINT_EFFECT_N-",
         "Update the taints on one or more nodes",
-        &[modify::TAINT, SELECT_LABELS, OUTPUT, create::WRITE],
+        &[modify::TAINT, SELECT_LABELS, OUTPUT, create::WRITE, create::VALIDATE],
         run!(modify::taint),
     ),
     row(
@@ -267,7 +267,7 @@ pub(super) static ROWS: &[Command] = &[
         "edit",
         "(TYPE/NAME ... | -f FILENAME)",
         "Edit a resource in the editor of KUBE_EDITOR or EDITOR",
-        &[edit::FLAGS, FILES, OUTPUT, create::VALIDATE],
+        &[edit::FLAGS, FILES, OUTPUT, create::VALIDATE, create::SAVE_CONFIG],
         run!(edit::run),
     ),
     row(
@@ -282,7 +282,7 @@ pub(super) static ROWS: &[Command] = &[
         aliases: &["nodes", "no"],
         arguments: "[NAME | -l label]",
         help: "Display resource (CPU/memory) usage of nodes",
-        flags: &[top::FLAGS],
+        flags: &[top::NODE, SELECT_LABELS],
         run: run!(top::node),
     },
     Command {
@@ -290,7 +290,7 @@ pub(super) static ROWS: &[Command] = &[
         aliases: &["pods", "po"],
         arguments: "[NAME | -l label]",
         help: "Display resource (CPU/memory) usage of pods",
-        flags: &[top::FLAGS],
+        flags: &[top::POD, SELECT_LABELS],
         run: run!(top::pod),
     },
     row(
@@ -304,7 +304,7 @@ pub(super) static ROWS: &[Command] = &[
         "attach",
         "(POD | TYPE/NAME) [-c CONTAINER]",
         "Attach to a running container",
-        &[exec::FLAGS],
+        &[exec::FLAGS, exec::DETACH],
         run!(exec::attach),
     ),
     row(

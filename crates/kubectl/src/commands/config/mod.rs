@@ -1,5 +1,7 @@
 //! `kubectl config …`: kubeconfig files looked at and changed.
 
+mod credentials;
+
 use serde_json::{Value, json};
 
 use crate::{
@@ -22,10 +24,8 @@ pub(super) static GET_CONTEXTS: &[Flag] =
 
 pub(super) static SET_CONTEXT: &[Flag] = &[switch("current", "Modify the current context")];
 
-pub(super) static SET_CLUSTER: &[Flag] = &[
-    switch("embed-certs", "Put the certificate itself into the file"),
-    value("proxy-url", "URL", "Kept for others: this kubectl connects to the server directly"),
-];
+pub(super) static SET_CLUSTER: &[Flag] =
+    &[switch("embed-certs", "Put the certificate itself into the file")];
 
 pub(super) static SET: &[Flag] = &[switch(
     "set-raw-bytes",
@@ -34,11 +34,22 @@ pub(super) static SET: &[Flag] = &[switch(
 
 pub(super) static SET_CREDENTIALS: &[Flag] = &[
     switch("embed-certs", "Put the certificate and key themselves into the file"),
-    value("username", "NAME", "User name for basic authentication"),
-    value("password", "TEXT", "Password for basic authentication"),
+    value("auth-provider", "NAME", "Auth provider, kept for others: this kubectl knows none"),
+    value("auth-provider-arg", "KEY=VALUE", "Argument of the auth provider; KEY- removes it"),
     value("exec-command", "FILE", "Command of the exec credential plugin"),
     value("exec-api-version", "VERSION", "API version of the exec credential plugin"),
     value("exec-arg", "ARGS", "Arguments of the exec credential plugin"),
+    value(
+        "exec-env",
+        "KEY=VALUE",
+        "Environment variable of the exec credential plugin; KEY- removes it",
+    ),
+    value(
+        "exec-interactive-mode",
+        "MODE",
+        "Whether the plugin may ask: IfAvailable, Never, Always",
+    ),
+    switch("exec-provide-cluster-info", "If true, the plugin is told of the cluster"),
 ];
 
 /// What is not shown unless asked for.
@@ -376,25 +387,34 @@ pub(super) async fn set_cluster(session: &Session) -> Outcome {
 
 pub(super) async fn set_credentials(session: &Session) -> Outcome {
     let flags = &session.flags;
-    let name = one_word(session)?;
+    let name = match flags.words.as_slice() {
+        [name] if name.is_empty() => return failed("you must specify a non-empty user name"),
+        [name] => name,
+        words => return failed(format!("unexpected args: [{}]", words.join(" "))),
+    };
+    credentials::check(flags)?;
     let mut fields = file(session, "client-certificate")?;
     fields.extend(file(session, "client-key")?);
+    // Who gives a token has no password, and the other way round.
+    for (key, others) in [
+        ("token", ["username", "password"]),
+        ("username", ["token", "tokenFile"]),
+        ("password", ["token", "tokenFile"]),
+    ] {
+        if !flags.one(key).is_empty() {
+            fields.extend(others.map(|other| (other.to_owned(), Value::Null)));
+        }
+    }
     for key in ["token", "username", "password"] {
         if flags.is_set(key) {
             fields.push((key.to_owned(), flags.one(key).into()));
         }
     }
-    if flags.is_set("exec-command") {
-        let version = flags.one("exec-api-version");
-        fields.push((
-            "exec".into(),
-            json!({
-                "command": flags.one("exec-command"), "apiVersion": version,
-                "args": flags.list("exec-arg"), "interactiveMode": "IfAvailable",
-            }),
-        ));
-    }
     change(session, |config| {
+        let known = kubeconfig::entry(config, "users", name).map(|entry| entry["user"].clone());
+        let known = known.unwrap_or_default();
+        fields.push(("auth-provider".into(), credentials::provider(&known, flags)));
+        fields.push(("exec".into(), credentials::plugin(&known, flags)));
         let fields = fields.iter().map(|(key, value)| (key.as_str(), value.clone())).collect();
         put(config, "users", "user", name, fields);
         Ok(())
