@@ -7,7 +7,9 @@ use crate::layout::{self, Item};
 use crate::plan::{self, Elements};
 use netlink::nft::expr::*;
 use netlink::nft::{Chain, Data, Family, Hook};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+mod policies;
 
 /// The node's own address of each family.
 const NODE: [&str; 2] = ["192.0.2.1", "2001:db8::1"];
@@ -53,6 +55,8 @@ impl Packet {
 struct Rules {
     chains: BTreeMap<String, (Chain, Vec<Vec<Expr>>)>,
     elements: Elements,
+    /// What comes of a throw, before the modulus.
+    random: u32,
 }
 
 impl Rules {
@@ -78,10 +82,10 @@ impl Rules {
                 chains.insert(name, (Chain::Regular, rules));
             }
         }
-        Rules { chains, elements }
+        Rules { chains, elements, random: 0 }
     }
 
-    fn trace(&self, mut packet: Packet) -> Fate {
+    fn trace(&mut self, mut packet: Packet) -> Fate {
         let is_local = |packet: &Packet| NODE.contains(&packet.destination.to_string().as_str());
         let first = if packet.link.is_some() { Hook::Prerouting } else { Hook::Output };
         if let Some(fate) = self.hook(first, &mut packet) {
@@ -101,7 +105,7 @@ impl Rules {
         Fate::Arrives { ip: destination, port, masqueraded }
     }
 
-    fn hook(&self, hook: Hook, packet: &mut Packet) -> Option<Fate> {
+    fn hook(&mut self, hook: Hook, packet: &mut Packet) -> Option<Fate> {
         let here = |(name, (chain, _)): (&String, &(Chain, _))| match chain {
             Chain::Base { hook: at, priority, .. } if *at == hook => {
                 Some((*priority, name.clone()))
@@ -116,10 +120,10 @@ impl Rules {
         })
     }
 
-    fn chain(&self, name: &str, packet: &mut Packet) -> Option<Step> {
+    fn chain(&mut self, name: &str, packet: &mut Packet) -> Option<Step> {
         let (_, rules) = self.chains.get(name).unwrap_or_else(|| panic!("a chain {name}"));
-        for rule in rules {
-            match self.rule(rule, packet) {
+        for rule in rules.clone() {
+            match self.rule(&rule, packet) {
                 Some(Verdict::Accept) => return Some(Step::Accepted),
                 Some(Verdict::Drop) => return Some(Step::Fate(Fate::Dropped)),
                 Some(Verdict::Return) => return None,
@@ -138,7 +142,7 @@ impl Rules {
     }
 
     /// What a rule decides; a translation ends the hook as `accept` does.
-    fn rule(&self, rule: &[Expr], packet: &mut Packet) -> Option<Verdict> {
+    fn rule(&mut self, rule: &[Expr], packet: &mut Packet) -> Option<Verdict> {
         let mut registers = [0_u8; 64];
         let at = |register: Reg| usize::from(register.0) * 4;
         fn put(registers: &mut [u8; 64], at: usize, bytes: &[u8]) {
@@ -180,7 +184,9 @@ impl Rules {
                     put(&mut registers, at(*to), &kind.to_ne_bytes());
                 }
                 Expr::Immediate { to, value } => put(&mut registers, at(*to), value),
-                Expr::Random { to, .. } => put(&mut registers, at(*to), &[0; 4]),
+                Expr::Random { to, modulus } => {
+                    put(&mut registers, at(*to), &(self.random % modulus).to_ne_bytes());
+                }
                 Expr::Bitwise { from, to, mask, xor } => {
                     let bytes: Vec<u8> = registers[at(*from)..]
                         .iter()
@@ -231,7 +237,16 @@ impl Rules {
                 }
                 Expr::Reject(_) => return Some(Verdict::Goto(REJECTS.into())),
                 Expr::Verdict(verdict) => return Some(verdict.clone()),
-                Expr::Counter | Expr::Dynset { .. } => {}
+                Expr::Counter => {}
+                Expr::Dynset { set, op: DynsetOp::Update, key, data: Some(data), timeout } => {
+                    assert!((set == layout::AFFINITY) && timeout.is_some(), "{set}");
+                    let words = layout::octets(packet.destination).len();
+                    // Client, address, protocol and port; address and port.
+                    let key = registers[at(*key)..at(*key) + 2 * words + 8].to_vec();
+                    let endpoint = registers[at(*data)..at(*data) + words + 4].to_vec();
+                    let remembered = Some(Data::Value(endpoint));
+                    self.elements.insert((layout::AFFINITY, key), remembered);
+                }
                 other => panic!("{other:?} is not traced"),
             }
         }
@@ -271,6 +286,36 @@ enum Step {
 /// Stands for the verdict of a reject expression.
 const REJECTS: &str = "(rejects)";
 
+fn first_packet(from: &str, to: &str) -> Packet {
+    let target: std::net::SocketAddr = to.parse().expect("an address and a port");
+    let is_pod = from.starts_with("10.42.") || from.starts_with("fd42::");
+    let link = match NODE.contains(&from) {
+        true => None,
+        false if is_pod => Some("skp0"),
+        false => Some("eth0"),
+    };
+    Packet {
+        link,
+        source: from.parse().expect("an address"),
+        destination: target.ip(),
+        protocol: Protocol::Tcp,
+        port: target.port(),
+        mark: 0,
+        masqueraded: false,
+    }
+}
+
+fn told(fate: &Fate) -> String {
+    match fate {
+        Fate::Dropped => "dropped".to_owned(),
+        Fate::Rejected => "rejected".to_owned(),
+        Fate::Arrives { ip, port, masqueraded } => {
+            let as_node = if *masqueraded { " as the node" } else { "" };
+            format!("{}{as_node}", std::net::SocketAddr::new(*ip, *port))
+        }
+    }
+}
+
 /// One packet a line: from, to, what comes of it.
 #[track_caller]
 fn check(service: &Service, expected: &str) {
@@ -280,33 +325,10 @@ fn check(service: &Service, expected: &str) {
         .map(|line| {
             let (from, rest) = line.split_once(" -> ").expect("from -> to: fate");
             let (to, _) = rest.split_once(": ").expect("to: fate");
-            let target: std::net::SocketAddr = to.parse().expect("an address and a port");
-            let source: IpAddr = from.parse().expect("an address");
-            let is_pod = from.starts_with("10.42.") || from.starts_with("fd42::");
-            let link = match NODE.contains(&from) {
-                true => None,
-                false if is_pod => Some("skp0"),
-                false => Some("eth0"),
-            };
-            let packet = Packet {
-                link,
-                source,
-                destination: target.ip(),
-                protocol: Protocol::Tcp,
-                port: target.port(),
-                mark: 0,
-                masqueraded: false,
-            };
-            let rules = Rules::of(service, plan::family_of(source));
-            let fate = match rules.trace(packet) {
-                Fate::Dropped => "dropped".to_owned(),
-                Fate::Rejected => "rejected".to_owned(),
-                Fate::Arrives { ip, port, masqueraded } => {
-                    let as_node = if masqueraded { " as the node" } else { "" };
-                    format!("{}{as_node}", std::net::SocketAddr::new(ip, port))
-                }
-            };
-            format!("{from} -> {to}: {fate}")
+            let packet = first_packet(from, to);
+            let source = packet.source;
+            let mut rules = Rules::of(service, plan::family_of(source));
+            format!("{from} -> {to}: {}", told(&rules.trace(packet)))
         })
         .collect();
     assert_eq!(found.join("\n"), lines.collect::<Vec<_>>().join("\n"));
