@@ -1,6 +1,6 @@
 use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt, time::Duration};
 
-use rustls::{ClientConnection, ServerConnection};
+use rustls::{ClientConnection, ServerConnection, client::ResolvesClientCert};
 
 use super::*;
 use crate::{layout::CERTIFICATE_LIFE, peer::PeerIdentity};
@@ -227,6 +227,40 @@ fn both_ends_verify_each_other() {
     let peer = handshake(peer_client, peer_server.clone(), "pi").expect("valid").expect("shown");
     assert_eq!(peer.common_name, "pi");
     handshake(client(CertificateName::Admin), peer_server, "pi").expect_err("not a peer");
+}
+
+#[test]
+fn servers_speak_to_servers_only() {
+    let open_at = |dir: &tempfile::TempDir| open(dir.path(), &names(), now()).0;
+    let dirs = [(); 2].map(|()| tempfile::tempdir().expect("directory"));
+    let [pki, other] = [open_at(&dirs[0]), open_at(&dirs[1])];
+    let (server, client) = pki.peer_configs(&[b"h2"]).expect("config");
+    // Whoever comes believes the server, so that it is the server that refuses.
+    let coming = |keys: &Pki, name: Option<CertificateName>| {
+        let shown = name.map(|name| keys.leaf(name).clone() as Arc<dyn ResolvesClientCert>);
+        let ca = pki.authority(Ca::Peer).trusted();
+        let clock = Arc::new(FlooredClock::new(now()));
+        let config = tls::client_config(shown, ca, &[b"h2"], clock).expect("config");
+        handshake(config, server.clone(), "pi")
+    };
+    let peer = coming(&pki, Some(CertificateName::Peer)).expect("a server of the cluster");
+    assert_eq!(peer.expect("shown").common_name, "pi");
+    assert_eq!(coming(&pki, None), Err(rustls::Error::NoCertificatesPresented));
+    for row in CERTIFICATES.iter().filter(|row| row.name != CertificateName::Peer) {
+        let refused = coming(&pki, Some(row.name)).expect_err(row.file);
+        let by_server = matches!(refused, rustls::Error::InvalidCertificate(_));
+        assert!(by_server, "{}: {refused}", row.file);
+    }
+    let refused = coming(&other, Some(CertificateName::Peer)).expect_err("another cluster's");
+    assert!(matches!(refused, rustls::Error::InvalidCertificate(_)), "{refused}");
+
+    // And a server sends nothing to who shows what any node believes, or another's.
+    let api = pki.server_config(&[b"h2"]).expect("config");
+    let (theirs, _) = other.peer_configs(&[b"h2"]).expect("config");
+    for elsewhere in [api, theirs] {
+        let refused = handshake(client.clone(), elsewhere, "pi").expect_err("no server");
+        assert!(matches!(refused, rustls::Error::InvalidCertificate(_)), "{refused}");
+    }
 }
 
 #[test]
