@@ -67,3 +67,77 @@ pub(super) fn protocol(keys: &Pki, store: &Arc<RaftStore>) -> Result<Protocol, S
         speak: Arc::new(move |stream, stop| Box::pin(grpc::serve(stream, service.clone(), stop))),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use grpc::{CallError, Code};
+    use jiff::Timestamp;
+    use pki::{Ca, CertificateName, Names, tls};
+    use rustls::client::ResolvesClientCert;
+    use store_raft::{OpenOptions, peers::Method};
+    use tokio::{net::TcpListener, sync::mpsc};
+    use tokio_rustls::TlsAcceptor;
+
+    use super::*;
+
+    fn keys(dir: &tempfile::TempDir) -> Pki {
+        let names = Names { node_name: "pi".into(), ..Names::default() };
+        Pki::open(&pki::directory(dir.path()), &names, Timestamp::now()).expect("keys").0
+    }
+
+    #[tokio::test]
+    async fn only_servers_of_the_cluster_reach_raft() {
+        let dirs = [(); 2].map(|()| tempfile::tempdir().expect("a directory for the test"));
+        let [ours, others] = [keys(&dirs[0]), keys(&dirs[1])];
+        let options = OpenOptions::new(dirs[0].path().join("db"));
+        let store = RaftStore::open(options).await.expect("a new store");
+        let protocol = protocol(&ours, &store).expect("a protocol");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("bound").to_string();
+        let (met, mut meets) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let met_by = TlsAcceptor::from(protocol.tls.clone()).accept(stream).await;
+                let _ = met.send(met_by.as_ref().map(drop).map_err(ToString::to_string));
+                if let Ok(stream) = met_by {
+                    tokio::spawn((protocol.speak)(stream, Box::pin(std::future::pending())));
+                }
+            }
+        });
+        // Each believes the server, so that it is the server that refuses.
+        let showing = |keys: &Pki, name: Option<CertificateName>| {
+            let shown = name.map(|name| keys.leaf(name).clone() as Arc<dyn ResolvesClientCert>);
+            let ca = ours.authority(Ca::Peer).trusted();
+            let tls = tls::client_config(shown, ca, &[PROTOCOL], ours.clock().clone());
+            let connector = TlsConnector::from(Arc::new(tls.expect("a configuration")));
+            Way(Arc::new(OnceLock::from(connector)))
+        };
+        let server = Way::default();
+        server.open(&ours).expect("its keys");
+        const OTHERS: Option<&str> = Some("invalid peer certificate");
+        for (who, way, refused) in [
+            ("a server", server, None),
+            ("nobody", showing(&ours, None), Some("no certificates")),
+            ("a node", showing(&ours, Some(CertificateName::Node)), OTHERS),
+            ("the operator", showing(&ours, Some(CertificateName::Admin)), OTHERS),
+            ("a stranger", showing(&others, Some(CertificateName::Peer)), OTHERS),
+        ] {
+            let asked = way.peers().call(&address, Method::Position, grpc::once("".into())).await;
+            // An empty message is of no cluster, says the store, where one comes to it.
+            let answered = matches!(
+                &asked,
+                Err(CallError::Failed(status)) if status.code == Code::FailedPrecondition
+            );
+            assert_eq!(answered, refused.is_none(), "{who}: {asked:?}");
+            let met = meets.recv().await.expect("the listener runs");
+            match refused {
+                None => assert_eq!(met, Ok(()), "{who}"),
+                Some(why) => {
+                    let told = met.expect_err(who);
+                    assert!(told.contains(why), "{who}: {told}");
+                }
+            }
+        }
+        store.shutdown().await;
+    }
+}
