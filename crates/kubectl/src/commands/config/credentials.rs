@@ -110,7 +110,9 @@ pub(super) fn plugin(user: &Value, flags: &Parsed) -> Value {
             (None, None) => {}
         }
     }
-    plugin["env"] = if env.is_empty() { Value::Null } else { env.into() };
+    if flags.is_set("exec-env") {
+        plugin["env"] = env.into();
+    }
     plugin
 }
 

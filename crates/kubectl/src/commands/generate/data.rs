@@ -148,11 +148,19 @@ pub(crate) fn secret_docker(flags: &Parsed) -> Made {
     if user.is_empty() || password.is_empty() {
         return Err("either --from-file or the combination of --docker-username, --docker-password and --docker-server is required".into());
     }
-    let mut entry = json!({"username": user, "password": password, "auth": STANDARD.encode(format!("{user}:{password}"))});
-    if flags.is_set("docker-email") {
-        entry["email"] = flags.one("docker-email").into();
+    // The text is hashed by `--append-hash`: its fields are in upstream's order, and signs
+    // of HTML are escaped as Go does.
+    let text = |text: &str| {
+        let quoted = serde_json::Value::from(text).to_string();
+        quoted.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
+    };
+    let mut entry = format!(r#""username":{},"password":{}"#, text(user), text(password));
+    if !flags.one("docker-email").is_empty() {
+        entry += &format!(r#","email":{}"#, text(flags.one("docker-email")));
     }
-    let config = json!({"auths": {flags.one("docker-server"): entry}}).to_string();
+    let auth = STANDARD.encode(format!("{user}:{password}"));
+    let server = text(flags.one("docker-server"));
+    let config = format!(r#"{{"auths":{{{server}:{{{entry},"auth":"{auth}"}}}}}}"#);
     let data = vec![(".dockerconfigjson".to_owned(), config.into_bytes())];
     secret(flags, Some("kubernetes.io/dockerconfigjson"), data)
 }
