@@ -138,8 +138,12 @@ async fn what_the_api_has_as_ended_ends_here() {
     }
     let bed = Bed::new();
     let _node = bed.start().await;
+    // Ready once it hears a signal: before that the first process of all is not ended by it.
+    let mut hears = container("trap 'exit 0' TERM; touch /hears; sleep 1000 & wait");
+    let look = json!(["test", "-e", "/hears"]);
+    hears["readinessProbe"] = json!({"exec": {"command": look}, "periodSeconds": 1});
     for (name, phase) in [("failed", "Failed"), ("succeeded", "Succeeded")] {
-        bed.bind(name, json!({"containers": [container(SERVE)], "restartPolicy": "Always"})).await;
+        bed.bind(name, json!({"containers": [hears], "restartPolicy": "Always"})).await;
         bed.until_ready(name).await;
         bed.cluster.edit(PODS, &format!("default/{name}"), |pod| {
             pod["status"]["phase"] = phase.into();
