@@ -1,7 +1,9 @@
 //! What stories do things to: a pod that answers, a Service before it, and a pod that
-//! asks it all the time and writes down what it did not get.
+//! asks it all the time and writes down what it got and what not.
 
 use std::fs;
+
+use jiff::Timestamp;
 
 use crate::harness::{World, until};
 
@@ -41,6 +43,9 @@ spec:
     )
 }
 
+/// How many answers the asking pod counts before it says so.
+const REPORTED: usize = 10;
+
 /// A pod on a node that asks a URL fifty times a second.
 pub(super) fn asks(node: &str, url: &str) -> String {
     format!(
@@ -53,7 +58,7 @@ spec:
   nodeName: {node}
   terminationGracePeriodSeconds: 1
   containers:
-  - {{name: ask, image: skiff.local/toolbox, args: [get, --loop, "100000000", --every, "20", "{url}"]}}
+  - {{name: ask, image: skiff.local/toolbox, args: [get, --loop, "100000000", --every, "20", --report, "{REPORTED}", "{url}"]}}
 "#
     )
 }
@@ -70,9 +75,21 @@ pub(super) fn unserved(world: &World, server: &str, host: &str, url: &str) -> us
     failures(world, host).len()
 }
 
-/// What the asking pod could not get, from its host's disk: nothing needs to be up
-/// for that.
+/// What the asking pod could not get.
 pub(super) fn failures(world: &World, host: &str) -> Vec<String> {
+    said(world, host).into_iter().filter(|line| line.contains(" stderr ")).collect()
+}
+
+/// How often the asking pod was answered from one moment to another.
+pub(super) fn answers(world: &World, host: &str, from: Timestamp, to: Timestamp) -> usize {
+    let at = |line: &String| line.split(' ').next()?.parse::<Timestamp>().ok();
+    let reports = said(world, host).into_iter().filter(|line| line.ends_with(" answered"));
+    let within = reports.filter(|line| at(line).is_some_and(|at| (from..to).contains(&at)));
+    within.count() * REPORTED
+}
+
+/// What the asking pod has written, from its host's disk: nothing needs to be up for that.
+fn said(world: &World, host: &str) -> Vec<String> {
     let pods = world.host(host).path("data/log/pods");
     let folders = fs::read_dir(pods).into_iter().flatten().flatten();
     let client = folders
@@ -80,8 +97,5 @@ pub(super) fn failures(world: &World, host: &str) -> Vec<String> {
     let logs =
         client.flat_map(|folder| fs::read_dir(folder.path().join("ask")).into_iter().flatten());
     let texts = logs.flatten().filter_map(|log| fs::read_to_string(log.path()).ok());
-    texts
-        .flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>())
-        .filter(|line| line.contains(" stderr "))
-        .collect()
+    texts.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>()).collect()
 }

@@ -7,8 +7,12 @@
 //! must work. Where `./x scenarios` sets `SKIFF_SCENARIOS`, all or those whose
 //! names have that text run; otherwise those that are quick.
 
-use std::{fs, time::Instant};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{
@@ -24,6 +28,12 @@ pub(super) const SERVERS: [&str; 3] = ["server-1", "server-2", "server-3"];
 pub(super) const AGENTS: [&str; 2] = ["agent-1", "agent-2"];
 /// Where the pod runs that asks: this host loses its power in a cold boot alone.
 pub(super) const CLIENT_HOST: &str = "agent-2";
+
+/// So many requests of the pod that asks fifty times a second are answered during each row,
+/// and again after it: else nobody asked, and that none failed would say nothing.
+const ANSWERS_MIN: usize = 20;
+/// What is over sooner is counted with the look at whether all works, which takes seconds.
+const SHORT: Duration = Duration::from_secs(5);
 
 /// One row.
 struct Scenario {
@@ -293,20 +303,28 @@ fn faults_under_load() {
     let seen = load::unserved(&stage.world, SERVERS[0], CLIENT_HOST, "http://web/");
     let (mut seen, mut ran) = (seen, 0);
     for (at, row) in SCENARIOS.iter().enumerate().filter(|(_, row)| runs(row)) {
-        let began = Instant::now();
+        let (began, from) = (Instant::now(), Timestamp::now());
         (row.fault)(&mut stage);
-        let healed = began.elapsed();
+        let (healed, to) = (began.elapsed(), Timestamp::now());
         stage.works(at);
+        // Where requests may fail the pod that asks may have been away all the time.
+        let to = if row.may_fail || healed < SHORT { Timestamp::now() } else { to };
+        let answered = load::answers(&stage.world, CLIENT_HOST, from, to);
         let all = failures(&stage.world, CLIENT_HOST);
         let new = &all[seen.min(all.len())..];
         eprintln!(
-            "{}: {:.1} s, and {:.1} s until all worked; {} requests failed",
+            "{}: {:.1} s, and {:.1} s until all worked; {} requests failed, {answered} were answered",
             row.name,
             healed.as_secs_f32(),
             (began.elapsed() - healed).as_secs_f32(),
             new.len()
         );
         assert!(row.may_fail || new.is_empty(), "{}: {new:#?}", row.name);
+        assert!(answered >= ANSWERS_MIN, "{}: {answered} requests were answered", row.name);
+        let end = Timestamp::now();
+        until("the asking pod goes on", || {
+            load::answers(&stage.world, CLIENT_HOST, end, Timestamp::MAX) >= ANSWERS_MIN
+        });
         seen = all.len();
         ran += 1;
     }

@@ -75,11 +75,18 @@ pub(super) fn joins_with_a_wrong_clock(stage: &mut Stage) {
 pub(super) fn agent_moves(stage: &mut Stage) {
     let agent = AGENTS[0];
     let home = stage.world.host(agent).number;
+    let pods = |stage: &Stage| {
+        let line = "get pods -l app=web -o jsonpath={range.items[*]}{.metadata.name}{.status.podIPs}{.status.containerStatuses[*].containerID}{end}";
+        stage.kubectl(SERVERS[0], line).ok().stdout
+    };
+    let before = pods(stage);
+    assert!(before.contains("://"), "containers have IDs: {before}");
     for number in [home + 100, home] {
         stage.world.change_address(agent, number);
         let address = stage.world.host(agent).address();
         let line = format!("get node {agent} -o jsonpath={{.status.addresses[0].address}}");
         until("its Node tells", || stage.kubectl(SERVERS[0], &line).stdout == address);
+        assert_eq!(pods(stage), before, "the same containers at the same addresses");
     }
 }
 

@@ -3,22 +3,29 @@
 use crate::args::Args;
 use crate::net;
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 pub(crate) fn get(mut args: Args) -> Result<u8, String> {
     let timeout = net::timeout(&mut args)?;
     let times: Option<u64> = args.option("--loop")?;
     let every = Duration::from_millis(args.option("--every")?.unwrap_or(0));
+    let report: Option<NonZeroU64> = args.option("--report")?;
     let url = args.one("URL")?;
     let Some(times) = times else {
         let (status, body) = fetch(&url, timeout)?;
         io::stdout().write_all(&body).map_err(|e| e.to_string())?;
         return if status < 400 { Ok(0) } else { Err(format!("{url}: status {status}")) };
     };
-    let mut failed = 0;
+    let (mut answered, mut failed) = (0_u64, 0);
     for n in 1..=times {
         match fetch(&url, timeout) {
-            Ok((200..=399, _)) => {}
+            Ok((200..=399, _)) => {
+                answered += 1;
+                if report.is_some_and(|report| answered % report == 0) {
+                    println!("{answered} answered");
+                }
+            }
             Ok((status, _)) => {
                 failed += 1;
                 eprintln!("{n}: status {status}");

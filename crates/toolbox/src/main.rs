@@ -61,8 +61,8 @@ pub(crate) const COMMANDS: &[Command] = &[
     Command { name: "false", usage: "", about: "exit with 1", run: process::no },
     Command {
         name: "get",
-        usage: "[--loop N] [--every MS] [--timeout S] URL",
-        about: "HTTP GET; prints the body, or counts failures",
+        usage: "[--loop N] [--every MS] [--report N] [--timeout S] URL",
+        about: "HTTP GET; prints the body, or counts failures and each N answers",
         run: http_client::get,
     },
     Command { name: "hostname", usage: "", about: "print the host name", run: files::hostname },
