@@ -250,3 +250,41 @@ fn truncation_state_and_recycling_read_back() {
     let (again, _) = open(&disk).expect("healthy");
     assert_eq!(read(&again), [201]);
 }
+
+#[test]
+fn each_spare_is_a_file_of_its_own() {
+    for restarts in 0..8 {
+        let disk = SimDisk::new();
+        let (mut log, _) = open(&disk).expect("an empty disk");
+        let (mut next, mut purged) = (0, 0);
+        let mut append = |log: &mut Log| {
+            log.append(&[record(next)]).unwrap_or_else(|error| panic!("entry {next}: {error}"));
+            next += 1;
+        };
+        while log.tail.id < 4 {
+            append(&mut log);
+        }
+        for round in 0..restarts + 4 {
+            while log.spares.is_empty() {
+                append(&mut log);
+                if log.wants_spare() {
+                    log.make_spare().expect("healthy");
+                }
+            }
+            // The oldest segment becomes the second, and by its name the first of the next
+            // life: the one made ahead outlives the segment that it was made for.
+            while log.spares.len() < 2 {
+                purged += 1;
+                log.purge(id(purged)).expect("healthy");
+            }
+            if round < restarts {
+                log = open(&disk).expect("healthy").0;
+            }
+            let tail = log.tail.id;
+            while log.tail.id == tail {
+                append(&mut log);
+            }
+            assert_eq!(read(&log).first(), Some(&(purged + 1)));
+        }
+    }
+}

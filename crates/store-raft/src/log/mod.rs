@@ -324,7 +324,7 @@ impl Log {
         if let Some(at) = chosen {
             return Ok(self.spares.swap_remove(at));
         }
-        let name = spare_name(id);
+        let name = self.free_name(id);
         let least = need.next_multiple_of(format::BLOCK_BYTES);
         // On a disk that is nearly full a small one is better than none: deletes pass.
         for len in [least.max(self.options.segment_bytes), least] {
@@ -334,6 +334,13 @@ impl Log {
             }
         }
         unreachable!("the least is tried last")
+    }
+
+    /// A name for a spare that none has: one that was made for a segment may outlive it,
+    /// where that took another.
+    fn free_name(&self, id: u64) -> String {
+        let mut names = (id..).map(spare_name);
+        names.find(|name| !self.spares.contains(name)).expect("there are few spares")
     }
 
     fn start_segment(&self, id: u64, spare: String) -> io::Result<Segment> {
@@ -358,7 +365,7 @@ impl Log {
 
     /// Makes a spare segment ahead of its use.
     pub(crate) fn make_spare(&mut self) -> io::Result<()> {
-        let name = spare_name(self.tail.id + 1);
+        let name = self.free_name(self.tail.id + 1);
         self.disk.create_zeroed(&name, self.options.segment_bytes)?;
         self.disk.sync_dir()?;
         self.spares.push(name);
@@ -401,7 +408,7 @@ impl Log {
         let name = segment_name(id);
         let usable = self.disk.open(&name)?.len()? == self.options.segment_bytes;
         if usable && self.spares.len() < SPARES_MAX {
-            let spare = spare_name(id);
+            let spare = self.free_name(id);
             self.disk.rename(&name, &spare)?;
             self.spares.push(spare);
             Ok(())
