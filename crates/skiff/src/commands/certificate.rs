@@ -75,6 +75,9 @@ fn row(file: String, pem: &str, now: Timestamp) -> Row {
     };
     let status = match (found.not_after <= now, found.is_ca, found.due <= now) {
         (true, true, _) => "expired: the cluster needs a new CA (skiff certificate rotate-ca)",
+        (true, false, _) if file.starts_with("agent/") => {
+            "expired: start the agent once with --server and --token"
+        }
         (true, false, _) => "expired: a start, or `skiff certificate rotate`, makes another",
         (false, true, true) => "ends soon: replace it with skiff certificate rotate-ca",
         (false, false, true) => "due: it is renewed while its server or agent runs",
