@@ -27,6 +27,15 @@ impl Op {
             Self::Swap(old, _, false) => (old != state).then_some(state),
         }
     }
+
+    /// Whether it can only have happened in this state.
+    fn sees(self, state: u64) -> bool {
+        match self {
+            Self::Read(found) => found == state,
+            Self::Swap(old, _, true) => old == state,
+            Self::Write(_) | Self::Swap(_, _, false) => false,
+        }
+    }
 }
 
 /// An operation with the times between which it took effect.
@@ -96,6 +105,15 @@ fn search(
     candidates.sort_by_key(|at| entries[*at].returned.unwrap_or(u64::MAX));
     for at in candidates {
         let Some(next) = entries[at].op.apply(state) else { continue };
+        // A value does not come again: who surely saw this one must have done so before.
+        let sees =
+            |of: usize| of != at && entries[of].returned.is_some() && entries[of].op.sees(state);
+        if next != state
+            && state != 0
+            && (0..entries.len()).any(|of| !is_done(done, of) && sees(of))
+        {
+            continue;
+        }
         done[at / 64] |= 1 << (at % 64);
         if search(entries, done, next, seen) {
             return true;
@@ -137,6 +155,10 @@ mod tests {
         // Any of them makes the swap fail.
         check(&around(&[(Swap(1, 2, false), 90, 91), (Read(117), 92, 93)]), true);
         check(&around(&[(Swap(1, 2, false), 90, 91), (Read(1), 92, 93)]), false);
+        // Each is seen, one after the other.
+        let seen: Vec<_> = (0..60).map(|n| (Read(100 + n), 90 + 2 * n, 91 + 2 * n)).collect();
+        check(&around(&seen), true);
+        check(&around(&[&seen[..], &[(Read(100), 900, 901)]].concat()), false);
     }
 
     #[test]
