@@ -1,5 +1,6 @@
 //! Several members in one process, on a network that can be cut.
 
+mod election_test;
 pub(crate) mod net;
 
 use std::{sync::Arc, time::Duration};
@@ -56,6 +57,15 @@ impl Cluster {
 
     /// One more, which joins the others if there are any.
     async fn add(&mut self) -> usize {
+        let (at, others) = self.add_apart().await;
+        if !others.is_empty() {
+            self.at(at).join(&others).await.expect("taken in");
+        }
+        at
+    }
+
+    /// One more, which has not joined those that run, whose addresses are told.
+    async fn add_apart(&mut self) -> (usize, Vec<String>) {
         let at = self.seats.len();
         let dir = tempfile::tempdir().expect("a directory for the test");
         self.seats.push(Seat { dir, disk: SimDisk::new(), address: address(at), store: None });
@@ -65,11 +75,8 @@ impl Cluster {
         self.net.listen(&address(at), store.service());
         let others: Vec<String> =
             (0..at).filter(|other| self.seats[*other].store.is_some()).map(address).collect();
-        self.seats[at].store = Some(store.clone());
-        if !others.is_empty() {
-            store.join(&others).await.expect("taken in");
-        }
-        at
+        self.seats[at].store = Some(store);
+        (at, others)
     }
 
     fn at(&self, at: usize) -> &Arc<RaftStore> {
@@ -115,6 +122,12 @@ impl Cluster {
             }
         };
         timeout(Duration::from_secs(20), led).await.expect("a leader within 20 s")
+    }
+
+    /// The leader and the others.
+    async fn leader_and_followers(&self) -> (usize, Vec<usize>) {
+        let leader = self.leader().await;
+        (leader, (0..self.seats.len()).filter(|at| *at != leader).collect())
     }
 
     async fn follower(&self) -> usize {

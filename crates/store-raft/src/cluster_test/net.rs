@@ -34,7 +34,15 @@ pub(crate) struct Weather {
 struct Wires {
     listening: BTreeMap<String, Arc<dyn Service>>,
     cut: BTreeSet<String>,
+    /// Ways that nothing goes: from, to.
+    blocked: BTreeSet<(String, String)>,
     weather: Option<Weather>,
+}
+
+impl Wires {
+    fn is_cut(&self, from: &str, to: &str) -> bool {
+        self.cut.contains(from) || self.cut.contains(to)
+    }
 }
 
 impl Net {
@@ -68,6 +76,16 @@ impl Net {
         };
     }
 
+    /// Loses what is sent from one address to another, but no answers; or no more.
+    pub(crate) fn block(&self, from: &str, to: &str, off: bool) {
+        let way = (from.to_owned(), to.to_owned());
+        let mut wires = self.lock();
+        match off {
+            true => wires.blocked.insert(way),
+            false => wires.blocked.remove(&way),
+        };
+    }
+
     /// From now on; fair where there is none.
     pub(crate) fn weather(&self, weather: Option<Weather>) {
         self.lock().weather = weather;
@@ -75,7 +93,8 @@ impl Net {
 
     fn reaches(&self, from: &str, to: &str) -> Option<Arc<dyn Service>> {
         let wires = self.lock();
-        let cut = wires.cut.contains(from) || wires.cut.contains(to);
+        let blocked = wires.blocked.contains(&(from.to_owned(), to.to_owned()));
+        let cut = blocked || wires.is_cut(from, to);
         wires.listening.get(to).filter(|_| !cut).cloned()
     }
 
@@ -134,16 +153,21 @@ impl Peers for Seen {
             }
             let call = Call { path: method.path().into(), messages };
             let answered = service.call(call).await;
+            let broke = || Status::new(Code::Unavailable, "the link broke");
+            // Who was killed meanwhile answers no more, whoever is there now. What it had
+            // answered before is on its way all the same.
+            let lives = net.reaches(&from, &to).is_some_and(|now| Arc::ptr_eq(&now, &service));
+            if !lives {
+                return Err(broke().into());
+            }
             if !net.travel().await {
                 tokio::time::sleep(SILENCE).await;
                 return Err(Status::new(Code::Unavailable, "lost on the way back").into());
             }
-            // Who was killed meanwhile answers no more, whoever is there now.
-            match net.reaches(&from, &to) {
-                Some(now) if Arc::ptr_eq(&now, &service) => {
-                    Ok(answered?.next().await.expect("one answer")?)
-                }
-                _ => Err(Status::new(Code::Unavailable, "the link broke").into()),
+            let cut = net.lock().is_cut(&from, &to);
+            match cut {
+                false => Ok(answered?.next().await.expect("one answer")?),
+                true => Err(broke().into()),
             }
         })
     }

@@ -52,6 +52,10 @@ impl Consensus {
         if lead_is_heard && !self.has_member(from) {
             return Err(Status::new(Code::PermissionDenied, REMOVED));
         }
+        if self.may_have_a_leader() && !request.transfer {
+            let text = "this server has just started and votes for nobody yet";
+            return Err(Status::new(Code::Unavailable, text));
+        }
         let rpc = from_vote_request(&request);
         let answer = match request.pre_vote {
             true => self.raft.pre_vote(rpc).await,

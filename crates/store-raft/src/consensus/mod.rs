@@ -4,6 +4,18 @@
 //! [`LogStore`](log_store::LogStore) is its log, [`Machine`](machine::Machine)
 //! its state machine, [`Network`] its way to other members, and
 //! [`incoming`] what other members ask of it.
+//!
+//! # Clocks
+//! What is in the log needs none. The lead is by a lease: a member that heard a
+//! leader votes for nobody else for [`LEASE`] by its own clock, also where it was
+//! started anew in between. A leader that a quorum answered therefore knows for
+//! [`FRESH`] by its own, and no longer, that there is no other, which is all that
+//! renewals stand on. The one being shorter than the other is what clocks may
+//! drift: all holds while no member's clock runs more than 1.5 times as fast as
+//! another's, and what they say the time is does not matter. (A machine that sleeps
+//! has a clock that stands still: a renewal that was just being made is made when it
+//! wakes.) A member that is asked to take the lead over is voted for at once, by the
+//! leader's own wish.
 
 mod incoming;
 pub(crate) mod log_store;
@@ -16,14 +28,19 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use openraft::{
-    Config, Instant as _, Raft, ReadPolicy, SnapshotPolicy, TokioInstant,
+    AsyncRuntime as _, Config, Instant as _, Raft, ReadPolicy, SnapshotPolicy,
     async_runtime::WatchReceiver as _,
     errors::{ClientWriteError, LinearizableReadError, RaftError},
 };
 use store::{Committed, Conflict};
 
 pub(crate) use self::{incoming::unreadable, membership::ChangeError};
-use self::{log_store::LogStore, machine::Machine, network::Network, types::Types};
+use self::{
+    log_store::LogStore,
+    machine::Machine,
+    network::Network,
+    types::{Moment, Runtime, Types},
+};
 use crate::proto::raft_v1::Node;
 
 /// A running Raft member.
@@ -31,6 +48,7 @@ use crate::proto::raft_v1::Node;
 pub(crate) struct Consensus {
     raft: Raft<Types, Machine>,
     me: u64,
+    started: Moment,
     /// One change of the membership at a time.
     changing: Arc<tokio::sync::Mutex<()>>,
 }
@@ -82,6 +100,15 @@ impl Lead {
 /// A member that is alone waits for its disk however long it takes.
 const PROPOSE_MAX: Duration = Duration::from_secs(8);
 
+/// How long a member that heard a leader votes for no other.
+pub(crate) const LEASE: Duration = Duration::from_millis(600);
+
+/// No other member can have been elected so shortly after a quorum was asked and
+/// answered.
+const FRESH: Duration = Duration::from_millis(400);
+
+const _: () = assert!(FRESH.as_millis() * 3 <= LEASE.as_millis() * 2, "clocks may drift");
+
 impl Consensus {
     /// Starts the member. Without ticks nothing starts an election by itself.
     pub(crate) async fn start(
@@ -91,13 +118,29 @@ impl Consensus {
         machine: Machine,
     ) -> Result<Self, String> {
         let config = config().validate().map_err(|error| error.to_string())?;
-        let starting = Raft::new(me, Arc::new(config), network, log, machine);
+        let started = Moment::now();
+        let starting = async {
+            let raft = Raft::new(me, Arc::new(config), network, log, machine).await?;
+            let soon = raft.clone();
+            // Its own vote is also bound by what it told a leader before it was started anew.
+            drop(Runtime::spawn(async move {
+                Runtime::sleep(LEASE).await;
+                soon.runtime_config().elect(true);
+            }));
+            Ok(raft)
+        };
         // What Raft starts goes on from this seed.
         #[cfg(test)]
-        let starting = types::Runtime::scope(me, starting);
+        let starting = Runtime::scope(me, starting);
         let raft = starting.await;
-        let raft = raft.map_err(|error| error.to_string())?;
-        Ok(Self { raft, me, changing: Arc::default() })
+        let raft = raft.map_err(|error: openraft::errors::Fatal<Types>| error.to_string())?;
+        Ok(Self { raft, me, started, changing: Arc::default() })
+    }
+
+    /// Whether a leader that this member heard before it was started may still count on
+    /// that: Raft forgets with the process.
+    pub(crate) fn may_have_a_leader(&self) -> bool {
+        self.started.elapsed() <= LEASE
     }
 
     /// Whether it ever was a member of a cluster.
@@ -183,6 +226,14 @@ impl Consensus {
         }
     }
 
+    /// Whether this member leads and no other can have been elected when this returns;
+    /// false where the answers took too long to say so.
+    pub(crate) async fn leads_still(&self) -> Result<bool, BarrierError> {
+        let asked = Moment::now();
+        self.read_index().await?;
+        Ok(asked.elapsed() <= FRESH)
+    }
+
     /// Asks for a snapshot; it is made in the background.
     pub(crate) async fn snapshot(&self) -> Result<(), String> {
         self.raft.trigger().snapshot().await.map_err(|error| error.to_string())
@@ -250,7 +301,7 @@ impl Consensus {
         let metrics = self.raft.metrics();
         let now = metrics.borrow_watched();
         let heard = now.heartbeat.iter().flatten().filter(|(id, last)| {
-            let lately = |last: &TokioInstant| last.elapsed() < within;
+            let lately = |last: &Moment| last.elapsed() < within;
             **id == self.me || last.as_ref().is_some_and(|last| lately(last))
         });
         heard.map(|(id, _)| *id).collect()
@@ -288,17 +339,19 @@ fn lead_of(metrics: &openraft::metrics::RaftServerMetrics<Types>) -> Lead {
 
 /// A follower that hears nothing of its leader for longer than the lease
 /// (`election_timeout_max`) and a random time on top asks for its place.
+/// One that has just started waits for a lease first.
 fn config() -> Config {
     Config {
         cluster_name: "skiff".into(),
         // A cluster of one has nobody to wait for; ticks would wake it many
         // times a second. They are turned on with the second member.
         enable_tick: false,
+        enable_elect: false,
         heartbeat_interval: 250,
         // What was just written says that the leader is there, too.
         heartbeat_min_interval: Some(0),
         election_timeout_min: 350,
-        election_timeout_max: 600,
+        election_timeout_max: LEASE.as_millis() as u64,
         // The state is in memory: a leader that starts again is elected again,
         // and its blank entry commits what is in the log.
         enable_leader_restore: Some(false),

@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use openraft::{
-    EntryPayload,
+    AsyncRuntime, EntryPayload,
     impls::leader_id_adv,
     raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest, VoteResponse},
     vote::RaftLeaderId as _,
@@ -26,12 +26,16 @@ openraft::declare_raft_types!(
         AsyncRuntime = Runtime,
 );
 
-/// tokio's threads and clock; in tests, randomness that follows from a seed.
+/// tokio's threads and clock; in tests, randomness that follows from a seed and a
+/// clock for each server.
 #[cfg(not(test))]
 pub(crate) type Runtime = openraft::impls::TokioRuntime;
 #[cfg(test)]
 pub(crate) type Runtime =
-    openraft::rt::deterministic_rng::DeterministicRng<openraft::impls::TokioRuntime>;
+    openraft::rt::deterministic_rng::DeterministicRng<crate::simulation::clock::Paced>;
+
+/// A moment by the clock that Raft goes by.
+pub(crate) type Moment = <Runtime as AsyncRuntime>::Instant;
 
 /// A command, encoded once by who proposes it.
 #[derive(Clone)]

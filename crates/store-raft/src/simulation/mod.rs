@@ -1,14 +1,20 @@
 //! Three members under faults that follow from a seed: messages are lost, come
 //! late, twice and in another order, servers are cut off, lose power in the
 //! middle of a write and come back, the lead changes. Clients write, read and
-//! watch through all of them. Then it is asked whether every key's history is
-//! linearizable, whether revisions rose, and whether all watches told the same.
+//! watch through all of them, others hold leases. Each server's clock runs at a rate of
+//! its own (`clock`), as far from the others' as the leader's lease allows. Then it is
+//! asked whether every key's history is linearizable, whether revisions rose, whether
+//! all watches told what was acknowledged and the same, and whether leases had one
+//! holder at a time.
 //!
 //! `./x raft-sim SEED` runs one seed as it ran before; `./x raft-sim` many. The
 //! plain tests run some, whose faults follow from the seed, while the order of
 //! tasks that wake together does not: tokio takes that from outside unless it
 //! is built for it.
 
+pub(crate) mod clock;
+mod judge;
+mod lease;
 pub(crate) mod random;
 mod run;
 

@@ -9,22 +9,26 @@ use std::{
 };
 
 use store::{
-    CommitError, EventKind, Key, Op as StoreOp, Put, Range, Renewal, Revision, Store, Txn, Value,
+    CommitError, EventKind, Key, Op as StoreOp, Put, Revision, Store, Txn, Value,
+    linear::{Entry, Op},
 };
 use tokio::time::{sleep, timeout};
 
-use store::linear::{Entry, Op, is_linearizable};
-
-use super::random::Random;
+use super::{
+    clock::{self, Pace},
+    judge::{Told, Written},
+    lease,
+    random::Random,
+};
 use crate::{
     OpenError, OpenOptions, RaftStore,
     cluster_test::net::{Net, Weather},
     disk::sim::SimDisk,
 };
 
-const SERVERS: usize = 3;
+pub(super) const SERVERS: usize = 3;
 const CLIENTS: usize = 4;
-const KEYS: u64 = 3;
+pub(super) const KEYS: u64 = 3;
 /// Simulated time with faults.
 const STORM: Duration = Duration::from_secs(12);
 
@@ -32,43 +36,48 @@ const STORM: Duration = Duration::from_secs(12);
 /// server's watch.
 pub(super) type Trace = Vec<(u64, String)>;
 
-struct Seat {
+pub(super) struct Seat {
     dir: tempfile::TempDir,
     disk: RefCell<SimDisk>,
     store: RefCell<Option<Arc<RaftStore>>>,
+    /// How fast its clock runs, over all its lives.
+    pub(super) pace: Pace,
     /// What its watches told, over all its lives.
-    told: RefCell<Vec<(Revision, String, u64)>>,
-    resume: Cell<Revision>,
+    pub(super) told: RefCell<Vec<Told>>,
+    pub(super) resume: Cell<Revision>,
 }
 
-struct World {
-    random: Random,
-    net: Arc<Net>,
-    seats: Vec<Seat>,
+pub(super) struct World {
+    pub(super) random: Random,
+    pub(super) net: Arc<Net>,
+    pub(super) seats: Vec<Seat>,
     /// Ticks with every call and return.
     clock: Cell<u64>,
     next_value: Cell<u64>,
-    histories: RefCell<BTreeMap<u64, Vec<Entry>>>,
+    pub(super) histories: RefCell<BTreeMap<u64, Vec<Entry>>>,
+    /// What clients wrote, or may have written.
+    pub(super) written: RefCell<Vec<Written>>,
     /// The highest revision that was acknowledged, by the time it was.
-    acknowledged: RefCell<Revision>,
-    over: Cell<bool>,
+    pub(super) acknowledged: RefCell<Revision>,
+    pub(super) leases: lease::Leases,
+    pub(super) over: Cell<bool>,
 }
 
-fn address(at: usize) -> String {
+pub(super) fn address(at: usize) -> String {
     format!("s{at}:1")
 }
 
-fn key(number: u64) -> Key {
+pub(super) fn key(number: u64) -> Key {
     Key::new("", "configmaps", "default", &format!("k{number}"))
 }
 
-fn put(key: Key, value: u64) -> Put {
+pub(super) fn put(key: Key, value: u64) -> Put {
     // Large enough for snapshots and for more than one block.
     let data = format!("{value:020}{}", "x".repeat(700)).into();
     Put { key, value: Value { epoch: 1, data }, revision_at: None }
 }
 
-fn value_of(data: &[u8]) -> u64 {
+pub(super) fn value_of(data: &[u8]) -> u64 {
     std::str::from_utf8(&data[..20]).ok().and_then(|text| text.parse().ok()).expect("our own")
 }
 
@@ -84,14 +93,17 @@ pub(super) fn run(seed: u64) -> Trace {
 }
 
 async fn simulate(seed: u64) -> Trace {
+    let random = Random::new(seed);
     let world = Rc::new(World {
-        random: Random::new(seed),
         net: Net::new(),
-        seats: (0..SERVERS).map(|_| Seat::new()).collect(),
+        seats: (0..SERVERS).map(|_| Seat::new(Pace::any(&random))).collect(),
+        random,
         clock: Cell::new(1),
         next_value: Cell::new(1),
         histories: RefCell::default(),
+        written: RefCell::default(),
         acknowledged: RefCell::new(Revision::ZERO),
+        leases: lease::Leases::default(),
         over: Cell::new(false),
     });
     for at in 0..SERVERS {
@@ -100,7 +112,7 @@ async fn simulate(seed: u64) -> Trace {
     let storms = tokio::task::spawn_local(storm(world.clone()));
     let clients: Vec<_> =
         (0..CLIENTS).map(|_| tokio::task::spawn_local(client(world.clone()))).collect();
-    let leases = tokio::task::spawn_local(lease(world.clone()));
+    let leases = lease::start(&world);
     let watchers: Vec<_> =
         (0..SERVERS).map(|at| tokio::task::spawn_local(watch(world.clone(), at))).collect();
     storms.await.expect("the storm ends");
@@ -108,36 +120,39 @@ async fn simulate(seed: u64) -> Trace {
     for client in clients {
         client.await.expect("a client ends");
     }
-    leases.await.expect("the lease's holder ends");
+    for lease in leases {
+        lease.await.expect("a holder ends");
+    }
     world.ends_well().await;
     watchers.iter().for_each(tokio::task::JoinHandle::abort);
     world.judge(seed)
 }
 
 impl Seat {
-    fn new() -> Self {
+    fn new(pace: Pace) -> Self {
         Self {
             dir: tempfile::tempdir().expect("a directory for the test"),
             disk: RefCell::new(SimDisk::new()),
             store: RefCell::new(None),
+            pace,
             told: RefCell::default(),
             resume: Cell::new(Revision::ZERO),
         }
     }
 
-    fn store(&self) -> Option<Arc<RaftStore>> {
+    pub(super) fn store(&self) -> Option<Arc<RaftStore>> {
         self.store.borrow().clone()
     }
 }
 
 impl World {
-    fn now(&self) -> u64 {
+    pub(super) fn now(&self) -> u64 {
         let now = self.clock.get();
         self.clock.set(now + 1);
         now
     }
 
-    fn new_value(&self) -> u64 {
+    pub(super) fn new_value(&self) -> u64 {
         let value = self.next_value.get();
         self.next_value.set(value + 1);
         value
@@ -161,8 +176,7 @@ impl World {
     async fn join(&self, at: usize) {
         let join = self.seats[0].store().filter(|_| at > 0).map(|store| store.cluster_id());
         let options = OpenOptions { join, ..self.options(at) };
-        let store = RaftStore::open(options).await.expect("a new store");
-        self.net.listen(&address(at), store.service());
+        let store = self.open(at, options).await.expect("a new store");
         if at > 0 {
             store.join(&[address(0)]).await.expect("taken in");
         }
@@ -170,8 +184,16 @@ impl World {
         *self.seats[at].store.borrow_mut() = Some(store);
     }
 
+    /// A server by its own clock, which others reach.
+    async fn open(&self, at: usize, options: OpenOptions) -> Result<Arc<RaftStore>, OpenError> {
+        let pace = self.seats[at].pace;
+        let store = pace.scope(RaftStore::open(options)).await?;
+        self.net.listen(&address(at), clock::paced(pace, store.service()));
+        Ok(store)
+    }
+
     /// The power goes. What was not synced is lost or kept, as a whole.
-    async fn kill(&self, at: usize) {
+    pub(super) async fn kill(&self, at: usize) {
         let Some(store) = self.seats[at].store.borrow_mut().take() else { return };
         self.net.leave(&address(at));
         let keep_unsynced = self.random.chance(500);
@@ -183,29 +205,34 @@ impl World {
         store.consensus.shutdown().await;
     }
 
-    async fn start(&self, at: usize) {
+    pub(super) async fn start(&self, at: usize) {
         if self.seats[at].store().is_some() {
             return;
         }
         let store = loop {
-            match RaftStore::open(self.options(at)).await {
+            match self.open(at, self.options(at)).await {
                 Ok(store) => break store,
                 // Its former life's last tasks hold the lock for a moment.
                 Err(OpenError::InUse { .. }) => sleep(Duration::from_millis(10)).await,
                 Err(error) => panic!("server {at} does not start: {error}"),
             }
         };
-        self.net.listen(&address(at), store.service());
         *self.seats[at].store.borrow_mut() = Some(store);
     }
 
-    fn record(&self, key: u64, op: Op, called: u64, known: bool) {
+    pub(super) fn record(&self, key: u64, op: Op, called: u64, known: bool) {
         let returned = known.then(|| self.now());
         let entry = Entry { op, called, returned };
         self.histories.borrow_mut().entry(key).or_default().push(entry);
     }
 
-    fn acknowledge(&self, before: Revision, revision: Revision) {
+    /// A client's write was acknowledged, or may have been done.
+    fn wrote(&self, key: u64, value: u64, revision: Option<Revision>) {
+        let key = format!("k{key}");
+        self.written.borrow_mut().push(Written { key, value, revision });
+    }
+
+    pub(super) fn acknowledge(&self, before: Revision, revision: Revision) {
         assert!(revision > before, "revision {revision} after {before} was acknowledged");
         let mut highest = self.acknowledged.borrow_mut();
         *highest = highest.max(revision);
@@ -253,8 +280,14 @@ async fn storm(world: Rc<World>) {
                 world.start(at).await;
             }
             _ => {
+                // As a server does that stops in order: a leader whose word to the next one
+                // is lost takes no more writes, and starts anew.
                 if let Some(store) = world.seats[at].store() {
-                    store.consensus.hand_over().await;
+                    world.seats[at].pace.scope(store.consensus.hand_over()).await;
+                    drop(store);
+                    world.kill(at).await;
+                    sleep(Duration::from_millis(random.below(1000))).await;
+                    world.start(at).await;
                 }
             }
         }
@@ -267,13 +300,14 @@ async fn client(world: Rc<World>) {
     let random = world.random.clone();
     while !world.over.get() {
         sleep(Duration::from_millis(random.below(300))).await;
-        let Some(store) = world.seats[random.index(SERVERS)].store() else { continue };
+        let seat = &world.seats[random.index(SERVERS)];
+        let Some(store) = seat.store() else { continue };
         let number = random.below(KEYS);
         let called = world.now();
         let before = *world.acknowledged.borrow();
         match random.below(4) {
             0 => {
-                if store.read_barrier().await.is_ok() {
+                if seat.pace.scope(store.read_barrier()).await.is_ok() {
                     let found = store.get(&key(number), None).expect("the present");
                     let found = found.map_or(0, |item| value_of(&item.value.data));
                     world.record(number, Op::Read(found), called, true);
@@ -282,13 +316,16 @@ async fn client(world: Rc<World>) {
             1 => {
                 let value = world.new_value();
                 let ops = vec![StoreOp::Put(put(key(number), value))];
-                match store.commit(Txn { conditions: Vec::new(), ops }).await {
+                let txn = Txn { conditions: Vec::new(), ops };
+                match seat.pace.scope(store.commit(txn)).await {
                     Ok(committed) => {
                         world.record(number, Op::Write(value), called, true);
+                        world.wrote(number, value, Some(committed.revision));
                         world.acknowledge(before, committed.revision);
                     }
                     Err(CommitError::Unknown(_)) => {
                         world.record(number, Op::Write(value), called, false);
+                        world.wrote(number, value, None);
                     }
                     Err(_) => {}
                 }
@@ -305,9 +342,10 @@ async fn client(world: Rc<World>) {
                     None => Txn::create(new),
                     Some(item) => Txn::update(new, item.revision),
                 };
-                match store.commit(txn).await {
+                match seat.pace.scope(store.commit(txn)).await {
                     Ok(committed) => {
                         world.record(number, Op::Swap(old, value, true), called, true);
+                        world.wrote(number, value, Some(committed.revision));
                         world.acknowledge(before, committed.revision);
                     }
                     Err(CommitError::Conflict(_)) => {
@@ -316,30 +354,11 @@ async fn client(world: Rc<World>) {
                     // It held or was never tried: nobody knows.
                     Err(CommitError::Unknown(_)) => {
                         world.record(number, Op::Swap(old, value, true), called, false);
+                        world.wrote(number, value, None);
                     }
                     Err(_) => {}
                 }
             }
-        }
-    }
-}
-
-/// The holder of a lease: renewals are given rising revisions like all else.
-async fn lease(world: Rc<World>) {
-    let random = world.random.clone();
-    let key = Key::new("", "leases", "default", "holder");
-    while !world.over.get() {
-        sleep(Duration::from_millis(100 + random.below(400))).await;
-        let Some(store) = world.seats[random.index(SERVERS)].store() else { continue };
-        let before = *world.acknowledged.borrow();
-        let new = put(key.clone(), world.new_value());
-        let held = store.get(&key, None).expect("the present");
-        let answer = match held {
-            None => store.commit(Txn::create(new)).await,
-            Some(item) => store.renew(Renewal { put: new, at: item.revision }).await,
-        };
-        if let Ok(committed) = answer {
-            world.acknowledge(before, committed.revision);
         }
     }
 }
@@ -380,7 +399,8 @@ async fn watch(world: Rc<World>, at: usize) {
                             EventKind::Put { value, .. } => value_of(&value.data),
                             EventKind::Delete => 0,
                         };
-                        let told = (event.revision, event.key.name().to_owned(), value);
+                        let key = event.key.name().to_owned();
+                        let told = Told { revision: event.revision, key, value };
                         seat.told.borrow_mut().push(told);
                     }
                 }
@@ -390,72 +410,5 @@ async fn watch(world: Rc<World>, at: usize) {
             }
         }
         sleep(Duration::from_millis(10)).await;
-    }
-}
-
-impl World {
-    /// After the storm everything works again, and everybody knows the same.
-    async fn ends_well(&self) {
-        for at in 0..SERVERS {
-            self.net.cut(&address(at), false);
-            // A disk that failed is replaced by one that holds what it held.
-            if self.seats[at].store().is_some_and(|store| store.health().is_err()) {
-                self.kill(at).await;
-            }
-            self.start(at).await;
-        }
-        let settled = async {
-            for at in 0..SERVERS {
-                let store = self.seats[at].store().expect("it runs");
-                while store.commit(Txn::default()).await.is_err() {
-                    sleep(Duration::from_millis(100)).await;
-                }
-                while store.read_barrier().await.is_err() {
-                    sleep(Duration::from_millis(100)).await;
-                }
-            }
-        };
-        timeout(Duration::from_secs(120), settled).await.expect("it recovers by itself");
-        let last = self.seats[0].store().expect("it runs");
-        let page = last.range(&Range::all("/configmaps/")).expect("readable");
-        let newest = page.items.iter().map(|item| item.revision).max().unwrap_or_default();
-        for seat in &self.seats {
-            let store = seat.store().expect("it runs");
-            store.read_barrier().await.expect("a quorum");
-            assert_eq!(
-                store.range(&Range::all("/configmaps/")).expect("readable").items,
-                page.items
-            );
-            let told = async {
-                while seat.resume.get() < newest {
-                    sleep(Duration::from_millis(10)).await;
-                }
-            };
-            timeout(Duration::from_secs(20), told).await.expect("the watch tells the last change");
-        }
-        for number in 0..KEYS {
-            let item = last.get(&key(number), None).expect("the present");
-            let found = item.map_or(0, |item| value_of(&item.value.data));
-            let called = self.now();
-            self.record(number, Op::Read(found), called, true);
-        }
-    }
-
-    fn judge(&self, seed: u64) -> Trace {
-        for (number, history) in self.histories.borrow().iter() {
-            assert!(
-                is_linearizable(history),
-                "seed {seed}: the history of key {number} is not linearizable: {history:#?}"
-            );
-        }
-        let first = self.seats[0].told.borrow();
-        for (at, seat) in self.seats.iter().enumerate().skip(1) {
-            // They began to watch one after the other.
-            let told = seat.told.borrow();
-            let (a, b) = (&first[..], &told[..]);
-            let both = a.len().min(b.len());
-            assert_eq!(a[a.len() - both..], b[b.len() - both..], "seed {seed}: servers 0 and {at}");
-        }
-        first.iter().map(|(revision, key, value)| (revision.0, format!("{key}={value}"))).collect()
     }
 }
