@@ -259,7 +259,7 @@ impl Host {
             self.machine = None;
             return;
         }
-        if self.machine.is_some() && self.daemon.is_some() {
+        if self.machine.is_some() && self.daemon.as_mut().is_some_and(Daemon::runs) {
             self.stop();
         }
         if !self.path("data").exists() {
@@ -272,6 +272,16 @@ impl Host {
         let done = self.skiff(&["killall", "--data-dir", &data]);
         if !done.success {
             eprintln!("{}: killall failed: {}{}", self.name, done.stdout, done.stderr);
+        }
+    }
+}
+
+impl Daemon {
+    /// Whether it has not ended by itself.
+    fn runs(&mut self) -> bool {
+        match self {
+            Self::Inside { nsenter, .. } => matches!(nsenter.try_wait(), Ok(None)),
+            Self::Guest { .. } => true,
         }
     }
 }

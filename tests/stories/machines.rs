@@ -169,6 +169,8 @@ fn power_goes_and_comes_back() {
         }
     }
 
+    certificates_renew(&mut world);
+
     // Two do not hear each other, and what the third sends comes late and in part.
     let how = Spoilt { delay_ms: 20, jitter_ms: 10, lost_percent: 2, ..Spoilt::default() };
     world.cut(others[0], others[1]);
@@ -179,6 +181,44 @@ fn power_goes_and_comes_back() {
     world.heal(others[0], others[1]);
     world.heal(others[1], others[0]);
     are_there(&world, &spoilt);
+}
+
+/// All clocks leap to when certificates are due, and back to before they were made. All are
+/// renewed both times while everything runs, and shown to who asks.
+fn certificates_renew(world: &mut World) {
+    const LEAP_S: i64 = 300 * 24 * 3600;
+    const RENEWED: [&str; 2] = [
+        "certificate renewed certificate=\"serving-kube-apiserver\"",
+        "certificate renewed certificate=\"client-kubelet.crt\"",
+    ];
+    let hosts: Vec<(&str, &str)> = SERVERS
+        .map(|server| (server, RENEWED[0]))
+        .into_iter()
+        .chain([(AGENT, RENEWED[1])])
+        .collect();
+    let times =
+        |world: &World, host: &str, text: &str| world.host(host).log().matches(text).count();
+    for offset_s in [LEAP_S, 0] {
+        let before: Vec<usize> =
+            hosts.iter().map(|(host, text)| times(world, host, text)).collect();
+        for (host, _) in &hosts {
+            world.host_mut(host).set_clock(offset_s);
+        }
+        for ((host, text), before) in hosts.iter().zip(before) {
+            until(&format!("{host} renews"), || times(world, host, text) > before);
+        }
+        // By the machine's own clock, which kubectl beside the machines does not have.
+        for server in SERVERS {
+            let config = world.host(server).path("admin.yaml").to_string_lossy().into_owned();
+            let asks = ["exec", "web", "--", "toolbox", "hostname"];
+            let asks = [&["kubectl", "--kubeconfig", &config], &asks[..]].concat();
+            until(&format!("{server} reaches the agent"), || {
+                world.host(server).skiff(&asks).stdout.trim() == "web"
+            });
+        }
+    }
+    answers(world, "1");
+    ready(world, SERVERS[0], AGENT);
 }
 
 /// What somebody on the way would look for.

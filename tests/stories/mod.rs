@@ -19,6 +19,7 @@ mod custom_resources;
 mod dual_stack;
 mod examples;
 mod full_disk;
+mod harness;
 mod hello;
 mod identity;
 mod images;
