@@ -129,7 +129,10 @@ fn power_goes_and_comes_back() {
     // One on the agent, one on a server.
     let asks = "---\napiVersion: v1\nkind: Pod\nmetadata: {name: asks}\nspec: {nodeName: server-2, terminationGracePeriodSeconds: 1, containers: [{name: c, image: skiff.local/toolbox, args: [sleep, infinity]}]}\n";
     let workload = [load::web(AGENT).as_str(), asks, load::service().as_str()].concat();
-    world.host(SERVERS[0]).kubectl(&["apply", "-f", "-"], Some(&workload)).ok();
+    // An emulated leader may be too slow for the others' patience.
+    until("the workload is taken", || {
+        world.host(SERVERS[0]).kubectl(&["apply", "-f", "-"], Some(&workload)).success
+    });
     answers(&world, "0");
 
     // The leader's power goes while all are written through; the others go on.
