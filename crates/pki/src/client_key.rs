@@ -140,6 +140,13 @@ pub fn expiry(pem: &str) -> Option<Timestamp> {
     Timestamp::from_second(parsed.validity().not_after.timestamp()).ok()
 }
 
+/// When a certificate in PEM form begins.
+pub fn beginning(pem: &str) -> Option<Timestamp> {
+    let der = CertificateDer::from_pem_slice(pem.as_bytes()).ok()?;
+    let (_, parsed) = X509Certificate::from_der(&der).ok()?;
+    Timestamp::from_second(parsed.validity().not_before.timestamp()).ok()
+}
+
 /// The common name of a certificate in PEM form.
 pub fn common_name(pem: &str) -> Option<String> {
     let der = CertificateDer::from_pem_slice(pem.as_bytes()).ok()?;

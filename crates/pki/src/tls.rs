@@ -1,16 +1,24 @@
 //! rustls configurations. ring is named explicitly, so that no dependency's
 //! features decide about cryptography.
 
-use std::sync::{Arc, LazyLock};
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use rustls::{
-    ClientConfig, RootCertStore, ServerConfig, SignatureScheme,
-    client::ResolvesClientCert,
+    ClientConfig, DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig,
+    SignatureScheme,
+    client::{ResolvesClientCert, danger::HandshakeSignatureValid},
     crypto::{CryptoProvider, WebPkiSupportedAlgorithms},
-    server::{NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier},
+    server::{
+        NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier,
+        danger::{ClientCertVerified, ClientCertVerifier},
+    },
     time_provider::TimeProvider,
 };
-use rustls_pki_types::{CertificateDer, pem::PemObject};
+use rustls_pki_types::{CertificateDer, UnixTime, pem::PemObject};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::{Error, p521};
 
@@ -60,7 +68,7 @@ pub fn server_config(
     let verifier = verifier.build().map_err(|error| Error::Crypto(error.to_string()))?;
     let mut config = ServerConfig::builder_with_details(provider(), clock)
         .with_safe_default_protocol_versions()?
-        .with_client_cert_verifier(verifier)
+        .with_client_cert_verifier(Arc::new(Begun(verifier)))
         .with_cert_resolver(certificate);
     // A resumed session carries the client's identity of the first handshake
     // and is not verified again, so an expired certificate would live on in it.
@@ -68,6 +76,65 @@ pub fn server_config(
     config.send_tls13_tickets = 0;
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
     Ok(config)
+}
+
+/// Takes clients' certificates that have not begun yet. A CA of ours has signed them, so they
+/// were made: by a server whose clock was ahead and has been set right since. Who has one
+/// could not ask for another, or be a node, until it begins. That they end is judged as ever.
+#[derive(Debug)]
+struct Begun(Arc<dyn ClientCertVerifier>);
+
+impl ClientCertVerifier for Begun {
+    fn offer_client_auth(&self) -> bool {
+        self.0.offer_client_auth()
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        self.0.client_auth_mandatory()
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.0.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        let begun = begin(end_entity).map_or(now, |begin| now.max(begin));
+        self.0.verify_client_cert(end_entity, intermediates, begun)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
+}
+
+/// What no parser reads the verifier behind refuses, in its words.
+fn begin(certificate: &CertificateDer<'_>) -> Option<UnixTime> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    let second = u64::try_from(parsed.validity().not_before.timestamp()).ok()?;
+    Some(UnixTime::since_unix_epoch(Duration::from_secs(second)))
 }
 
 /// A client's side; it trusts `server_cas` only and shows `certificate` if given.

@@ -9,7 +9,7 @@ use api_object::Object;
 use client::{Ambient, Backoff};
 use jiff::Timestamp;
 use pki::{
-    client_key::{ClientKey, expiry},
+    client_key::{ClientKey, beginning, expiry},
     rotation::certificates,
     tls::{self, ClientAuth},
 };
@@ -43,6 +43,7 @@ const PROTOCOLS: &[&[u8]] = &[b"h2", b"http/1.1"];
 struct Shown {
     addresses: Vec<IpAddr>,
     key: CertifiedKey,
+    begins: Timestamp,
     due: Timestamp,
     ends: Timestamp,
 }
@@ -66,6 +67,7 @@ pub(super) async fn keep(
     let followed = deps.objects.follow(CONFIG_MAPS, NAMESPACE, AUTHENTICATION);
     let mut published = followed.changes();
     let mut addresses = deps.addresses.follow();
+    let mut sets = deps.ambient.clock_sets();
     let mut shown: Option<Shown> = None;
     let mut failures = 0;
     loop {
@@ -114,6 +116,10 @@ pub(super) async fn keep(
             // The senders live as long as what is followed.
             Ok(()) = published.changed() => {}
             Ok(()) = addresses.changed() => {}
+            () = sets.next() => {
+                // Made while the clock was ahead, it is believed by nobody now.
+                shown = shown.filter(|shown| shown.begins <= deps.ambient.now());
+            }
         }
     }
 }
@@ -127,8 +133,9 @@ async fn issue(name: &str, port: &Port, addresses: Vec<IpAddr>) -> Result<Shown,
     const OTHER: &str = "what was signed is not a certificate for the key";
     let due = key.renewal_of(&pem).ok_or(OTHER)?;
     let ends = expiry(&pem).ok_or(OTHER)?;
+    let begins = beginning(&pem).ok_or(OTHER)?;
     let key = key.certified(&pem).map_err(|error| error.to_string())?;
-    Ok(Shown { addresses, key, due, ends })
+    Ok(Shown { addresses, key, begins, due, ends })
 }
 
 /// The CAs whose certificates name users; none until they are known.

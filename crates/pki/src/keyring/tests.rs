@@ -229,6 +229,25 @@ fn both_ends_verify_each_other() {
     handshake(client(CertificateName::Admin), peer_server, "pi").expect_err("not a peer");
 }
 
+/// As where a server's clock is set right after it was a year ahead.
+#[test]
+fn what_has_not_begun_is_taken_and_what_has_ended_is_not() {
+    let dir = tempfile::tempdir().expect("directory");
+    let (then, _) = open(dir.path(), &names(), now());
+    let server = || then.server_config(&[b"h2"]).expect("config");
+    let (pki, _) = open(dir.path(), &names(), now());
+    let shown = || {
+        let client = pki.client_config(CertificateName::Admin, &[b"h2"]).expect("config");
+        handshake(client, server(), "localhost")
+    };
+    let days = |count: u64| Duration::from_secs(count * 24 * 60 * 60);
+    pki.rotate(now() + days(300)).expect("files");
+    assert_eq!(shown().expect("ours").expect("shown").common_name, "system:admin");
+    pki.rotate(now() - days(800)).expect("files");
+    let refused = shown().expect_err("it has ended");
+    assert!(matches!(refused, rustls::Error::InvalidCertificate(_)), "{refused}");
+}
+
 #[test]
 fn servers_speak_to_servers_only() {
     let open_at = |dir: &tempfile::TempDir| open(dir.path(), &names(), now()).0;

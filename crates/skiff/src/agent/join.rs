@@ -264,13 +264,18 @@ impl Joiner<'_> {
         Ok(())
     }
 
-    /// New certificates where they are due at a time. Those that have run out renew nothing
-    /// any more: then this machine joins anew, as the same node. Returns whether there are
-    /// others now.
+    /// New certificates where they are due at a time, or `is_set`, that the clock was set, and
+    /// they have not begun yet. Those that have run out renew nothing any more: then this
+    /// machine joins anew, as the same node. Returns whether there are others now.
     ///
     /// # Errors
     /// Why there are none yet, and what to do where that does not change by itself.
-    pub(super) async fn renew(&self, member: &Membership, now: Timestamp) -> Result<bool, String> {
+    pub(super) async fn renew(
+        &self,
+        member: &Membership,
+        now: Timestamp,
+        is_set: bool,
+    ) -> Result<bool, String> {
         let mut sets = self.ambient.clock_sets();
         if !self.clock.is_told() && self.have_run_out() {
             // They may only seem to have, and what is due nobody knows before a server has
@@ -283,7 +288,9 @@ impl Joiner<'_> {
             self.join().await.map_err(|error| error.to_string())?;
             return Ok(true);
         }
-        renew(member, self.state, self.ambient, &self.config.machine.node_name, now).await
+        let name = &self.config.machine.node_name;
+        let due = |due, begin| due <= now || is_set && now < begin;
+        renew(member, self.state, self.ambient, name, due).await
     }
 
     /// The cluster's CA, once a server has shown the one that the token names.
@@ -475,13 +482,14 @@ async fn told(api: &Api) -> Result<BTreeMap<String, String>, Trouble> {
         .map_err(|error| Trouble::Passing(format!("kube-system/skiff-cluster: {error}")))
 }
 
-/// Both certificates, renewed where that is due. Returns whether any was.
+/// Both certificates, renewed where they are due by when they were to be, and by when they
+/// begin. Returns whether any was.
 pub(super) async fn renew(
     member: &Membership,
     state: &State,
     ambient: &Ambient,
     name: &str,
-    now: Timestamp,
+    is_due: impl Fn(Timestamp, Timestamp) -> bool,
 ) -> Result<bool, String> {
     let node = Api::new(Arc::new(member.node.clone()), "kubelet");
     let user = format!("system:node:{name}");
@@ -496,8 +504,9 @@ pub(super) async fn renew(
         ),
         (&member.proxy_key, state::PROXY_CERTIFICATE, CLIENT_SIGNER, controllers::PROXY_USER, None),
     ] {
-        let known = state.read(file)?;
-        if known.and_then(|pem| key.renewal_of(&pem)).is_some_and(|due| due > now) {
+        let known = state.read(file)?.unwrap_or_default();
+        let dates = key.renewal_of(&known).zip(pki::client_key::beginning(&known));
+        if dates.is_some_and(|(due, begin)| !is_due(due, begin)) {
             continue;
         }
         let request = key.request(user, group).map_err(|error| error.to_string())?;

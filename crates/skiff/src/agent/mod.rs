@@ -202,8 +202,7 @@ pub(crate) async fn rotate(data_dir: &std::path::Path) -> Result<Vec<&'static st
     let joiner = Joiner { config: &config, state: &state, clock: &clock, ambient: &ambient };
     joiner.ask_time().await?;
     let member = join::known(&joiner)?.ok_or_else(none)?;
-    // At the end of time everything is due.
-    join::renew(&member, &state, &ambient, name, Timestamp::MAX).await?;
+    join::renew(&member, &state, &ambient, name, |_, _| true).await?;
     Ok(vec![state::NODE_CERTIFICATE, state::PROXY_CERTIFICATE])
 }
 
@@ -218,15 +217,26 @@ async fn renew(
 ) {
     const RETRY: Duration = Duration::from_secs(60);
     let joiner = Joiner { config: &config, state: &state, clock: &clock, ambient: &ambient };
+    let mut sets = ambient.clock_sets();
+    // Whether the clock was set since the certificates were looked at.
+    let mut is_set = false;
     loop {
         match join::next_renewal(&member, &state) {
-            Ok(due) => ambient.sleep_until(due).await,
+            Ok(_) if is_set => {}
+            Ok(due) => {
+                tokio::select! {
+                    () = ambient.sleep_until(due) => {}
+                    () = sets.next() => is_set = true,
+                }
+            }
             Err(error) => {
                 error!(%error, "the certificates cannot be read");
                 tokio::time::sleep(RETRY).await;
             }
         }
-        match joiner.renew(&member, ambient.now()).await {
+        let renewed = joiner.renew(&member, ambient.now(), is_set).await;
+        is_set &= renewed.is_err();
+        match renewed {
             Ok(false) => {}
             Ok(true) => {
                 member.node.reconnect().await;

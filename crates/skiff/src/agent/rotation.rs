@@ -48,9 +48,8 @@ impl Follow for Follower {
         let here = self.state.read(state::ROTATION)?;
         if here.as_deref() != Some(text) {
             if target.phase == Phase::Sign {
-                // At the end of time everything is due.
-                let end = jiff::Timestamp::MAX;
-                join::renew(&self.member, &self.state, &self.ambient, &self.name, end).await?;
+                let (state, ambient) = (&self.state, &self.ambient);
+                join::renew(&self.member, state, ambient, &self.name, |_, _| true).await?;
                 self.member.node.reconnect().await;
                 self.member.proxy.reconnect().await;
                 self.identity.send_replace(self.member.node.clone());

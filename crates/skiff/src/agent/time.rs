@@ -21,9 +21,9 @@ use crate::clock;
 const AGREED: SignedDuration = SignedDuration::from_mins(1);
 /// So many are asked at once.
 const ASKED_AT_ONCE: usize = 8;
-/// While its own clock is not believed a machine asks again: the servers' may have been
-/// wrong, and nobody tells when they are set.
-const AGAIN: Duration = Duration::from_secs(600);
+/// While its own clock is not believed a machine asks again, soon and then less often: the
+/// servers' may have been wrong, and nobody tells when they are set.
+const AGAIN: Backoff = Backoff { base: Duration::from_secs(5), cap: Duration::from_secs(600) };
 
 /// What one server says that the time is.
 #[derive(Clone, Debug)]
@@ -203,7 +203,7 @@ pub(super) struct Follower {
 impl Follower {
     /// Until dropped.
     pub(super) async fn run(mut self) {
-        let (mut failures, mut said) = (0, None);
+        let (mut failures, mut disbelieved, mut said) = (0, 0, None);
         loop {
             let servers = self.servers.borrow_and_update().clone();
             let ca_hash = self.ca_hash;
@@ -220,20 +220,23 @@ impl Follower {
                 // The median of a few is what those few say: the others are still wanted.
                 Some(Judgement { known, .. }) if voices(&told).len() * 2 > known => {
                     failures = 0;
-                    wrong.map(|_| AGAIN)
+                    disbelieved = wrong.map_or(0, |_| disbelieved + 1);
+                    wrong.map(|_| self.ambient.jittered(AGAIN.delay(disbelieved)))
                 }
                 _ => {
                     failures += 1;
                     Some(self.ambient.jittered(Backoff::CONNECT.delay(failures)))
                 }
             };
-            self.wait(pause).await;
+            if self.wait(pause).await {
+                disbelieved = 0;
+            }
         }
     }
 
-    /// Until there is a reason to ask again: the time is over, the machine's clock was set
-    /// or there are other servers.
-    async fn wait(&mut self, pause: Option<Duration>) {
+    /// Until there is a reason to ask again: the time is over, or, which it returns, the
+    /// machine's clock was set or there are other servers.
+    async fn wait(&mut self, pause: Option<Duration>) -> bool {
         let over = async {
             match pause {
                 Some(pause) => tokio::time::sleep(pause).await,
@@ -242,11 +245,12 @@ impl Follower {
         };
         // Where one of these fails there is nobody left who could tell.
         tokio::select! {
-            () = over => {}
-            Ok(()) = self.servers.changed() => {}
+            () = over => false,
+            Ok(()) = self.servers.changed() => true,
             Ok(()) = self.machine_sets.changed() => {
                 // The machine's is believed again where it agrees; till then, as it may be.
                 self.clock_sets.send_replace(());
+                true
             }
         }
     }
