@@ -125,26 +125,28 @@ pub(crate) fn life(from: i64, until: i64) -> i64 {
     }
 }
 
-/// When a certificate in PEM form was made, by the clock of whoever signed it.
-pub fn made(pem: &str) -> Option<Timestamp> {
+/// The first and the last second of a certificate in PEM form.
+fn validity(pem: &str) -> Option<(i64, i64)> {
     let der = CertificateDer::from_pem_slice(pem.as_bytes()).ok()?;
     let (_, parsed) = X509Certificate::from_der(&der).ok()?;
-    let from = parsed.validity().not_before.timestamp();
+    let validity = parsed.validity();
+    Some((validity.not_before.timestamp(), validity.not_after.timestamp()))
+}
+
+/// When a certificate in PEM form was made, by the clock of whoever signed it.
+pub fn made(pem: &str) -> Option<Timestamp> {
+    let (from, _) = validity(pem)?;
     Timestamp::from_second(from.saturating_add_unsigned(BACKDATED.as_secs())).ok()
 }
 
 /// The last instant of a certificate in PEM form.
 pub fn expiry(pem: &str) -> Option<Timestamp> {
-    let der = CertificateDer::from_pem_slice(pem.as_bytes()).ok()?;
-    let (_, parsed) = X509Certificate::from_der(&der).ok()?;
-    Timestamp::from_second(parsed.validity().not_after.timestamp()).ok()
+    Timestamp::from_second(validity(pem)?.1).ok()
 }
 
-/// When a certificate in PEM form begins.
+/// When a certificate in PEM form begins, which is a day before it was [`made`].
 pub fn beginning(pem: &str) -> Option<Timestamp> {
-    let der = CertificateDer::from_pem_slice(pem.as_bytes()).ok()?;
-    let (_, parsed) = X509Certificate::from_der(&der).ok()?;
-    Timestamp::from_second(parsed.validity().not_before.timestamp()).ok()
+    Timestamp::from_second(validity(pem)?.0).ok()
 }
 
 /// The common name of a certificate in PEM form.

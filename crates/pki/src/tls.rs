@@ -78,9 +78,9 @@ pub fn server_config(
     Ok(config)
 }
 
-/// Takes clients' certificates that have not begun yet. A CA of ours has signed them, so they
-/// were made: by a server whose clock was ahead and has been set right since. Who has one
-/// could not ask for another, or be a node, until it begins. That they end is judged as ever.
+/// Takes clients' certificates that have not begun yet. A CA that is trusted has signed them,
+/// so they were made: by a server whose clock was ahead and has been set right since. Refused,
+/// a node could not even ask for another. When they end counts as ever.
 #[derive(Debug)]
 struct Begun(Arc<dyn ClientCertVerifier>);
 
@@ -130,7 +130,7 @@ impl ClientCertVerifier for Begun {
     }
 }
 
-/// What no parser reads the verifier behind refuses, in its words.
+/// When it begins; `None` where it cannot be read, which the verifier says in its own words.
 fn begin(certificate: &CertificateDer<'_>) -> Option<UnixTime> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
     let second = u64::try_from(parsed.validity().not_before.timestamp()).ok()?;

@@ -264,8 +264,8 @@ impl Joiner<'_> {
         Ok(())
     }
 
-    /// New certificates where they are due at a time, or `is_set`, that the clock was set, and
-    /// they have not begun yet. Those that have run out renew nothing any more: then this
+    /// New certificates where they are due at a time, or where they have not begun by then and
+    /// `is_set`: the clock was set since they were looked at. Those that have run out renew nothing any more: then this
     /// machine joins anew, as the same node. Returns whether there are others now.
     ///
     /// # Errors
@@ -482,8 +482,8 @@ async fn told(api: &Api) -> Result<BTreeMap<String, String>, Trouble> {
         .map_err(|error| Trouble::Passing(format!("kube-system/skiff-cluster: {error}")))
 }
 
-/// Both certificates, renewed where they are due by when they were to be, and by when they
-/// begin. Returns whether any was.
+/// Both certificates, renewed where `is_due` says so of when one is to be and of when it
+/// begins, and where there is none for the key. Returns whether any was.
 pub(super) async fn renew(
     member: &Membership,
     state: &State,
