@@ -104,7 +104,11 @@ impl Granted {
         if amount.is_none() {
             self.ports().remove(uid);
         }
-        let mut by_pod = self.by_pod();
+        self.put(&mut self.by_pod(), uid, amount);
+    }
+
+    /// Every change of what pods have comes by here, so that none goes untold.
+    fn put(&self, by_pod: &mut BTreeMap<String, Amount>, uid: &str, amount: Option<Amount>) {
         let differs = by_pod.get(uid) != amount.as_ref();
         match amount {
             Some(amount) => by_pod.insert(uid.to_owned(), amount),
@@ -140,7 +144,7 @@ impl Granted {
         if let Some(row) = short(&by_pod, uid, wanted, node, pods_max).first() {
             return Err(row.shortage());
         }
-        by_pod.insert(uid.to_owned(), wanted.clone());
+        self.put(&mut by_pod, uid, Some(wanted.clone()));
         Ok(())
     }
 
@@ -286,6 +290,30 @@ mod tests {
         assert_eq!(granted.others("a"), amount(3, 4));
         granted.set("b", None);
         assert_eq!(granted.others("a"), amount(0, 0));
+    }
+
+    #[test]
+    fn each_change_is_told_and_nothing_else() {
+        let granted = Granted::default();
+        let node = amount(10, 10);
+        let mut changed = granted.changed.subscribe();
+        let mut is_told = move || {
+            let is_told = changed.has_changed().expect("the sender is there");
+            changed.mark_unchanged();
+            is_told
+        };
+        for _ in 0..2 {
+            assert_eq!(granted.admit("a", &amount(1, 2), &node, 3), Ok(()));
+            assert!(is_told(), "a pod was let in");
+            assert_eq!(granted.admit("a", &amount(1, 2), &node, 3), Ok(()));
+            assert!(!is_told(), "it has what it had");
+            assert!(granted.admit("b", &amount(10, 2), &node, 3).is_err());
+            assert!(!is_told(), "another was not let in");
+            granted.set("a", Some(amount(2, 2)));
+            assert!(is_told(), "it has more");
+            granted.set("a", None);
+            assert!(is_told(), "it is gone");
+        }
     }
 
     #[test]
