@@ -1,10 +1,10 @@
 //! Label and field selectors, from query strings and from objects.
 
+mod text;
+
 use std::{collections::BTreeMap, fmt};
 
 use serde_json::Value;
-
-use crate::name;
 
 /// A conjunction of requirements on labels. Empty selects everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -71,19 +71,7 @@ impl LabelSelector {
     /// # Errors
     /// Where the text does not parse or a key or value is no label.
     pub fn parse(text: &str) -> Result<Self, SelectorError> {
-        let mut rest = text.trim();
-        let mut requirements = Vec::new();
-        while !rest.is_empty() {
-            let (requirement, after) = parse_requirement(rest)
-                .map_err(|why| SelectorError(format!("unable to parse requirement: {why}")))?;
-            requirements.push(requirement);
-            rest = match after.trim_start() {
-                "" => "",
-                after => after.strip_prefix(',').map(str::trim_start).ok_or_else(|| {
-                    SelectorError(format!("found '{after}', expected: ',' or 'end of string'"))
-                })?,
-            };
-        }
+        let requirements = text::parse(text).map_err(SelectorError)?;
         Ok(Self { requirements })
     }
 
@@ -198,81 +186,6 @@ impl fmt::Display for LabelSelector {
         }
         Ok(())
     }
-}
-
-/// The first requirement of `text` and what follows it.
-fn parse_requirement(text: &str) -> Result<(Requirement, &str), String> {
-    let (negated, text) = match text.strip_prefix('!') {
-        Some(rest) if !rest.starts_with('=') => (true, rest.trim_start()),
-        _ => (false, text),
-    };
-    let (key, rest) = word(text);
-    if key.is_empty() {
-        return Err(format!("found '{rest}', expected: identifier"));
-    }
-    if let Some(fault) = name::qualified_name(key).into_iter().next() {
-        return Err(format!("key: Invalid value: \"{key}\": {fault}"));
-    }
-    let rest = rest.trim_start();
-    let (operator, rest) = if negated {
-        (Operator::DoesNotExist, rest)
-    } else if let Some(rest) = rest.strip_prefix("==").or_else(|| rest.strip_prefix('=')) {
-        let (value, rest) = word(rest.trim_start());
-        (Operator::In(vec![checked(value)?]), rest)
-    } else if let Some(rest) = rest.strip_prefix("!=") {
-        let (value, rest) = word(rest.trim_start());
-        (Operator::NotIn(vec![checked(value)?]), rest)
-    } else if let Some(rest) = rest.strip_prefix('>') {
-        let (value, rest) = word(rest.trim_start());
-        (Operator::GreaterThan(integer(value)?), rest)
-    } else if let Some(rest) = rest.strip_prefix('<') {
-        let (value, rest) = word(rest.trim_start());
-        (Operator::LessThan(integer(value)?), rest)
-    } else if rest.is_empty() || rest.starts_with(',') {
-        (Operator::Exists, rest)
-    } else {
-        let (operator, after) = word(rest);
-        match operator {
-            "in" => {
-                let (values, rest) = set(after)?;
-                (Operator::In(values), rest)
-            }
-            "notin" => {
-                let (values, rest) = set(after)?;
-                (Operator::NotIn(values), rest)
-            }
-            _ => return Err(format!("found '{rest}', expected: in, notin, =, ==, !=, >, <")),
-        }
-    };
-    Ok((Requirement { key: key.to_owned(), operator }, rest))
-}
-
-/// The text up to a character that means something.
-fn word(text: &str) -> (&str, &str) {
-    let end = text.find(|c: char| c.is_whitespace() || "=!,()<>".contains(c)).unwrap_or(text.len());
-    text.split_at(end)
-}
-
-fn set(text: &str) -> Result<(Vec<String>, &str), String> {
-    let text = text.trim_start();
-    let inner = text.strip_prefix('(').ok_or_else(|| format!("found '{text}', expected: '('"))?;
-    let (inner, rest) =
-        inner.split_once(')').ok_or_else(|| format!("found '{text}', expected: ')'"))?;
-    let values: Result<Vec<_>, _> = inner.split(',').map(|value| checked(value.trim())).collect();
-    Ok((values?, rest))
-}
-
-fn checked(value: &str) -> Result<String, String> {
-    match name::label_value(value).into_iter().next() {
-        Some(fault) => Err(format!("values: Invalid value: \"{value}\": {fault}")),
-        None => Ok(value.to_owned()),
-    }
-}
-
-fn integer(value: &str) -> Result<i64, String> {
-    value.parse().map_err(|_| {
-        format!("values[0]: Invalid value: \"{value}\": for 'Gt', 'Lt' operators, the value must be an integer")
-    })
 }
 
 /// A conjunction of equalities on the fields a kind declares selectable.
