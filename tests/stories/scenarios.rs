@@ -481,7 +481,8 @@ fn spoilt(stage: &mut Stage, row: usize, hosts: &[&str], how: Spoilt) {
     assert!(after <= before.map(|term| term + 1), "the lead changes: {before:?} to {after:?}");
 }
 
-/// First the leader's, then all: writes are slow, and nobody loses the lead for it.
+/// First the leader's, then all: writes are slow, and nobody loses the lead for it. Then the
+/// leader dies, and votes take longer than an election does where disks are fast.
 fn slow(stage: &mut Stage) {
     let leader = stage.leader(SERVERS[0]);
     let term = |stage: &Stage| {
@@ -495,13 +496,28 @@ fn slow(stage: &mut Stage) {
         }
         for server in SERVERS {
             let line = format!("label namespace default seen={name}-{server} --overwrite");
+            let begun = Instant::now();
             stage.kubectl(server, &line).ok();
+            let fastest = Duration::from_millis(others_by_ms.unwrap_or(0).into());
+            assert!(begun.elapsed() >= fastest, "a majority has not written yet");
         }
     }
     assert_eq!(term(stage), before, "a slow disk costs no server the lead");
-    for server in SERVERS {
+    let others: Vec<&str> = SERVERS.into_iter().filter(|server| *server != leader).collect();
+    for server in &others {
+        stage.world.host_mut(server).slow_disk(Some(1_000));
+    }
+    stage.world.host_mut(leader).kill();
+    for server in &others {
+        let line = format!("label namespace default seen=elected-{server} --overwrite");
+        until("a write passes", || stage.kubectl(server, &line).success);
+    }
+    for server in others {
         stage.world.host_mut(server).slow_disk(None);
     }
+    let host = stage.world.host_mut(leader);
+    host.start_again();
+    host.wait_ready();
 }
 
 fn two_of_five_die(stage: &mut Stage) {

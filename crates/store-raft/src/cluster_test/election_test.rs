@@ -57,6 +57,42 @@ async fn a_follower_that_starts_anew_stands_by_the_leader_that_it_heard() {
     }
 }
 
+/// Most of these are longer than an election may take where disks are fast.
+#[tokio::test(start_paused = true)]
+async fn servers_that_write_slowly_find_a_leader_and_keep_it() {
+    for (slow_ms, within_s) in [(0, 2), (500, 10), (2_000, 20), (5_000, 40)] {
+        let (slow, limit) = (Duration::from_millis(slow_ms), Duration::from_secs(within_s));
+        let mut cluster = Cluster::of(3).await;
+        for round in 0..3 {
+            let (leader, followers) = cluster.leader_and_followers().await;
+            cluster.net.slow(slow);
+            cluster.kill(leader).await;
+            let [mut one, mut other] = [0, 1].map(|at| cluster.at(followers[at]).leadership());
+            let led = async {
+                tokio::select! {
+                    leads = one.wait_for(|leads| *leads) => drop(leads),
+                    leads = other.wait_for(|leads| *leads) => drop(leads),
+                }
+            };
+            let led = timeout(limit, led).await;
+            assert!(led.is_ok(), "{slow:?}: no leader within {limit:?}");
+            let next = cluster.leader().await;
+            let term = |at: usize| cluster.at(at).consensus.lead().term;
+            let before = term(next);
+            let name = format!("n{round}");
+            for at in followers {
+                create(cluster.at(at), &format!("{name}-{at}")).await;
+                let seen = read(cluster.at(at), &name).await;
+                assert_eq!(seen, None, "{slow:?}: answered all the same");
+            }
+            sleep(LEASE * 20).await;
+            assert_eq!(term(next), before, "{slow:?}: it is given time");
+            cluster.net.slow(Duration::ZERO);
+            cluster.start(leader).await;
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_leader_renews_by_the_log_where_answers_are_old_news() {
     let cluster = Cluster::of(3).await;

@@ -10,9 +10,11 @@ use std::{
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use grpc::{BoxFuture, Call, CallError, Code, Messages, Service, Status};
+use prost::Message as _;
 
 use crate::{
     peers::{Method, Peers},
+    proto::raft_v1 as pb,
     simulation::random::Random,
 };
 
@@ -37,6 +39,8 @@ struct Wires {
     /// Ways that nothing goes: from, to.
     blocked: BTreeSet<(String, String)>,
     weather: Option<Weather>,
+    /// How long whoever has something to write down takes to answer.
+    slow: Duration,
 }
 
 impl Wires {
@@ -91,6 +95,11 @@ impl Net {
         self.lock().weather = weather;
     }
 
+    /// From now on votes and entries take so long to be written down.
+    pub(crate) fn slow(&self, slow: Duration) {
+        self.lock().slow = slow;
+    }
+
     fn reaches(&self, from: &str, to: &str) -> Option<Arc<dyn Service>> {
         let wires = self.lock();
         let blocked = wires.blocked.contains(&(from.to_owned(), to.to_owned()));
@@ -115,6 +124,16 @@ impl Net {
     fn comes_twice(&self) -> bool {
         let wires = self.lock();
         wires.weather.as_ref().is_some_and(|weather| weather.random.chance(weather.twice_per_mille))
+    }
+}
+
+/// Whether a message has its reader write to the disk before it answers.
+fn writes(method: Method, message: &Bytes) -> bool {
+    let body = || pb::Envelope::decode(message.clone()).expect("an envelope").body;
+    match method {
+        Method::Vote => !pb::VoteRequest::decode(body()).expect("a vote").pre_vote,
+        Method::Append => !pb::AppendRequest::decode(body()).expect("an append").entries.is_empty(),
+        _ => false,
     }
 }
 
@@ -151,8 +170,19 @@ impl Peers for Seen {
                 tokio::spawn(async move { drop(answering.await) });
                 messages = grpc::once(message);
             }
+            let slow = net.lock().slow;
+            let writes = match slow {
+                Duration::ZERO => Duration::ZERO,
+                _ => {
+                    let message = messages.next().await.expect("one message")?;
+                    let writes = writes(method, &message);
+                    messages = grpc::once(message);
+                    if writes { slow } else { Duration::ZERO }
+                }
+            };
             let call = Call { path: method.path().into(), messages };
             let answered = service.call(call).await;
+            tokio::time::sleep(writes).await;
             let broke = || Status::new(Code::Unavailable, "the link broke");
             // Who was killed meanwhile answers no more, whoever is there now. What it had
             // answered before is on its way all the same.

@@ -22,13 +22,15 @@ pub(crate) mod log_store;
 pub(crate) mod machine;
 mod membership;
 pub(crate) mod network;
+mod patience;
+mod runtime;
 pub(crate) mod types;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use openraft::{
-    AsyncRuntime as _, Config, Instant as _, Raft, ReadPolicy, SnapshotPolicy,
+    AsyncRuntime as _, Config, Instant as _, LinearizerOption, Raft, SnapshotPolicy,
     async_runtime::WatchReceiver as _,
     errors::{ClientWriteError, LinearizableReadError, RaftError},
 };
@@ -39,6 +41,8 @@ use self::{
     log_store::LogStore,
     machine::Machine,
     network::Network,
+    patience::Patience,
+    runtime::VOTE_MIN,
     types::{Moment, Runtime, Types},
 };
 use crate::proto::raft_v1::Node;
@@ -100,6 +104,10 @@ impl Lead {
 /// A member that is alone waits for its disk however long it takes.
 const PROPOSE_MAX: Duration = Duration::from_secs(8);
 
+/// How long a leader asks a quorum whether it still leads: members that are just writing
+/// answer once they have. Less than who asks the leader for it waits.
+const READ_INDEX_MAX: Duration = Duration::from_millis(2_500);
+
 /// How long a member that heard a leader votes for no other.
 pub(crate) const LEASE: Duration = Duration::from_millis(600);
 
@@ -121,12 +129,7 @@ impl Consensus {
         let started = Moment::now();
         let starting = async {
             let raft = Raft::new(me, Arc::new(config), network, log, machine).await?;
-            let soon = raft.clone();
-            // Its own vote is also bound by what it told a leader before it was started anew.
-            drop(Runtime::spawn(async move {
-                Runtime::sleep(LEASE).await;
-                soon.runtime_config().elect(true);
-            }));
+            drop(Runtime::spawn(stand_for_the_lead(me, raft.clone())));
             Ok(raft)
         };
         // What Raft starts goes on from this seed.
@@ -216,7 +219,9 @@ impl Consensus {
     /// Waits until this member, if it leads, has applied all that was committed
     /// anywhere before this call.
     pub(crate) async fn read_index(&self) -> Result<(), BarrierError> {
-        match self.raft.ensure_linearizable(ReadPolicy::ReadIndex).await {
+        let fresh =
+            LinearizerOption::new(Some(Duration::ZERO), true).with_wait_timeout(READ_INDEX_MAX);
+        match self.raft.ensure_linearizable(fresh).await {
             Ok(_) => Ok(()),
             Err(RaftError::APIError(
                 LinearizableReadError::ForwardToLeader(_)
@@ -327,6 +332,34 @@ impl Consensus {
     }
 }
 
+/// Lets the member stand for the lead when its time has come, until it stops.
+async fn stand_for_the_lead(me: u64, raft: Raft<Types, Machine>) {
+    // Its own vote is also bound by what it told a leader before it was started anew.
+    Runtime::sleep(LEASE).await;
+    let mut metrics = raft.server_metrics();
+    let mut patience = Patience::of(me);
+    let mut stands_back_until = Moment::now();
+    loop {
+        let (term, leader) = {
+            let now = metrics.borrow_watched();
+            (now.vote.leader_id.term, now.current_leader)
+        };
+        if let Some(stands_back) = patience.after(term, leader) {
+            stands_back_until = Moment::now() + stands_back;
+        }
+        let stands_back = Moment::now() < stands_back_until;
+        raft.runtime_config().elect(!stands_back);
+        let changed = metrics.changed();
+        let heard = match stands_back {
+            true => Runtime::timeout_at(stands_back_until, changed).await.unwrap_or(Ok(())),
+            false => changed.await,
+        };
+        if heard.is_err() {
+            return;
+        }
+    }
+}
+
 fn lead_of(metrics: &openraft::metrics::RaftServerMetrics<Types>) -> Lead {
     let membership = metrics.membership_config.membership();
     Lead {
@@ -339,7 +372,8 @@ fn lead_of(metrics: &openraft::metrics::RaftServerMetrics<Types>) -> Lead {
 
 /// A follower that hears nothing of its leader for longer than the lease
 /// (`election_timeout_max`) and a random time on top asks for its place.
-/// One that has just started waits for a lease first.
+/// One that has just started waits for a lease first, and one that saw elections in
+/// vain for longer each time ([`Patience`]).
 fn config() -> Config {
     Config {
         cluster_name: "skiff".into(),
@@ -350,7 +384,7 @@ fn config() -> Config {
         heartbeat_interval: 250,
         // What was just written says that the leader is there, too.
         heartbeat_min_interval: Some(0),
-        election_timeout_min: 350,
+        election_timeout_min: VOTE_MIN.as_millis() as u64,
         election_timeout_max: LEASE.as_millis() as u64,
         // The state is in memory: a leader that starts again is elected again,
         // and its blank entry commits what is in the log.

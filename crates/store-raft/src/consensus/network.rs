@@ -18,6 +18,7 @@ use prost::Message;
 
 use super::{
     machine::{OpenSnapshot, SnapshotFile},
+    runtime::VOTE_MAX,
     types::{
         self, Types, Vote, from_append_response, from_vote, from_vote_response, to_append_request,
         to_log_id, to_vote, to_vote_request,
@@ -30,6 +31,7 @@ use crate::{
     seal::NodeKey,
     snapshot,
 };
+
 /// How long a follower may take to write entries. A dead one is found by the
 /// pings of its connection; this is for one that hangs.
 const APPEND_MAX: Duration = Duration::from_secs(20);
@@ -101,10 +103,9 @@ impl Link {
         &self,
         rpc: &VoteRequest<Types>,
         pre_vote: bool,
-        within: Duration,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
         let request = to_vote_request(rpc, pre_vote);
-        let answer: Result<pb::VoteResponse, _> = self.call(Method::Vote, &request, within).await;
+        let answer: Result<pb::VoteResponse, _> = self.call(Method::Vote, &request, VOTE_MAX).await;
         Ok(from_vote_response(&answer?))
     }
 }
@@ -125,17 +126,17 @@ impl RaftNetworkV2<Types> for Link {
     async fn vote(
         &mut self,
         rpc: VoteRequest<Types>,
-        option: RPCOption,
+        _: RPCOption,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
-        self.ask_vote(&rpc, false, option.hard_ttl()).await
+        self.ask_vote(&rpc, false).await
     }
 
     async fn pre_vote(
         &mut self,
         rpc: VoteRequest<Types>,
-        option: RPCOption,
+        _: RPCOption,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
-        self.ask_vote(&rpc, true, option.hard_ttl()).await
+        self.ask_vote(&rpc, true).await
     }
 
     async fn full_snapshot(
@@ -171,15 +172,14 @@ impl RaftNetworkV2<Types> for Link {
     async fn transfer_leader(
         &mut self,
         rpc: TransferLeaderRequest<Types>,
-        option: RPCOption,
+        _: RPCOption,
     ) -> Result<TransferLeaderResponse<Types>, RPCError<Types>> {
         let request = pb::TransferRequest {
             from: Some(to_vote(rpc.from_leader())),
             to: *rpc.to_node_id(),
             last: rpc.last_log_id().map(to_log_id),
         };
-        let answer: pb::TransferResponse =
-            self.call(Method::Transfer, &request, option.hard_ttl()).await?;
+        let answer: pb::TransferResponse = self.call(Method::Transfer, &request, VOTE_MAX).await?;
         match answer.refused.as_str() {
             "" => Ok(Ok(())),
             why => Err(RPCError::Network(NetworkError::from_string(why))),

@@ -14,6 +14,7 @@ use openraft::{
 };
 use store::{Committed, Conflict};
 
+use super::runtime::Unhurried;
 use crate::proto::raft_v1 as pb;
 
 openraft::declare_raft_types!(
@@ -29,10 +30,10 @@ openraft::declare_raft_types!(
 /// tokio's threads and clock; in tests, randomness that follows from a seed and a
 /// clock for each server.
 #[cfg(not(test))]
-pub(crate) type Runtime = openraft::impls::TokioRuntime;
+pub(crate) type Runtime = Unhurried<openraft::impls::TokioRuntime>;
 #[cfg(test)]
 pub(crate) type Runtime =
-    openraft::rt::deterministic_rng::DeterministicRng<crate::simulation::clock::Paced>;
+    openraft::rt::deterministic_rng::DeterministicRng<Unhurried<crate::simulation::clock::Paced>>;
 
 /// A moment by the clock that Raft goes by.
 pub(crate) type Moment = <Runtime as AsyncRuntime>::Instant;
