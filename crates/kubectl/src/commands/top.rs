@@ -2,7 +2,7 @@
 
 use std::{cmp::Reverse, collections::BTreeMap};
 
-use api_object::Quantity;
+use api_object::{LabelSelector, Quantity};
 use serde_json::{Value, json};
 
 use crate::{
@@ -47,9 +47,12 @@ fn check(flags: &Parsed, selector: &str) -> Outcome {
     if !matches!(flags.one("sort-by"), "" | "cpu" | "memory") {
         return failed("--sort-by accepts only cpu or memory");
     }
-    match flags.words.is_empty() || flags.one("selector").is_empty() {
-        true => Ok(()),
-        false => failed(format!("only one of NAME or {selector} can be provided")),
+    if !flags.words.is_empty() && !flags.one("selector").is_empty() {
+        return failed(format!("only one of NAME or {selector} can be provided"));
+    }
+    match LabelSelector::parse(flags.one("selector")) {
+        Ok(_) => Ok(()),
+        Err(error) => failed(error.to_string()),
     }
 }
 

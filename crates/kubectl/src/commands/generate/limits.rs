@@ -1,5 +1,9 @@
 //! Quotas, disruption budgets and priorities.
 
+use api_object::{
+    LabelSelector,
+    selector::{Operator, Requirement},
+};
 use serde_json::{Map, Value, json};
 
 use super::{Made, meta, name};
@@ -41,14 +45,9 @@ pub(crate) fn quota(flags: &Parsed) -> Made {
 }
 
 pub(crate) fn disruption_budget(flags: &Parsed) -> Made {
-    let labels: Map<String, Value> = flags
-        .list("selector")
-        .iter()
-        .filter_map(|pair| pair.split_once('=').map(|(k, v)| (k.to_owned(), v.into())))
-        .collect();
     let mut object = json!({
         "apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": meta(name(flags)?),
-        "spec": {"selector": {"matchLabels": labels}},
+        "spec": {"selector": {}},
         "status": {"currentHealthy": 0, "desiredHealthy": 0, "disruptionsAllowed": 0, "expectedPods": 0},
     });
     let count = |text: &str| text.parse::<i64>().map_or_else(|_| Value::from(text), Value::from);
@@ -57,6 +56,46 @@ pub(crate) fn disruption_budget(flags: &Parsed) -> Made {
         (min, "") => object["spec"]["minAvailable"] = count(min),
         ("", max) => object["spec"]["maxUnavailable"] = count(max),
         _ => return Err("min-available and max-unavailable cannot be both specified".into()),
+    }
+    let text = flags.one("selector");
+    let selector = LabelSelector::parse(text)
+        .map_err(|error| format!("couldn't parse the selector string \"{text}\": {error}"))?;
+    object["spec"]["selector"] = as_object(&selector)?;
+    Ok(object)
+}
+
+/// A selector as objects have it.
+fn as_object(selector: &LabelSelector) -> Made {
+    let (mut labels, mut expressions) = (Map::new(), Vec::new());
+    for Requirement { key, operator } in selector.requirements() {
+        let (operator, values) = match operator {
+            Operator::In(values) if values.len() == 1 => {
+                labels.insert(key.clone(), values[0].as_str().into());
+                continue;
+            }
+            Operator::In(values) => ("In", Some(values)),
+            Operator::NotIn(values) => ("NotIn", Some(values)),
+            Operator::Exists => ("Exists", None),
+            Operator::DoesNotExist => ("DoesNotExist", None),
+            Operator::GreaterThan(_) => {
+                return Err("\"gt\" isn't supported in label selectors".into());
+            }
+            Operator::LessThan(_) => {
+                return Err("\"lt\" isn't supported in label selectors".into());
+            }
+        };
+        let mut expression = json!({"key": key, "operator": operator});
+        if let Some(values) = values {
+            expression["values"] = json!(values);
+        }
+        expressions.push(expression);
+    }
+    let mut object = json!({});
+    if !labels.is_empty() {
+        object["matchLabels"] = labels.into();
+    }
+    if !expressions.is_empty() {
+        object["matchExpressions"] = expressions.into();
     }
     Ok(object)
 }
