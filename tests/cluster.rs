@@ -7,7 +7,7 @@ use std::{
     os::{fd::AsFd, unix::net::UnixDatagram},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
-    sync::OnceLock,
+    sync::{LazyLock, OnceLock},
     time::Duration,
 };
 
@@ -123,6 +123,16 @@ pub(crate) fn obstacle() -> Option<String> {
     None
 }
 
+/// The program that is run: the one that was built beside this, or, so that figures are those
+/// of what people install, the one that `SKIFF_PROGRAM` names.
+pub(crate) fn program() -> &'static str {
+    static PROGRAM: LazyLock<String> = LazyLock::new(|| {
+        let named = std::env::var("SKIFF_PROGRAM").ok().filter(|named| !named.is_empty());
+        named.unwrap_or_else(|| env!("CARGO_BIN_EXE_skiff").to_owned())
+    });
+    &PROGRAM
+}
+
 impl Cluster {
     /// A running cluster; `None`, with the reason printed, where this machine
     /// cannot have one.
@@ -227,7 +237,7 @@ impl Cluster {
 
     /// The command line of the server, in its namespaces.
     pub(crate) fn server_command(&self) -> Command {
-        let mut command = self.namespaces.enter(env!("CARGO_BIN_EXE_skiff"));
+        let mut command = self.namespaces.enter(program());
         command
             .arg(self.role)
             .arg("--data-dir")
@@ -328,7 +338,7 @@ impl Cluster {
 
     /// `skiff` with arguments, in the server's namespaces.
     pub(crate) fn skiff(&self, args: &[&str]) -> Run {
-        run(self.namespaces.enter(env!("CARGO_BIN_EXE_skiff")).args(args), None)
+        run(self.namespaces.enter(program()).args(args), None)
     }
 
     /// Runs something in a thread that is in the server's network: sockets that it

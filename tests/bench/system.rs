@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::{
     child,
-    cluster::Cluster,
+    cluster::{Cluster, program},
     load::share,
     process::{self, Process},
     rows::Rows,
@@ -21,9 +21,9 @@ pub(crate) fn serve(cluster: &mut Cluster) -> Process {
 }
 
 pub(crate) fn start(cluster: &mut Cluster, rows: &mut Rows) {
-    let size = std::fs::metadata(env!("CARGO_BIN_EXE_skiff")).map_or(0, |file| file.len());
+    let size = std::fs::metadata(program()).map_or(0, |file| file.len());
     rows.add(
-        "binary, this build (not stripped)",
+        "binary, the one that is run",
         "20 MB (dist build)",
         format!("{:.1} MB", size as f64 / 1e6),
     );

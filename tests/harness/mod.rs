@@ -42,7 +42,7 @@ pub(crate) use wire::{Families, Network, Segment};
 use serde_json::Value;
 
 use self::guest::Guest;
-use crate::cluster::{Run, obstacle, run};
+use crate::cluster::{Run, obstacle, program, run};
 
 /// Asks again until it is so: `kubectl` and `skiff` tell, and nothing can be watched for
 /// while a cluster has no leader.
@@ -203,7 +203,7 @@ impl World {
             let dir = self.dir.path().join(name);
             fs::create_dir(&dir).expect("our own folder");
             let binary = match &self.parts {
-                None => env!("CARGO_BIN_EXE_skiff"),
+                None => program(),
                 Some(_) => "skiff",
             };
             let mut host = Host {
