@@ -28,11 +28,11 @@ architecture=${3:-x86_64}
 root=$(cd "$(dirname "$0")/../.." && pwd)
 PATH=$PATH:/usr/sbin:/sbin
 case $architecture in
-    x86_64) deb=amd64 qemu=qemu-system-x86_64 package=qemu-system-x86 bus=pci console=ttyS0
+    x86_64) deb=amd64 qemu=qemu-system-x86_64 package=qemu-system-x86 bus=pci rom=romfile=, console=ttyS0
         # Emulated beside other work its timers are late, which is no reason to stop.
         machine="-M pc,hpet=on -bios /usr/share/qemu/qboot.rom -cpu max" kernel=no_timer_check
         machines="server agent" ;;
-    aarch64) deb=arm64 qemu=qemu-system-aarch64 package=qemu-system-arm bus=device console=ttyAMA0
+    aarch64) deb=arm64 qemu=qemu-system-aarch64 package=qemu-system-arm bus=device rom='' console=ttyAMA0
         machine="-M virt -cpu cortex-a72" kernel='' machines=server ;;
     *) echo "x86_64 or aarch64" >&2; exit 2 ;;
 esac
@@ -141,7 +141,7 @@ start() {
         -append "console=$console quiet $kernel panic=10 systemd.hostname=$1 systemd.show_status=0 skiff.machines=$(echo "$machines" | wc -w)" \
         -display none -nodefaults -serial stdio \
         -drive "file=$1.img,format=raw,if=none,id=disk,cache=unsafe" -device "virtio-blk-$bus,drive=disk" \
-        -netdev "$2" -device "virtio-net-$bus,netdev=net,romfile=,mac=02:00:00:00:77:$3" \
+        -netdev "$2" -device "virtio-net-$bus,netdev=net,${rom}mac=02:00:00:00:77:$3" \
         </dev/null 2>&1 | tee "$1.log" | sed -u "s/^/$1: /"
 }
 case $machines in

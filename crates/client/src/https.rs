@@ -35,6 +35,9 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use crate::{Body, BoxFuture, Transport, TransportError};
 
 const CONNECT_MAX: Duration = Duration::from_secs(5);
+/// Where there is no other server to try: a small machine that has just booted may need longer
+/// for a handshake.
+const CONNECT_ALONE_MAX: Duration = Duration::from_secs(15);
 /// Pings go out only while requests or watches are open; without them a
 /// server that lost power would hold its watchers for ever.
 /// A node must find another server well within the 40 s after which it is
@@ -288,11 +291,12 @@ impl Inner {
         }
         let servers = self.servers.read().unwrap_or_else(PoisonError::into_inner).clone();
         let first = self.server.load(Ordering::Relaxed);
+        let patience = if servers.len() == 1 { CONNECT_ALONE_MAX } else { CONNECT_MAX };
         let mut faults = Vec::new();
         for i in 0..servers.len() {
             let at = (first + i) % servers.len();
             let server = &servers[at];
-            match timeout(CONNECT_MAX, self.connect(server)).await {
+            match timeout(patience, self.connect(server)).await {
                 Ok(Ok(connection)) => {
                     self.server.store(at, Ordering::Relaxed);
                     *slot = Some(connection.clone());
