@@ -42,7 +42,7 @@ eventually() {
     done
 }
 # until_told WHAT: the server lays a file beside the releases.
-until_told() { eventually 1200 curl -sf -o "/tmp/told-$1" "$releases/$1" || failed "waited for $1"; }
+until_told() { eventually 1200 curl -sf -m 20 -o "/tmp/told-$1" "$releases/$1" || failed "waited for $1"; }
 
 # What is there of files, and what the kernel has. Times of ARP and IPv6 lives are left out,
 # and forwarding with what the kernel changes for it, which `skiff uninstall` says that it
