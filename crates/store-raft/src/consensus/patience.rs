@@ -75,7 +75,7 @@ mod tests {
             (18, Some(3), Some(0)),
         ] {
             let told = patience.after(term, leader);
-            let expected = at_most_s.map(|s| Duration::from_secs(s));
+            let expected = at_most_s.map(Duration::from_secs);
             assert_eq!(told.is_some(), expected.is_some(), "{term} {leader:?}");
             let within = told
                 .zip(expected)
