@@ -27,6 +27,12 @@ pub(crate) struct Architecture {
 /// (aarch64 reaches 32 KiB of it).
 const FIXED: &[&str] = &["-Crelocation-model=static"];
 
+/// As [`FIXED`], and linked by LLVM's linker. GNU's (2.40) forgets, in a program with more than
+/// 16 MB of code, that what chooses the C library's `memcpy` is in Thumb: the first instruction
+/// of the program's start that is run as ARM ends it.
+const FIXED_BY_LLD: &[&str] = &["-Crelocation-model=static", LLD];
+const LLD: &str = "-Clink-arg=-fuse-ld=lld";
+
 /// Anywhere, by 40 thousand relocations that are the same and told as bits (glibc 2.36).
 const ANYWHERE: &[&str] = &["-Clink-arg=-Wl,-z,pack-relative-relocs"];
 
@@ -53,7 +59,7 @@ const ARCHITECTURES: &[Architecture] = &[
         own: "arm",
         linker: "arm-linux-gnueabihf-gcc",
         packages: "gcc-arm-linux-gnueabihf libc6-dev-armhf-cross",
-        flags: FIXED,
+        flags: FIXED_BY_LLD,
     },
 ];
 
@@ -91,7 +97,25 @@ pub(crate) fn cargo(target: &str) -> Result<Command, String> {
         // Build scripts' own calls of cargo, which make the small ELFs, inherit it.
         cargo.env(variable, linker);
     }
+    if architecture.flags.contains(&LLD) {
+        // Not told by a flag: the path would be part of every symbol's name.
+        match own_lld()? {
+            Some(folder) => drop(cargo.env("COMPILER_PATH", folder)),
+            None if is_on_path("ld.lld") => {}
+            None => {
+                return Err(format!("ld.lld is missing, which links for {target} (Debian's lld)"));
+            }
+        }
+    }
     Ok(cargo)
+}
+
+/// Where rustup's toolchains have LLVM's linker, by the name that a compiler of C looks for.
+fn own_lld() -> Result<Option<PathBuf>, String> {
+    let sysroot = crate::dist::output(Command::new("rustc").args(["--print", "sysroot"]))?;
+    let hosts = std::fs::read_dir(Path::new(sysroot.trim()).join("lib/rustlib"));
+    let folders = hosts.into_iter().flatten().flatten().map(|host| host.path().join("bin/gcc-ld"));
+    Ok(folders.into_iter().find(|folder| folder.join("ld.lld").is_file()))
 }
 
 fn with_library(target: &str) -> Result<Command, String> {
