@@ -1,6 +1,6 @@
 //! That the harness's faults are faults: each is put on a host, seen to bite, those of the
 //! network in the direction that they name and in no other, and seen to be over. Slow disks
-//! are not among them.
+//! are looked at by their scenario.
 
 use std::{
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},

@@ -112,15 +112,18 @@ pub(crate) fn cargo(target: &str) -> Result<Command, String> {
 
 /// Where rustup's toolchains have LLVM's linker, by the name that a compiler of C looks for.
 fn own_lld() -> Result<Option<PathBuf>, String> {
-    let sysroot = crate::dist::output(Command::new("rustc").args(["--print", "sysroot"]))?;
-    let hosts = std::fs::read_dir(Path::new(sysroot.trim()).join("lib/rustlib"));
+    let hosts = std::fs::read_dir(sysroot()?.join("lib/rustlib"));
     let folders = hosts.into_iter().flatten().flatten().map(|host| host.path().join("bin/gcc-ld"));
     Ok(folders.into_iter().find(|folder| folder.join("ld.lld").is_file()))
 }
 
+fn sysroot() -> Result<PathBuf, String> {
+    let told = crate::dist::output(Command::new("rustc").args(["--print", "sysroot"]))?;
+    Ok(told.trim().into())
+}
+
 fn with_library(target: &str) -> Result<Command, String> {
-    let own = crate::dist::output(Command::new("rustc").args(["--print", "sysroot"]))?;
-    if has_library(Path::new(own.trim()), target) {
+    if has_library(&sysroot()?, target) {
         return Ok(Command::new("cargo"));
     }
     let unpacked = std::path::absolute(UNPACKED).map_err(|error| error.to_string())?;

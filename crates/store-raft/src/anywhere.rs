@@ -13,7 +13,7 @@ use tokio::{
 
 use crate::{
     RaftStore,
-    consensus::BarrierError,
+    consensus::{BarrierError, READ_INDEX_MAX},
     forward,
     peers::Method,
     proposer::Failure,
@@ -25,6 +25,7 @@ use crate::{
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// How long whoever wrote waits for this server to see it.
 const SEE_MAX: Duration = Duration::from_secs(3);
+const _: () = assert!(READ_INDEX_MAX.as_millis() < SEE_MAX.as_millis(), "the leader answers first");
 /// How long an answer of a leader that was deposed is still waited for.
 const LAST_WORD: Duration = Duration::from_millis(300);
 /// How often a leader asks whether it still leads before it renews a lease in its log.

@@ -106,7 +106,7 @@ const PROPOSE_MAX: Duration = Duration::from_secs(8);
 
 /// How long a leader asks a quorum whether it still leads: members that are just writing
 /// answer once they have. Less than who asks the leader for it waits.
-const READ_INDEX_MAX: Duration = Duration::from_millis(2_500);
+pub(crate) const READ_INDEX_MAX: Duration = Duration::from_millis(2_500);
 
 /// How long a member that heard a leader votes for no other.
 pub(crate) const LEASE: Duration = Duration::from_millis(600);
