@@ -76,7 +76,7 @@ fn every_mistake_is_named() {
             duplicate,
         )
         .fails_with("duplicate field \"data\"");
-    cluster.kubectl("get pods -l a=b=c").fails_with("found '=c', expected: ',' or 'end of string'");
+    cluster.kubectl("get pods -l a=b=c").fails_with("found '=', expected: ',' or 'end of string'");
     cluster.kubectl("get pods --field-selector nope=1").fails_with("field label not supported");
     assert_eq!(
         cluster.get("pods")["items"].as_array().map(Vec::len),
