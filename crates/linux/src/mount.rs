@@ -94,6 +94,24 @@ pub fn mounts() -> io::Result<Vec<MountInfo>> {
     Ok(text.split(|b| *b == b'\n').filter_map(parse_mountinfo).collect())
 }
 
+/// What is mounted at a path and below it, in order of mounting: the kernel names mount points
+/// without links, so those that the path leads through are followed. Its last name is not:
+/// there may be a file system that does not answer. None where there is no such folder.
+///
+/// # Errors
+/// When procfs or a folder above cannot be read.
+pub fn mounts_below(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::Error::other(format!("{} is no folder below another", path.display())));
+    };
+    let path = match parent.canonicalize() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        parent => parent?.join(name),
+    };
+    let points = mounts()?.into_iter().map(|mount| mount.mount_point);
+    Ok(points.filter(|point| point.starts_with(&path)).collect())
+}
+
 /// proc_pid_mountinfo(5): `id parent dev root point options [tags] - type source super`.
 fn parse_mountinfo(line: &[u8]) -> Option<MountInfo> {
     let mut fields = line.split(|b| *b == b' ');
@@ -163,5 +181,17 @@ mod tests {
         assert_eq!(info.fs_type, "ext3");
         assert_eq!(info.super_options, "rw,errors=continue");
         assert_eq!(parse_mountinfo(b"36 35 98:0"), None);
+    }
+
+    #[test]
+    fn mounts_are_found_through_links() {
+        let proc = Path::new("/proc");
+        let found = mounts_below(proc).expect("it is mounted");
+        assert_eq!(found.first().map(PathBuf::as_path), Some(proc));
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink("/", &link).expect("our own folder");
+        assert_eq!(mounts_below(&link.join("proc")).expect("a link"), found);
+        assert_eq!(mounts_below(&dir.path().join("none/x")).expect("nothing"), [] as [PathBuf; 0]);
     }
 }

@@ -37,15 +37,14 @@ pub fn killall(state_dir: &Path) -> Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => note("read the cgroup prefix", Err(error)),
     }
-    match (linux::mount::mounts(), fs::canonicalize(state_dir)) {
-        (Ok(mounts), Ok(state_dir)) => {
+    match linux::mount::mounts_below(state_dir) {
+        Ok(points) => {
             // Later mounts may lie on earlier ones.
-            for mount in mounts.iter().rev().filter(|m| m.mount_point.starts_with(&state_dir)) {
-                let what = format!("unmount {}", mount.mount_point.display());
-                note(&what, linux::mount::unmount(&mount.mount_point));
+            for point in points.iter().rev() {
+                note(&format!("unmount {}", point.display()), linux::mount::unmount(point));
             }
         }
-        (Err(error), _) | (_, Err(error)) => note("list mounts", Err(error)),
+        Err(error) => note("list mounts", Err(error)),
     }
     if failures.is_empty() {
         let sandboxes = layout::sandboxes(state_dir);

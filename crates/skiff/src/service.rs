@@ -167,10 +167,38 @@ impl Service {
         let command = self.command();
         let line = self.words.iter().skip(1).map(Into::into);
         let (line, _) = flags::parse_args(command, line)?.unwrap_or_default();
-        let get = |name: &str| {
-            self.environment.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone())
+        config::gather_from(command, line, |name| self.variable(name))
+    }
+
+    /// The same as far as it can be read, and why not all of it: what could not start must be
+    /// possible to remove.
+    pub(crate) fn values_as_read(&self) -> (Values, Option<UsageError>) {
+        let error = match self.values() {
+            Ok(values) => return (values, None),
+            Err(error) => error,
         };
-        config::gather_from(command, line, get)
+        let command = self.command();
+        let line = flags::parse_args(command, self.words.iter().skip(1).map(Into::into));
+        let (line, _) = line.ok().flatten().unwrap_or_default();
+        (line.or(flags::from_environment(command, |name| self.variable(name))), Some(error))
+    }
+
+    fn variable(&self, name: &str) -> Option<String> {
+        self.environment.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone())
+    }
+
+    /// Whether it still runs a program that was at the place of its own before.
+    pub(crate) fn runs_an_earlier(&self) -> bool {
+        // proc_pid_exe(5)
+        let earlier = format!("{} (deleted)", self.program.display());
+        let is_it = |process: &Path| {
+            let Ok(line) = fs::read(process.join("cmdline")) else { return false };
+            let words = line.strip_suffix(b"\0").unwrap_or(&line).split(|byte| *byte == 0).skip(1);
+            fs::read_link(process.join("exe")).is_ok_and(|exe| exe == Path::new(&earlier))
+                && words.eq(self.words.iter().map(String::as_bytes))
+        };
+        let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+        processes.map(|entry| entry.path()).any(|path| is_it(&path))
     }
 
     /// Whether it runs now.
@@ -384,6 +412,30 @@ mod tests {
     }
 
     #[test]
+    fn a_program_that_was_replaced_is_told() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let program = dir.path().join("skiff");
+        fs::copy("/bin/sleep", &program).expect("a copy");
+        let service = Service {
+            name: "skiff".into(),
+            init: Init::Systemd,
+            files: vec![],
+            program: program.clone(),
+            words: vec!["600".into()],
+            environment: vec![],
+        };
+        let mut child = Command::new(&program).arg("600").spawn().expect("sleep");
+        assert!(!service.runs_an_earlier(), "it is the one that is there");
+        fs::copy("/bin/sleep", dir.path().join("new")).expect("a copy");
+        fs::rename(dir.path().join("new"), &program).expect("our own folder");
+        assert!(service.runs_an_earlier());
+        let other = Service { words: vec!["60".into()], ..service };
+        assert!(!other.runs_an_earlier(), "somebody else's");
+        child.kill().expect("our own child");
+        child.wait().expect("our own child");
+    }
+
+    #[test]
     fn a_service_has_the_values_it_runs_with() {
         let service = Service {
             name: "skiff".into(),
@@ -398,5 +450,15 @@ mod tests {
         let values = service.values().expect("valid");
         assert_eq!(values.one("data-dir"), Some("/srv/a"));
         assert_eq!(values.one("write-kubeconfig"), Some("/root/k"));
+
+        // What cannot start has what its line and variables say.
+        let service = Service {
+            words: ["server", "--data-dir", "/srv/a", "--config", "/none"].map(Into::into).into(),
+            ..service
+        };
+        let (values, error) = service.values_as_read();
+        assert_eq!(values.one("data-dir"), Some("/srv/a"));
+        assert_eq!(values.one("write-kubeconfig"), Some("/root/k"));
+        assert!(error.expect("no such file").to_string().contains("/none"));
     }
 }

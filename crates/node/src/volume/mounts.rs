@@ -2,7 +2,7 @@
 
 use std::{
     ffi::{CString, OsStr, OsString},
-    fs,
+    fs, io,
     os::{
         fd::AsRawFd,
         unix::ffi::{OsStrExt, OsStringExt},
@@ -108,10 +108,19 @@ pub(crate) fn is_mount_point(path: &Path) -> Result<bool, VolumeError> {
 
 /// Unmounts everything at and below a path, the deepest first.
 pub(crate) fn unmount_below(path: &Path) -> Result<(), VolumeError> {
+    // The table names mount points without links. Of the last name, where a file system may
+    // be that does not answer, nothing is asked.
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(VolumeError(format!("{} is no volume's folder", path.display())));
+    };
+    let path = match parent.canonicalize() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        parent => parent.map_err(VolumeError::io(path.display()))?.join(name),
+    };
     let table =
         fs::read("/proc/self/mountinfo").map_err(VolumeError::io("/proc/self/mountinfo"))?;
     let mut points: Vec<PathBuf> =
-        mount_points(&table).into_iter().filter(|point| point.starts_with(path)).collect();
+        mount_points(&table).into_iter().filter(|point| point.starts_with(&path)).collect();
     // Later mounts may cover earlier ones.
     points.reverse();
     for point in points {
@@ -199,7 +208,10 @@ mod tests {
         ensure_tmpfs(&path, 1 << 20, 0o777).expect("mounted");
         ensure_tmpfs(&path, 1 << 20, 0o777).expect("mounted already");
         assert!(is_mount_point(&path).expect("looked"));
-        unmount_below(&dir.path().join("pod")).expect("unmounted");
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(dir.path(), &link).expect("made");
+        unmount_below(&link.join("pod")).expect("unmounted, through a link");
         assert!(!is_mount_point(&path).expect("looked"));
+        unmount_below(&dir.path().join("none/pod")).expect("nothing to do");
     }
 }

@@ -1,9 +1,6 @@
 //! `skiff killall`
 
-use std::{
-    error::Error,
-    path::{Path, PathBuf},
-};
+use std::{error::Error, path::Path};
 
 use crate::{flags::Values, node, service};
 
@@ -27,10 +24,10 @@ pub(super) fn run(values: Values, words: Vec<String>) -> Result<(), Box<dyn Erro
 /// Stops the services that work on a data directory, so that none starts its
 /// pods again.
 fn stop_services(data_dir: &Path) -> Vec<String> {
+    let real = |dir: &Path| dir.canonicalize().or_else(|_| std::path::absolute(dir)).ok();
     let of_it = |service: &service::Service| {
-        let values = service.values().unwrap_or_default();
-        let dir = values.one("data-dir").and_then(|dir| std::path::absolute(dir).ok());
-        dir.as_deref() == Some(data_dir)
+        let (values, _) = service.values_as_read();
+        values.one("data-dir").and_then(|dir| real(Path::new(dir))) == real(data_dir)
     };
     service::installed()
         .iter()
@@ -62,27 +59,24 @@ pub(super) fn end(data_dir: &Path) -> Result<Vec<String>, String> {
     Ok(failures)
 }
 
-/// Volumes of pods: deepest first.
+/// Volumes of pods: those that were mounted last first.
 fn unmount_below(data_dir: &Path) -> Vec<String> {
-    let kubelet_dir = crate::config::kubelet_dir(data_dir);
-    let mounts = match linux::mount::mounts() {
-        Ok(mounts) => mounts,
+    let pods = crate::config::kubelet_dir(data_dir).join("pods");
+    let found = data_dir.canonicalize().and_then(|dir| {
+        let mut ours = linux::mount::mounts_below(&dir)?;
+        // A disk of its own for the data directory is the machine's.
+        ours.retain(|point| *point != dir);
+        Ok((ours, linux::mount::mounts_below(&pods)?))
+    });
+    let (mut ours, of_pods) = match found {
+        Ok(found) => found,
         Err(error) => return vec![format!("mounts: {error}")],
     };
-    let mut ours: Vec<PathBuf> = mounts
-        .into_iter()
-        .map(|mount| mount.mount_point)
-        .filter(|path| {
-            (path.starts_with(data_dir) && path != data_dir)
-                || path.starts_with(kubelet_dir.join("pods"))
-        })
-        .collect();
-    ours.sort();
-    ours.iter()
-        .rev()
-        .filter_map(|path| {
-            let error = linux::mount::unmount(path).err()?;
-            Some(format!("unmount {}: {error}", path.display()))
-        })
-        .collect()
+    ours.retain(|point| !of_pods.contains(point));
+    let all = of_pods.iter().rev().chain(ours.iter().rev());
+    all.filter_map(|path| {
+        let error = linux::mount::unmount(path).err()?;
+        Some(format!("unmount {}: {error}", path.display()))
+    })
+    .collect()
 }

@@ -27,7 +27,13 @@ pub(super) fn run(values: Values, words: Vec<String>) -> Result<(), Box<dyn Erro
     let data_dir = std::path::absolute(values.one("data-dir").unwrap_or_default())?;
     let mut machine = Installed { data_dirs: vec![data_dir], ..Installed::default() };
     for service in service::installed() {
-        machine.add(service)?;
+        let name = service.name.clone();
+        if let Some(error) = machine.add(service) {
+            eprintln!(
+                "skiff uninstall: warning: the service {name} cannot start: {error}; a data \
+                 directory that is named there is not known: say it with --data-dir"
+            );
+        }
     }
     let steps = plan(&machine, is_on("delete-volumes"), &|path| path.exists());
     if steps.is_empty() {
@@ -84,8 +90,9 @@ struct Installed {
 }
 
 impl Installed {
-    fn add(&mut self, service: Service) -> Result<(), UsageError> {
-        let values = service.values()?;
+    /// Answers with what of the service could not be read.
+    fn add(&mut self, service: Service) -> Option<UsageError> {
+        let (values, error) = service.values_as_read();
         let path = |name: &str| values.one(name).map(PathBuf::from);
         self.data_dirs.extend(path("data-dir"));
         self.data_dirs.sort();
@@ -95,7 +102,7 @@ impl Installed {
             self.files.extend(path("write-kubeconfig"));
         }
         self.services.push(service);
-        Ok(())
+        error
     }
 }
 
@@ -199,15 +206,16 @@ fn gone(result: io::Result<()>) -> io::Result<()> {
 }
 
 /// Removes a folder with what is in it, but for `keep`. One below which
-/// something is mounted is left as it is: what is mounted is somebody's data.
+/// something is mounted is left as it is: what is mounted is somebody's data. A link, and the
+/// folder that it leads to, were somebody's before and stay, empty.
 fn remove_folder(dir: &Path, keep: Option<&str>) -> io::Result<()> {
-    let mounts = linux::mount::mounts()?;
+    let is_link = dir.is_symlink();
+    let dir = &dir.canonicalize()?;
+    let mounts = linux::mount::mounts_below(dir)?;
     let kept = keep.map(|name| dir.join(name));
-    let in_the_way = mounts.iter().map(|mount| &mount.mount_point).find(|point| {
-        point.starts_with(dir)
-            && *point != dir
-            && kept.as_ref().is_none_or(|kept| !point.starts_with(kept))
-    });
+    let in_the_way = mounts
+        .iter()
+        .find(|point| *point != dir && kept.as_ref().is_none_or(|kept| !point.starts_with(kept)));
     if let Some(point) = in_the_way {
         return Err(io::Error::other(format!(
             "{} is still mounted, so nothing was removed: unmount it, then again",
@@ -224,8 +232,7 @@ fn remove_folder(dir: &Path, keep: Option<&str>) -> io::Result<()> {
             false => gone(fs::remove_file(entry.path()))?,
         }
     }
-    let is_mount = mounts.iter().any(|mount| mount.mount_point == dir);
-    match kept.is_some() || is_mount {
+    match kept.is_some() || is_link || mounts.contains(dir) {
         true => Ok(()),
         false => gone(fs::remove_dir(dir)),
     }
@@ -249,7 +256,8 @@ mod tests {
 
     fn told(words: &[&str], delete_volumes: bool) -> Vec<String> {
         let mut machine = Installed::default();
-        machine.add(service(words)).expect("valid flags");
+        let unread = machine.add(service(words)).map(|error| error.to_string());
+        assert_eq!(unread, None, "valid flags");
         let steps = plan(&machine, delete_volumes, &|_| true);
         steps
             .iter()
@@ -307,5 +315,15 @@ mod tests {
         assert_eq!(fs::read_dir(&root).expect("there").count(), 1);
         remove_folder(&root, None).expect("our own folder");
         assert!(!root.exists());
+
+        // Through a link, as to another disk.
+        let (link, disk) = (dir.path().join("link"), dir.path().join("disk"));
+        fs::create_dir_all(disk.join("data/node")).expect("our own folder");
+        std::os::unix::fs::symlink(&disk, &link).expect("our own folder");
+        remove_folder(&link.join("data"), None).expect("our own folder");
+        assert_eq!(fs::read_dir(&disk).expect("there").count(), 0);
+        fs::create_dir_all(disk.join("node")).expect("our own folder");
+        remove_folder(&link, None).expect("our own folder");
+        assert_eq!(fs::read_dir(&link).expect("it stays").count(), 0);
     }
 }
