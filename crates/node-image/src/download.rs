@@ -1,7 +1,7 @@
 //! One file over HTTP, with the same addresses, proxies and authorities as
 //! images: for what a machine gets beside them.
 
-use std::io::Write;
+use std::{io::Write, time::Duration};
 
 use http_body_util::BodyExt as _;
 
@@ -10,10 +10,14 @@ use crate::{
     registry::{Proxies, Trust, plain_get, unavailable},
 };
 
+/// How long nothing may come before the connection counts as lost.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+
 /// Writes what a URL has into `into`, and answers with its length in bytes.
 ///
 /// # Errors
-/// What the server said, or `limit_bytes` is passed; part of it may be written.
+/// What the server said, or that it fell silent, or `limit_bytes` is passed; part of it may be
+/// written.
 pub async fn download(
     url: &str,
     proxies: &Proxies,
@@ -23,7 +27,8 @@ pub async fn download(
     let response = plain_get(url, proxies, &Trust::default()).await?;
     let mut body = response.into_body();
     let mut length = 0;
-    while let Some(frame) = body.frame().await {
+    let lost = |_| unavailable(url, &"nothing came for a minute");
+    while let Some(frame) = tokio::time::timeout(SILENCE_MAX, body.frame()).await.map_err(lost)? {
         let frame = frame.map_err(|error| unavailable(url, &error))?;
         let Ok(data) = frame.into_data() else { continue };
         length += data.len() as u64;
