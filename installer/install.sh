@@ -7,11 +7,12 @@
 #
 # Run again it upgrades in place: pods run through, and the service restarts
 # only when the program or its settings have changed. Nothing is changed
-# before everything is downloaded and verified.
+# before everything is downloaded and verified, and a program that does not
+# start gives way to the one of before.
 #
 # Settings are environment variables:
 #
-#   INSTALL_SKIFF_EXEC            command and flags: "server --tls-san pi.local"
+#   INSTALL_SKIFF_EXEC            command and flags: "server --tls-san pi.local"; arguments follow them
 #   INSTALL_SKIFF_VERSION         this version; the channel's where unset
 #   INSTALL_SKIFF_CHANNEL         stable (the default), latest
 #   INSTALL_SKIFF_MIRROR          where the releases are, instead of the project's own place
@@ -61,28 +62,66 @@ quoted() {
     esac
 }
 
-# COMMAND (server or agent) and ARGUMENTS, from the arguments of this script,
-# else from INSTALL_SKIFF_EXEC; a bare flag belongs to the command that
-# SKIFF_URL decides.
-read_arguments() {
-    if [ $# -eq 0 ] && [ -n "${INSTALL_SKIFF_EXEC:-}" ]; then
-        eval "set -- $INSTALL_SKIFF_EXEC"
+# The words of a text, a line each; those in quotes may have spaces, and nothing
+# else means anything: words_of TEXT
+words_of() {
+    printf '%s\n' "$1" | awk '
+        function done() { if (any) print word; word = ""; any = 0 }
+        {
+            for (i = 1; i <= length($0); i++) {
+                c = substr($0, i, 1)
+                if (quote != "" && c == quote) quote = ""
+                else if (quote != "") word = word c
+                else if (c == "\047" || c == "\042") { quote = c; any = 1 }
+                else if (c == " " || c == "\t") done()
+                else { word = word c; any = 1 }
+            }
+            done()
+        }
+        END { exit quote != "" }'
+}
+
+# One more word of the command line that is installed.
+take() {
+    if [ -z "$COMMAND" ]; then
+        choose_command
+        case $1 in
+            server | agent)
+                COMMAND=$1
+                return
+                ;;
+            '' | -*) ;;
+            *) die "\"$1\" cannot be installed as a service: say server or agent, then flags" ;;
+        esac
     fi
+    word=$(quoted "$1") || exit 1
+    ARGUMENTS="$ARGUMENTS $word"
+}
+
+choose_command() {
     COMMAND=server
     [ -z "${SKIFF_URL:-}" ] || COMMAND=agent
-    case ${1:-} in
-        server | agent)
-            COMMAND=$1
-            shift
-            ;;
-        '' | -*) ;;
-        *) die "\"$1\" cannot be installed as a service: say server or agent, then flags" ;;
-    esac
-    ARGUMENTS=
+}
+
+# COMMAND (server or agent) and ARGUMENTS, from INSTALL_SKIFF_EXEC and then the
+# arguments of this script; a bare flag belongs to the command that SKIFF_URL
+# decides.
+read_arguments() {
+    COMMAND=''
+    ARGUMENTS=''
+    if [ -n "${INSTALL_SKIFF_EXEC:-}" ]; then
+        words=$(words_of "$INSTALL_SKIFF_EXEC") ||
+            die "INSTALL_SKIFF_EXEC has a quote that does not end, or there is no awk: $INSTALL_SKIFF_EXEC"
+        while IFS= read -r word; do
+            take "$word"
+        done <<WORDS
+$words
+WORDS
+    fi
     for argument in "$@"; do
-        word=$(quoted "$argument") || exit 1
-        ARGUMENTS="$ARGUMENTS $word"
+        take "$argument"
     done
+    [ -n "$COMMAND" ] || choose_command
     if [ "$COMMAND" = agent ] && ! has_joined; then
         [ -n "${SKIFF_TOKEN:-}" ] || is_told token t ||
             die "an agent needs a token: set SKIFF_TOKEN to what \`skiff token create\` prints on a server"
@@ -96,6 +135,10 @@ read_arguments() {
     case $NAME in
         *[!A-Za-z0-9_-]*) die "INSTALL_SKIFF_NAME=$NAME: letters, digits, - and _ only" ;;
     esac
+    for file in "$UNIT_DIR/$NAME.service" "/etc/init.d/$NAME" "/lib/systemd/system/$NAME.service" "/usr/lib/systemd/system/$NAME.service"; do
+        [ ! -e "$file" ] || grep -q '/skiff' "$file" ||
+            die "INSTALL_SKIFF_NAME=$NAME: $file is a service of something else"
+    done
 }
 
 # Whether a flag is among the arguments or in a config file: is_told NAME LETTER
@@ -109,14 +152,12 @@ is_told() {
     grep -qs "^$1 *:" /etc/skiff/config.yaml /etc/skiff/config.yaml.d/*.yaml
 }
 
-# An agent that has joined once needs neither token nor server; elsewhere than usual it
-# is the flag that says where.
+# An agent that has joined once needs neither token nor server; where its folder is told
+# elsewhere, its service says that it has.
 has_joined() {
     [ -e "${SKIFF_DATA_DIR:-/var/lib/skiff}/agent/cluster.json" ] && return 0
-    case "$ARGUMENTS " in
-        *" --data-dir"* | *" -d"*) [ -e "$UNIT_DIR/${INSTALL_SKIFF_NAME:-skiff-agent}.service" ] ;;
-        *) return 1 ;;
-    esac
+    is_told data-dir d || return 1
+    [ -e "$UNIT_DIR/${INSTALL_SKIFF_NAME:-skiff-agent}.service" ] || [ -e "/etc/init.d/${INSTALL_SKIFF_NAME:-skiff-agent}" ]
 }
 
 # --- what this machine is ----------------------------------------------------
@@ -147,6 +188,10 @@ check_machine() {
     else
         die "neither systemd nor OpenRC runs here: start \`skiff $COMMAND\` from the init system that does; the program alone is at $RELEASES"
     fi
+    # Its scripts have the words in double quotes, where these mean something.
+    case $INIT$ARGUMENTS in
+        openrc*[\"\$\`]*) die "OpenRC cannot keep words with \", \$ or \`: put them into /etc/skiff/config.yaml:$ARGUMENTS" ;;
+    esac
 }
 
 # A machine has one role, unless its services are given names.
@@ -162,7 +207,7 @@ check_role() {
 
 # Others that would fight over the same ports, rules and cgroups.
 check_others() {
-    for other in k3s k3s-agent rke2-server rke2-agent microk8s kubelet; do
+    for other in k3s k3s-agent rke2-server rke2-agent snap.microk8s.daemon-kubelite kubelet; do
         case $INIT in
             systemd) systemctl is-active --quiet "$other" 2>/dev/null || continue ;;
             openrc) rc-service --quiet "$other" status >/dev/null 2>&1 || continue ;;
@@ -172,7 +217,7 @@ check_others() {
     [ "$COMMAND" = server ] || return 0
     is_running && return 0
     # /proc/net/tcp: local address, state 0A is LISTEN; 6443 is 192B.
-    if [ -z "${SKIFF_HTTPS_LISTEN_PORT:-}" ] && ! printf '%s' "$ARGUMENTS" | grep -q -- --https-listen-port &&
+    if [ -z "${SKIFF_HTTPS_LISTEN_PORT:-}" ] && ! is_told https-listen-port -https-listen-port &&
         cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | grep -Eq '^ *[0-9]+: [0-9A-F]+:192B [0-9A-F]+:0000 0A'; then
         die "something listens on port 6443 already: end it, or choose another port with --https-listen-port"
     fi
@@ -216,7 +261,7 @@ find_version() {
     [ -z "${INSTALL_SKIFF_MIRROR:-}" ] || RELEASES=${INSTALL_SKIFF_MIRROR%/}
     [ -n "${INSTALL_SKIFF_AIRGAP_DIR:-}" ] && VERSION= && return
     case $RELEASES in
-        *@*) die "this installer is not of a release: set INSTALL_SKIFF_MIRROR or INSTALL_SKIFF_AIRGAP_DIR" ;;
+        @*) die "this installer is not of a release: set INSTALL_SKIFF_MIRROR or INSTALL_SKIFF_AIRGAP_DIR" ;;
     esac
     VERSION=${INSTALL_SKIFF_VERSION:-}
     if [ -z "$VERSION" ]; then
@@ -239,14 +284,44 @@ download() {
     say "getting skiff ${VERSION:-from $INSTALL_SKIFF_AIRGAP_DIR} for $ARCH"
     fetch "${from}SHA256SUMS" "$WORK/SHA256SUMS"
     verify_signature "$from"
-    fetch "${from}skiff-$ARCH" "$WORK/skiff-$ARCH"
-    grep -E "^[0-9a-f]{64}  skiff-$ARCH\$" "$WORK/SHA256SUMS" >"$WORK/sum" ||
-        die "SHA256SUMS has no line for skiff-$ARCH: the release is not complete"
-    (cd "$WORK" && sha256sum -c sum >/dev/null 2>&1) ||
-        die "skiff-$ARCH does not have the checksum it should have: the download was cut short or tampered with; nothing was changed"
+    check_version
+    if is_packed; then
+        fetch "${from}skiff-$ARCH.gz" "$WORK/skiff-$ARCH.gz"
+        verify_checksum "skiff-$ARCH.gz"
+        why=$(gzip -d "$WORK/skiff-$ARCH.gz" 2>&1) || die "cannot unpack skiff-$ARCH.gz: $(echo "$why" | tail -n 1); nothing was changed"
+    else
+        fetch "${from}skiff-$ARCH" "$WORK/skiff-$ARCH"
+    fi
+    verify_checksum "skiff-$ARCH"
     chmod 755 "$WORK/skiff-$ARCH"
     "$WORK/skiff-$ARCH" --version >"$WORK/version" 2>&1 ||
         die "skiff-$ARCH does not run on this machine: $(head -n 1 "$WORK/version")"
+}
+
+# What a channel or a mirror calls a release is not signed; its list of contents has the
+# version in its name, and is. An older one than is here has to be asked for.
+check_version() {
+    [ -n "$VERSION" ] || return 0
+    sed 's/^[0-9a-f]*  //' "$WORK/SHA256SUMS" | grep -qxF "skiff-$VERSION.cdx.json" ||
+        die "what is served as $VERSION is another release: the mirror is mixed up, or tampered with; nothing was changed"
+    [ -z "${INSTALL_SKIFF_VERSION:-}" ] && [ -x "$BIN_DIR/skiff" ] || return 0
+    is=$("$BIN_DIR/skiff" --version 2>/dev/null | sed -n '1s/.*\(v[0-9][^ ]*+skiff[0-9]*\).*/\1/p')
+    newer=$(printf '%s\n%s\n' "$is" "$VERSION" | sort -V 2>/dev/null | tail -n 1)
+    [ -z "$is" ] || [ -z "$newer" ] || [ "$newer" = "$VERSION" ] ||
+        die "here is $is, which is newer than $VERSION of the channel $CHANNEL: choose another with INSTALL_SKIFF_CHANNEL, or go back with INSTALL_SKIFF_VERSION=$VERSION; nothing was changed"
+}
+
+# Whether the release has the program packed, too, and it can be unpacked here.
+is_packed() {
+    have gzip && grep -Eq "  skiff-$ARCH\.gz\$" "$WORK/SHA256SUMS" || return 1
+    [ -z "${INSTALL_SKIFF_AIRGAP_DIR:-}" ] || [ -e "$INSTALL_SKIFF_AIRGAP_DIR/skiff-$ARCH.gz" ]
+}
+
+verify_checksum() {
+    grep -E "^[0-9a-f]{64}  $1\$" "$WORK/SHA256SUMS" >"$WORK/sum" ||
+        die "SHA256SUMS has no line for $1: the release is not complete"
+    (cd "$WORK" && sha256sum -c sum >/dev/null 2>&1) ||
+        die "$1 does not have the checksum it should have: the download was cut short or tampered with; nothing was changed"
 }
 
 verify_signature() {
@@ -267,13 +342,15 @@ verify_signature() {
 
 # --- putting it in place -----------------------------------------------------
 
-CHANGED=
+# There from the first change until the service has started with it, in this run or a later one.
+changed() { printf '/run/skiff-changed.%s' "$NAME"; }
 
 # Puts a file in place unless it is there already: place FILE AT MODE
 place() {
     if [ -e "$2" ] && cmp -s "$1" "$2"; then
         return
     fi
+    : >"$(changed)"
     chmod "$3" "$1"
     if [ "${1%/*}" = "$WORK" ] && [ "${2%/*}" = "$BIN_DIR" ]; then
         mv -f "$1" "$2" || die "cannot write $2"
@@ -282,7 +359,6 @@ place() {
             die "cannot write $2"
         fi
     fi
-    CHANGED=yes
 }
 
 # SKIFF_… variables are flags; those and proxies are kept, readable for root.
@@ -322,7 +398,6 @@ SERVICE
 }
 
 install_service() {
-    write_environment
     case $INIT in
         systemd)
             place "$WORK/env" "$UNIT_DIR/$NAME.env" 600
@@ -348,7 +423,12 @@ keep_origin() {
     mkdir -p /etc/skiff
     case $RELEASES in
         @*) ;;
-        *) printf '%s\n' "$RELEASES" >/etc/skiff/releases ;;
+        *)
+            : >>/etc/skiff/releases
+            # With somebody's password in it.
+            case $RELEASES in *@*) chmod 600 /etc/skiff/releases ;; esac
+            printf '%s\n' "$RELEASES" >/etc/skiff/releases
+            ;;
     esac
     case $PUBLIC_KEY in
         @*) ;;
@@ -359,32 +439,46 @@ keep_origin() {
 install_kubectl() {
     [ "${INSTALL_SKIFF_SYMLINK:-}" != skip ] || return 0
     "$BIN_DIR/skiff" help 2>/dev/null | grep -q '^ *kubectl' || return 0
-    have kubectl || ln -sf skiff "$BIN_DIR/kubectl"
+    have kubectl || [ -e "$BIN_DIR/kubectl" ] || ln -sf skiff "$BIN_DIR/kubectl"
 }
 
 start_service() {
     if is_true "${INSTALL_SKIFF_SKIP_START:-}"; then
-        say "installed; start it with: $(how_to start)"
+        say "installed; start it with: $(how_to restart)"
         return
     fi
-    if is_running && [ -z "$CHANGED" ] && ! is_true "${INSTALL_SKIFF_FORCE_RESTART:-}"; then
+    if is_running && [ ! -e "$(changed)" ] && ! is_true "${INSTALL_SKIFF_FORCE_RESTART:-}"; then
         say "nothing has changed; $NAME goes on running"
         return
     fi
-    say "starting $NAME"
+    say "starting $NAME; its log says how that goes: $(how_to log)"
+    if ! restart; then
+        [ -e "$WORK/before" ] || die "$NAME is installed but does not start; its log says why: $(how_to log)"
+        mv -f "$WORK/before" "$BIN_DIR/skiff"
+        restart || die "$NAME starts neither with the new program nor with the one of before, which is in place again; its log says why: $(how_to log)"
+        die "$NAME does not start with the new program; the one of before is in place and runs; the log says why: $(how_to log)"
+    fi
+    rm -f "$(changed)"
+    case $INIT in
+        systemd) say "$NAME runs" ;;
+        # What becomes of the program its supervisor does not tell.
+        openrc) say "$NAME is started" ;;
+    esac
+    [ "$COMMAND" != server ] || say "the cluster's kubeconfig is /etc/skiff/skiff.yaml"
+}
+
+restart() {
     case $INIT in
         systemd) systemctl restart "$NAME" ;;
         openrc) rc-service --quiet "$NAME" restart ;;
-    esac || die "$NAME is installed but does not start; its log says why: $(how_to log)"
-    say "$NAME runs"
-    [ "$COMMAND" != server ] || say "the cluster's kubeconfig is /etc/skiff/skiff.yaml"
+    esac
 }
 
 how_to() {
     case $INIT/$1 in
-        systemd/start) echo "systemctl start $NAME" ;;
+        systemd/restart) echo "systemctl restart $NAME" ;;
         systemd/log) echo "journalctl -u $NAME" ;;
-        openrc/start) echo "rc-service $NAME start" ;;
+        openrc/restart) echo "rc-service $NAME restart" ;;
         openrc/log) echo "less /var/log/$NAME.log" ;;
     esac
 }
@@ -396,6 +490,10 @@ main() {
     check_role
     check_others
     download
+    write_environment
+    if is_running && [ -e "$BIN_DIR/skiff" ] && ! cmp -s "$WORK/skiff-$ARCH" "$BIN_DIR/skiff"; then
+        ln "$BIN_DIR/skiff" "$WORK/before" 2>/dev/null || cp -p "$BIN_DIR/skiff" "$WORK/before"
+    fi
     place "$WORK/skiff-$ARCH" "$BIN_DIR/skiff" 755
     keep_origin
     install_service

@@ -47,7 +47,7 @@ impl Releases {
         run(Command::new("cp").arg("-r").arg(self.place.join(VERSION)).arg(&next));
         run(Command::new("sh")
             .arg("-c")
-            .arg(format!("{change} && sha256sum skiff-x86_64 >SHA256SUMS && openssl dgst -sha256 -sign \"$0\" -out SHA256SUMS.sig SHA256SUMS"))
+            .arg(format!("{change} && mv skiff-*.cdx.json skiff-{release}.cdx.json && sha256sum skiff-x86_64 skiff-{release}.cdx.json >SHA256SUMS && openssl dgst -sha256 -sign \"$0\" -out SHA256SUMS.sig SHA256SUMS"))
             .arg(&self.key)
             .current_dir(&next));
     }
@@ -66,11 +66,16 @@ fn releases(dir: &Path) -> PathBuf {
     sign("v1.37.0+skiff4", DOES_NOT_START);
     // One that somebody has changed.
     sign("v1.37.0+skiff5", "printf xxx >>skiff-x86_64");
+    sign("v1.37.0+skiff0", "printf xxxx >>skiff-x86_64");
     let place = releases.place;
+    // An old one under a new name, as somebody serves it who has no key.
+    let old = place.join("v1.37.0+skiff6");
+    run(Command::new("cp").arg("-r").arg(place.join(VERSION)).arg(&old));
     let sums = place.join("v1.37.0+skiff5/SHA256SUMS");
     let text = fs::read_to_string(&sums).expect("text") + "\n";
     fs::write(&sums, text).expect("our own folder");
     fs::write(place.join("channels/latest"), "v1.37.0+skiff3\n").expect("our own folder");
+    fs::write(place.join("channels/old"), "v1.37.0+skiff0\n").expect("our own folder");
     fs::write(place.join("channels/next"), "v1.37.0+skiff2\n").expect("our own folder");
     place
 }
@@ -121,9 +126,16 @@ const FAILURES: &[Failure] = &[
         after: "rm -r /tmp/few",
     },
     Failure {
-        before: "cp -r /srv/releases/v1.37.0+skiff1 /tmp/bad && truncate -s -1 /tmp/bad/skiff-x86_64",
+        before: "cp -r /srv/releases/v1.37.0+skiff1 /tmp/bad && truncate -s -1 /tmp/bad/skiff-x86_64.gz",
         line: "INSTALL_SKIFF_AIRGAP_DIR=/tmp/bad sh /srv/releases/install.sh",
-        says: "does not have the checksum it should have",
+        says: "skiff-x86_64.gz does not have the checksum it should have",
+        after: "rm -r /tmp/bad",
+    },
+    // A folder that was made by hand, of the plain program.
+    Failure {
+        before: "cp -r /srv/releases/v1.37.0+skiff1 /tmp/bad && rm /tmp/bad/*.gz && truncate -s -1 /tmp/bad/skiff-x86_64",
+        line: "INSTALL_SKIFF_AIRGAP_DIR=/tmp/bad sh /srv/releases/install.sh",
+        says: "skiff-x86_64 does not have the checksum it should have",
         after: "rm -r /tmp/bad",
     },
     Failure {
@@ -157,8 +169,39 @@ E
 systemd-run --quiet --unit=half -p WorkingDirectory=/srv/releases python3 /srv/half.py
 curl -sf --retry 50 --retry-delay 1 --retry-connrefused -o /dev/null http://127.0.0.1:8098/install.sh"#,
         line: "INSTALL_SKIFF_MIRROR=http://127.0.0.1:8098 sh /srv/releases/install.sh",
-        says: "cannot download http://127.0.0.1:8098/v1.37.0+skiff1/skiff-x86_64: curl: (18)",
+        says: "cannot download http://127.0.0.1:8098/v1.37.0+skiff1/skiff-x86_64.gz: curl: (18)",
         after: "systemctl stop half; rm /srv/half.py",
+    },
+    Failure {
+        before: "",
+        line: "INSTALL_SKIFF_VERSION=v1.37.0+skiff6 sh /srv/releases/install.sh",
+        says: "what is served as v1.37.0+skiff6 is another release",
+        after: "",
+    },
+    Failure {
+        before: "",
+        line: "INSTALL_SKIFF_EXEC='server --tls-san \"a' sh /srv/releases/install.sh",
+        says: "INSTALL_SKIFF_EXEC has a quote that does not end",
+        after: "",
+    },
+    // The words of both, and none of them is the shell's.
+    Failure {
+        before: "",
+        line: "INSTALL_SKIFF_EXEC='agent --eviction-hard memory.available<100Mi;touch>/usr/local/bin/x' SKIFF_TOKEN=a.b sh /srv/releases/install.sh --node-label a=b",
+        says: "an agent needs a server",
+        after: "",
+    },
+    Failure {
+        before: "",
+        line: "INSTALL_SKIFF_NAME=systemd-journald sh /srv/releases/install.sh",
+        says: "systemd-journald.service is a service of something else",
+        after: "",
+    },
+    Failure {
+        before: "",
+        line: "https_proxy='http://DOM\\me:secret@10.0.0.1:3128' sh /srv/releases/install.sh",
+        says: "this cannot be kept for a service",
+        after: "",
     },
     Failure {
         before: "",
@@ -176,8 +219,15 @@ curl -sf --retry 50 --retry-delay 1 --retry-connrefused -o /dev/null http://127.
     Failure {
         before: "mkdir /tmp/full && mount -t tmpfs -o size=101M tmpfs /tmp/full",
         line: "INSTALL_SKIFF_BIN_DIR=/tmp/full sh /srv/releases/install.sh",
-        says: "skiff-x86_64: curl: (23)",
+        says: "cannot unpack skiff-x86_64.gz: gzip: ",
         after: "umount /tmp/full && rmdir /tmp/full",
+    },
+    // The plain program, where nothing unpacks.
+    Failure {
+        before: "mkdir /tmp/full && mount -t tmpfs -o size=101M tmpfs /tmp/full; mkdir /tmp/few && for p in sh id uname getconf sha256sum mktemp sed grep awk cmp df systemctl cat rm mkdir env sort head tail curl openssl; do ln -s $(command -v $p) /tmp/few/; done",
+        line: "INSTALL_SKIFF_BIN_DIR=/tmp/full PATH=/tmp/few sh /srv/releases/install.sh",
+        says: "skiff-x86_64: curl: (23)",
+        after: "umount /tmp/full && rmdir /tmp/full; rm -r /tmp/few",
     },
     Failure {
         before: "mkdir /tmp/full && mount -t tmpfs -o size=101M tmpfs /tmp/full",
@@ -307,6 +357,41 @@ fn one_line_installs_and_upgrades_under_load_and_every_failure_changes_nothing()
     kubectl("wait --for=condition=Ready node/box --timeout=180s");
     machine.run("cmp /usr/local/bin/skiff /srv/releases/v1.37.0+skiff2/skiff-x86_64");
 
+    // One that does not start gives way, and an older one is not taken unasked.
+    for (setting, says) in [
+        ("VERSION=v1.37.0+skiff4", "the one of before is in place and runs"),
+        ("CHANNEL=old", "here is v1.37.0+skiff1, which is newer than v1.37.0+skiff0"),
+    ] {
+        let line = format!(
+            "export INSTALL_SKIFF_{setting}\n{INSTALL} server --config '/etc/skiff/one config.yaml'"
+        );
+        let output = machine.shell(&line);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains(says), "{setting}: it says {said}");
+        machine.run("systemctl is-active skiff && cmp /usr/local/bin/skiff /srv/releases/v1.37.0+skiff2/skiff-x86_64");
+    }
+    machine.until("KUBECONFIG=/etc/skiff/skiff.yaml kubectl get --raw /readyz");
+
+    // Put in place and not started: that is made up for, by either way.
+    let program = "readlink /proc/$(systemctl show --value -p MainPID skiff)/exe";
+    machine.run(&format!(
+        "export INSTALL_SKIFF_SKIP_START=true INSTALL_SKIFF_VERSION={VERSION}\n{INSTALL} server --config '/etc/skiff/one config.yaml'"
+    ));
+    assert!(machine.run(program).contains("(deleted)"), "it still runs the one of before");
+    let said = machine.run("skiff upgrade --airgap-dir /srv/releases/v1.37.0+skiff1");
+    assert!(said.contains("skiff runs an earlier one and restarts"), "{said}");
+    assert_eq!(machine.run(program), "/usr/local/bin/skiff\n");
+    machine.run(&format!(
+        "export INSTALL_SKIFF_SKIP_START=true INSTALL_SKIFF_CHANNEL=next\n{INSTALL} server --config '/etc/skiff/one config.yaml'"
+    ));
+    assert!(machine.run(program).contains("(deleted)"), "it still runs the one of before");
+    machine.run(&format!(
+        "export INSTALL_SKIFF_CHANNEL=next\n{INSTALL} server --config '/etc/skiff/one config.yaml'"
+    ));
+    assert_eq!(machine.run(program), "/usr/local/bin/skiff\n");
+    machine.until("KUBECONFIG=/etc/skiff/skiff.yaml kubectl get --raw /readyz");
+    kubectl("wait --for=condition=Ready node/box --timeout=180s");
+
     // The one after it, by the program's own command.
     let said = machine.run("skiff upgrade --channel latest --dry-run");
     assert!(said.contains("becomes v1.37.0+skiff3; skiff restarts"), "{said}");
@@ -322,6 +407,7 @@ fn one_line_installs_and_upgrades_under_load_and_every_failure_changes_nothing()
             "--version v1.37.0+skiff9",
             "cannot download http://127.0.0.1:8099/v1.37.0+skiff9/SHA256SUMS",
         ),
+        ("--version v1.37.0+skiff6", "what is served as v1.37.0+skiff6 is another release"),
         ("--version 9", "\"9\" is no version of skiff"),
         ("--airgap-dir /srv/none", "/srv/none/SHA256SUMS"),
     ] {

@@ -116,7 +116,9 @@ for next in 2 3; do
     (
         cd "releases/$to"
         sed -i "s/$release/$to/g" "skiff-$architecture"
-        sha256sum "skiff-$architecture" >SHA256SUMS
+        mv "skiff-$release.cdx.json" "skiff-$to.cdx.json"
+        gzip -n9kf "skiff-$architecture"
+        sha256sum "skiff-$architecture" "skiff-$architecture.gz" "skiff-$to.cdx.json" >SHA256SUMS
         openssl dgst -sha256 -sign "$key" -out SHA256SUMS.sig SHA256SUMS
     )
 done

@@ -1,8 +1,8 @@
 //! `xtask dist OUT [--target TRIPLE]… [--profile NAME] [--binary FILE] [--releases URL]
 //! [--key KEY.pem]`: a release.
 //!
-//! In `OUT/VERSION/` are a static binary for each target, `SHA256SUMS`, its
-//! signature where a key is given, the manual pages, and the list of what is inside (CycloneDX
+//! In `OUT/VERSION/` are a static binary for each target, the same packed by gzip, which is
+//! what is downloaded, `SHA256SUMS`, its signature where a key is given, the manual pages, and the list of what is inside (CycloneDX
 //! 1.5); in `OUT/` the installer that goes with them, and the channel files.
 //! With `--binary` this one is packed for this machine and nothing is built. The key is ECDSA
 //! over P-256: `openssl ecparam -name prime256v1 -genkey -noout`.
@@ -56,7 +56,9 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
         let name = format!("skiff-{}", architecture(target)?.name);
         fs::copy(&built, folder.join(&name))
             .map_err(|error| format!("{}: {error}", built.display()))?;
-        names.push(name);
+        // Without its name and time: one hash for two releases of one source.
+        done(Command::new("gzip").args(["-n9kf", "--", &name]).current_dir(&folder))?;
+        names.extend([format!("{name}.gz"), name]);
     }
     names.extend(manual_pages(&settings, &folder)?);
     let list = format!("skiff-{version}.cdx.json");

@@ -26,8 +26,8 @@ use crate::{
 
 pub(super) fn run(values: Values, words: Vec<String>) -> Result<(), Box<dyn Error>> {
     super::daemon::no_words(&words)?;
-    let services = service::installed();
-    let Some(service) = services.first() else {
+    let mut services = service::installed();
+    let Some(program) = services.first().map(|service| service.program.clone()) else {
         return Err(
             "no service of skiff is installed here; replace the program where you put it, \
                     and start it again"
@@ -44,23 +44,36 @@ pub(super) fn run(values: Values, words: Vec<String>) -> Result<(), Box<dyn Erro
     let release = Release::find(&values, &runtime)?;
     let version = release.version.as_deref();
     let name = format!("skiff-{}", architecture());
-    let program = service.program.clone();
-    if hex_of(&program)? == release.sum_of(&name)? {
+    let is_there = hex_of(&program)? == release.sum_of(&name)?;
+    // Put in place before, by an installer that was told not to restart it or was ended.
+    services.retain(|service| !is_there || service.runs_an_earlier());
+    if is_there && services.is_empty() {
         println!("{} is {} already; nothing to do", program.display(), version.unwrap_or(VERSION));
         return Ok(());
     }
-    println!(
-        "{} at {} becomes {}; {} restarts, and its pods run through",
-        VERSION,
-        program.display(),
-        version.unwrap_or("the release of that folder"),
-        services.iter().map(|s| s.name.as_str()).collect::<Vec<_>>().join(" and ")
-    );
+    let names = services.iter().map(|s| s.name.as_str()).collect::<Vec<_>>().join(" and ");
+    let of_release = version.unwrap_or("the release of that folder");
+    if is_there {
+        let at = program.display();
+        println!("{at} is {of_release} already; {names} runs an earlier one and restarts");
+    } else {
+        let at = program.display();
+        println!(
+            "{VERSION} at {at} becomes {of_release}; {names} restarts, and its pods run through"
+        );
+    }
     if is_on(&values, "dry-run") {
         return Ok(());
     }
     if !is_on(&values, "yes") && io::stdin().is_terminal() && !confirmed()? {
         println!("Nothing was changed.");
+        return Ok(());
+    }
+    if is_there {
+        for service in &services {
+            println!("restarting {}", service.name);
+            service.restart().and_then(|()| service.came_up())?;
+        }
         return Ok(());
     }
     let new = New::beside(&program)?;

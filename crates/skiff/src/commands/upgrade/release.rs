@@ -3,7 +3,7 @@
 use std::{
     error::Error,
     fs,
-    io::{self, Write as _},
+    io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
 };
 
@@ -18,8 +18,9 @@ use crate::flags::{UsageError, Values};
 /// key that signs them.
 const ORIGIN: &str = "/etc/skiff/releases";
 const KEY: &str = "/etc/skiff/releases.pem";
-/// More than a binary will ever have.
+/// More than a binary will ever have, and a packed one, which is unpacked from memory.
 const BINARY_BYTES_MAX: u64 = 1 << 30;
+const PACKED_BYTES_MAX: u64 = 1 << 26;
 const TEXT_BYTES_MAX: u64 = 1 << 20;
 
 /// One that was found and verified.
@@ -76,8 +77,12 @@ impl Release {
                      checksum alone with --skip-signature"
                 )
             })?;
-            let signature = runtime.block_on(source.bytes(&format!("{folder}SHA256SUMS.sig")))?;
+            let signature = runtime
+                .block_on(source.bytes(&format!("{folder}SHA256SUMS.sig"), TEXT_BYTES_MAX))?;
             verify(&key, sums.as_bytes(), &signature)?;
+        }
+        if let Some(version) = &version {
+            is_of(version, &sums)?;
         }
         Ok(Self { source, version, folder, sums })
     }
@@ -88,7 +93,7 @@ impl Release {
         sum_of(&self.sums, name).ok_or_else(missing)
     }
 
-    /// Downloads one of its files, and verifies it.
+    /// Downloads one of its files, packed where the release has it so, and verifies it.
     pub(super) fn fetch(
         &self,
         name: &str,
@@ -96,16 +101,47 @@ impl Release {
         runtime: &Runtime,
     ) -> Result<(), Box<dyn Error>> {
         let wanted = self.sum_of(name)?;
-        runtime.block_on(self.source.file(&format!("{}{name}", self.folder), into))?;
-        if hex_of(into)? != wanted {
-            return Err(format!(
-                "{name} does not have the checksum it should have: the download was cut short or \
-                 tampered with; nothing was changed"
-            )
-            .into());
+        let packed = format!("{name}.gz");
+        match sum_of(&self.sums, &packed).filter(|_| self.source.may_have(&packed)) {
+            Some(sum) => {
+                let path = format!("{}{packed}", self.folder);
+                let bytes = runtime.block_on(self.source.bytes(&path, PACKED_BYTES_MAX))?;
+                // Before anything reads it: what is unpacked is the project's.
+                same(&packed, &sum, &hex(&digest::digest(&digest::SHA256, &bytes)))?;
+                unpack(&bytes, into).map_err(|error| format!("{}: {error}", into.display()))?;
+            }
+            None => runtime.block_on(self.source.file(&format!("{}{name}", self.folder), into))?,
         }
-        Ok(())
+        Ok(same(name, &wanted, &hex_of(into)?)?)
     }
+}
+
+/// What a channel or a mirror calls a release is not signed; its list of contents has the
+/// version in its name, and is.
+fn is_of(version: &str, sums: &str) -> Result<(), String> {
+    sum_of(sums, &format!("skiff-{version}.cdx.json")).map(drop).ok_or_else(|| {
+        format!(
+            "what is served as {version} is another release: the mirror is mixed up, or tampered \
+             with; nothing was changed"
+        )
+    })
+}
+
+fn same(name: &str, wanted: &str, found: &str) -> Result<(), String> {
+    if wanted == found {
+        return Ok(());
+    }
+    Err(format!(
+        "{name} does not have the checksum it should have: the download was cut short or tampered \
+         with; nothing was changed"
+    ))
+}
+
+fn unpack(packed: &[u8], into: &Path) -> io::Result<()> {
+    let mut file = io::BufWriter::new(fs::File::create(into)?);
+    let mut from = flate2::read::GzDecoder::new(packed).take(BINARY_BYTES_MAX);
+    io::copy(&mut from, &mut file)?;
+    file.flush()
 }
 
 /// Where releases come from.
@@ -136,12 +172,22 @@ impl Source {
     }
 
     async fn text(&self, name: &str) -> Result<String, Box<dyn Error>> {
-        Ok(String::from_utf8(self.bytes(name).await?).map_err(|_| format!("{name} is no text"))?)
+        let bytes = self.bytes(name, TEXT_BYTES_MAX).await?;
+        Ok(String::from_utf8(bytes).map_err(|_| format!("{name} is no text"))?)
     }
 
-    async fn bytes(&self, name: &str) -> Result<Vec<u8>, Box<dyn Error>> {
+    /// Whether it is worth asking for: a folder may have been made by hand, of the plain
+    /// program alone.
+    fn may_have(&self, file: &str) -> bool {
+        match self {
+            Self::Url(_) => true,
+            Self::Folder(dir) => dir.join(file).exists(),
+        }
+    }
+
+    async fn bytes(&self, name: &str, limit: u64) -> Result<Vec<u8>, Box<dyn Error>> {
         let mut bytes = Vec::new();
-        self.copy(name, TEXT_BYTES_MAX, &mut bytes).await?;
+        self.copy(name, limit, &mut bytes).await?;
         Ok(bytes)
     }
 
@@ -170,9 +216,12 @@ impl Source {
                 // A release's folder may be given, or the one around it.
                 let file = name.rsplit('/').next().unwrap_or(name);
                 let path = dir.join(file);
-                let mut from = fs::File::open(&path)
+                let from = fs::File::open(&path)
                     .map_err(|error| format!("{}: {error}", path.display()))?;
-                io::copy(&mut from, &mut &mut *into)?;
+                let copied = io::copy(&mut from.take(limit + 1), &mut &mut *into)?;
+                if copied > limit {
+                    return Err(format!("{}: larger than {limit} bytes", path.display()).into());
+                }
             }
         }
         Ok(())
@@ -218,7 +267,11 @@ pub(super) fn hex_of(path: &Path) -> Result<String, String> {
         }
     };
     read().map_err(|error| format!("{}: {error}", path.display()))?;
-    Ok(context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(&context.finish()))
+}
+
+fn hex(digest: &digest::Digest) -> String {
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Verifies as the installer does: ECDSA over P-256 and SHA-256, the key as PEM.
@@ -267,6 +320,49 @@ mod tests {
         assert_eq!(sum_of(&sums, "skiff-x86_64"), Some("b".repeat(64)));
         assert_eq!(sum_of(&sums, "skiff-armv7"), None);
         assert_eq!(sum_of(&sums, "skiff"), None);
+        let sums = format!("{sum}  skiff-v1.37.0+skiff2.cdx.json\n");
+        assert_eq!(is_of("v1.37.0+skiff2", &sums), Ok(()));
+        let error = is_of("v1.37.0+skiff20", &sums).expect_err("another");
+        assert!(error.contains("v1.37.0+skiff20 is another release"), "{error}");
+    }
+
+    /// The packed file is taken where there is one, the plain one elsewhere, and neither
+    /// without the sum that it should have.
+    #[test]
+    fn packed_and_plain_are_verified() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = |name: &str| dir.path().join(name);
+        let put = |name: &str, bytes: &[u8]| fs::write(path(name), bytes).expect("our own folder");
+        let runtime = Runtime::new().expect("a runtime");
+        let program = [7; 100_000];
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(&program).expect("memory");
+        let packed = gzip.finish().expect("memory");
+        let sum = |bytes: &[u8]| hex(&digest::digest(&digest::SHA256, bytes));
+        let fetch = |sums: &[(&str, &[u8])]| {
+            let lines = sums.iter().map(|(name, bytes)| format!("{}  {name}\n", sum(bytes)));
+            let source = Source::Folder(dir.path().into());
+            let (folder, sums) = (String::new(), lines.collect());
+            let release = Release { source, version: None, folder, sums };
+            release.fetch("skiff", &path("new"), &runtime).map_err(|error| error.to_string())?;
+            fs::read(path("new")).map_err(|error| error.to_string())
+        };
+        let both: [(&str, &[u8]); 2] = [("skiff", &program), ("skiff.gz", &packed)];
+
+        put("skiff.gz", &packed);
+        assert_eq!(fetch(&both), Ok(program.to_vec()), "packed alone");
+        let refused = |sums: &[(&str, &[u8])], name: &str| {
+            let error = fetch(sums).expect_err("refused");
+            assert!(error.starts_with(&format!("{name} does not have the checksum")), "{error}");
+        };
+        refused(&[("skiff", b"another"), both[1]], "skiff");
+        put("skiff.gz", &packed[..packed.len() - 9]);
+        refused(&both, "skiff.gz");
+        fs::remove_file(path("skiff.gz")).expect("our own file");
+        put("skiff", &program);
+        assert_eq!(fetch(&both), Ok(program.to_vec()), "plain alone");
+        put("skiff", b"another");
+        refused(&both, "skiff");
     }
 
     /// The same key and signature as openssl makes for the installer.
