@@ -147,6 +147,10 @@ impl Discovery {
             };
             tail.is_empty() || tail == resource.group || tail == versioned
         };
+        // Resources of API servers in pods may have no name for one.
+        if head.is_empty() {
+            return None;
+        }
         let named: [fn(&ApiResource, &str) -> bool; 2] = [
             |r, word| r.plural == word || r.singular == word || r.kind.to_lowercase() == word,
             |r, word| r.short_names.iter().any(|short| short == word),

@@ -8,13 +8,16 @@ use serde::{
     de::{Error, MapAccess, SeqAccess, Visitor},
 };
 use serde_json::{Map, Value};
+use serde_saphyr::options::DuplicateKeyPolicy;
 
-/// Reads one.
+/// Reads one; of a key that comes twice the last value is meant.
 ///
 /// # Errors
 /// Why it is none.
 pub(crate) fn read(text: &str) -> Result<Value, String> {
-    let options = serde_saphyr::options! { legacy_octal_numbers: true };
+    let options = serde_saphyr::options! {
+        legacy_octal_numbers: true, duplicate_keys: DuplicateKeyPolicy::LastWins
+    };
     let read: Option<Node> =
         serde_saphyr::from_str_with_options(text, options).map_err(|error| error.to_string())?;
     Ok(read.map_or(Value::Null, |node| node.0))
@@ -136,6 +139,7 @@ mod tests {
             ("a: {yes: no}", json!({"a": {"true": false}})),
             ("- {no: 1}", json!([{"false": 1}])),
             ("a: [~, 'x', 0644, -3]", json!({"a": [null, "x", 420, -3]})),
+            ("a: 1\nb: 2\na: 3", json!({"a": 3, "b": 2})),
             ("~", json!(null)),
         ] {
             assert_eq!(read(text), Ok(expected), "{text}");

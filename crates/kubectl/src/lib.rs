@@ -18,6 +18,7 @@ mod duration;
 mod exec_plugin;
 mod explain;
 mod failure;
+mod file_pattern;
 mod flags;
 mod kubeconfig;
 mod kuberc;

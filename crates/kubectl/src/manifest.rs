@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::{
     document,
     failure::{Failure, Outcome, failed},
+    file_pattern,
     flags::Parsed,
     kustomize,
 };
@@ -70,15 +71,26 @@ pub(crate) fn of(flags: &Parsed) -> Outcome<Vec<Place>> {
 /// # Errors
 /// For paths that are not there.
 pub(crate) fn places(names: &[String], recursive: bool) -> Outcome<Vec<Place>> {
+    if names.iter().filter(|name| *name == "-").count() > 1 {
+        return failed("standard input cannot be used for multiple arguments");
+    }
     let mut places = Vec::new();
     let mut absent = Vec::new();
+    let meant = |name: &String| match file_pattern::is_pattern(name) && !Path::new(name).exists() {
+        true => file_pattern::paths(name).iter().map(|path| path.display().to_string()).collect(),
+        false => Vec::new(),
+    };
+    let names = names.iter().flat_map(|name| match meant(name) {
+        found if found.is_empty() => vec![name.clone()],
+        found => found,
+    });
     for name in names {
         if name == "-" {
             places.push(Place::Stdin);
         } else if name.starts_with("http://") || name.starts_with("https://") {
             places.push(Place::Url(name.clone()));
         } else {
-            let path = Path::new(name);
+            let path = Path::new(&name);
             let about = match std::fs::metadata(path) {
                 Ok(about) => about,
                 Err(error) => {
@@ -93,7 +105,7 @@ pub(crate) fn places(names: &[String], recursive: bool) -> Outcome<Vec<Place>> {
             if about.is_dir() {
                 let before = places.len();
                 folder(path, recursive, &mut places)
-                    .map_err(|error| Failure::Message(os_error("open", name, &error)))?;
+                    .map_err(|error| Failure::Message(os_error("open", &name, &error)))?;
                 if places.len() == before {
                     return failed(format!(
                         "error reading [{name}]: recognized file extensions are [.json .yaml .yml]"
@@ -172,6 +184,10 @@ pub(crate) fn parse(source: &str, text: &str) -> Found {
 /// The same by another reader of documents.
 pub(crate) fn parse_by(read: fn(&str) -> Result<Value, String>, source: &str, text: &str) -> Found {
     let mut found = Found::default();
+    if let Some(objects) = as_json(text) {
+        objects.into_iter().all(|object| flatten(source, object, &mut found));
+        return found;
+    }
     for document in documents(text) {
         let told = |why: &str| {
             Failure::Message(format!(
@@ -180,7 +196,11 @@ pub(crate) fn parse_by(read: fn(&str) -> Result<Value, String>, source: &str, te
         };
         match read(&document) {
             Ok(Value::Null) => {}
-            Ok(object) if object.is_object() => flatten(source, object, &mut found),
+            Ok(object) if object.is_object() => {
+                if !flatten(source, object, &mut found) {
+                    break;
+                }
+            }
             Ok(_) => found.1.push(told("a document holds no mapping")),
             Err(error) => {
                 found.1.push(told(&format!("yaml: {error}")));
@@ -191,7 +211,22 @@ pub(crate) fn parse_by(read: fn(&str) -> Result<Value, String>, source: &str, te
     found
 }
 
-fn flatten(source: &str, object: Value, found: &mut Found) {
+/// The objects of a stream of JSON, one behind the other, as `jq -c` writes them.
+fn as_json(text: &str) -> Option<Vec<Value>> {
+    if !text.trim_start().starts_with('{') {
+        return None;
+    }
+    let objects = serde_json::Deserializer::from_str(text).into_iter::<Value>();
+    let objects = objects.collect::<Result<Vec<_>, _>>().ok()?;
+    objects.iter().all(Value::is_object).then_some(objects)
+}
+
+/// Whether more is read: not behind a document that does not say what it is.
+fn flatten(source: &str, object: Value, found: &mut Found) -> bool {
+    if let Some(why) = misshapen(&object) {
+        found.1.push(Failure::Message(format!("unable to decode {source:?}: json: {why}")));
+        return true;
+    }
     let kind = object["kind"].as_str().unwrap_or_default();
     let missing = match (kind, object["apiVersion"].as_str().unwrap_or_default()) {
         ("", "") => "[apiVersion not set, kind not set]",
@@ -203,14 +238,40 @@ fn flatten(source: &str, object: Value, found: &mut Found) {
         found.1.push(Failure::Message(format!(
             "error validating {source:?}: error validating data: {missing}; if you choose to ignore these errors, turn validation off with --validate=false"
         )));
-        return;
+        return false;
     }
-    match object.get("items").and_then(Value::as_array) {
-        Some(items) if kind.ends_with("List") => {
-            items.iter().for_each(|item| flatten(source, item.clone(), found));
+    match (object.get("items").and_then(Value::as_array), kind.strip_suffix("List")) {
+        (Some(items), Some(of)) => items.iter().all(|item| {
+            let mut item = item.clone();
+            // Those of a list of one kind need not say it.
+            if item.is_object() && !of.is_empty() && item["kind"].is_null() {
+                item["kind"] = of.into();
+                item["apiVersion"] = object["apiVersion"].clone();
+            }
+            flatten(source, item, found)
+        }),
+        _ => {
+            found.0.push(Manifest { source: source.to_owned(), object });
+            true
         }
-        _ => found.0.push(Manifest { source: source.to_owned(), object }),
     }
+}
+
+/// Why no object can have such metadata, which others take for mappings.
+fn misshapen(object: &Value) -> Option<String> {
+    let meta = &object["metadata"];
+    let mappings =
+        [(meta, "metadata"), (&meta["labels"], "labels"), (&meta["annotations"], "annotations")];
+    let (found, name) =
+        mappings.into_iter().find(|(value, _)| !value.is_object() && !value.is_null())?;
+    let what = match found {
+        Value::Array(_) => "array",
+        Value::String(_) => "string",
+        Value::Bool(_) => "bool",
+        _ => "number",
+    };
+    let of = if name == "metadata" { "v1.ObjectMeta" } else { "map[string]string" };
+    Some(format!("cannot unmarshal {what} into Go struct field ObjectMeta.{name} of type {of}"))
 }
 
 /// Cuts a stream at lines of `---`.
@@ -276,8 +337,39 @@ mod tests {
     #[test]
     fn what_is_wrong_does_not_keep_the_others() {
         let of = |name: &str| format!("apiVersion: v1\nkind: A\nmetadata: {{name: {name}}}\n---\n");
-        let text = of("a") + "kind: x\n---\n- a\n---\n" + &of("b") + "{\n---\n" + &of("c");
-        let (manifests, failures) = parse("f", &text);
-        assert_eq!((manifests.len(), failures.len()), (2, 3), "{failures:?}");
+        let wrong = "apiVersion: v1\nkind: A\nmetadata: []\n---\n- a\n---\n";
+        for last in ["kind: x\n---\n", "{\n---\n"] {
+            let (manifests, failures) = parse("f", &(of("a") + wrong + &of("b") + last + &of("c")));
+            assert_eq!((manifests.len(), failures.len()), (2, 3), "{failures:?}");
+        }
+    }
+
+    #[test]
+    fn metadata_that_is_none_is_refused() {
+        for (meta, why) in [
+            ("5", "cannot unmarshal number into Go struct field ObjectMeta.metadata"),
+            ("[]", "cannot unmarshal array into Go struct field ObjectMeta.metadata"),
+            ("{labels: x}", "cannot unmarshal string into Go struct field ObjectMeta.labels"),
+            ("{annotations: true}", "cannot unmarshal bool into Go struct field ObjectMeta.ann"),
+        ] {
+            let (_, failures) = parse("f", &format!("apiVersion: v1\nkind: A\nmetadata: {meta}"));
+            let said = failures[0].message();
+            assert!(said.contains(why), "{meta}: {said}");
+        }
+    }
+
+    #[test]
+    fn streams_of_json_and_lists_of_one_kind_are_read() {
+        let one = r#"{"apiVersion":"v1","kind":"A","metadata":{"name":"a"}}"#;
+        assert_eq!(names(&format!("{one}{one}\n\n{one}")).len(), 3);
+        let list = "apiVersion: v1\nkind: AList\nitems: [{metadata: {name: a}}, {kind: B, apiVersion: b/v1}]";
+        let (found, _) = parse("f", list);
+        assert_eq!(
+            (&found[0].object["kind"], &found[1].object["kind"]),
+            (&"A".into(), &"B".into())
+        );
+        assert_eq!(found[0].object["apiVersion"], "v1");
+        let (found, failures) = parse("f", "apiVersion: v1\nkind: List\nitems: [{metadata: {}}]");
+        assert_eq!((found.len(), failures.len()), (0, 1), "a list of any kinds");
     }
 }

@@ -35,6 +35,9 @@ Example resource specifications include:
    '<resource> <name>'
    '<resource>'";
 
+/// What client-go says of a request for nothing.
+const NO_NAME: &str = "resource name may not be empty";
+
 /// How words are taken.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Reading {
@@ -68,6 +71,11 @@ pub(crate) async fn find(
     if words.is_empty() {
         return failed(NOTHING_NAMED);
     }
+    // A variable that is not set, in a script: no name is no collection.
+    let names = if reading.default_type.is_some() { words } else { &words[1..] };
+    if names.iter().any(String::is_empty) {
+        return failed(NO_NAME);
+    }
     by_words(session, words, reading).await
 }
 
@@ -98,8 +106,8 @@ pub(crate) async fn of_files(session: &Session) -> Outcome<(Vec<Target>, Vec<Fai
         }
         failures.extend(unread);
     }
-    if targets.is_empty() && failures.is_empty() {
-        return failed("no objects passed to apply".replace("apply", session.command));
+    if targets.is_empty() && failures.is_empty() && matches!(session.command, "apply" | "create") {
+        return failed(format!("no objects passed to {}", session.command));
     }
     Ok((targets, failures))
 }
@@ -108,6 +116,18 @@ async fn of_manifest(session: &Session, mut manifest: Manifest) -> Outcome<Targe
     let resource = session.discovery().await?.of_object(&manifest.object, &manifest.source)?;
     let meta = &manifest.object["metadata"];
     let name = meta["name"].as_str().unwrap_or_default().to_owned();
+    // Only what is created may be without: for others no name would be the whole collection.
+    if name.is_empty() && session.command != "create" {
+        return match (session.command, meta["generateName"].as_str()) {
+            ("apply", Some(prefix)) => {
+                failed(format!("from {prefix}: cannot use generate name with apply"))
+            }
+            ("delete", _) => {
+                failed(format!("error when deleting {:?}: {NO_NAME}", manifest.source))
+            }
+            _ => failed(NO_NAME),
+        };
+    }
     let mut namespace = meta["namespace"].as_str().unwrap_or_default().to_owned();
     if resource.namespaced {
         let resolved = session.resolved().await?;
@@ -159,11 +179,16 @@ async fn by_words(session: &Session, words: &[String], reading: Reading) -> Outc
     if let Some(kind) = reading.default_type
         && (words.len() == 1 || discovery.find(&words[0]).is_none())
     {
+        if !flags.one("selector").is_empty() {
+            let kind = kind.trim_end_matches('s');
+            let why = format!("cannot specify both a {kind} name and a --selector option");
+            return Err(Failure::Arguments(why));
+        }
         let resource = discovery.resolve(kind)?.remove(0);
         return Ok(words.iter().map(|name| target(&resource, name)).collect());
     }
     let mut resources = Vec::new();
-    for word in words[0].split(',').filter(|word| !word.is_empty()) {
+    for word in words[0].split(',') {
         resources.extend(discovery.resolve(word)?);
     }
     let names = &words[1..];

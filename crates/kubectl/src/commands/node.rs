@@ -156,7 +156,7 @@ fn fate(pod: &Value, consent: Consent) -> Fate {
 fn refusals(refused: &[(&'static str, String)]) -> Vec<String> {
     [
         (DAEMON, "DaemonSet-managed Pods (use --ignore-daemonsets to ignore)"),
-        (UNMANAGED, "cannot delete Pods that declare no controller (use --force to override)"),
+        (UNMANAGED, "Pods that declare no controller (use --force to override)"),
         (LOCAL, "Pods with local storage (use --delete-emptydir-data to override)"),
     ]
     .iter()

@@ -33,7 +33,14 @@ async fn objects(session: &Session) -> Outcome<(Vec<(Target, Value)>, Vec<Failur
     if session.flags.words.is_empty() && !session.flags.has_files() {
         return failed("required resource not specified");
     }
-    targets::objects(session, &session.flags.words, Reading::default()).await
+    // A type alone means all of it, as nowhere else.
+    let reading = Reading { all_by_default: true, ..Reading::default() };
+    let (found, failures) = targets::objects(session, &session.flags.words, reading).await?;
+    if found.is_empty() && failures.is_empty() && !session.flags.has_files() {
+        let namespace = session.namespace().await?;
+        session.say(&format!("No resources found in {namespace} namespace."));
+    }
+    Ok((found, failures))
 }
 
 fn n(value: &Value) -> i64 {
