@@ -6,20 +6,39 @@ use api_object::Quantity;
 use serde_json::Value;
 
 use crate::{
-    failure::{Failure, Outcome},
+    failure::{Failure, Outcome, failed},
     print::{columns::relaxed, json_path::Template},
 };
 
 /// Sorts by a path; `object` gets the object out of an element. Stable.
 ///
 /// # Errors
-/// For malformed paths.
+/// For malformed paths, and for those that lead nowhere in any object.
 pub(crate) fn by<T>(items: &mut [T], path: &str, object: impl Fn(&T) -> &Value) -> Outcome {
-    let template = relaxed(path).and_then(|path| Template::parse(&path));
-    let template = template
-        .map_err(|why| Failure::Message(format!("error parsing jsonpath {path}: {why}")))?;
-    let key = |item: &T| template.values(object(item)).ok().and_then(|v| v.into_iter().next());
-    items.sort_by(|a, b| compare(key(a).as_ref(), key(b).as_ref()));
+    let malformed = |why| Failure::Message(format!("error parsing jsonpath {path}: {why}"));
+    let field = relaxed(path).map_err(malformed)?;
+    let template = Template::parse(&field).map_err(malformed)?;
+    let mut keys = Vec::new();
+    for item in items.iter() {
+        let lists = template.lists(object(item)).map_err(Failure::Message)?;
+        let first = lists.first().and_then(|found| found.first());
+        keys.push(first.map(|value| (*value).clone()));
+    }
+    if !items.is_empty() && keys.iter().all(Option::is_none) {
+        return failed(format!(
+            "couldn't find any field with path {field:?} in the list of objects"
+        ));
+    }
+    let mut order: Vec<usize> = (0..items.len()).collect();
+    order.sort_by(|a, b| compare(keys[*a].as_ref(), keys[*b].as_ref()));
+    // Each element is swapped to its place, for it may be costly or impossible to copy.
+    for place in 0..order.len() {
+        let mut from = order[place];
+        while from < place {
+            from = order[from];
+        }
+        items.swap(place, from);
+    }
     Ok(())
 }
 
@@ -34,37 +53,11 @@ fn compare(a: Option<&Value>, b: Option<&Value>) -> Ordering {
         (Some(Value::String(a)), Some(Value::String(b))) => {
             match (Quantity::parse(a), Quantity::parse(b)) {
                 (Ok(a), Ok(b)) => a.approximate().total_cmp(&b.approximate()),
-                _ => natural(a, b),
+                _ => a.cmp(b),
             }
         }
         (Some(Value::Bool(a)), Some(Value::Bool(b))) => a.cmp(b),
         (Some(a), Some(b)) => a.to_string().cmp(&b.to_string()),
-    }
-}
-
-/// Text in which numbers count as numbers: `a9` before `a10`.
-pub(crate) fn natural(a: &str, b: &str) -> Ordering {
-    let (mut a, mut b) = (a.as_bytes(), b.as_bytes());
-    loop {
-        let digits = |text: &[u8]| text.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        match (digits(a), digits(b)) {
-            (0, 0) | (0, _) | (_, 0) => match (a.first(), b.first()) {
-                (Some(x), Some(y)) if x == y => (a, b) = (&a[1..], &b[1..]),
-                (x, y) => return x.cmp(&y),
-            },
-            (m, n) => {
-                let strip = |text: &[u8]| {
-                    let text = std::str::from_utf8(text).unwrap_or_default();
-                    text.trim_start_matches('0').to_owned()
-                };
-                let (x, y) = (strip(&a[..m]), strip(&b[..n]));
-                let order = x.len().cmp(&y.len()).then(x.cmp(&y)).then(m.cmp(&n));
-                if order.is_ne() {
-                    return order;
-                }
-                (a, b) = (&a[m..], &b[n..]);
-            }
-        }
     }
 }
 
@@ -81,9 +74,43 @@ mod tests {
             by(&mut items, path, |item| item).expect("a valid path");
             items.into_iter().map(|item| item["a"].clone()).collect::<Vec<_>>()
         };
-        assert_eq!(sorted(".a", vec![json!(10), json!(9)]), [json!(9), json!(10)]);
-        assert_eq!(sorted("{.a}", vec![json!("a10"), json!("a9")]), [json!("a9"), json!("a10")]);
-        assert_eq!(sorted("a", vec![json!("1Gi"), json!("200Mi")]), [json!("200Mi"), json!("1Gi")]);
-        assert!(by(&mut [json!({})], "{.a", |item| item).is_err());
+        for (path, values, in_order) in [
+            (".a", vec![json!(10), json!(9)], vec![json!(9), json!(10)]),
+            // Text goes by its bytes, also where it has numbers in it.
+            (
+                "{.a}",
+                vec![json!("nm2"), json!("nm10"), json!("nm1")],
+                vec![json!("nm1"), json!("nm10"), json!("nm2")],
+            ),
+            (
+                ".a",
+                vec![json!("10.43.96.227"), json!("10.43.108.197")],
+                vec![json!("10.43.108.197"), json!("10.43.96.227")],
+            ),
+            ("a", vec![json!("1Gi"), json!("200Mi")], vec![json!("200Mi"), json!("1Gi")]),
+            (".a", vec![json!(true), json!(null)], vec![json!(null), json!(true)]),
+            (
+                ".a",
+                vec![json!(4), json!(2), json!(5), json!(1), json!(3)],
+                vec![json!(1), json!(2), json!(3), json!(4), json!(5)],
+            ),
+        ] {
+            assert_eq!(sorted(path, values), in_order, "{path}");
+        }
+    }
+
+    #[test]
+    fn paths_that_lead_nowhere_are_refused() {
+        let told = |path: &str, items: &mut [Value]| match by(items, path, |item| item) {
+            Err(Failure::Message(why)) => why,
+            other => panic!("{path}: {other:?}"),
+        };
+        assert_eq!(
+            told(".nope", &mut [json!({"a": 1}), json!({})]),
+            "couldn't find any field with path \"{.nope}\" in the list of objects"
+        );
+        assert!(told("{.a", &mut [json!({})]).starts_with("error parsing jsonpath {.a: "));
+        assert!(by(&mut [] as &mut [Value], ".nope", |item| item).is_ok());
+        assert!(by(&mut [json!({}), json!({"a": 1})], ".a", |item| item).is_ok());
     }
 }

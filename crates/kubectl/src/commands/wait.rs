@@ -1,5 +1,6 @@
 //! `kubectl wait`
 
+use api_schema::go_shown;
 use http::Method;
 use serde_json::Value;
 
@@ -48,24 +49,40 @@ impl Wish {
                 Ok(Self::Condition(name.to_owned(), value.to_owned()))
             }
             Some(("jsonpath", rest)) => {
-                let end = rest
-                    .rfind('}')
-                    .map_or_else(|| rest.find('=').unwrap_or(rest.len()), |at| at + 1);
-                let (path, value) = rest.split_at(end);
-                let value = match value.trim_start_matches('\'').strip_prefix('=') {
-                    Some("") => return failed("jsonpath wait condition value cannot be empty"),
-                    Some(value) => Some(value.to_owned()),
-                    None => None,
+                let (path, value) = match split(rest).as_slice() {
+                    [path] => (path.clone(), None),
+                    [path, value] => {
+                        let value = value.trim_matches(['\'', '"']);
+                        if value.is_empty() {
+                            return failed(
+                                "jsonpath wait has to have a value after equal sign, like --for=jsonpath='{.status.readyReplicas}'=3",
+                            );
+                        }
+                        (path.clone(), Some(value.to_owned()))
+                    }
+                    _ => {
+                        return failed(
+                            "jsonpath wait format must be --for=jsonpath='{.status.readyReplicas}'=3 or --for=jsonpath='{.status.readyReplicas}'",
+                        );
+                    }
                 };
-                let path = relaxed(path.trim_matches('\'')).and_then(|path| Template::parse(&path));
+                // Quotes may be left of a line that no shell has read.
+                let path = relaxed(path.trim_matches('\'')).and_then(|path| match path.as_str() {
+                    "" => Err("jsonpath expression cannot be empty".to_owned()),
+                    path => Template::parse(path),
+                });
                 Ok(Self::JsonPath(path.map_err(Failure::Message)?, value))
             }
             _ => failed(format!("unrecognized condition: {text:?}")),
         }
     }
 
-    fn met(&self, object: &Value) -> bool {
-        match self {
+    /// Whether an object is as wished.
+    ///
+    /// # Errors
+    /// Where a path leads to more than one value, or to none that can be compared.
+    fn met(&self, object: &Value) -> Outcome<bool> {
+        Ok(match self {
             Self::Create => true,
             Self::Delete => false,
             Self::Condition(name, value) => {
@@ -85,18 +102,44 @@ impl Wish {
                     })
             }
             Self::JsonPath(path, value) => {
-                let found = path.values(object).unwrap_or_default();
-                match (found.as_slice(), value) {
-                    ([one], Some(value)) => match one {
-                        Value::String(text) => text == value,
-                        other => value == &other.to_string(),
-                    },
-                    ([_, ..], None) => true,
-                    _ => false,
+                let lists = path.lists(object).map_err(Failure::Message)?;
+                let Some([found, ..]) = lists.first().map(Vec::as_slice) else {
+                    return Ok(false);
+                };
+                if lists.len() > 1 {
+                    return failed("given jsonpath expression matches more than one list");
+                }
+                if lists.iter().any(|list| list.len() > 1) {
+                    return failed("given jsonpath expression matches more than one value");
+                }
+                match (found, value) {
+                    (_, None) => true,
+                    (Value::Array(_) | Value::Object(_), Some(_)) => {
+                        return failed(
+                            "jsonpath leads to a nested object or list which is not supported",
+                        );
+                    }
+                    (found, Some(value)) => go_shown(found).trim() == value.trim(),
                 }
             }
-        }
+        })
     }
+}
+
+/// The parts between single equals signs; two of them compare within a path.
+fn split(text: &str) -> Vec<String> {
+    let mut parts = vec![String::new()];
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let taken = if rest.starts_with("==") { 2 } else { c.len_utf8() };
+        match (&rest[..taken], parts.last_mut()) {
+            ("=", _) => parts.push(String::new()),
+            (other, Some(part)) => part.push_str(other),
+            (_, None) => {}
+        }
+        rest = &rest[taken..];
+    }
+    parts
 }
 
 pub(super) async fn run(session: &Session) -> Outcome {
@@ -146,7 +189,7 @@ pub(super) async fn run(session: &Session) -> Outcome {
 /// Looks once, and waits for nothing.
 async fn now(session: &Session, target: &Target, wish: &Wish) -> Outcome {
     match (target.object(session).await, wish) {
-        (Ok(object), _) if wish.met(&object) => tell(session, &object),
+        (Ok(object), _) if wish.met(&object)? => tell(session, &object),
         (Ok(_), _) => {
             failed(format!("condition not met for {}/{}", target.resource.plural, target.name))
         }
@@ -182,7 +225,7 @@ async fn one(session: &Session, target: &Target, wish: &Wish) -> Outcome {
         _ => {
             // What is not there cannot come to meet a condition.
             target.object(session).await?;
-            until(session, target, |object| wish.met(object)).await?
+            until_told(session, target, |object| wish.met(object)).await?
         }
     };
     told(&object)
@@ -197,9 +240,18 @@ pub(super) async fn until(
     target: &Target,
     wished: impl Fn(&Value) -> bool,
 ) -> Outcome<Value> {
+    until_told(session, target, |object| Ok(wished(object))).await
+}
+
+/// The same, for what may also find fault with the object.
+async fn until_told(
+    session: &Session,
+    target: &Target,
+    wished: impl Fn(&Value) -> Outcome<bool>,
+) -> Outcome<Value> {
     loop {
         let object = target.object(session).await?;
-        if wished(&object) {
+        if wished(&object)? {
             return Ok(object);
         }
         let version = object["metadata"]["resourceVersion"].as_str().unwrap_or_default();
@@ -214,7 +266,7 @@ async fn watch(
     session: &Session,
     target: &Target,
     version: &str,
-    wished: impl Fn(&Value) -> bool,
+    wished: impl Fn(&Value) -> Outcome<bool>,
 ) -> Outcome<Option<Value>> {
     let mut query = vec![("watch".to_owned(), "true".to_owned())];
     if !target.name.is_empty() {
@@ -243,7 +295,7 @@ async fn watch(
                         target.resource.plural, target.name
                     ));
                 }
-                if kind != "BOOKMARK" && wished(&object) {
+                if kind != "BOOKMARK" && wished(&object)? {
                     return Ok(Some(object));
                 }
             }
@@ -264,7 +316,7 @@ async fn appears(session: &Session, target: &Target) -> Outcome<Value> {
             Err(error) => return Err(error),
         }
         // Without a revision the watch begins with what is there.
-        if let Some(found) = watch(session, target, "", |_| true).await? {
+        if let Some(found) = watch(session, target, "", |_| Ok(true)).await? {
             return Ok(found);
         }
     }
@@ -292,9 +344,34 @@ mod tests {
             ("jsonpath={.status.phase}", true),
             ("jsonpath={.status.nope}", false),
             ("jsonpath=.status.phase=Running", true),
+            ("jsonpath={.status.phase}=\"Running\"", true),
+            ("jsonpath={.status.phase}='Running'", true),
+            ("jsonpath={.status.conditions[?(@.type==\"Ready\")].status}=True", true),
+            ("jsonpath={.status.nope.x}=1", false),
+            ("jsonpath={.status}", true),
         ] {
-            assert_eq!(Wish::parse(wish).expect(wish).met(&pod), met, "{wish}");
+            let told = Wish::parse(wish).expect(wish).met(&pod);
+            assert_eq!(told.expect(wish), met, "{wish}");
         }
-        assert!(Wish::parse("nope").is_err() && Wish::parse("jsonpath={.a}=").is_err());
+        for (wish, why) in [
+            (
+                "jsonpath={.status}=x",
+                "jsonpath leads to a nested object or list which is not supported",
+            ),
+            (
+                "jsonpath={.status.conditions[*].type}=x",
+                "given jsonpath expression matches more than one value",
+            ),
+            (
+                "jsonpath={.status.phase}{.status.n}=x",
+                "given jsonpath expression matches more than one list",
+            ),
+        ] {
+            let told = Wish::parse(wish).expect(wish).met(&pod);
+            assert!(matches!(told, Err(Failure::Message(told)) if told == why), "{wish}");
+        }
+        for wish in ["nope", "jsonpath={.a}=", "jsonpath={.a}=b=c", "jsonpath=", "jsonpath={.a"] {
+            assert!(Wish::parse(wish).is_err(), "{wish}");
+        }
     }
 }

@@ -1,39 +1,47 @@
 //! Kubernetes' JSONPath templates: `{.items[*].metadata.name}{"\n"}`, with
 //! `range`, filters, slices, unions and recursive descent.
 
+mod reader;
+
+use std::cmp::Ordering;
+
 use serde_json::Value;
 
-use super::json;
+use super::{json, template::go_text};
 
 /// A template.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Template(Vec<Node>);
-
-#[derive(Clone, Debug, PartialEq)]
-enum Node {
-    Text(String),
-    Path(Vec<Step>),
-    Range(Vec<Step>, Vec<Node>),
+pub(crate) struct Template {
+    text: String,
+    nodes: Vec<Node>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
+enum Node {
+    Action(Vec<Step>),
+    Range(Vec<Step>, Vec<Node>),
+}
+
+/// What makes other values of those found so far.
+#[derive(Clone, Debug, PartialEq)]
 enum Step {
-    /// `$`: the whole object, also within a range.
-    Root,
+    /// One text, whatever was found.
+    Text(Value),
+    /// A number or truth for each value.
+    Each(Value),
     Field(String),
     All,
     Descend,
     Index(i64),
-    Slice(Option<i64>, Option<i64>, i64),
+    Slice(Option<i64>, Option<i64>, Option<i64>),
     Union(Vec<Vec<Step>>),
-    Filter(Operand, Option<(String, Operand)>),
+    Exists(Vec<Step>),
+    Filter(Vec<Step>, String, Vec<Step>),
+    /// What is refused only when it is run.
+    Fail(String),
 }
 
-#[derive(Clone, Debug, PartialEq)]
-enum Operand {
-    Path(Vec<Step>),
-    Value(Value),
-}
+type Found<'v> = Vec<&'v Value>;
 
 impl Template {
     /// Reads a template.
@@ -41,37 +49,7 @@ impl Template {
     /// # Errors
     /// Says what is malformed.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let mut stack: Vec<(Vec<Step>, Vec<Node>)> = Vec::new();
-        let mut nodes = Vec::new();
-        let mut rest = text;
-        while let Some(at) = rest.find('{') {
-            if at > 0 {
-                nodes.push(Node::Text(rest[..at].to_owned()));
-            }
-            let inside = &rest[at + 1..];
-            let end = closing(inside)?;
-            let action = inside[..end].trim();
-            rest = &inside[end + 1..];
-            if let Some(path) = action.strip_prefix("range ") {
-                let steps = Reader::new(path.trim()).steps()?;
-                stack.push((steps, std::mem::take(&mut nodes)));
-            } else if action == "end" {
-                let (steps, outer) = stack.pop().ok_or("not in range, nothing to end")?;
-                let body = std::mem::replace(&mut nodes, outer);
-                nodes.push(Node::Range(steps, body));
-            } else {
-                actions(action, &mut nodes)?;
-            }
-        }
-        if !rest.is_empty() {
-            nodes.push(Node::Text(rest.to_owned()));
-        }
-        // Upstream takes a range without an end for one to the end.
-        while let Some((steps, outer)) = stack.pop() {
-            let body = std::mem::replace(&mut nodes, outer);
-            nodes.push(Node::Range(steps, body));
-        }
-        Ok(Self(nodes))
+        reader::template(text)
     }
 
     /// The text that the template makes of an object.
@@ -79,9 +57,18 @@ impl Template {
     /// # Errors
     /// Where an index is out of bounds or a filter does not fit.
     pub(crate) fn run(&self, object: &Value) -> Result<String, String> {
-        let mut out = String::new();
-        run(&self.0, object, object, &mut out)?;
-        Ok(out)
+        let lists = self.lists(object).map_err(|why| {
+            format!(
+                "error executing jsonpath {}: Error executing template: {why}. Printing more information for debugging the template:\n\ttemplate was:\n\t\t{}\n\tobject given to jsonpath engine was:\n\t\t{}\n\n",
+                go_text::quoted(&self.text, '"'),
+                self.text,
+                go_text::syntax(object),
+            )
+        })?;
+        let texts = lists
+            .into_iter()
+            .map(|found| found.into_iter().map(text_of).collect::<Vec<_>>().join(" "));
+        Ok(texts.collect())
     }
 
     /// All values that the template's paths find.
@@ -89,304 +76,32 @@ impl Template {
     /// # Errors
     /// As for [`Self::run`].
     pub(crate) fn values(&self, object: &Value) -> Result<Vec<Value>, String> {
-        let mut found = Vec::new();
-        for node in &self.0 {
-            match node {
-                Node::Path(steps) => {
-                    found.extend(walk(steps, object, object)?.into_iter().cloned());
-                }
-                Node::Text(text) => found.push(Value::String(text.clone())),
-                Node::Range(..) => found.push(Value::String(self.run(object)?)),
-            }
-        }
-        Ok(found)
+        Ok(self.lists(object)?.into_iter().flatten().cloned().collect())
+    }
+
+    /// What each action of the template finds.
+    ///
+    /// # Errors
+    /// As for [`Self::run`].
+    pub(crate) fn lists<'v>(&'v self, object: &'v Value) -> Result<Vec<Found<'v>>, String> {
+        let mut lists = Vec::new();
+        run(&self.nodes, object, &mut lists)?;
+        Ok(lists)
     }
 }
 
-/// Where the brace that was opened is closed.
-fn closing(text: &str) -> Result<usize, String> {
-    let mut quote = None;
-    let mut brackets = 0usize;
-    let mut escaped = false;
-    for (at, c) in text.char_indices() {
-        match (quote, c) {
-            _ if escaped => escaped = false,
-            (_, '\\') => escaped = true,
-            (Some(open), c) if c == open => quote = None,
-            (Some(_), _) => {}
-            (None, '"' | '\'') => quote = Some(c),
-            (None, '[') => brackets += 1,
-            (None, ']') => brackets = brackets.saturating_sub(1),
-            (None, '}') if brackets == 0 => return Ok(at),
-            _ => {}
-        }
-    }
-    Err(if brackets > 0 { "unterminated array" } else { "unclosed action" }.to_owned())
-}
-
-/// What stands in one pair of braces: paths and literals, side by side.
-fn actions(text: &str, nodes: &mut Vec<Node>) -> Result<(), String> {
-    let mut reader = Reader::new(text);
-    loop {
-        reader.spaces();
-        match reader.peek() {
-            None => return Ok(()),
-            Some('"' | '\'') => nodes.push(Node::Text(reader.quoted()?)),
-            Some(c) if c.is_ascii_digit() || c == '-' || c == '+' => {
-                let number = reader.word();
-                nodes.push(Node::Text(number));
-            }
-            Some(_) => nodes.push(Node::Path(reader.steps()?)),
-        }
-    }
-}
-
-struct Reader<'t> {
-    rest: &'t str,
-}
-
-impl<'t> Reader<'t> {
-    fn new(rest: &'t str) -> Self {
-        Self { rest }
-    }
-
-    fn peek(&self) -> Option<char> {
-        self.rest.chars().next()
-    }
-
-    fn bump(&mut self) -> Option<char> {
-        let c = self.peek()?;
-        self.rest = &self.rest[c.len_utf8()..];
-        Some(c)
-    }
-
-    fn take(&mut self, prefix: &str) -> bool {
-        match self.rest.strip_prefix(prefix) {
-            Some(rest) => {
-                self.rest = rest;
-                true
-            }
-            None => false,
-        }
-    }
-
-    fn spaces(&mut self) {
-        self.rest = self.rest.trim_start();
-    }
-
-    fn word(&mut self) -> String {
-        let end = self
-            .rest
-            .find(|c: char| c.is_whitespace() || "=<>!)],}".contains(c))
-            .unwrap_or(self.rest.len());
-        let (word, rest) = self.rest.split_at(end);
-        self.rest = rest;
-        word.to_owned()
-    }
-
-    fn quoted(&mut self) -> Result<String, String> {
-        let open = self.bump().unwrap_or('"');
-        let mut text = String::new();
-        while let Some(c) = self.bump() {
-            match c {
-                c if c == open => return Ok(text),
-                '\\' => match self.bump() {
-                    Some('n') => text.push('\n'),
-                    Some('t') => text.push('\t'),
-                    Some('r') => text.push('\r'),
-                    Some(c) => text.push(c),
-                    None => break,
-                },
-                c => text.push(c),
-            }
-        }
-        Err("unterminated quoted string".into())
-    }
-
-    /// A path, until what cannot belong to one.
-    fn steps(&mut self) -> Result<Vec<Step>, String> {
-        let mut steps = Vec::new();
-        loop {
-            match self.peek() {
-                Some('$') => {
-                    self.bump();
-                    steps.push(Step::Root);
-                }
-                Some('@') => {
-                    self.bump();
-                }
-                Some('.') => {
-                    self.bump();
-                    if self.take(".") {
-                        steps.push(Step::Descend);
-                        self.field(&mut steps);
-                    } else if self.peek() != Some('[') {
-                        self.field(&mut steps);
-                    }
-                }
-                Some('[') => {
-                    self.bump();
-                    steps.push(self.bracket()?);
-                }
-                Some('*') => {
-                    self.bump();
-                    steps.push(Step::All);
-                }
-                Some(c) if steps.is_empty() && (c.is_alphanumeric() || c == '_') => {
-                    let word = self.word();
-                    return Err(format!("unrecognized identifier {word}"));
-                }
-                Some(c) if c.is_whitespace() || "=<>!),]".contains(c) => return Ok(steps),
-                None => return Ok(steps),
-                Some(c) => {
-                    return Err(format!(
-                        "unrecognized character in action: U+{:04X} '{c}'",
-                        u32::from(c)
-                    ));
-                }
-            }
-        }
-    }
-
-    /// A name behind a dot; dots in it are escaped.
-    fn field(&mut self, steps: &mut Vec<Step>) {
-        let mut name = String::new();
-        while let Some(c) = self.peek() {
-            match c {
-                '\\' => {
-                    self.bump();
-                    name.extend(self.bump());
-                }
-                '.' | '[' | ' ' | '\t' | '\n' | ')' | ']' | ',' | '=' | '<' | '>' | '!' | '}' => {
-                    break;
-                }
-                c => {
-                    self.bump();
-                    name.push(c);
-                }
-            }
-        }
-        match name.as_str() {
-            "" => {}
-            "*" => steps.push(Step::All),
-            _ => steps.push(Step::Field(name)),
-        }
-    }
-
-    fn bracket(&mut self) -> Result<Step, String> {
-        self.spaces();
-        if self.take("?(") {
-            return self.filter();
-        }
-        if self.take("*") {
-            self.spaces();
-            return self.close(Step::All);
-        }
-        let mut choices = Vec::new();
-        loop {
-            self.spaces();
-            let step = match self.peek() {
-                Some('\'' | '"') => Step::Field(self.quoted()?),
-                _ => {
-                    let end = self.rest.find([',', ']']).ok_or("unterminated array")?;
-                    let (text, rest) = self.rest.split_at(end);
-                    self.rest = rest;
-                    index(text.trim())?
-                }
-            };
-            choices.push(vec![step]);
-            self.spaces();
-            if !self.take(",") {
-                break;
-            }
-        }
-        let step = match choices.len() {
-            1 => choices.remove(0).remove(0),
-            _ => Step::Union(choices),
-        };
-        self.close(step)
-    }
-
-    fn close(&mut self, step: Step) -> Result<Step, String> {
-        if self.take("]") { Ok(step) } else { Err("unterminated array".into()) }
-    }
-
-    fn filter(&mut self) -> Result<Step, String> {
-        self.spaces();
-        let left = self.operand()?;
-        self.spaces();
-        let operators = ["==", "!=", "<=", ">=", "<", ">"];
-        let right = match operators.iter().find(|operator| self.rest.starts_with(**operator)) {
-            Some(operator) => {
-                self.take(operator);
-                self.spaces();
-                Some(((*operator).to_owned(), self.operand()?))
-            }
-            None => None,
-        };
-        self.spaces();
-        if self.take(")") && self.take("]") {
-            return Ok(Step::Filter(left, right));
-        }
-        Err("unterminated filter".into())
-    }
-
-    fn operand(&mut self) -> Result<Operand, String> {
-        match self.peek() {
-            Some('\'' | '"') => Ok(Operand::Value(Value::String(self.quoted()?))),
-            Some('@' | '$' | '.' | '[') => Ok(Operand::Path(self.steps()?)),
-            _ => {
-                let word = self.word();
-                let value = serde_json::from_str(&word);
-                value.map(Operand::Value).map_err(|_| format!("unrecognized identifier {word}"))
-            }
-        }
-    }
-}
-
-/// `3`, `-1`, `0:2`, `::2`.
-fn index(text: &str) -> Result<Step, String> {
-    let number = |part: &str| match part.trim() {
-        "" => Ok(None),
-        part => part.parse().map(Some).map_err(|_| format!("invalid array index {text}")),
-    };
-    let parts: Vec<&str> = text.split(':').collect();
-    match parts.as_slice() {
-        [one] => match number(one)? {
-            Some(at) => Ok(Step::Index(at)),
-            None => Err(format!("invalid array index {text}")),
-        },
-        [from, to] => Ok(Step::Slice(number(from)?, number(to)?, 1)),
-        [from, to, by] => Ok(Step::Slice(number(from)?, number(to)?, number(by)?.unwrap_or(1))),
-        _ => Err(format!("invalid array index {text}")),
-    }
-}
-
-fn run(nodes: &[Node], root: &Value, here: &Value, out: &mut String) -> Result<(), String> {
+fn run<'v>(nodes: &'v [Node], here: &'v Value, lists: &mut Vec<Found<'v>>) -> Result<(), String> {
     for node in nodes {
         match node {
-            Node::Text(text) => out.push_str(text),
-            Node::Path(steps) => {
-                let found = walk(steps, root, here)?;
-                let texts: Vec<String> = found.into_iter().map(text_of).collect();
-                out.push_str(&texts.join(" "));
-            }
+            Node::Action(steps) => lists.push(walk(steps, vec![here])?),
             Node::Range(steps, body) => {
-                for found in walk(steps, root, here)? {
-                    match found {
-                        // A range over a list means each of it.
-                        Value::Array(items)
-                            if !matches!(
-                                steps.last(),
-                                Some(Step::All | Step::Filter(..) | Step::Slice(..))
-                            ) =>
-                        {
-                            for item in items {
-                                run(body, root, item, out)?;
-                            }
-                        }
-                        item => run(body, root, item, out)?,
-                    }
+                let found = walk(steps, vec![here])?;
+                if found.is_empty() {
+                    // What is wrong with the body is told also where nothing is found.
+                    run(body, &Value::Null, &mut Vec::new())?;
+                }
+                for value in found {
+                    run(body, value, lists)?;
                 }
             }
         }
@@ -396,129 +111,188 @@ fn run(nodes: &[Node], root: &Value, here: &Value, out: &mut String) -> Result<(
 
 fn text_of(value: &Value) -> String {
     match value {
-        Value::String(text) => text.clone(),
-        Value::Null => String::new(),
-        other => json::compact(other),
+        Value::Null => "null".to_owned(),
+        Value::Array(_) | Value::Object(_) => json::compact(value),
+        scalar => go_text::shown(scalar),
     }
 }
 
-fn walk<'v>(steps: &[Step], root: &'v Value, here: &'v Value) -> Result<Vec<&'v Value>, String> {
-    let mut found = vec![here];
-    for (i, step) in steps.iter().enumerate() {
-        let mut next = Vec::new();
-        for value in found {
-            take(step, steps.get(i + 1), root, value, &mut next)?;
+fn walk<'v>(steps: &'v [Step], from: Found<'v>) -> Result<Found<'v>, String> {
+    steps.iter().try_fold(from, |values, step| take(step, values))
+}
+
+fn take<'v>(step: &'v Step, values: Found<'v>) -> Result<Found<'v>, String> {
+    let there = || values.iter().copied().filter(|value| !value.is_null());
+    Ok(match step {
+        Step::Text(text) => vec![text],
+        Step::Each(value) => values.iter().map(|_| value).collect(),
+        Step::Fail(why) => return Err(why.clone()),
+        Step::Field(name) => there().filter_map(|value| value.get(name)).collect(),
+        Step::All => there().flat_map(children).collect(),
+        Step::Descend => {
+            let mut found = Vec::new();
+            there().for_each(|value| descend(value, &mut found));
+            found
         }
-        found = next;
+        Step::Index(at) => {
+            let end = at.saturating_add(1);
+            sliced(
+                there(),
+                &|len| (wrapped(*at, len), if *at < 0 { end.saturating_add(len) } else { end }),
+                1,
+            )?
+        }
+        Step::Slice(from, to, by) => {
+            let bounds = |len| {
+                let to = to.map_or(len, |to| wrapped(to, len));
+                (wrapped(from.unwrap_or(0), len), to)
+            };
+            sliced(there(), &bounds, by.unwrap_or(1))?
+        }
+        Step::Union(choices) => {
+            let found = choices.iter().map(|steps| walk(steps, values.clone()));
+            found.collect::<Result<Vec<_>, _>>()?.concat()
+        }
+        // A test that fails passes, as it does with upstream.
+        Step::Exists(test) => filtered(&values, &|item| {
+            Ok(walk(test, vec![item]).map_or(true, |found| !found.is_empty()))
+        })?,
+        Step::Filter(left, operator, right) => filtered(&values, &|item| {
+            let (Some(left), Some(right)) =
+                (single(walk(left, vec![item])?)?, single(walk(right, vec![item])?)?)
+            else {
+                return Ok(false);
+            };
+            passes(left, operator, right)
+        })?,
+    })
+}
+
+/// A bound, counted from the end where it is negative.
+fn wrapped(at: i64, len: i64) -> i64 {
+    if at < 0 { at.saturating_add(len) } else { at }
+}
+
+fn children(value: &Value) -> Found<'_> {
+    match value {
+        Value::Array(items) => items.iter().collect(),
+        Value::Object(map) => map.values().collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// The value and all below, but for scalars that are no text.
+fn descend<'v>(value: &'v Value, found: &mut Found<'v>) {
+    let below = children(value);
+    // Upstream takes text for a list of bytes.
+    if !below.is_empty() || value.as_str().is_some_and(|text| !text.is_empty()) {
+        found.push(value);
+    }
+    below.into_iter().for_each(|item| descend(item, found));
+}
+
+fn sliced<'v>(
+    values: impl Iterator<Item = &'v Value>,
+    bounds: &dyn Fn(i64) -> (i64, i64),
+    by: i64,
+) -> Result<Found<'v>, String> {
+    let mut found = Vec::new();
+    for value in values {
+        let Some(items) = value.as_array() else {
+            return Err(format!("{} is not array or slice", type_name(value)));
+        };
+        let len = i64::try_from(items.len()).unwrap_or(i64::MAX);
+        let (from, to) = bounds(len);
+        if from == to {
+            // Upstream looks at no further value either.
+            return Ok(found);
+        }
+        let outside = |at| Err(format!("array index out of bounds: index {at}, length {len}"));
+        let Some(start) = usize::try_from(from).ok().filter(|start| *start < items.len()) else {
+            return outside(from);
+        };
+        let Some(end) = usize::try_from(to).ok().filter(|end| *end <= items.len()) else {
+            return outside(to.saturating_sub(1));
+        };
+        let Some(part) = items.get(start..end) else {
+            return Err(format!("starting index {from} is greater than ending index {to}"));
+        };
+        let by = usize::try_from(by).ok().filter(|by| *by > 0).ok_or("step must be > 0")?;
+        found.extend(part.iter().step_by(by));
     }
     Ok(found)
 }
 
-fn take<'v>(
-    step: &Step,
-    following: Option<&Step>,
-    root: &'v Value,
-    value: &'v Value,
-    found: &mut Vec<&'v Value>,
-) -> Result<(), String> {
-    match step {
-        Step::Root => found.push(root),
-        Step::Field(name) => found.extend(value.get(name)),
-        Step::All => match value {
-            Value::Array(items) => found.extend(items),
-            Value::Object(map) => found.extend(map.values()),
-            _ => {}
-        },
-        Step::Descend => descend(value, following, found),
-        Step::Index(at) => {
-            let Some(items) = value.as_array() else {
-                return match value {
-                    Value::Null => Ok(()),
-                    _ => Err("is not array or slice".into()),
-                };
-            };
-            let len = items.len() as i64;
-            let real = if *at < 0 { *at + len } else { *at };
-            match usize::try_from(real).ok().and_then(|real| items.get(real)) {
-                Some(item) => found.push(item),
-                None => {
-                    return Err(format!("array index out of bounds: index {at}, length {len}"));
-                }
-            }
-        }
-        Step::Slice(from, to, by) => {
-            let Some(items) = value.as_array() else { return Ok(()) };
-            let len = items.len() as i64;
-            let real = |at: i64| if at < 0 { at + len } else { at }.clamp(0, len) as usize;
-            let (from, to) = (real(from.unwrap_or(0)), real(to.unwrap_or(len)));
-            let by = usize::try_from(*by).ok().filter(|by| *by > 0).ok_or("step must be > 0")?;
-            if from < to {
-                found.extend(items[from..to].iter().step_by(by));
-            }
-        }
-        Step::Union(choices) => {
-            for steps in choices {
-                found.extend(walk(steps, root, value)?);
-            }
-        }
-        Step::Filter(left, right) => {
-            for item in value.as_array().into_iter().flatten() {
-                if passes(left, right.as_ref(), root, item)? {
-                    found.push(item);
-                }
+fn filtered<'v>(
+    values: &[&'v Value],
+    test: &dyn Fn(&'v Value) -> Result<bool, String>,
+) -> Result<Found<'v>, String> {
+    let mut found = Vec::new();
+    for value in values {
+        let Some(items) = value.as_array() else {
+            let shown = go_text::shown(value);
+            return Err(format!("{shown} is not array or slice and cannot be filtered"));
+        };
+        for item in items {
+            if test(item)? {
+                found.push(item);
             }
         }
     }
-    Ok(())
+    Ok(found)
 }
 
-/// The value and all below, those that the next step can be taken from.
-fn descend<'v>(value: &'v Value, following: Option<&Step>, found: &mut Vec<&'v Value>) {
-    let fits = match following {
-        Some(Step::Field(name)) => value.get(name).is_some(),
-        Some(Step::Index(_)) => value.is_array(),
-        _ => true,
-    };
-    if fits {
-        found.push(value);
+fn single(found: Found<'_>) -> Result<Option<&Value>, String> {
+    match found.as_slice() {
+        [] => Ok(None),
+        [one] => Ok(Some(one)),
+        _ => Err("can only compare one element at a time".to_owned()),
     }
+}
+
+fn type_name(value: &Value) -> &'static str {
     match value {
-        Value::Array(items) => items.iter().for_each(|item| descend(item, following, found)),
-        Value::Object(map) => map.values().for_each(|item| descend(item, following, found)),
-        _ => {}
+        Value::Null => "<nil>",
+        Value::Bool(_) => "bool",
+        Value::Number(number) if number.is_f64() => "float64",
+        Value::Number(_) => "int64",
+        Value::String(_) => "string",
+        Value::Array(_) => "[]interface {}",
+        Value::Object(_) => "map[string]interface {}",
     }
 }
 
-fn passes(
-    left: &Operand,
-    right: Option<&(String, Operand)>,
-    root: &Value,
-    item: &Value,
-) -> Result<bool, String> {
-    let value = |operand: &Operand| -> Result<Option<Value>, String> {
-        match operand {
-            Operand::Value(value) => Ok(Some(value.clone())),
-            Operand::Path(steps) => Ok(walk(steps, root, item)?.first().map(|v| (*v).clone())),
-        }
+fn passes(left: &Value, operator: &str, right: &Value) -> Result<bool, String> {
+    let orders = match operator {
+        "==" | "!=" => false,
+        "<" | "<=" | ">" | ">=" => true,
+        other => return Err(format!("unrecognized filter operator {other}")),
     };
-    let left = value(left)?;
-    let Some((operator, right)) = right else { return Ok(left.is_some()) };
-    let (Some(left), Some(right)) = (left, value(right)?) else { return Ok(false) };
-    let order = match (&left, &right) {
-        (Value::Number(a), Value::Number(b)) => {
-            a.as_f64().zip(b.as_f64()).and_then(|(a, b)| a.partial_cmp(&b))
-        }
+    let comparable = |value: &Value| !(value.is_null() || value.is_array() || value.is_object());
+    if !comparable(left) || !comparable(right) {
+        return Err("invalid type for comparison".to_owned());
+    }
+    let order = match (left, right) {
         (Value::String(a), Value::String(b)) => Some(a.cmp(b)),
-        (a, b) if a == b => Some(std::cmp::Ordering::Equal),
-        _ => None,
+        (Value::Bool(_), Value::Bool(_)) if orders => {
+            return Err("invalid type for comparison".to_owned());
+        }
+        (Value::Bool(a), Value::Bool(b)) => Some(a.cmp(b)),
+        (Value::Number(a), Value::Number(b)) if a.is_f64() == b.is_f64() => {
+            match (a.as_i64(), b.as_i64()) {
+                (Some(a), Some(b)) => Some(a.cmp(&b)),
+                _ => a.as_f64().zip(b.as_f64()).and_then(|(a, b)| a.partial_cmp(&b)),
+            }
+        }
+        _ => return Err("incompatible types for comparison".to_owned()),
     };
-    Ok(match operator.as_str() {
-        "==" => order.is_some_and(|order| order.is_eq()),
-        "!=" => !order.is_some_and(|order| order.is_eq()),
-        "<" => order.is_some_and(|order| order.is_lt()),
-        "<=" => order.is_some_and(|order| order.is_le()),
-        ">" => order.is_some_and(|order| order.is_gt()),
-        _ => order.is_some_and(|order| order.is_ge()),
+    Ok(match operator {
+        "==" => order == Some(Ordering::Equal),
+        "!=" => order != Some(Ordering::Equal),
+        "<" => order.is_some_and(Ordering::is_lt),
+        "<=" => order.is_some_and(Ordering::is_le),
+        ">" => order.is_some_and(Ordering::is_gt),
+        _ => order.is_some_and(Ordering::is_ge),
     })
 }
 
@@ -528,38 +302,64 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn templates_find_what_kubectl_finds() {
-        let object = json!({
+    fn object() -> Value {
+        json!({
             "kind": "List",
             "items": [
                 {"name": "a", "n": 1, "labels": {"x.io/y": "z"}, "ports": [80, 443]},
-                {"name": "b", "n": 2, "ready": true},
+                {"name": "b", "n": 2, "ready": true, "f": 1.5, "none": null, "tiny": 1e-6},
             ],
-        });
+        })
+    }
+
+    #[test]
+    fn templates_find_what_kubectl_finds() {
+        let object = object();
         for (template, text) in [
             ("{.kind}", "List"),
             ("kind is {.kind}!", "kind is List!"),
             ("{.items[*].name}", "a b"),
             ("{.items[0].name}{\"\\n\"}", "a\n"),
             ("{.items[-1].name}", "b"),
+            ("{.items[-2].name}", "a"),
+            ("{.items[].name}", "a"),
             ("{.items[0:1].name}", "a"),
+            ("{.items[::2].name}", "a"),
             ("{.items[0,1].name}", "a b"),
+            ("{.items[0, 1].name}", "a b"),
             ("{.items[?(@.name==\"b\")].n}", "2"),
+            ("{.items[?(@.name=='b')].n}", "2"),
             ("{.items[?(@.n>1)].name}", "b"),
+            ("{.items[?(@.f>1.2)].name}", "b"),
             ("{.items[?(@.ready)].name}", "b"),
+            ("{.items[?(@.none)].name}", "b"),
+            ("{.items[?(@.ready==true)].name}", "b"),
             ("{range .items[*]}{.name}={.n};{end}", "a=1;b=2;"),
-            ("{range .items}{.name},{end}", "a,b,"),
+            ("{ range .items[*] }{.name},{ end }", "a,b,"),
+            // A list is one value.
+            ("{range .items}{.name},{end}", ","),
+            ("{range .nope}x{end}y", "y"),
+            ("{range .items[*]}{.name}", "ab"),
             ("{.items[0].labels.x\\.io/y}", "z"),
-            ("{.items[0].labels['x.io/y']}", "z"),
+            ("{.items[0].labels['x\\.io/y']}", "z"),
+            ("{.items[0]['labels.x\\.io/y', 'name']}", "z a"),
             ("{.items[0].labels}", r#"{"x.io/y":"z"}"#),
             ("{..name}", "a b"),
+            ("{...name}", "a b"),
             ("{.items[0].ports}", "[80,443]"),
             ("{.nope}", ""),
             ("{.items[0].nope.x}", ""),
+            ("{.nope[0]}{.nope.*}", ""),
+            ("{.kind.x}", ""),
             ("{$.kind}", "List"),
-            ("{.items[*]['name', 'n']}", "a 1 b 2"),
-            ("{range .items[*]}{.name}{\"\\t\"}{$.kind}{end}", "a\tListb\tList"),
+            ("{.items[*]['name', 'n']}", "a b 1 2"),
+            // `$` is the object at hand, as `@` is.
+            ("{range .items[*]}{.name}{\"\\t\"}{$.kind}{end}", "a\tb\t"),
+            ("{.items[1].none} {.items[1].tiny} {.items[1].f}", "null 1e-06 1.5"),
+            ("{true} {1.50} {-3} {'it\\'s'}", "true 1.5 -3 it's"),
+            ("{.kind \"x\"}", "x"),
+            ("{.kind!}{.kind)}{.kind=}", ""),
+            ("}", "}"),
         ] {
             let parsed = Template::parse(template).expect(template);
             assert_eq!(parsed.run(&object).expect(template), text, "{template}");
@@ -571,12 +371,126 @@ mod tests {
         for (template, why) in [
             ("{.items[0}", "unterminated array"),
             ("{.a", "unclosed action"),
-            ("{end}", "not in range, nothing to end"),
-            ("{foo}", "unrecognized identifier foo"),
+            ("{.a\n}", "unclosed action"),
+            ("x{", "unclosed action"),
+            ("{.a,.b}", "unrecognized character in action: U+002C ','"),
+            ("{]}", "unrecognized character in action: U+005D ']'"),
+            ("{\t}", "unrecognized character in action: U+0009"),
+            ("{..*}", "unrecognized character in action: U+002A '*'"),
+            ("{.a[\"x\"]}", "invalid array index \"x\""),
+            ("{.a[1:2:3:4]}", "invalid array index 1:2:3:4"),
+            ("{.a[-]}", "array index - is not a number"),
+            ("{['a[*].b']}", "invalid array index 'a[*"),
+            ("{+}", "cannot parse number +"),
+            ("{\"a", "unterminated quoted string"),
+            ("{\"\\q\"}", "unquote string \"\\q\" error invalid syntax"),
+            ("{.a[?(@.b==\"c\"]}", "unterminated filter"),
+            ("{.a[?(@.b==\"c\")}", "unclosed array expect ]"),
+            ("{.a[?(@.b==)]}", "unrecognized character in action: U+003D '='"),
+            ("{.a[?(@.b=~\"c\")]}", "unrecognized character in action: U+007E '~'"),
         ] {
             assert_eq!(Template::parse(template), Err(why.to_owned()), "{template}");
         }
-        let out = Template::parse("{.a[3]}").expect("valid").run(&json!({"a": [1]}));
-        assert_eq!(out, Err("array index out of bounds: index 3, length 1".to_owned()));
+        let deep = "{range .a}".repeat(100_000);
+        assert!(Template::parse(&deep).is_err());
+        let deep = format!("{{{}", "[?(\\'".repeat(100_000));
+        assert!(Template::parse(&deep).is_err());
+    }
+
+    #[test]
+    fn what_does_not_fit_an_object_is_said() {
+        let object = object();
+        for (template, why) in [
+            ("{foo}", "unrecognized identifier foo"),
+            ("{end}", "not in range, nothing to end"),
+            ("{range .nope}{foo}{end}", "unrecognized identifier foo"),
+            ("{.items[3]}", "array index out of bounds: index 3, length 2"),
+            ("{.items[-5]}", "array index out of bounds: index -3, length 2"),
+            ("{.items[0:5]}", "array index out of bounds: index 4, length 2"),
+            ("{.items[1:0]}", "starting index 1 is greater than ending index 0"),
+            ("{.items[::0]}", "step must be > 0"),
+            ("{.kind[0]}", "string is not array or slice"),
+            ("{.kind[?(@.a)]}", "List is not array or slice and cannot be filtered"),
+            ("{.items[?(@.name==1)]}", "incompatible types for comparison"),
+            ("{.items[?(@.n>1.0)]}", "incompatible types for comparison"),
+            ("{.items[?(@.labels==1)]}", "invalid type for comparison"),
+            ("{.items[?(@.name!\"b\")]}", "unrecognized filter operator !"),
+        ] {
+            let parsed = Template::parse(template).expect(template);
+            assert_eq!(parsed.lists(&object), Err(why.to_owned()), "{template}");
+        }
+        let told = Template::parse("{foo}").expect("valid").run(&json!({"a": [1]}));
+        assert_eq!(
+            told.expect_err("fails"),
+            "error executing jsonpath \"{foo}\": Error executing template: unrecognized identifier foo. Printing more information for debugging the template:\n\ttemplate was:\n\t\t{foo}\n\tobject given to jsonpath engine was:\n\t\tmap[string]interface {}{\"a\":[]interface {}{1}}\n\n"
+        );
+    }
+
+    #[test]
+    fn any_text_is_read_or_refused() {
+        let pieces = [
+            "{",
+            "}",
+            "[",
+            "]",
+            "(",
+            ")",
+            "?",
+            "[?(",
+            ")]",
+            ".",
+            "..",
+            "*",
+            ",",
+            ":",
+            "-",
+            "+",
+            "1",
+            "99",
+            "a",
+            "range ",
+            "end",
+            "true",
+            "'",
+            "\"",
+            "\\",
+            "$",
+            "@",
+            "=",
+            "==",
+            "!",
+            "<",
+            ">",
+            "~",
+            " ",
+            "\n",
+            "\t",
+            "\u{e9}",
+            "\u{1f642}",
+            "#",
+            "%",
+            "/",
+            "|",
+            "&",
+            "_",
+        ];
+        let object = object();
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut next = |below: usize| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            usize::try_from(state >> 33).unwrap_or_default() % below
+        };
+        for round in 0..50_000 {
+            let length = 1 + next(14);
+            let mut text: String = (0..length).map(|_| pieces[next(pieces.len())]).collect();
+            if round % 2 == 0 {
+                text = format!("{{{text}}}");
+            }
+            if let Ok(template) = Template::parse(&text) {
+                let _told = template.run(&object);
+            }
+        }
     }
 }

@@ -1,16 +1,25 @@
 //! Go's templates (`text/template`), as far as they are used to print objects:
-//! fields, variables, pipelines, `if`, `with`, `range`, `else`, comparisons,
-//! `index`, `len`, `printf`, `print`, `println`, and kubectl's
-//! `base64decode` and `exists`. Named templates (`define`, `block`, `template`)
-//! and methods are refused when the template is read.
+//! everything but methods and functions as values.
 
-use api_schema::go_shown;
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use serde_json::Value;
+mod functions;
+pub(super) mod go_text;
+mod printf;
+mod run;
 
+use std::collections::BTreeMap;
+
+use serde_json::{Number, Value};
+
+use self::run::Run;
+
+/// Deeper ones would only serve to exhaust the stack.
+const DEEPEST: usize = 100;
 /// A template.
 #[derive(Clone, Debug)]
-pub(crate) struct Template(Vec<Node>);
+pub(crate) struct Template {
+    nodes: Vec<Node>,
+    named: BTreeMap<String, Vec<Node>>,
+}
 
 #[derive(Clone, Debug)]
 enum Node {
@@ -19,6 +28,9 @@ enum Node {
     If(Pipeline, Vec<Node>, Vec<Node>),
     With(Pipeline, Vec<Node>, Vec<Node>),
     Range(Pipeline, Vec<Node>, Vec<Node>),
+    Named(String, Option<Pipeline>),
+    Break,
+    Continue,
 }
 
 /// Commands, each of which gets the value of the one before as its last
@@ -39,40 +51,16 @@ enum Term {
     Inner(Pipeline, Vec<String>),
 }
 
-const FUNCTIONS: &[&str] = &[
-    "and",
-    "base64decode",
-    "eq",
-    "exists",
-    "ge",
-    "gt",
-    "html",
-    "index",
-    "js",
-    "le",
-    "len",
-    "lt",
-    "ne",
-    "not",
-    "or",
-    "print",
-    "printf",
-    "println",
-    "slice",
-    "urlquery",
-];
-
 impl Template {
     /// Reads a template.
     ///
     /// # Errors
     /// Says what is malformed, or not known here.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let pieces = pieces(text)?;
-        let mut at = 0;
-        let nodes = block(&pieces, &mut at)?;
-        match pieces.get(at) {
-            None => Ok(Self(nodes)),
+        let mut reader = Reader { pieces: pieces(text)?, ..Reader::default() };
+        let nodes = reader.block()?;
+        match reader.pieces.get(reader.at) {
+            None => Ok(Self { nodes, named: reader.named }),
             Some(Piece::Action(word)) => Err(format!("unexpected {{{{{word}}}}}")),
             Some(Piece::Text(_)) => Err("unexpected text".into()),
         }
@@ -83,8 +71,13 @@ impl Template {
     /// # Errors
     /// Where a function does not fit its arguments.
     pub(crate) fn run(&self, object: &Value) -> Result<String, String> {
-        let mut run = Run { out: String::new(), variables: vec![("$".into(), object.clone())] };
-        run.nodes(&self.0, object).map_err(|why| format!("error executing template: {why}"))?;
+        let mut run = Run {
+            out: String::new(),
+            variables: vec![("$".into(), object.clone())],
+            named: &self.named,
+            depth: 0,
+        };
+        run.nodes(&self.nodes, object).map_err(|why| format!("error executing template: {why}"))?;
         Ok(run.out)
     }
 }
@@ -132,10 +125,10 @@ fn action_end(text: &str) -> Option<usize> {
     for (at, c) in text.char_indices() {
         match (quote, c) {
             _ if escaped => escaped = false,
-            (Some('"'), '\\') => escaped = true,
+            (Some('"' | '\''), '\\') => escaped = true,
             (Some(open), c) if c == open => quote = None,
             (Some(_), _) => {}
-            (None, '"' | '`') => quote = Some(c),
+            (None, '"' | '`' | '\'') => quote = Some(c),
             (None, '}') if text[at..].starts_with("}}") => return Some(at),
             _ => {}
         }
@@ -143,72 +136,163 @@ fn action_end(text: &str) -> Option<usize> {
     None
 }
 
-/// Nodes until an `end` or `else` that is not theirs.
-fn block(pieces: &[Piece], at: &mut usize) -> Result<Vec<Node>, String> {
-    let mut nodes = Vec::new();
-    while let Some(piece) = pieces.get(*at) {
-        let action = match piece {
-            Piece::Text(text) => {
-                nodes.push(Node::Text(text.clone()));
-                *at += 1;
-                continue;
-            }
-            Piece::Action(action) => action,
-        };
-        let word = action.split_whitespace().next().unwrap_or_default();
-        match word {
-            "end" | "else" => return Ok(nodes),
-            "define" | "block" | "template" | "break" | "continue" => {
-                return Err(format!("{{{{{word}}}}} is not known to this kubectl"));
-            }
-            "if" | "with" | "range" => {
-                *at += 1;
-                nodes.push(branch(word, &action[word.len()..], pieces, at)?);
-            }
-            _ => {
-                nodes.push(Node::Print(pipeline(action)?));
-                *at += 1;
-            }
-        }
-    }
-    Ok(nodes)
+#[derive(Default)]
+struct Reader {
+    pieces: Vec<Piece>,
+    at: usize,
+    named: BTreeMap<String, Vec<Node>>,
+    depth: usize,
+    ranges: usize,
 }
 
-fn branch(word: &str, condition: &str, pieces: &[Piece], at: &mut usize) -> Result<Node, String> {
-    let condition = pipeline(condition)?;
-    let body = block(pieces, at)?;
-    let otherwise = match pieces.get(*at) {
-        Some(Piece::Action(action)) if action == "end" => {
-            *at += 1;
-            Vec::new()
+impl Reader {
+    fn action(&self) -> Option<String> {
+        match self.pieces.get(self.at)? {
+            Piece::Action(action) => Some(action.clone()),
+            Piece::Text(_) => None,
         }
-        Some(Piece::Action(action)) if action == "else" => {
-            *at += 1;
-            let nodes = block(pieces, at)?;
-            match pieces.get(*at) {
-                Some(Piece::Action(action)) if action == "end" => *at += 1,
-                _ => return Err("unexpected EOF".into()),
+    }
+
+    /// Nodes until an `end` or `else` that is not theirs.
+    fn block(&mut self) -> Result<Vec<Node>, String> {
+        self.depth += 1;
+        if self.depth > DEEPEST {
+            return Err("blocks are nested too deep".to_owned());
+        }
+        let mut nodes = Vec::new();
+        while let Some(piece) = self.pieces.get(self.at) {
+            let action = match piece {
+                Piece::Text(text) => {
+                    nodes.push(Node::Text(text.clone()));
+                    self.at += 1;
+                    continue;
+                }
+                Piece::Action(action) => action.clone(),
+            };
+            let end = action.find(|c: char| !c.is_alphanumeric()).unwrap_or(action.len());
+            let (word, rest) = action.split_at(end);
+            if matches!(word, "end" | "else") {
+                break;
             }
-            nodes
+            self.at += 1;
+            match word {
+                "break" | "continue" => {
+                    if !rest.trim().is_empty() {
+                        return Err(format!("unexpected {:?} in {{{{{word}}}}}", rest.trim()));
+                    }
+                    if self.ranges == 0 {
+                        return Err(format!("{{{{{word}}}}} outside {{{{range}}}}"));
+                    }
+                    nodes.push(if word == "break" { Node::Break } else { Node::Continue });
+                }
+                "if" | "with" | "range" => nodes.push(self.branch(word, rest)?),
+                "define" => {
+                    let (name, rest) = name(word, rest)?;
+                    if !rest.is_empty() {
+                        return Err(format!("unexpected {rest:?} in define clause"));
+                    }
+                    self.define(name)?;
+                }
+                "block" => {
+                    let (name, rest) = name(word, rest)?;
+                    nodes.push(Node::Named(name.clone(), Some(pipeline(&rest)?)));
+                    self.define(name)?;
+                }
+                "template" => {
+                    let (name, rest) = name(word, rest)?;
+                    let argument = match rest.is_empty() {
+                        true => None,
+                        false => Some(pipeline(&rest)?),
+                    };
+                    nodes.push(Node::Named(name, argument));
+                }
+                _ => nodes.push(Node::Print(pipeline(&action)?)),
+            }
         }
-        Some(Piece::Action(action)) if action.starts_with("else if ") => {
-            let condition = action["else if ".len()..].to_owned();
-            *at += 1;
-            vec![branch("if", &condition, pieces, at)?]
+        self.depth -= 1;
+        Ok(nodes)
+    }
+
+    fn define(&mut self, name: String) -> Result<(), String> {
+        let ranges = std::mem::take(&mut self.ranges);
+        let body = self.block()?;
+        self.end()?;
+        self.ranges = ranges;
+        self.named.insert(name, body);
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<(), String> {
+        match self.action().as_deref() {
+            Some("end") => {
+                self.at += 1;
+                Ok(())
+            }
+            Some(other) => Err(format!("expected end; found {{{{{other}}}}}")),
+            None => Err("unexpected EOF".to_owned()),
         }
-        _ => return Err("unexpected EOF".into()),
-    };
-    Ok(match word {
-        "if" => Node::If(condition, body, otherwise),
-        "with" => Node::With(condition, body, otherwise),
-        _ => Node::Range(condition, body, otherwise),
-    })
+    }
+
+    fn branch(&mut self, word: &str, condition: &str) -> Result<Node, String> {
+        if condition.trim().is_empty() {
+            return Err(format!("missing value for {word}"));
+        }
+        let condition = pipeline(condition)?;
+        self.ranges += usize::from(word == "range");
+        let body = self.block()?;
+        self.ranges -= usize::from(word == "range");
+        let action = self.action().ok_or("unexpected EOF")?;
+        let after = action.strip_prefix("else").map(str::trim);
+        let chained = after.and_then(|after| {
+            let rest = after.strip_prefix(word).filter(|_| word != "range")?;
+            rest.is_empty()
+                .then_some(rest)
+                .or_else(|| rest.strip_prefix(|c: char| !c.is_alphanumeric()).map(|_| rest))
+        });
+        let otherwise = match (after, chained) {
+            (_, Some(condition)) => {
+                self.at += 1;
+                self.depth += 1;
+                let node = self.branch(word, condition)?;
+                self.depth -= 1;
+                vec![node]
+            }
+            (Some(""), None) => {
+                self.at += 1;
+                let nodes = self.block()?;
+                self.end()?;
+                nodes
+            }
+            _ => {
+                self.end()?;
+                Vec::new()
+            }
+        };
+        Ok(match word {
+            "if" => Node::If(condition, body, otherwise),
+            "with" => Node::With(condition, body, otherwise),
+            _ => Node::Range(condition, body, otherwise),
+        })
+    }
+}
+
+/// The name in quotes behind `define`, `block` and `template`, and what is behind it.
+fn name(word: &str, rest: &str) -> Result<(String, String), String> {
+    let tokens = tokens(rest)?;
+    let token = tokens.first().map_or("}}", String::as_str);
+    match term(token) {
+        Ok(Term::Literal(Value::String(name))) => {
+            let rest = rest.trim_start().get(token.len()..).unwrap_or_default();
+            Ok((name, rest.trim().to_owned()))
+        }
+        _ => Err(format!("unexpected {token:?} in {word} clause")),
+    }
 }
 
 fn pipeline(text: &str) -> Result<Pipeline, String> {
     let tokens = tokens(text)?;
     let mut at = 0;
-    let pipeline = read_pipeline(&tokens, &mut at)?;
+    let pipeline = read_pipeline(&tokens, &mut at, 0)?;
     match tokens.get(at) {
         None => Ok(pipeline),
         Some(token) => Err(format!("unexpected {token:?} in command")),
@@ -218,16 +302,19 @@ fn pipeline(text: &str) -> Result<Pipeline, String> {
 fn tokens(text: &str) -> Result<Vec<String>, String> {
     let mut tokens = Vec::new();
     let mut rest = text.trim_start();
-    while let Some(c) = rest.chars().next() {
-        let end = match c {
-            '"' => {
+    while let Some(quote) = rest.chars().next() {
+        let end = match quote {
+            '"' | '\'' => {
                 let mut escaped = false;
                 let close = rest[1..].char_indices().find(|(_, c)| {
-                    let ends = *c == '"' && !escaped;
+                    let ends = *c == quote && !escaped;
                     escaped = *c == '\\' && !escaped;
                     ends
                 });
-                close.map(|(at, _)| at + 2).ok_or("unterminated quoted string")?
+                close.map(|(at, _)| at + 2).ok_or(match quote {
+                    '"' => "unterminated quoted string",
+                    _ => "unterminated character constant",
+                })?
             }
             '`' => rest[1..].find('`').map(|at| at + 2).ok_or("unterminated raw quoted string")?,
             '|' | '(' | ',' => 1,
@@ -250,7 +337,10 @@ fn tokens(text: &str) -> Result<Vec<String>, String> {
     Ok(tokens)
 }
 
-fn read_pipeline(tokens: &[String], at: &mut usize) -> Result<Pipeline, String> {
+fn read_pipeline(tokens: &[String], at: &mut usize, depth: usize) -> Result<Pipeline, String> {
+    if depth > DEEPEST {
+        return Err("parentheses are nested too deep".to_owned());
+    }
     let mut variables = Vec::new();
     let mut declares = false;
     let sign = tokens[*at..].iter().position(|token| token == ":=" || token == "=");
@@ -261,6 +351,10 @@ fn read_pipeline(tokens: &[String], at: &mut usize) -> Result<Pipeline, String> 
         *at += sign + 1;
     }
     let mut commands = vec![Vec::new()];
+    let push = |commands: &mut Vec<Vec<Term>>, term| match commands.last_mut() {
+        Some(command) => command.push(term),
+        None => commands.push(vec![term]),
+    };
     while let Some(token) = tokens.get(*at) {
         match token.as_str() {
             token if token.starts_with(')') => break,
@@ -270,15 +364,15 @@ fn read_pipeline(tokens: &[String], at: &mut usize) -> Result<Pipeline, String> 
             }
             "(" => {
                 *at += 1;
-                let inner = read_pipeline(tokens, at)?;
+                let inner = read_pipeline(tokens, at, depth + 1)?;
                 let close = tokens.get(*at).ok_or("unclosed left paren")?;
                 let fields = names(close[1..].trim_start_matches('.'));
                 *at += 1;
-                commands.last_mut().expect("there is one").push(Term::Inner(inner, fields));
+                push(&mut commands, Term::Inner(inner, fields));
             }
             token => {
                 *at += 1;
-                commands.last_mut().expect("there is one").push(term(token)?);
+                push(&mut commands, term(token)?);
             }
         }
     }
@@ -300,9 +394,17 @@ fn term(token: &str) -> Result<Term, String> {
         let (name, path) = token.split_once('.').unwrap_or((token, ""));
         return Ok(Term::Path(Some(name.to_owned()), names(path)));
     }
-    if token.starts_with('"') {
-        let text = serde_json::from_str(token).map_err(|_| format!("invalid syntax: {token}"))?;
+    if let Some(text) = token.strip_prefix('"').and_then(|text| text.strip_suffix('"')) {
+        let text = go_text::unquote(text, '"').ok_or_else(|| format!("invalid syntax: {token}"))?;
         return Ok(Term::Literal(Value::String(text)));
+    }
+    if let Some(text) = token.strip_prefix('\'') {
+        let text = text.strip_suffix('\'').and_then(|text| go_text::unquote(text, '\''));
+        let mut chars = text.as_deref().unwrap_or_default().chars();
+        return match (chars.next(), chars.next()) {
+            (Some(c), None) => Ok(Term::Literal(u32::from(c).into())),
+            _ => Err(format!("malformed character constant: {token}")),
+        };
     }
     if token.starts_with('`') {
         return Ok(Term::Literal(Value::String(token.trim_matches('`').to_owned())));
@@ -311,278 +413,47 @@ fn term(token: &str) -> Result<Term, String> {
         "true" => Ok(Term::Literal(true.into())),
         "false" => Ok(Term::Literal(false.into())),
         "nil" => Ok(Term::Literal(Value::Null)),
-        name if FUNCTIONS.contains(&name) => Ok(Term::Function(name.to_owned())),
-        number => match serde_json::from_str::<Value>(number) {
-            Ok(value @ Value::Number(_)) => Ok(Term::Literal(value)),
-            _ => Err(format!("function {number:?} not defined")),
-        },
+        name if functions::is_known(name) => Ok(Term::Function(name.to_owned())),
+        other if other.starts_with(|c: char| c.is_ascii_digit() || c == '-' || c == '+') => {
+            number(other)
+                .map(|number| Term::Literal(Value::Number(number)))
+                .ok_or_else(|| format!("bad number syntax: {other:?}"))
+        }
+        "|" | "," => Err(format!("unexpected {token:?} in operand")),
+        name => Err(format!("function {name:?} not defined")),
     }
 }
 
-struct Run {
-    out: String,
-    variables: Vec<(String, Value)>,
-}
-
-fn truth(value: &Value) -> bool {
-    match value {
-        Value::Null => false,
-        Value::Bool(on) => *on,
-        Value::Number(number) => number.as_f64() != Some(0.0),
-        Value::String(text) => !text.is_empty(),
-        Value::Array(items) => !items.is_empty(),
-        Value::Object(map) => !map.is_empty(),
-    }
-}
-
-impl Run {
-    fn nodes(&mut self, nodes: &[Node], dot: &Value) -> Result<(), String> {
-        let depth = self.variables.len();
-        for node in nodes {
-            match node {
-                Node::Text(text) => self.out.push_str(text),
-                Node::Print(pipeline) => {
-                    let (value, present) = self.pipeline(pipeline, dot)?;
-                    if pipeline.variables.is_empty() {
-                        self.out.push_str(&match (value, present) {
-                            (Value::Null, _) => "<no value>".to_owned(),
-                            (value, _) => go_shown(&value),
-                        });
-                    }
-                }
-                Node::If(condition, body, otherwise) => {
-                    let scope = self.variables.len();
-                    let (value, _) = self.pipeline(condition, dot)?;
-                    self.nodes(if truth(&value) { body } else { otherwise }, dot)?;
-                    self.variables.truncate(scope);
-                }
-                Node::With(condition, body, otherwise) => {
-                    let scope = self.variables.len();
-                    let (value, _) = self.pipeline(condition, dot)?;
-                    match truth(&value) {
-                        true => self.nodes(body, &value)?,
-                        false => self.nodes(otherwise, dot)?,
-                    }
-                    self.variables.truncate(scope);
-                }
-                Node::Range(over, body, otherwise) => self.range(over, body, otherwise, dot)?,
-            }
-        }
-        self.variables.truncate(depth);
-        Ok(())
-    }
-
-    fn range(
-        &mut self,
-        over: &Pipeline,
-        body: &[Node],
-        otherwise: &[Node],
-        dot: &Value,
-    ) -> Result<(), String> {
-        let bare = Pipeline { variables: Vec::new(), ..over.clone() };
-        let (value, _) = self.pipeline(&bare, dot)?;
-        let pairs: Vec<(Value, Value)> = match value {
-            Value::Array(items) => {
-                items.into_iter().enumerate().map(|(i, item)| (i.into(), item)).collect()
-            }
-            Value::Object(map) => map.into_iter().map(|(key, item)| (key.into(), item)).collect(),
-            Value::Null => Vec::new(),
-            other => return Err(format!("range can't iterate over {}", go_shown(&other))),
-        };
-        if pairs.is_empty() {
-            return self.nodes(otherwise, dot);
-        }
-        for (key, item) in pairs {
-            let scope = self.variables.len();
-            match over.variables.as_slice() {
-                [one] => self.variables.push((one.clone(), item.clone())),
-                [first, second] => {
-                    self.variables.push((first.clone(), key));
-                    self.variables.push((second.clone(), item.clone()));
-                }
-                _ => {}
-            }
-            self.nodes(body, &item)?;
-            self.variables.truncate(scope);
-        }
-        Ok(())
-    }
-
-    /// The value, and whether there was one.
-    fn pipeline(&mut self, pipeline: &Pipeline, dot: &Value) -> Result<(Value, bool), String> {
-        let mut last: Option<Value> = None;
-        for command in &pipeline.commands {
-            let piped = last.take();
-            last = Some(match &command[0] {
-                Term::Function(name) => {
-                    let mut arguments = Vec::new();
-                    for term in &command[1..] {
-                        arguments.push(self.term(term, dot)?);
-                    }
-                    arguments.extend(piped);
-                    call(name, &arguments)?
-                }
-                _ if command.len() > 1 => {
-                    return Err("can't give argument to non-function".to_owned());
-                }
-                term => self.term(term, dot)?,
-            });
-        }
-        let value = last.unwrap_or_default();
-        if let [name] = pipeline.variables.as_slice() {
-            let known = self.variables.iter_mut().rev().find(|(known, _)| known == name);
-            match known {
-                Some((_, slot)) if !pipeline.declares => *slot = value.clone(),
-                _ => self.variables.push((name.clone(), value.clone())),
-            }
-        }
-        Ok((value, true))
-    }
-
-    fn term(&mut self, term: &Term, dot: &Value) -> Result<Value, String> {
-        let follow = |value: &Value, path: &[String]| -> Result<Value, String> {
-            let mut value = value;
-            for name in path {
-                value = match value {
-                    Value::Object(map) => map.get(name).unwrap_or(&Value::Null),
-                    Value::Null => &Value::Null,
-                    other => {
-                        return Err(format!("can't evaluate field {name} in {}", go_shown(other)));
-                    }
-                };
-            }
-            Ok(value.clone())
-        };
-        match term {
-            Term::Literal(value) => Ok(value.clone()),
-            Term::Path(None, path) => follow(dot, path),
-            Term::Path(Some(name), path) => {
-                let known = self.variables.iter().rev().find(|(known, _)| known == name);
-                let (_, value) = known.ok_or_else(|| format!("undefined variable {name:?}"))?;
-                follow(value, path)
-            }
-            Term::Inner(pipeline, path) => {
-                let (value, _) = self.pipeline(pipeline, dot)?;
-                follow(&value, path)
-            }
-            Term::Function(name) => call(name, &[]),
-        }
-    }
-}
-
-fn call(name: &str, arguments: &[Value]) -> Result<Value, String> {
-    let first = || {
-        arguments.first().ok_or_else(|| format!("wrong number of args for {name}: want at least 1"))
+/// A number as Go's source has it: `1_000`, `0x1f`, `017`, `1e3`.
+fn number(token: &str) -> Option<Number> {
+    let (sign, digits) = match token.strip_prefix('-') {
+        Some(digits) => ("-", digits),
+        None => ("", token.strip_prefix('+').unwrap_or(token)),
     };
-    let order = || -> Result<std::cmp::Ordering, String> {
-        match arguments {
-            [Value::Number(a), Value::Number(b)] => a
-                .as_f64()
-                .zip(b.as_f64())
-                .and_then(|(a, b)| a.partial_cmp(&b))
-                .ok_or_else(|| "invalid type for comparison".to_owned()),
-            [Value::String(a), Value::String(b)] => Ok(a.cmp(b)),
-            _ => Err("incompatible types for comparison".to_owned()),
-        }
+    let digits = digits.replace('_', "").to_ascii_lowercase();
+    let octal = digits.strip_prefix("0o").or_else(|| {
+        digits
+            .strip_prefix('0')
+            .filter(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()))
+    });
+    let (radix, whole) = if let Some(rest) = digits.strip_prefix("0x") {
+        (16, rest)
+    } else if let Some(rest) = digits.strip_prefix("0b") {
+        (2, rest)
+    } else if let Some(rest) = octal {
+        (8, rest)
+    } else {
+        (10, digits.as_str())
     };
-    let number_equal = |a: &Value, b: &Value| {
-        a == b || (a.is_number() && b.is_number() && a.as_f64() == b.as_f64())
-    };
-    Ok(match name {
-        "and" => {
-            arguments.iter().find(|v| !truth(v)).or(arguments.last()).cloned().unwrap_or_default()
-        }
-        "or" => {
-            arguments.iter().find(|v| truth(v)).or(arguments.last()).cloned().unwrap_or_default()
-        }
-        "not" => (!truth(first()?)).into(),
-        "len" => match first()? {
-            Value::String(text) => text.len().into(),
-            Value::Array(items) => items.len().into(),
-            Value::Object(map) => map.len().into(),
-            other => return Err(format!("len of type {}", go_shown(other))),
-        },
-        "eq" => arguments[1..].iter().any(|other| number_equal(&arguments[0], other)).into(),
-        "ne" => (!number_equal(first()?, arguments.get(1).unwrap_or(&Value::Null))).into(),
-        "lt" => order()?.is_lt().into(),
-        "le" => order()?.is_le().into(),
-        "gt" => order()?.is_gt().into(),
-        "ge" => order()?.is_ge().into(),
-        "index" => index(first()?, &arguments[1..], true)?,
-        "exists" => (!index(first()?, &arguments[1..], false)?.is_null()).into(),
-        "base64decode" => {
-            let text = first()?.as_str().ok_or("base64decode takes a text")?;
-            let bytes =
-                STANDARD.decode(text).map_err(|why| format!("base64 decode failed: {why}"))?;
-            String::from_utf8_lossy(&bytes).into_owned().into()
-        }
-        "printf" => {
-            let format = first()?.as_str().ok_or("printf takes a format")?;
-            printf(format, &arguments[1..]).into()
-        }
-        "print" => arguments.iter().map(go_shown).collect::<Vec<_>>().concat().into(),
-        "println" => (arguments.iter().map(go_shown).collect::<Vec<_>>().join(" ") + "\n").into(),
-        other => return Err(format!("{other} is not known to this kubectl")),
-    })
-}
-
-fn index(value: &Value, keys: &[Value], strict: bool) -> Result<Value, String> {
-    let mut value = value;
-    for key in keys {
-        value = match (value, key) {
-            (Value::Object(map), Value::String(key)) => map.get(key).unwrap_or(&Value::Null),
-            (Value::Array(items), Value::Number(at)) => {
-                let found = at.as_u64().and_then(|at| items.get(at as usize));
-                match found {
-                    Some(item) => item,
-                    None if strict => return Err(format!("index out of range: {at}")),
-                    None => &Value::Null,
-                }
-            }
-            _ if !strict => &Value::Null,
-            (Value::Null, _) => return Err("index of untyped nil".into()),
-            (other, _) => return Err(format!("can't index item of {}", go_shown(other))),
-        };
+    if whole.contains(['+', '-']) && radix != 10 {
+        return None;
     }
-    Ok(value.clone())
-}
-
-/// `%s`, `%v`, `%d`, `%q`, `%t`, `%%`, with a width.
-fn printf(format: &str, arguments: &[Value]) -> String {
-    let mut out = String::new();
-    let mut arguments = arguments.iter();
-    let mut chars = format.chars().peekable();
-    while let Some(c) = chars.next() {
-        if c != '%' {
-            out.push(c);
-            continue;
-        }
-        let mut flags = String::new();
-        while let Some(c) = chars.next_if(|c| c.is_ascii_digit() || matches!(c, '-' | '.' | '+')) {
-            flags.push(c);
-        }
-        let verb = chars.next().unwrap_or('%');
-        if verb == '%' {
-            out.push('%');
-            continue;
-        }
-        let text = match (verb, arguments.next()) {
-            (verb, None) => format!("%!{verb}(MISSING)"),
-            ('q', Some(value)) => format!("{:?}", go_shown(value)),
-            (_, Some(value)) => go_shown(value),
-        };
-        let width: usize = flags
-            .trim_start_matches(['-', '+'])
-            .split('.')
-            .next()
-            .and_then(|width| width.parse().ok())
-            .unwrap_or(0);
-        match flags.starts_with('-') {
-            true => out.push_str(&format!("{text:width$}")),
-            false => out.push_str(&format!("{text:>width$}")),
-        }
+    if let Ok(number) = i64::from_str_radix(&format!("{sign}{whole}"), radix) {
+        return Some(number.into());
     }
-    out
+    let fractional = radix == 10 && digits.contains(['.', 'e']);
+    let float = fractional.then(|| format!("{sign}{digits}").parse().ok()).flatten();
+    float.and_then(Number::from_f64)
 }
 
 #[cfg(test)]
@@ -613,6 +484,38 @@ mod tests {
             ("{{range .items}}{{if and (eq .name \"b\") (gt .n 1)}}{{.n}}{{end}}{{end}}", "2"),
             ("{{$x := \"\"}}{{range .items}}{{$x = .name}}{{end}}{{$x}}", "b"),
             ("{{range .nope}}x{{else}}none{{end}}", "none"),
+            ("{{range .items}}{{.name}}{{break}}{{end}}", "a"),
+            ("{{range .items}}{{if eq .name \"a\"}}{{continue}}{{end}}{{.name}}{{end}}", "b"),
+            ("{{range 3}}{{.}}{{end}}{{range $i := 2}}{{$i}}{{end}}", "01201"),
+            (
+                "{{define \"x\"}}[{{.}}]{{end}}{{template \"x\" .on}}{{template \"x\"}}",
+                "[true][<no value>]",
+            ),
+            ("{{block \"y\" .data}}{{.k}}{{end}}", "aGk="),
+            ("{{'c'}} {{'\\n'}} {{'\u{e9}'}}", "99 10 233"),
+            (
+                "{{100000.0}} {{1e-6}} {{1e21}} {{0x10}} {{1_000}} {{017}} {{-3}}",
+                "100000 1e-06 1e+21 16 1000 15 -3",
+            ),
+            ("{{\"a\\x41\"}}{{`r\"aw`}}", "aAr\"aw"),
+            (
+                "{{html \"<a b='c'>&\"}} {{html .nope}}",
+                "&lt;a b=&#39;c&#39;&gt;&amp; &lt;no value&gt;",
+            ),
+            ("{{js \"<a\\n\\\"'=\\\\\"}}", "\\u003Ca\\u000A\\\"\\'\\u003D\\\\"),
+            ("{{urlquery \"a b&c/d?~-_.*\"}}", "a+b%26c%2Fd%3F~-_.%2A"),
+            ("{{print 1 2 \"a\" \"b\" 3}}{{println 1 \"a\"}}", "1 2ab31 a\n"),
+            ("{{slice \"abc\" 1 2}}{{slice \"abc\" 1}}{{index \"abc\" 1}}", "bbc98"),
+            (
+                "{{or 0 \"x\"}} {{and 1 0 (index .nope 1)}} {{eq 1 2 1}} {{eq .nope nil}}",
+                "x 0 true true",
+            ),
+            ("{{with .nope}}{{else with .on}}{{.}}{{end}}", "true"),
+            ("{{exists .data \"k\"}} {{exists .data \"q\"}} {{print nil}}", "true false <nil>"),
+            (
+                "{{printf \"%.2f\" 1.0}} {{printf \"%99999999999d\" 1}}",
+                "1.00 %!(NOVERB)%!(EXTRA int=1)",
+            ),
         ] {
             let parsed =
                 Template::parse(template).unwrap_or_else(|why| panic!("{template}: {why}"));
@@ -626,10 +529,122 @@ mod tests {
             ("{{.a", "unclosed action"),
             ("{{foo .a}}", "not defined"),
             ("{{if .a}}x", "EOF"),
-            ("{{template \"x\"}}", "not known"),
             ("{{end}}", "unexpected"),
+            ("{{break}}", "{{break}} outside {{range}}"),
+            ("{{range .a}}{{else}}{{break}}{{end}}", "{{break}} outside {{range}}"),
+            ("{{template}}", "in template clause"),
+            ("{{define}}{{end}}", "in define clause"),
+            ("{{define \"x\"}}a", "unexpected EOF"),
+            ("{{if 1}}{{else}}{{else}}{{end}}", "expected end; found {{else}}"),
+            ("{{if}}x{{end}}", "missing value for if"),
+            ("{{'ab'}}", "malformed character constant: 'ab'"),
+            ("{{'", "unclosed action"),
+            ("{{}}", "missing value for command"),
+            ("{{1x}}", "bad number syntax"),
         ] {
             assert!(Template::parse(template).expect_err(template).contains(why), "{template}");
         }
+    }
+    #[test]
+    fn what_does_not_fit_an_object_is_said() {
+        for (template, why) in [
+            ("{{eq}}", "wrong number of args for eq: want at least 1 got 0"),
+            ("{{eq 1}}", "error calling eq: missing argument for comparison"),
+            ("{{eq 1 \"a\"}}", "incompatible types for comparison: int and string"),
+            ("{{lt 1}}", "wrong number of args for lt: want 2 got 1"),
+            ("{{not}}", "wrong number of args for not: want 1 got 0"),
+            ("{{index}}", "wrong number of args for index: want at least 1 got 0"),
+            ("{{index .a 5}}", "index out of range: 5"),
+            ("{{slice .a 5}}", "index out of range: 5"),
+            ("{{slice .a 1 0}}", "invalid slice index"),
+            ("{{len 3}}", "len of type int"),
+            ("{{printf 1}}", "expected string; found 1"),
+            ("{{nil}}", "nil is not a command"),
+            ("{{template \"no\"}}", "template \"no\" not defined"),
+            (
+                "{{define \"r\"}}{{template \"r\"}}{{end}}{{template \"r\"}}",
+                "maximum template depth",
+            ),
+            ("{{$x := \"aaaaaaaa\"}}{{range 60}}{{$x = print $x $x}}{{end}}", "too long"),
+        ] {
+            let told = Template::parse(template).expect(template).run(&json!({"a": [1, 2]}));
+            assert!(told.as_ref().is_err_and(|told| told.contains(why)), "{template}: {told:?}");
+        }
+    }
+
+    #[test]
+    fn any_text_is_read_or_refused() {
+        let words = [
+            "{{",
+            "}}",
+            "{{",
+            "}}",
+            "{{- ",
+            " -}}",
+            "if ",
+            "else",
+            "end",
+            "range ",
+            "with ",
+            "define ",
+            "block ",
+            "template ",
+            "break",
+            "continue",
+            "eq",
+            "printf ",
+            "index ",
+            "slice ",
+            "len ",
+            "\"%d\"",
+            "\"x\"",
+            "'c'",
+            "'",
+            "\"",
+            "`",
+            "(",
+            ")",
+            "|",
+            ":=",
+            "=",
+            ",",
+            "$",
+            "$x",
+            ".",
+            ".a",
+            " ",
+            "1",
+            "-1",
+            "1.5",
+            "0x",
+            "\\",
+            "\u{e9}",
+            "/*",
+            "*/",
+            "nil",
+            "and ",
+            "js ",
+            "%*d",
+        ];
+        let mut state = 0x2545_f491_4f6c_dd1d_u64;
+        let mut next = |below: usize| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            usize::try_from(state >> 33).unwrap_or_default() % below
+        };
+        for _ in 0..20_000 {
+            let length = 1 + next(16);
+            let text: String = (0..length).map(|_| words[next(words.len())]).collect();
+            for text in [format!("{{{{{text}}}}}"), text] {
+                if let Ok(template) = Template::parse(&text) {
+                    let _told = template.run(&json!({"a": [1, {"b": "c"}]}));
+                }
+            }
+        }
+        for deep in ["{{if 1}}", "{{if 1}}{{else if 1}}", "{{with .}}{{else with .}}"] {
+            assert!(Template::parse(&deep.repeat(50_000)).is_err());
+        }
+        assert!(Template::parse(&format!("{{{{{}", "(".repeat(50_000) + "}}")).is_err());
     }
 }
