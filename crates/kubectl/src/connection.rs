@@ -96,6 +96,20 @@ impl Connection {
             name: text(cluster, "tls-server-name"),
             unverified: unverified.unwrap_or(false),
         };
+        let names = &resolved.names;
+        readable(&[
+            (user, "client-certificate", "client-cert", &names.user),
+            (user, "client-key", "client-key", &names.user),
+            (cluster, "certificate-authority", "certificate-authority", &names.cluster),
+        ])?;
+        let has_ca = ["certificate-authority", "certificate-authority-data"]
+            .iter()
+            .any(|key| text(cluster, key).is_some());
+        if identity.unverified && has_ca {
+            return failed(
+                "specifying a root certificates file with the insecure flag is not allowed",
+            );
+        }
         let ca = data_or_file(cluster, "certificate-authority")?;
         let ca_pem = match ca {
             _ if identity.unverified => Vec::new(),
@@ -520,6 +534,30 @@ fn address(url: &str) -> Outcome<(String, String)> {
     Ok((authority, path))
 }
 
+/// Looks whether the files that are named can be read: what holds them, under which key,
+/// what they are called, and whose they are.
+fn readable(files: &[(&Map<String, Value>, &str, &str, &str)]) -> Outcome {
+    let mut wrong = Vec::new();
+    for (map, key, called, owner) in files {
+        let data = map.get(&format!("{key}-data")).and_then(Value::as_str).unwrap_or_default();
+        let path = map.get(*key).and_then(Value::as_str).unwrap_or_default();
+        if path.is_empty() || !data.is_empty() {
+            continue;
+        }
+        if let Err(error) = std::fs::File::open(path) {
+            wrong.push(format!(
+                "unable to read {called} {path} for {owner} due to {}",
+                crate::manifest::os_error("open", path, &error)
+            ));
+        }
+    }
+    match wrong.as_slice() {
+        [] => Ok(()),
+        [one] => failed(one),
+        many => Err(Failure::Plain(format!("Error in configuration: \n* {}", many.join("\n* ")))),
+    }
+}
+
 /// `NAME-data` in base64, or the file `NAME`.
 fn data_or_file(map: &Map<String, Value>, name: &str) -> Outcome<Option<Vec<u8>>> {
     if let Some(data) = map.get(&format!("{name}-data")).and_then(Value::as_str)
@@ -557,6 +595,33 @@ mod tests {
             assert_eq!(found, (authority.to_owned(), path.to_owned()), "{url}");
         }
         assert!(address("http://a").is_err() && address("").is_err());
+    }
+
+    #[test]
+    fn files_that_are_not_there_are_all_named() {
+        let map = |text: Value| text.as_object().cloned().unwrap_or_default();
+        let gone = "for u due to open /no/such: no such file or directory";
+        for (user, said) in [
+            (serde_json::json!({"client-key": "/dev/null"}), None),
+            (serde_json::json!({"client-key": "/no/such", "client-key-data": "YQ=="}), None),
+            (
+                serde_json::json!({"client-certificate": "/no/such"}),
+                Some(format!("error: unable to read client-cert /no/such {gone}\n")),
+            ),
+            (
+                serde_json::json!({"client-certificate": "/no/such", "client-key": "/no/such"}),
+                Some(format!(
+                    "Error in configuration: \n* unable to read client-cert /no/such {gone}\n* unable to read client-key /no/such {gone}\n"
+                )),
+            ),
+        ] {
+            let user = map(user);
+            let read = readable(&[
+                (&user, "client-certificate", "client-cert", "u"),
+                (&user, "client-key", "client-key", "u"),
+            ]);
+            assert_eq!(read.err().map(|error| error.text("get")), said, "{user:?}");
+        }
     }
 
     #[test]

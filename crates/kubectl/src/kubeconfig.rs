@@ -145,6 +145,13 @@ pub(crate) fn entry<'c>(config: &'c Value, list: &str, name: &str) -> Option<&'c
     config[list].as_array()?.iter().find(|entry| entry["name"] == name)
 }
 
+/// What the kubeconfig calls a cluster and a user; empty for none.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Names {
+    pub(crate) cluster: String,
+    pub(crate) user: String,
+}
+
 /// Who asks which server, about which namespace.
 #[derive(Clone, Debug)]
 pub(crate) struct Resolved {
@@ -152,6 +159,8 @@ pub(crate) struct Resolved {
     pub(crate) cluster: Map<String, Value>,
     /// `user` of the kubeconfig, flags in it.
     pub(crate) user: Map<String, Value>,
+    /// The names of both, for what is said of them.
+    pub(crate) names: Names,
     /// Where none is said.
     pub(crate) namespace: String,
     /// `--namespace` was given.
@@ -176,15 +185,17 @@ pub(crate) fn resolve(config: &Value, flags: &Parsed) -> Outcome<Resolved> {
             )));
         }
     };
+    let wanted = |inner: &str| match flags.one(inner) {
+        "" => context[inner].as_str().unwrap_or_default().to_owned(),
+        given => given.to_owned(),
+    };
+    let names = Names { cluster: wanted("cluster"), user: wanted("user") };
     let named = |list: &str, inner: &str| -> Outcome<Map<String, Value>> {
-        let wanted = match flags.one(inner) {
-            "" => context[inner].as_str().unwrap_or_default(),
-            given => given,
-        };
+        let wanted = wanted(inner);
         if wanted.is_empty() {
             return Ok(Map::new());
         }
-        match entry(config, list, wanted) {
+        match entry(config, list, &wanted) {
             Some(found) => Ok(found[inner].as_object().cloned().unwrap_or_default()),
             None if inner == "cluster" => failed(format!("no server found for cluster {wanted:?}")),
             None => failed(format!("auth info {wanted:?} does not exist")),
@@ -197,6 +208,20 @@ pub(crate) fn resolve(config: &Value, flags: &Parsed) -> Outcome<Resolved> {
             map.insert(key.to_owned(), flags.one(flag).into());
         }
     };
+    // How to know the server comes from the flags or from the kubeconfig, never from both.
+    if !flags.one("certificate-authority").is_empty() || flags.on("insecure-skip-tls-verify") {
+        cluster.retain(|key, _| {
+            !key.starts_with("certificate-authority") && key != "insecure-skip-tls-verify"
+        });
+    }
+    // What the kubeconfig has in itself would go before the file of the flag.
+    for (flag, data) in
+        [("client-certificate", "client-certificate-data"), ("client-key", "client-key-data")]
+    {
+        if !flags.one(flag).is_empty() {
+            user.remove(data);
+        }
+    }
     put(&mut cluster, "server", "server");
     put(&mut cluster, "certificate-authority", "certificate-authority");
     put(&mut cluster, "tls-server-name", "tls-server-name");
@@ -219,9 +244,8 @@ pub(crate) fn resolve(config: &Value, flags: &Parsed) -> Outcome<Resolved> {
         put(&mut user, "username", "username");
         put(&mut user, "password", "password");
     }
-    if flags.is_set("insecure-skip-tls-verify") {
-        cluster
-            .insert("insecure-skip-tls-verify".into(), flags.on("insecure-skip-tls-verify").into());
+    if flags.on("insecure-skip-tls-verify") {
+        cluster.insert("insecure-skip-tls-verify".into(), true.into());
     }
     for (flag, key) in [("as", "as"), ("as-uid", "as-uid")] {
         put(&mut user, flag, key);
@@ -251,6 +275,7 @@ pub(crate) fn resolve(config: &Value, flags: &Parsed) -> Outcome<Resolved> {
     Ok(Resolved {
         cluster,
         user,
+        names,
         namespace: namespace.to_owned(),
         namespace_given: !flags.one("namespace").is_empty(),
         timeout: timeout(flags.one("request-timeout"))?,
@@ -349,6 +374,56 @@ clusters: [{name: a, cluster: {server: 'https://other'}}, {name: b, cluster: {}}
         assert_eq!(resolved.user["username"], "u");
         flags.set("token", "t");
         assert!(resolve(&empty(), &flags).is_err(), "two ways to say who asks");
+    }
+
+    #[test]
+    fn files_of_flags_take_the_place_of_data() {
+        let config = json!({
+            "current-context": "x",
+            "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+            "clusters": [{"name": "c", "cluster": {
+                "certificate-authority-data": "YQ==", "insecure-skip-tls-verify": true,
+            }}],
+            "users": [{"name": "u", "user": {
+                "client-certificate-data": "YQ==", "client-key-data": "YQ==",
+            }}],
+        });
+        for (set, cluster, user) in [
+            (
+                &[("client-certificate", "f")][..],
+                json!({"certificate-authority-data": "YQ==", "insecure-skip-tls-verify": true}),
+                json!({"client-certificate": "f", "client-key-data": "YQ=="}),
+            ),
+            (
+                &[("client-key", "f")],
+                json!({"certificate-authority-data": "YQ==", "insecure-skip-tls-verify": true}),
+                json!({"client-key": "f", "client-certificate-data": "YQ=="}),
+            ),
+            (
+                &[("certificate-authority", "f")],
+                json!({"certificate-authority": "f"}),
+                json!({"client-certificate-data": "YQ==", "client-key-data": "YQ=="}),
+            ),
+            (
+                &[("insecure-skip-tls-verify", "true")],
+                json!({"insecure-skip-tls-verify": true}),
+                json!({"client-certificate-data": "YQ==", "client-key-data": "YQ=="}),
+            ),
+            (
+                &[("insecure-skip-tls-verify", "false")],
+                json!({"certificate-authority-data": "YQ==", "insecure-skip-tls-verify": true}),
+                json!({"client-certificate-data": "YQ==", "client-key-data": "YQ=="}),
+            ),
+        ] {
+            let mut flags = Parsed::default();
+            for (flag, value) in set {
+                flags.set(flag, value);
+            }
+            let resolved = resolve(&config, &flags).expect("valid");
+            assert_eq!(Value::Object(resolved.cluster), cluster, "{set:?}");
+            assert_eq!(Value::Object(resolved.user), user, "{set:?}");
+            assert_eq!((resolved.names.cluster.as_str(), resolved.names.user.as_str()), ("c", "u"));
+        }
     }
 
     #[test]
