@@ -1,6 +1,7 @@
 //! `kubectl apply`: by the server, or by a patch that is computed here.
 
 pub(crate) mod last_applied;
+mod migration;
 pub(crate) mod three_way;
 
 use bytes::Bytes;
@@ -67,16 +68,22 @@ pub(crate) async fn run(session: &Session) -> Outcome {
             "--dry-run=client doesn't work with --server-side (did you mean --dry-run=server instead?)",
         );
     }
+    if flags.on("force") && server_side {
+        return failed("--force cannot be used with --server-side");
+    }
+    if flags.on("force") && session.dry_run() == DryRun::Server {
+        return failed("--dry-run=server cannot be used with --force");
+    }
     let selector = targets::labels(flags.one("selector"))?;
     let (targets, mut failures) = targets::of_files(session).await?;
+    let targets = targets::selected(targets, &selector);
+    if targets.is_empty() && failures.is_empty() {
+        return failed("no objects passed to apply");
+    }
     let mut objects = Vec::new();
     let machine = Format::read(flags)?.is_machine();
     for target in targets {
         let Some(manifest) = target.manifest.clone() else { continue };
-        let labels = serde_json::from_value(manifest.object["metadata"]["labels"].clone());
-        if !selector.matches(&labels.unwrap_or_default()) {
-            continue;
-        }
         let applied = match server_side {
             true => by_server(session, &target, &manifest.object).await,
             false => by_patch(session, &target, &manifest.object, &manifest.source).await,
@@ -120,14 +127,68 @@ async fn by_server(
         "" => target.path(),
         name => format!("{}/{name}", target.path()),
     };
-    let body = Some(("application/apply-patch+yaml", Bytes::from(object.to_string())));
+    let body = || Some((APPLY, Bytes::from(object.to_string())));
     let connection = session.connection().await?;
-    match connection.request(Method::PATCH, &with_query(path, query), body).await {
-        Ok(applied) => Ok((applied, "serverside-applied")),
+    let path = with_query(path, query);
+    match connection.request(Method::PATCH, &path, body()).await {
+        Ok(mut applied) => {
+            if migrate(session, target, object, &applied).await? {
+                applied = connection.request(Method::PATCH, &path, body()).await?;
+            }
+            Ok((applied, "serverside-applied"))
+        }
         Err(error) if error.code() == Some(409) => {
             Err(Failure::Message(format!("{}\n{CONFLICT}", error.message())))
         }
         Err(error) => Err(error),
+    }
+}
+
+const APPLY: &str = "application/apply-patch+yaml";
+
+/// Takes over what client-side apply has left on an object; whether there was something, so
+/// that it is to be applied once more.
+async fn migrate(
+    session: &Session,
+    target: &Target,
+    object: &Value,
+    applied: &Value,
+) -> Outcome<bool> {
+    let is_own_name = session.flags.one("field-manager").is_empty();
+    if !is_own_name || session.dry_run() != DryRun::No || last_applied::text(applied).is_none() {
+        return Ok(false);
+    }
+    let connection = session.connection().await?;
+    // Kept as it is from now on, for who goes back.
+    let mut annotation = last_applied::patch(object);
+    for key in ["apiVersion", "kind"] {
+        annotation[key] = object[key].clone();
+    }
+    for key in ["name", "namespace"] {
+        annotation["metadata"][key] = object["metadata"][key].clone();
+    }
+    let query =
+        vec![("fieldManager", migration::OF_ANNOTATION.to_owned()), ("force", "true".to_owned())];
+    let body = Some((APPLY, Bytes::from(annotation.to_string())));
+    let path = with_query(target.path(), query);
+    let mut live = connection.request(Method::PATCH, &path, body).await?;
+    let mut tries = 0;
+    loop {
+        let Some(fields) = migration::migrated(&live, "kubectl") else { return Ok(tries > 0) };
+        tries += 1;
+        let version = &live["metadata"]["resourceVersion"];
+        let patch = json!([
+            {"op": "replace", "path": "/metadata/managedFields", "value": fields},
+            {"op": "replace", "path": "/metadata/resourceVersion", "value": version},
+        ]);
+        let body = Some(("application/json-patch+json", Bytes::from(patch.to_string())));
+        match connection.request(Method::PATCH, &target.path(), body).await {
+            Ok(_) => return Ok(true),
+            Err(error) if error.code() == Some(409) && tries < TRIES_MAX => {
+                live = target.object(session).await?;
+            }
+            Err(error) => return Err(error),
+        }
     }
 }
 
@@ -141,7 +202,7 @@ are the ways you can resolve this warning:
   current managers.
 * You may co-own fields by updating your manifest to match the existing
   value; in this case, you'll become the manager if the other manager(s)
-  stop managing the field (remove it from its configuration).
+  stop managing the field (remove it from their configuration).
 See https://kubernetes.io/docs/reference/using-api/server-side-apply/#conflicts";
 
 async fn by_patch(
@@ -177,7 +238,7 @@ async fn by_patch(
             }
         };
         let before = last_applied::of(&current);
-        if before.is_none() {
+        if before.is_none() && tries == 1 {
             session.say(&format!(
                 "Warning: resource {}/{} is missing the kubectl.kubernetes.io/last-applied-configuration annotation which is required by kubectl apply. kubectl apply should only be used on resources created declaratively by either kubectl create --save-config or kubectl apply. The missing annotation will be patched automatically.",
                 target.resource.plural, target.name
@@ -203,7 +264,13 @@ async fn by_patch(
                 return again(session, target, &modified).await;
             }
             Err(error) => {
-                return Err(error.about("applying patch to", source));
+                let kind = &target.resource;
+                let version = format!("{}/{}", kind.group, kind.version);
+                let what = format!(
+                    "applying patch:\n{patch}\nto:\nResource: \"{version}, Resource={}\", GroupVersionKind: \"{version}, Kind={}\"\nName: {:?}, Namespace: {:?}\nfor:",
+                    kind.plural, kind.kind, target.name, target.namespace
+                );
+                return Err(error.about(&what, source));
             }
         }
     }
