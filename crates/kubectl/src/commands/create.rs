@@ -241,12 +241,22 @@ pub(super) async fn replace(session: &Session) -> Outcome {
     if session.flags.is_set("raw") {
         return raw(session, Method::PUT).await;
     }
-    let found = targets::find(session, &session.flags.words, Reading::default()).await?;
+    let (found, mut failures) = match session.flags.words.is_empty() {
+        true => targets::of_files(session).await?,
+        false => {
+            let words = &session.flags.words;
+            (targets::find(session, words, Reading::default()).await?, Vec::new())
+        }
+    };
     let forced = session.flags.on("force");
+    for with_force in ["grace-period", "timeout"] {
+        if session.flags.is_set(with_force) && !forced {
+            return failed(format!("--{with_force} must have --force specified"));
+        }
+    }
     if forced {
         delete_all_of(session, &found).await?;
     }
-    let mut failures = Vec::new();
     for target in found {
         let Some(manifest) = target.manifest.clone() else { continue };
         let mut object = manifest.object.clone();
@@ -259,10 +269,13 @@ pub(super) async fn replace(session: &Session) -> Outcome {
                 Err(error) => Err(error),
             },
             (false, DryRun::Client) => session.tell(&object, "replaced"),
-            (false, _) => match put(session, &target, &object, "kubectl-replace").await {
-                Ok(replaced) => session.tell(&replaced, "replaced"),
-                Err(error) => Err(error),
-            },
+            (false, _) => {
+                let replaced = match at_its_version(session, &target, &mut object).await {
+                    Ok(()) => put(session, &target, &object, "kubectl-replace").await,
+                    Err(error) => Err(error),
+                };
+                replaced.and_then(|replaced| session.tell(&replaced, "replaced"))
+            }
         };
         match outcome {
             Err(error) if forced => failures.push(error),
@@ -271,6 +284,24 @@ pub(super) async fn replace(session: &Session) -> Outcome {
         }
     }
     Failure::of(failures)
+}
+
+/// Gives an object that names no version that of the one which is there: some kinds are not
+/// replaced without.
+async fn at_its_version(session: &Session, target: &Target, object: &mut Value) -> Outcome {
+    if object["metadata"]["resourceVersion"].is_string() {
+        return Ok(());
+    }
+    match target.object(session).await {
+        Ok(current) => {
+            let version = current["metadata"]["resourceVersion"].clone();
+            object["metadata"]["resourceVersion"] = version;
+            Ok(())
+        }
+        // The server says what it is missing.
+        Err(error) if error.is_not_found() => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Deletes those that are there, all before the first is created again.

@@ -1,4 +1,12 @@
-//! `kubectl diff`: what an apply would change, as a unified diff.
+//! `kubectl diff`: what an apply would change, as a unified diff, or shown by the program
+//! that `KUBECTL_EXTERNAL_DIFF` names.
+
+use std::{
+    fs, io,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use serde_json::Value;
 
@@ -40,6 +48,10 @@ pub(super) async fn run(session: &Session) -> Outcome {
     }
     let selector = targets::labels(session.flags.one("selector")).map_err(two)?;
     let mut differs = false;
+    let external = match External::of(&std::env::var(EXTERNAL).unwrap_or_default()) {
+        Some(external) => Some(external.map_err(|error| two(told(&error)))?),
+        None => None,
+    };
     for target in targets::in_files(session).await.map_err(two)? {
         let Some(manifest) = target.manifest.clone() else { continue };
         let labels = serde_json::from_value(manifest.object["metadata"]["labels"].clone());
@@ -61,10 +73,6 @@ pub(super) async fn run(session: &Session) -> Outcome {
         let text =
             |value: &Value| if value.is_null() { String::new() } else { yaml::document(value) };
         let (before, after) = (text(&live), text(&merged));
-        if before == after {
-            continue;
-        }
-        differs = true;
         let group = match target.resource.group.as_str() {
             "" => String::new(),
             group => format!("{group}."),
@@ -73,12 +81,84 @@ pub(super) async fn run(session: &Session) -> Outcome {
             "{group}{}.{}.{}.{}",
             target.resource.version, target.resource.kind, target.namespace, target.name
         );
+        if let Some(external) = &external {
+            external.put(&name, &before, &after).map_err(|error| two(told(&error)))?;
+            continue;
+        }
+        if before == after {
+            continue;
+        }
+        differs = true;
         session.out(&format!(
             "diff -u -N LIVE/{name} MERGED/{name}\n--- LIVE/{name}\n+++ MERGED/{name}\n"
         ))?;
         session.out(&unified(&before, &after))?;
     }
+    if let Some(external) = external {
+        return external.run().map_err(|error| two(told(&error)))?;
+    }
     if differs { Err(Failure::Exit(1)) } else { Ok(()) }
+}
+
+fn told(error: &io::Error) -> Failure {
+    Failure::Message(error.to_string())
+}
+
+const EXTERNAL: &str = "KUBECTL_EXTERNAL_DIFF";
+
+/// Another program, and two folders for it: what is there, and what would be.
+struct External {
+    program: String,
+    words: Vec<String>,
+    folder: PathBuf,
+}
+
+impl External {
+    /// None where no program is named. Of its words those are left out that are more than
+    /// letters, digits, `-` and `=`, as upstream does.
+    fn of(line: &str) -> Option<io::Result<Self>> {
+        let mut words = line.split(' ').filter(|word| !word.is_empty()).map(str::to_owned);
+        let program = words.next()?;
+        let plain = |word: &String| {
+            word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-=".contains(&byte))
+        };
+        let words = words.filter(plain).collect();
+        let folder = std::env::temp_dir().join(format!("kubectl-diff-{}", std::process::id()));
+        let external = Self { program, words, folder };
+        // Objects are nobody else's to read.
+        let make = |name| fs::DirBuilder::new().mode(0o700).create(external.folder.join(name));
+        let made = ["", "LIVE", "MERGED"].into_iter().try_for_each(make);
+        Some(made.map(|()| external))
+    }
+
+    fn put(&self, name: &str, before: &str, after: &str) -> io::Result<()> {
+        for (folder, text) in [("LIVE", before), ("MERGED", after)] {
+            fs::write(self.folder.join(folder).join(name), text)?;
+        }
+        Ok(())
+    }
+
+    /// Its exit code, 1 for differences.
+    fn run(&self) -> io::Result<Outcome> {
+        let folder = |name: &str| self.folder.join(name);
+        let mut command = Command::new(&self.program);
+        command.args(&self.words).args([folder("LIVE"), folder("MERGED")]);
+        let status = command.status().map_err(|error| {
+            io::Error::other(format!("executing {:?}: {error}", Path::new(&self.program)))
+        })?;
+        Ok(match status.code() {
+            Some(0) => Ok(()),
+            Some(code) => Err(Failure::Exit(u8::try_from(code).unwrap_or(2))),
+            None => Err(two(Failure::Message(format!("{} was ended: {status}", self.program)))),
+        })
+    }
+}
+
+impl Drop for External {
+    fn drop(&mut self) {
+        // Of no use to anybody, in a folder that is emptied.
+        let _ = fs::remove_dir_all(&self.folder);
+    }
 }
 
 /// Differences end with 1, failures with more.

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     apply::{last_applied, three_way},
+    document,
     failure::{Failure, Outcome, failed},
     flags::{Flag, switch, value},
     print::yaml,
@@ -50,37 +51,98 @@ async fn edit(session: &Session, target: &Target, object: &Value) -> Outcome {
     let mut complaint = String::new();
     let mut text = before.clone();
     loop {
-        let bare = match in_editor(HEAD, &complaint, &text)? {
+        let edited =
+            in_editor(HEAD, &complaint, &text).or_else(|error| match complaint.is_empty() {
+                true => Err(error),
+                false => kept(session, &text, error),
+            })?;
+        let bare = match edited {
             Edited::Empty => {
                 session.say("Edit cancelled, saved file was empty.");
                 return Ok(());
             }
-            Edited::Same => {
+            Edited::Same if complaint.is_empty() => {
                 session.say("Edit cancelled, no changes made.");
-                return match complaint.is_empty() {
-                    true => Ok(()),
-                    false => failed("Edit cancelled, no valid changes were saved."),
-                };
+                return Ok(());
+            }
+            Edited::Same => {
+                let why = Failure::Message("Edit cancelled, no valid changes were saved.".into());
+                return kept(session, &text, why);
+            }
+            Edited::Text(bare) if bare == before => {
+                session.say("Edit cancelled, no changes made.");
+                return Ok(());
             }
             Edited::Text(bare) => bare,
         };
-        let wrong = match serde_saphyr::from_str::<Value>(&bare) {
+        let wrong = match document::read(&bare) {
             Ok(wanted) if wanted.is_object() => {
                 match save(session, target, &shown, &wanted).await {
                     Ok(()) => return Ok(()),
-                    Err(error) if matches!(error.code(), Some(400 | 409 | 422)) => {
-                        error.text("edit")
-                    }
-                    Err(error) => return Err(error),
+                    // It was saved, and nobody reads that any more.
+                    Err(done @ Failure::Exit(_)) => return Err(done),
+                    Err(error) => match rejected(target, &error) {
+                        Rejected::Again(said) => {
+                            session.say(&said);
+                            error.text("edit")
+                        }
+                        Rejected::Gone(said) => {
+                            session.say(&said);
+                            let file = keep(&bare)?;
+                            session.say(&format!(
+                                "The edits you made on deleted resources have been saved to {file:?}"
+                            ));
+                            return Err(Failure::Exit(1));
+                        }
+                        Rejected::Later(said) => {
+                            session.say(&said);
+                            let file = keep(&bare)?;
+                            session.say(&format!(
+                                "You can run `kubectl replace -f {file}` to try this update again."
+                            ));
+                            return Err(Failure::Exit(1));
+                        }
+                        Rejected::Never => return kept(session, &bare, error),
+                    },
                 }
             }
             Ok(_) => "the document is no mapping".to_owned(),
-            Err(error) => error.to_string(),
+            Err(error) => format!("The edited file had a syntax error: {error}"),
         };
         // What was typed is not lost: the editor opens again with it.
         complaint = wrong;
         text = bare;
     }
+}
+
+/// What follows from a refusal, and what is said of it at once.
+#[derive(Debug, PartialEq)]
+enum Rejected {
+    /// The editor opens again.
+    Again(String),
+    /// There is nothing to edit any more.
+    Gone(String),
+    /// It may be tried again without the editor.
+    Later(String),
+    /// It did not come to a request.
+    Never,
+}
+
+fn rejected(target: &Target, error: &Failure) -> Rejected {
+    let subject = format!("error: {} {:?}", target.resource.qualified(), target.name);
+    match error.code() {
+        Some(422) => Rejected::Again(format!("{subject} is invalid")),
+        Some(404) => Rejected::Gone(format!("{subject} could not be found on the server")),
+        Some(_) => Rejected::Later(format!("{subject} could not be patched: {}", error.message())),
+        None => Rejected::Never,
+    }
+}
+
+/// Ends with a failure, but not without what was typed.
+fn kept<T>(session: &Session, text: &str, error: Failure) -> Outcome<T> {
+    let file = keep(text)?;
+    session.say(&format!("A copy of your changes has been stored to {file:?}"));
+    Err(error)
 }
 
 /// What came back from the editor, without comments.
@@ -120,10 +182,18 @@ pub(super) fn in_editor(head: &str, complaint: &str, text: &str) -> Outcome<Edit
 
 /// Keeps a text where its author finds it; the name of the file.
 pub(super) fn keep(text: &str) -> Outcome<String> {
-    let path = std::env::temp_dir().join(format!("kubectl-edit-{}.yaml", std::process::id()));
-    let name = path.display().to_string();
-    write(&path, text).map_err(|error| Failure::Message(format!("{name}: {error}")))?;
-    Ok(name)
+    // Of several objects each has a file, and none is in the way of the editor's own.
+    for number in 0_u32.. {
+        let file = format!("kubectl-edit-{}-{number}.yaml", std::process::id());
+        let path = std::env::temp_dir().join(file);
+        let name = path.display().to_string();
+        match write(&path, text) {
+            Ok(()) => return Ok(name),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => return failed(format!("{name}: {error}")),
+        }
+    }
+    failed("there is no name left for a copy of your changes")
 }
 
 fn write(path: &std::path::Path, text: &str) -> std::io::Result<()> {
@@ -178,4 +248,52 @@ async fn save(session: &Session, target: &Target, before: &Value, wanted: &Value
     let subresource = session.flags.one("subresource");
     let saved = modify::patch(session, target, subresource, kind, &patch, "kubectl-edit").await?;
     session.tell(&saved, "edited")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use crate::discovery::ApiResource;
+
+    use super::*;
+
+    #[test]
+    fn what_was_typed_stays_in_a_file_of_its_own() {
+        let (one, two) = (keep("a: 1\n").expect("a file"), keep("b: 2\n").expect("another"));
+        assert_ne!(one, two);
+        for (name, text) in [(one, "a: 1\n"), (two, "b: 2\n")] {
+            assert_eq!(fs::read_to_string(&name).expect("kept"), text);
+            fs::remove_file(name).expect("our own");
+        }
+    }
+
+    #[test]
+    fn a_refusal_says_what_follows() {
+        let resource = ApiResource {
+            group: "apps".into(),
+            plural: "deployments".into(),
+            ..ApiResource::default()
+        };
+        let target = Target {
+            resource: Arc::new(resource),
+            namespace: String::new(),
+            name: "lost".into(),
+            manifest: None,
+        };
+        let subject = "error: deployments.apps \"lost\"";
+        for (code, expected) in [
+            (422, Rejected::Again(format!("{subject} is invalid"))),
+            (404, Rejected::Gone(format!("{subject} could not be found on the server"))),
+            (409, Rejected::Later(format!("{subject} could not be patched: no"))),
+            (400, Rejected::Later(format!("{subject} could not be patched: no"))),
+        ] {
+            let mut status = api_object::Status::internal("no");
+            status.code = code;
+            status.message = "no".to_owned();
+            assert_eq!(rejected(&target, &status.into()), expected, "{code}");
+        }
+        let own = Failure::Message("no".into());
+        assert_eq!(rejected(&target, &own), Rejected::Never);
+    }
 }

@@ -44,6 +44,9 @@ pub(super) static FLAGS: &[Flag] = &[
 pub(super) async fn run(session: &Session) -> Outcome {
     let flags = &session.flags;
     if flags.is_set("raw") {
+        if !flags.words.is_empty() {
+            return failed("arguments may not be passed when --raw is specified");
+        }
         let connection = session.connection().await?;
         let mut chunks =
             connection.stream(Method::GET, flags.one("raw"), "application/json, */*", None).await?;
@@ -51,6 +54,11 @@ pub(super) async fn run(session: &Session) -> Outcome {
             session.bytes(&chunk?)?;
         }
         return Ok(());
+    }
+    if flags.on("output-watch-events") && !flags.on("watch") && !flags.on("watch-only") {
+        return failed(
+            "--output-watch-events option can only be used with --watch or --watch-only",
+        );
     }
     let format = Format::read(flags)?;
     if flags.words.is_empty() && !flags.has_files() {

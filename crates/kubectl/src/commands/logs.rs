@@ -76,6 +76,15 @@ pub(super) async fn run(session: &Session) -> Outcome {
     if flags.is_set("since") && flags.is_set("since-time") {
         return failed("at most one of `sinceTime` or `sinceSeconds` may be specified");
     }
+    if flags.one("tail").parse::<i64>().is_ok_and(|lines| lines < -1) {
+        return failed("--tail must be greater than or equal to -1");
+    }
+    if flags.on("all-containers") && flags.is_set("container") {
+        return failed(format!(
+            "--all-containers=true should not be specified with container name {}",
+            flags.one("container")
+        ));
+    }
     let mut words = flags.words.clone();
     // `logs POD CONTAINER`
     let positional = (words.len() == 2 && !words[0].contains('/')).then(|| words.remove(1));

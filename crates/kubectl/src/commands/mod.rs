@@ -364,7 +364,7 @@ fn find(args: &[String]) -> Result<(&'static Command, Vec<String>), Unfound> {
     if words.is_empty() {
         unknown_flag("", &rest)?;
     }
-    if wants_help(args) || words.is_empty() || words[0] == "help" {
+    if words.first().is_none_or(|word| word == "help") {
         // Behind `help` no word leads deeper.
         let asked = args.iter().filter(|arg| !arg.starts_with('-')).cloned();
         return Err(Unfound::Help(help::overview(&asked.collect::<Vec<_>>())));

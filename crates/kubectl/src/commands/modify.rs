@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use http::Method;
+use json_patch::{AddOperation, PatchOperation};
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -356,11 +357,43 @@ fn patch_json(text: String) -> Outcome<String> {
     if text.trim_start().starts_with('{') {
         return Ok(text);
     }
-    let read: Result<Value, _> = serde_saphyr::from_str(&text);
-    read.map(|patch| patch.to_string()).map_err(|error| {
-        let why = error.without_snippet();
-        Failure::Message(format!("unable to parse {text:?}: yaml: {why}"))
+    crate::document::read(&text).map(|patch| patch.to_string()).map_err(|why| {
+        // The text itself is there already: of the reason only what is no piece of it.
+        let short = serde_saphyr::from_str::<Value>(&text)
+            .err()
+            .map_or(why, |error| error.without_snippet().to_string());
+        Failure::Message(format!("unable to parse {text:?}: yaml: {short}"))
     })
+}
+
+/// A JSON patch as upstream has it: `replace` of a field that is not there sets it.
+pub(super) fn json_patched(object: &mut Value, patch: &json_patch::Patch) -> Result<(), String> {
+    for operation in &patch.0 {
+        let operation = match operation {
+            PatchOperation::Replace(replace) => {
+                let path = replace.path.as_str();
+                let parent = path
+                    .rsplit_once('/')
+                    .map_or(Some(&*object), |(parent, _)| object.pointer(parent));
+                let Some(parent) = parent else {
+                    return Err(format!(
+                        "replace operation does not apply: doc is missing path: {path}: missing value"
+                    ));
+                };
+                let absent = parent.is_object() && object.pointer(path).is_none();
+                match absent {
+                    true => PatchOperation::Add(AddOperation {
+                        path: replace.path.clone(),
+                        value: replace.value.clone(),
+                    }),
+                    false => operation.clone(),
+                }
+            }
+            other => other.clone(),
+        };
+        json_patch::patch(object, &[operation]).map_err(|error| error.to_string())?;
+    }
+    Ok(())
 }
 
 /// What the server would make of a patch.
@@ -369,8 +402,7 @@ fn by_hand(target: &Target, mut object: Value, patch: &Value, kind: &str) -> Out
         JSON_PATCH => {
             let patch: json_patch::Patch = serde_json::from_value(patch.clone())
                 .map_err(|error| Failure::Message(error.to_string()))?;
-            json_patch::patch(&mut object, &patch)
-                .map_err(|error| Failure::Message(error.to_string()))?;
+            json_patched(&mut object, &patch).map_err(Failure::Message)?;
         }
         STRATEGIC => {
             let resource = &target.resource;
@@ -458,6 +490,48 @@ mod tests {
 
     fn strings(line: &str) -> Vec<String> {
         line.split(' ').map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn patches_are_read_as_files_are() {
+        for (text, expected) in [
+            ("spec: {x: 0440}", r#"{"spec":{"x":288}}"#),
+            ("a: yes", r#"{"a":true}"#),
+            ("[{op: remove, path: /a}]", r#"[{"op":"remove","path":"/a"}]"#),
+            (r#"{"a": 1}"#, r#"{"a": 1}"#),
+        ] {
+            let read = patch_json(text.to_owned()).expect(text);
+            assert_eq!(read, expected, "{text}");
+        }
+        let why = patch_json("a: [".to_owned()).expect_err("no YAML").message();
+        assert!(why.starts_with("unable to parse \"a: [\": yaml: "), "{why}");
+    }
+
+    #[test]
+    fn what_is_not_there_is_set_in_place() {
+        for (patch, expected) in [
+            (
+                json!([{"op": "replace", "path": "/a/y", "value": 2}]),
+                Some(json!({"a": {"x": [1], "y": 2}})),
+            ),
+            (
+                json!([{"op": "replace", "path": "/b", "value": 2}]),
+                Some(json!({"a": {"x": [1]}, "b": 2})),
+            ),
+            (json!([{"op": "replace", "path": "/a/x", "value": 2}]), Some(json!({"a": {"x": 2}}))),
+            (
+                json!([{"op": "replace", "path": "/a/x/0", "value": 2}]),
+                Some(json!({"a": {"x": [2]}})),
+            ),
+            (json!([{"op": "replace", "path": "/a/x/5", "value": 2}]), None),
+            (json!([{"op": "replace", "path": "/n/x", "value": 2}]), None),
+            (json!([{"op": "remove", "path": "/n"}]), None),
+        ] {
+            let mut object = json!({"a": {"x": [1]}});
+            let read: json_patch::Patch = serde_json::from_value(patch.clone()).expect("a patch");
+            let done = json_patched(&mut object, &read);
+            assert_eq!(done.ok().map(|()| object), expected, "{patch}");
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::{
 use super::{
     create::post,
     exec,
-    generate::{Made, finish, meta},
+    generate::{Made, data, finish, meta},
     logs, pods,
 };
 
@@ -70,12 +70,66 @@ pub(super) static RUN: &[Flag] = &[
     .or("1m0s"),
 ];
 
-fn pod(flags: &Parsed) -> Made {
-    let words = flags.before_dash();
-    let name = words.first().ok_or("NAME is required for run")?;
-    if flags.one("image").is_empty() {
+/// `[HOST[:PORT]/]PATH[:TAG][@DIGEST]`, as images are named.
+fn is_image(text: &str) -> bool {
+    const PATTERN: &str = concat!(
+        r"\A(?:(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])",
+        r"(?:\.(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9]))*(?::[0-9]+)?/|",
+        r"\[[a-fA-F0-9:]+\](?::[0-9]+)?/)?",
+        r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*",
+        r"(?::[0-9A-Za-z_][0-9A-Za-z_.-]{0,127})?",
+        r"(?:@[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,})?\z",
+    );
+    regex::Regex::new(PATTERN).is_ok_and(|pattern| pattern.is_match(text))
+}
+
+/// What `--labels` says.
+fn labels(text: &str) -> Result<Map<String, Value>, String> {
+    let mut labels = Map::new();
+    for pair in text.split(',') {
+        match pair.split('=').collect::<Vec<_>>().as_slice() {
+            ["", _] => return Err("unexpected empty label key".into()),
+            [key, value] => labels.insert((*key).to_owned(), (*value).into()),
+            _ => return Err(format!("unexpected label spec: {pair}")),
+        };
+    }
+    Ok(labels)
+}
+
+/// What can be seen to be wrong before anything is made.
+fn checked(flags: &Parsed) -> Result<(), String> {
+    let image = flags.one("image");
+    if !flags.is_set("image") {
         return Err("required flag(s) \"image\" not set".into());
     }
+    if flags.before_dash().is_empty() {
+        return Err("NAME is required for run".into());
+    }
+    if image.is_empty() {
+        return Err("--image is required".into());
+    }
+    if !is_image(image) {
+        return Err(format!("invalid image name {image:?}: invalid reference format"));
+    }
+    if flags.on("tty") && !flags.on("stdin") {
+        return Err("-i/--stdin is required for containers with -t/--tty=true".into());
+    }
+    if flags.on("expose") && flags.one("port").is_empty() {
+        return Err("--port must be set when exposing a service".into());
+    }
+    let policy = flags.one("image-pull-policy");
+    if !["", "Always", "IfNotPresent", "Never"].contains(&policy) {
+        return Err(format!(
+            "invalid image pull policy: {policy}, valid values are: Always, IfNotPresent, Never"
+        ));
+    }
+    Ok(())
+}
+
+fn pod(flags: &Parsed) -> Made {
+    checked(flags)?;
+    let words = flags.before_dash();
+    let name = words.first().ok_or("NAME is required for run")?;
     let mut arguments: Vec<String> = words[1..].to_vec();
     arguments.extend(flags.after_dash().iter().cloned());
     let mut container = json!({"image": flags.one("image"), "name": name, "resources": {}});
@@ -84,16 +138,20 @@ fn pod(flags: &Parsed) -> Made {
     }
     let mut variables = Vec::new();
     for pair in flags.all("env") {
-        let (name, value) = pair.split_once('=').ok_or_else(|| format!("invalid env: {pair}"))?;
+        let (name, value) = pair
+            .split_once('=')
+            .filter(|(name, _)| data::wrong_variable(name).is_empty())
+            .ok_or_else(|| format!("invalid env: {pair}"))?;
         variables.push(json!({"name": name, "value": value}));
     }
     if !variables.is_empty() {
         container["env"] = variables.into();
     }
-    if let Ok(port) = flags.one("port").parse::<i64>() {
+    if !flags.one("port").is_empty() {
+        let port: i64 = flags.one("port").parse().map_err(|_| "--port must be a number")?;
         container["ports"] = json!([{"containerPort": port}]);
     }
-    if flags.is_set("image-pull-policy") {
+    if !flags.one("image-pull-policy").is_empty() {
         container["imagePullPolicy"] = flags.one("image-pull-policy").into();
     }
     if flags.on("stdin") {
@@ -109,13 +167,9 @@ fn pod(flags: &Parsed) -> Made {
         container["securityContext"] = json!({"privileged": true});
     }
     let mut metadata = meta(name);
-    let labels: Map<String, Value> = match flags.is_set("labels") {
-        true => flags
-            .list("labels")
-            .iter()
-            .filter_map(|pair| pair.split_once('=').map(|(k, v)| (k.to_owned(), v.into())))
-            .collect(),
-        false => Map::from_iter([("run".to_owned(), name.as_str().into())]),
+    let labels = match flags.one("labels") {
+        "" => Map::from_iter([("run".to_owned(), name.as_str().into())]),
+        given => labels(given)?,
     };
     metadata["labels"] = Value::Object(labels);
     for pair in flags.all("annotations") {
@@ -125,7 +179,9 @@ fn pod(flags: &Parsed) -> Made {
     }
     let restart = flags.one("restart");
     if !["Always", "OnFailure", "Never"].contains(&restart) {
-        return Err(format!("invalid restart policy: {restart}"));
+        return Err(format!(
+            "invalid restart policy: {restart}, valid values are: Always, OnFailure, Never"
+        ));
     }
     let object = json!({
         "apiVersion": "v1", "kind": "Pod", "metadata": metadata,
@@ -147,7 +203,7 @@ fn overridden(flags: &Parsed, mut object: Value) -> Made {
         "json" => {
             let patch: json_patch::Patch = serde_json::from_value(overrides)
                 .map_err(|error| format!("invalid override: {error}"))?;
-            json_patch::patch(&mut object, &patch).map_err(|error| error.to_string())?;
+            super::modify::json_patched(&mut object, &patch)?;
         }
         "strategic" => {
             let kind = object["kind"].as_str().unwrap_or_default();
@@ -185,21 +241,22 @@ pub(super) async fn run(session: &Session) -> Outcome {
     if flags.on("rm") && !attaches {
         return failed("--rm should only be used for attached containers");
     }
-    if flags.on("expose") && !flags.is_set("port") {
-        return failed("--port must be set when exposing a service");
-    }
-    if flags.on("expose") {
+    let service = flags.on("expose").then(|| {
         let name = object["metadata"]["name"].clone();
         let port: i64 = flags.one("port").parse().unwrap_or(0);
-        let service = json!({
+        json!({
             "apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
             "spec": {"ports": [{"port": port, "protocol": "TCP", "targetPort": port}], "selector": object["metadata"]["labels"]},
             "status": {"loadBalancer": {}},
-        });
-        finish(session, service, "created", "kubectl-run").await?;
-    }
+        })
+    });
     if !attaches {
-        return finish(session, object, "created", "kubectl-run").await.map(drop);
+        finish(session, object, "created", "kubectl-run").await?;
+        // Where the pod cannot be, nothing is left in front of it.
+        if let Some(service) = service {
+            finish(session, service, "created", "kubectl-run").await?;
+        }
+        return Ok(());
     }
     let mut object = object;
     object["metadata"]["namespace"] = session.namespace().await?.into();
@@ -208,6 +265,9 @@ pub(super) async fn run(session: &Session) -> Outcome {
     let target =
         Target { resource, namespace: text("namespace"), name: text("name"), manifest: None };
     post(session, &target, &object, "kubectl-run").await?;
+    if let Some(service) = service {
+        finish(session, service, "created", "kubectl-run").await?;
+    }
     let outcome = attached(session, &target).await;
     if flags.on("rm") {
         let mut body =
@@ -516,6 +576,50 @@ fn metric_target(name: &str, given: &str, unit: &str) -> Made {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn images_have_names() {
+        for (image, named) in [
+            ("nginx", true),
+            ("localhost:5000/a/b_c.d--e:1.2-X_y", true),
+            ("Reg.example.com/a", true),
+            ("[::1]:5000/a", true),
+            ("a@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef", true),
+            ("X", false),
+            ("a b", false),
+            ("nginx:", false),
+            ("a//b", false),
+            ("a@sha256:12", false),
+            ("", false),
+        ] {
+            assert_eq!(is_image(image), named, "{image}");
+        }
+    }
+
+    #[test]
+    fn a_pod_that_cannot_be_is_not_made() {
+        let policies = "valid values are: Always, IfNotPresent, Never";
+        for (flag, value, said) in [
+            ("image", "X", "invalid image name \"X\": invalid reference format".to_owned()),
+            ("image", "", "--image is required".to_owned()),
+            ("labels", "a", "unexpected label spec: a".to_owned()),
+            ("labels", "=a", "unexpected empty label key".to_owned()),
+            ("labels", "a=b,c-", "unexpected label spec: c-".to_owned()),
+            ("image-pull-policy", "Nope", format!("invalid image pull policy: Nope, {policies}")),
+            ("env", "a b=c", "invalid env: a b=c".to_owned()),
+            ("env", "=a", "invalid env: =a".to_owned()),
+            ("port", "a", "--port must be a number".to_owned()),
+            ("tty", "true", "-i/--stdin is required for containers with -t/--tty=true".to_owned()),
+            ("expose", "true", "--port must be set when exposing a service".to_owned()),
+        ] {
+            let mut flags = Parsed::default();
+            flags.words.push("x".to_owned());
+            flags.set("image", "nginx");
+            flags.set("restart", "Always");
+            flags.set(flag, value);
+            assert_eq!(pod(&flags), Err(said), "{flag}");
+        }
+    }
 
     #[test]
     fn a_service_takes_what_the_workload_has() {

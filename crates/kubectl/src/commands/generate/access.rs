@@ -1,5 +1,7 @@
 //! Who may do what: roles, bindings, tokens.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 
 use super::{Made, finish, meta, name};
@@ -77,7 +79,7 @@ fn binding(flags: &Parsed, kind: &str, role_kind: &str, role: &str) -> Made {
 pub(crate) async fn role(session: &Session) -> Outcome {
     let flags = &session.flags;
     let cluster = session.command == "create clusterrole";
-    let verbs = flags.list("verb");
+    let verbs = verbs(&flags.list("verb"));
     let urls = flags.list("non-resource-url");
     let mut object = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1",
@@ -100,25 +102,33 @@ pub(crate) async fn role(session: &Session) -> Outcome {
     if flags.list("resource").is_empty() && urls.is_empty() {
         return failed("at least one resource must be specified");
     }
-    let mut rules: Vec<(String, Vec<String>)> = Vec::new();
-    let discovery = session.discovery().await?;
-    for word in flags.list("resource") {
-        let (head, sub) =
-            word.split_once('/').map_or((word.as_str(), None), |(head, sub)| (head, Some(sub)));
-        let (group, plural) = match (head, discovery.find(head)) {
-            ("*", _) => ("*".to_owned(), "*".to_owned()),
-            (_, Some(found)) => (found.group.clone(), found.plural.clone()),
-            (_, None) => {
-                return failed(format!("the server doesn't have a resource type {head:?}"));
+    let mut rules: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for Asked { resource, group, subresource } in asked(&flags.list("resource")) {
+        if resource.is_empty() {
+            return failed("resource must be specified if apiGroup/subresource specified");
+        }
+        let (group, plural) = if resource == "*" {
+            (group, resource)
+        } else {
+            let word = match group.as_str() {
+                "" => resource,
+                group => format!("{resource}.{group}"),
+            };
+            match session.discovery().await?.find(&word) {
+                Some(found) => (found.group.clone(), found.plural.clone()),
+                None => return Err(Failure::Plain(unknown(&word))),
             }
         };
-        let full = sub.map_or(plural.clone(), |sub| format!("{plural}/{sub}"));
-        match rules.iter_mut().find(|(known, _)| *known == group) {
-            Some((_, list)) => list.push(full),
-            None => rules.push((group, vec![full])),
+        let full = match subresource.as_str() {
+            "" => plural,
+            subresource => format!("{plural}/{subresource}"),
+        };
+        let list = rules.entry(group).or_default();
+        if !list.contains(&full) {
+            list.push(full);
         }
     }
-    let names = flags.list("resource-name");
+    let names = once(flags.all("resource-name"));
     let mut made: Vec<Value> = rules
         .into_iter()
         .map(|(group, resources)| {
@@ -136,9 +146,101 @@ pub(crate) async fn role(session: &Session) -> Outcome {
     finish(session, object, "created", "kubectl-create").await.map(drop)
 }
 
+/// What is said of a resource that the server does not have.
+fn unknown(word: &str) -> String {
+    match word.split_once('.') {
+        Some((resource, group)) => {
+            format!("the server doesn't have a resource type {resource:?} in group {group:?}")
+        }
+        None => format!("the server doesn't have a resource type {word:?}"),
+    }
+}
+
+/// Each once; `*` is all of them.
+fn verbs(given: &[String]) -> Vec<String> {
+    if given.iter().any(|verb| verb == "*") {
+        return vec!["*".to_owned()];
+    }
+    once(given)
+}
+
+/// Each once, in their order.
+fn once(given: &[String]) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    for one in given {
+        if !all.contains(one) {
+            all.push(one.clone());
+        }
+    }
+    all
+}
+
+/// A resource of a rule, as it was asked for.
+#[derive(Debug, PartialEq)]
+struct Asked {
+    resource: String,
+    group: String,
+    subresource: String,
+}
+
+/// `RESOURCE[.GROUP][/SUBRESOURCE]`s. One that is `*` alone stands for them all.
+fn asked(words: &[String]) -> Vec<Asked> {
+    let mut all = Vec::new();
+    for word in words {
+        let (head, subresource) = word.split_once('/').unwrap_or((word, ""));
+        let (resource, group) = head.split_once('.').unwrap_or((head, ""));
+        let one = Asked {
+            resource: resource.to_owned(),
+            group: group.to_owned(),
+            subresource: subresource.to_owned(),
+        };
+        if word == "*" {
+            return vec![one];
+        }
+        all.push(one);
+    }
+    all
+}
+
+/// What a token can be bound to.
+const BOUND: &[&str] = &["Node", "Pod", "Secret"];
+
+/// Says what is wrong with the flags of a token.
+fn token_flags(flags: &Parsed) -> Result<(), String> {
+    let duration = flags.one("duration");
+    let life = crate::duration::parse(duration).unwrap_or_default();
+    // Of a negative one nothing is left by then but that it was one.
+    let negative = duration.strip_prefix('-').and_then(crate::duration::parse);
+    if negative.is_some_and(|life| !life.is_zero()) {
+        return Err("--duration must be greater than or equal to 0".into());
+    }
+    if life.subsec_nanos() != 0 {
+        return Err("--duration cannot be expressed in units less than seconds".into());
+    }
+    let kind = flags.one("bound-object-kind");
+    let set = |flag: &str| !flags.one(flag).is_empty();
+    if kind.is_empty() {
+        let beside = ["bound-object-name", "bound-object-uid"].into_iter().find(|flag| set(flag));
+        return match beside {
+            Some(flag) => {
+                Err(format!("--{flag} can only be set if --bound-object-kind is provided"))
+            }
+            None => Ok(()),
+        };
+    }
+    if !BOUND.contains(&kind) {
+        return Err(format!("supported --bound-object-kind values are {}", BOUND.join(", ")));
+    }
+    match set("bound-object-name") {
+        true => Ok(()),
+        false => Err("--bound-object-name is required if --bound-object-kind is provided".into()),
+    }
+}
+
 pub(crate) async fn token(session: &Session) -> Outcome {
     let flags = &session.flags;
-    let name = name(flags).map_err(Failure::Message)?;
+    let name = name(flags).map_err(Failure::Arguments)?;
+    token_flags(flags).map_err(Failure::Message)?;
     let mut spec = json!({});
     let audiences = flags.list("audience");
     if !audiences.is_empty() {
@@ -148,7 +250,7 @@ pub(crate) async fn token(session: &Session) -> Outcome {
     {
         spec["expirationSeconds"] = life.as_secs().into();
     }
-    if flags.is_set("bound-object-kind") {
+    if !flags.one("bound-object-kind").is_empty() {
         let kind = flags.one("bound-object-kind");
         spec["boundObjectRef"] = json!({
             "kind": kind, "apiVersion": "v1", "name": flags.one("bound-object-name"),
@@ -160,10 +262,88 @@ pub(crate) async fn token(session: &Session) -> Outcome {
     let path =
         format!("/api/v1/namespaces/{}/serviceaccounts/{name}/token", session.namespace().await?);
     let connection = session.connection().await?;
-    let answer =
-        connection.request(http::Method::POST, &path, crate::connection::json(&body)).await?;
+    let answer = connection
+        .request(http::Method::POST, &path, crate::connection::json(&body))
+        .await
+        .map_err(|error| {
+            Failure::Message(format!("failed to create token: {}", error.message()))
+        })?;
     match flags.one("output") {
         "" => session.out(&format!("{}\n", answer["status"]["token"].as_str().unwrap_or_default())),
         _ => session.tell(&answer, "created"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn strings(line: &str) -> Vec<String> {
+        line.split(' ').map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn rules_grant_what_was_asked_for_and_no_more() {
+        let one = |resource: &str, group: &str, subresource: &str| Asked {
+            resource: resource.to_owned(),
+            group: group.to_owned(),
+            subresource: subresource.to_owned(),
+        };
+        for (words, expected) in [
+            ("*", vec![one("*", "", "")]),
+            ("*.apps", vec![one("*", "apps", "")]),
+            ("*.*", vec![one("*", "*", "")]),
+            ("*/scale", vec![one("*", "", "scale")]),
+            ("pods/log", vec![one("pods", "", "log")]),
+            ("foos.x.io/status", vec![one("foos", "x.io", "status")]),
+            ("*.apps * pods", vec![one("*", "", "")]),
+            ("/scale", vec![one("", "", "scale")]),
+        ] {
+            assert_eq!(asked(&strings(words)), expected, "{words}");
+        }
+        for (word, said) in [
+            ("foo", "the server doesn't have a resource type \"foo\""),
+            ("foo.bar", "the server doesn't have a resource type \"foo\" in group \"bar\""),
+        ] {
+            assert_eq!(unknown(word), said);
+        }
+        for (given, expected) in [("get get list", "get list"), ("get * list", "*")] {
+            assert_eq!(verbs(&strings(given)), strings(expected), "{given}");
+        }
+    }
+
+    #[test]
+    fn tokens_are_bound_to_what_is_there() {
+        let kind_first = "can only be set if --bound-object-kind is provided";
+        for (set, said) in [
+            (&[][..], None),
+            (&[("bound-object-name", "n")], Some(format!("--bound-object-name {kind_first}"))),
+            (&[("bound-object-uid", "u")], Some(format!("--bound-object-uid {kind_first}"))),
+            (
+                &[("bound-object-kind", "Foo"), ("bound-object-name", "n")],
+                Some("supported --bound-object-kind values are Node, Pod, Secret".to_owned()),
+            ),
+            (
+                &[("bound-object-kind", "Pod")],
+                Some("--bound-object-name is required if --bound-object-kind is provided".into()),
+            ),
+            (&[("bound-object-kind", "Pod"), ("bound-object-name", "n")], None),
+            (
+                &[("duration", "-1h")],
+                Some("--duration must be greater than or equal to 0".to_owned()),
+            ),
+            (
+                &[("duration", "1500ms")],
+                Some("--duration cannot be expressed in units less than seconds".to_owned()),
+            ),
+            (&[("duration", "0s")], None),
+            (&[("duration", "10m")], None),
+        ] {
+            let mut flags = Parsed::default();
+            for (flag, value) in set {
+                flags.set(flag, value);
+            }
+            assert_eq!(token_flags(&flags).err(), said, "{set:?}");
+        }
     }
 }

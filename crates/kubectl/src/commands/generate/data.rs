@@ -1,5 +1,7 @@
 //! ConfigMaps and Secrets, of literals and files.
 
+use std::path::Path;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::json;
 
@@ -34,68 +36,170 @@ pub(crate) static DOCKER: &[Flag] = &[
         .or("https://index.docker.io/v1/"),
 ];
 
+/// What the data is for: they differ in what is said of keys.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Holder<'n> {
+    ConfigMap(&'n str),
+    Secret,
+}
+
+/// Keys and bytes.
+struct Data<'n> {
+    holder: Holder<'n>,
+    all: Vec<(String, Vec<u8>)>,
+}
+
+impl Data<'_> {
+    /// Takes one more, where its key is one and new.
+    fn add(&mut self, key: String, bytes: Vec<u8>) -> Result<(), String> {
+        let wrong = wrong_key(&key);
+        let known = self.all.iter().any(|(known, _)| *known == key);
+        match self.holder {
+            Holder::ConfigMap(_) if !wrong.is_empty() => {
+                Err(format!("{key:?} is not a valid key name for a ConfigMap: {}", wrong.join(",")))
+            }
+            Holder::Secret if !wrong.is_empty() => {
+                Err(format!("{key:?} is not valid key name for a Secret {}", wrong.join(";")))
+            }
+            Holder::ConfigMap(name) if known => Err(format!(
+                "cannot add key {key:?}, another key by that name already exists in Data for ConfigMap {name:?}"
+            )),
+            Holder::Secret if known => {
+                Err(format!("cannot add key {key}, another key by that name already exists"))
+            }
+            _ => {
+                self.all.push((key, bytes));
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The signs that keys are of.
+fn is_key_sign(sign: char) -> bool {
+    sign.is_ascii_alphanumeric() || "-_.".contains(sign)
+}
+
+/// Everything that is wrong with a key.
+fn wrong_key(key: &str) -> Vec<&'static str> {
+    let mut wrong = Vec::new();
+    if key.len() > 253 {
+        wrong.push("must be no more than 253 characters");
+    }
+    if key.is_empty() || !key.chars().all(is_key_sign) {
+        wrong.push("a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')");
+    }
+    wrong.extend(wrong_dots(key));
+    wrong
+}
+
+/// A file of such a name would be a folder, or hidden where it is mounted.
+fn wrong_dots(key: &str) -> Option<&'static str> {
+    match key {
+        "." => Some("must not be '.'"),
+        ".." => Some("must not be '..'"),
+        _ if key.starts_with("..") => Some("must not start with '..'"),
+        _ => None,
+    }
+}
+
+/// The same of the name of a variable.
+pub(in crate::commands) fn wrong_variable(name: &str) -> Vec<&'static str> {
+    let mut wrong = Vec::new();
+    let digit = name.starts_with(|sign: char| sign.is_ascii_digit());
+    if name.is_empty() || digit || !name.chars().all(is_key_sign) {
+        wrong.push("a valid environment variable name must consist of alphabetic characters, digits, '_', '-', or '.', and must not start with a digit (e.g. 'my.env-name',  or 'MY_ENV.NAME',  or 'MyEnvName1', regex used for validation is '[-._a-zA-Z][-._a-zA-Z0-9]*')");
+    }
+    wrong.extend(wrong_dots(name));
+    wrong
+}
+
+/// What a file is called, if it is, and where it is.
+fn file_source(given: &str) -> Result<(Option<&str>, &Path), String> {
+    match given.split_once('=') {
+        None => Ok((None, Path::new(given))),
+        Some((_, path)) if path.contains('=') => {
+            Err("key names or file paths cannot contain '='".into())
+        }
+        Some(("", path)) => Err(format!("key name for file path {path} missing")),
+        Some((key, "")) => Err(format!("file path for key name {key} missing")),
+        Some((key, path)) => Ok((Some(key), Path::new(path))),
+    }
+}
+
+/// `error reading FILE: no such file or directory`
+fn reading(path: &Path, error: &std::io::Error) -> String {
+    crate::manifest::os_error("error reading", &path.display().to_string(), error)
+}
+
 /// Keys and bytes of `--from-literal`, `--from-file`, `--from-env-file`.
-fn data(flags: &Parsed) -> Result<Vec<(String, Vec<u8>)>, String> {
-    let mut data = Vec::new();
-    let read = |path: &std::path::Path| {
-        std::fs::read(path)
-            .map_err(|error| crate::manifest::os_error("open", &path.display().to_string(), &error))
-    };
-    for given in flags.all("from-file") {
-        let (key, path) = match given.split_once('=') {
-            Some((key, path)) => (Some(key.to_owned()), std::path::Path::new(path)),
-            None => (None, std::path::Path::new(given)),
-        };
-        if key.is_none() && path.is_dir() {
+fn data(flags: &Parsed, holder: Holder<'_>) -> Result<Vec<(String, Vec<u8>)>, String> {
+    data_of(flags, &flags.list("from-file"), holder)
+}
+
+/// The same, of other files.
+fn data_of(
+    flags: &Parsed,
+    files: &[String],
+    holder: Holder<'_>,
+) -> Result<Vec<(String, Vec<u8>)>, String> {
+    if flags.is_set("from-env-file") && (!files.is_empty() || flags.is_set("from-literal")) {
+        return Err("from-env-file cannot be combined with from-file or from-literal".into());
+    }
+    let mut data = Data { holder, all: Vec::new() };
+    let read = |path: &Path| std::fs::read(path).map_err(|error| reading(path, &error));
+    for given in flags.all("from-literal") {
+        let (key, value) = given
+            .split_once('=')
+            .filter(|(key, _)| !key.is_empty())
+            .ok_or_else(|| format!("invalid literal source {given}, expected key=value"))?;
+        data.add(key.to_owned(), value.as_bytes().to_vec())?;
+    }
+    for given in files {
+        let (key, path) = file_source(given)?;
+        let about = std::fs::metadata(path).map_err(|error| reading(path, &error))?;
+        if about.is_dir() && key.is_some() {
+            return Err("cannot give a key name for a directory path".into());
+        }
+        if about.is_dir() {
             let entries = std::fs::read_dir(path).map_err(|error| error.to_string())?;
             let mut files: Vec<_> =
                 entries.flatten().map(|entry| entry.path()).filter(|path| path.is_file()).collect();
             files.sort();
             for file in files {
                 let key = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                data.push((key, read(&file)?));
+                data.add(key, read(&file)?)?;
             }
             continue;
         }
         let base = || path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        data.push((key.unwrap_or_else(base), read(path)?));
+        data.add(key.map_or_else(base, str::to_owned), read(path)?)?;
     }
-    for given in flags.all("from-literal") {
-        let (key, value) = given
-            .split_once('=')
-            .ok_or_else(|| format!("invalid literal source {given}, expected key=value"))?;
-        data.push((key.to_owned(), value.trim_matches(['"', '\'']).as_bytes().to_vec()));
-    }
-    for path in flags.all("from-env-file") {
-        let bytes = read(std::path::Path::new(path))?;
+    for path in &flags.list("from-env-file") {
+        let bytes = read(Path::new(path))?;
         for line in String::from_utf8_lossy(&bytes).lines() {
             let line = line.trim_start();
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
-            match line.split_once('=') {
-                Some((key, value)) => data.push((key.to_owned(), value.as_bytes().to_vec())),
-                None => {
-                    let value = std::env::var(line).unwrap_or_default();
-                    data.push((line.to_owned(), value.into_bytes()));
-                }
+            let (key, value) =
+                line.split_once('=').map_or((line, None), |(key, value)| (key, Some(value)));
+            let wrong = wrong_variable(key);
+            if !wrong.is_empty() {
+                return Err(format!("{key:?} is not a valid key name: {}", wrong.join(";")));
             }
+            let own = || std::env::var(key).unwrap_or_default();
+            let value = value.map_or_else(own, str::to_owned);
+            data.add(key.to_owned(), value.into_bytes())?;
         }
     }
-    for (i, (key, _)) in data.iter().enumerate() {
-        if data[..i].iter().any(|(known, _)| known == key) {
-            return Err(format!(
-                "cannot add key {key:?}, another key by that name already exists in Data for object"
-            ));
-        }
-    }
-    Ok(data)
+    Ok(data.all)
 }
 
 pub(crate) fn config_map(flags: &Parsed) -> Made {
     let mut object =
         json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta(name(flags)?)});
-    for (key, bytes) in data(flags)? {
+    for (key, bytes) in data(flags, Holder::ConfigMap(name(flags)?))? {
         match String::from_utf8(bytes) {
             Ok(text) => object["data"][key] = text.into(),
             Err(error) => object["binaryData"][key] = STANDARD.encode(error.as_bytes()).into(),
@@ -124,7 +228,7 @@ fn hashed(flags: &Parsed, mut object: serde_json::Value) -> Made {
 }
 
 pub(crate) fn secret_generic(flags: &Parsed) -> Made {
-    secret(flags, Some(flags.one("type")), data(flags)?)
+    secret(flags, Some(flags.one("type")), data(flags, Holder::Secret)?)
 }
 
 pub(crate) fn secret_tls(flags: &Parsed) -> Made {
@@ -139,10 +243,20 @@ pub(crate) fn secret_tls(flags: &Parsed) -> Made {
     secret(flags, Some("kubernetes.io/tls"), data)
 }
 
+/// A file without a key has the one that such a Secret has.
+fn docker_source(file: &str) -> String {
+    match file.contains('=') {
+        true => file.to_owned(),
+        false => format!(".dockerconfigjson={file}"),
+    }
+}
+
 pub(crate) fn secret_docker(flags: &Parsed) -> Made {
     let (user, password) = (flags.one("docker-username"), flags.one("docker-password"));
-    let from_file = data(flags)?;
-    if !from_file.is_empty() {
+    let files = flags.list("from-file");
+    if !files.is_empty() {
+        let files: Vec<String> = files.iter().map(|file| docker_source(file)).collect();
+        let from_file = data_of(flags, &files, Holder::Secret)?;
         return secret(flags, Some("kubernetes.io/dockerconfigjson"), from_file);
     }
     if user.is_empty() || password.is_empty() {
@@ -163,4 +277,64 @@ pub(crate) fn secret_docker(flags: &Parsed) -> Made {
     let config = format!(r#"{{"auths":{{{server}:{{{entry},"auth":"{auth}"}}}}}}"#);
     let data = vec![(".dockerconfigjson".to_owned(), config.into_bytes())];
     secret(flags, Some("kubernetes.io/dockerconfigjson"), data)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn given(flag: &'static str, value: &str) -> Parsed {
+        let mut flags = Parsed::default();
+        flags.words.push("x".to_owned());
+        flags.set(flag, value);
+        flags
+    }
+
+    #[test]
+    fn literals_are_taken_as_they_are() {
+        for value in ["\"q\"", "'q'", "\"q", "q'", "\"'q'\"", "\"\"", "", ",b=c"] {
+            let made = config_map(&given("from-literal", &format!("a={value}"))).expect("valid");
+            assert_eq!(made["data"]["a"], value);
+        }
+    }
+
+    #[test]
+    fn keys_are_looked_at() {
+        let signs = "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')";
+        for (literal, said) in [
+            ("a b=c", format!("\"a b\" is not a valid key name for a ConfigMap: {signs}")),
+            (".=c", "\".\" is not a valid key name for a ConfigMap: must not be '.'".to_owned()),
+            (
+                "..a=c",
+                "\"..a\" is not a valid key name for a ConfigMap: must not start with '..'"
+                    .to_owned(),
+            ),
+            ("=c", "invalid literal source =c, expected key=value".to_owned()),
+            ("c", "invalid literal source c, expected key=value".to_owned()),
+        ] {
+            assert_eq!(config_map(&given("from-literal", literal)), Err(said), "{literal}");
+        }
+        let said = format!("\"a b\" is not valid key name for a Secret {signs}");
+        assert_eq!(secret_generic(&given("from-literal", "a b=c")), Err(said));
+        let long = "a".repeat(254);
+        assert_eq!(wrong_key(&long), ["must be no more than 253 characters"]);
+        for (name, wrong) in [("a.b-C_1", 0), ("1a", 1), ("a b", 1), ("", 1), ("..", 1)] {
+            assert_eq!(wrong_variable(name).len(), wrong, "{name}");
+        }
+    }
+
+    #[test]
+    fn files_are_named_once() {
+        for (file, said) in [
+            ("=f", "key name for file path f missing"),
+            ("k=", "file path for key name k missing"),
+            ("a=b=c", "key names or file paths cannot contain '='"),
+            ("k=/", "cannot give a key name for a directory path"),
+            ("/no/such", "error reading /no/such: no such file or directory"),
+        ] {
+            assert_eq!(config_map(&given("from-file", file)), Err(said.to_owned()), "{file}");
+        }
+        let made = secret_docker(&given("from-file", "/dev/null")).expect("valid");
+        assert_eq!(made["data"], json!({".dockerconfigjson": ""}));
+    }
 }

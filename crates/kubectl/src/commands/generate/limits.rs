@@ -50,8 +50,18 @@ pub(crate) fn disruption_budget(flags: &Parsed) -> Made {
         "spec": {"selector": {}},
         "status": {"currentHealthy": 0, "desiredHealthy": 0, "disruptionsAllowed": 0, "expectedPods": 0},
     });
+    if flags.one("selector").is_empty() {
+        return Err("a selector must be specified".into());
+    }
     let count = |text: &str| text.parse::<i64>().map_or_else(|_| Value::from(text), Value::from);
     match (flags.one("min-available"), flags.one("max-unavailable")) {
+        // The server would take any text, and refuse it later in other words.
+        (min, "") if !min.is_empty() && !is_count(min) => {
+            return Err("invalid format specified for min-available".into());
+        }
+        ("", max) if !max.is_empty() && !is_count(max) => {
+            return Err("invalid format specified for max-unavailable".into());
+        }
         ("", "") => return Err("one of min-available or max-unavailable must be specified".into()),
         (min, "") => object["spec"]["minAvailable"] = count(min),
         ("", max) => object["spec"]["maxUnavailable"] = count(max),
@@ -62,6 +72,12 @@ pub(crate) fn disruption_budget(flags: &Parsed) -> Made {
         .map_err(|error| format!("couldn't parse the selector string \"{text}\": {error}"))?;
     object["spec"]["selector"] = as_object(&selector)?;
     Ok(object)
+}
+
+/// `3` or `30%`
+fn is_count(text: &str) -> bool {
+    let digits = text.strip_suffix('%').unwrap_or(text);
+    !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// A selector as objects have it.
@@ -113,4 +129,37 @@ pub(crate) fn priority_class(flags: &Parsed) -> Made {
         object["description"] = flags.one("description").into();
     }
     Ok(object)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_says_of_which_pods_how_many() {
+        for (set, said) in [
+            (&[("min-available", "1")][..], Some("a selector must be specified")),
+            (
+                &[("selector", "a=b")],
+                Some("one of min-available or max-unavailable must be specified"),
+            ),
+            (
+                &[("selector", "a=b"), ("min-available", "a")],
+                Some("invalid format specified for min-available"),
+            ),
+            (
+                &[("selector", "a=b"), ("max-unavailable", "1%%")],
+                Some("invalid format specified for max-unavailable"),
+            ),
+            (&[("selector", "a=b"), ("max-unavailable", "10%")], None),
+            (&[("selector", "a=b"), ("min-available", "1")], None),
+        ] {
+            let mut flags = Parsed::default();
+            flags.words.push("x".to_owned());
+            for (flag, value) in set {
+                flags.set(flag, value);
+            }
+            assert_eq!(disruption_budget(&flags).err().as_deref(), said, "{set:?}");
+        }
+    }
 }

@@ -9,10 +9,13 @@ pub(super) mod limits;
 pub(super) mod network;
 pub(super) mod workloads;
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use crate::{
     apply::last_applied,
+    discovery::ApiResource,
     failure::{Failure, Outcome},
     flags::Parsed,
     session::{DryRun, Session},
@@ -65,6 +68,23 @@ pub(super) async fn create(session: &Session, made: Made) -> Outcome {
     })
 }
 
+/// The resource of an object of a kind that every server has.
+fn built_in(object: &Value) -> Option<ApiResource> {
+    let api_version = object["apiVersion"].as_str()?;
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    let spec = api_kinds::catalogue().by_kind(group, version, object["kind"].as_str()?)?;
+    Some(ApiResource {
+        group: group.to_owned(),
+        version: version.to_owned(),
+        plural: spec.plural.to_string(),
+        singular: spec.singular.to_string(),
+        kind: spec.kind.to_string(),
+        namespaced: spec.namespaced,
+        preferred: true,
+        ..ApiResource::default()
+    })
+}
+
 /// Sends an object that was made, and tells of it.
 pub(super) async fn finish(
     session: &Session,
@@ -72,7 +92,12 @@ pub(super) async fn finish(
     what: &str,
     manager: &str,
 ) -> Outcome<(Target, Value)> {
-    let resource = session.discovery().await?.of_object(&object, "flags")?;
+    let known = if session.dry_run() == DryRun::Client { built_in(&object) } else { None };
+    let resource = match known {
+        // What is only shown needs no server.
+        Some(resource) => Arc::new(resource),
+        None => session.discovery().await?.of_object(&object, "flags")?,
+    };
     let resolved = session.resolved().await?;
     let namespace = if resource.namespaced { resolved.namespace.clone() } else { String::new() };
     // Shown only where it was said, as upstream does.
@@ -90,4 +115,29 @@ pub(super) async fn finish(
     };
     session.tell(&created, what)?;
     Ok((target, created))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_made_is_known_without_a_server() {
+        for (api_version, kind, found) in [
+            ("v1", "ConfigMap", Some(("configmaps", true))),
+            ("v1", "Namespace", Some(("namespaces", false))),
+            ("apps/v1", "Deployment", Some(("deployments", true))),
+            ("batch/v1", "CronJob", Some(("cronjobs", true))),
+            ("policy/v1", "PodDisruptionBudget", Some(("poddisruptionbudgets", true))),
+            ("scheduling.k8s.io/v1", "PriorityClass", Some(("priorityclasses", false))),
+            ("rbac.authorization.k8s.io/v1", "ClusterRole", Some(("clusterroles", false))),
+            ("networking.k8s.io/v1", "Ingress", Some(("ingresses", true))),
+            ("x.io/v1", "Foo", None),
+        ] {
+            let resource = built_in(&json!({"apiVersion": api_version, "kind": kind}));
+            let resource = resource.as_ref();
+            let said = resource.map(|resource| (resource.plural.as_str(), resource.namespaced));
+            assert_eq!(said, found, "{kind}");
+        }
+    }
 }

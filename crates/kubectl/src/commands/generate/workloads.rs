@@ -34,7 +34,6 @@ fn container_name(image: &str) -> String {
         .next()
         .unwrap_or(last)
         .replace(|c: char| !c.is_ascii_alphanumeric() && c != '-', "-")
-        .to_lowercase()
 }
 
 pub(crate) fn deployment(flags: &Parsed) -> Made {
@@ -54,7 +53,8 @@ pub(crate) fn deployment(flags: &Parsed) -> Made {
         if !command.is_empty() {
             container["command"] = json!(command);
         }
-        if port > 0 {
+        // The first is the one that serves, as upstream has it.
+        if port >= 0 && containers.is_empty() {
             container["ports"] = json!([{"containerPort": port}]);
         }
         containers.push(container);
@@ -154,10 +154,31 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_first_container_has_the_port() {
+        for (port, expected) in [
+            ("80", json!([{"containerPort": 80}])),
+            ("0", json!([{"containerPort": 0}])),
+            ("-1", Value::Null),
+        ] {
+            let mut flags = Parsed::default();
+            flags.words.push("x".to_owned());
+            flags.set("image", "a,b");
+            flags.set("port", port);
+            let made = deployment(&flags).expect("valid");
+            let containers = &made["spec"]["template"]["spec"]["containers"];
+            assert_eq!(containers[0]["ports"], expected, "{port}");
+            assert_eq!(containers[1]["ports"], Value::Null, "{port}");
+        }
+    }
+
+    #[test]
     fn images_name_their_containers() {
-        for (image, name) in
-            [("nginx", "nginx"), ("ghcr.io/a/b_c:1.2", "b-c"), ("localhost:5000/x@sha256:abc", "x")]
-        {
+        for (image, name) in [
+            ("nginx", "nginx"),
+            ("A", "A"),
+            ("ghcr.io/a/b_c:1.2", "b-c"),
+            ("localhost:5000/x@sha256:abc", "x"),
+        ] {
             assert_eq!(container_name(image), name);
         }
     }
