@@ -18,12 +18,10 @@ pub(super) fn migrated(object: &Value, manager: &str) -> Option<Value> {
             && entry["operation"] == operation
             && entry["subresource"].as_str().unwrap_or_default().is_empty()
     };
-    let (before, mut rest): (Vec<&Value>, Vec<Value>) = {
-        let (before, rest): (Vec<_>, Vec<_>) =
-            entries.iter().partition(|entry| is_of(entry, BEFORE, "Update"));
-        (before, rest.into_iter().cloned().collect())
-    };
+    let (before, rest): (Vec<&Value>, Vec<&Value>) =
+        entries.iter().partition(|entry| is_of(entry, BEFORE, "Update"));
     let first = *before.first()?;
+    let mut rest: Vec<Value> = rest.into_iter().cloned().collect();
     let at = rest.iter().position(|entry| is_of(entry, manager, "Apply")).unwrap_or_else(|| {
         let mut entry = first.clone();
         entry["manager"] = manager.into();
@@ -43,16 +41,8 @@ fn union(into: &mut Value, from: &Value) {
     if !into.is_object() {
         *into = Value::Object(Map::new());
     }
-    for (key, value) in from {
-        union_of_one(&mut into[key.as_str()], value);
-    }
-}
-
-fn union_of_one(into: &mut Value, from: &Value) {
-    if into.is_null() {
-        *into = from.clone();
-    } else {
-        union(into, from);
+    for (key, fields) in from {
+        union(&mut into[key.as_str()], fields);
     }
 }
 

@@ -132,8 +132,14 @@ async fn by_server(
     let path = with_query(path, query);
     match connection.request(Method::PATCH, &path, body()).await {
         Ok(mut applied) => {
-            if migrate(session, target, object, &applied).await? {
-                applied = connection.request(Method::PATCH, &path, body()).await?;
+            match migrate(session, target, object, &applied).await {
+                Ok(true) => applied = connection.request(Method::PATCH, &path, body()).await?,
+                Ok(false) => {}
+                // It is applied all the same.
+                Err(error) => session.say(&format!(
+                    "Warning: server rejected managed fields migration to Server-Side Apply. This is non-fatal and will be retried next time you apply. Error: {}",
+                    error.message()
+                )),
             }
             Ok((applied, "serverside-applied"))
         }

@@ -6,7 +6,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::Value;
 
 use super::{
-    go_text::shown,
+    go_text::{kind, shown},
     printf::{LONGEST, printf},
     run::truth,
 };
@@ -116,18 +116,6 @@ pub(super) fn call(name: &str, arguments: &[Value]) -> Result<Value, String> {
     match &value {
         Value::String(text) if text.len() > LONGEST => Err(told("the text is too long".to_owned())),
         _ => Ok(value),
-    }
-}
-
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "<nil>",
-        Value::Bool(_) => "bool",
-        Value::Number(number) if number.is_f64() => "float64",
-        Value::Number(_) => "int",
-        Value::String(_) => "string",
-        Value::Array(_) => "[]interface {}",
-        Value::Object(_) => "map[string]interface {}",
     }
 }
 

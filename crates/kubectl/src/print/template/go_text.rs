@@ -121,6 +121,19 @@ pub(super) fn written(value: &Value, text: &dyn Fn(&str) -> String) -> String {
     }
 }
 
+/// A value's type as `%T` writes it.
+pub(super) fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "<nil>",
+        Value::Bool(_) => "bool",
+        Value::Number(number) if number.is_f64() => "float64",
+        Value::Number(_) => "int",
+        Value::String(_) => "string",
+        Value::Array(_) => "[]interface {}",
+        Value::Object(_) => "map[string]interface {}",
+    }
+}
+
 /// A value as `%#v` writes it.
 pub(in crate::print) fn syntax(value: &Value) -> String {
     match value {

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::go_text::{float, quoted, shown, signed, syntax, written};
+use super::go_text::{float, kind, quoted, shown, signed, syntax, written};
 
 /// Longer text is refused: a template could fill the memory with it.
 pub(super) const LONGEST: usize = 64 << 20;
@@ -132,18 +132,6 @@ fn count(
     }
     *rest = &rest[end..];
     i64::try_from(number).ok().map(Ok)
-}
-
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "<nil>",
-        Value::Bool(_) => "bool",
-        Value::Number(number) if number.is_f64() => "float64",
-        Value::Number(_) => "int",
-        Value::String(_) => "string",
-        Value::Array(_) => "[]interface {}",
-        Value::Object(_) => "map[string]interface {}",
-    }
 }
 
 fn one(verb: char, spec: &Spec, value: &Value) -> String {

@@ -53,11 +53,10 @@ pub(super) fn run(values: Values, words: Vec<String>) -> Result<(), Box<dyn Erro
     }
     let names = services.iter().map(|s| s.name.as_str()).collect::<Vec<_>>().join(" and ");
     let of_release = version.unwrap_or("the release of that folder");
+    let at = program.display();
     if is_there {
-        let at = program.display();
         println!("{at} is {of_release} already; {names} runs an earlier one and restarts");
     } else {
-        let at = program.display();
         println!(
             "{VERSION} at {at} becomes {of_release}; {names} restarts, and its pods run through"
         );
