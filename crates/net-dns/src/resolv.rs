@@ -1,5 +1,9 @@
 //! `resolv.conf`: the host's is read for its resolvers, the pods' are written.
 
+mod follow;
+
+pub use follow::Changes;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
@@ -10,6 +14,10 @@ use std::path::{Path, PathBuf};
 const NAMESERVERS_MAX: usize = 3;
 const SEARCH_MAX: usize = 32;
 const SEARCH_CHARS_MAX: usize = 2048;
+
+const USUAL: &str = "/etc/resolv.conf";
+/// Those that systemd-resolved asks itself.
+const RESOLVED: &str = "/run/systemd/resolve/resolv.conf";
 
 /// What a `resolv.conf` says, resolv.conf(5).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -142,7 +150,7 @@ impl fmt::Display for ResolvConf {
 /// (127.0.0.53), which pods cannot reach and which may forward to us, lies a
 /// file with the real ones.
 pub fn host_path() -> PathBuf {
-    choose_path(Path::new("/etc/resolv.conf"), Path::new("/run/systemd/resolve/resolv.conf"))
+    choose_path(Path::new(USUAL), Path::new(RESOLVED))
 }
 
 fn choose_path(usual: &Path, resolved: &Path) -> PathBuf {

@@ -2,15 +2,17 @@
 
 use std::{
     collections::BTreeMap,
-    net::IpAddr,
+    convert::Infallible,
+    io,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
 
 use client::{Cached, SharedInformers};
-use net_dns::{Endpoint, Port, Protocol, Server, Service, ServiceName, Sockets, Zone};
+use net_dns::{Endpoint, Port, Protocol, Server, Service, ServiceName, Sockets, Zone, resolv};
 use tokio::task::JoinHandle;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::{
     served::{self, EndpointSlice},
@@ -88,17 +90,11 @@ pub(super) async fn start(
     zone: Arc<RwLock<Zone>>,
     addresses: &[IpAddr],
 ) -> Result<JoinHandle<()>, StartError> {
-    let upstreams = || -> Result<_, StartError> {
-        let path = net_dns::resolv::host_path();
-        // A machine without the file resolves nothing outside, which pods then hear.
-        let host = match net_dns::resolv::host() {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            other => other.map_err(|error| format!("{}: {error}", path.display()))?,
-        };
-        let index = |link: &str| netlink::host::link_index(link).ok().flatten();
-        Ok(host.upstreams(addresses, index))
-    };
-    let server = Server::new(zone.clone(), upstreams()?);
+    // Before they are read, so that no change falls between.
+    let changes = resolv::Changes::of_host();
+    let asked = upstreams(addresses)?;
+    let server = Server::new(zone.clone(), asked.clone());
+    let resolvers = follow_resolvers(changes, server.clone(), addresses.to_vec(), asked);
     let sockets = Sockets::bind(addresses, 53).await.map_err(|error| {
         format!("{error}; the cluster's DNS needs that port: end what uses it, or choose another --cluster-dns")
     })?;
@@ -136,6 +132,46 @@ pub(super) async fn start(
                 Err(error) => warn!(%error, "the cluster's DNS ended"),
             },
             () = follow => {}
+            never = resolvers => match never {},
         }
     }))
+}
+
+/// Whom the machine asks about names outside of the cluster.
+fn upstreams(own: &[IpAddr]) -> Result<Vec<SocketAddr>, StartError> {
+    // A machine without the file resolves nothing outside, which pods then hear.
+    let host =
+        resolv::host().map_err(|error| format!("{}: {error}", resolv::host_path().display()))?;
+    let index = |link: &str| netlink::host::link_index(link).ok().flatten();
+    Ok(host.upstreams(own, index))
+}
+
+/// A machine that boots before its network is there, or goes into another one, has other
+/// resolvers then.
+async fn follow_resolvers(
+    changes: io::Result<resolv::Changes>,
+    server: Arc<Server>,
+    own: Vec<IpAddr>,
+    mut asked: Vec<SocketAddr>,
+) -> Infallible {
+    let error = loop {
+        let heard = match &changes {
+            Ok(changes) => changes.next().await,
+            Err(error) => break error.to_string(),
+        };
+        if let Err(error) = heard {
+            break error.to_string();
+        }
+        match upstreams(&own) {
+            Ok(now) if now == asked => {}
+            Ok(now) => {
+                info!(resolvers = ?now, "names outside of the cluster are asked there from now on");
+                server.set_upstreams(now.clone());
+                asked = now;
+            }
+            Err(error) => warn!(%error, "names outside of the cluster are asked where they were"),
+        }
+    };
+    warn!(%error, "the machine's resolvers may become others and the cluster's DNS does not hear of it until a restart");
+    std::future::pending().await
 }
