@@ -16,7 +16,9 @@ use serde::{Deserialize, Serialize};
 use tracing::{error, info};
 
 /// What tarballs are called; the compression is told by the content.
-const EXTENSIONS: [&str; 6] = [".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".oci"];
+const EXTENSIONS: [&str; 6] = [".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst", ".oci"];
+/// What is packed in a way that nothing here unpacks.
+const OTHERS: [&str; 6] = [".tar.xz", ".txz", ".tar.bz2", ".tbz", ".tar.lz4", ".zip"];
 
 /// A file as it was when it was imported, and what came of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,6 +83,12 @@ fn files(dir: &Path) -> io::Result<Vec<(String, u64, i64)>> {
     for entry in entries {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
+        if OTHERS.iter().any(|extension| name.ends_with(extension)) {
+            error!(
+                bundle = name,
+                "an image bundle is not imported: unpack it to .tar, or pack that with gzip or zstd"
+            );
+        }
         if EXTENSIONS.iter().any(|extension| name.ends_with(extension)) && !name.starts_with('.') {
             let meta = fs::metadata(entry.path())?;
             found.push((name, meta.size(), meta.mtime()));
@@ -115,7 +123,7 @@ mod tests {
         import(data.path(), &store);
         assert!(!data.path().join("node/bundles.json").exists(), "there is no folder");
         fs::create_dir_all(dir(data.path())).expect("our own folder");
-        for name in ["bad.tar", "notes.txt", ".half.tar"] {
+        for name in ["bad.tar", "notes.txt", ".half.tar", "other.tar.xz"] {
             fs::write(dir(data.path()).join(name), "no tarball").expect("our own folder");
         }
         assert_eq!(files(&dir(data.path())).expect("our own folder").len(), 1);
