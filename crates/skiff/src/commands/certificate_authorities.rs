@@ -171,8 +171,10 @@ impl Command<'_> {
              of type kubernetes.io/service-account-token, end with the old CAs: make them anew;\n\
              - restart workloads that read the cluster's CA or their token only at their start \
              (kubectl rollout restart);\n\
-             - join tokens of before hold the old CA's hash: make new ones with `skiff token \
-             create`; {} is made anew by itself;\n\
+             - join tokens of before name the old CA, and are still good with the new one's name \
+             in its place: give out new ones (`skiff token create`), and where the old ones may be \
+             in somebody's hands take those away (`skiff token rotate`, `skiff token delete`). {} \
+             names the new CA by itself;\n\
              - take a snapshot, and keep what `skiff snapshot key` prints now: it is another key.\n\
              Then, after an hour at the earliest: skiff certificate rotate-ca finish",
             self.kubeconfig.file.display(),

@@ -17,6 +17,7 @@ use crate::{
     columns,
     config::lifetime,
     flags::{UsageError, Values},
+    server::join,
 };
 
 const SECRETS: Resource = Resource::namespaced("", "v1", "secrets");
@@ -70,7 +71,13 @@ pub(super) fn run(values: Values, words: Vec<String>) -> Result<(), Box<dyn Erro
                     )
                     .into());
                 }
-                println!("{}", create(&admin, &old.wish).await?);
+                let new = create(&admin, &old.wish).await?;
+                println!("{new}");
+                match join::keep_instead(&old.wish.description, &id, &new) {
+                    Ok(Some(file)) => eprintln!("{} has the new one", file.display()),
+                    Ok(None) => {}
+                    Err(what) => eprintln!("skiff token: {what}"),
+                }
                 // Machines have joined with it; only those to come need the new one.
                 delete(&admin, &id).await?;
             }

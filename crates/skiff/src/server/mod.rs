@@ -9,7 +9,7 @@ mod certificates;
 pub(crate) mod cluster_socket;
 mod components;
 mod identity;
-mod join;
+pub(crate) mod join;
 mod kubeconfig;
 mod leading;
 mod manifests;
@@ -249,7 +249,7 @@ pub(crate) async fn start(config: &Config) -> Result<Handle, StartError> {
         api: loopback.named("skiff/join"),
         store: store.clone(),
         keys_dir: pki::directory(&config.machine.data_dir),
-        settings: config.cluster.tell(),
+        settings: join::shared_flags(config),
         now,
     });
     let tls = Tls {

@@ -20,7 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::info;
 
 use super::messages::{File, SERVER, ServerRequest, ServerResponse, Setting};
-use crate::{StartError, config::Config};
+use crate::{StartError, config::Config, server::kubeconfig};
 use futures_util::StreamExt as _;
 
 const SECRETS: Resource = Resource::namespaced("", "v1", "secrets");
@@ -158,7 +158,7 @@ pub(in crate::server) async fn publish_token(
                 return Ok(());
             }
             let token = JoinToken { ca_hash: hash, ..known };
-            return super::super::kubeconfig::write_secret(&path, &format!("{token}\n"), 0o600)
+            return kubeconfig::write_secret(&path, &format!("{token}\n"), 0o600)
                 .map_err(|error| format!("{}: {error}", path.display()).into());
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
@@ -179,7 +179,7 @@ pub(in crate::server) async fn publish_token(
         },
     });
     api.create(SECRETS, NAMESPACE, &secret).await?;
-    super::super::kubeconfig::write_secret(&path, &format!("{token}\n"), 0o600)
+    kubeconfig::write_secret(&path, &format!("{token}\n"), 0o600)
         .map_err(|error| format!("{}: {error}", path.display()).into())
 }
 
@@ -193,6 +193,29 @@ fn description(path: &Path, server: &str) -> String {
 fn is_of(description: &str, server: &str) -> bool {
     let (printed, of) = (format!("{PRINTED_IN} "), format!(" of {server}"));
     description.strip_prefix(&printed).is_some_and(|rest| rest.ends_with(&of))
+}
+
+/// Puts a token in the place of one that a server printed into its file, where its
+/// description says so. Returns the file.
+///
+/// # Errors
+/// Where that file is not on this machine, or cannot be written: what is to be done.
+pub(crate) fn keep_instead(
+    description: &str,
+    former_id: &str,
+    token: &JoinToken,
+) -> Result<Option<PathBuf>, String> {
+    let said = description.strip_prefix(PRINTED_IN).and_then(|rest| rest.rsplit_once(" of "));
+    let Some((path, server)) = said else { return Ok(None) };
+    let path = PathBuf::from(path.trim());
+    let known = std::fs::read_to_string(&path).ok().and_then(|text| text.parse().ok());
+    if known.is_none_or(|known: JoinToken| known.id != former_id) {
+        return Err(format!("write it into {} on {server}, which has the old one", path.display()));
+    }
+    match kubeconfig::write_secret(&path, &format!("{token}\n"), 0o600) {
+        Ok(()) => Ok(Some(path)),
+        Err(error) => Err(format!("write it into {}: {error}", path.display())),
+    }
 }
 
 /// Revokes the token that a server has on its disk, now that it is a server no more.
@@ -234,6 +257,22 @@ mod tests {
         assert!(is_of(&made, "pi-1"));
         assert!(!is_of(&made, "pi-11") && !is_of(&made, "1"));
         assert!(!is_of("the rack of pi-1", "pi-1"));
+    }
+
+    #[test]
+    fn a_rotated_token_takes_the_place_of_its_former() {
+        let random = ring::rand::SystemRandom::new();
+        let [former, new] = [1, 2].map(|_| JoinToken::generate([7; 32], &random).expect("random"));
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("of the server");
+        let said = description(&path, "pi-1");
+        assert_eq!(keep_instead("for the rack", &former.id, &new), Ok(None));
+        assert!(keep_instead(&said, &former.id, &new).expect_err("no file").contains("on pi-1"));
+        std::fs::write(&path, format!("{former}\n")).expect("our own folder");
+        assert!(keep_instead(&said, "000000", &new).is_err(), "it has another");
+        assert_eq!(keep_instead(&said, &former.id, &new), Ok(Some(path.clone())));
+        let text = std::fs::read_to_string(&path).expect("our own folder");
+        assert_eq!(text, format!("{new}\n"));
     }
 
     #[test]

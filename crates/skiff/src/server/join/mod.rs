@@ -4,7 +4,7 @@
 mod admit;
 mod messages;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use pki::{
@@ -26,6 +26,7 @@ use crate::{
     config::Config,
 };
 
+pub(crate) use admit::keep_instead;
 pub(super) use admit::{Admission, publish_token, revoke_token};
 
 /// The protocol's name on the API's port.
@@ -68,6 +69,15 @@ pub(super) async fn prepare(config: &Config) -> Result<Option<Told>, StartError>
             )
             .into());
         }
+        if config.token.is_some() && !is_server {
+            return Err(format!(
+                "--token without --server: a cluster makes its tokens itself, they cannot be \
+                 chosen. To make a cluster leave --token out, and take the token for others from \
+                 {} or from `skiff token create`; to join one, name its server with --server",
+                config.machine.data_dir.join("server/token").display()
+            )
+            .into());
+        }
         return Ok(None);
     };
     if is_server && !mark.exists() {
@@ -91,7 +101,7 @@ pub(super) async fn prepare(config: &Config) -> Result<Option<Told>, StartError>
         None => None,
     };
     let answer = ask(address, &token, config, later.unwrap_or(own).max(built)).await?;
-    let told = config.cluster.tell();
+    let told = shared_flags(config);
     for setting in &answer.settings {
         let ours = told.get(&setting.flag);
         if let Some(ours) = ours.filter(|ours| **ours != setting.value) {
@@ -115,6 +125,14 @@ pub(super) async fn prepare(config: &Config) -> Result<Option<Told>, StartError>
     servers.retain(|server| server != address);
     servers.insert(0, address.clone());
     Ok(Some(Told { cluster, servers, later }))
+}
+
+/// What all servers of a cluster have to be told alike, by the names of the flags. Beside what
+/// the cluster is made of that is the port: it is where agents look for any server.
+pub(super) fn shared_flags(config: &Config) -> BTreeMap<String, String> {
+    let mut flags = config.cluster.tell();
+    flags.insert("https-listen-port".to_owned(), config.https_port.to_string());
+    flags
 }
 
 /// The time by the server that was asked, where this machine is too far behind it to go by
