@@ -200,7 +200,11 @@ pub fn parse_args(
             return Err(usage(arg.unexpected()));
         };
         let value = match flag.takes {
-            Takes::Switch => "true".to_owned(),
+            // `--flag=false`, too.
+            Takes::Switch => match parser.optional_value() {
+                Some(value) => on_or_off(&format!("--{}", flag.name), &value.to_string_lossy())?,
+                None => "true".to_owned(),
+            },
             Takes::One(_) | Takes::Many(_) | Takes::Document(_) => parser
                 .value()
                 .map_err(usage)?
@@ -213,12 +217,45 @@ pub fn parse_args(
 }
 
 /// Reads the environment.
-pub fn from_environment(command: Commands, get: impl Fn(&str) -> Option<String>) -> Values {
-    let set = FLAGS
-        .iter()
-        .filter(|flag| flag.commands.contains(command))
-        .filter_map(|flag| Some((flag.name, vec![get(&flag.variable())?])));
-    Values(set.collect())
+///
+/// # Errors
+/// For a switch that is neither on nor off.
+pub fn from_environment(
+    command: Commands,
+    get: impl Fn(&str) -> Option<String>,
+) -> Result<Values, UsageError> {
+    let mut values = Values::default();
+    for flag in FLAGS.iter().filter(|flag| flag.commands.contains(command)) {
+        let variable = flag.variable();
+        let Some(mut value) = get(&variable) else { continue };
+        if flag.takes == Takes::Switch {
+            value = on_or_off(&variable, &value)?;
+        }
+        values.0.insert(flag.name, vec![value]);
+    }
+    Ok(values)
+}
+
+/// Those of the names of variables that look like a flag's of this program and are none of
+/// the command's.
+pub(crate) fn without_meaning(
+    command: Commands,
+    names: impl IntoIterator<Item = String>,
+) -> Vec<String> {
+    let has_one = |name: &String| {
+        FLAGS.iter().any(|flag| flag.commands.contains(command) && flag.variable() == **name)
+    };
+    let ours = names.into_iter().filter(|name| name.starts_with("SKIFF_"));
+    ours.filter(|name| !has_one(name)).collect()
+}
+
+/// `true` or `false` of a switch's value, in the words that people use.
+fn on_or_off(name: &str, text: &str) -> Result<String, UsageError> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "t" | "1" | "yes" | "on" => Ok("true".to_owned()),
+        "false" | "f" | "0" | "no" | "off" | "" => Ok("false".to_owned()),
+        _ => Err(UsageError(format!("{name}: \"{text}\" is neither true nor false"))),
+    }
 }
 
 /// Reads one config file: a YAML mapping whose keys are flag names. A key that
@@ -252,6 +289,7 @@ pub fn from_config(command: Commands, text: &str, earlier: Values) -> Result<Val
             (document @ serde_json::Value::Object(_), Takes::Document(_)) => {
                 vec![document.to_string()]
             }
+            (value, Takes::Switch) => vec![on_or_off(&key, &scalar(&key, value)?)?],
             (value, _) => vec![scalar(&key, value)?],
         };
         let slot = values.0.entry(flag.name).or_default();

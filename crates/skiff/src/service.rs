@@ -180,7 +180,8 @@ impl Service {
         let command = self.command();
         let line = flags::parse_args(command, self.words.iter().skip(1).map(Into::into));
         let (line, _) = line.ok().flatten().unwrap_or_default();
-        (line.or(flags::from_environment(command, |name| self.variable(name))), Some(error))
+        let variables = flags::from_environment(command, |name| self.variable(name));
+        (line.or(variables.unwrap_or_default()), Some(error))
     }
 
     fn variable(&self, name: &str) -> Option<String> {

@@ -11,7 +11,13 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-use crate::{StartError, flags::UsageError, logging, notify::Notify, service};
+use crate::{
+    StartError,
+    flags::{self, Commands, UsageError},
+    logging,
+    notify::Notify,
+    service,
+};
 
 /// More threads than this serve nobody at home and cost memory each.
 const WORKERS_MAX: usize = 4;
@@ -45,12 +51,17 @@ pub(super) type Watched<H> = (fn(&H) -> watch::Receiver<bool>, fn(&H) -> &NodeHa
 /// its number and its service manager see nothing of it. Where the whole machine shuts
 /// down, its node's pods are ended first, if they are to be.
 pub(super) fn run<H>(
+    command: Commands,
     verbosity: u8,
     start: impl Future<Output = Result<H, StartError>>,
     watched: Watched<H>,
     stop: impl AsyncFnOnce(H),
 ) -> Result<(), Box<dyn Error>> {
     logging::start(verbosity);
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    for name in flags::without_meaning(command, names) {
+        warn!(%name, "this variable is no flag's here and does nothing; see --help");
+    }
     if let Err(error) = linux::allocator::keep_small() {
         warn!(%error, "huge pages stay on; this takes more memory than it needs");
     }

@@ -3,7 +3,11 @@
 use std::error::Error;
 
 use super::daemon;
-use crate::{config::Config, flags::Values, server};
+use crate::{
+    config::Config,
+    flags::{Commands, Values},
+    server,
+};
 
 pub(super) fn run(values: Values, words: Vec<String>) -> Result<(), Box<dyn Error>> {
     daemon::no_words(&words)?;
@@ -15,5 +19,5 @@ pub(super) fn run(values: Values, words: Vec<String>) -> Result<(), Box<dyn Erro
     }
     let stop = async |handle: server::Handle| handle.stop().await;
     let watched: daemon::Watched<server::Handle> = (server::Handle::again, server::Handle::node);
-    daemon::run(config.machine.verbosity, server::start(&config), watched, stop)
+    daemon::run(Commands::SERVER, config.machine.verbosity, server::start(&config), watched, stop)
 }

@@ -31,12 +31,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 pub(super) fn run(values: Values, words: Vec<String>) -> Result<(), Box<dyn Error>> {
     super::daemon::no_words(&words)?;
     let json = super::wants_json(&values)?;
-    // What this machine's service was told, unless something else is asked for.
-    let services = service::installed();
-    let service = services.first().and_then(|service| service.values().ok());
-    let told = service.as_ref().filter(|_| !values.is_set("data-dir"));
-    let told = told.and_then(|service| service.one("data-dir")).or(values.one("data-dir"));
-    let data_dir = std::path::absolute(told.unwrap_or_default())?;
+    let data_dir = std::path::absolute(values.one("data-dir").unwrap_or_default())?;
     let kubeconfig = admin::find(&values);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let view = View::open(&kubeconfig, &data_dir)?;

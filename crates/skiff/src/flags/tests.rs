@@ -35,7 +35,8 @@ fn every_flag_can_come_from_every_source() {
         let (from_args, _) = parse_args(command, words).expect(name).expect("no help");
         let from_env = from_environment(command, |variable| {
             (variable == flag.variable()).then(|| value.to_owned())
-        });
+        })
+        .expect(name);
         let text = format!("{name}: {value}");
         let from_file = from_config(command, &text, Values::default()).expect(name);
         assert_eq!(from_args, from_env);
@@ -70,6 +71,36 @@ fn a_plus_adds_to_earlier_files() {
     assert_eq!(added.many("node-label"), ["a=1", "b=2"]);
     let replaced = from_config(Commands::SERVER, "node-label: c=3", first).expect("valid");
     assert_eq!(replaced.many("node-label"), ["c=3"]);
+}
+
+#[test]
+fn a_switch_is_on_or_off_in_many_words() {
+    const NAME: &str = "disable-snapshots";
+    let table = [("1", true), ("TRUE", true), ("yes", true), ("0", false), ("off", false)];
+    for (text, on) in table {
+        let wanted = Some(if on { "true" } else { "false" });
+        let get = |variable: &str| (variable == "SKIFF_DISABLE_SNAPSHOTS").then(|| text.to_owned());
+        let values = from_environment(Commands::SERVER, get).expect(text);
+        assert_eq!(values.one(NAME), wanted, "{text}");
+        let (values, _) = args(&format!("--{NAME}={text}")).expect(text).expect("no help");
+        assert_eq!(values.one(NAME), wanted, "{text}");
+        let file = format!("{NAME}: {text}");
+        let values = from_config(Commands::SERVER, &file, Values::default()).expect(text);
+        assert_eq!(values.one(NAME), wanted, "{text}");
+    }
+    let maybe = |_: &str| Some("maybe".to_owned());
+    assert!(from_environment(Commands::UNINSTALL, maybe).expect_err("neither").0.contains("maybe"));
+    assert!(args(&format!("--{NAME}=maybe")).is_err());
+    let file = format!("{NAME}: maybe");
+    assert!(from_config(Commands::SERVER, &file, Values::default()).is_err());
+}
+
+#[test]
+fn variables_without_a_meaning_are_found() {
+    let names = ["SKIFF_TOKEN", "SKIFF_CONFIG_FILE", "SKIFF_CLUSTER_CIDR", "K3S_TOKEN", "PATH"];
+    let found = |command| without_meaning(command, names.map(str::to_owned));
+    assert_eq!(found(Commands::SERVER), ["SKIFF_CONFIG_FILE"]);
+    assert_eq!(found(Commands::AGENT), ["SKIFF_CONFIG_FILE", "SKIFF_CLUSTER_CIDR"]);
 }
 
 #[test]
