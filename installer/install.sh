@@ -19,8 +19,8 @@
 #   INSTALL_SKIFF_AIRGAP_DIR      take the files of one release from this folder, without a network
 #   INSTALL_SKIFF_BIN_DIR         where the program goes; /usr/local/bin where unset
 #   INSTALL_SKIFF_NAME            name of the service; skiff, or skiff-agent for an agent
-#   INSTALL_SKIFF_SYMLINK         "skip": no `kubectl` beside it (made only where none is installed)
-#   INSTALL_SKIFF_SKIP_ENABLE     "true": the service is not started at boot
+#   INSTALL_SKIFF_SYMLINK         "skip": no `kubectl` beside it; else where none is installed; "force": always
+#   INSTALL_SKIFF_SKIP_ENABLE     "true": the service is started neither at boot nor now
 #   INSTALL_SKIFF_SKIP_START      "true": the service is not started now
 #   INSTALL_SKIFF_FORCE_RESTART   "true": the service restarts even if nothing changed
 #   INSTALL_SKIFF_SKIP_SIGNATURE  "true": checksums alone are verified (no openssl here)
@@ -101,6 +101,20 @@ take() {
 choose_command() {
     COMMAND=server
     [ -z "${SKIFF_URL:-}" ] || COMMAND=agent
+}
+
+# What looks like a setting and is none; above all those of k3s that have no counterpart.
+tell_unknown_settings() {
+    for name in $(env | sed -n 's/^\([A-Z0-9_]*\)=.*/\1/p' | grep -E '^(INSTALL_SKIFF|INSTALL_K3S|K3S)_' | sort -u); do
+        case $name in
+            *K3S_*) warn "$name is a setting of k3s: those here begin with ${name%%K3S_*}SKIFF_" ;;
+            INSTALL_SKIFF_EXEC | INSTALL_SKIFF_VERSION | INSTALL_SKIFF_CHANNEL | INSTALL_SKIFF_MIRROR | \
+                INSTALL_SKIFF_AIRGAP_DIR | INSTALL_SKIFF_BIN_DIR | INSTALL_SKIFF_NAME | INSTALL_SKIFF_SYMLINK | \
+                INSTALL_SKIFF_SKIP_ENABLE | INSTALL_SKIFF_SKIP_START | INSTALL_SKIFF_FORCE_RESTART | \
+                INSTALL_SKIFF_SKIP_SIGNATURE) ;;
+            *) warn "$name is no setting of this installer and does nothing; its head lists those there are" ;;
+        esac
+    done
 }
 
 # COMMAND (server or agent) and ARGUMENTS, from INSTALL_SKIFF_EXEC and then the
@@ -439,11 +453,12 @@ keep_origin() {
 install_kubectl() {
     [ "${INSTALL_SKIFF_SYMLINK:-}" != skip ] || return 0
     "$BIN_DIR/skiff" help 2>/dev/null | grep -q '^ *kubectl' || return 0
+    [ "${INSTALL_SKIFF_SYMLINK:-}" != force ] || rm -f "$BIN_DIR/kubectl"
     have kubectl || [ -e "$BIN_DIR/kubectl" ] || ln -sf skiff "$BIN_DIR/kubectl"
 }
 
 start_service() {
-    if is_true "${INSTALL_SKIFF_SKIP_START:-}"; then
+    if is_true "${INSTALL_SKIFF_SKIP_START:-}" || is_true "${INSTALL_SKIFF_SKIP_ENABLE:-}"; then
         say "installed; start it with: $(how_to restart)"
         return
     fi
@@ -485,6 +500,7 @@ how_to() {
 
 # Called on the last line, so that a script that was cut short does nothing.
 main() {
+    tell_unknown_settings
     read_arguments "$@"
     check_machine
     check_role

@@ -2,6 +2,7 @@
 //! every way in which that can fail without anything having changed.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -277,7 +278,33 @@ curl -sf --retry 50 --retry-delay 1 --retry-connrefused -o /dev/null http://127.
         says: "\"apply\" cannot be installed as a service: say server or agent",
         after: "",
     },
+    Failure {
+        before: "",
+        line: "INSTALL_K3S_EXEC=server sh /srv/releases/install.sh apply",
+        says: "INSTALL_K3S_EXEC is a setting of k3s: those here begin with INSTALL_SKIFF_",
+        after: "",
+    },
+    Failure {
+        before: "",
+        line: "INSTALL_SKIFF_TYPE=server sh /srv/releases/install.sh apply",
+        says: "INSTALL_SKIFF_TYPE is no setting of this installer",
+        after: "",
+    },
 ];
+
+/// Those that the installer does not tell as unknown are those that its head lists.
+#[test]
+fn the_installer_knows_its_own_settings() {
+    let text = include_str!("../../installer/install.sh");
+    let names = |text: &str| -> BTreeSet<String> {
+        let words = text.split(|c: char| c != '_' && !c.is_ascii_alphanumeric());
+        words.filter(|word| word.starts_with("INSTALL_SKIFF_")).map(str::to_owned).collect()
+    };
+    let (head, rest) = text.split_once("set -eu").expect("the script begins so");
+    let (_, known) = rest.split_once("tell_unknown_settings() {").expect("it is there");
+    let (known, _) = known.split_once("\n}").expect("it ends");
+    assert_eq!(names(known), names(head));
+}
 
 #[test]
 fn one_line_installs_and_upgrades_under_load_and_every_failure_changes_nothing() {
