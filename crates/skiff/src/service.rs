@@ -184,7 +184,8 @@ impl Service {
         (line.or(variables.unwrap_or_default()), Some(error))
     }
 
-    fn variable(&self, name: &str) -> Option<String> {
+    /// One that it is started with.
+    pub(crate) fn variable(&self, name: &str) -> Option<String> {
         self.environment.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone())
     }
 

@@ -167,7 +167,7 @@ impl Joiner<'_> {
         if self.config.token.as_ref().is_some_and(|token| !is_ours(token.ca_hash)) {
             return Err(format!(
                 "this machine is a node of another cluster than the token is for; to move it: \
-                 skiff killall, remove {}, and start again",
+                 skiff killall, remove what is in {} but images, and start again",
                 state::dir(&self.config.machine.data_dir).display()
             )
             .into());

@@ -348,7 +348,7 @@ pub static FLAGS: &[Flag] = &[
             "kube-reserved",
             Takes::Many("RESOURCE=AMOUNT"),
             "",
-            "Keep this back from pods for skiff: cpu, memory, ephemeral-storage",
+            "Keep this back from pods for skiff: cpu, memory, ephemeral-storage; where neither this nor the next is said, a twentieth of each",
         )
     },
     Flag {

@@ -144,18 +144,20 @@ fn the_reference_is_the_one_in_docs() {
 
 /// The flags of `k3s server` and `k3s agent` (docs.k3s.io/cli), those of S3 as one.
 const K3S: &str = "
-advertise-address advertise-port agent-token agent-token-file alsologtostderr bind-address
+advertise-address advertise-port airgap-extra-registry agent-token agent-token-file alsologtostderr bind-address
 cluster-cidr cluster-dns cluster-domain cluster-init cluster-reset
 cluster-reset-restore-path config container-runtime-endpoint data-dir datastore-cafile
 datastore-certfile datastore-endpoint datastore-keyfile debug default-local-storage-path
-default-runtime disable disable-agent disable-apiserver-lb disable-cloud-controller
+default-runtime disable disable-agent disable-apiserver disable-apiserver-lb
+disable-cloud-controller disable-controller-manager disable-etcd
 disable-default-registry-endpoint disable-helm-controller disable-kube-proxy
 disable-network-policy disable-scheduler docker egress-selector-mode embedded-registry
 enable-pprof etcd-arg etcd-disable-snapshots etcd-expose-metrics etcd-s3
-etcd-snapshot-compress etcd-snapshot-dir etcd-snapshot-name etcd-snapshot-retention
+etcd-snapshot-compress etcd-snapshot-dir etcd-snapshot-name
+etcd-snapshot-reconcile-interval etcd-snapshot-retention
 etcd-snapshot-schedule-cron flannel-backend flannel-cni-conf flannel-conf
 flannel-external-ip flannel-iface flannel-ipv6-masq helm-job-image https-listen-port
-image-credential-provider-bin-dir image-credential-provider-config image-service-endpoint
+image-credential-provider-bin-dir image-credential-provider-config image-service-endpoint kine-tls
 kube-apiserver-arg kube-cloud-controller-manager-arg kube-controller-manager-arg
 kube-proxy-arg kube-scheduler-arg kubelet-arg lb-server-port log node-external-dns
 node-external-ip node-internal-dns node-ip node-label node-name node-taint nonroot-devices

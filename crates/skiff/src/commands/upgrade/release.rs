@@ -12,7 +12,10 @@ use ring::{digest, signature};
 use tokio::runtime::Runtime;
 
 use super::VERSION;
-use crate::flags::{UsageError, Values};
+use crate::{
+    flags::{UsageError, Values},
+    service,
+};
 
 /// What the installer leaves beside the kubeconfig: where releases are, and the
 /// key that signs them.
@@ -206,7 +209,11 @@ impl Source {
     ) -> Result<(), Box<dyn Error>> {
         match self {
             Self::Url(url) => {
-                let proxies = Proxies::from_variables(|name| std::env::var(name).ok())?;
+                // sudo passes no proxies on; the service has those that it was installed with.
+                let services = service::installed();
+                let told = |name: &str| services.iter().find_map(|service| service.variable(name));
+                let proxies =
+                    Proxies::from_variables(|name| std::env::var(name).ok().or_else(|| told(name)))?;
                 let url = format!("{url}/{name}");
                 node_image::download(&url, &proxies, limit, into)
                     .await
