@@ -79,7 +79,32 @@ pub type IndexFn<V> = fn(&Cached<V>) -> Vec<String>;
 struct Index<V> {
     name: &'static str,
     values: IndexFn<V>,
-    keys: BTreeMap<String, Keys>,
+    listed: Listed,
+}
+
+/// The keys of objects by the values of an index; the same for every view.
+#[derive(Default)]
+struct Listed(BTreeMap<String, Keys>);
+
+impl Listed {
+    fn insert(&mut self, values: Vec<String>, key: &str) {
+        for value in values {
+            match self.0.entry(value) {
+                Entry::Occupied(mut known) => known.get_mut().insert(key),
+                Entry::Vacant(free) => {
+                    free.insert(Keys::One(key.to_owned()));
+                }
+            }
+        }
+    }
+
+    fn remove(&mut self, values: Vec<String>, key: &str) {
+        for value in values {
+            if self.0.get_mut(&value).is_some_and(|keys| keys.remove(key)) {
+                self.0.remove(&value);
+            }
+        }
+    }
 }
 
 /// The keys under one value. Often it is one, for which a set takes the room of eleven.
@@ -140,9 +165,9 @@ impl<V> Cache<V> {
         if self.indexes.iter().any(|index| index.name == name) {
             return;
         }
-        let mut index = Index { name, values, keys: BTreeMap::new() };
+        let mut index = Index { name, values, listed: Listed::default() };
         for (key, object) in &self.objects {
-            index.insert(key, object);
+            index.listed.insert(values(object), key);
         }
         self.indexes.push(index);
     }
@@ -152,7 +177,7 @@ impl<V> Cache<V> {
         let key = object.key();
         let old = self.remove(&key);
         for index in &mut self.indexes {
-            index.insert(&key, &object);
+            index.listed.insert((index.values)(&object), &key);
         }
         self.objects.insert(key, object);
         old
@@ -161,11 +186,7 @@ impl<V> Cache<V> {
     pub(crate) fn remove(&mut self, key: &str) -> Option<Arc<Cached<V>>> {
         let old = self.objects.remove(key)?;
         for index in &mut self.indexes {
-            for value in (index.values)(&old) {
-                if index.keys.get_mut(&value).is_some_and(|keys| keys.remove(key)) {
-                    index.keys.remove(&value);
-                }
-            }
+            index.listed.remove((index.values)(&old), key);
         }
         Some(old)
     }
@@ -193,25 +214,12 @@ impl<V> Cache<V> {
     /// `None` where there is no such index.
     pub(crate) fn by_index(&self, name: &str, value: &str) -> Option<Vec<Arc<Cached<V>>>> {
         let index = self.indexes.iter().find(|index| index.name == name)?;
-        let keys = index.keys.get(value).into_iter().flat_map(Keys::iter);
+        let keys = index.listed.0.get(value).into_iter().flat_map(Keys::iter);
         Some(keys.filter_map(|key| self.get(key)).collect())
     }
 
     pub(crate) fn len(&self) -> usize {
         self.objects.len()
-    }
-}
-
-impl<V> Index<V> {
-    fn insert(&mut self, key: &str, object: &Cached<V>) {
-        for value in (self.values)(object) {
-            match self.keys.entry(value) {
-                Entry::Occupied(mut known) => known.get_mut().insert(key),
-                Entry::Vacant(free) => {
-                    free.insert(Keys::One(key.to_owned()));
-                }
-            }
-        }
     }
 }
 

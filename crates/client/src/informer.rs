@@ -163,7 +163,7 @@ impl<V: View> Informer<V> {
         // Keys told since a restart; the others are gone when it is complete.
         let mut seen: Option<BTreeSet<String>> = None;
         reflect(api, *resource, namespace, &options, ambient, |event| {
-            self.apply(event, &mut seen);
+            apply(event, self, &self.0.progress, &mut seen);
         })
         .await;
     }
@@ -256,42 +256,26 @@ impl<V: View> Informer<V> {
         self.0.handlers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn apply(&self, event: Reflected, seen: &mut Option<BTreeSet<String>>) {
-        match event {
-            Reflected::Restart => *seen = Some(BTreeSet::new()),
-            Reflected::Upsert(object) => {
-                if let Some(seen) = seen {
-                    seen.insert(object.meta.key());
-                }
-                let written = revision(&object.meta.resource_version);
-                self.upsert(object);
-                if seen.is_none() {
-                    self.advance(written, false);
-                }
-            }
-            Reflected::Delete(object) => {
-                let key = object.meta.key();
-                if let Some(seen) = seen {
-                    seen.remove(&key);
-                }
-                self.remove(&key);
-                if seen.is_none() {
-                    self.advance(revision(&object.meta.resource_version), false);
-                }
-            }
-            Reflected::Synced(at) => {
-                if let Some(seen) = seen.take() {
-                    let gone: Vec<String> = self.read(|cache| {
-                        cache.keys().filter(|key| !seen.contains(*key)).cloned().collect()
-                    });
-                    gone.iter().for_each(|key| self.remove(key));
-                }
-                self.advance(revision(&at), true);
-            }
-            Reflected::Progress(at) => self.advance(revision(&at), false),
+    fn change(&self, f: impl FnOnce(&mut Cache<V>) -> Option<Change<V>>) {
+        let handlers = self.lock_handlers();
+        let change = f(&mut self.0.cache.write().unwrap_or_else(PoisonError::into_inner));
+        if let Some(change) = change {
+            handlers.iter().for_each(|handler| handler(&change));
         }
     }
+}
 
+/// A cache as who fills it sees it: the same for every view, so that what does is one program.
+trait Fill {
+    fn upsert(&self, object: Object);
+
+    fn remove(&self, key: &str);
+
+    /// The keys that are not among these.
+    fn keys_but(&self, seen: &BTreeSet<String>) -> Vec<String>;
+}
+
+impl<V: View> Fill for Informer<V> {
     fn upsert(&self, object: Object) {
         let key = object.meta.key();
         let new = match Cached::read(object, self.0.selection.keep_bytes) {
@@ -321,21 +305,55 @@ impl<V: View> Informer<V> {
         self.change(|cache| cache.remove(key).map(|old| Change { old: Some(old), new: None }));
     }
 
-    fn change(&self, f: impl FnOnce(&mut Cache<V>) -> Option<Change<V>>) {
-        let handlers = self.lock_handlers();
-        let change = f(&mut self.0.cache.write().unwrap_or_else(PoisonError::into_inner));
-        if let Some(change) = change {
-            handlers.iter().for_each(|handler| handler(&change));
-        }
+    fn keys_but(&self, seen: &BTreeSet<String>) -> Vec<String> {
+        self.read(|cache| cache.keys().filter(|key| !seen.contains(*key)).cloned().collect())
     }
+}
 
-    fn advance(&self, revision: u64, synced: bool) {
-        self.0.progress.send_if_modified(|progress| {
-            let next = Progress {
-                synced: progress.synced || synced,
-                revision: progress.revision.max(revision),
-            };
-            std::mem::replace(progress, next) != next
-        });
+fn apply(
+    event: Reflected,
+    cache: &dyn Fill,
+    progress: &watch::Sender<Progress>,
+    seen: &mut Option<BTreeSet<String>>,
+) {
+    match event {
+        Reflected::Restart => *seen = Some(BTreeSet::new()),
+        Reflected::Upsert(object) => {
+            if let Some(seen) = seen {
+                seen.insert(object.meta.key());
+            }
+            let written = revision(&object.meta.resource_version);
+            cache.upsert(object);
+            if seen.is_none() {
+                advance(progress, written, false);
+            }
+        }
+        Reflected::Delete(object) => {
+            let key = object.meta.key();
+            if let Some(seen) = seen {
+                seen.remove(&key);
+            }
+            cache.remove(&key);
+            if seen.is_none() {
+                advance(progress, revision(&object.meta.resource_version), false);
+            }
+        }
+        Reflected::Synced(at) => {
+            if let Some(seen) = seen.take() {
+                cache.keys_but(&seen).iter().for_each(|key| cache.remove(key));
+            }
+            advance(progress, revision(&at), true);
+        }
+        Reflected::Progress(at) => advance(progress, revision(&at), false),
     }
+}
+
+fn advance(progress: &watch::Sender<Progress>, revision: u64, synced: bool) {
+    progress.send_if_modified(|progress| {
+        let next = Progress {
+            synced: progress.synced || synced,
+            revision: progress.revision.max(revision),
+        };
+        std::mem::replace(progress, next) != next
+    });
 }

@@ -14,7 +14,7 @@ use api_object::Object;
 use futures_util::FutureExt;
 use tokio::{task::JoinSet, time::timeout};
 
-use crate::{Error, Informer, View, WorkQueue, revision};
+use crate::{BoxFuture, Error, Informer, View, WorkQueue, revision};
 
 /// Longer than any healthy watch lags behind.
 const LAG_MAX: Duration = Duration::from_secs(30);
@@ -40,7 +40,18 @@ pub async fn reconcile_loop<F, Fut>(
     F: Fn(String) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Outcome> + Send + 'static,
 {
-    let reconcile = Arc::new(reconcile);
+    work_off(controller, queue, workers, Arc::new(move |key| Box::pin(reconcile(key)))).await;
+}
+
+/// Behind a pointer: the loop is one program and not one for each controller.
+type Reconcile = dyn Fn(String) -> BoxFuture<Outcome> + Send + Sync;
+
+async fn work_off(
+    controller: &'static str,
+    queue: Arc<WorkQueue<String>>,
+    workers: usize,
+    reconcile: Arc<Reconcile>,
+) {
     let _close = CloseWhenDropped(queue.clone());
     let mut tasks = JoinSet::new();
     for _ in 0..workers {
@@ -64,15 +75,12 @@ impl Drop for CloseWhenDropped {
     }
 }
 
-async fn work<F, Fut>(
+async fn work(
     controller: &'static str,
     queue: &WorkQueue<String>,
     key: String,
-    reconcile: &F,
-) where
-    F: Fn(String) -> Fut,
-    Fut: Future<Output = Outcome>,
-{
+    reconcile: &Reconcile,
+) {
     let attempt = AssertUnwindSafe(async { reconcile(key.clone()).await }).catch_unwind().await;
     match attempt {
         Ok(Ok(again)) => {

@@ -43,7 +43,21 @@ pub async fn reflect(
     namespace: &str,
     options: &ListOptions,
     ambient: &Ambient,
-    mut sink: impl FnMut(Reflected),
+    mut sink: impl FnMut(Reflected) + Send,
+) {
+    follow_for_ever(api, resource, namespace, options, ambient, &mut sink).await;
+}
+
+/// Behind a pointer: this is one program and not one for each that is told.
+type Sink<'a> = dyn FnMut(Reflected) + Send + 'a;
+
+async fn follow_for_ever(
+    api: &Api,
+    resource: Resource,
+    namespace: &str,
+    options: &ListOptions,
+    ambient: &Ambient,
+    sink: &mut Sink<'_>,
 ) {
     let mut follower = Follower {
         options: ListOptions { resource_version: String::new(), ..options.clone() },
@@ -52,7 +66,7 @@ pub async fn reflect(
     };
     loop {
         let began = Instant::now();
-        match follower.follow(api, resource, namespace, &mut sink).await {
+        match follower.follow(api, resource, namespace, sink).await {
             Ok(()) if began.elapsed() >= WATCH_MIN => follower.failures = 0,
             Ok(()) => follower.failures += 1,
             Err(error) if error.code() == Some(410) => {
@@ -95,7 +109,7 @@ impl Follower {
         api: &Api,
         resource: Resource,
         namespace: &str,
-        sink: &mut impl FnMut(Reflected),
+        sink: &mut Sink<'_>,
     ) -> Result<(), Error> {
         let mut initial = self.options.resource_version.is_empty();
         if initial {

@@ -9,7 +9,7 @@ use std::{
 
 use tokio::task::JoinHandle;
 
-use crate::{Ambient, Api, Informer, Selection, View};
+use crate::{Ambient, Api, BoxFuture, Informer, Selection, View};
 
 struct Running {
     informer: Box<dyn Any + Send + Sync>,
@@ -51,7 +51,9 @@ impl SharedInformers {
             let informer = Informer::<V>::new(selection);
             let (api, ambient, started) =
                 (self.api.clone(), self.ambient.clone(), informer.clone());
-            let task = tokio::spawn(async move { started.run(&api, &ambient).await });
+            // Boxed, so that there is one kind of task and not one for each view.
+            let run: BoxFuture<()> = Box::pin(async move { started.run(&api, &ambient).await });
+            let task = tokio::spawn(run);
             Running { informer: Box::new(informer), task }
         });
         let informer = entry.informer.downcast_ref::<Informer<V>>();
