@@ -110,6 +110,22 @@ pub struct ServerIdentity {
     pub unverified: bool,
 }
 
+/// How a connection to a server is made, where something may be between.
+pub trait Way: Send + Sync + 'static {
+    /// Bytes to and from `host:port` of a server, which nobody has sent any on yet.
+    fn open(&self, server: &str) -> BoxFuture<Result<TcpStream, TransportError>>;
+}
+
+/// The way with nothing between.
+struct Straight;
+
+impl Way for Straight {
+    fn open(&self, server: &str) -> BoxFuture<Result<TcpStream, TransportError>> {
+        let server = server.to_owned();
+        Box::pin(async move { TcpStream::connect(server).await.map_err(failed) })
+    }
+}
+
 /// A transport over HTTPS. Connects when first used; a connection that ends
 /// is replaced at the next request, at the next server where one is away.
 /// Cheap to clone.
@@ -121,6 +137,7 @@ struct Inner {
     clock: Option<Arc<dyn TimeProvider>>,
     roots: Arc<RootCertStore>,
     identity: ServerIdentity,
+    way: Arc<dyn Way>,
     credentials: Credentials,
     /// The server that answered last.
     server: AtomicUsize,
@@ -179,16 +196,17 @@ impl Https {
     /// # Errors
     /// Where there is no server, or the CA is no PEM certificate.
     pub fn new(config: HttpsConfig) -> Result<Self, TransportError> {
-        Self::with_identity(config, ServerIdentity::default())
+        Self::by_way(config, ServerIdentity::default(), Arc::new(Straight))
     }
 
-    /// The same to a server that proves otherwise who it is.
+    /// The same to a server that proves otherwise who it is, or is reached otherwise.
     ///
     /// # Errors
     /// Where there is no server, or the CA is no PEM certificate and one is needed.
-    pub fn with_identity(
+    pub fn by_way(
         config: HttpsConfig,
         identity: ServerIdentity,
+        way: Arc<dyn Way>,
     ) -> Result<Self, TransportError> {
         if config.servers.is_empty() {
             return Err(failed("no API server address given"));
@@ -206,6 +224,7 @@ impl Https {
             clock: config.clock,
             roots: Arc::new(roots),
             identity,
+            way,
             credentials: config.credentials,
             server: AtomicUsize::new(0),
             connection: tokio::sync::Mutex::new(None),
@@ -319,7 +338,7 @@ impl Inner {
         let name = self.identity.name.as_deref().unwrap_or(host);
         let name = ServerName::try_from(name.to_owned()).map_err(failed)?;
         let tls = TlsConnector::from(Arc::new(self.tls_config(protocol).await?));
-        let tcp = TcpStream::connect(server).await.map_err(failed)?;
+        let tcp = self.way.open(server).await?;
         tcp.set_nodelay(true).map_err(failed)?;
         let stream = tls.connect(name, tcp).await.map_err(failed)?;
         if stream.get_ref().1.alpn_protocol() != Some(protocol) {

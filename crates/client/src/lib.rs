@@ -34,7 +34,7 @@ pub use api::{
 };
 pub use cache::{Cached, IndexFn, MetaOnly, View, revision};
 pub use event::{Recorder, Reference, Severity};
-pub use https::{Credentials, Https, HttpsConfig, ServerIdentity};
+pub use https::{Credentials, Https, HttpsConfig, ServerIdentity, Way};
 pub use informer::{Change, Informer, Selection};
 pub use queue::WorkQueue;
 pub use reconcile::{Lagging, Outcome, OwnWrites, ReconcileError, reconcile_loop};

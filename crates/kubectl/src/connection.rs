@@ -2,8 +2,9 @@
 
 use std::{
     collections::BTreeSet,
+    fmt::{Debug, Display},
     future::Future,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -14,14 +15,21 @@ use client::{
     Body, Credentials, Https, HttpsConfig, ServerIdentity, Transport as _, TransportError,
 };
 use futures_util::StreamExt as _;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header};
+use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
 use serde_json::{Map, Value};
-use tokio::time::Instant;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::Instant,
+};
 
 use crate::{
     exec_plugin,
     failure::{Failure, Outcome, failed},
     kubeconfig::Resolved,
+    route::{Route, with_port},
 };
 
 /// Where the machine keeps the CAs that everybody trusts.
@@ -34,9 +42,11 @@ const SYSTEM_ROOTS: &[&str] = &[
 /// A server, and who asks it.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    https: Https,
-    /// `host:port`
+    wire: Wire,
+    /// `host:port`, or the host alone where the URL has no port.
     pub(crate) authority: String,
+    /// `host:port`
+    server: String,
     /// In front of every path; empty where the server has its address to itself.
     prefix: String,
     /// Authorization and impersonation.
@@ -44,6 +54,19 @@ pub(crate) struct Connection {
     timeout: Option<Duration>,
     warned: Mutex<BTreeSet<String>>,
 }
+
+/// What requests go over.
+#[derive(Debug)]
+enum Wire {
+    Tls(Https),
+    /// For a server that is asked without TLS, such as another's `kubectl proxy`.
+    Plain(Route),
+}
+
+/// Bytes both ways.
+pub(crate) trait Duplex: AsyncRead + AsyncWrite + Debug + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Debug + Send + Unpin> Duplex for T {}
 
 /// A request of somebody else's.
 #[derive(Debug)]
@@ -82,15 +105,16 @@ impl Connection {
     pub(crate) fn new(resolved: &Resolved) -> Outcome<Self> {
         let (cluster, user) = (&resolved.cluster, &resolved.user);
         let url = cluster.get("server").and_then(Value::as_str).unwrap_or_default();
-        let (authority, prefix) = address(url)?;
+        let (scheme, authority, prefix) = address(url)?;
         let text = |map: &Map<String, Value>, key: &str| {
             map.get(key).and_then(Value::as_str).filter(|t| !t.is_empty()).map(str::to_owned)
         };
-        if text(cluster, "proxy-url").is_some() {
-            return failed(
-                "proxy-url of the kubeconfig is not known to this kubectl: connect to the server directly",
-            );
-        }
+        let plain = scheme == "http";
+        let server = with_port(&authority, if plain { 80 } else { 443 });
+        let proxy = text(cluster, "proxy-url");
+        let proxy = proxy.as_deref().map(|url| (url, resolved.names.cluster.as_str()));
+        let env = |name: &str| std::env::var(name).ok();
+        let route = Route::find(proxy, (scheme, &server), &env)?;
         let unverified = cluster.get("insecure-skip-tls-verify").and_then(Value::as_bool);
         let identity = ServerIdentity {
             name: text(cluster, "tls-server-name"),
@@ -110,9 +134,20 @@ impl Connection {
                 "specifying a root certificates file with the insecure flag is not allowed",
             );
         }
+        // Without TLS anybody could read what proves who asks, so it stays here.
+        let said: Map<String, Value>;
+        let user = match plain {
+            true => {
+                let mut other = user.clone();
+                other.retain(|key, _| key.starts_with("as"));
+                said = other;
+                &said
+            }
+            false => user,
+        };
         let ca = data_or_file(cluster, "certificate-authority")?;
         let ca_pem = match ca {
-            _ if identity.unverified => Vec::new(),
+            _ if identity.unverified || plain => Vec::new(),
             Some(pem) => pem,
             None => SYSTEM_ROOTS
                 .iter()
@@ -181,12 +216,18 @@ impl Connection {
             (Some(cert), Some(key)) => Credentials::Pem { cert, key },
             _ => Credentials::Anonymous,
         };
-        let config =
-            HttpsConfig { servers: vec![authority.clone()], ca_pem, credentials, clock: None };
-        let https = Https::with_identity(config, identity)?;
+        let wire = match plain {
+            true => Wire::Plain(route),
+            false => {
+                let servers = vec![server.clone()];
+                let config = HttpsConfig { servers, ca_pem, credentials, clock: None };
+                Wire::Tls(Https::by_way(config, identity, Arc::new(route))?)
+            }
+        };
         Ok(Self {
-            https,
+            wire,
             authority,
+            server,
             prefix,
             headers,
             timeout: resolved.timeout,
@@ -220,7 +261,7 @@ impl Connection {
             request.headers_mut().append(name, value.clone());
         }
         let until = self.timeout.map(|timeout| Instant::now() + timeout);
-        let answer = self.https.send(request);
+        let answer = self.send(request);
         let answer = within(until, answer).await.unwrap_or_else(|| {
             Err(TransportError(
                 "net/http: request canceled (Client.Timeout exceeded while awaiting headers)"
@@ -249,9 +290,50 @@ impl Connection {
         for (name, value) in self.headers.iter().filter(|(name, _)| !headers.contains_key(*name)) {
             request.headers_mut().append(name, value.clone());
         }
-        let answer = self.https.send(request).await.map_err(|error| self.unreachable(&error))?;
+        let answer = self.send(request).await.map_err(|error| self.unreachable(&error))?;
         let (head, body) = answer.into_parts();
         Ok((head, Chunks { body, until: None }))
+    }
+
+    async fn send(&self, request: Request<Bytes>) -> Result<Response<Body>, TransportError> {
+        match &self.wire {
+            Wire::Tls(https) => https.send(request).await,
+            Wire::Plain(route) => self.send_plainly(route, request).await,
+        }
+    }
+
+    /// By HTTP/1.1, over a connection of its own: a watch would hold up all others.
+    async fn send_plainly(
+        &self,
+        route: &Route,
+        request: Request<Bytes>,
+    ) -> Result<Response<Body>, TransportError> {
+        fn broken(error: impl Display) -> TransportError {
+            TransportError(error.to_string())
+        }
+        let mut request = request.map(Full::new);
+        request.headers_mut().insert(header::HOST, self.authority.parse().map_err(broken)?);
+        let stream = match route.proxy.as_ref().filter(|proxy| proxy.forwards()) {
+            // It is told what is wanted of whom.
+            Some(proxy) => {
+                let uri = format!("http://{}{}", self.authority, request.uri()).parse();
+                *request.uri_mut() = uri.map_err(broken)?;
+                if let Some(who) = proxy.authorization() {
+                    let who = who.parse().map_err(broken)?;
+                    request.headers_mut().insert(header::PROXY_AUTHORIZATION, who);
+                }
+                proxy.connect().await?
+            }
+            None => route.connect(&self.server).await?,
+        };
+        let (mut sender, driver) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+        // Ends with the body; its error is the body's too.
+        tokio::spawn(async move {
+            let _ = driver.await;
+        });
+        let (head, body) = sender.send_request(request).await.map_err(broken)?.into_parts();
+        let chunks = body.into_data_stream().map(|chunk| chunk.map_err(broken));
+        Ok(Response::from_parts(head, Body::Stream(Box::pin(chunks))))
     }
 
     /// Each of the server's warnings once.
@@ -272,7 +354,9 @@ impl Connection {
                 self.authority
             ));
         }
-        Failure::Plain(format!("Unable to connect to the server: {}", error.0))
+        // Which server is said already.
+        let why = error.0.strip_prefix(&format!("{}: ", self.server)).unwrap_or(&error.0);
+        Failure::Plain(format!("Unable to connect to the server: {why}"))
     }
 
     /// The body as it comes, of an answer that is no failure.
@@ -347,15 +431,20 @@ impl Connection {
         self.request(Method::GET, path, None).await
     }
 
-    /// A TLS connection for a protocol that takes over HTTP/1.1, and the headers
-    /// that say who asks.
+    /// A connection for a protocol that takes over HTTP/1.1, and the headers that say
+    /// who asks.
     ///
     /// # Errors
     /// Where the server is not reached.
-    pub(crate) async fn dial(
-        &self,
-    ) -> Outcome<(tokio_rustls::client::TlsStream<tokio::net::TcpStream>, &HeaderMap, &str)> {
-        let dialled = self.https.dial(&self.authority, b"http/1.1").await;
+    pub(crate) async fn dial(&self) -> Outcome<(Box<dyn Duplex>, &HeaderMap, &str)> {
+        let dialled: Result<Box<dyn Duplex>, TransportError> = match &self.wire {
+            Wire::Tls(https) => {
+                https.dial(&self.server, b"http/1.1").await.map(|stream| Box::new(stream) as _)
+            }
+            Wire::Plain(route) => {
+                route.connect(&self.server).await.map(|stream| Box::new(stream) as _)
+            }
+        };
         let stream = dialled.map_err(|error| self.unreachable(&error))?;
         Ok((stream, &self.headers, &self.prefix))
     }
@@ -508,30 +597,21 @@ impl Events {
     }
 }
 
-/// `host:port` and the path of a server's URL.
-fn address(url: &str) -> Outcome<(String, String)> {
-    let rest = match url.split_once("://") {
-        Some(("https", rest)) => rest,
-        Some(_) => {
-            return failed(format!("{url}: this kubectl speaks https only"));
-        }
-        None if url.is_empty() => {
-            return Err(Failure::Plain(
-                "The connection to the server localhost:8080 was refused - did you specify the right host or port?".into(),
-            ));
-        }
-        None => url,
-    };
+/// The scheme, the authority and the path of a server's URL. Without a scheme it is plain
+/// HTTP that is spoken, and without an URL it is to this machine.
+fn address(url: &str) -> Outcome<(&str, String, String)> {
+    let url = if url.is_empty() { "localhost:8080" } else { url };
+    let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
+    if !matches!(scheme, "http" | "https") {
+        return Err(Failure::Plain(format!(
+            "Unable to connect to the server: unsupported protocol scheme {scheme:?}"
+        )));
+    }
     let (authority, path) = match rest.split_once('/') {
         Some((authority, path)) => (authority, format!("/{path}").trim_end_matches('/').to_owned()),
         None => (rest, String::new()),
     };
-    let host_end = authority.rfind(']').unwrap_or(0);
-    let authority = match authority[host_end..].contains(':') {
-        true => authority.to_owned(),
-        false => format!("{authority}:443"),
-    };
-    Ok((authority, path))
+    Ok((scheme, authority.to_owned(), path))
 }
 
 /// Looks whether the files that are named can be read: what holds them, under which key,
@@ -581,20 +661,55 @@ fn data_or_file(map: &Map<String, Value>, name: &str) -> Outcome<Option<Vec<u8>>
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
     use super::*;
 
     #[test]
     fn servers_are_read_from_urls() {
-        for (url, authority, path) in [
-            ("https://a:6443", "a:6443", ""),
-            ("https://a", "a:443", ""),
-            ("https://[::1]", "[::1]:443", ""),
-            ("https://[::1]:1/k8s/x/", "[::1]:1", "/k8s/x"),
+        for (url, scheme, authority, path) in [
+            ("https://a:6443", "https", "a:6443", ""),
+            ("https://a", "https", "a", ""),
+            ("https://[::1]:1/k8s/x/", "https", "[::1]:1", "/k8s/x"),
+            ("http://a", "http", "a", ""),
+            ("a:1/x", "http", "a:1", "/x"),
+            ("", "http", "localhost:8080", ""),
         ] {
             let found = address(url).expect(url);
-            assert_eq!(found, (authority.to_owned(), path.to_owned()), "{url}");
+            assert_eq!(found, (scheme, authority.to_owned(), path.to_owned()), "{url}");
         }
-        assert!(address("http://a").is_err() && address("").is_err());
+        assert!(address("ftp://a").is_err());
+        for (authority, server) in [("a", "a:443"), ("[::1]", "[::1]:443"), ("a:1", "a:1")] {
+            assert_eq!(with_port(authority, 443), server);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_without_tls_is_shown_no_credentials() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+        let server = format!("http://{}/pre", listener.local_addr().expect("bound"));
+        let asked = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("a client");
+            let mut asked = vec![0; 4096];
+            let read = stream.read(&mut asked).await.expect("a question");
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+            stream.write_all(answer).await.expect("a client");
+            String::from_utf8_lossy(&asked[..read]).into_owned()
+        });
+        let map = |value: Value| value.as_object().cloned().unwrap_or_default();
+        let resolved = Resolved {
+            cluster: map(serde_json::json!({"server": server})),
+            user: map(serde_json::json!({"token": "secret", "as": "joe"})),
+            names: crate::kubeconfig::Names::default(),
+            namespace: String::new(),
+            namespace_given: false,
+            timeout: None,
+        };
+        let connection = Connection::new(&resolved).expect("valid");
+        assert_eq!(connection.get("/version").await.expect("an answer"), serde_json::json!({}));
+        let asked = asked.await.expect("asked");
+        assert!(asked.starts_with("GET /pre/version HTTP/1.1\r\n"), "{asked}");
+        assert!(asked.contains("impersonate-user: joe") && !asked.contains("secret"), "{asked}");
     }
 
     #[test]

@@ -8,12 +8,12 @@ use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::failure::{Failure, Outcome, failed};
+use crate::{
+    failure::{Failure, Outcome, failed},
+    route::Route,
+};
 
 /// More is no manifest.
 const BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -70,7 +70,11 @@ async fn ask(uri: &Uri) -> Result<http::Response<hyper::body::Incoming>, String>
     let tls = uri.scheme_str() == Some("https");
     let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
     let bare = host.trim_start_matches('[').trim_end_matches(']');
-    let tcp = TcpStream::connect((bare, port)).await.map_err(|error| error.to_string())?;
+    let server = format!("{host}:{port}");
+    let env = |name: &str| std::env::var(name).ok();
+    let scheme = uri.scheme_str().unwrap_or_default();
+    let route = Route::find(None, (scheme, &server), &env).map_err(|why| why.message())?;
+    let tcp = route.connect(&server).await.map_err(|error| error.0)?;
     if !tls {
         return exchange(tcp, uri).await;
     }

@@ -25,6 +25,7 @@ mod kuberc;
 mod kustomize;
 mod manifest;
 mod print;
+mod route;
 mod session;
 mod sort;
 mod targets;

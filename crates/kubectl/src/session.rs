@@ -165,6 +165,8 @@ impl Session {
     /// ` (dry run)`, ` (server dry run)`, or nothing.
     pub(crate) fn dry_run_suffix(&self) -> &'static str {
         match self.dry_run() {
+            // Upstream says the same of it in earnest and not.
+            _ if self.command == "taint" => "",
             DryRun::No => "",
             DryRun::Client => " (dry run)",
             DryRun::Server => " (server dry run)",
@@ -217,7 +219,7 @@ impl Session {
                 let told = self.told.swap(true, Ordering::Relaxed);
                 // These make a printer for each, which knows of none before.
                 let alone = matches!(self.command, "label" | "patch" | "taint" | "edit")
-                    || self.command.starts_with("rollout ");
+                    || self.command.starts_with("rollout ") && self.command != "rollout history";
                 if told && !alone && matches!(format, Format::Yaml) {
                     self.out("---\n")?;
                 }

@@ -8,18 +8,14 @@ use ring::{
     digest,
     rand::{SecureRandom as _, SystemRandom},
 };
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-};
-use tokio_rustls::client::TlsStream;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{Message, protocol::Role},
 };
 
 use crate::{
-    connection::{Connection, refusal},
+    connection::{Connection, Duplex, refusal},
     failure::{Failure, Outcome, failed},
 };
 
@@ -32,7 +28,7 @@ pub(crate) const FORWARD: &[&str] = &["v4.channel.k8s.io"];
 const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
-type Socket = WebSocketStream<TlsStream<TcpStream>>;
+type Socket = WebSocketStream<Box<dyn Duplex>>;
 
 /// The half that sends.
 #[derive(Debug)]
@@ -113,7 +109,7 @@ impl Head {
 }
 
 /// The head of an answer, and what was read behind it.
-async fn head(stream: &mut TlsStream<TcpStream>) -> Outcome<(Head, Vec<u8>)> {
+async fn head(stream: &mut Box<dyn Duplex>) -> Outcome<(Head, Vec<u8>)> {
     let mut buffer = Vec::new();
     loop {
         if let Some(end) = buffer.windows(4).position(|window| window == b"\r\n\r\n") {
