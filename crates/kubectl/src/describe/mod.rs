@@ -87,6 +87,7 @@ pub(crate) static KINDS: &[Kind] = &[
     kind!("" "Pod" pod::describe),
     kind!("" "Node" node::describe, [PodsOfNode, Lease]),
     kind!("" "Service" network::service, [EndpointSlices]),
+    kind!("" "ReplicationController" workload::replica_set, [Pods]),
     kind!("" "Endpoints" network::endpoints),
     kind!("" "ConfigMap" config::config_map),
     kind!("" "Secret" config::secret, [], false),
@@ -220,4 +221,152 @@ pub(crate) fn template(template: &Value) -> String {
 /// Rules of RBAC as rows: resource, URLs, names, verbs.
 pub(crate) fn policy_rules(rules: &Value) -> Vec<Vec<String>> {
     rbac::rules(rules)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn described(object: Value) -> String {
+        let api_version = text::text(&object["apiVersion"]);
+        let group = api_version.split_once('/').map_or("", |(group, _)| group);
+        let row = row(group, text::text(&object["kind"])).expect("a kind of ours");
+        describe(Some(row), &object, &Related::default())
+    }
+
+    /// What is said from one line on, without those before.
+    fn from(line: &str, text: &str) -> String {
+        text.find(line).map_or_else(|| text.to_owned(), |at| text[at..].to_owned())
+    }
+
+    #[test]
+    fn a_replication_controller_has_labels_for_a_selector() {
+        let text = described(json!({
+            "apiVersion": "v1", "kind": "ReplicationController",
+            "metadata": {"name": "rc", "ownerReferences": [{"kind": "X", "controller": true}]},
+            "spec": {"replicas": 2, "selector": {"a": "b", "c": "d"}, "template": {}},
+        }));
+        assert!(text.contains("\nSelector:     a=b,c=d\n"), "{text}");
+        assert!(text.contains("\nReplicas:     0 current / 2 desired\n"), "{text}");
+        assert!(!text.contains("Controlled By"), "{text}");
+        assert_eq!(selector_query(&json!({"a": "b", "c": "d"})), "a=b,c=d");
+    }
+
+    #[test]
+    fn how_an_autoscaler_behaves_is_told() {
+        let text = described(json!({
+            "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
+            "metadata": {"name": "b"},
+            "spec": {
+                "scaleTargetRef": {"kind": "Deployment", "name": "web"}, "maxReplicas": 5,
+                "metrics": [
+                    {"type": "ContainerResource", "containerResource": {
+                        "name": "cpu", "container": "c", "target": {"averageValue": "100m"},
+                    }},
+                    {"type": "Object", "object": {
+                        "describedObject": {"kind": "Ingress", "name": "i"},
+                        "metric": {"name": "hits"}, "target": {"averageValue": "10"},
+                    }},
+                ],
+                "behavior": {
+                    "scaleUp": {"policies": [
+                        {"type": "Pods", "value": 4, "periodSeconds": 15},
+                        {"type": "Percent", "value": 100, "periodSeconds": 15},
+                    ]},
+                    "scaleDown": {"stabilizationWindowSeconds": 0, "selectPolicy": "Min"},
+                },
+            },
+        }));
+        let said = "\
+Metrics:                                       ( current / target )
+  resource cpu of container \"c\" on pods:       <unknown> / 100m
+  \"hits\" on Ingress/i (target average value):  <unknown> / 10
+Min replicas:                                  <unset>
+Max replicas:                                  5
+Behavior:
+  Scale Up:
+    Select Policy: Max
+    Policies:
+      - Type: Pods     Value: 4    Period: 15 seconds
+      - Type: Percent  Value: 100  Period: 15 seconds
+  Scale Down:
+    Stabilization Window: 0 seconds
+Deployment pods:  0 current / 0 desired
+";
+        assert_eq!(from("Metrics:", &text), said);
+    }
+
+    #[test]
+    fn a_service_says_what_its_ports_speak() {
+        let text = described(json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": "a"},
+            "spec": {"ports": [{"port": 80, "protocol": "TCP", "appProtocol": "http"}]},
+        }));
+        let said = "AppProtocol:       http\nEndpoints:         <none>\n";
+        assert!(text.contains(said), "{text}");
+    }
+
+    #[test]
+    fn a_class_says_where_its_volumes_may_be() {
+        let text = described(json!({
+            "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": "a"},
+            "allowedTopologies": [
+                {"matchLabelExpressions": [
+                    {"key": "zone", "values": ["a", "b"]}, {"key": "rack", "values": ["1"]},
+                ]},
+                {},
+            ],
+        }));
+        let said = "\
+AllowedTopologies:     
+  Term 0:              zone in [a, b]
+                       rack in [1]
+  Term 1:              <none>
+";
+        assert_eq!(from("AllowedTopologies:", &text), said);
+    }
+
+    #[test]
+    fn a_volume_is_told_field_by_field() {
+        let source = |name: &str, source: Value| {
+            let mut volume = json!({
+                "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "a"},
+                "spec": {"capacity": {"storage": "1Gi"}},
+            });
+            volume["spec"][name] = source;
+            from("    Type:", &described(volume))
+        };
+        let csi = json!({
+            "driver": "d", "fsType": "ext4", "volumeHandle": "h",
+            "volumeAttributes": {"k": "v", "l": "w"},
+        });
+        let said = "    \
+    Type:              CSI (a Container Storage Interface (CSI) volume source)
+    Driver:            d
+    FSType:            ext4
+    VolumeHandle:      h
+    ReadOnly:          false
+    VolumeAttributes:      k=v
+                           l=w
+";
+        assert_eq!(source("csi", csi), said);
+        let iscsi =
+            source("iscsi", json!({"lun": 0, "portals": ["p"], "secretRef": {"name": "s"}}));
+        for line in [
+            "Portals:            [p]",
+            "SessionCHAPAuth:    false",
+            "SecretRef:          &SecretReference{Name:s,Namespace:,}",
+            "InitiatorName:      <none>",
+        ] {
+            assert!(iscsi.contains(line), "{iscsi}");
+        }
+        let channel = source("fc", json!({"targetWWNs": ["a", "b"]}));
+        let lines = "TargetWWNs:  a, b\n    LUN:         <none>\n";
+        assert!(channel.contains(lines), "{channel}");
+        let flexible = source("flexVolume", json!({"options": {"a": "b"}}));
+        assert!(flexible.contains("SecretRef:  nil\n"), "{flexible}");
+        assert!(flexible.contains("Options:    map[a:b]\n"), "{flexible}");
+    }
 }

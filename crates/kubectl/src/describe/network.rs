@@ -89,11 +89,15 @@ pub(crate) fn service(out: &mut Text, object: &Value, related: &Related) {
             target => plain(target),
         };
         out.line(0, format!("TargetPort:\t{target}/{protocol}"));
+        out.some(0, "AppProtocol", &port["appProtocol"]);
         if number(&port["nodePort"]) != 0 {
             out.line(0, format!("NodePort:\t{name}\t{}/{protocol}", number(&port["nodePort"])));
         }
         let slices = related.of(Need::EndpointSlices);
-        let behind = endpoints_of(slices, text(&meta["name"]), text(&port["name"]));
+        let behind = match slices.is_empty() {
+            true => "<none>".to_owned(),
+            false => endpoints_of(slices, text(&meta["name"]), text(&port["name"])),
+        };
         out.line(0, format!("Endpoints:\t{behind}"));
     }
     out.line(0, format!("Session Affinity:\t{}", text(&spec["sessionAffinity"])));

@@ -116,24 +116,33 @@ fn affinity(out: &mut Text, affinity: &Value) {
     }
     out.line(0, "Node Affinity:\t");
     out.line(1, "Required Terms:\t");
-    for (i, term) in list(&required["nodeSelectorTerms"]).enumerate() {
-        let mut lines: Vec<String> = Vec::new();
-        for requirement in list(&term["matchExpressions"]) {
-            let operator = text(&requirement["operator"]).to_lowercase();
-            let key = text(&requirement["key"]);
-            let values: Vec<String> = list(&requirement["values"]).map(plain).collect();
-            lines.push(match values.is_empty() {
-                true => format!("{key} {operator}"),
-                false => format!("{key} {operator} [{}]", values.join(", ")),
-            });
+    let required = list(&required["nodeSelectorTerms"]);
+    terms(out, 2, required.map(|term| requirements(&term["matchExpressions"], "")));
+}
+
+/// Requirements as text, each with its operator or else with this one.
+fn requirements(all: &Value, operator: &str) -> Vec<String> {
+    let told = |requirement: &Value| {
+        let operator = or(&requirement["operator"], operator).to_lowercase();
+        let key = text(&requirement["key"]);
+        let values: Vec<String> = list(&requirement["values"]).map(plain).collect();
+        match values.is_empty() {
+            true => format!("{key} {operator}"),
+            false => format!("{key} {operator} [{}]", values.join(", ")),
         }
+    };
+    list(all).map(told).collect()
+}
+
+fn terms(out: &mut Text, level: usize, terms: impl Iterator<Item = Vec<String>>) {
+    for (i, lines) in terms.enumerate() {
         if lines.is_empty() {
-            out.line(2, format!("Term {i}:\t<none>"));
+            out.line(level, format!("Term {i}:\t<none>"));
         }
         for (j, line) in lines.iter().enumerate() {
             match j {
-                0 => out.line(2, format!("Term {i}:\t{line}")),
-                _ => out.line(2, format!("\t{line}")),
+                0 => out.line(level, format!("Term {i}:\t{line}")),
+                _ => out.line(level, format!("\t{line}")),
             }
         }
     }
@@ -173,6 +182,12 @@ pub(crate) fn class(out: &mut Text, object: &Value, related: &Related) {
     }
     out.line(0, format!("ReclaimPolicy:\t{}", text(&object["reclaimPolicy"])));
     out.line(0, format!("VolumeBindingMode:\t{}", or(&object["volumeBindingMode"], "<unset>")));
+    if list(&object["allowedTopologies"]).next().is_some() {
+        out.line(0, "AllowedTopologies:\t");
+        let allowed = list(&object["allowedTopologies"]);
+        // One operator is all that there is.
+        terms(out, 1, allowed.map(|term| requirements(&term["matchLabelExpressions"], "In")));
+    }
     super::events(out, related);
 }
 

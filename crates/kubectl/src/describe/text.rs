@@ -176,10 +176,12 @@ pub(crate) fn age(value: &Value, now: Timestamp) -> String {
     api_schema::age(text(value), now)
 }
 
-/// A label selector as text: `a=b,c in (d,e)`.
+/// A label selector as text: `a=b,c in (d,e)`. Older kinds have the labels alone.
 pub(crate) fn selector(value: &Value) -> String {
     let mut parts: Vec<String> = Vec::new();
-    for (key, wanted) in value["matchLabels"].as_object().into_iter().flatten() {
+    let bare = !value["matchLabels"].is_object() && !value["matchExpressions"].is_array();
+    let labels = if bare { value } else { &value["matchLabels"] };
+    for (key, wanted) in labels.as_object().into_iter().flatten() {
         parts.push(format!("{key}={}", plain(wanted)));
     }
     for requirement in list(&value["matchExpressions"]) {

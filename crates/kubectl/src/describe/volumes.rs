@@ -2,13 +2,13 @@
 
 use serde_json::Value;
 
-use super::text::{Text, list, number, or, text};
+use super::text::{Text, bracketed, list, number, or, plain, text};
 
 /// What is told of a kind of volume: its key, its description, and its fields.
 type Row = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
 
-/// Kinds whose fields are told one by one. A name in capitals is what stands where a
-/// field is unset.
+/// Kinds whose fields are told one by one. Behind a bar is what stands where a field is
+/// unset; a field with `!` is told of a PersistentVolume alone.
 static KINDS: &[Row] = &[
     (
         "hostPath",
@@ -43,7 +43,12 @@ static KINDS: &[Row] = &[
     (
         "csi",
         "CSI (a Container Storage Interface (CSI) volume source)",
-        &[("Driver", "driver"), ("FSType", "fsType"), ("ReadOnly", "readOnly|false")],
+        &[
+            ("Driver", "driver"),
+            ("FSType", "fsType"),
+            ("VolumeHandle", "!volumeHandle"),
+            ("ReadOnly", "readOnly|false"),
+        ],
     ),
     (
         "local",
@@ -65,6 +70,125 @@ static KINDS: &[Row] = &[
             ("ISCSIInterface", "iscsiInterface"),
             ("FSType", "fsType"),
             ("ReadOnly", "readOnly|false"),
+            ("Portals", "portals|[]"),
+            ("DiscoveryCHAPAuth", "chapAuthDiscovery|false"),
+            ("SessionCHAPAuth", "chapAuthSession|false"),
+            ("SecretRef", "secretRef|nil"),
+            ("InitiatorName", "initiatorName|<none>"),
+        ],
+    ),
+    (
+        "fc",
+        "FC (a Fibre Channel disk)",
+        &[
+            ("TargetWWNs", "targetWWNs"),
+            ("LUN", "lun|<none>"),
+            ("FSType", "fsType"),
+            ("ReadOnly", "readOnly|false"),
+        ],
+    ),
+    (
+        "cephfs",
+        "CephFS (a CephFS mount on the host that shares a pod's lifetime)",
+        &[
+            ("Monitors", "monitors|[]"),
+            ("Path", "path"),
+            ("User", "user"),
+            ("SecretFile", "secretFile"),
+            ("SecretRef", "secretRef|nil"),
+            ("ReadOnly", "readOnly|false"),
+        ],
+    ),
+    (
+        "rbd",
+        "RBD (a Rados Block Device mount on the host that shares a pod's lifetime)",
+        &[
+            ("CephMonitors", "monitors|[]"),
+            ("RBDImage", "image"),
+            ("FSType", "fsType"),
+            ("RBDPool", "pool"),
+            ("RadosUser", "user"),
+            ("Keyring", "keyring"),
+            ("SecretRef", "secretRef|nil"),
+            ("ReadOnly", "readOnly|false"),
+        ],
+    ),
+    (
+        "flexVolume",
+        "FlexVolume (a generic volume resource that is provisioned/attached using an exec based plugin)",
+        &[
+            ("Driver", "driver"),
+            ("FSType", "fsType"),
+            ("SecretRef", "secretRef|nil"),
+            ("ReadOnly", "readOnly|false"),
+            ("Options", "options|map[]"),
+        ],
+    ),
+    (
+        "gitRepo",
+        "GitRepo (a volume that is pulled from git when the pod is created)",
+        &[("Repository", "repository"), ("Revision", "revision")],
+    ),
+    (
+        "azureFile",
+        "AzureFile (an Azure File Service mount on the host and bind mount to the pod)",
+        &[
+            ("SecretName", "secretName"),
+            ("SecretNamespace", "!secretNamespace"),
+            ("ShareName", "shareName"),
+            ("ReadOnly", "readOnly|false"),
+        ],
+    ),
+    (
+        "azureDisk",
+        "AzureDisk (an Azure Data Disk mount on the host and bind mount to the pod)",
+        &[
+            ("DiskName", "diskName"),
+            ("DiskURI", "diskURI"),
+            ("Kind", "kind"),
+            ("FSType", "fsType"),
+            ("CachingMode", "cachingMode"),
+            ("ReadOnly", "readOnly|false"),
+        ],
+    ),
+    (
+        "awsElasticBlockStore",
+        "AWSElasticBlockStore (a Persistent Disk resource in AWS)",
+        &[
+            ("VolumeID", "volumeID"),
+            ("FSType", "fsType"),
+            ("Partition", "partition|0"),
+            ("ReadOnly", "readOnly|false"),
+        ],
+    ),
+    (
+        "gcePersistentDisk",
+        "GCEPersistentDisk (a Persistent Disk resource in Google Compute Engine)",
+        &[
+            ("PDName", "pdName"),
+            ("FSType", "fsType"),
+            ("Partition", "partition|0"),
+            ("ReadOnly", "readOnly|false"),
+        ],
+    ),
+    (
+        "vsphereVolume",
+        "vSphereVolume (a Persistent Disk resource in vSphere)",
+        &[
+            ("VolumePath", "volumePath"),
+            ("FSType", "fsType"),
+            ("StoragePolicyName", "storagePolicyName"),
+        ],
+    ),
+    ("portworxVolume", "PortworxVolume (a Portworx Volume resource)", &[("VolumeID", "volumeID")]),
+    (
+        "cinder",
+        "Cinder (a Persistent Disk resource in OpenStack)",
+        &[
+            ("VolumeID", "volumeID"),
+            ("FSType", "fsType"),
+            ("ReadOnly", "readOnly|false"),
+            ("SecretRef", "secretRef|nil"),
         ],
     ),
 ];
@@ -118,12 +242,49 @@ pub(crate) fn source(out: &mut Text, volume: &Value, level: usize) {
         return out.line(level, "<unknown>");
     };
     out.line(level, format!("Type:\t{kind}"));
+    // Volumes of pods have no size.
+    let is_persistent = volume["capacity"].is_object();
     for (label, field) in *fields {
         let (field, unset) = field.split_once('|').unwrap_or((field, ""));
-        out.line(level, format!("{label}:\t{}", or(&volume[*key][field], unset)));
+        let field = match field.strip_prefix('!') {
+            Some(_) if !is_persistent => continue,
+            Some(field) => field,
+            None => field,
+        };
+        let value = match (&volume[*key][field], *label) {
+            (Value::Array(_), "TargetWWNs") => {
+                list(&volume[*key][field]).map(plain).collect::<Vec<_>>().join(", ")
+            }
+            (list @ Value::Array(_), _) => bracketed(list),
+            (Value::Object(map), "SecretRef") => reference(map, is_persistent),
+            (Value::Object(map), _) => {
+                let pairs: Vec<String> =
+                    map.iter().map(|(key, value)| format!("{key}:{}", plain(value))).collect();
+                format!("map[{}]", pairs.join(" "))
+            }
+            (value, _) => or(value, unset),
+        };
+        // Upstream forgot the colon of one.
+        let colon = if *label == "ISCSIInterface" { "" } else { ":" };
+        out.line(level, format!("{label}{colon}\t{value}"));
     }
     if *key == "csi" {
-        out.inner_labels(level, "VolumeAttributes", &volume["csi"]["volumeAttributes"]);
+        let attributes = &volume["csi"]["volumeAttributes"];
+        match attributes.as_object().is_none_or(serde_json::Map::is_empty) {
+            true => out.line(level, "VolumeAttributes:\t<none>"),
+            false => out.inner_labels(level, "VolumeAttributes", attributes),
+        }
+    }
+}
+
+/// Where a secret is, in the words that Go has for such a thing.
+fn reference(map: &serde_json::Map<String, Value>, is_persistent: bool) -> String {
+    let part = |key: &str| map.get(key).map(plain).unwrap_or_default();
+    match is_persistent {
+        true => {
+            format!("&SecretReference{{Name:{},Namespace:{},}}", part("name"), part("namespace"))
+        }
+        false => format!("&LocalObjectReference{{Name:{},}}", part("name")),
     }
 }
 

@@ -119,7 +119,9 @@ pub(crate) fn replica_set(out: &mut Text, object: &Value, related: &Related) {
     out.line(0, format!("Selector:\t{}", selector(&spec["selector"])));
     out.labels(0, "Labels", &meta["labels"]);
     out.annotations(0, &meta["annotations"]);
-    if let Some(owner) = super::controller(meta) {
+    // Of the older kind upstream does not say it.
+    let owner = super::controller(meta).filter(|_| object["kind"] != "ReplicationController");
+    if let Some(owner) = owner {
         out.line(0, format!("Controlled By:\t{owner}"));
     }
     let (there, wanted) = (number(&status["replicas"]), number(&spec["replicas"]));
@@ -327,6 +329,11 @@ pub(crate) fn autoscaler(out: &mut Text, object: &Value, related: &Related) {
     }
     out.line(0, format!("Min replicas:\t{}", or(&spec["minReplicas"], "<unset>")));
     out.line(0, format!("Max replicas:\t{}", number(&spec["maxReplicas"])));
+    if spec["behavior"].is_object() {
+        out.line(0, "Behavior:");
+        scaling(out, "Scale Up", &spec["behavior"]["scaleUp"]);
+        scaling(out, "Scale Down", &spec["behavior"]["scaleDown"]);
+    }
     out.line(
         0,
         format!(
@@ -344,6 +351,27 @@ pub(crate) fn autoscaler(out: &mut Text, object: &Value, related: &Related) {
         out.table(1, &["Type", "Status", "Reason", "Message"], &rows);
     }
     super::events(out, related);
+}
+
+/// One direction of an autoscaler's behaviour.
+fn scaling(out: &mut Text, direction: &str, rules: &Value) {
+    if !rules.is_object() {
+        return;
+    }
+    out.line(1, format!("{direction}:"));
+    if let Some(seconds) = rules["stabilizationWindowSeconds"].as_i64() {
+        out.line(2, format!("Stabilization Window: {seconds} seconds"));
+    }
+    if list(&rules["policies"]).next().is_none() {
+        return;
+    }
+    out.line(2, format!("Select Policy: {}", or(&rules["selectPolicy"], "Max")));
+    out.line(2, "Policies:");
+    for policy in list(&rules["policies"]) {
+        let (value, period) = (number(&policy["value"]), number(&policy["periodSeconds"]));
+        let kind = text(&policy["type"]);
+        out.line(3, format!("- Type: {kind}\tValue: {value}\tPeriod: {period} seconds"));
+    }
 }
 
 fn metric_line(metric: &Value, current: &Value) -> String {
@@ -365,51 +393,33 @@ fn metric_line(metric: &Value, current: &Value) -> String {
         Value::Null => unknown.clone(),
         found => plain(found),
     };
+    let place = match key {
+        "containerResource" => {
+            format!("of container {:?} on pods", text(&metric[key]["container"]))
+        }
+        _ => "on pods".to_owned(),
+    };
     if let Some(percent) = target["averageUtilization"].as_i64() {
         let shown = match now["averageUtilization"].as_i64() {
             Some(found) => format!("{found}% ({})", value("averageValue")),
             None => unknown,
         };
-        let place = match key {
-            "containerResource" => {
-                format!("of container {:?} on pods", text(&metric[key]["container"]))
-            }
-            _ => "on pods".to_owned(),
-        };
         return format!(
             "resource {name} {place}  (as a percentage of request):\t{shown} / {percent}%"
         );
     }
-    match key {
-        "pods" => format!(
-            "{name:?} on pods:\t{} / {}",
-            value("averageValue"),
-            plain(&target["averageValue"])
-        ),
-        "external" if !target["averageValue"].is_null() => {
-            format!(
-                "{name:?} (target average value):\t{} / {}",
-                value("averageValue"),
-                plain(&target["averageValue"])
-            )
-        }
-        "external" => {
-            format!("{name:?} (target value):\t{} / {}", value("value"), plain(&target["value"]))
-        }
+    let (which, field) = match target["averageValue"].is_null() && key != "pods" {
+        true => ("target value", "value"),
+        false => ("target average value", "averageValue"),
+    };
+    let of = &metric[key]["describedObject"];
+    let what = match key {
+        "pods" => format!("{name:?} on pods"),
+        "external" => format!("{name:?} ({which})"),
         "object" => {
-            let of = &metric[key]["describedObject"];
-            format!(
-                "{name:?} on {}/{} (target value):\t{} / {}",
-                text(&of["kind"]),
-                text(&of["name"]),
-                value("value"),
-                plain(&target["value"])
-            )
+            format!("{name:?} on {}/{} ({which})", text(&of["kind"]), text(&of["name"]))
         }
-        _ => format!(
-            "resource {name} on pods:\t{} / {}",
-            value("averageValue"),
-            plain(&target["averageValue"])
-        ),
-    }
+        _ => format!("resource {name} {place}"),
+    };
+    format!("{what}:\t{} / {}", value(field), plain(&target[field]))
 }
