@@ -18,9 +18,7 @@ pub(crate) fn read(text: &str) -> Result<Value, String> {
     let options = serde_saphyr::options! {
         legacy_octal_numbers: true, duplicate_keys: DuplicateKeyPolicy::LastWins
     };
-    let read: Option<Node> =
-        serde_saphyr::from_str_with_options(text, options).map_err(|error| error.to_string())?;
-    Ok(read.map_or(Value::Null, |node| node.0))
+    read_as(text, &options)
 }
 
 /// The same of YAML 1.2, where `yes` and `n` are texts.
@@ -28,10 +26,40 @@ pub(crate) fn read(text: &str) -> Result<Value, String> {
 /// # Errors
 /// Why it is none.
 pub(crate) fn read_plain(text: &str) -> Result<Value, String> {
-    let options = serde_saphyr::options! { legacy_octal_numbers: true, strict_booleans: true };
-    let read: Option<Node> =
-        serde_saphyr::from_str_with_options(text, options).map_err(|error| error.to_string())?;
-    Ok(read.map_or(Value::Null, |node| node.0))
+    read_as(text, &serde_saphyr::options! { legacy_octal_numbers: true, strict_booleans: true })
+}
+
+/// What looks like a number and is none that can be had, as the `12e3456` of a commit, is
+/// read again as the text that it is.
+fn read_as(text: &str, options: &serde_saphyr::Options) -> Result<Value, String> {
+    let mut text = std::borrow::Cow::Borrowed(text);
+    loop {
+        let read: Result<Option<Node>, _> =
+            serde_saphyr::from_str_with_options(&text, options.clone());
+        let error = match read {
+            Ok(read) => return Ok(read.map_or(Value::Null, |node| node.0)),
+            Err(error) => error,
+        };
+        text = quoted(&text, &error).ok_or_else(|| error.to_string())?.into();
+    }
+}
+
+/// The text with the number in quotes that an error is about; `None` for other errors.
+fn quoted(text: &str, error: &serde_saphyr::Error) -> Option<String> {
+    let serde_saphyr::Error::NonFiniteFloat { value, location } = error.without_snippet() else {
+        return None;
+    };
+    // Of `.inf` and `.nan` there is nothing that JSON could have.
+    if !value.contains(|sign: char| sign.is_ascii_digit()) {
+        return None;
+    }
+    let line = usize::try_from(location.line()).ok()?.checked_sub(1)?;
+    let column = usize::try_from(location.column()).ok()?.checked_sub(1)?;
+    let line_start: usize = text.split_inclusive('\n').take(line).map(str::len).sum();
+    let (before, rest) = text.split_at_checked(line_start)?;
+    let (at, _) = rest.char_indices().nth(column)?;
+    let behind = rest[at..].strip_prefix(value.as_str())?;
+    Some(format!("{before}{}\"{value}\"{behind}", &rest[..at]))
 }
 
 struct Node(Value);
@@ -141,9 +169,15 @@ mod tests {
             ("a: [~, 'x', 0644, -3]", json!({"a": [null, "x", 420, -3]})),
             ("a: 1\nb: 2\na: 3", json!({"a": 3, "b": 2})),
             ("~", json!(null)),
+            ("a: 12e3456", json!({"a": "12e3456"})),
+            (
+                "a: {\u{e9}: -1e999, b: [1E400, 1e3]} # 1e999",
+                json!({"a": {"\u{e9}": "-1e999", "b": ["1E400", 1000.0]}}),
+            ),
+            ("a: 1\nb:\n- 72e8541\n", json!({"a": 1, "b": ["72e8541"]})),
         ] {
             assert_eq!(read(text), Ok(expected), "{text}");
         }
-        assert!(read("~: a").is_err() && read("{").is_err());
+        assert!(read("~: a").is_err() && read("{").is_err() && read("a: .inf").is_err());
     }
 }

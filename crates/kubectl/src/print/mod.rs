@@ -35,6 +35,9 @@ pub(crate) const FORMATS: &[&str] = &[
     "yaml",
 ];
 
+/// Those of commands that print tables.
+const OF_TABLES: &[&str] = &["custom-columns", "custom-columns-file", "wide"];
+
 /// An output format, ready to use.
 #[derive(Debug)]
 pub(crate) enum Format {
@@ -53,7 +56,7 @@ pub(crate) enum Format {
     Kyaml,
     /// A JSONPath template.
     JsonPath(json_path::Template),
-    /// The same, whose results are a JSON list.
+    /// The same, whose results are JSON lists.
     JsonPathAsJson(json_path::Template),
     /// A Go template.
     Template(template::Template),
@@ -62,6 +65,27 @@ pub(crate) enum Format {
 }
 
 impl Format {
+    /// Looks at `-o` before anything is done: a command that changes something must not end
+    /// in a format that there is not.
+    ///
+    /// # Errors
+    /// As for [`Self::read`], and for formats of tables where there are none.
+    pub(crate) fn check(flags: &Parsed, tables: bool) -> Outcome {
+        let given = flags.one("output");
+        let (name, argued) = given.split_once('=').map_or((given, false), |(name, _)| (name, true));
+        let takes_one = ["jsonpath", "template", "columns"].iter().any(|word| name.contains(word));
+        let known = || FORMATS.iter().filter(|known| tables || !OF_TABLES.contains(known));
+        let fits = known().any(|known| *known == name) && (takes_one || !argued);
+        if !given.is_empty() && !fits {
+            let known: Vec<&str> = known().copied().collect();
+            return failed(format!(
+                "unable to match a printer suitable for the output format {given:?}, allowed formats are: {}",
+                known.join(",")
+            ));
+        }
+        Self::read(flags).map(drop)
+    }
+
     /// Reads `-o`; `--template` is its argument where there is none.
     ///
     /// # Errors
@@ -89,7 +113,7 @@ impl Format {
                 _ => "template format specified but no template given".to_owned(),
             })
         };
-        let text = || argument.clone().ok_or_else(missing);
+        let text = || argument.clone().filter(|text| !text.is_empty()).ok_or_else(missing);
         let templates = name.starts_with("jsonpath") || name.contains("template");
         let keys = "allow-missing-template-keys";
         if templates && flags.is_set(keys) && !flags.on(keys) {
@@ -163,8 +187,12 @@ impl Format {
             Self::Kyaml => Ok(kyaml::document(object)),
             Self::JsonPath(template) => template.run(object).map_err(Failure::Message),
             Self::JsonPathAsJson(template) => {
-                let found = template.values(object).map_err(Failure::Message)?;
-                Ok(json::pretty(&Value::Array(found)) + "\n")
+                // What each of its actions finds is a list of its own.
+                let lists = template.lists(object).map_err(Failure::Message)?;
+                let pretty = |found: Vec<&Value>| {
+                    json::pretty(&Value::Array(found.into_iter().cloned().collect())) + "\n"
+                };
+                Ok(lists.into_iter().map(pretty).collect())
             }
             Self::Template(template) => template.run(object).map_err(Failure::Message),
             Self::Columns(columns) => Ok(columns.print(object, true)),
@@ -194,5 +222,47 @@ pub(crate) fn qualified_name(object: &Value) -> String {
     match object["apiVersion"].as_str().and_then(|version| version.split_once('/')) {
         Some((group, _)) => format!("{kind}.{group}/{name}"),
         None => format!("{kind}/{name}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn formats_are_read() {
+        let object = json!({"kind": "List", "items": [{"n": 1}, {"n": 2}]});
+        for (path, text) in [
+            ("{.items[*].n}", "[\n    1,\n    2\n]\n"),
+            ("x{.kind}", "[\n    \"x\"\n]\n[\n    \"List\"\n]\n"),
+            ("{range .items[*]}{.n}{end}", "[\n    1\n]\n[\n    2\n]\n"),
+            ("{range .nope[*]}{.n}{end}", ""),
+            ("{.nope}", "[]\n"),
+        ] {
+            let mut flags = Parsed::default();
+            flags.set("output", &format!("jsonpath-as-json={path}"));
+            let format = Format::read(&flags).expect(path);
+            assert_eq!(format.object(&object).expect(path), text, "{path}");
+        }
+        let refused = |output: &str, tables| {
+            let mut flags = Parsed::default();
+            flags.set("output", output);
+            Format::check(&flags, tables).err().map(|why| why.message())
+        };
+        let formats = "go-template,go-template-file,json,jsonpath,jsonpath-as-json,jsonpath-file,kyaml,name,template,templatefile,yaml";
+        for format in ["wide", "foo", "custom-columns=a:b", "json=x"] {
+            let why = format!(
+                "unable to match a printer suitable for the output format {format:?}, allowed formats are: {formats}"
+            );
+            assert_eq!(refused(format, false), Some(why));
+        }
+        assert_eq!(refused("wide", true).or(refused("json", false)), None);
+        assert!(refused("jsonpath={", false).is_some() && refused("foo", true).is_some());
+        let mut flags = Parsed::default();
+        flags.set("output", "jsonpath=");
+        let why = Format::read(&flags).expect_err("nothing to print").message();
+        assert_eq!(why, "template format specified but no template given");
     }
 }

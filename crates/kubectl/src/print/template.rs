@@ -17,8 +17,16 @@ const DEEPEST: usize = 100;
 /// A template.
 #[derive(Clone, Debug)]
 pub(crate) struct Template {
+    text: String,
     nodes: Vec<Node>,
     named: BTreeMap<String, Vec<Node>>,
+}
+
+/// What stands where in a template, for what is said of it.
+#[derive(Clone, Debug)]
+struct Place {
+    at: usize,
+    text: String,
 }
 
 #[derive(Clone, Debug)]
@@ -28,7 +36,7 @@ enum Node {
     If(Pipeline, Vec<Node>, Vec<Node>),
     With(Pipeline, Vec<Node>, Vec<Node>),
     Range(Pipeline, Vec<Node>, Vec<Node>),
-    Named(String, Option<Pipeline>),
+    Named(String, Option<Pipeline>, Place),
     Break,
     Continue,
 }
@@ -39,16 +47,22 @@ enum Node {
 struct Pipeline {
     variables: Vec<String>,
     declares: bool,
-    commands: Vec<Vec<Term>>,
+    commands: Vec<Command>,
+}
+
+#[derive(Clone, Debug)]
+struct Command {
+    terms: Vec<Term>,
+    place: Place,
 }
 
 #[derive(Clone, Debug)]
 enum Term {
     Literal(Value),
     /// `$name.a.b`, `.a.b`, with an empty name for the dot.
-    Path(Option<String>, Vec<String>),
-    Function(String),
-    Inner(Pipeline, Vec<String>),
+    Path(Option<String>, Vec<String>, Place),
+    Function(String, Place),
+    Inner(Pipeline, Vec<String>, Place),
 }
 
 impl Template {
@@ -57,11 +71,16 @@ impl Template {
     /// # Errors
     /// Says what is malformed, or not known here.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let mut reader = Reader { pieces: pieces(text)?, ..Reader::default() };
-        let nodes = reader.block()?;
+        let told = |at: usize, why: String| {
+            let (line, _) = line_and_column(text, at);
+            format!("template: output:{line}: {why}")
+        };
+        let pieces = pieces(text).map_err(|at| told(at, "unclosed action".into()))?;
+        let mut reader = Reader { pieces, end: text.len(), ..Reader::default() };
+        let nodes = reader.block().map_err(|why| told(reader.here, why))?;
         match reader.pieces.get(reader.at) {
-            None => Ok(Self { nodes, named: reader.named }),
-            Some(Piece::Action(word)) => Err(format!("unexpected {{{{{word}}}}}")),
+            None => Ok(Self { text: text.to_owned(), nodes, named: reader.named }),
+            Some(Piece::Action(word, at)) => Err(told(*at, format!("unexpected {{{{{word}}}}}"))),
             Some(Piece::Text(_)) => Err("unexpected text".into()),
         }
     }
@@ -76,18 +95,39 @@ impl Template {
             variables: vec![("$".into(), object.clone())],
             named: &self.named,
             depth: 0,
+            name: "output",
+            place: None,
         };
-        run.nodes(&self.nodes, object).map_err(|why| format!("error executing template: {why}"))?;
-        Ok(run.out)
+        match run.nodes(&self.nodes, object) {
+            Ok(_) => Ok(run.out),
+            Err(why) => {
+                let (at, there) = run.place.map_or((0, ""), |place| (place.at, &place.text));
+                let (line, column) = line_and_column(&self.text, at);
+                Err(format!(
+                    "error executing template {:?}: template: output:{line}:{column}: executing {:?} at <{there}>: {why}",
+                    self.text, run.name
+                ))
+            }
+        }
     }
+}
+
+/// Counted as Go does: lines from one, and bytes of a line from none.
+fn line_and_column(text: &str, at: usize) -> (usize, usize) {
+    let before = &text.as_bytes()[..at.min(text.len())];
+    let line_start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    let lines = before.iter().filter(|byte| **byte == b'\n').count();
+    (lines + 1, before.len() - line_start)
 }
 
 enum Piece {
     Text(String),
-    Action(String),
+    /// And where it begins.
+    Action(String, usize),
 }
 
-fn pieces(text: &str) -> Result<Vec<Piece>, String> {
+/// What a template is made of, or where an action begins that has no end.
+fn pieces(text: &str) -> Result<Vec<Piece>, usize> {
     let mut pieces = Vec::new();
     let mut rest = text.to_owned();
     while let Some(start) = rest.find("{{") {
@@ -97,7 +137,8 @@ fn pieces(text: &str) -> Result<Vec<Piece>, String> {
             before = before.trim_end().to_owned();
             inside = trimmed;
         }
-        let end = action_end(inside).ok_or("unclosed action")?;
+        let begin = text.len() - inside.len();
+        let end = action_end(inside).ok_or(begin)?;
         let mut action = inside[..end].to_owned();
         let mut after = inside[end + 2..].to_owned();
         if let Some(trimmed) = action.strip_suffix(" -") {
@@ -107,9 +148,10 @@ fn pieces(text: &str) -> Result<Vec<Piece>, String> {
         if !before.is_empty() {
             pieces.push(Piece::Text(before));
         }
+        let begin = begin + action.len() - action.trim_start().len();
         let action = action.trim();
         if !action.starts_with("/*") {
-            pieces.push(Piece::Action(action.to_owned()));
+            pieces.push(Piece::Action(action.to_owned(), begin));
         }
         rest = after;
     }
@@ -143,12 +185,19 @@ struct Reader {
     named: BTreeMap<String, Vec<Node>>,
     depth: usize,
     ranges: usize,
+    /// Where what is read now begins, and where the template ends.
+    here: usize,
+    end: usize,
 }
 
 impl Reader {
-    fn action(&self) -> Option<String> {
+    fn action(&mut self) -> Option<String> {
+        self.here = self.end;
         match self.pieces.get(self.at)? {
-            Piece::Action(action) => Some(action.clone()),
+            Piece::Action(action, at) => {
+                self.here = *at;
+                Some(action.clone())
+            }
             Piece::Text(_) => None,
         }
     }
@@ -167,10 +216,15 @@ impl Reader {
                     self.at += 1;
                     continue;
                 }
-                Piece::Action(action) => action.clone(),
+                Piece::Action(action, at) => {
+                    self.here = *at;
+                    action.clone()
+                }
             };
+            let here = self.here;
             let end = action.find(|c: char| !c.is_alphanumeric()).unwrap_or(action.len());
             let (word, rest) = action.split_at(end);
+            let rest_at = here + end;
             if matches!(word, "end" | "else") {
                 break;
             }
@@ -185,28 +239,31 @@ impl Reader {
                     }
                     nodes.push(if word == "break" { Node::Break } else { Node::Continue });
                 }
-                "if" | "with" | "range" => nodes.push(self.branch(word, rest)?),
+                "if" | "with" | "range" => nodes.push(self.branch(word, rest, rest_at)?),
                 "define" => {
-                    let (name, rest) = name(word, rest)?;
+                    let (name, rest, _) = name(word, rest, rest_at)?;
                     if !rest.is_empty() {
                         return Err(format!("unexpected {rest:?} in define clause"));
                     }
                     self.define(name)?;
                 }
                 "block" => {
-                    let (name, rest) = name(word, rest)?;
-                    nodes.push(Node::Named(name.clone(), Some(pipeline(&rest)?)));
+                    let (name, rest, at) = name(word, rest, rest_at)?;
+                    let argument = pipeline(&rest, here + action.len() - rest.len())?;
+                    let place = Place { at, text: written_action(&action)? };
+                    nodes.push(Node::Named(name.clone(), Some(argument), place));
                     self.define(name)?;
                 }
                 "template" => {
-                    let (name, rest) = name(word, rest)?;
+                    let (name, rest, at) = name(word, rest, rest_at)?;
                     let argument = match rest.is_empty() {
                         true => None,
-                        false => Some(pipeline(&rest)?),
+                        false => Some(pipeline(&rest, here + action.len() - rest.len())?),
                     };
-                    nodes.push(Node::Named(name, argument));
+                    let place = Place { at, text: written_action(&action)? };
+                    nodes.push(Node::Named(name, argument, place));
                 }
-                _ => nodes.push(Node::Print(pipeline(&action)?)),
+                _ => nodes.push(Node::Print(pipeline(&action, here)?)),
             }
         }
         self.depth -= 1;
@@ -233,11 +290,11 @@ impl Reader {
         }
     }
 
-    fn branch(&mut self, word: &str, condition: &str) -> Result<Node, String> {
+    fn branch(&mut self, word: &str, condition: &str, at: usize) -> Result<Node, String> {
         if condition.trim().is_empty() {
             return Err(format!("missing value for {word}"));
         }
-        let condition = pipeline(condition)?;
+        let condition = pipeline(condition, at)?;
         self.ranges += usize::from(word == "range");
         let body = self.block()?;
         self.ranges -= usize::from(word == "range");
@@ -253,7 +310,8 @@ impl Reader {
             (_, Some(condition)) => {
                 self.at += 1;
                 self.depth += 1;
-                let node = self.branch(word, condition)?;
+                let at = self.here + action.len() - condition.len();
+                let node = self.branch(word, condition, at)?;
                 self.depth -= 1;
                 vec![node]
             }
@@ -276,30 +334,48 @@ impl Reader {
     }
 }
 
-/// The name in quotes behind `define`, `block` and `template`, and what is behind it.
-fn name(word: &str, rest: &str) -> Result<(String, String), String> {
-    let tokens = tokens(rest)?;
-    let token = tokens.first().map_or("}}", String::as_str);
+/// The name in quotes behind `define`, `block` and `template`, what is behind it, and where
+/// it is.
+fn name(word: &str, rest: &str, at: usize) -> Result<(String, String, usize), String> {
+    let tokens = tokens(rest, at)?;
+    let none = Place { at, text: "}}".into() };
+    let token = tokens.first().unwrap_or(&none);
     match term(token) {
         Ok(Term::Literal(Value::String(name))) => {
-            let rest = rest.trim_start().get(token.len()..).unwrap_or_default();
-            Ok((name, rest.trim().to_owned()))
+            let rest = rest.trim_start().get(token.text.len()..).unwrap_or_default();
+            Ok((name, rest.trim().to_owned(), token.at))
         }
-        _ => Err(format!("unexpected {token:?} in {word} clause")),
+        _ => Err(format!("unexpected {:?} in {word} clause", token.text)),
     }
 }
 
-fn pipeline(text: &str) -> Result<Pipeline, String> {
-    let tokens = tokens(text)?;
+fn pipeline(text: &str, at: usize) -> Result<Pipeline, String> {
+    let tokens = tokens(text, at)?;
     let mut at = 0;
     let pipeline = read_pipeline(&tokens, &mut at, 0)?;
     match tokens.get(at) {
         None => Ok(pipeline),
-        Some(token) => Err(format!("unexpected {token:?} in command")),
+        Some(token) => Err(format!("unexpected {:?} in command", token.text)),
     }
 }
 
-fn tokens(text: &str) -> Result<Vec<String>, String> {
+/// Tokens as Go writes them.
+fn written(tokens: &[Place]) -> String {
+    let mut text = String::new();
+    for token in tokens {
+        if !text.is_empty() && !text.ends_with('(') && !token.text.starts_with(')') {
+            text.push(' ');
+        }
+        text.push_str(&token.text);
+    }
+    text
+}
+
+fn written_action(action: &str) -> Result<String, String> {
+    Ok(format!("{{{{{}}}}}", written(&tokens(action, 0)?)))
+}
+
+fn tokens(text: &str, at: usize) -> Result<Vec<Place>, String> {
     let mut tokens = Vec::new();
     let mut rest = text.trim_start();
     while let Some(quote) = rest.chars().next() {
@@ -331,68 +407,78 @@ fn tokens(text: &str) -> Result<Vec<String>, String> {
                 .map(|at| if rest[..at].ends_with(':') { at - 1 } else { at })
                 .unwrap_or(rest.len()),
         };
-        tokens.push(rest[..end].to_owned());
+        let at = at + text.len() - rest.len();
+        tokens.push(Place { at, text: rest[..end].to_owned() });
         rest = rest[end..].trim_start();
     }
     Ok(tokens)
 }
 
-fn read_pipeline(tokens: &[String], at: &mut usize, depth: usize) -> Result<Pipeline, String> {
+fn read_pipeline(tokens: &[Place], at: &mut usize, depth: usize) -> Result<Pipeline, String> {
     if depth > DEEPEST {
         return Err("parentheses are nested too deep".to_owned());
     }
     let mut variables = Vec::new();
     let mut declares = false;
-    let sign = tokens[*at..].iter().position(|token| token == ":=" || token == "=");
-    if let Some(sign) = sign.filter(|_| tokens.get(*at).is_some_and(|t| t.starts_with('$'))) {
-        let names = tokens[*at..*at + sign].iter().filter(|token| *token != ",");
-        variables = names.cloned().collect();
-        declares = tokens[*at + sign] == ":=";
+    let sign = tokens[*at..].iter().position(|token| token.text == ":=" || token.text == "=");
+    if let Some(sign) = sign.filter(|_| tokens.get(*at).is_some_and(|t| t.text.starts_with('$'))) {
+        let names = tokens[*at..*at + sign].iter().filter(|token| token.text != ",");
+        variables = names.map(|token| token.text.clone()).collect();
+        declares = tokens[*at + sign].text == ":=";
         *at += sign + 1;
     }
-    let mut commands = vec![Vec::new()];
-    let push = |commands: &mut Vec<Vec<Term>>, term| match commands.last_mut() {
-        Some(command) => command.push(term),
-        None => commands.push(vec![term]),
-    };
-    while let Some(token) = tokens.get(*at) {
-        match token.as_str() {
-            token if token.starts_with(')') => break,
-            "|" => {
-                *at += 1;
-                commands.push(Vec::new());
-            }
-            "(" => {
-                *at += 1;
-                let inner = read_pipeline(tokens, at, depth + 1)?;
-                let close = tokens.get(*at).ok_or("unclosed left paren")?;
-                let fields = names(close[1..].trim_start_matches('.'));
-                *at += 1;
-                push(&mut commands, Term::Inner(inner, fields));
-            }
-            token => {
-                *at += 1;
-                push(&mut commands, term(token)?);
+    let mut commands = Vec::new();
+    loop {
+        let begin = *at;
+        let mut terms = Vec::new();
+        while let Some(token) = tokens.get(*at) {
+            match token.text.as_str() {
+                "|" => break,
+                text if text.starts_with(')') => break,
+                "(" => {
+                    *at += 1;
+                    let open = *at - 1;
+                    let inner = read_pipeline(tokens, at, depth + 1)?;
+                    let close = tokens.get(*at).ok_or("unclosed left paren")?;
+                    let fields = names(close.text[1..].trim_start_matches('.'));
+                    *at += 1;
+                    let place = Place { at: close.at + 1, text: written(&tokens[open..*at]) };
+                    terms.push(Term::Inner(inner, fields, place));
+                }
+                _ => {
+                    *at += 1;
+                    terms.push(term(token)?);
+                }
             }
         }
+        let Some(first) = tokens.get(begin).filter(|_| !terms.is_empty()) else {
+            return Err("missing value for command".into());
+        };
+        let place = Place { at: first.at, text: written(&tokens[begin..*at]) };
+        commands.push(Command { terms, place });
+        match tokens.get(*at) {
+            Some(token) if token.text == "|" => *at += 1,
+            _ => return Ok(Pipeline { variables, declares, commands }),
+        }
     }
-    if commands.iter().any(Vec::is_empty) {
-        return Err("missing value for command".into());
-    }
-    Ok(Pipeline { variables, declares, commands })
 }
 
 fn names(path: &str) -> Vec<String> {
     path.split('.').filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
-fn term(token: &str) -> Result<Term, String> {
+fn term(token: &Place) -> Result<Term, String> {
+    let place = |skipped: usize| Place { at: token.at + skipped, text: token.text.clone() };
+    let token = token.text.as_str();
     if let Some(path) = token.strip_prefix('.') {
-        return Ok(Term::Path(None, names(path)));
+        // To Go a path of several names is where the second is.
+        let second = path.find('.').map_or(0, |at| at + 1);
+        return Ok(Term::Path(None, names(path), place(second)));
     }
     if token.starts_with('$') {
         let (name, path) = token.split_once('.').unwrap_or((token, ""));
-        return Ok(Term::Path(Some(name.to_owned()), names(path)));
+        let skipped = if path.is_empty() { 0 } else { name.len() };
+        return Ok(Term::Path(Some(name.to_owned()), names(path), place(skipped)));
     }
     if let Some(text) = token.strip_prefix('"').and_then(|text| text.strip_suffix('"')) {
         let text = go_text::unquote(text, '"').ok_or_else(|| format!("invalid syntax: {token}"))?;
@@ -413,7 +499,7 @@ fn term(token: &str) -> Result<Term, String> {
         "true" => Ok(Term::Literal(true.into())),
         "false" => Ok(Term::Literal(false.into())),
         "nil" => Ok(Term::Literal(Value::Null)),
-        name if functions::is_known(name) => Ok(Term::Function(name.to_owned())),
+        name if functions::is_known(name) => Ok(Term::Function(name.to_owned(), place(0))),
         other if other.starts_with(|c: char| c.is_ascii_digit() || c == '-' || c == '+') => {
             number(other)
                 .map(|number| Term::Literal(Value::Number(number)))
@@ -545,6 +631,53 @@ mod tests {
             assert!(Template::parse(template).expect_err(template).contains(why), "{template}");
         }
     }
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_place() {
+        let executing = |name: &str, at: &str, there: &str, why: &str| {
+            format!("template: output:{at}: executing {name:?} at <{there}>: {why}")
+        };
+        let field = "can't evaluate field x in type interface {}";
+        let index = "error calling index: index out of range: 5";
+        for (template, why) in [
+            ("{{.n.x}}", executing("output", "1:4", ".n.x", field)),
+            ("a\nb {{- .n.x -}}", executing("output", "2:8", ".n.x", field)),
+            ("{{with $.n}}{{$.n.x}}{{end}}", executing("output", "1:15", "$.n.x", field)),
+            ("{{(index .a  0).x}}", executing("output", "1:15", "(index .a 0).x", field)),
+            ("{{1 | index  .a 5}}", executing("output", "1:6", "index .a 5", index)),
+            (
+                "{{if .no}}{{else if index .a 5}}{{end}}",
+                executing("output", "1:20", "index .a 5", index),
+            ),
+            ("{{range .s}}{{end}}", executing("output", "1:8", ".s", "range can't iterate over t")),
+            (
+                "{{len}}",
+                executing("output", "1:2", "len", "wrong number of args for len: want 1 got 0"),
+            ),
+            ("{{.n 1}}", executing("output", "1:2", ".n", "n is not a method but has arguments")),
+            (
+                "{{template  \"q\" .n}}",
+                executing("output", "1:12", "{{template \"q\" .n}}", "template \"q\" not defined"),
+            ),
+            (
+                "{{define \"d\"}}{{.x}}{{end}}{{template \"d\" .n}}",
+                executing("d", "1:16", ".x", field),
+            ),
+        ] {
+            let told = Template::parse(template)
+                .expect(template)
+                .run(&json!({"a": [1], "n": 1, "s": "t"}));
+            assert_eq!(told, Err(format!("error executing template {template:?}: {why}")));
+        }
+        for (template, why) in [
+            ("a\n{{nope}}", "template: output:2: function \"nope\" not defined"),
+            ("{{if .a}}\n\n", "template: output:3: unexpected EOF"),
+            ("\n{{.a", "template: output:2: unclosed action"),
+        ] {
+            assert_eq!(Template::parse(template).expect_err(template), why);
+        }
+    }
+
     #[test]
     fn what_does_not_fit_an_object_is_said() {
         for (template, why) in [

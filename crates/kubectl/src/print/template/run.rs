@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{Node, Pipeline, Term, functions::call, go_text::shown};
+use super::{Node, Pipeline, Place, Term, functions::call, go_text::shown};
 
 /// How many blocks may be run within each other.
 const DEEPEST_RUN: usize = 300;
@@ -16,6 +16,9 @@ pub(super) struct Run<'t> {
     pub(super) variables: Vec<(String, Value)>,
     pub(super) named: &'t BTreeMap<String, Vec<Node>>,
     pub(super) depth: usize,
+    /// Which template it is that runs, and what of it.
+    pub(super) name: &'t str,
+    pub(super) place: Option<&'t Place>,
 }
 
 /// How a block was left.
@@ -37,8 +40,8 @@ pub(super) fn truth(value: &Value) -> bool {
     }
 }
 
-impl Run<'_> {
-    pub(super) fn nodes(&mut self, nodes: &[Node], dot: &Value) -> Result<Flow, String> {
+impl<'t> Run<'t> {
+    pub(super) fn nodes(&mut self, nodes: &'t [Node], dot: &Value) -> Result<Flow, String> {
         let scope = self.variables.len();
         self.depth += 1;
         if self.depth > DEEPEST_RUN {
@@ -59,7 +62,7 @@ impl Run<'_> {
         Ok(flow)
     }
 
-    fn node(&mut self, node: &Node, dot: &Value) -> Result<Flow, String> {
+    fn node(&mut self, node: &'t Node, dot: &Value) -> Result<Flow, String> {
         let scope = self.variables.len();
         let flow = match node {
             Node::Text(text) => {
@@ -68,8 +71,9 @@ impl Run<'_> {
             }
             Node::Print(pipeline) => {
                 if let [command] = pipeline.commands.as_slice()
-                    && matches!(command.as_slice(), [Term::Literal(Value::Null)])
+                    && matches!(command.terms.as_slice(), [Term::Literal(Value::Null)])
                 {
+                    self.place = Some(&command.place);
                     return Err("nil is not a command".to_owned());
                 }
                 let value = self.pipeline(pipeline, dot)?;
@@ -94,17 +98,20 @@ impl Run<'_> {
                 }
             }
             Node::Range(over, body, otherwise) => self.range(over, body, otherwise, dot)?,
-            Node::Named(name, argument) => {
+            Node::Named(name, argument, place) => {
+                self.place = Some(place);
+                let named = self.named;
+                let body =
+                    named.get(name).ok_or_else(|| format!("template {name:?} not defined"))?;
                 let value = match argument {
                     Some(argument) => self.pipeline(argument, dot)?,
                     None => Value::Null,
                 };
-                let named = self.named;
-                let body =
-                    named.get(name).ok_or_else(|| format!("template {name:?} not defined"))?;
                 let outer =
                     std::mem::replace(&mut self.variables, vec![("$".into(), value.clone())]);
+                let outside = std::mem::replace(&mut self.name, name);
                 self.nodes(body, &value)?;
+                self.name = outside;
                 self.variables = outer;
                 Flow::On
             }
@@ -117,13 +124,12 @@ impl Run<'_> {
 
     fn range(
         &mut self,
-        over: &Pipeline,
-        body: &[Node],
-        otherwise: &[Node],
+        over: &'t Pipeline,
+        body: &'t [Node],
+        otherwise: &'t [Node],
         dot: &Value,
     ) -> Result<Flow, String> {
-        let bare = Pipeline { variables: Vec::new(), ..over.clone() };
-        let value = self.pipeline(&bare, dot)?;
+        let value = self.value(over, dot)?;
         let pairs: Box<dyn Iterator<Item = (Value, Value)>> = match value {
             Value::Array(items) => {
                 Box::new(items.into_iter().enumerate().map(|(i, item)| (i.into(), item)))
@@ -157,14 +163,27 @@ impl Run<'_> {
         if any { Ok(Flow::On) } else { self.nodes(otherwise, dot) }
     }
 
-    fn pipeline(&mut self, pipeline: &Pipeline, dot: &Value) -> Result<Value, String> {
+    fn pipeline(&mut self, pipeline: &'t Pipeline, dot: &Value) -> Result<Value, String> {
+        let value = self.value(pipeline, dot)?;
+        if let [name] = pipeline.variables.as_slice() {
+            let known = self.variables.iter_mut().rev().find(|(known, _)| known == name);
+            match known {
+                Some((_, slot)) if !pipeline.declares => *slot = value.clone(),
+                _ => self.variables.push((name.clone(), value.clone())),
+            }
+        }
+        Ok(value)
+    }
+
+    /// What a pipeline comes to, given to no variable.
+    fn value(&mut self, pipeline: &'t Pipeline, dot: &Value) -> Result<Value, String> {
         let mut last: Option<Value> = None;
         for command in &pipeline.commands {
             let piped = last.take();
-            last = Some(match &command[0] {
-                Term::Function(name) => {
+            last = Some(match command.terms.as_slice() {
+                [Term::Function(name, place), others @ ..] => {
                     let mut arguments = Vec::new();
-                    for term in &command[1..] {
+                    for term in others {
                         let value = self.term(term, dot)?;
                         let decided = match name.as_str() {
                             "and" => !truth(&value),
@@ -178,26 +197,28 @@ impl Run<'_> {
                         }
                     }
                     arguments.extend(piped);
-                    call(name, &arguments)?
+                    call(name, &arguments).inspect_err(|why| {
+                        // How many there are is seen before they are looked at.
+                        let counted = why.starts_with("wrong number of args");
+                        self.place = Some(if counted { place } else { &command.place });
+                    })?
                 }
-                _ if command.len() > 1 => {
+                [Term::Path(_, path, place), _, ..] if !path.is_empty() => {
+                    self.place = Some(place);
+                    let name = path.last().map_or("", String::as_str);
+                    return Err(format!("{name} is not a method but has arguments"));
+                }
+                [term] => self.term(term, dot)?,
+                _ => {
+                    self.place = Some(&command.place);
                     return Err("can't give argument to non-function".to_owned());
                 }
-                term => self.term(term, dot)?,
             });
         }
-        let value = last.unwrap_or_default();
-        if let [name] = pipeline.variables.as_slice() {
-            let known = self.variables.iter_mut().rev().find(|(known, _)| known == name);
-            match known {
-                Some((_, slot)) if !pipeline.declares => *slot = value.clone(),
-                _ => self.variables.push((name.clone(), value.clone())),
-            }
-        }
-        Ok(value)
+        Ok(last.unwrap_or_default())
     }
 
-    fn term(&mut self, term: &Term, dot: &Value) -> Result<Value, String> {
+    fn term(&mut self, term: &'t Term, dot: &Value) -> Result<Value, String> {
         let follow = |value: &Value, path: &[String]| -> Result<Value, String> {
             let mut value = value;
             for name in path {
@@ -211,17 +232,25 @@ impl Run<'_> {
         };
         match term {
             Term::Literal(value) => Ok(value.clone()),
-            Term::Path(None, path) => follow(dot, path),
-            Term::Path(Some(name), path) => {
+            Term::Path(None, path, place) => {
+                self.place = Some(place);
+                follow(dot, path)
+            }
+            Term::Path(Some(name), path, place) => {
+                self.place = Some(place);
                 let known = self.variables.iter().rev().find(|(known, _)| known == name);
                 let (_, value) = known.ok_or_else(|| format!("undefined variable {name:?}"))?;
                 follow(value, path)
             }
-            Term::Inner(pipeline, path) => {
+            Term::Inner(pipeline, path, place) => {
                 let value = self.pipeline(pipeline, dot)?;
+                self.place = Some(place);
                 follow(&value, path)
             }
-            Term::Function(name) => call(name, &[]),
+            Term::Function(name, place) => {
+                self.place = Some(place);
+                call(name, &[])
+            }
         }
     }
 }
