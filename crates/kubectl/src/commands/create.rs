@@ -84,10 +84,9 @@ pub(crate) fn needs_files(session: &Session) -> Outcome {
 }
 
 pub(super) async fn run(session: &Session) -> Outcome {
-    if let Some(word) = session.flags.words.first() {
-        return Err(Failure::Plain(format!(
-            "error: unknown command {word:?} for \"kubectl create\"; `kubectl create --help` lists them"
-        )));
+    if !session.flags.words.is_empty() {
+        let words = session.flags.words.join(" ");
+        return Err(Failure::Arguments(format!("Unexpected args: [{words}]")));
     }
     needs_files(session)?;
     if session.flags.is_set("raw") {

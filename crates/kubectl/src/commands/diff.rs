@@ -52,12 +52,9 @@ pub(super) async fn run(session: &Session) -> Outcome {
         Some(external) => Some(external.map_err(|error| two(told(&error)))?),
         None => None,
     };
-    for target in targets::in_files(session).await.map_err(two)? {
+    let targets = targets::in_files(session).await.map_err(two)?;
+    for target in targets::selected(targets, &selector) {
         let Some(manifest) = target.manifest.clone() else { continue };
-        let labels = serde_json::from_value(manifest.object["metadata"]["labels"].clone());
-        if !selector.matches(&labels.unwrap_or_default()) {
-            continue;
-        }
         let live = match target.object(session).await {
             Ok(live) => live,
             Err(error) if error.is_not_found() => Value::Null,

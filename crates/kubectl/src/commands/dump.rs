@@ -60,6 +60,7 @@ fn write(session: &Session, file: &str, text: &[u8]) -> Outcome {
 
 pub(super) async fn run(session: &Session) -> Outcome {
     let flags = &session.flags;
+    Format::check(flags, false)?;
     let format = Format::read(flags)?;
     let ending = match format {
         Format::Json => "json",

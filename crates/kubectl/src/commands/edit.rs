@@ -1,4 +1,4 @@
-//! `kubectl edit`: an object as YAML in the user's editor, and what changed as a patch.
+//! `kubectl edit`: objects as YAML in the user's editor, and what changed as patches.
 
 use std::{fs, io::Write as _, process::Command};
 
@@ -38,18 +38,60 @@ pub(super) async fn run(session: &Session) -> Outcome {
     if found.is_empty() {
         return failed("edit cancelled, no objects found");
     }
-    let mut failures = Vec::new();
-    for (target, object) in found {
-        failures.extend(edit(session, &target, &object).await.err());
-    }
-    Failure::of(failures)
+    let subject = |(target, object): (Target, Value)| {
+        let shown = without_managed_fields(&object, &session.flags);
+        Subject { target, shown, saved: None }
+    };
+    edit(session, found.into_iter().map(subject).collect()).await
 }
 
-async fn edit(session: &Session, target: &Target, object: &Value) -> Outcome {
-    let shown = without_managed_fields(object, &session.flags);
-    let before = yaml::document(&shown);
+/// An object that is edited.
+struct Subject {
+    target: Target,
+    /// As it is on the server.
+    shown: Value,
+    /// As it was wanted, where that was sent and need not be again.
+    saved: Option<Value>,
+}
+
+/// What goes to the editor: an object, or several as a list.
+fn document_of(subjects: &[Subject]) -> String {
+    match subjects {
+        [one] => yaml::document(&one.shown),
+        several => {
+            let items: Vec<&Value> = several.iter().map(|subject| &subject.shown).collect();
+            let list = json!({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": items});
+            yaml::document(&list)
+        }
+    }
+}
+
+/// What came from the editor, each with the number of its object. In a list those of no
+/// object are passed over.
+fn assigned(subjects: &[Subject], mut edited: Value) -> Vec<(usize, Value)> {
+    if subjects.len() == 1 {
+        return vec![(0, edited)];
+    }
+    let items = edited["items"].as_array_mut().map(std::mem::take).unwrap_or_default();
+    let numbered = |item: Value| {
+        let is_same = |subject: &Subject| {
+            let (one, other) = (&subject.shown, &item);
+            ["apiVersion", "kind"].iter().all(|key| one[key] == other[key])
+                && ["name", "namespace"]
+                    .iter()
+                    .all(|key| one["metadata"][key] == other["metadata"][key])
+        };
+        subjects.iter().position(is_same).map(|at| (at, item))
+    };
+    items.into_iter().filter_map(numbered).collect()
+}
+
+async fn edit(session: &Session, mut subjects: Vec<Subject>) -> Outcome {
+    let before = document_of(&subjects);
+    let several = subjects.len() > 1;
     let mut complaint = String::new();
     let mut text = before.clone();
+    let mut lost = false;
     loop {
         let edited =
             in_editor(HEAD, &complaint, &text).or_else(|error| match complaint.is_empty() {
@@ -77,14 +119,27 @@ async fn edit(session: &Session, target: &Target, object: &Value) -> Outcome {
         };
         let wrong = match document::read(&bare) {
             Ok(wanted) if wanted.is_object() => {
-                match save(session, target, &shown, &wanted).await {
-                    Ok(()) => return Ok(()),
-                    // It was saved, and nobody reads that any more.
-                    Err(done @ Failure::Exit(_)) => return Err(done),
-                    Err(error) => match rejected(target, &error) {
+                let mut again = String::new();
+                for (at, wanted) in assigned(&subjects, wanted) {
+                    let Subject { target, shown, saved } = &mut subjects[at];
+                    if saved.as_ref() == Some(&wanted) {
+                        continue;
+                    }
+                    let error = match save(session, target, shown, &wanted, several).await {
+                        Ok(there) => {
+                            *shown = without_managed_fields(&there, &session.flags);
+                            *saved = Some(wanted);
+                            continue;
+                        }
+                        // It was saved, and nobody reads that any more.
+                        Err(done @ Failure::Exit(_)) => return Err(done),
+                        Err(error) => error,
+                    };
+                    match rejected(target, &error) {
                         Rejected::Again(said) => {
                             session.say(&said);
-                            error.text("edit")
+                            again.push_str(&error.text("edit"));
+                            continue;
                         }
                         Rejected::Gone(said) => {
                             session.say(&said);
@@ -92,7 +147,6 @@ async fn edit(session: &Session, target: &Target, object: &Value) -> Outcome {
                             session.say(&format!(
                                 "The edits you made on deleted resources have been saved to {file:?}"
                             ));
-                            return Err(Failure::Exit(1));
                         }
                         Rejected::Later(said) => {
                             session.say(&said);
@@ -100,10 +154,16 @@ async fn edit(session: &Session, target: &Target, object: &Value) -> Outcome {
                             session.say(&format!(
                                 "You can run `kubectl replace -f {file}` to try this update again."
                             ));
-                            return Err(Failure::Exit(1));
                         }
                         Rejected::Never => return kept(session, &bare, error),
-                    },
+                    }
+                    *saved = Some(wanted);
+                    lost = true;
+                }
+                match (again.is_empty(), lost) {
+                    (true, true) => return Err(Failure::Exit(1)),
+                    (true, false) => return Ok(()),
+                    (false, _) => again,
                 }
             }
             Ok(_) => "the document is no mapping".to_owned(),
@@ -217,7 +277,14 @@ fn run_editor(path: &std::path::Path) -> Outcome {
     }
 }
 
-async fn save(session: &Session, target: &Target, before: &Value, wanted: &Value) -> Outcome {
+/// Sends what changed; the object as it is then.
+async fn save(
+    session: &Session,
+    target: &Target,
+    before: &Value,
+    wanted: &Value,
+    several: bool,
+) -> Outcome<Value> {
     for key in ["apiVersion", "kind"] {
         if before[key] != wanted[key] {
             return failed(format!("At least one of apiVersion, kind and name was changed: {key}"));
@@ -231,8 +298,11 @@ async fn save(session: &Session, target: &Target, before: &Value, wanted: &Value
     let shape = spec.map(|spec| spec.shape.clone());
     let mut patch = three_way::patch(before, wanted, before, shape.as_ref());
     if patch == json!({}) {
-        session.say("Edit cancelled, no changes made.");
-        return Ok(());
+        match several {
+            true => session.tell(before, "skipped")?,
+            false => session.say("Edit cancelled, no changes made."),
+        }
+        return Ok(before.clone());
     }
     if session.flags.on("save-config") {
         let mut saved = wanted.clone();
@@ -247,7 +317,8 @@ async fn save(session: &Session, target: &Target, before: &Value, wanted: &Value
     let kind = if shape.is_some() { modify::STRATEGIC } else { modify::MERGE };
     let subresource = session.flags.one("subresource");
     let saved = modify::patch(session, target, subresource, kind, &patch, "kubectl-edit").await?;
-    session.tell(&saved, "edited")
+    session.tell(&saved, "edited")?;
+    Ok(saved)
 }
 
 #[cfg(test)]
@@ -266,6 +337,37 @@ mod tests {
             assert_eq!(fs::read_to_string(&name).expect("kept"), text);
             fs::remove_file(name).expect("our own");
         }
+    }
+
+    #[test]
+    fn several_objects_are_a_list_of_which_some_come_back() {
+        let subject = |name: &str| Subject {
+            target: Target {
+                resource: Arc::default(),
+                namespace: String::new(),
+                name: name.to_owned(),
+                manifest: None,
+            },
+            shown: json!({"apiVersion": "v1", "kind": "X", "metadata": {"name": name}}),
+            saved: None,
+        };
+        let alone = [subject("a")];
+        assert_eq!(document_of(&alone), "apiVersion: v1\nkind: X\nmetadata:\n  name: a\n");
+        let renamed = json!({"metadata": {"name": "other"}});
+        // That the name changed is told when it is saved.
+        assert_eq!(assigned(&alone, renamed.clone()), [(0, renamed)]);
+        let both = [subject("a"), subject("b")];
+        let list = document_of(&both);
+        assert!(list.starts_with("apiVersion: v1\nitems:\n- apiVersion: v1\n"), "{list}");
+        assert!(list.ends_with("kind: List\nmetadata: {}\n"), "{list}");
+        let edited = list
+            .replace("name: a", "name: other")
+            .replace("    name: b", "    new: 1\n    name: b");
+        let edited = document::read(&edited).expect("valid");
+        let changed = json!({
+            "apiVersion": "v1", "kind": "X", "metadata": {"name": "b", "new": 1},
+        });
+        assert_eq!(assigned(&both, edited), [(1, changed)]);
     }
 
     #[test]

@@ -60,19 +60,48 @@ pub(super) async fn run(session: &Session) -> Outcome {
             "--output-watch-events option can only be used with --watch or --watch-only",
         );
     }
-    let format = Format::read(flags)?;
+    let watches = flags.on("watch") || flags.on("watch-only");
+    if watches && flags.words.first().is_some_and(|types| types.contains(',')) {
+        return failed(ONE_TYPE);
+    }
     if flags.words.is_empty() && !flags.has_files() {
         session.say("You must specify the type of resource to get. Use \"kubectl api-resources\" for a complete list of supported resources.\n");
         return Err(Failure::Plain("error: Required resource not specified.\nUse \"kubectl explain <resource>\" for a detailed description of that resource (e.g. kubectl explain pods).\nSee 'kubectl get -h' for help and examples".into()));
     }
+    Format::check(flags, true)?;
+    let format = Format::read(flags)?;
     let reading = Reading { all_by_default: true, ..Reading::default() };
     let targets = targets::find(session, &flags.words, reading).await?;
-    if flags.on("watch") || flags.on("watch-only") {
-        return watch(session, &targets, &format).await;
+    match (watches, targets.as_slice()) {
+        (false, all) => shown(session, all, &format).await,
+        (true, [one]) => watch(session, one, &format).await,
+        (true, several) => {
+            if several.iter().any(|target| target.resource != several[0].resource) {
+                return failed(ONE_TYPE);
+            }
+            // They are there to be seen, if not to be watched.
+            if !flags.on("watch-only") {
+                shown(session, several, &format).await?;
+            }
+            failed(match flags.has_files() {
+                true => format!(
+                    "watch is only supported on individual resources and resource collections - {} resources were found",
+                    several.len()
+                ),
+                false => {
+                    "you may only watch a single resource or type of resource at a time".into()
+                }
+            })
+        }
     }
+}
+
+const ONE_TYPE: &str = "you may only specify a single resource type";
+
+async fn shown(session: &Session, targets: &[Target], format: &Format) -> Outcome {
     match format {
-        Format::Human { wide } => tables(session, &targets, wide).await,
-        format => machine(session, &targets, &format).await,
+        Format::Human { wide } => tables(session, targets, *wide).await,
+        format => machine(session, targets, format).await,
     }
 }
 
@@ -257,10 +286,7 @@ fn as_table(answer: Value, target: &Target) -> Value {
     })
 }
 
-async fn watch(session: &Session, targets: &[Target], format: &Format) -> Outcome {
-    let [target] = targets else {
-        return failed("you may only specify a single resource type");
-    };
+async fn watch(session: &Session, target: &Target, format: &Format) -> Outcome {
     let connection = session.connection().await?;
     let flags = &session.flags;
     let human = match format {

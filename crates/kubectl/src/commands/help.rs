@@ -99,7 +99,7 @@ pub(super) fn overview(words: &[String]) -> String {
     format!(
         "kubectl controls the Kubernetes cluster manager. This one is built into skiff.\n\n\
          Commands:\n{}\n\
-         Not known to this kubectl: apply --prune, alpha commands, the kubeconfig's proxy-url,\n\
+         Not known to this kubectl: apply --prune, alpha commands, proxies that are spoken to by https,\n\
          and of kustomize what is fetched, charts, plugins and replacements. A program on the PATH named kubectl-NAME is a command too.\n\n\
          Usage:\n  kubectl [flags] [options]\n\n\
          Use \"kubectl <command> --help\" for more information about a given command.\n\

@@ -42,6 +42,7 @@ use crate::{
     failure::{Failure, Outcome},
     flags::{self, Flag, Parsed, switch, value},
     kuberc::{self as preferences, Plugins},
+    print::Format,
     session::{DryRun, Environment, Session},
 };
 
@@ -98,7 +99,7 @@ pub(crate) static GLOBAL: &[Flag] = &[
     value(
         "proxy-url",
         "URL",
-        "Not known to this kubectl: a server is asked directly, or not at all",
+        "The http or socks5 proxy between here and the API server, in place of the kubeconfig's",
     ),
     value("certificate-authority", "FILE", "Path to a cert file for the certificate authority"),
     value("client-certificate", "FILE", "Path to a client certificate file for TLS"),
@@ -148,7 +149,10 @@ pub(crate) fn run(args: &[String], environment: Environment) -> (&'static str, O
         None => (args, None),
     };
     let (command, rest) = match find(args) {
-        Ok(found) => found,
+        Ok(found) => match plugin::instead(args) {
+            Some(outcome) => return ("", outcome),
+            None => found,
+        },
         Err(Unfound::Help(text)) => {
             print!("{text}");
             return ("", Ok(()));
@@ -184,6 +188,19 @@ pub(crate) fn run(args: &[String], environment: Environment) -> (&'static str, O
     if command.name != "debug" && !PROFILES.contains(&parsed.one("profile")) {
         let why = format!("unknown profile '{}'", parsed.one("profile"));
         return (command.name, Err(Failure::Message(why)));
+    }
+    const RUNNING: &str = "pod-running-timeout";
+    if crate::duration::parse(parsed.one(RUNNING)).is_some_and(|limit| limit.is_zero()) {
+        let why = format!("--{RUNNING} must be higher than zero");
+        let usage = matches!(command.name, "attach" | "exec" | "port-forward");
+        let why = if usage { Failure::Arguments(why) } else { Failure::Message(why) };
+        return (command.name, Err(why));
+    }
+    // Some look at their words first.
+    let prints = known.iter().any(|flag| flag.name == "allow-missing-template-keys")
+        && !matches!(command.name, "get" | "config get-contexts");
+    if prints && let Err(failure) = Format::check(&parsed, false) {
+        return (command.name, Err(failure));
     }
     let strict = ["strict", "true", "warn", "ignore", "false"];
     if parsed.is_set("validate") && !strict.contains(&parsed.one("validate")) {

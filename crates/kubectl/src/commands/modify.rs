@@ -104,9 +104,14 @@ async fn keys(session: &Session, field: &'static str) -> Outcome {
     if keys.add.is_empty() && keys.remove.is_empty() && !flags.on("list") {
         return failed(format!("at least one {word} update is required"));
     }
+    if flags.on("list") && flags.is_set("output") {
+        return failed("--list and --output may not be specified together");
+    }
     let (found, mut failures) = targets::objects(session, &words, reading).await?;
+    // Those of files that no server was asked about are not told apart.
+    let several = found.len() > 1 && !flags.on("local");
     for (target, object) in found {
-        if let Err(error) = one(session, &target, &object, field, &keys).await {
+        if let Err(error) = one(session, &target, &object, (field, several), &keys).await {
             failures.push(error);
         }
     }
@@ -117,17 +122,11 @@ async fn one(
     session: &Session,
     target: &Target,
     object: &Value,
-    field: &'static str,
+    (field, several): (&'static str, bool),
     keys: &Keys,
 ) -> Outcome {
     let flags = &session.flags;
     let there = &object["metadata"][field];
-    if flags.on("list") {
-        for (key, value) in there.as_object().into_iter().flatten() {
-            session.out(&format!("{key}={}\n", value.as_str().unwrap_or_default()))?;
-        }
-        return Ok(());
-    }
     let mut taken = Vec::new();
     for (key, value) in &keys.add {
         if let Some(known) = there[key].as_str()
@@ -155,6 +154,12 @@ async fn one(
             }
         }
     }
+    if flags.on("list") {
+        // What would be there is listed, and nothing is changed.
+        let mut shown = object.clone();
+        json_patch::merge(&mut shown, &json!({"metadata": {field: changes}}));
+        return session.out(&listing(&shown, target, field, several));
+    }
     let what = match (field, changes.is_empty(), added) {
         ("annotations", ..) => "annotated",
         (_, true, _) => "not labeled",
@@ -173,6 +178,20 @@ async fn one(
     let manager = if field == "labels" { "kubectl-label" } else { "kubectl-annotate" };
     let patched = patch(session, target, "", MERGE, &body, manager).await?;
     session.tell(&patched, what)
+}
+
+/// Labels or annotations, one a line; of one object among several below what it is.
+fn listing(object: &Value, target: &Target, field: &str, several: bool) -> String {
+    let mut text = String::new();
+    if several {
+        let (kind, group) = (&target.resource.kind, &target.resource.group);
+        text = format!("Listing {field} for {kind}.{group}/{}:\n", target.name);
+    }
+    for (key, value) in object["metadata"][field].as_object().into_iter().flatten() {
+        let indent = if several { " " } else { "" };
+        text.push_str(&format!("{indent}{key}={}\n", value.as_str().unwrap_or_default()));
+    }
+    text
 }
 
 pub(super) static TAINT: &[Flag] = &[
@@ -241,6 +260,7 @@ fn retainted(
 ) -> Result<(Vec<Value>, &'static str), String> {
     let mut taints = node["spec"]["taints"].as_array().cloned().unwrap_or_default();
     let (mut added, mut removed) = (false, false);
+    let mut known = Vec::new();
     for spec in specs {
         if let Some(spec) = spec.strip_suffix('-') {
             let (key, effect) = spec.split_once(':').unwrap_or((spec, ""));
@@ -258,17 +278,22 @@ fn retainted(
             let same =
                 |known: &Value| known["key"] == taint["key"] && known["effect"] == taint["effect"];
             if taints.iter().any(same) && !overwrite {
-                let name = node["metadata"]["name"].as_str().unwrap_or_default();
-                return Err(format!(
-                    "node {name} already has a taint(s) with same effect(s) and --overwrite is false"
-                ));
+                known.push(taint["key"].as_str().unwrap_or_default().to_owned());
             }
             taints.retain(|known| !same(known));
             taints.push(taint);
             added = true;
         }
     }
+    if !known.is_empty() {
+        let name = node["metadata"]["name"].as_str().unwrap_or_default();
+        return Err(format!(
+            "node {name} already has {} taint(s) with same effect(s) and --overwrite is false",
+            known.join(",")
+        ));
+    }
     let what = match (added, removed) {
+        _ if overwrite => "modified",
         (true, true) => "modified",
         (true, false) => "tainted",
         _ => "untainted",
@@ -543,14 +568,42 @@ mod tests {
     }
 
     #[test]
+    fn of_several_objects_each_is_named() {
+        let resource = crate::discovery::ApiResource {
+            group: "apps".into(),
+            kind: "Deployment".into(),
+            ..Default::default()
+        };
+        let target = Target {
+            resource: std::sync::Arc::new(resource),
+            namespace: String::new(),
+            name: "web".into(),
+            manifest: None,
+        };
+        let object = json!({"metadata": {"labels": {"a": "b", "c": "d"}}});
+        for (several, text) in
+            [(false, "a=b\nc=d\n"), (true, "Listing labels for Deployment.apps/web:\n a=b\n c=d\n")]
+        {
+            assert_eq!(listing(&object, &target, "labels", several), text);
+        }
+    }
+
+    #[test]
     fn taints_come_and_go() {
         let node = json!({"metadata": {"name": "n"}, "spec": {"taints": [{"key": "a", "effect": "NoSchedule"}]}});
         let (taints, what) = retainted(&node, &strings("b=c:NoExecute"), false).expect("valid");
         assert_eq!((taints.len(), what), (2, "tainted"));
         let (taints, what) = retainted(&node, &strings("a-"), false).expect("valid");
         assert_eq!((taints.len(), what), (0, "untainted"));
-        assert!(retainted(&node, &strings("a:NoSchedule"), false).is_err());
-        assert!(retainted(&node, &strings("a:NoSchedule"), true).is_ok());
+        assert_eq!(
+            retainted(&node, &strings("a:NoSchedule b:NoExecute a=x:NoSchedule"), false),
+            Err("node n already has a,a taint(s) with same effect(s) and --overwrite is false"
+                .to_owned())
+        );
+        for specs in ["a:NoSchedule", "a-", "b=c:NoExecute"] {
+            let (_, what) = retainted(&node, &strings(specs), true).expect("valid");
+            assert_eq!(what, "modified", "{specs}");
+        }
         assert_eq!(
             retainted(&node, &strings("x-"), false),
             Err("taint \"x\" not found".to_owned())

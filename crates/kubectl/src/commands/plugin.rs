@@ -43,10 +43,35 @@ fn path() -> String {
     std::env::var("PATH").unwrap_or_default()
 }
 
+/// Commands that can have plugins beneath them, as `kubectl-create-NAME`.
+const WITH_PLUGINS: &[&str] = &["create"];
+
+/// How many words at least name the plugin that a line could mean; `None` where it means
+/// something of ours.
+fn least(words: &[String]) -> Option<usize> {
+    let names = || commands().map(|command| (command.name.split(' '), command.aliases));
+    let first = words.first()?;
+    if !names().any(|(mut name, _)| name.next() == Some(first)) {
+        return Some(1);
+    }
+    let second = words.get(1)?;
+    let is_ours = names().any(|(mut name, aliases)| {
+        name.next() == Some(first)
+            && name.next().is_some_and(|name| name == second || aliases.contains(&second.as_str()))
+    });
+    let group = format!("{first} {second}");
+    let is_group = super::help::GROUP_ALIASES.iter().any(|(other, _)| *other == group);
+    (WITH_PLUGINS.contains(&first.as_str()) && !is_ours && !is_group).then_some(2)
+}
+
 /// The program that a line means, and how many of its words name it: the longest
 /// name that there is. A dash within a word is an underscore in a file's name.
-fn meant(words: &[String], there: impl Fn(&str) -> Option<PathBuf>) -> Option<(PathBuf, usize)> {
-    (1..=words.len()).rev().find_map(|count| {
+fn meant(
+    words: &[String],
+    least: usize,
+    there: impl Fn(&str) -> Option<PathBuf>,
+) -> Option<(PathBuf, usize)> {
+    (least..=words.len()).rev().find_map(|count| {
         let parts: Vec<String> = words[..count].iter().map(|word| word.replace('-', "_")).collect();
         there(&format!("{PREFIX}{}", parts.join("-"))).map(|file| (file, count))
     })
@@ -56,15 +81,12 @@ fn meant(words: &[String], there: impl Fn(&str) -> Option<PathBuf>) -> Option<(P
 /// its first flag can name it.
 pub(super) fn instead(args: &[String]) -> Option<Outcome> {
     let end = args.iter().position(|arg| arg.starts_with('-')).unwrap_or(args.len());
-    let first = args[..end].first()?;
-    if commands().any(|command| command.name.split(' ').next() == Some(first)) {
-        return None;
-    }
+    let least = least(&args[..end])?;
     let folders = folders(&path());
     let there = |name: &str| {
         folders.iter().map(|folder| folder.join(name)).find(|file| is_executable(file))
     };
-    let (file, used) = meant(&args[..end], there)?;
+    let (file, used) = meant(&args[..end], least, there)?;
     let error = Command::new(&file).args(&args[used..]).exec();
     Some(Err(Failure::Message(format!("{}: {error}", file.display()))))
 }
@@ -149,8 +171,26 @@ mod tests {
             (vec!["kubectl-foo", "kubectl-foo-bar_x"], Some(2)),
             (vec!["kubectl-foo-bar-x"], None),
         ] {
-            let found = meant(&words, |name| there.contains(&name).then(|| name.into()));
+            let found = meant(&words, 1, |name| there.contains(&name).then(|| name.into()));
             assert_eq!(found.map(|(_, used)| used), used, "{there:?}");
+        }
+        assert!(meant(&words, 2, |name| (name == "kubectl-foo").then(|| name.into())).is_none());
+    }
+
+    #[test]
+    fn plugins_may_stand_beneath_create() {
+        for (line, words) in [
+            ("foo", Some(1)),
+            ("create", None),
+            ("create zip x", Some(2)),
+            ("create cm", None),
+            ("create secret zip", None),
+            ("create svc zip", None),
+            ("get zip", None),
+            ("config zip", None),
+        ] {
+            let line: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            assert_eq!(least(&line), words, "{line:?}");
         }
     }
 

@@ -24,16 +24,7 @@ pub(super) async fn behind(
         let kind = format!("*{}.{}", target.resource.version, target.resource.kind);
         return failed(format!("cannot {what} {kind}: selector for {kind} not implemented"));
     }
-    let selector = match target.resource.kind.as_str() {
-        "Service" | "ReplicationController" => {
-            let map = object["spec"]["selector"].as_object();
-            let pairs = map.into_iter().flatten();
-            let pairs: Vec<String> =
-                pairs.map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or_default())).collect();
-            pairs.join(",")
-        }
-        _ => selector_query(&object["spec"]["selector"]),
-    };
+    let selector = selector_query(&object["spec"]["selector"]);
     if selector.is_empty() {
         return failed(format!(
             "cannot attach to {}/{}: it selects no pods",

@@ -10,6 +10,7 @@ use crate::{
     connection::Events,
     failure::{Failure, Outcome, failed},
     flags::{Flag, switch, value},
+    print::Format,
     session::{DryRun, Session},
     targets::{self, Reading, Target},
 };
@@ -254,12 +255,57 @@ fn unknown(undo: bool, target: &Target, kind: &str) -> String {
     format!("error retrieving {what} for {full:?}, no visitor method exists for {{{group} {kind}}}")
 }
 
-/// Every revision: its template, and why it came.
+/// One of the states that a workload was in.
+#[derive(Debug)]
+struct Revision {
+    template: Value,
+    /// Why it came; empty where nobody said.
+    cause: String,
+    /// A Deployment's ReplicaSet; of others the workload as it was.
+    object: Value,
+}
+
+impl Revision {
+    /// From what keeps it, with its number.
+    fn read(item: &Value, workload: &Value) -> (i64, Self) {
+        let annotations = &item["metadata"]["annotations"];
+        let cause = annotations[CAUSE].as_str().unwrap_or_default().to_owned();
+        if workload["kind"] == "Deployment" {
+            let revision = annotations["deployment.kubernetes.io/revision"].as_str();
+            let revision = revision.and_then(|text| text.parse().ok()).unwrap_or(0);
+            let mut object = item.clone();
+            object["apiVersion"] = "apps/v1".into();
+            object["kind"] = "ReplicaSet".into();
+            return (revision, Self { template: item["spec"]["template"].clone(), cause, object });
+        }
+        let mut template = item["data"]["spec"]["template"].clone();
+        if let Some(template) = template.as_object_mut() {
+            // It is kept as a patch.
+            template.remove("$patch");
+        }
+        let mut object = workload.clone();
+        object["spec"]["template"] = template.clone();
+        (n(&item["revision"]), Self { template, cause, object })
+    }
+
+    /// Its template as it is told; that of a ReplicaSet has its cause with it.
+    fn told(&self) -> String {
+        let mut template = self.template.clone();
+        if self.object["kind"] == "ReplicaSet" && !self.cause.is_empty() {
+            template["metadata"]["annotations"][CAUSE] = self.cause.as_str().into();
+        }
+        crate::describe::template(&template)
+    }
+}
+
+const CAUSE: &str = "kubernetes.io/change-cause";
+
+/// Every revision, by its number.
 async fn revisions(
     session: &Session,
     target: &Target,
     object: &Value,
-) -> Outcome<BTreeMap<i64, (Value, String)>> {
+) -> Outcome<BTreeMap<i64, Revision>> {
     let connection = session.connection().await?;
     let uid = &object["metadata"]["uid"];
     let owned = |item: &&Value| {
@@ -269,11 +315,6 @@ async fn revisions(
             .flatten()
             .any(|owner| owner["controller"] == true && owner["uid"] == *uid)
     };
-    let cause = |item: &Value| {
-        let cause = item["metadata"]["annotations"]["kubernetes.io/change-cause"].as_str();
-        cause.unwrap_or("<none>").to_owned()
-    };
-    let mut all = BTreeMap::new();
     let plural = match object["kind"].as_str().unwrap_or_default() {
         "Deployment" => "replicasets",
         "DaemonSet" | "StatefulSet" => "controllerrevisions",
@@ -283,26 +324,17 @@ async fn revisions(
     };
     let path = format!("/apis/apps/v1/namespaces/{}/{plural}", target.namespace);
     let list = connection.get(&path).await?;
-    for item in list["items"].as_array().into_iter().flatten().filter(owned) {
-        let (revision, template) = match plural {
-            "replicasets" => {
-                let text =
-                    item["metadata"]["annotations"]["deployment.kubernetes.io/revision"].as_str();
-                (
-                    text.and_then(|text| text.parse().ok()).unwrap_or(0),
-                    item["spec"]["template"].clone(),
-                )
-            }
-            _ => (n(&item["revision"]), item["data"]["spec"]["template"].clone()),
-        };
-        all.insert(revision, (template, cause(item)));
-    }
-    Ok(all)
+    let items = list["items"].as_array().into_iter().flatten().filter(owned);
+    Ok(items.map(|item| Revision::read(item, object)).collect())
 }
 
 pub(super) async fn history(session: &Session) -> Outcome {
-    let (found, mut failures) = objects(session).await?;
     let wanted: i64 = session.flags.one("revision").parse().unwrap_or(0);
+    if wanted < 0 {
+        return failed(format!("revision must be a positive integer: {wanted}"));
+    }
+    let whole = Format::read(&session.flags)?.is_machine();
+    let (found, mut failures) = objects(session).await?;
     for (target, object) in found {
         let all = match revisions(session, &target, &object).await {
             Ok(all) => all,
@@ -313,20 +345,29 @@ pub(super) async fn history(session: &Session) -> Outcome {
         };
         let name = format!("{}/{}", target.resource.qualified_kind(), target.name);
         if wanted > 0 {
-            let Some((template, _)) = all.get(&wanted) else {
+            let Some(revision) = all.get(&wanted) else {
                 failures.push(Failure::Message("unable to find the specified revision".into()));
                 continue;
             };
-            session.out(&format!(
-                "{name} with revision #{wanted}\n{}\n",
-                crate::describe::template(template)
-            ))?;
+            match whole {
+                true => session.tell(&revision.object, "")?,
+                false => session
+                    .out(&format!("{name} with revision #{wanted}\n{}\n", revision.told()))?,
+            }
+            continue;
+        }
+        if whole {
+            for revision in all.values() {
+                session.tell(&revision.object, "")?;
+            }
             continue;
         }
         let mut lines = vec![vec!["REVISION".to_owned(), "CHANGE-CAUSE".to_owned()]];
-        lines.extend(
-            all.into_iter().map(|(revision, (_, cause))| vec![revision.to_string(), cause]),
-        );
+        lines.extend(all.into_iter().map(|(number, revision)| {
+            let cause = revision.cause;
+            let cause = if cause.is_empty() { "<none>".to_owned() } else { cause };
+            vec![number.to_string(), cause]
+        }));
         let table = crate::print::tabs::Tabs { width_min: 0, padding: 2 };
         let text: Vec<String> = lines.iter().map(|line| line.join("\t") + "\n").collect();
         session.out(&format!("{name} \n{}\n", table.lay_out(&text.concat())))?;
@@ -361,7 +402,7 @@ async fn roll_back(session: &Session, target: &Target, object: &Value, wanted: i
         0 => all.iter().rev().nth(1),
         wanted => all.get_key_value(&wanted),
     };
-    let Some((_, (template, _))) = chosen else {
+    let Some((_, Revision { template, .. })) = chosen else {
         return failed(match wanted {
             0 => format!("no rollout history found for deployment {:?}", target.name),
             wanted => format!("unable to find specified revision {wanted} in history"),
@@ -371,7 +412,6 @@ async fn roll_back(session: &Session, target: &Target, object: &Value, wanted: i
     if let Some(labels) = template["metadata"]["labels"].as_object_mut() {
         labels.remove("pod-template-hash");
     }
-    template.as_object_mut().map(|template| template.remove("$patch"));
     let mut there = object["spec"]["template"].clone();
     if let Some(labels) = there["metadata"]["labels"].as_object_mut() {
         labels.remove("pod-template-hash");
@@ -462,6 +502,27 @@ pub(super) async fn resume(session: &Session) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn revisions_are_what_a_workload_was() {
+        let set = json!({
+            "metadata": {"annotations": {"deployment.kubernetes.io/revision": "2", CAUSE: "why"}},
+            "spec": {"template": {"metadata": {"labels": {"a": "b"}}}},
+        });
+        let (number, revision) = Revision::read(&set, &json!({"kind": "Deployment"}));
+        assert_eq!((number, &revision.object["kind"]), (2, &json!("ReplicaSet")));
+        assert!(revision.told().contains("Annotations:\tkubernetes.io/change-cause: why\n"));
+        let kept = json!({
+            "revision": 3,
+            "data": {"spec": {"template": {"$patch": "replace", "spec": {"new": true}}}},
+        });
+        let workload = json!({"kind": "DaemonSet", "spec": {"template": {"spec": {}}, "x": 1}});
+        let (number, revision) = Revision::read(&kept, &workload);
+        assert_eq!(number, 3);
+        let was =
+            json!({"kind": "DaemonSet", "spec": {"template": {"spec": {"new": true}}, "x": 1}});
+        assert_eq!(revision.object, was);
+    }
 
     #[test]
     fn a_deployment_tells_how_far_it_is() {

@@ -1,5 +1,7 @@
 //! Objects made from flags and from other objects: `run`, `expose`, `autoscale`.
 
+use std::time::Duration;
+
 use api_object::Quantity;
 use serde_json::{Map, Value, json};
 
@@ -311,7 +313,12 @@ async fn attached(session: &Session, target: &Target) -> Outcome {
         let phase = pod["status"]["phase"].as_str().unwrap_or_default();
         matches!(phase, "Running" | "Succeeded" | "Failed")
     };
-    let pod = super::wait::until(session, target, started).await?;
+    let limit = crate::duration::parse(session.flags.one("pod-running-timeout"));
+    let waited = super::wait::until(session, target, started);
+    let pod = match tokio::time::timeout(limit.unwrap_or(Duration::MAX), waited).await {
+        Ok(pod) => pod?,
+        Err(_) => return failed("timed out waiting for the condition"),
+    };
     let container = pods::container(session, &pod, true)?;
     if pod["status"]["phase"] == "Running" {
         let (stdin, tty) = (session.flags.on("stdin"), session.flags.on("tty"));

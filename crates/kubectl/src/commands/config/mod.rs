@@ -142,6 +142,13 @@ pub(super) async fn current_context(session: &Session) -> Outcome {
 }
 
 pub(super) async fn get_contexts(session: &Session) -> Outcome {
+    let output = session.flags.one("output");
+    if !matches!(output, "" | "name") {
+        // Nothing is reset, but this is what upstream says.
+        return failed(format!(
+            "--output {output} is not available in kubectl config get-contexts; resetting to default output format"
+        ));
+    }
     let config = session.sources.load()?;
     let current = config["current-context"].as_str().unwrap_or_default();
     let wanted = &session.flags.words;
@@ -153,7 +160,7 @@ pub(super) async fn get_contexts(session: &Session) -> Outcome {
         }
     }
     let shown = all.iter().filter(|entry| wanted.is_empty() || wanted.contains(&name_of(entry)));
-    if session.flags.one("output") == "name" {
+    if output == "name" {
         let names: Vec<String> = shown.map(|entry| name_of(entry) + "\n").collect();
         return session.out(&names.concat());
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::json;
 
-use super::{Made, meta, name};
+use super::{Made, key_pair, meta, name};
 use crate::{
     flags::{Flag, Parsed, switch, value},
     kustomize,
@@ -239,7 +239,9 @@ pub(crate) fn secret_tls(flags: &Parsed) -> Made {
             std::fs::read(path).map_err(|error| format!("Cannot read file {path}, {}", why(error)))
         }
     };
-    let data = vec![("tls.crt".to_owned(), read("cert")?), ("tls.key".to_owned(), read("key")?)];
+    let (cert, key) = (read("cert")?, read("key")?);
+    key_pair::check(&cert, &key)?;
+    let data = vec![("tls.crt".to_owned(), cert), ("tls.key".to_owned(), key)];
     secret(flags, Some("kubernetes.io/tls"), data)
 }
 

@@ -5,6 +5,7 @@
 
 pub(super) mod access;
 pub(super) mod data;
+mod key_pair;
 pub(super) mod limits;
 pub(super) mod network;
 pub(super) mod workloads;
