@@ -10,6 +10,16 @@ use std::{
 
 use crate::systemd::Machine;
 
+/// Answers every question with one address, RFC 1035.
+const RESOLVER: &str = r#"import socket
+server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+server.bind(("127.0.0.2", 53))
+while True:
+    asked, who = server.recvfrom(512)
+    end = asked.index(0, 12) + 5
+    answer = b"\xc0\x0c\0\x01\0\x01\0\0\0\x3c\0\x04\xc0\0\x02\x07"
+    server.sendto(asked[:2] + b"\x81\x80\0\x01\0\x01\0\0\0\0" + asked[12:end] + answer, who)"#;
+
 pub(super) const RELEASES: &str = "http://127.0.0.1:8099";
 pub(super) const INSTALL: &str = "curl -sfL http://127.0.0.1:8099/install.sh | sh -s -";
 const VERSION: &str = "v1.37.0+skiff1";
@@ -346,6 +356,18 @@ fn one_line_installs_and_upgrades_under_load_and_every_failure_changes_nothing()
     kubectl("rollout status deployment/hello --timeout=180s");
     let containers = "get pods -o jsonpath={.items[*].status.containerStatuses[*].containerID}";
     let running = kubectl(containers);
+
+    // The machine goes into another network: its resolvers are others.
+    machine.run(&format!("cat >/srv/resolver.py <<'END'\n{RESOLVER}\nEND"));
+    machine.run(
+        "systemd-run --quiet --unit=resolver python3 /srv/resolver.py\n\
+         echo 'nameserver 127.0.0.2' >/etc/resolv.conf",
+    );
+    machine.until(
+        "KUBECONFIG=/etc/skiff/skiff.yaml kubectl exec deployment/hello -- toolbox dns far.example. | grep -q 192.0.2.7",
+    );
+    // It is the test that has changed that file.
+    machine.run("touch -d @1 /etc/resolv.conf");
 
     // Again: nothing to do, and nothing restarts.
     let since = machine.run("systemctl show --value -p ActiveEnterTimestampMonotonic skiff");
