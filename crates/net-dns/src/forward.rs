@@ -49,6 +49,8 @@ impl Forwarder {
     pub(crate) fn set_upstreams(&self, upstreams: Vec<SocketAddr>) {
         *self.upstreams.write().unwrap_or_else(PoisonError::into_inner) = upstreams;
         self.preferred.store(0, Ordering::Relaxed);
+        // Others may know other names, as behind the page where one signs in to a network.
+        *self.cache.lock().unwrap_or_else(PoisonError::into_inner) = Cache::default();
     }
 
     /// Leave to wait for an upstream.

@@ -69,8 +69,8 @@ pub struct NodeConfig {
     pub images_dir: PathBuf,
     /// `/var/log`: `pods/` and `containers/` are below it.
     pub log_dir: PathBuf,
-    /// The node's own resolver configuration, `/etc/resolv.conf`.
-    pub resolv_conf: PathBuf,
+    /// Where the node's own resolver configuration is now, `/etc/resolv.conf`.
+    pub resolv_conf: fn() -> PathBuf,
     /// What pods may not request, beside what hard eviction thresholds keep free; a
     /// default by machine size where `None`.
     pub reserved: Option<Reserved>,
@@ -120,7 +120,7 @@ impl NodeConfig {
             pod_cidrs: PodCidrs::FromNode,
             kubelet_dir: "/var/lib/kubelet".into(),
             log_dir: "/var/log".into(),
-            resolv_conf: "/etc/resolv.conf".into(),
+            resolv_conf: || "/etc/resolv.conf".into(),
             reserved: None,
             enforce_allocatable: true,
             eviction: Eviction::default(),

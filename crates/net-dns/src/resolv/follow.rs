@@ -61,60 +61,92 @@ impl Changes {
     /// watch along. Those that are watched stay so.
     fn watch(&self) -> io::Result<()> {
         let events = WatchFlags::CLOSE_WRITE | WatchFlags::MOVED_TO | WatchFlags::CREATE;
-        for folder in self.files.iter().flat_map(|file| folders(file)).collect::<BTreeSet<_>>() {
-            match inotify::add_watch(self.fd.get_ref(), &folder, events) {
-                // Between the look and now.
-                Ok(_) | Err(rustix::io::Errno::NOENT) => {}
-                Err(error) => return Err(error.into()),
+        let mut watched = BTreeSet::new();
+        loop {
+            let folders: BTreeSet<PathBuf> =
+                self.files.iter().flat_map(|file| folders(file)).collect();
+            // What came between the look and the watch was not told.
+            if folders == watched {
+                return Ok(());
             }
+            for folder in &folders {
+                match inotify::add_watch(self.fd.get_ref(), folder, events) {
+                    Ok(_) | Err(rustix::io::Errno::NOENT) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            watched = folders;
         }
-        Ok(())
     }
 }
 
-/// Where a file is, and where it is in truth; for one whose folder is still to come, the
-/// folder that this will be in.
+/// As many links may lead from one to the next, path_resolution(7).
+const LINKS_MAX: usize = 40;
+
+/// The folders that decide what a path leads to: its own and that of whatever each link on
+/// the way names. For one that is still to come, the folder that it will be in.
 fn folders(file: &Path) -> Vec<PathBuf> {
-    let real = fs::canonicalize(file).ok();
-    let real = real.as_deref().and_then(Path::parent).map(Path::to_owned);
-    let there = file.ancestors().skip(1).find(|folder| folder.is_dir());
-    real.into_iter().chain(there.map(Path::to_owned)).collect()
+    let (mut found, mut at) = (Vec::new(), file.to_owned());
+    for _ in 0..LINKS_MAX {
+        let there = at.ancestors().skip(1).find(|folder| folder.is_dir());
+        found.extend(there.map(Path::to_owned));
+        let Ok(to) = fs::read_link(&at) else { break };
+        at = at.parent().unwrap_or(Path::new("/")).join(to);
+    }
+    found
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
+    use std::time::Duration;
 
     #[tokio::test]
     async fn a_file_that_is_written_replaced_or_linked_to_is_told() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let at = |name: &str| dir.path().join(name);
-        fs::create_dir(at("etc")).expect("our own folder");
-        fs::create_dir(at("run")).expect("our own folder");
+        for name in ["etc", "elsewhere", "unwatched"] {
+            fs::create_dir(at(name)).expect("our own folder");
+        }
         let usual = at("etc/resolv.conf");
-        let changes = Changes::of(vec![usual.clone(), at("run/resolve/resolv.conf")])
-            .expect("a watch, also of what is not there yet");
+        let changes = Changes::of(vec![usual.clone()]).expect("a watch, also of what is to come");
+        let told = async |what: &str| {
+            let told = tokio::time::timeout(Duration::from_secs(10), changes.next()).await;
+            told.expect(what).expect("inotify");
+        };
         let read = || fs::read_to_string(&usual).unwrap_or_default();
+        // One event a step, of which a watch without its kind would hear nothing.
+        let put = |text: &str, to: &Path| {
+            fs::write(at("unwatched/new"), text).expect("our own folder");
+            fs::rename(at("unwatched/new"), to).expect("our own folder");
+        };
+        put("moved here", &usual);
+        told("moved here").await;
+        assert_eq!(read(), "moved here");
+        fs::write(&usual, "written").expect("our own folder");
+        told("written").await;
+        assert_eq!(read(), "written");
 
-        fs::write(&usual, "one").expect("our own folder");
-        while read() != "one" {
-            changes.next().await.expect("it is told");
-        }
-        fs::write(at("etc/new"), "two").expect("our own folder");
-        fs::rename(at("etc/new"), &usual).expect("our own folder");
-        changes.next().await.expect("it is told");
-        assert_eq!(read(), "two");
+        // Links to links, the last to a folder that comes later.
+        symlink("../far/away/resolv.conf", at("elsewhere/hop")).expect("our own folder");
+        symlink("../elsewhere/hop", at("unwatched/new")).expect("our own folder");
+        fs::rename(at("unwatched/new"), &usual).expect("our own folder");
+        told("linked").await;
+        fs::create_dir(at("far")).expect("our own folder");
+        told("a folder on the way").await;
+        fs::create_dir(at("far/away")).expect("our own folder");
+        told("the folder").await;
+        put("far", &at("far/away/resolv.conf"));
+        told("the file").await;
+        assert_eq!(read(), "far");
+    }
 
-        // A folder that comes later, and what is written there after it was seen.
-        fs::create_dir(at("run/resolve")).expect("our own folder");
-        changes.next().await.expect("it is told");
-        symlink(at("run/resolve/resolv.conf"), at("etc/link")).expect("our own folder");
-        fs::rename(at("etc/link"), &usual).expect("our own folder");
-        changes.next().await.expect("it is told");
-        fs::write(at("run/resolve/resolv.conf"), "three").expect("our own folder");
-        while read() != "three" {
-            changes.next().await.expect("it is told");
-        }
+    #[test]
+    fn links_in_a_ring_have_an_end() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        symlink("b", dir.path().join("a")).expect("our own folder");
+        symlink("a", dir.path().join("b")).expect("our own folder");
+        assert!(folders(&dir.path().join("a")).iter().all(|folder| folder == dir.path()));
     }
 }

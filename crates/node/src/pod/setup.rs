@@ -297,10 +297,11 @@ fn write_files(deps: &Deps, pod: &Pod, ips: &[IpAddr]) -> Result<(), VolumeError
         },
         false => String::new(),
     };
-    let node = match fs::read_to_string(&deps.config.resolv_conf) {
+    let path = (deps.config.resolv_conf)();
+    let node = match fs::read_to_string(&path) {
         Ok(text) => Resolver::parse(&text),
         Err(error) => {
-            tracing::warn!(path = %deps.config.resolv_conf.display(), %error, "no resolver of the node");
+            tracing::warn!(path = %path.display(), %error, "no resolver of the node");
             Resolver::default()
         }
     };

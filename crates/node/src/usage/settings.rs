@@ -15,7 +15,7 @@ pub(super) fn configz(config: &NodeConfig, machine: &Machine) -> Value {
         "clusterDNS": dns,
         "maxPods": machine.pods_max,
         "podPidsLimit": config.pod_pids_max.map_or(-1, |max| i64::try_from(max).unwrap_or(-1)),
-        "resolvConf": config.resolv_conf,
+        "resolvConf": (config.resolv_conf)(),
         "podLogsDir": config.log_dir.join("pods"),
         "nodeStatusUpdateFrequency": "10s",
         "nodeLeaseDurationSeconds": 40,

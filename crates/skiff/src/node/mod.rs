@@ -98,7 +98,7 @@ pub(crate) async fn start(
         kubelet_dir: machine.kubelet_dir(),
         log_dir: machine.log_dir(),
         images_dir: images_at,
-        resolv_conf: net_dns::resolv::host_path(),
+        resolv_conf: net_dns::resolv::host_path,
         annotations,
         ips: outside.ips,
         pod_mtu: outside.pod_mtu,
