@@ -196,12 +196,13 @@ pub fn parse_args(
                 continue;
             }
         };
+        let is_long = matches!(arg, lexopt::Arg::Long(_));
         let Some(flag) = found.filter(|flag| flag.commands.contains(command)) else {
             return Err(usage(arg.unexpected()));
         };
         let value = match flag.takes {
-            // `--flag=false`, too.
-            Takes::Switch => match parser.optional_value() {
+            // `--flag=false`, too; what stands behind a letter are other letters.
+            Takes::Switch => match is_long.then(|| parser.optional_value()).flatten() {
                 Some(value) => on_or_off(&format!("--{}", flag.name), &value.to_string_lossy())?,
                 None => "true".to_owned(),
             },
@@ -224,16 +225,31 @@ pub fn from_environment(
     command: Commands,
     get: impl Fn(&str) -> Option<String>,
 ) -> Result<Values, UsageError> {
-    let mut values = Values::default();
-    for flag in FLAGS.iter().filter(|flag| flag.commands.contains(command)) {
+    variables(command, get).collect::<Result<_, _>>().map(Values)
+}
+
+/// The same without those that cannot be read.
+pub(crate) fn from_environment_as_read(
+    command: Commands,
+    get: impl Fn(&str) -> Option<String>,
+) -> Values {
+    Values(variables(command, get).filter_map(Result::ok).collect())
+}
+
+fn variables(
+    command: Commands,
+    get: impl Fn(&str) -> Option<String>,
+) -> impl Iterator<Item = Result<(&'static str, Vec<String>), UsageError>> {
+    let flags = FLAGS.iter().filter(move |flag| flag.commands.contains(command));
+    flags.filter_map(move |flag| {
         let variable = flag.variable();
-        let Some(mut value) = get(&variable) else { continue };
-        if flag.takes == Takes::Switch {
-            value = on_or_off(&variable, &value)?;
-        }
-        values.0.insert(flag.name, vec![value]);
-    }
-    Ok(values)
+        let value = get(&variable)?;
+        let value = match flag.takes {
+            Takes::Switch => on_or_off(&variable, &value),
+            _ => Ok(value),
+        };
+        Some(value.map(|value| (flag.name, vec![value])))
+    })
 }
 
 /// Those of the names of variables that look like a flag's of this program and are none of

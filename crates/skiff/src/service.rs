@@ -180,8 +180,8 @@ impl Service {
         let command = self.command();
         let line = flags::parse_args(command, self.words.iter().skip(1).map(Into::into));
         let (line, _) = line.ok().flatten().unwrap_or_default();
-        let variables = flags::from_environment(command, |name| self.variable(name));
-        (line.or(variables.unwrap_or_default()), Some(error))
+        let variables = flags::from_environment_as_read(command, |name| self.variable(name));
+        (line.or(variables), Some(error))
     }
 
     /// One that it is started with.
@@ -456,6 +456,11 @@ mod tests {
         // What cannot start has what its line and variables say.
         let service = Service {
             words: ["server", "--data-dir", "/srv/a", "--config", "/none"].map(Into::into).into(),
+            environment: [
+                service.environment,
+                vec![("SKIFF_DISABLE_SNAPSHOTS".into(), "x".into())],
+            ]
+            .concat(),
             ..service
         };
         let (values, error) = service.values_as_read();

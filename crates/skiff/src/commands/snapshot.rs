@@ -26,8 +26,8 @@ pub(super) fn run(values: Values, words: Vec<String>) -> Result<(), Box<dyn Erro
         ["save"] => save(&values, &data_dir),
         ["list" | "ls"] => {
             let dir = dir(&values, &data_dir)?;
-            // A folder of its own is made with the first snapshot; one that was typed is there.
-            if values.one("snapshot-dir").is_some() && !dir.is_dir() {
+            // The server's own is made with the first snapshot; one that was typed is there.
+            if !dir.is_dir() && dir != servers_dir(&data_dir) {
                 let text = format!("--snapshot-dir: there is no folder {}", dir.display());
                 return Err(Box::new(UsageError(text)));
             }
@@ -61,10 +61,15 @@ fn dir(values: &Values, data_dir: &Path) -> Result<PathBuf, Box<dyn Error>> {
     if let Some(dir) = values.one("snapshot-dir") {
         return Ok(std::path::absolute(dir)?);
     }
-    Ok(match cluster_socket::ask(data_dir, &Ask::SnapshotDir) {
+    Ok(servers_dir(data_dir))
+}
+
+/// Where the server of a data directory keeps them, as far as it can be asked.
+fn servers_dir(data_dir: &Path) -> PathBuf {
+    match cluster_socket::ask(data_dir, &Ask::SnapshotDir) {
         Ok(Answer::SnapshotDir(dir)) => dir,
         _ => config::snapshot_dir(data_dir),
-    })
+    }
 }
 
 fn save(values: &Values, data_dir: &Path) -> Result<(), Box<dyn Error>> {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::DEFAULT_DATA_DIR;
 use crate::{
     flags::{self, Commands, UsageError, Values},
     service::{self, Service},
@@ -16,7 +17,7 @@ use crate::{
 pub fn gather(command: Commands, line: Values) -> Result<Values, UsageError> {
     let variable = |name: &str| std::env::var(name).ok();
     let given = line.clone().or(flags::from_environment(command, variable)?);
-    match looked_after(command, &given, service::installed()) {
+    match looked_after(command, &given, service::installed())? {
         Some(service) => with_those_of(&service, command, given),
         None => gather_from(command, line, variable),
     }
@@ -24,7 +25,11 @@ pub fn gather(command: Commands, line: Values) -> Result<Values, UsageError> {
 
 /// The service of this machine whose data directory and flags a command is about, unless it
 /// was told of others.
-fn looked_after(command: Commands, given: &Values, services: Vec<Service>) -> Option<Service> {
+fn looked_after(
+    command: Commands,
+    given: &Values,
+    services: Vec<Service>,
+) -> Result<Option<Service>, UsageError> {
     let resets = given.one("cluster-reset") == Some("true");
     let is_daemon = command == Commands::SERVER || command == Commands::AGENT;
     // `uninstall` is about every service, and asks each itself.
@@ -32,9 +37,28 @@ fn looked_after(command: Commands, given: &Values, services: Vec<Service>) -> Op
     let is_named =
         given.is_set("config") || (given.is_set("data-dir") && command != Commands::CHECK);
     if !looks || is_named || (is_daemon && !resets) {
-        return None;
+        return Ok(None);
     }
-    services.into_iter().find(|service| !is_daemon || service.command() == command)
+    let of_servers = [Commands::SERVER, Commands::CLUSTER, Commands::SNAPSHOT].contains(&command);
+    let fits = |service: &Service| !of_servers || service.command() == Commands::SERVER;
+    let mut fitting: Vec<Service> = services.into_iter().filter(fits).collect();
+    if fitting.len() < 2 {
+        return Ok(fitting.pop());
+    }
+    // Of several, the machine's first.
+    let dir = |service: &Service| {
+        let (values, _) = service.values_as_read();
+        values.one("data-dir").unwrap_or_default().to_owned()
+    };
+    if let Some(at) = fitting.iter().position(|service| dir(service) == DEFAULT_DATA_DIR) {
+        return Ok(Some(fitting.swap_remove(at)));
+    }
+    let all: Vec<String> =
+        fitting.iter().map(|service| format!("{} in {}", service.name, dir(service))).collect();
+    Err(UsageError(format!(
+        "this machine has several services ({}): say which by --data-dir",
+        all.join(", ")
+    )))
 }
 
 /// With what a service was told, its config file included.
@@ -44,17 +68,23 @@ fn with_those_of(
     given: Values,
 ) -> Result<Values, UsageError> {
     let (told, error) = service.values_as_read();
-    match error {
-        Some(error) if command == Commands::CHECK => {
-            Err(UsageError(format!("the service {} cannot start: {error}", service.name)))
-        }
-        Some(error) => Err(UsageError(format!(
-            "the service {} cannot start, so that its data directory is not known: {error}; mend \
-             that, or say --config /dev/null and --data-dir",
-            service.name
-        ))),
-        None => Ok(given.or(told)),
+    let Some(error) = error else { return Ok(given.or(told)) };
+    if error.0.contains("Permission denied") && !linux::detect::is_root() {
+        return Err(UsageError(format!("{error}; run this with sudo")));
     }
+    let fault = format!("the service {} cannot start: {error}", service.name);
+    if command == Commands::CHECK {
+        return Err(UsageError(fault));
+    }
+    // What it is about is known all the same.
+    if told.is_set("data-dir") {
+        eprintln!("skiff: warning: {fault}");
+        return Ok(given.or(told));
+    }
+    Err(UsageError(format!(
+        "{fault}; where its data directory is may stand there: mend that, or say --config \
+         /dev/null and --data-dir"
+    )))
 }
 
 /// The same with the environment of another process.
@@ -118,27 +148,41 @@ mod tests {
         };
         // Command, its words, and the data directory of the service that it is about.
         let table = [
-            (Commands::KILLALL, "", Some("/srv/agent")),
-            (Commands::IMAGE, "ls", Some("/srv/agent")),
+            (Commands::CLUSTER, "", Some("/srv/server")),
+            (Commands::SNAPSHOT, "list", Some("/srv/server")),
             (Commands::KILLALL, "--data-dir /srv/other", None),
             (Commands::KILLALL, "--config /etc/other.yaml", None),
             (Commands::UNINSTALL, "", None),
             (Commands::TOKEN, "list", None),
-            (Commands::CHECK, "--data-dir /srv/other", Some("/srv/other")),
             (Commands::SERVER, "", None),
             (Commands::SERVER, "--cluster-reset", Some("/srv/server")),
             (Commands::AGENT, "", None),
         ];
-        for (command, line, dir) in table {
+        let about = |command, line: &str, services| -> Result<_, UsageError> {
             let words = line.split_whitespace().map(Into::into);
             let (given, _) = flags::parse_args(command, words).expect(line).expect("no help");
-            let found = looked_after(command, &given, all());
-            let values = found.map(|it| with_those_of(&it, command, given).expect("it can start"));
-            let told = values.as_ref().and_then(|values| values.one("data-dir"));
-            assert_eq!(told, dir, "{line}");
+            let found = looked_after(command, &given, services)?;
+            let values = found.map(|it| with_those_of(&it, command, given)).transpose()?;
+            Ok(values.and_then(|values| values.one("data-dir").map(str::to_owned)))
+        };
+        for (command, line, dir) in table {
+            assert_eq!(about(command, line, all()), Ok(dir.map(str::to_owned)), "{line}");
         }
-        let broken = service(&["server", "--config", "/no/such/file"]);
-        let error = with_those_of(&broken, Commands::KILLALL, Values::default());
-        assert!(error.expect_err("its config is not there").0.contains("--data-dir"));
+        let one = || vec![service(&["agent", "--config", "/dev/null", "--data-dir", "/srv/a"])];
+        assert_eq!(about(Commands::KILLALL, "", one()), Ok(Some("/srv/a".into())));
+        let other = "--data-dir /srv/other";
+        assert_eq!(about(Commands::CHECK, other, one()), Ok(Some("/srv/other".into())));
+        // Of several it is the machine's first, or has to be said.
+        let both = about(Commands::KILLALL, "", all()).expect_err("which of them");
+        assert!(both.0.contains("server in /srv/server"), "{both}");
+        let usual = [all(), vec![service(&["server", "--config", "/dev/null"])]].concat();
+        assert_eq!(about(Commands::KILLALL, "", usual), Ok(Some(DEFAULT_DATA_DIR.into())));
+        // What cannot start has what can be read.
+        let known = vec![service(&["server", "--config", "/no/such", "--data-dir", "/srv/a"])];
+        assert_eq!(about(Commands::KILLALL, "", known.clone()), Ok(Some("/srv/a".into())));
+        assert!(about(Commands::CHECK, "", known).expect_err("a fault").0.contains("/no/such"));
+        let unknown = vec![service(&["server", "--config", "/no/such"])];
+        let error = about(Commands::KILLALL, "", unknown).expect_err("where it is");
+        assert!(error.0.contains("--data-dir"), "{error}");
     }
 }

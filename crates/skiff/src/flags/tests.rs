@@ -88,6 +88,10 @@ fn a_switch_is_on_or_off_in_many_words() {
         let values = from_config(Commands::SERVER, &file, Values::default()).expect(text);
         assert_eq!(values.one(NAME), wanted, "{text}");
     }
+    // Letters are put together.
+    let words = ["-wo".into(), "json".into()];
+    let (values, _) = parse_args(Commands::STATUS, words).expect("valid").expect("no help");
+    assert_eq!((values.one("watch"), values.one("output")), (Some("true"), Some("json")));
     let maybe = |_: &str| Some("maybe".to_owned());
     assert!(from_environment(Commands::UNINSTALL, maybe).expect_err("neither").0.contains("maybe"));
     assert!(args(&format!("--{NAME}=maybe")).is_err());

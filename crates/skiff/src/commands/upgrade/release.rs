@@ -212,9 +212,10 @@ impl Source {
                 // sudo passes no proxies on; the service has those that it was installed with.
                 let services = service::installed();
                 let told = |name: &str| services.iter().find_map(|service| service.variable(name));
-                let proxies = Proxies::from_variables(|name| {
-                    std::env::var(name).ok().or_else(|| told(name))
-                })?;
+                let proxies = match Proxies::from_variables(|name| std::env::var(name).ok())? {
+                    none if none == Proxies::default() => Proxies::from_variables(told)?,
+                    typed => typed,
+                };
                 let url = format!("{url}/{name}");
                 node_image::download(&url, &proxies, limit, into)
                     .await

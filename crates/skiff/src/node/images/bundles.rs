@@ -83,13 +83,16 @@ fn files(dir: &Path) -> io::Result<Vec<(String, u64, i64)>> {
     for entry in entries {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with('.') {
+            continue;
+        }
         if OTHERS.iter().any(|extension| name.ends_with(extension)) {
             error!(
                 bundle = name,
                 "an image bundle is not imported: unpack it to .tar, or pack that with gzip or zstd"
             );
         }
-        if EXTENSIONS.iter().any(|extension| name.ends_with(extension)) && !name.starts_with('.') {
+        if EXTENSIONS.iter().any(|extension| name.ends_with(extension)) {
             let meta = fs::metadata(entry.path())?;
             found.push((name, meta.size(), meta.mtime()));
         }
