@@ -453,8 +453,9 @@ keep_origin() {
 install_kubectl() {
     [ "${INSTALL_SKIFF_SYMLINK:-}" != skip ] || return 0
     "$BIN_DIR/skiff" help 2>/dev/null | grep -q '^ *kubectl' || return 0
-    [ "${INSTALL_SKIFF_SYMLINK:-}" != force ] || rm -f "$BIN_DIR/kubectl"
-    have kubectl || [ -e "$BIN_DIR/kubectl" ] || ln -sf skiff "$BIN_DIR/kubectl"
+    [ "${INSTALL_SKIFF_SYMLINK:-}" = force ] || ! have kubectl || return 0
+    [ "${INSTALL_SKIFF_SYMLINK:-}" = force ] || ! [ -e "$BIN_DIR/kubectl" ] || return 0
+    ln -sf skiff "$BIN_DIR/kubectl"
 }
 
 start_service() {
