@@ -313,7 +313,7 @@ impl Connection {
         }
         let mut request = request.map(Full::new);
         request.headers_mut().insert(header::HOST, self.authority.parse().map_err(broken)?);
-        let stream = match route.proxy.as_ref().filter(|proxy| proxy.forwards()) {
+        let stream = match route.forwarder() {
             // It is told what is wanted of whom.
             Some(proxy) => {
                 let uri = format!("http://{}{}", self.authority, request.uri()).parse();

@@ -29,10 +29,14 @@ pub(crate) fn read_plain(text: &str) -> Result<Value, String> {
     read_as(text, &serde_saphyr::options! { legacy_octal_numbers: true, strict_booleans: true })
 }
 
+/// So many of them in one text; each time it is read from its beginning.
+const AGAIN_MAX: u32 = 100;
+
 /// What looks like a number and is none that can be had, as the `12e3456` of a commit, is
 /// read again as the text that it is.
 fn read_as(text: &str, options: &serde_saphyr::Options) -> Result<Value, String> {
     let mut text = std::borrow::Cow::Borrowed(text);
+    let mut rounds = 0;
     loop {
         let read: Result<Option<Node>, _> =
             serde_saphyr::from_str_with_options(&text, options.clone());
@@ -40,7 +44,9 @@ fn read_as(text: &str, options: &serde_saphyr::Options) -> Result<Value, String>
             Ok(read) => return Ok(read.map_or(Value::Null, |node| node.0)),
             Err(error) => error,
         };
-        text = quoted(&text, &error).ok_or_else(|| error.to_string())?.into();
+        rounds += 1;
+        let next = quoted(&text, &error).filter(|_| rounds <= AGAIN_MAX);
+        text = next.ok_or_else(|| error.to_string())?.into();
     }
 }
 

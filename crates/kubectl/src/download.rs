@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
     failure::{Failure, Outcome, failed},
-    route::Route,
+    route::{Proxy, Route},
 };
 
 /// More is no manifest.
@@ -74,9 +74,14 @@ async fn ask(uri: &Uri) -> Result<http::Response<hyper::body::Incoming>, String>
     let env = |name: &str| std::env::var(name).ok();
     let scheme = uri.scheme_str().unwrap_or_default();
     let route = Route::find(None, (scheme, &server), &env).map_err(|why| why.message())?;
+    // A proxy is told what is wanted of whom, without TLS.
+    if let Some(proxy) = route.forwarder().filter(|_| !tls) {
+        let tcp = proxy.connect().await.map_err(|error| error.0)?;
+        return exchange(tcp, uri, Some(proxy)).await;
+    }
     let tcp = route.connect(&server).await.map_err(|error| error.0)?;
     if !tls {
-        return exchange(tcp, uri).await;
+        return exchange(tcp, uri, None).await;
     }
     let mut roots = RootCertStore::empty();
     roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
@@ -89,10 +94,14 @@ async fn ask(uri: &Uri) -> Result<http::Response<hyper::body::Incoming>, String>
     let name = ServerName::try_from(bare.to_owned()).map_err(|error| error.to_string())?;
     let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
     let stream = connector.connect(name, tcp).await.map_err(|error| error.to_string())?;
-    exchange(stream, uri).await
+    exchange(stream, uri, None).await
 }
 
-async fn exchange<S>(stream: S, uri: &Uri) -> Result<http::Response<hyper::body::Incoming>, String>
+async fn exchange<S>(
+    stream: S,
+    uri: &Uri,
+    by: Option<&Proxy>,
+) -> Result<http::Response<hyper::body::Incoming>, String>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -104,11 +113,17 @@ where
     });
     let authority = uri.authority().map_or("", |authority| authority.as_str());
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    let request = Request::get(path)
+    let asked = match by {
+        Some(_) => format!("http://{authority}{path}"),
+        None => path.to_owned(),
+    };
+    let mut request = Request::get(asked)
         .header(header::HOST, authority)
-        .header(header::USER_AGENT, crate::USER_AGENT)
-        .body(Empty::<Bytes>::new())
-        .map_err(|error| error.to_string())?;
+        .header(header::USER_AGENT, crate::USER_AGENT);
+    if let Some(who) = by.and_then(Proxy::authorization) {
+        request = request.header(header::PROXY_AUTHORIZATION, who);
+    }
+    let request = request.body(Empty::<Bytes>::new()).map_err(|error| error.to_string())?;
     sender.send_request(request).await.map_err(|error| error.to_string())
 }
 

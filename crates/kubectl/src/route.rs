@@ -1,11 +1,14 @@
 //! How a server is reached: straight, or by the proxy that the kubeconfig or the
 //! environment names.
 
+use std::time::Duration;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use client::{BoxFuture, TransportError, Way};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
+    time::timeout,
 };
 
 use crate::failure::{Failure, Outcome, failed};
@@ -18,7 +21,7 @@ pub(crate) struct Route {
 }
 
 /// What passes bytes on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Proxy {
     socks: bool,
     /// `host:port`
@@ -27,6 +30,15 @@ pub(crate) struct Proxy {
     user: Option<(String, String)>,
 }
 
+/// Credentials are not for logs.
+impl std::fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Proxy({})", self.address)
+    }
+}
+
+/// How long it may take to be connected, as Go's programs have it.
+const CONNECT_MAX: Duration = Duration::from_secs(30);
 /// More is no answer of a proxy.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 
@@ -44,7 +56,8 @@ impl Route {
         if let Some((url, cluster)) = configured {
             let proxy = Proxy::parse(url, true).map_err(|why| {
                 Failure::Message(format!(
-                    "invalid 'proxy-url' {url:?} for cluster {cluster:?}: {why}"
+                    "invalid 'proxy-url' {:?} for cluster {cluster:?}: {why}",
+                    without_user(url)
                 ))
             })?;
             return Ok(Self { proxy: Some(proxy) });
@@ -58,7 +71,7 @@ impl Route {
             Some(url) if !is_spared(&either("NO_PROXY").unwrap_or_default(), server) => {
                 match Proxy::parse(&url, false) {
                     Ok(proxy) => Ok(Self { proxy: Some(proxy) }),
-                    Err(why) => failed(format!("invalid {name} {url:?}: {why}")),
+                    Err(why) => failed(format!("invalid {name} {:?}: {why}", without_user(&url))),
                 }
             }
             _ => Ok(Self::default()),
@@ -70,17 +83,25 @@ impl Route {
     /// # Errors
     /// Where it, or the proxy, is not reached or refuses.
     pub(crate) async fn connect(&self, server: &str) -> Result<TcpStream, TransportError> {
-        let failed = |error: std::io::Error| TransportError(error.to_string());
         let Some(proxy) = &self.proxy else {
-            return TcpStream::connect(server).await.map_err(failed);
+            return dial(server).await.map_err(|error| TransportError(error.to_string()));
         };
         let mut stream = proxy.connect().await?;
-        let asked = match proxy.socks {
-            true => socks(&mut stream, server, proxy.user.as_ref()).await,
-            false => tunnel(&mut stream, server, proxy).await,
+        let asked = async {
+            match proxy.socks {
+                true => socks(&mut stream, server, proxy.user.as_ref()).await,
+                false => tunnel(&mut stream, server, proxy).await,
+            }
         };
-        asked.map_err(failed)?;
+        let asked =
+            timeout(CONNECT_MAX, asked).await.unwrap_or_else(|_| Err(refused("i/o timeout")));
+        asked.map_err(|error| TransportError(error.to_string()))?;
         Ok(stream)
+    }
+
+    /// The proxy that is itself asked for what is on a server without TLS.
+    pub(crate) fn forwarder(&self) -> Option<&Proxy> {
+        self.proxy.as_ref().filter(|proxy| !proxy.socks)
     }
 }
 
@@ -108,6 +129,8 @@ impl Proxy {
         let (socks, port) = match scheme {
             "http" => (false, 80),
             "socks5" => (true, 1080),
+            // Names are for the proxy to resolve, which they are anyway.
+            "socks5h" if !strict => (true, 1080),
             "https" => return Err("this kubectl speaks to proxies by http and socks5 only".into()),
             _ => {
                 return Err(format!(
@@ -133,19 +156,32 @@ impl Proxy {
     /// # Errors
     /// Where it is not reached.
     pub(crate) async fn connect(&self) -> Result<TcpStream, TransportError> {
-        let connected = TcpStream::connect(&self.address).await;
+        let connected = dial(&self.address).await;
         connected.map_err(|error| TransportError(format!("proxyconnect tcp: {error}")))
-    }
-
-    /// Whether it is asked itself for what is on a server without TLS.
-    pub(crate) fn forwards(&self) -> bool {
-        !self.socks
     }
 
     /// Who asks the proxy, as a header's value.
     pub(crate) fn authorization(&self) -> Option<String> {
         let (name, password) = self.user.as_ref()?;
         Some(format!("Basic {}", STANDARD.encode(format!("{name}:{password}"))))
+    }
+}
+
+/// A connection on which what is typed is not held back.
+async fn dial(address: &str) -> std::io::Result<TcpStream> {
+    let connected = timeout(CONNECT_MAX, TcpStream::connect(address)).await;
+    let stream = connected.unwrap_or_else(|_| Err(refused("i/o timeout")))?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// An URL that may be shown.
+fn without_user(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (scheme, rest));
+    match rest.rsplit_once('@') {
+        Some((_, host)) if scheme.is_empty() => host.to_owned(),
+        Some((_, host)) => format!("{scheme}://{host}"),
+        None => url.to_owned(),
     }
 }
 
@@ -348,6 +384,7 @@ mod tests {
             ("socks5://[::1]", true, Ok((true, "[::1]:1080".to_owned(), None))),
             ("http://u:p%40@a", true, Ok((false, "a:80".to_owned(), user))),
             ("a:1", false, Ok((false, "a:1".to_owned(), None))),
+            ("socks5h://a", false, Ok((true, "a:1080".to_owned(), None))),
             ("127.0.0.1:1", true, Err("could not parse: 127.0.0.1:1".to_owned())),
             ("http://%zz", true, Err("could not parse: http://%zz".to_owned())),
             (
@@ -364,6 +401,9 @@ mod tests {
             assert_eq!(known(url, strict), read, "{url}");
         }
         assert!(known("https://a", true).is_err(), "not spoken to");
+        let secret = Route::find(None, ("https", "a:1"), &|_| Some("ftp://u:p@a:1".to_owned()));
+        let told = secret.expect_err("no proxy").message();
+        assert!(told.starts_with("invalid HTTPS_PROXY \"ftp://a:1\": "), "{told}");
     }
 
     #[test]

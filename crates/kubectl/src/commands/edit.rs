@@ -66,24 +66,26 @@ fn document_of(subjects: &[Subject]) -> String {
     }
 }
 
-/// What came from the editor, each with the number of its object. In a list those of no
-/// object are passed over.
-fn assigned(subjects: &[Subject], mut edited: Value) -> Vec<(usize, Value)> {
+/// What came from the editor, each with the number of its object.
+///
+/// # Errors
+/// For an object of a list that was not there before.
+fn assigned(subjects: &[Subject], mut edited: Value) -> Outcome<Vec<(usize, Value)>> {
     if subjects.len() == 1 {
-        return vec![(0, edited)];
+        return Ok(vec![(0, edited)]);
     }
     let items = edited["items"].as_array_mut().map(std::mem::take).unwrap_or_default();
     let numbered = |item: Value| {
-        let is_same = |subject: &Subject| {
-            let (one, other) = (&subject.shown, &item);
-            ["apiVersion", "kind"].iter().all(|key| one[key] == other[key])
-                && ["name", "namespace"]
-                    .iter()
-                    .all(|key| one["metadata"][key] == other["metadata"][key])
-        };
-        subjects.iter().position(is_same).map(|at| (at, item))
+        // Names may have been changed by mistake, which is told when it is saved.
+        let uid = |object: &Value| object["metadata"]["uid"].as_str().map(str::to_owned);
+        let wanted = uid(&item);
+        let is_same = |subject: &Subject| wanted.is_some() && uid(&subject.shown) == wanted;
+        match subjects.iter().position(is_same) {
+            Some(at) => Ok((at, item)),
+            None => failed(format!("no original object found for {item}")),
+        }
     };
-    items.into_iter().filter_map(numbered).collect()
+    items.into_iter().map(numbered).collect()
 }
 
 async fn edit(session: &Session, mut subjects: Vec<Subject>) -> Outcome {
@@ -120,7 +122,12 @@ async fn edit(session: &Session, mut subjects: Vec<Subject>) -> Outcome {
         let wrong = match document::read(&bare) {
             Ok(wanted) if wanted.is_object() => {
                 let mut again = String::new();
-                for (at, wanted) in assigned(&subjects, wanted) {
+                let items =
+                    assigned(&subjects, wanted).or_else(|error| kept(session, &bare, error))?;
+                if items.is_empty() {
+                    session.say("Edit cancelled, no changes made.");
+                }
+                for (at, wanted) in items {
                     let Subject { target, shown, saved } = &mut subjects[at];
                     if saved.as_ref() == Some(&wanted) {
                         continue;
@@ -348,26 +355,31 @@ mod tests {
                 name: name.to_owned(),
                 manifest: None,
             },
-            shown: json!({"apiVersion": "v1", "kind": "X", "metadata": {"name": name}}),
+            shown: json!({
+                "apiVersion": "v1", "kind": "X", "metadata": {"name": name, "uid": name},
+            }),
             saved: None,
         };
         let alone = [subject("a")];
-        assert_eq!(document_of(&alone), "apiVersion: v1\nkind: X\nmetadata:\n  name: a\n");
-        let renamed = json!({"metadata": {"name": "other"}});
-        // That the name changed is told when it is saved.
-        assert_eq!(assigned(&alone, renamed.clone()), [(0, renamed)]);
+        assert_eq!(
+            document_of(&alone),
+            "apiVersion: v1\nkind: X\nmetadata:\n  name: a\n  uid: a\n"
+        );
+        let numbers = |subjects: &[Subject], edited: Value| {
+            let found = assigned(subjects, edited).map_err(|error| error.message())?;
+            Ok::<_, String>(found.into_iter().map(|(at, _)| at).collect::<Vec<_>>())
+        };
+        assert_eq!(numbers(&alone, json!({"metadata": {"name": "other"}})), Ok(vec![0]));
         let both = [subject("a"), subject("b")];
         let list = document_of(&both);
         assert!(list.starts_with("apiVersion: v1\nitems:\n- apiVersion: v1\n"), "{list}");
         assert!(list.ends_with("kind: List\nmetadata: {}\n"), "{list}");
-        let edited = list
-            .replace("name: a", "name: other")
-            .replace("    name: b", "    new: 1\n    name: b");
-        let edited = document::read(&edited).expect("valid");
-        let changed = json!({
-            "apiVersion": "v1", "kind": "X", "metadata": {"name": "b", "new": 1},
-        });
-        assert_eq!(assigned(&both, edited), [(1, changed)]);
+        let read = |list: &str| document::read(list).expect("valid");
+        // A name that was changed is still known, to be refused when it is saved.
+        assert_eq!(numbers(&both, read(&list.replace("name: a", "name: other"))), Ok(vec![0, 1]));
+        assert_eq!(numbers(&both, json!({"items": [both[1].shown.clone()]})), Ok(vec![1]));
+        let stranger = numbers(&both, read(&list.replace("uid: a", "uid: c")));
+        assert!(stranger.expect_err("of nobody").starts_with("no original object found for"));
     }
 
     #[test]

@@ -64,6 +64,14 @@ pub(crate) enum Format {
     Columns(columns::Columns),
 }
 
+/// The name of a format, of which some may be in capitals, and its argument.
+fn parts(given: &str) -> (&str, Option<&str>) {
+    let (name, argument) =
+        given.split_once('=').map_or((given, None), |(name, argument)| (name, Some(argument)));
+    let plain = ["json", "kyaml", "name", "yaml"];
+    (plain.into_iter().find(|plain| name.eq_ignore_ascii_case(plain)).unwrap_or(name), argument)
+}
+
 impl Format {
     /// Looks at `-o` before anything is done: a command that changes something must not end
     /// in a format that there is not.
@@ -72,7 +80,8 @@ impl Format {
     /// As for [`Self::read`], and for formats of tables where there are none.
     pub(crate) fn check(flags: &Parsed, tables: bool) -> Outcome {
         let given = flags.one("output");
-        let (name, argued) = given.split_once('=').map_or((given, false), |(name, _)| (name, true));
+        let (name, argument) = parts(given);
+        let argued = argument.is_some();
         let takes_one = ["jsonpath", "template", "columns"].iter().any(|word| name.contains(word));
         let known = || FORMATS.iter().filter(|known| tables || !OF_TABLES.contains(known));
         let fits = known().any(|known| *known == name) && (takes_one || !argued);
@@ -92,10 +101,8 @@ impl Format {
     /// For unknown formats and malformed templates.
     pub(crate) fn read(flags: &Parsed) -> Outcome<Self> {
         let given = flags.one("output");
-        let (name, argument) = match given.split_once('=') {
-            Some((name, argument)) => (name, Some(argument.to_owned())),
-            None => (given, None),
-        };
+        let (name, argument) = parts(given);
+        let argument = argument.map(str::to_owned);
         let argument =
             argument.or_else(|| flags.is_set("template").then(|| flags.one("template").to_owned()));
         let name = if name.is_empty() && flags.is_set("template") { "go-template" } else { name };

@@ -39,9 +39,9 @@ fn blocks(pem: &[u8]) -> Vec<Block> {
         let Some((body, behind)) = behind.split_once(&format!("-----END {kind}-----")) else {
             continue;
         };
-        // Of an encrypted key the headers end at an empty line.
-        let body = body.split_once("\n\n").map_or(body, |(_, body)| body);
-        let body: String = body.split_whitespace().collect();
+        // An encrypted key has headers, RFC 1421.
+        let lines = body.trim_start().lines().skip_while(|line| line.contains(':'));
+        let body: String = lines.flat_map(str::split_whitespace).collect();
         if let Ok(bytes) = STANDARD.decode(body) {
             found.push((kind.to_owned(), bytes));
             rest = behind;

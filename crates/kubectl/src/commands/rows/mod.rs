@@ -26,7 +26,7 @@ static SELECT_LABELS: &[Flag] =
 
 /// How objects are printed.
 static OUTPUT: &[Flag] = &[
-    value("output", "FORMAT", "Output format: json, yaml, kyaml, name, wide, jsonpath=…, jsonpath-file=…, go-template=…, custom-columns=… and others").short('o'),
+    value("output", "FORMAT", "Output format: json, yaml, kyaml, name, jsonpath=…, jsonpath-file=…, go-template=… and others; of tables also wide and custom-columns=…").short('o'),
     value("template", "TEXT", "Template string or path to template file to use with -o"),
     switch("show-managed-fields", "If true, keep the managedFields when printing objects"),
     switch(
