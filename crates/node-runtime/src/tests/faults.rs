@@ -54,7 +54,8 @@ async fn a_number_that_comes_again_is_the_new_container_s() {
     // Threads of this process may take the number away.
     for attempt in 0..100 {
         if let Some(number) = first {
-            fs::write(NEXT, (number - 1 - attempt % 10).to_string()).expect("written");
+            let before = number.saturating_sub(1 + attempt % 10).max(1);
+            fs::write(NEXT, before.to_string()).expect("written");
         }
         let spec = ContainerSpec { attempt, ..bed.shell("exec sleep 600") };
         let container = runtime.start_container(&sandbox.id, spec).await.expect("a start");
