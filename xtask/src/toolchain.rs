@@ -28,7 +28,7 @@ pub(crate) struct Architecture {
 const FIXED: &[&str] = &["-Crelocation-model=static"];
 
 /// As [`FIXED`], in Thumb-2, which every ARMv7-A has and which Debian is built in: a quarter
-/// less than in ARM (20.0 MB and not 26.3). The compiler warns that the switch is not stable;
+/// less than in ARM (19.3 MB and not 26.3). The compiler warns that the switch is not stable;
 /// one that forgets it makes a larger program. Linked by LLVM's linker: GNU's (2.40) forgets,
 /// in a program with more than 16 MB of code, that what chooses the C library's `memcpy` is in
 /// Thumb: the first instruction of the program's start that is run as ARM ends it.
