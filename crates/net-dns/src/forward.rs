@@ -47,10 +47,14 @@ impl Forwarder {
     }
 
     pub(crate) fn set_upstreams(&self, upstreams: Vec<SocketAddr>) {
+        let others = !upstreams.is_empty();
         *self.upstreams.write().unwrap_or_else(PoisonError::into_inner) = upstreams;
         self.preferred.store(0, Ordering::Relaxed);
         // Others may know other names, as behind the page where one signs in to a network.
-        *self.cache.lock().unwrap_or_else(PoisonError::into_inner) = Cache::default();
+        // Where there are none, what is remembered is better than nothing.
+        if others {
+            *self.cache.lock().unwrap_or_else(PoisonError::into_inner) = Cache::default();
+        }
     }
 
     /// Leave to wait for an upstream.

@@ -454,18 +454,16 @@ mod tests {
         assert_eq!(values.one("write-kubeconfig"), Some("/root/k"));
 
         // What cannot start has what its line and variables say.
-        let service = Service {
+        let mut service = Service {
             words: ["server", "--data-dir", "/srv/a", "--config", "/none"].map(Into::into).into(),
-            environment: [
-                service.environment,
-                vec![("SKIFF_DISABLE_SNAPSHOTS".into(), "x".into())],
-            ]
-            .concat(),
             ..service
         };
-        let (values, error) = service.values_as_read();
-        assert_eq!(values.one("data-dir"), Some("/srv/a"));
-        assert_eq!(values.one("write-kubeconfig"), Some("/root/k"));
-        assert!(error.expect("no such file").to_string().contains("/none"));
+        for wrong in ["/none", "SKIFF_DISABLE_SNAPSHOTS"] {
+            let (values, error) = service.values_as_read();
+            assert_eq!(values.one("data-dir"), Some("/srv/a"));
+            assert_eq!(values.one("write-kubeconfig"), Some("/root/k"));
+            assert!(error.expect(wrong).to_string().contains(wrong));
+            service.environment.push(("SKIFF_DISABLE_SNAPSHOTS".into(), "x".into()));
+        }
     }
 }

@@ -122,6 +122,10 @@ async fn other_names_are_forwarded_and_remembered() {
     assert_eq!(ask_udp(server, &question("example.org.")).await.answers.len(), 2);
     let reply = ask_udp(server, &question("example.net.")).await;
     assert_eq!(reply.metadata.response_code, ResponseCode::ServFail);
+    // Others are asked anew.
+    handle.set_upstreams(vec![upstream]);
+    assert_eq!(ask_udp(server, &question("example.org.")).await.answers.len(), 2);
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
 }
 
 #[tokio::test]

@@ -50,24 +50,26 @@ async fn a_number_that_comes_again_is_the_new_container_s() {
     };
     let runtime = bed.open().await;
     let sandbox = runtime.run_sandbox(bed.sandbox()).await.expect("a sandbox");
-    let mut first: Option<u32> = None;
-    // Threads of this process may take the number away.
+    let mut before = Vec::<u32>::new();
+    // Far from those that are taken for as long as the test runs.
+    fs::write(NEXT, "1000").expect("written");
+    // Threads of this process may take a number away, and keep it.
     for attempt in 0..100 {
-        if let Some(number) = first {
-            let before = number.saturating_sub(1 + attempt % 10).max(1);
-            fs::write(NEXT, before.to_string()).expect("written");
+        if let Some(number) = before.last() {
+            fs::write(NEXT, (number - 1 - attempt % 10).to_string()).expect("written");
         }
         let spec = ContainerSpec { attempt, ..bed.shell("exec sleep 600") };
         let container = runtime.start_container(&sandbox.id, spec).await.expect("a start");
         let ContainerState::Running { pid, .. } = container.state else { panic!("it sleeps") };
         let exit = runtime.stop_container(&container.id, Some(9), Duration::from_secs(60)).await;
         assert_eq!(exit.expect("an exit").code, 137, "attempt {attempt}, number {pid}");
-        if *first.get_or_insert(pid) == pid && attempt > 0 {
+        if before.contains(&pid) {
             runtime.remove_sandbox(&sandbox.id).await.expect("a removal");
             return;
         }
+        before.push(pid);
     }
-    panic!("the number never came again");
+    panic!("no number came again: {before:?}");
 }
 
 #[tokio::test]
