@@ -280,6 +280,13 @@ fn tokens_are_listed_and_revoked(world: &World, good: &str) {
     skiff(&["delete", id]).fails_with("there is no token");
     skiff(&["delete", new.trim()]).prints("deleted");
     assert!(!skiff(&["list"]).ok().stdout.contains("rack one"));
+    // The server's own is in a file, which has the new one.
+    let file = server.path("data/server/token");
+    let read = || std::fs::read_to_string(&file).expect("a server has it");
+    let own = read();
+    let run = skiff(&["rotate", own.split('.').nth(2).expect("an ID")]).ok();
+    assert!(run.stderr.contains("has the new one") && run.stdout != own, "{}", run.stderr);
+    assert_eq!(read(), run.stdout);
 }
 
 #[test]

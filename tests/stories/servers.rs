@@ -108,6 +108,11 @@ fn refuses_what_does_not_belong(first: &Cluster, token: &str) {
             vec!["--server", &url, "--token", token, "--cluster-domain", "x.local"],
             "start with --cluster-domain cluster.local",
         ),
+        (
+            vec!["--server", &url, "--token", token, "--https-listen-port", "7443"],
+            "start with --https-listen-port 6443",
+        ),
+        (vec!["--token", token], "--token without --server: a cluster makes its tokens itself"),
     ] {
         let other = first.beside(9, &flags);
         let run = crate::cluster::run(&mut other.server_command(), None);
