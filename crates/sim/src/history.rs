@@ -110,6 +110,7 @@ fn in_short(object: Option<&Value>) -> String {
         ("counted", "/status/replicas"),
         ("succeeded", "/status/succeeded"),
         ("failed", "/status/failed"),
+        ("uncounted", "/status/uncountedTerminatedPods"),
     ] {
         match object.pointer(pointer) {
             None | Some(Value::Null) => {}

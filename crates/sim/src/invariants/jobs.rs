@@ -29,6 +29,9 @@ struct Job {
     /// Job was to count them.
     succeeded: BTreeSet<String>,
     failed: BTreeSet<String>,
+    /// Of the succeeded those that were told to stop before: counted as either, since the
+    /// Job may have counted them before it heard how they ended.
+    late: BTreeSet<String>,
     /// Of the failed those that a policy may leave out.
     special: BTreeSet<String>,
     /// The indexes that succeeded.
@@ -65,8 +68,8 @@ impl Invariant for Jobs {
                 continue;
             }
             let [succeeded, failed] = counted(job);
-            if succeeded != known.succeeded.len() as u64 {
-                let pods = known.succeeded.len();
+            let pods = known.succeeded.len() as u64;
+            if succeeded > pods || succeeded < pods - known.late.len() as u64 {
                 return Err(format!("{key} counts {succeeded} successes of {pods} pods"));
             }
             let sure = known.failed.difference(&known.special).count() as u64;
@@ -135,23 +138,25 @@ impl Jobs {
         let Some(known) = self.0.get_mut(owner) else { return Ok(()) };
         if is_tracked(pod) {
             let name = uid(pod).to_owned();
+            let stopped = !pod["metadata"]["deletionTimestamp"].is_null();
             match pod["status"]["phase"].as_str() {
                 Some("Succeeded") => {
                     if let Some(index) = pod["metadata"]["annotations"][INDEX].as_str() {
                         known.indexes.insert(index.to_owned());
                     }
-                    known.succeeded.insert(name);
+                    if known.succeeded.insert(name.clone()) && stopped {
+                        known.late.insert(name);
+                    }
                 }
                 Some("Failed") => {
                     let exit = &pod["status"]["containerStatuses"][0]["state"]["terminated"];
                     // One that was stopped failed by nobody's fault, too.
-                    let stopped = !pod["metadata"]["deletionTimestamp"].is_null();
                     if exit["exitCode"] == SPECIAL || stopped {
                         known.special.insert(name.clone());
                     }
                     known.failed.insert(name);
                 }
-                _ if !pod["metadata"]["deletionTimestamp"].is_null() => {
+                _ if stopped => {
                     known.special.insert(name.clone());
                     known.failed.insert(name);
                 }
