@@ -14,7 +14,7 @@ use crate::{
 };
 
 pub(super) static API_RESOURCES: &[Flag] = &[
-    value("output", "FORMAT", "Output format: json, yaml, kyaml, name, wide").short('o'),
+    value("output", "json|kyaml|name|wide|yaml", "Output format").short('o'),
     switch("show-managed-fields", "Taken for compatibility: resources have none"),
     value("api-group", "NAME", "Limit to resources in the specified API group"),
     switch(

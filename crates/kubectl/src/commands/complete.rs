@@ -10,7 +10,7 @@ use crate::{
     failure::{Failure, Outcome, failed},
     flags::{self, Flag, Parsed, Takes},
     kuberc::Plugins,
-    print::FORMATS,
+    print::formats,
     session::{Environment, Session},
 };
 
@@ -272,9 +272,11 @@ async fn value_offer(session: &Session, flag: &Flag, begun: &str) -> Outcome<Off
             let modes = ["client", "none", "server"];
             Ok(Offer::of(modes.map(|word| (word, "")), begun, NO_FILES))
         }
-        ("output", Takes::Value("FORMAT")) => {
-            Ok(Offer::of(FORMATS.iter().map(|word| (*word, "")), begun, NO_FILES))
+        ("output", Takes::Value(words @ ("FORMAT" | "TABLE|FORMAT"))) => {
+            let all = formats(words != "FORMAT");
+            Ok(Offer::of(all.map(|word| (word, "")), begun, NO_FILES))
         }
+        ("output", Takes::Value("name")) => Ok(Offer::of([("name", "")], begun, NO_FILES)),
         // `none|server|client`
         (_, Takes::Value(words)) if words.contains('|') => {
             Ok(Offer::of(words.split('|').map(|word| (word, "")), begun, NO_FILES))
@@ -386,6 +388,14 @@ mod tests {
             ("get --show-k", vec!["--show-kind"]),
             ("get -o ya", vec!["yaml"]),
             ("get --output=ya", vec!["--output=yaml"]),
+            ("get -o wi", vec!["wide"]),
+            ("apply -o wi", vec![]),
+            ("create configmap -o cu", vec![]),
+            ("events -o js", vec!["json", "jsonpath", "jsonpath-as-json", "jsonpath-file"]),
+            ("cluster-info dump -o w", vec![]),
+            ("api-resources -o ", vec!["json", "kyaml", "name", "wide", "yaml"]),
+            ("config get-contexts -o ", vec!["name"]),
+            ("delete -o ", vec!["name"]),
             ("apply --dry-run=cl", vec!["--dry-run=client"]),
             ("completion z", vec!["zsh"]),
             ("completion zsh z", vec![]),

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Names of formats besides a table, sorted, as kubectl lists them.
-pub(crate) const FORMATS: &[&str] = &[
+const FORMATS: &[&str] = &[
     "custom-columns",
     "custom-columns-file",
     "go-template",
@@ -37,6 +37,11 @@ pub(crate) const FORMATS: &[&str] = &[
 
 /// Those of commands that print tables.
 const OF_TABLES: &[&str] = &["custom-columns", "custom-columns-file", "wide"];
+
+/// The formats that a command takes, which prints tables or none.
+pub(crate) fn formats(tables: bool) -> impl Iterator<Item = &'static str> {
+    FORMATS.iter().copied().filter(move |format| tables || !OF_TABLES.contains(format))
+}
 
 /// An output format, ready to use.
 #[derive(Debug)]
@@ -83,10 +88,9 @@ impl Format {
         let (name, argument) = parts(given);
         let argued = argument.is_some();
         let takes_one = ["jsonpath", "template", "columns"].iter().any(|word| name.contains(word));
-        let known = || FORMATS.iter().filter(|known| tables || !OF_TABLES.contains(known));
-        let fits = known().any(|known| *known == name) && (takes_one || !argued);
+        let fits = formats(tables).any(|known| known == name) && (takes_one || !argued);
         if !given.is_empty() && !fits {
-            let known: Vec<&str> = known().copied().collect();
+            let known: Vec<&str> = formats(tables).collect();
             return failed(format!(
                 "unable to match a printer suitable for the output format {given:?}, allowed formats are: {}",
                 known.join(",")

@@ -1,6 +1,6 @@
 //! What tells of the server and of this client, and changes its configuration.
 
-use super::{OUTPUT, row};
+use super::{OUTPUT, OUTPUT_NAME, row};
 use crate::commands::{Command, about, complete, config, dump, kuberc, plugin};
 
 /// The rows.
@@ -59,7 +59,7 @@ pub(super) static ROWS: &[Command] = &[
         "config get-contexts",
         "[(-o|--output=)name)]",
         "Describe one or many contexts",
-        &[config::GET_CONTEXTS, OUTPUT],
+        &[config::GET_CONTEXTS, OUTPUT_NAME],
         run!(config::get_contexts),
     ),
     row(

@@ -25,16 +25,32 @@ static SELECT_LABELS: &[Flag] =
     &[value("selector", "LABELS", "Selector (label query) to filter on").short('l')];
 
 /// How objects are printed.
-static OUTPUT: &[Flag] = &[
-    value("output", "FORMAT", "Output format: json, yaml, kyaml, name, jsonpath=…, jsonpath-file=…, go-template=… and others; of tables also wide and custom-columns=…").short('o'),
-    value("template", "TEXT", "Template string or path to template file to use with -o"),
-    switch("show-managed-fields", "If true, keep the managedFields when printing objects"),
-    switch(
-        "allow-missing-template-keys",
-        "What a template asks for and is not there is printed as nothing; false is refused",
-    )
-    .or("true"),
-];
+static OUTPUT: &[Flag] = &printed(
+    "FORMAT",
+    "Output format: json, yaml, kyaml, name, jsonpath=…, jsonpath-file=…, go-template=… and others",
+);
+
+/// The same of a command that prints tables.
+static OUTPUT_OR_TABLE: &[Flag] = &printed(
+    "TABLE|FORMAT",
+    "Output format: wide, custom-columns=…, json, yaml, kyaml, name, jsonpath=…, jsonpath-file=…, go-template=… and others",
+);
+
+/// The same of one that prints names alone.
+static OUTPUT_NAME: &[Flag] = &printed("name", "Output format: name");
+
+const fn printed(formats: &'static str, help: &'static str) -> [Flag; 4] {
+    [
+        value("output", formats, help).short('o'),
+        value("template", "TEXT", "Template string or path to template file to use with -o"),
+        switch("show-managed-fields", "If true, keep the managedFields when printing objects"),
+        switch(
+            "allow-missing-template-keys",
+            "What a template asks for and is not there is printed as nothing; false is refused",
+        )
+        .or("true"),
+    ]
+}
 
 const fn row(
     name: &'static str,

@@ -1,6 +1,6 @@
 //! What looks at objects and changes them, and works with what runs.
 
-use super::{FILES, OUTPUT, SELECT, SELECT_LABELS, row};
+use super::{FILES, OUTPUT, OUTPUT_OR_TABLE, SELECT, SELECT_LABELS, row};
 use crate::commands::{
     Command, auth, certificate, cp, create, debug, delete, describe, diff, edit, events, exec,
     forward, get, kustomize, last_applied, logs, modify, node, proxy, reconcile, rollout, set, top,
@@ -14,7 +14,7 @@ pub(super) static ROWS: &[Command] = &[
         "get",
         "(TYPE[.VERSION][.GROUP] [NAME | -l label] | TYPE/NAME ...)",
         "Display one or many resources",
-        &[get::FLAGS, FILES, SELECT, OUTPUT],
+        &[get::FLAGS, FILES, SELECT, OUTPUT_OR_TABLE],
         run!(get::run),
     ),
     row(
