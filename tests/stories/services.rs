@@ -82,6 +82,7 @@ fn endpoints_on_one_of_two_nodes_serve_whom_they_should() {
     }
     traffic_that_stays_on_its_node(&cluster);
     health_of_a_node_without_an_endpoint(&cluster, &agent);
+    a_balanced_port_is_one_services(&cluster);
     let udp = "exec on-node-1 -- toolbox udp --timeout 2 --send hello echo:80";
     comes_to_print(|| cluster.kubectl(udp), "echo hello");
     whoever_was_served_is_served_by_the_same(&cluster);
@@ -106,6 +107,42 @@ fn traffic_that_stays_on_its_node(cluster: &Cluster) {
     for _ in 0..3 {
         asks(cluster, "node-1", "near").fails_with("timed out");
     }
+}
+
+/// The second of two LoadBalancers has what the first leaves, and all once that is gone.
+fn a_balanced_port_is_one_services(cluster: &Cluster) {
+    let service = |name: &str, port: u16| {
+        format!(
+            "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {{type: LoadBalancer, selector: {{app: both}}, ports: [{{port: {port}, targetPort: 8080}}]}}\n"
+        )
+    };
+    cluster.apply(&(service("second", 8088) + &service("own", 6443))).ok();
+    let address = |node: &str| {
+        let addresses = cluster.get(&format!("node {node}"))["status"]["addresses"].clone();
+        let addresses = addresses.as_array().expect("a node has addresses");
+        let internal = addresses.iter().find(|address| address["type"] == "InternalIP");
+        internal.expect("one is internal")["address"].as_str().expect("a text").to_owned()
+    };
+    let [first, second] = NODES.map(address);
+    let ingress = |name: &str| {
+        cluster.kubectl(&format!(
+            "get service {name} -o jsonpath={{.status.loadBalancer.ingress[*].ip}}"
+        ))
+    };
+    let events =
+        |name: &str| cluster.kubectl(&format!("events --for service/{name} --types Warning"));
+    until("the first is served", || ingress("balanced").ok().stdout == second);
+    until("the second has what is left", || ingress("second").ok().stdout == first);
+    let why = format!("port 8088/TCP is taken by Service default/balanced on {second}");
+    comes_to_print(|| events("second"), &why);
+    comes_to_print(|| events("own"), "port 6443/TCP is taken by the API server");
+    assert_eq!(ingress("own").ok().stdout, "");
+    cluster.kubectl("delete service balanced own").ok();
+    let both = [&first, &second].map(|ip| ip.parse::<std::net::IpAddr>().expect("an address"));
+    until("the second has both", || {
+        let told = ingress("second").ok().stdout;
+        told.split(' ').filter_map(|ip| ip.parse().ok()).collect::<BTreeSet<_>>() == both.into()
+    });
 }
 
 /// `healthCheckNodePort`: a balancer passes it by.

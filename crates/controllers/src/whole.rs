@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use client::{Error, Informer, Outcome, View, WorkQueue, reconcile_loop};
+use client::{Change, Error, Informer, Outcome, View, WorkQueue, reconcile_loop};
 use futures_util::{StreamExt, TryStreamExt};
 use serde::Deserialize;
 use serde_json::Value;
@@ -42,8 +42,21 @@ impl Whole {
 
     /// Looks at it again when one of these changes; returns once they are known.
     pub(crate) async fn follow<V: View>(&self, informer: &Informer<V>) {
+        self.follow_where(informer, |_| true).await;
+    }
+
+    /// As [`Self::follow`], for the changes that matter.
+    pub(crate) async fn follow_where<V: View>(
+        &self,
+        informer: &Informer<V>,
+        matters: impl Fn(&Change<V>) -> bool + Send + Sync + 'static,
+    ) {
         let keys = self.0.clone();
-        informer.on_change(move |_| keys.add(KEY.to_owned()));
+        informer.on_change(move |change| {
+            if matters(change) {
+                keys.add(KEY.to_owned());
+            }
+        });
         informer.wait_synced().await;
     }
 

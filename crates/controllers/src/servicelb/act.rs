@@ -1,21 +1,24 @@
 //! Follows Services, their slices and the nodes, and writes statuses.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use api_types::discovery::EndpointSlice;
 use client::{
-    Api, Cached, Informer, Outcome, PatchKind, Recorder, Reference, Selection, WorkQueue,
-    reconcile_loop,
+    Api, Cached, Change, Error, Informer, Outcome, PatchKind, Recorder, Reference, Selection,
 };
 use serde_json::json;
 
 use super::{
-    plan::{Candidate, ingress},
+    plan::{Candidate, Claimant, Share, shares},
     view::{Node, Service},
 };
 use crate::{
     Context,
     cached::{ENDPOINT_SLICES, NODES, SERVICES},
+    whole::{Whole, carry_out},
 };
 
 const BY_SERVICE: &str = "balanced-service";
@@ -26,6 +29,9 @@ struct ServiceLb {
     slices: Informer<EndpointSlice>,
     nodes: Informer<Node>,
     recorder: Recorder,
+    api_port: Option<u16>,
+    /// What was told of each Service, by uid: not again as long as it is the same.
+    told: Mutex<BTreeMap<String, String>>,
 }
 
 fn service_of(slice: &Cached<EndpointSlice>) -> Vec<String> {
@@ -33,7 +39,17 @@ fn service_of(slice: &Cached<EndpointSlice>) -> Vec<String> {
     name.map(|name| format!("{}/{name}", slice.meta.namespace)).into_iter().collect()
 }
 
-/// The controller. Never returns. Its keys are those of Services.
+/// Whether nodes serve it, or did.
+fn is_balanced(service: &Service) -> bool {
+    service.spec.r#type == "LoadBalancer" || !service.status.load_balancer.ingress.is_empty()
+}
+
+/// Whether what is looked at differs before and after.
+fn differs<V, T: PartialEq>(change: &Change<V>, seen: impl Fn(&Cached<V>) -> T) -> bool {
+    change.old.as_deref().map(&seen) != change.new.as_deref().map(&seen)
+}
+
+/// The controller. Never returns.
 pub(crate) async fn run(context: Context) {
     let controller = Arc::new(ServiceLb {
         api: context.api.clone(),
@@ -41,48 +57,40 @@ pub(crate) async fn run(context: Context) {
         slices: context.informers.get(Selection::all(ENDPOINT_SLICES)),
         nodes: context.informers.get(Selection::all(NODES)),
         recorder: context.recorder("service-controller"),
+        api_port: context.settings.kubernetes_service.as_ref().map(|service| service.port),
+        told: Mutex::default(),
     });
     controller.slices.add_index(BY_SERVICE, service_of);
-    let queue = Arc::new(WorkQueue::default());
-    let keys = queue.clone();
-    controller.services.on_change(move |change| {
-        if change.new.is_some() {
-            keys.add(change.object().key());
-        }
-    });
-    let (keys, services) = (queue.clone(), controller.services.clone());
-    controller.slices.on_change(move |change| {
-        for key in change.sides().flat_map(|slice| service_of(slice)) {
-            // Only then does it matter where the endpoints are.
-            let local = |s: &Arc<Cached<Service>>| s.view.spec.external_traffic_policy == "Local";
-            if services.get(&key).filter(local).is_some() {
-                keys.add(key);
-            }
-        }
-    });
-    let (keys, services) = (queue.clone(), controller.services.clone());
-    controller.nodes.on_change(move |change| {
-        let seen = |node: &Arc<Cached<Node>>| {
-            (node.view.is_ready(), node.view.addresses(), node.meta.labels.clone())
-        };
-        if change.old.as_ref().map(seen) != change.new.as_ref().map(seen) {
-            let balanced = |s: &Arc<Cached<Service>>| s.view.spec.r#type == "LoadBalancer";
-            services.list().iter().filter(|s| balanced(s)).for_each(|s| keys.add(s.key()));
-        }
-    });
-    controller.services.wait_synced().await;
-    controller.slices.wait_synced().await;
-    controller.nodes.wait_synced().await;
-    reconcile_loop("service-lb", queue, 1, move |key| {
-        let controller = controller.clone();
-        async move { controller.reconcile(&key).await }
-    })
-    .await;
+    // Who gets a port depends on who else wants it.
+    let whole = Whole::new();
+    let balanced = |change: &Change<Service>| {
+        let both = change.sides().any(|service| is_balanced(&service.view));
+        both && differs(change, |service| (service.meta.uid.clone(), service.view.clone()))
+    };
+    whole.follow_where(&controller.services, balanced).await;
+    let services = controller.services.clone();
+    // Only then does it matter where the endpoints are.
+    let local = move |change: &Change<EndpointSlice>| {
+        let keys: BTreeSet<String> = change.sides().flat_map(|slice| service_of(slice)).collect();
+        let found = keys.iter().filter_map(|key| services.get(key));
+        found.into_iter().any(|service| service.view.spec.external_traffic_policy == "Local")
+    };
+    whole.follow_where(&controller.slices, local).await;
+    let seen = |node: &Cached<Node>| {
+        let endpoints = node.view.status.daemon_endpoints.clone();
+        (node.view.is_ready(), node.view.addresses(), node.meta.labels.clone(), endpoints)
+    };
+    whole.follow_where(&controller.nodes, move |change| differs(change, seen)).await;
+    whole
+        .run("service-lb", move || {
+            let controller = controller.clone();
+            async move { controller.reconcile().await }
+        })
+        .await;
 }
 
 impl ServiceLb {
-    async fn reconcile(&self, key: &str) -> Outcome {
-        let Some(service) = self.services.get(key) else { return Ok(None) };
+    async fn reconcile(&self) -> Outcome {
         let nodes = self.nodes.list();
         let candidates: Vec<Candidate<'_>> = nodes
             .iter()
@@ -92,30 +100,69 @@ impl ServiceLb {
                 node: &node.view,
             })
             .collect();
-        let local: BTreeSet<String> = (self.slices.by_index(BY_SERVICE, key).iter())
-            .flat_map(|slice| &slice.view.endpoints)
+        let mut services = self.services.list();
+        services.retain(|service| is_balanced(&service.view));
+        let claimants: Vec<Claimant<'_>> = (services.iter())
+            .map(|service| Claimant {
+                key: service.key(),
+                created: service.meta.creation_timestamp.as_deref().unwrap_or_default(),
+                service: &service.view,
+                local: self.nodes_with_endpoints(service),
+            })
+            .collect();
+        let shares = shares(&claimants, &candidates, self.api_port);
+        let ours: Vec<_> = services
+            .iter()
+            .cloned()
+            .zip(shares)
+            .filter_map(|(s, share)| Some((s, share?)))
+            .collect();
+        self.tell(&ours);
+        let changed: Vec<_> = (ours.into_iter())
+            .filter(|(service, share)| share.ingress != service.view.status.load_balancer.ingress)
+            .collect();
+        carry_out(changed, async |(service, share)| self.write(&service, share).await).await?;
+        Ok(None)
+    }
+
+    fn nodes_with_endpoints(&self, service: &Cached<Service>) -> BTreeSet<String> {
+        if service.view.spec.external_traffic_policy != "Local" {
+            return BTreeSet::new();
+        }
+        let slices = self.slices.by_index(BY_SERVICE, &service.key());
+        let endpoints = slices.iter().flat_map(|slice| &slice.view.endpoints);
+        endpoints
             .filter(|endpoint| endpoint.conditions.ready.unwrap_or(true))
             .filter_map(|endpoint| endpoint.node_name.clone())
-            .collect();
-        let Some(wanted) = ingress(&service.view, &candidates, &local) else { return Ok(None) };
-        let known = &service.view.status.load_balancer.ingress;
-        if wanted == *known {
-            return Ok(None);
-        }
+            .collect()
+    }
+
+    async fn write(&self, service: &Cached<Service>, share: Share) -> Result<(), Error> {
         let (namespace, name) = (&service.meta.namespace, &service.meta.name);
         let patch = json!({
             "metadata": {"uid": service.meta.uid},
-            "status": {"loadBalancer": {"ingress": wanted}},
+            "status": {"loadBalancer": {"ingress": share.ingress}},
         });
-        match self.api.patch(SERVICES, namespace, name, "status", PatchKind::Merge, &patch).await {
-            Ok(_) => {}
-            Err(error) if error.is_not_found() || error.is_conflict() => return Ok(None),
-            Err(error) => return Err(error.into()),
-        }
-        if known.is_empty() {
+        self.api.patch(SERVICES, namespace, name, "status", PatchKind::Merge, &patch).await?;
+        if service.view.status.load_balancer.ingress.is_empty() {
             let about = Reference::new("v1", "Service", &service.meta);
             self.recorder.normal(&about, "EnsuredLoadBalancer", "Ensured load balancer");
         }
-        Ok(None)
+        Ok(())
+    }
+
+    /// Events of what was refused, and forgets those that it is said of no more.
+    fn tell(&self, ours: &[(Arc<Cached<Service>>, Share)]) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut now = BTreeMap::new();
+        for (service, share) in ours.iter().filter(|(_, share)| !share.refused.is_empty()) {
+            if told.get(&service.meta.uid) != Some(&share.refused) {
+                let about = Reference::new("v1", "Service", &service.meta);
+                let message = format!("Error syncing load balancer: {}", share.refused);
+                self.recorder.warning(&about, "SyncLoadBalancerFailed", message);
+            }
+            now.insert(service.meta.uid.clone(), share.refused.clone());
+        }
+        *told = now;
     }
 }

@@ -22,6 +22,22 @@ pub(super) struct ServiceSpec {
     pub(super) load_balancer_class: Option<String>,
     #[serde(deserialize_with = "null_is_default")]
     pub(super) ip_families: Vec<String>,
+    #[serde(deserialize_with = "null_is_default")]
+    pub(super) ports: Vec<Port>,
+}
+
+/// What of a port nobody else may have on the same address.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(default)]
+pub(super) struct Port {
+    pub(super) port: u16,
+    pub(super) protocol: String,
+}
+
+impl std::fmt::Display for Port {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.port, self.protocol)
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -53,12 +69,26 @@ pub(super) struct Node {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default)]
+#[serde(default, rename_all = "camelCase")]
 pub(super) struct NodeStatus {
     #[serde(deserialize_with = "null_is_default")]
     pub(super) conditions: Vec<Condition>,
     #[serde(deserialize_with = "null_is_default")]
     pub(super) addresses: Vec<NodeAddress>,
+    pub(super) daemon_endpoints: DaemonEndpoints,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct DaemonEndpoints {
+    pub(super) kubelet_endpoint: DaemonEndpoint,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub(super) struct DaemonEndpoint {
+    /// None where it is 0.
+    pub(super) port: u16,
 }
 
 impl Node {
