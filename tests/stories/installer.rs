@@ -339,8 +339,16 @@ fn one_line_installs_and_upgrades_under_load_and_every_failure_changes_nothing()
     machine.run("touch /srv/before");
     let untouched = machine.run(LEFT);
 
-    // Installed with settings that have a space in their name, and a workload on it.
+    // Put in place for whoever starts it later: neither now nor at the next boot.
     machine.run("mkdir -p /etc/skiff && echo 'node-label: kind=box' >'/etc/skiff/one config.yaml'");
+    let said = machine.run(&format!(
+        "export INSTALL_SKIFF_SKIP_ENABLE=true\n{INSTALL} server --config '/etc/skiff/one config.yaml'"
+    ));
+    assert!(said.contains("installed; start it with: systemctl restart skiff"), "{said}");
+    machine.run("! systemctl is-enabled skiff && ! systemctl is-active skiff");
+    machine.run("test ! -e /usr/local/bin/kubectl");
+
+    // Installed with settings that have a space in their name, and a workload on it.
     let said = machine.run(&format!("{INSTALL} server --config '/etc/skiff/one config.yaml'"));
     assert!(said.contains("skiff runs"), "{said}");
     machine.run("systemctl is-enabled skiff && systemctl is-active skiff");
@@ -434,10 +442,12 @@ fn one_line_installs_and_upgrades_under_load_and_every_failure_changes_nothing()
         "export INSTALL_SKIFF_SKIP_START=true INSTALL_SKIFF_CHANNEL=next\n{INSTALL} server --config '/etc/skiff/one config.yaml'"
     ));
     assert!(machine.run(program).contains("(deleted)"), "it still runs the one of before");
+    // From here on `kubectl` is skiff's own, before the stock one of this machine.
     machine.run(&format!(
-        "export INSTALL_SKIFF_CHANNEL=next\n{INSTALL} server --config '/etc/skiff/one config.yaml'"
+        "export INSTALL_SKIFF_CHANNEL=next INSTALL_SKIFF_SYMLINK=force\n{INSTALL} server --config '/etc/skiff/one config.yaml'"
     ));
     assert_eq!(machine.run(program), "/usr/local/bin/skiff\n");
+    assert_eq!(machine.run("readlink $(command -v kubectl)"), "skiff\n");
     machine.until("KUBECONFIG=/etc/skiff/skiff.yaml kubectl get --raw /readyz");
     kubectl("wait --for=condition=Ready node/box --timeout=180s");
 
