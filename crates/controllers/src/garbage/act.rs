@@ -135,6 +135,10 @@ impl Collector {
         let mut wanted = BTreeSet::new();
         {
             let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+            // Below a path that is served no more all seems absent.
+            if complete {
+                kinds.clear();
+            }
             for found in found {
                 let resource = found.resource;
                 if found.has(VERBS) && !LEFT_OUT.contains(&resource.plural) {
@@ -149,7 +153,7 @@ impl Collector {
             for resource in gone {
                 following.remove(&resource);
                 self.followed().remove(&resource);
-                self.restarted(resource, &BTreeSet::new());
+                self.left(resource);
             }
         }
         for resource in wanted {
@@ -230,6 +234,15 @@ impl Collector {
         self.look_at(look);
     }
 
+    /// A kind is served no more: its objects may be there all the same.
+    fn left(&self, resource: Resource) {
+        let mut graph = self.graph();
+        let lost: Vec<String> = graph.of(resource).map(str::to_owned).collect();
+        let look: Vec<String> = lost.iter().flat_map(|uid| graph.lose(uid)).collect();
+        drop(graph);
+        self.look_at(look);
+    }
+
     fn kinds_changed(&self, resource: Resource) {
         if KINDS_COME_FROM.contains(&resource.plural) {
             self.rediscover.notify_one();
@@ -270,8 +283,12 @@ impl Collector {
         owner: &Owner,
         resource: Option<Resource>,
     ) -> Result<OwnerState, Error> {
-        // A kind that nobody knows may come back with its definition.
+        // A kind that nobody knows may come back with its definition, but what was seen to
+        // go before it does not.
         let Some(resource) = resource else {
+            if self.graph().is_gone(&owner.uid) {
+                return Ok(OwnerState::Absent);
+            }
             tracing::debug!(kind = %owner.kind, name = %node.name, "owner of an unknown kind");
             return Ok(OwnerState::Solid);
         };
@@ -285,7 +302,7 @@ impl Collector {
                 true => OwnerState::Waiting,
                 false => OwnerState::Solid,
             }),
-            Err(error) if error.is_not_found() => Ok(OwnerState::Absent),
+            Err(error) if is_absent(&error, &owner.name) => Ok(OwnerState::Absent),
             Err(error) => Err(error),
         }
     }
@@ -404,6 +421,13 @@ impl Collector {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Whether the server says that there is no object of that name: where nothing is served
+/// any more it says the same of the path, and names nothing.
+fn is_absent(error: &Error, name: &str) -> bool {
+    let Error::Status(status) = error else { return false };
+    error.is_not_found() && status.details.as_ref().is_some_and(|details| details.name == name)
 }
 
 fn ignore_gone(result: Result<(), Error>) -> Result<(), Error> {

@@ -103,6 +103,8 @@ impl Misplaced {
 pub(super) struct Graph {
     nodes: BTreeMap<Box<str>, Node>,
     dependents: BTreeMap<Box<str>, BTreeSet<Box<str>>>,
+    /// Those of the owners in `dependents` that were seen to go.
+    gone: BTreeSet<Box<str>>,
 }
 
 impl Graph {
@@ -169,11 +171,26 @@ impl Graph {
             look.extend(self.dependents(uid).map(|(uid, _)| uid.to_owned()));
         }
         self.nodes.insert(uid.into(), node);
+        self.gone.remove(uid);
         Changed { look, misplaced }
     }
 
-    /// Takes an object out; returns the uids that are to be looked at.
+    /// Whether an owner that is still named was seen to go.
+    pub(super) fn is_gone(&self, uid: &str) -> bool {
+        self.gone.contains(uid)
+    }
+
+    /// Takes an object out that was deleted; returns the uids that are to be looked at.
     pub(super) fn remove(&mut self, uid: &str) -> Vec<String> {
+        let look = self.lose(uid);
+        if self.dependents.contains_key(uid) {
+            self.gone.insert(uid.into());
+        }
+        look
+    }
+
+    /// The same for an object that may be there and is seen no more.
+    pub(super) fn lose(&mut self, uid: &str) -> Vec<String> {
         let Some(node) = self.nodes.remove(uid) else { return Vec::new() };
         self.unlink(uid, &node.owners);
         let mut look: Vec<String> = self.dependents(uid).map(|(uid, _)| uid.to_owned()).collect();
@@ -187,6 +204,7 @@ impl Graph {
                 dependents.remove(uid);
                 if dependents.is_empty() {
                     self.dependents.remove(&owner.uid);
+                    self.gone.remove(&owner.uid);
                 }
             }
         }

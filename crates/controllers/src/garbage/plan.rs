@@ -275,4 +275,15 @@ mod tests {
         assert_eq!(graph.remove("x"), ["y", "a"]);
         assert_eq!(plan(&graph, "a", &[]), Action::Release(FOREGROUND));
     }
+
+    #[test]
+    fn an_owner_that_was_seen_to_go_is_known_as_long_as_it_is_named() {
+        let mut graph = graph(&["a", "b", "x < a", "y < b"]);
+        assert_eq!((graph.remove("a"), graph.lose("b")), (vec!["x".into()], vec!["y".into()]));
+        assert!(graph.is_gone("a"));
+        assert!(!graph.is_gone("b"), "its kind is served no more");
+        graph.remove("x");
+        assert!(!graph.is_gone("a"), "nobody names it any more");
+        assert!(!graph.is_gone("x"), "nobody named it");
+    }
 }
