@@ -129,6 +129,12 @@ pub(super) struct Doing {
     wait: Option<Duration>,
 }
 
+impl Doing {
+    fn wait(&mut self, wait: Duration) {
+        self.wait = Some(self.wait.map_or(wait, |known| known.min(wait)));
+    }
+}
+
 pub(super) fn is_terminating(view: &View, pod: &Cached<Pod>) -> bool {
     pod.meta.deletion_timestamp.is_some() || view.deleted.contains(&pod.meta.uid)
 }
@@ -157,15 +163,14 @@ fn manage(view: &View, on: &OnNode<'_>, hash: &str, doing: &mut Doing) {
         }
         return;
     }
+    let wait = view.waiting.get(name).copied();
     let mut running = Vec::new();
     for pod in present {
         if is_terminating(view, pod) {
             continue;
         }
-        match (pod.view.status.phase.as_str(), view.waiting.get(name)) {
-            ("Failed", Some(&wait)) => {
-                doing.wait = Some(doing.wait.map_or(wait, |known| known.min(wait)));
-            }
+        match (pod.view.status.phase.as_str(), wait) {
+            ("Failed", Some(wait)) => doing.wait(wait),
             (phase @ ("Failed" | "Succeeded"), _) => {
                 doing.ended.push(ended(phase, pod, name));
                 doing.delete.push(pod.clone());
@@ -177,7 +182,11 @@ fn manage(view: &View, on: &OnNode<'_>, hash: &str, doing: &mut Doing) {
         return doing.delete.extend(running.into_iter().skip(1).cloned());
     }
     if running.is_empty() && is_wanted {
-        return doing.create.push(name.clone());
+        // The failed one is still there: a second would fail beside it, and a third.
+        return match wait {
+            Some(wait) => doing.wait(wait),
+            None => doing.create.push(name.clone()),
+        };
     }
     // Two may be here while the new one is not available and the old one is ready.
     let (new, mut old): (Vec<_>, Vec<_>) = running.into_iter().partition(|pod| is_of(hash, pod));

@@ -200,6 +200,31 @@ fn each_node_has_its_pod_and_rollouts_keep_their_bounds() {
 }
 
 #[test]
+fn where_a_pod_failed_the_next_waits() {
+    let wait = Duration::from_secs(8);
+    for surge in [0, 1] {
+        let set = daemon_set("default/agent").set("/spec/template", template("new")).set(
+            "/spec/updateStrategy/rollingUpdate",
+            json!({"maxUnavailable": 1 - surge, "maxSurge": surge}),
+        );
+        let revisions = [revision(&set, "new", 1, &template("new"))];
+        let nodes = [node("n1"), node("n2")];
+        let check = |present: &[&str], waiting: bool, wanted: &[&str]| {
+            let mut view = seen(&set, &nodes, &pods(&set, present), &revisions);
+            view.waiting = waiting.then(|| ("n1".to_owned(), wait)).into_iter().collect();
+            let plan = plan(&view);
+            assert_eq!(words(&plan), wanted, "{surge} {present:?} {waiting}");
+            plan.look_again
+        };
+        let failed = ["a n1 failed", "b n2 ready"];
+        assert_eq!(check(&failed, true, &[]), Some(wait));
+        // Without surge the next comes when this one is gone.
+        let due: &[&str] = if surge == 0 { &["-a"] } else { &["+n1", "-a"] };
+        assert_eq!(check(&failed, false, due), None);
+    }
+}
+
+#[test]
 fn nodes_are_chosen() {
     let set = daemon_set("default/agent").set("/spec/template", template("new"));
     let taint = |key: &str, effect: &str| {
