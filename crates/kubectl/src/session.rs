@@ -69,6 +69,12 @@ impl Session {
         }
     }
 
+    /// The labels of what is asked for; empty for any.
+    pub(crate) fn selector(&self) -> &str {
+        // There they are of the pods behind the service.
+        if self.command == "expose" { "" } else { self.flags.one("selector") }
+    }
+
     /// Who asks which server.
     ///
     /// # Errors
@@ -283,5 +289,15 @@ mod tests {
             assert_eq!(DryRun::read(value), read, "{value}");
         }
         assert!(DryRun::read("clinet").is_err());
+    }
+
+    #[test]
+    fn expose_does_not_look_for_what_its_selector_selects() {
+        let mut flags = Parsed::default();
+        flags.set("selector", "a=b");
+        for (command, selector) in [("get", "a=b"), ("expose", "")] {
+            let session = Session::new(flags.clone(), command, Environment::default());
+            assert_eq!(session.selector(), selector, "{command}");
+        }
     }
 }

@@ -179,7 +179,7 @@ async fn by_words(session: &Session, words: &[String], reading: Reading) -> Outc
     if let Some(kind) = reading.default_type
         && (words.len() == 1 || discovery.find(&words[0]).is_none())
     {
-        if !flags.one("selector").is_empty() {
+        if !session.selector().is_empty() {
             let kind = kind.trim_end_matches('s');
             let why = format!("cannot specify both a {kind} name and a --selector option");
             return Err(Failure::Arguments(why));
@@ -192,7 +192,7 @@ async fn by_words(session: &Session, words: &[String], reading: Reading) -> Outc
         resources.extend(discovery.resolve(word)?);
     }
     let names = &words[1..];
-    let selects = !flags.one("selector").is_empty()
+    let selects = !session.selector().is_empty()
         || !flags.one("field-selector").is_empty()
         || flags.on("all");
     if names.is_empty() {
@@ -240,10 +240,12 @@ pub(crate) fn selected(targets: Vec<Target>, selector: &api_object::LabelSelecto
 /// The query of a list: selectors, and more.
 pub(crate) fn selection(session: &Session, more: &[(&str, &str)]) -> Vec<(String, String)> {
     let mut query: Vec<(String, String)> = Vec::new();
-    for (flag, key) in [("selector", "labelSelector"), ("field-selector", "fieldSelector")] {
-        if !session.flags.one(flag).is_empty() {
-            query.push((key.to_owned(), session.flags.one(flag).to_owned()));
-        }
+    let selectors = [
+        ("labelSelector", session.selector()),
+        ("fieldSelector", session.flags.one("field-selector")),
+    ];
+    for (key, selector) in selectors.into_iter().filter(|(_, selector)| !selector.is_empty()) {
+        query.push((key.to_owned(), selector.to_owned()));
     }
     query.extend(more.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
     query
@@ -310,7 +312,7 @@ fn unfound(session: &Session, target: &Target, error: Failure) -> Failure {
     if matches!(status.code, 400 | 404) {
         let kind = &target.resource;
         let resource = format!("{}/{}, Resource={}", kind.group, kind.version, kind.plural);
-        let (labels, fields) = (session.flags.one("selector"), session.flags.one("field-selector"));
+        let (labels, fields) = (session.selector(), session.flags.one("field-selector"));
         let what = match (labels, fields) {
             ("", "") => format!("Unable to list {resource:?}"),
             _ => format!(

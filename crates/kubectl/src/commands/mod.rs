@@ -19,6 +19,7 @@ mod forward;
 mod generate;
 pub(crate) mod get;
 mod help;
+mod keys;
 mod kuberc;
 mod kustomize;
 mod last_applied;
@@ -33,6 +34,7 @@ mod rollout;
 pub(crate) mod rows;
 mod run;
 mod set;
+mod taint;
 mod top;
 mod wait;
 

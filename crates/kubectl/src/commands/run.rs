@@ -174,9 +174,14 @@ fn pod(flags: &Parsed) -> Made {
         given => labels(given)?,
     };
     metadata["labels"] = Value::Object(labels);
-    for pair in flags.all("annotations") {
-        let (key, value) =
-            pair.split_once('=').ok_or_else(|| format!("invalid annotation: {pair}"))?;
+    let pairs = flags.all("annotations").iter().map(|pair| (pair, pair.split_once('=')));
+    let (pairs, wrong): (Vec<_>, Vec<_>) =
+        pairs.partition(|(_, read)| read.is_some_and(|(key, _)| !key.is_empty()));
+    if !wrong.is_empty() {
+        let wrong: Vec<&str> = wrong.into_iter().map(|(pair, _)| pair.as_str()).collect();
+        return Err(format!("invalid annotations format: {}", wrong.join(", ")));
+    }
+    for (key, value) in pairs.into_iter().filter_map(|(_, read)| read) {
         metadata["annotations"][key] = value.into();
     }
     let restart = flags.one("restart");
@@ -402,10 +407,7 @@ pub(super) async fn expose(session: &Session) -> Outcome {
 fn service_of(flags: &Parsed, name: &str, object: &Value) -> Made {
     let spec = &object["spec"];
     let selector = match (flags.one("selector"), object["kind"].as_str().unwrap_or_default()) {
-        (given, _) if !given.is_empty() => {
-            let pairs = given.split(',').filter_map(|pair| pair.split_once('='));
-            Value::Object(pairs.map(|(key, value)| (key.to_owned(), value.into())).collect())
-        }
+        (given, _) if !given.is_empty() => Value::Object(labels(given)?),
         (_, "Pod") => object["metadata"]["labels"].clone(),
         (_, "Service" | "ReplicationController") => spec["selector"].clone(),
         (_, "Deployment" | "ReplicaSet" | "StatefulSet" | "DaemonSet") => {
@@ -452,12 +454,7 @@ fn service_of(flags: &Parsed, name: &str, object: &Value) -> Made {
     }
     let mut metadata = meta(if flags.is_set("name") { flags.one("name") } else { name });
     match flags.is_set("labels") {
-        true => {
-            for pair in flags.list("labels") {
-                let (key, value) = pair.split_once('=').unwrap_or((&pair, ""));
-                metadata["labels"][key] = value.into();
-            }
-        }
+        true => metadata["labels"] = Value::Object(labels(flags.one("labels"))?),
         false if object["metadata"]["labels"].is_object() => {
             metadata["labels"] = object["metadata"]["labels"].clone()
         }
@@ -612,6 +609,8 @@ mod tests {
             ("labels", "a", "unexpected label spec: a".to_owned()),
             ("labels", "=a", "unexpected empty label key".to_owned()),
             ("labels", "a=b,c-", "unexpected label spec: c-".to_owned()),
+            ("annotations", "a", "invalid annotations format: a".to_owned()),
+            ("annotations", "=b", "invalid annotations format: =b".to_owned()),
             ("image-pull-policy", "Nope", format!("invalid image pull policy: Nope, {policies}")),
             ("env", "a b=c", "invalid env: a b=c".to_owned()),
             ("env", "=a", "invalid env: =a".to_owned()),
@@ -642,5 +641,13 @@ mod tests {
             json!({"name": "port-2", "port": 81, "protocol": "UDP", "targetPort": 81})
         );
         assert!(service_of(&Parsed::default(), "w", &json!({"kind": "Job"})).is_err());
+        for (flag, value, why) in [
+            ("labels", "a=b,", "unexpected label spec: "),
+            ("selector", "=a", "unexpected empty label key"),
+        ] {
+            let mut flags = Parsed::default();
+            flags.set(flag, value);
+            assert_eq!(service_of(&flags, "w", &workload), Err(why.to_owned()));
+        }
     }
 }

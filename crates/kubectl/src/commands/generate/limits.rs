@@ -32,9 +32,10 @@ pub(crate) static PRIORITY: &[Flag] = &[
 pub(crate) fn quota(flags: &Parsed) -> Made {
     let mut object = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": meta(name(flags)?), "spec": {}, "status": {}});
     for pair in flags.list("hard") {
-        let (key, value) = pair.split_once('=').ok_or_else(|| {
-            format!("invalid argument syntax {pair:?}, expected <resource>=<value>")
-        })?;
+        let (key, value) =
+            pair.split_once('=').filter(|(_, value)| !value.contains('=')).ok_or_else(|| {
+                format!("Invalid argument syntax {pair}, expected <resource>=<value>")
+            })?;
         object["spec"]["hard"][key] = value.into();
     }
     let scopes = flags.list("scopes");

@@ -26,7 +26,9 @@ fn service(flags: &Parsed, kind: &str) -> Made {
     let mut ports = Vec::new();
     for pair in flags.list("tcp") {
         let (port, target) = pair.split_once(':').unwrap_or((&pair, &pair));
-        let number: i64 = port.parse().map_err(|_| format!("invalid port: {pair}"))?;
+        let number: i64 = port
+            .parse()
+            .map_err(|_| format!("strconv.ParseUint: parsing {port:?}: invalid syntax"))?;
         let target = target.parse::<i64>().map_or_else(|_| Value::from(target), Value::from);
         let mut entry = json!({"name": pair.replace(':', "-"), "port": number, "protocol": "TCP", "targetPort": target});
         let node_port: i64 = flags.one("node-port").parse().unwrap_or(0);
@@ -95,12 +97,13 @@ pub(crate) fn ingress(flags: &Parsed) -> Made {
             Some((route, rest)) => (route, rest.strip_prefix("tls")),
             None => (rule.as_str(), None),
         };
-        let (place, to) = route.split_once('=').ok_or_else(|| {
-            format!("rule {rule} is invalid and should be in format host/path=svcname:svcport")
-        })?;
-        let (host, path) = place.split_once('/').ok_or_else(|| {
-            format!("rule {rule} is invalid and should be in format host/path=svcname:svcport")
-        })?;
+        let wrong = || {
+            format!(
+                "rule {rule} is invalid and should be in format host/path=svcname:svcport[,tls[=secret]]"
+            )
+        };
+        let (place, to) = route.split_once('=').ok_or_else(wrong)?;
+        let (host, path) = place.split_once('/').ok_or_else(wrong)?;
         let (path, kind) = match path.strip_suffix('*') {
             Some(path) => (format!("/{path}"), "Prefix"),
             None => (format!("/{path}"), "Exact"),
@@ -130,7 +133,9 @@ pub(crate) fn ingress(flags: &Parsed) -> Made {
     }
     let mut metadata = meta(name(flags)?);
     for pair in flags.all("annotation") {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let (key, value) = pair.split_once('=').ok_or_else(|| {
+            format!("annotation {pair} is invalid and should be in format key=[value]")
+        })?;
         metadata["annotations"][key] = value.into();
     }
     Ok(

@@ -3,8 +3,8 @@
 use super::{FILES, OUTPUT, OUTPUT_OR_TABLE, SELECT, SELECT_LABELS, row};
 use crate::commands::{
     Command, auth, certificate, cp, create, debug, delete, describe, diff, edit, events, exec,
-    forward, get, kustomize, last_applied, logs, modify, node, proxy, reconcile, rollout, set, top,
-    wait,
+    forward, get, keys, kustomize, last_applied, logs, modify, node, proxy, reconcile, rollout,
+    set, taint, top, wait,
 };
 use crate::{apply, flags::value};
 
@@ -103,22 +103,22 @@ pub(super) static ROWS: &[Command] = &[
         "label",
         "[--overwrite] (-f FILENAME | TYPE NAME) KEY_1=VAL_1 ... KEY_N-",
         "Update the labels on a resource",
-        &[modify::KEYS, FILES, SELECT, OUTPUT, create::WRITE],
-        run!(modify::label),
+        &[keys::KEYS, FILES, SELECT, OUTPUT, create::WRITE],
+        run!(keys::label),
     ),
     row(
         "annotate",
         "[--overwrite] (-f FILENAME | TYPE NAME) KEY_1=VAL_1 ... KEY_N-",
         "Update the annotations on a resource",
-        &[modify::KEYS, FILES, SELECT, OUTPUT, create::WRITE],
-        run!(modify::annotate),
+        &[keys::KEYS, FILES, SELECT, OUTPUT, create::WRITE],
+        run!(keys::annotate),
     ),
     row(
         "taint",
         "NODE NAME KEY_1=VAL_1:TAINT_EFFECT_1 ... KEY_N:TAINT_EFFECT_N-",
         "Update the taints on one or more nodes",
-        &[modify::TAINT, SELECT_LABELS, OUTPUT, create::WRITE, create::VALIDATE],
-        run!(modify::taint),
+        &[taint::TAINT, SELECT_LABELS, OUTPUT, create::WRITE, create::VALIDATE],
+        run!(taint::taint),
     ),
     row(
         "patch",
