@@ -8,7 +8,7 @@ use rustls::{
     SignatureScheme,
     client::{
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-        verify_server_cert_signed_by_trust_anchor,
+        verify_server_cert_signed_by_trust_anchor, verify_server_name,
     },
     crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
     server::{ClientHello, ParsedCertificate, ResolvesServerCert},
@@ -18,7 +18,9 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use crate::{Ca, CertificateName, Leaf, Pki, authority::sha256, tls::provider};
+use crate::{
+    Ca, CertificateName, Leaf, Pki, authority::sha256, tls::provider, undated::SERVERS_NAME,
+};
 
 impl Pki {
     /// The API server's certificate with its CA behind it, so that a machine
@@ -57,8 +59,8 @@ impl ResolvesServerCert for WithAuthority {
 }
 
 /// A client that takes a server whose certificate is signed by the CA with this
-/// key hash, whatever name it has there: the CA signs for servers of its cluster
-/// only. It shows no certificate.
+/// key hash, at whatever address it is, if it is one of the API: the CA signs for
+/// the ports of nodes too, and none of them may hear a token. It shows no certificate.
 ///
 /// # Errors
 /// Where the cryptography has none of the protocol versions.
@@ -104,6 +106,7 @@ impl ServerCertVerifier for Pinned {
         let parsed = ParsedCertificate::try_from(leaf)?;
         let algorithms = self.provider.signature_verification_algorithms.all;
         verify_server_cert_signed_by_trust_anchor(&parsed, &roots, intermediates, now, algorithms)?;
+        verify_server_name(&parsed, &ServerName::try_from(SERVERS_NAME).expect("a DNS name"))?;
         Ok(ServerCertVerified::assertion())
     }
 
@@ -135,9 +138,13 @@ impl ServerCertVerifier for Pinned {
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
+    use rustls_pki_types::{PrivateKeyDer, pem::PemObject as _};
 
     use super::*;
-    use crate::{Names, clock::FlooredClock};
+    use crate::{
+        Names, client_key::ClientKey, clock::FlooredClock, layout::CERTIFICATE_LIFE,
+        tls::certificate_from_pem,
+    };
 
     fn handshake(server: ServerConfig, client: ClientConfig) -> Result<(), Error> {
         crate::tls::handshake(server, client, "192.0.2.7")
@@ -163,5 +170,54 @@ mod tests {
         // A leaf alone proves nothing.
         let plain = ours.server_config(&[b"j"]).expect("a config");
         assert!(handshake(plain, client(hash)).is_err());
+    }
+
+    /// The CA signs for the ports of nodes as well, at the word of the node alone.
+    #[test]
+    fn a_node_is_told_no_token() {
+        let now: Timestamp = "2026-01-01T00:00:00Z".parse().expect("a time");
+        let dir = tempfile::tempdir().expect("a directory");
+        let names = Names { node_name: "a".into(), ..Names::default() };
+        let ours = Pki::open(dir.path(), &names, now).expect("made").0;
+        let authority = ours.authority(Ca::Server);
+        let node = |names: &[String]| {
+            let key = ClientKey::generate().expect("a key");
+            let request = key.request_for("system:node:n", Some("system:nodes"), names);
+            let usages = ["digital signature", "server auth"].map(str::to_owned);
+            let signed = authority.sign_request(
+                request.expect("a request").as_bytes(),
+                &usages,
+                CERTIFICATE_LIFE,
+                now,
+            );
+            let leaf = certificate_from_pem(&signed.expect("signed")).expect("a certificate");
+            let chain = [vec![leaf], authority.trusted().to_vec()].concat();
+            let mut config = ServerConfig::builder_with_provider(provider())
+                .with_safe_default_protocol_versions()
+                .expect("versions")
+                .with_no_client_auth()
+                .with_single_cert(
+                    chain,
+                    PrivateKeyDer::from_pem_slice(key.to_pem().as_bytes()).expect("a key"),
+                )
+                .expect("a certificate with its key");
+            config.alpn_protocols = vec![b"j".to_vec()];
+            config
+        };
+        let client = || {
+            client_config(authority.public_key_hash(), &[b"j"], Arc::new(FlooredClock::new(now)))
+                .expect("a config")
+        };
+        let refused = handshake(node(&["n".into()]), client()).expect_err("a node is no server");
+        let name = Error::InvalidCertificate(CertificateError::NotValidForName);
+        assert!(
+            matches!(
+                &refused,
+                Error::InvalidCertificate(CertificateError::NotValidForNameContext { .. })
+            ) || refused == name,
+            "{refused}"
+        );
+        // The same with a server's name, which no node is given: what is refused is the name.
+        assert_eq!(handshake(node(&[SERVERS_NAME.into()]), client()), Ok(()));
     }
 }

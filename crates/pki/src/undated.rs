@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// What servers' certificates name and those of nodes' ports do not.
-const NAME: &str = "kubernetes.default.svc";
+pub(crate) const SERVERS_NAME: &str = "kubernetes.default.svc";
 
 /// The hash of a server's key, where the CA (PEM) has signed for it as a server of the
 /// API. `chain` is what the server showed, its own certificate first, over a connection
@@ -44,7 +44,7 @@ pub fn server_key_hash(
         UnixTime::since_unix_epoch(began),
         algorithms,
     )?;
-    verify_server_name(&certificate, &ServerName::try_from(NAME).expect("a DNS name"))?;
+    verify_server_name(&certificate, &ServerName::try_from(SERVERS_NAME).expect("a DNS name"))?;
     Ok(sha256(parsed[0].public_key().raw))
 }
 
