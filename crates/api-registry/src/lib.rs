@@ -43,7 +43,7 @@ pub use evict::Evict;
 pub use extension::{Connection, Extension, Extensions, NoExtensions, Priority, Registered};
 pub use forward::Forward;
 pub use options::{DeleteOptions, ListOptions, Propagation, VersionMatch, WriteOptions};
-pub use patch::Patch;
+pub use patch::{Patch, PatchFault, operate};
 pub use read::Listed;
 pub use registry::{Posted, Registry, Request, Sources, SubresourceHandler, Written};
 pub use watch::{Watch, WatchEvent};

@@ -11,8 +11,10 @@ use api_schema::{
 use json_patch::PatchOperation;
 use serde_json::Value;
 
-/// Upstream's limit for one JSON patch.
+/// Upstream's limits for one JSON patch: operations, and bytes that it copies. Without the
+/// second a few `copy`s of what was copied before make any size of a small patch.
 const OPERATIONS_MAX: usize = 10_000;
+const COPIED_MAX: usize = 3 * 1024 * 1024;
 
 /// A patch that parsed.
 #[derive(Clone, Debug)]
@@ -195,8 +197,14 @@ impl Patch {
         match self {
             Self::Json(patch) => {
                 let mut patched = base.clone();
-                json_patch::patch(&mut patched, patch).map_err(|error| rejected(&error))?;
-                Ok(patched)
+                match operate(&mut patched, patch) {
+                    Ok(()) => Ok(patched),
+                    Err(fault @ PatchFault::Copies(_)) => Err(Status::failure(
+                        Reason::RequestEntityTooLarge,
+                        format!("Request entity too large: {fault}"),
+                    )),
+                    Err(PatchFault::Operation(error)) => Err(rejected(&error)),
+                }
             }
             Self::Strategic(patch) if !is_scale(sub) => {
                 spec.strategic_merge(base.clone(), patch.clone())
@@ -209,6 +217,65 @@ impl Patch {
             }
             Self::Apply { .. } => Err(Status::internal("an apply is no patch of bytes")),
         }
+    }
+}
+
+/// Why a JSON Patch (RFC 6902) was not applied.
+#[derive(Debug)]
+pub enum PatchFault {
+    /// One of its operations does not fit the object.
+    Operation(json_patch::PatchError),
+    /// It copies so many bytes at least, which are too many.
+    Copies(usize),
+}
+
+impl std::fmt::Display for PatchFault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Operation(error) => error.fmt(f),
+            Self::Copies(size) => write!(
+                f,
+                "Unable to complete the copy, the accumulated size increase of copy is {size}, \
+                 exceeding the limit {COPIED_MAX}"
+            ),
+        }
+    }
+}
+
+/// Applies a JSON Patch (RFC 6902).
+///
+/// # Errors
+/// The first operation that does not fit, or the copy that is too much; the object is then
+/// changed by those before it.
+pub fn operate(object: &mut Value, patch: &[PatchOperation]) -> Result<(), PatchFault> {
+    let mut copied = Counted(0);
+    for operation in patch {
+        if let PatchOperation::Copy(copy) = operation
+            && let Some(value) = object.pointer(copy.from.as_str())
+            && serde_json::to_writer(&mut copied, value).is_err()
+        {
+            return Err(PatchFault::Copies(copied.0));
+        }
+        json_patch::patch(object, std::slice::from_ref(operation))
+            .map_err(PatchFault::Operation)?;
+    }
+    Ok(())
+}
+
+/// Counts what is written, and refuses what is too much.
+struct Counted(usize);
+
+impl std::io::Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len();
+        match self.0 {
+            0..=COPIED_MAX => Ok(bytes.len()),
+            _ => Err(std::io::ErrorKind::FileTooLarge.into()),
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 
@@ -324,6 +391,33 @@ mod tests {
         assert_eq!(status.expect_err("too many").code, 413);
     }
 
+    /// Each copy doubles the object: sixty of them are more than any machine has.
+    #[test]
+    fn copies_do_not_grow_without_end() {
+        let copies = |count: usize, size: usize| {
+            let mut tree = serde_json::json!({"data": {"y": "y".repeat(size)}});
+            let operations: Vec<_> = (0..count)
+                .map(|n| serde_json::json!({"op": "copy", "from": "/data", "path": format!("/data/k{n}")}))
+                .collect();
+            let patch: json_patch::Patch =
+                serde_json::from_value(operations.into()).expect("a patch");
+            operate(&mut tree, &patch).map(|()| tree.to_string().len())
+        };
+        let most = 2 * COPIED_MAX;
+        assert!(copies(4, 100_000).is_ok_and(|size| size < most));
+        assert!(matches!(copies(60, 100_000), Err(PatchFault::Copies(size)) if size < most));
+        assert!(matches!(copies(60, 1), Err(PatchFault::Copies(_))));
+        assert!(matches!(copies(1, COPIED_MAX), Err(PatchFault::Copies(_))));
+        assert!(copies(1, COPIED_MAX - 20).is_ok());
+
+        let mut tree = serde_json::json!({"a": 1});
+        let patch: json_patch::Patch = serde_json::from_value(serde_json::json!([
+            {"op": "copy", "from": "/b", "path": "/c"},
+        ]))
+        .expect("a patch");
+        assert!(matches!(operate(&mut tree, &patch), Err(PatchFault::Operation(_))));
+    }
+
     proptest! {
         #[test]
         fn no_bytes_panic(media_type in 0usize..3, text in ".{0,64}") {
@@ -335,7 +429,10 @@ mod tests {
             let text = serde_json::json!([{"op": op, "path": path, "from": from, "value": null}]);
             if let Ok(Patch::Json(patch)) = Patch::parse(JSON, text.to_string().as_bytes()) {
                 let mut tree = serde_json::json!({"a": [1, {"b": null}], "": {"~": 0}});
-                let _ = json_patch::patch(&mut tree, &patch);
+                let mut bounded = tree.clone();
+                let done = json_patch::patch(&mut tree, &patch);
+                assert_eq!(operate(&mut bounded, &patch).is_ok(), done.is_ok());
+                assert_eq!(bounded, tree);
             }
         }
     }

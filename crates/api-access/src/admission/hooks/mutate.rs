@@ -1,7 +1,7 @@
 //! Who is asked to change the object first.
 
 use api_object::{Reason, Status, status::Cause};
-use api_registry::Attributes;
+use api_registry::{Attributes, operate};
 use api_schema::{apply, tree};
 use json_patch::Patch;
 use serde_json::Value;
@@ -88,7 +88,7 @@ async fn patched(
     if kind != "JSONPatch" {
         return Err(Failure::Call(format!("unsupported patch type {kind:?}")));
     }
-    json_patch::patch(&mut object, &patch).map_err(Status::internal)?;
+    operate(&mut object, &patch).map_err(Status::internal)?;
     let object = versions::taken(access, attributes, meant, object).await;
     let object = object.map_err(|status| Status::internal(status.message))?;
     let changed = attributes.object.as_ref() != Some(&object);
@@ -220,7 +220,7 @@ fn mutated(
     if mutation.is_patch {
         let patch: Patch =
             serde_json::from_value(value).map_err(|error| format!("JSON Patch: {error}"))?;
-        json_patch::patch(&mut object, &patch).map_err(|error| format!("JSON Patch: {error}"))?;
+        operate(&mut object, &patch).map_err(|error| format!("JSON Patch: {error}"))?;
         return Ok(object);
     }
     let shape = versions::shape(access, attributes, meant);
