@@ -31,6 +31,8 @@ pub(super) const LOOKS_AT: &[&str] = &[
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Ask {
     level: Level,
+    /// The minor version of the standards.
+    version: u32,
     /// `restricted:latest`.
     shown: String,
 }
@@ -65,14 +67,14 @@ pub(super) async fn check(access: &Access, attributes: &mut Attributes) -> Resul
         _ => tree::get(object, "spec.template"),
     };
     if let Some(enforce) = enforce.filter(|_| is_pod) {
-        let faults = evaluate(pod, enforce.level);
+        let faults = evaluate(pod, enforce.level, enforce.version);
         if !faults.is_empty() {
             let why = format!("violates PodSecurity {:?}: {}", enforce.shown, faults.join(", "));
             return Err(denied(attributes, &why));
         }
     }
     if let Some(warn) = warn {
-        let faults = evaluate(pod, warn.level);
+        let faults = evaluate(pod, warn.level, warn.version);
         if !faults.is_empty() {
             let text = format!("would violate PodSecurity {:?}: {}", warn.shown, faults.join(", "));
             attributes.warnings.push(text);
@@ -88,25 +90,26 @@ fn ask(level: &str, version: &str) -> Option<Ask> {
         "baseline" => (Level::Baseline, "baseline"),
         _ => (Level::Restricted, "restricted"),
     };
-    let version = if version.is_empty() { "latest" } else { version };
-    Some(Ask { level, shown: format!("{word}:{version}") })
+    let shown = if version.is_empty() { "latest" } else { version };
+    // Also of a word that is none, as upstream.
+    let version = version.strip_prefix("v1.").and_then(|minor| minor.parse().ok());
+    Some(Ask { level, version: version.unwrap_or(LATEST), shown: format!("{word}:{shown}") })
 }
 
+/// The minor version of standards that go with whatever version runs.
+const LATEST: u32 = u32::MAX;
+
 /// Every fault of a pod (or template), `reason (detail)` each.
-fn evaluate(pod: &Value, level: Level) -> Vec<String> {
+fn evaluate(pod: &Value, level: Level, version: u32) -> Vec<String> {
     let shown = |(reason, detail)| format!("{reason} ({detail})");
-    faults(pod, level).into_iter().map(shown).collect()
+    faults(pod, level, version).into_iter().map(shown).collect()
 }
 
 /// Reason and detail of every fault.
-fn faults(pod: &Value, level: Level) -> Vec<(&'static str, String)> {
-    if tree::text(pod, "spec.os.name") == "windows" {
-        return Vec::new();
-    }
-    let applies =
-        |row: &&checks::Check| row.level <= level && !(row.replaced && level == Level::Restricted);
-    (CHECKS.iter().filter(applies))
-        .filter_map(|row| Some((row.reason, (row.detail)(tree::get(pod, "spec"))?)))
+fn faults(pod: &Value, level: Level, version: u32) -> Vec<(&'static str, String)> {
+    let spec = tree::get(pod, "spec");
+    (CHECKS.iter().filter(|row| row.applies(spec, level, version)))
+        .filter_map(|row| Some((row.reason, (row.detail)(spec)?)))
         .collect()
 }
 

@@ -12,34 +12,68 @@ pub(super) enum Level {
 pub(super) struct Check {
     /// From which level on.
     pub(super) level: Level,
-    /// A stricter check takes its place in `restricted`.
-    pub(super) replaced: bool,
+    /// From which minor version of the standards on.
+    pub(super) since: u32,
+    /// What it does not ask.
+    pub(super) spares: Spares,
     pub(super) reason: &'static str,
     /// What is wrong with a `PodSpec`.
     pub(super) detail: fn(&Value) -> Option<String>,
 }
 
+/// Of whom a check is not asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Spares {
+    Nobody,
+    /// `restricted`, where a stricter check takes its place.
+    Restricted,
+    /// Pods for Windows, whose containers have no such setting (from 1.25 on).
+    Windows,
+    /// Pods with users of their own (KEP-127, from 1.35 on), up to this level.
+    OwnUsers(Level),
+}
+
 use Level::{Baseline, Restricted};
+use Spares::{Nobody, OwnUsers, Windows};
 
 #[rustfmt::skip]
 pub(super) const CHECKS: &[Check] = &[
-    Check { level: Baseline, replaced: false, reason: "forbidden AppArmor profile", detail: app_armor },
-    Check { level: Baseline, replaced: true, reason: "non-default capabilities", detail: added_capabilities },
-    Check { level: Baseline, replaced: false, reason: "host namespaces", detail: host_namespaces },
-    Check { level: Baseline, replaced: true, reason: "hostPath volumes", detail: host_paths },
-    Check { level: Baseline, replaced: false, reason: "hostPort", detail: host_ports },
-    Check { level: Baseline, replaced: false, reason: "privileged", detail: privileged },
-    Check { level: Baseline, replaced: false, reason: "procMount", detail: proc_mount },
-    Check { level: Baseline, replaced: false, reason: "seLinuxOptions", detail: se_linux },
-    Check { level: Baseline, replaced: true, reason: "seccompProfile", detail: unconfined },
-    Check { level: Baseline, replaced: false, reason: "forbidden sysctls", detail: sysctls },
-    Check { level: Restricted, replaced: false, reason: "allowPrivilegeEscalation != false", detail: escalation },
-    Check { level: Restricted, replaced: false, reason: "unrestricted capabilities", detail: dropped_capabilities },
-    Check { level: Restricted, replaced: false, reason: "restricted volume types", detail: volume_types },
-    Check { level: Restricted, replaced: false, reason: "runAsNonRoot != true", detail: non_root },
-    Check { level: Restricted, replaced: false, reason: "runAsUser=0", detail: user_zero },
-    Check { level: Restricted, replaced: false, reason: "seccompProfile", detail: no_seccomp },
+    Check { level: Baseline, since: 0, spares: Nobody, reason: "forbidden AppArmor profile", detail: app_armor },
+    Check { level: Baseline, since: 0, spares: Spares::Restricted, reason: "non-default capabilities", detail: added_capabilities },
+    Check { level: Baseline, since: 0, spares: Nobody, reason: "host namespaces", detail: host_namespaces },
+    Check { level: Baseline, since: 0, spares: Spares::Restricted, reason: "hostPath volumes", detail: host_paths },
+    Check { level: Baseline, since: 0, spares: Nobody, reason: "hostPort", detail: host_ports },
+    Check { level: Baseline, since: 34, spares: Nobody, reason: "probe or lifecycle host", detail: probe_hosts },
+    Check { level: Baseline, since: 0, spares: Nobody, reason: "privileged", detail: privileged },
+    Check { level: Baseline, since: 0, spares: OwnUsers(Baseline), reason: "procMount", detail: proc_mount },
+    Check { level: Baseline, since: 0, spares: Nobody, reason: "seLinuxOptions", detail: se_linux },
+    Check { level: Baseline, since: 0, spares: Spares::Restricted, reason: "seccompProfile", detail: unconfined },
+    Check { level: Baseline, since: 0, spares: Nobody, reason: "forbidden sysctls", detail: sysctls },
+    Check { level: Baseline, since: 0, spares: Nobody, reason: "hostProcess", detail: host_process },
+    Check { level: Restricted, since: 0, spares: Windows, reason: "allowPrivilegeEscalation != false", detail: escalation },
+    Check { level: Restricted, since: 0, spares: Windows, reason: "unrestricted capabilities", detail: dropped_capabilities },
+    Check { level: Restricted, since: 0, spares: Nobody, reason: "restricted volume types", detail: volume_types },
+    Check { level: Restricted, since: 0, spares: OwnUsers(Restricted), reason: "runAsNonRoot != true", detail: non_root },
+    Check { level: Restricted, since: 0, spares: OwnUsers(Restricted), reason: "runAsUser=0", detail: user_zero },
+    Check { level: Restricted, since: 0, spares: Windows, reason: "seccompProfile", detail: no_seccomp },
 ];
+
+impl Check {
+    /// Whether it is asked of a `PodSpec` by the standards of a level and a minor version.
+    pub(super) fn applies(&self, spec: &Value, level: Level, version: u32) -> bool {
+        let is_spared = match self.spares {
+            Nobody => false,
+            Spares::Restricted => level == Restricted,
+            Windows => version >= 25 && tree::text(spec, "os.name") == "windows",
+            OwnUsers(up_to) => {
+                version >= 35
+                    && level <= up_to
+                    && tree::get(spec, "hostUsers").as_bool() == Some(false)
+            }
+        };
+        self.level <= level && self.since <= version && !is_spared
+    }
+}
 
 /// The names of a container, an init container or an ephemeral one.
 fn containers(spec: &Value) -> impl Iterator<Item = &Value> {
@@ -185,6 +219,44 @@ fn host_ports(spec: &Value) -> Option<String> {
     let uses = if names.len() == 1 { "uses" } else { "use" };
     let what = if ports.len() == 1 { "hostPort" } else { "hostPorts" };
     Some(format!("{} {uses} {what} {shown}", named("container", &names)?))
+}
+
+/// Whoever asks another host than the pod asks it from the node.
+fn probe_hosts(spec: &Value) -> Option<String> {
+    const HANDLERS: [&str; 5] = [
+        "livenessProbe",
+        "readinessProbe",
+        "startupProbe",
+        "lifecycle.postStart",
+        "lifecycle.preStop",
+    ];
+    let hosts_of = |container: &Value| -> Vec<String> {
+        let paths = HANDLERS
+            .iter()
+            .flat_map(|at| ["httpGet", "tcpSocket"].map(|action| format!("{at}.{action}.host")));
+        let hosts = paths.map(|path| tree::text(container, &path).to_owned());
+        hosts.filter(|host| !host.is_empty()).collect()
+    };
+    let mut names = offenders(spec, |container| !hosts_of(container).is_empty());
+    names.sort();
+    let mut hosts: Vec<String> = containers(spec).flat_map(hosts_of).collect();
+    hosts.sort();
+    hosts.dedup();
+    let uses = if names.len() == 1 { "uses" } else { "use" };
+    let what = if hosts.len() == 1 { "host" } else { "hosts" };
+    Some(format!(
+        "{} {uses} probe or lifecycle {what} {}",
+        named("container", &names)?,
+        quoted(&hosts)
+    ))
+}
+
+fn host_process(spec: &Value) -> Option<String> {
+    const PATH: &str = "securityContext.windowsOptions.hostProcess";
+    let mut holders: Vec<String> =
+        tree::flag(spec, PATH).then(|| "pod".to_owned()).into_iter().collect();
+    holders.extend(named("container", &offenders(spec, |container| tree::flag(container, PATH))));
+    (!holders.is_empty()).then(|| format!("{} must not set {PATH}=true", holders.join(" and ")))
 }
 
 /// The pod's or a container's setting at a path, if it is one of `bad`.

@@ -101,8 +101,10 @@ async fn existing(access: &Access, namespace: &str, enforce: &Ask) -> Vec<String
 fn about(pods: &[Value], namespace: &str, enforce: &Ask) -> Vec<String> {
     let mut short: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for pod in pods.iter().take(PODS_MAX) {
-        let reasons: Vec<&str> =
-            faults(pod, enforce.level).into_iter().map(|(reason, _)| reason).collect();
+        let reasons: Vec<&str> = faults(pod, enforce.level, enforce.version)
+            .into_iter()
+            .map(|(reason, _)| reason)
+            .collect();
         if !reasons.is_empty() {
             short.entry(reasons.join(", ")).or_default().push(tree::text(pod, "metadata.name"));
         }

@@ -27,7 +27,7 @@ fn with(path: &str, value: Value) -> Value {
 
 #[test]
 fn each_fault_is_found_at_its_level() {
-    assert_eq!(evaluate(&restricted(), Level::Restricted), Vec::<String>::new());
+    assert_eq!(evaluate(&restricted(), Level::Restricted, LATEST), Vec::<String>::new());
     for (path, value, baseline, restricted) in [
         (
             "hostNetwork",
@@ -70,6 +70,24 @@ fn each_fault_is_found_at_its_level() {
             json!([{ "hostPort": 80 }]),
             "hostPort (container \"c\" uses hostPort 80)",
             "hostPort (container \"c\" uses hostPort 80)",
+        ),
+        (
+            "c.livenessProbe.httpGet.host",
+            json!("127.0.0.1"),
+            "probe or lifecycle host (container \"c\" uses probe or lifecycle host \"127.0.0.1\")",
+            "probe or lifecycle host (container \"c\" uses probe or lifecycle host \"127.0.0.1\")",
+        ),
+        (
+            "c.lifecycle",
+            json!({"preStop": {"tcpSocket": {"host": "b"}}, "postStart": {"httpGet": {"host": "a"}}}),
+            "probe or lifecycle host (container \"c\" uses probe or lifecycle hosts \"a\", \"b\")",
+            "probe or lifecycle host (container \"c\" uses probe or lifecycle hosts \"a\", \"b\")",
+        ),
+        (
+            "c.securityContext.windowsOptions.hostProcess",
+            json!(true),
+            "hostProcess (container \"c\" must not set securityContext.windowsOptions.hostProcess=true)",
+            "hostProcess (container \"c\" must not set securityContext.windowsOptions.hostProcess=true)",
         ),
         (
             "c.securityContext.procMount",
@@ -115,9 +133,50 @@ fn each_fault_is_found_at_its_level() {
         ),
     ] {
         let pod = with(path, value);
-        assert_eq!(evaluate(&pod, Level::Baseline).join(", "), baseline, "{path}");
-        assert_eq!(evaluate(&pod, Level::Restricted).join(", "), restricted, "{path}");
+        assert_eq!(evaluate(&pod, Level::Baseline, LATEST).join(", "), baseline, "{path}");
+        assert_eq!(evaluate(&pod, Level::Restricted, LATEST).join(", "), restricted, "{path}");
     }
+}
+
+/// `enforce-version` holds a namespace to the standards of then.
+#[test]
+fn checks_are_those_of_a_version_and_of_a_pod() {
+    let reasons = |pod: &Value, level, version| -> Vec<&str> {
+        faults(pod, level, version).into_iter().map(|(reason, _)| reason).collect()
+    };
+    let host = with("c.readinessProbe.tcpSocket.host", json!("a"));
+    assert_eq!(reasons(&host, Level::Baseline, 33), [""; 0]);
+    assert_eq!(reasons(&host, Level::Baseline, 34), ["probe or lifecycle host"]);
+
+    let mut root = with("securityContext.runAsUser", json!(0));
+    tree::set(&mut root, "spec.securityContext.runAsNonRoot", json!(false));
+    tree::list_mut(&mut root, "spec.containers")[0]["securityContext"]["procMount"] =
+        json!("Unmasked");
+    let all = ["procMount", "runAsNonRoot != true", "runAsUser=0"];
+    assert_eq!(reasons(&root, Level::Restricted, LATEST), all);
+    assert_eq!(reasons(&root, Level::Baseline, LATEST), ["procMount"]);
+    tree::set(&mut root, "spec.hostUsers", json!(false));
+    assert_eq!(reasons(&root, Level::Restricted, 34), all);
+    assert_eq!(reasons(&root, Level::Restricted, 35), ["procMount"]);
+    assert_eq!(reasons(&root, Level::Baseline, 35), [""; 0]);
+
+    // What a pod calls itself lets it no further than its kind goes.
+    let mut windows = json!({"spec": {
+        "os": {"name": "windows"}, "hostNetwork": true, "containers": [{"name": "c"}],
+        "securityContext": {"runAsNonRoot": true},
+    }});
+    assert_eq!(reasons(&windows, Level::Restricted, LATEST), ["host namespaces"]);
+    windows["spec"]["os"]["name"] = json!("linux");
+    assert_eq!(reasons(&windows, Level::Restricted, LATEST).len(), 4);
+}
+
+#[test]
+fn a_version_is_its_number() {
+    let version = |text: &str| ask("baseline", text).expect("a level").version;
+    assert_eq!(
+        ["v1.0", "v1.33", "latest", "", "junk"].map(version),
+        [0, 33, LATEST, LATEST, LATEST]
+    );
 }
 
 #[tokio::test]
