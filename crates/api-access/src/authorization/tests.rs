@@ -380,13 +380,9 @@ fn components() {
     table(
         &world,
         &component("system:kube-proxy"),
-        &[
-            "watch services",
-            "watch endpointslices.discovery.k8s.io",
-            "watch pods",
-            "watch namespaces",
-        ],
-        &["get secrets default a", "update services default a"],
+        &["watch services", "watch endpointslices.discovery.k8s.io"],
+        // Every node has this identity.
+        &["get secrets default a", "update services default a", "list pods", "watch pods"],
     );
     for (name, allowed, refused) in [
         ("deployment-controller", "create replicasets.apps default", "delete nodes - pi"),
