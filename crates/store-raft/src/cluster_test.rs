@@ -296,6 +296,30 @@ async fn a_leader_that_is_cut_off_keeps_no_lease_alive() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nothing_is_renewed_beside_a_write_whose_outcome_is_open() {
+    let cluster = Cluster::of(3).await;
+    let leader = cluster.leader().await;
+    let at = create(cluster.at(leader), "lease").await;
+    // They say at once whom they follow, and write down what they are sent much later.
+    cluster.net.slow(Duration::from_secs(60));
+    let written = cluster.at(leader).commit(Txn::update(put("lease", "written"), at)).await;
+    assert!(matches!(written, Err(CommitError::Unknown(_))), "{written:?}");
+    let renewal = Renewal { put: put("lease", "renewed"), at };
+    let renewed = cluster.at(leader).renew(renewal).await;
+    assert!(matches!(renewed, Err(CommitError::Unknown(_))), "{renewed:?}");
+    cluster.net.slow(Duration::ZERO);
+    sleep(Duration::from_secs(20)).await;
+    let store = cluster.at(cluster.leader().await);
+    assert_eq!(read(store, "lease").await.as_deref(), Some("written"));
+    // And what is known is let go of.
+    let at = store.get(&put("lease", "").key, None).expect("readable").expect("there").revision;
+    let before = store.stats().log_groups;
+    let renewed = store.renew(Renewal { put: put("lease", "renewed"), at }).await;
+    assert!(renewed.is_ok(), "{renewed:?}");
+    assert_eq!(store.stats().log_groups, before, "nothing was written");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_server_is_removed_and_replaced() {
     let mut cluster = Cluster::of(3).await;
     create(cluster.at(0), "a").await;

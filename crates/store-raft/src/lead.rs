@@ -186,7 +186,7 @@ async fn keep_house(store: &RaftStore, lead: &Lead) -> Result<(), ChangeError> {
     // A server of the very first version says nothing of its level.
     let level = understood.unwrap_or(0).clamp(1, FEATURE_LEVEL);
     if store.shared.progress().feature_level < level {
-        let proposed = store.consensus.propose(codec::encode_feature_level(level)).await;
+        let proposed = store.consensus.propose(codec::encode_feature_level(level), ()).await;
         proposed.map_err(|error| ChangeError::Refused(error.to_string()))?;
     }
     Ok(())

@@ -49,7 +49,7 @@ struct Proposal {
     txn: Txn,
     answer: oneshot::Sender<Answer>,
     /// Held until the transaction is applied or certainly never will be.
-    _frozen: Frozen,
+    frozen: Frozen,
 }
 
 /// The way into the log.
@@ -124,7 +124,7 @@ impl Proposer {
         let closed = || CommitError::Unavailable("the store is shutting down".into());
         let queue = lock(&self.queue).clone().ok_or_else(closed)?;
         let (answer, answered) = oneshot::channel();
-        let proposal = Proposal { txn, answer, _frozen: frozen };
+        let proposal = Proposal { txn, answer, frozen };
         queue.send(proposal).await.map_err(|_| closed())?;
         drop(queue);
         let stopped = |_| Err(CommitError::Unknown("the store stopped".into()).into());
@@ -166,13 +166,16 @@ async fn run(consensus: Consensus, mut inbox: mpsc::Receiver<Proposal>) {
 }
 
 async fn propose(consensus: &Consensus, proposals: Vec<Proposal>) {
-    let (txns, waiting): (Vec<Txn>, Vec<_>) = proposals
-        .into_iter()
-        .map(|proposal| (proposal.txn, (proposal.answer, proposal._frozen)))
-        .unzip();
+    let (mut txns, mut waiting, mut frozen) = (Vec::new(), Vec::new(), Vec::new());
+    for proposal in proposals {
+        txns.push(proposal.txn);
+        waiting.push(proposal.answer);
+        frozen.push(proposal.frozen);
+    }
     let command = codec::encode_batch(&txns);
     drop(txns);
-    let answers: Vec<Answer> = match consensus.propose(command).await {
+    // Whoever is answered may renew the key at once, unless the outcome is open.
+    let answers: Vec<Answer> = match consensus.propose(command, frozen).await {
         Ok(answers) => answers.into_iter().map(|answer| answer.map_err(Failure::from)).collect(),
         Err(error) => {
             let error = match error {
@@ -183,9 +186,7 @@ async fn propose(consensus: &Consensus, proposals: Vec<Proposal>) {
             vec![Err(error); waiting.len()]
         }
     };
-    for ((waiting, frozen), answer) in waiting.into_iter().zip(answers) {
-        // Whoever is answered may renew the key at once.
-        drop(frozen);
+    for (waiting, answer) in waiting.into_iter().zip(answers) {
         // A caller that went away does not ask.
         let _ = waiting.send(answer);
     }

@@ -52,7 +52,7 @@ async fn what_a_newer_version_has_changed_is_refused_with_a_word() {
     let store = RaftStore::open(options(dir.path())).await.expect("a new store");
     create(&store, "a", "one").await;
     let newer = crate::codec::encode_feature_level(crate::FEATURE_LEVEL + 1);
-    assert!(store.consensus.propose(newer).await.is_err(), "it is not applied");
+    assert!(store.consensus.propose(newer, ()).await.is_err(), "it is not applied");
     store.shutdown().await;
     drop(store);
     let refused = RaftStore::open(options(dir.path())).await.err().expect("refused");

@@ -186,21 +186,34 @@ impl Consensus {
         }
     }
 
-    /// Puts a command into the log and waits until it is applied.
+    /// Puts a command into the log and waits until it is applied. What is `held` is
+    /// dropped when it is or certainly never will be here, before anything is answered; where
+    /// that takes too long the answer comes first.
     pub(crate) async fn propose(
         &self,
         command: Bytes,
+        held: impl Send + 'static,
     ) -> Result<Vec<Result<Committed, Conflict>>, ProposeError> {
-        let proposing = self.raft.client_write(types::Data(command));
+        let raft = self.raft.clone();
+        let proposing = async move {
+            let answer = raft.client_write(types::Data(command)).await;
+            drop(held);
+            answer
+        };
         let answer = match self.lead().is_alone(self.me) {
             true => proposing.await,
-            false => match tokio::time::timeout(PROPOSE_MAX, proposing).await {
-                Ok(answer) => answer,
-                Err(_) => {
-                    let text = format!("no quorum of servers answered within {PROPOSE_MAX:?}");
-                    return Err(ProposeError::Unknown(text));
+            false => {
+                let mut proposing = Box::pin(proposing);
+                match tokio::time::timeout(PROPOSE_MAX, &mut proposing).await {
+                    Ok(answer) => answer,
+                    Err(_) => {
+                        // It may be in the log, and a quorum that comes back applies it.
+                        tokio::spawn(proposing);
+                        let text = format!("no quorum of servers answered within {PROPOSE_MAX:?}");
+                        return Err(ProposeError::Unknown(text));
+                    }
                 }
-            },
+            }
         };
         match answer {
             Ok(response) => Ok(response.data.0),
