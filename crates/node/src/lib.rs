@@ -15,7 +15,7 @@
 //! [`Images`], so it knows neither namespaces nor registries.
 //!
 //! Not here: starting without a server in reach is its caller's, an API that keeps what it
-//! was told.
+//! was told, and says so ([`TOLD_BEFORE`]).
 //!
 //! Start reading at [`Node::start`], then `pod::plan`.
 
@@ -55,6 +55,7 @@ pub use pod::{
     static_pods::{ReadPod, StaticPods},
 };
 pub use port::{Port, Sign};
+pub use resources::TOLD_BEFORE;
 pub use shutdown::ShutdownGrace;
 
 #[cfg(test)]

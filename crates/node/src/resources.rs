@@ -2,6 +2,10 @@
 
 use client::Resource;
 
+/// The revision of a state that is told from memory, by who keeps what a node was told for
+/// when no server is in reach: what is missing in it may be there all the same.
+pub const TOLD_BEFORE: &str = "0";
+
 pub(crate) const NODES: Resource = Resource::cluster("", "v1", "nodes");
 pub(crate) const PODS: Resource = Resource::namespaced("", "v1", "pods");
 pub(crate) const CONFIG_MAPS: Resource = Resource::namespaced("", "v1", "configmaps");

@@ -24,7 +24,12 @@ use super::{
     tended::{Ended, Tended, status_of},
     worker::Message,
 };
-use crate::{container::spec::label, node::Deps, resources::PODS, volume};
+use crate::{
+    container::spec::label,
+    node::Deps,
+    resources::{PODS, TOLD_BEFORE},
+    volume,
+};
 
 /// Runs the pods of this node. Never returns; dropping it ends the workers
 /// and leaves the pods running.
@@ -155,19 +160,14 @@ impl Manager {
                 let last = serde_json::from_slice(&object.bytes).ok().map(Arc::new);
                 self.tell(&object.meta.uid, Message::Gone(last));
             }
-            Reflected::Synced(_) => {
+            Reflected::Synced(revision) => {
                 let Some(listed) = self.listed.take() else { return };
-                let is_gone = |uid: &&String| {
-                    !listed.contains(*uid) && !self.statics.running.contains_key(*uid)
-                };
-                let gone: Vec<String> = self.tended.keys().filter(is_gone).cloned().collect();
-                for uid in gone {
-                    self.tell(&uid, Message::Gone(None));
-                }
                 self.deps.granted.settle();
-                self.end_orphans(&listed).await;
-                let tended = &self.tended;
-                self.deps.devices.retain(|uid| tended.contains_key(uid));
+                // What a node was told before may be older than what runs on it: who is
+                // missing there is judged once a server has told its pods.
+                if revision != TOLD_BEFORE {
+                    self.end_missing(&listed).await;
+                }
                 self.statics.is_synced = true;
                 self.settle_mirrors();
             }
@@ -210,6 +210,19 @@ impl Manager {
             Some(uid) => drop(self.tell(&uid, Message::Runtime)),
             None => self.tell_all(),
         }
+    }
+
+    /// Ends what the API's list does not have.
+    async fn end_missing(&mut self, listed: &BTreeSet<String>) {
+        let is_gone =
+            |uid: &&String| !listed.contains(*uid) && !self.statics.running.contains_key(*uid);
+        let gone: Vec<String> = self.tended.keys().filter(is_gone).cloned().collect();
+        for uid in gone {
+            self.tell(&uid, Message::Gone(None));
+        }
+        self.end_orphans(listed).await;
+        let tended = &self.tended;
+        self.deps.devices.retain(|uid| tended.contains_key(uid));
     }
 
     /// Ends what runs and has no pod in the API any more.

@@ -3,7 +3,7 @@
 
 use std::{fs, os::unix::fs::symlink, path::PathBuf, process::Command, sync::Arc, time::Duration};
 
-use client::{Ambient, ListOptions, Resource};
+use client::{Ambient, Api, ListOptions, Resource};
 use node_runtime::{Config, Runtime, ShimRuntime, killall, spec::User};
 use serde_json::{Value, json};
 use testkit::FakeCluster;
@@ -152,6 +152,15 @@ impl Bed {
         &self,
         wrap: impl FnOnce(Arc<ShimRuntime>) -> Arc<dyn Runtime>,
     ) -> NodeHandle {
+        self.start_with(self.cluster.api(), wrap).await
+    }
+
+    /// And the API too.
+    pub(super) async fn start_with(
+        &self,
+        api: Api,
+        wrap: impl FnOnce(Arc<ShimRuntime>) -> Arc<dyn Runtime>,
+    ) -> NodeHandle {
         let path = |below: &str| self.dir.path().join(below);
         let runtime = ShimRuntime::open(Config {
             state_dir: path("runtime"),
@@ -170,7 +179,7 @@ impl Bed {
         };
         (self.tune)(&mut config);
         let images = Arc::new(Busybox(path("image")));
-        Node::start(config, self.cluster.api(), runtime, images, Ambient::system()).expect("a node")
+        Node::start(config, api, runtime, images, Ambient::system()).expect("a node")
     }
 
     /// Binds a pod of these containers to the node.

@@ -10,6 +10,7 @@ mod devices;
 mod ends;
 mod full;
 mod lines;
+mod offline;
 mod table;
 
 use std::{fs, time::Duration};
