@@ -272,11 +272,10 @@ async fn value_offer(session: &Session, flag: &Flag, begun: &str) -> Outcome<Off
             let modes = ["client", "none", "server"];
             Ok(Offer::of(modes.map(|word| (word, "")), begun, NO_FILES))
         }
-        ("output", Takes::Value(words @ ("FORMAT" | "TABLE|FORMAT"))) => {
-            let all = formats(words != "FORMAT");
-            Ok(Offer::of(all.map(|word| (word, "")), begun, NO_FILES))
+        ("output", Takes::Value(named)) if named != "FILE" => {
+            let all = formats(named).into_iter().map(|word| (word, ""));
+            Ok(Offer::of(all, begun, NO_FILES))
         }
-        ("output", Takes::Value("name")) => Ok(Offer::of([("name", "")], begun, NO_FILES)),
         // `none|server|client`
         (_, Takes::Value(words)) if words.contains('|') => {
             Ok(Offer::of(words.split('|').map(|word| (word, "")), begun, NO_FILES))
@@ -396,6 +395,7 @@ mod tests {
             ("api-resources -o ", vec!["json", "kyaml", "name", "wide", "yaml"]),
             ("config get-contexts -o ", vec!["name"]),
             ("delete -o ", vec!["name"]),
+            ("edit -o ", vec!["json", "kyaml", "yaml"]),
             ("apply --dry-run=cl", vec!["--dry-run=client"]),
             ("completion z", vec!["zsh"]),
             ("completion zsh z", vec![]),

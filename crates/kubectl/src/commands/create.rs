@@ -12,12 +12,11 @@ use crate::{
     failure::{Failure, Outcome, failed},
     flags::{Flag, switch, value},
     manifest::Manifest,
-    print::yaml,
     session::{DryRun, Session},
     targets::{self, Reading, Target},
 };
 
-use super::edit;
+use super::editor::{self, Edited, Form};
 
 const DRY_RUN_FLAG: Flag = value(
     "dry-run",
@@ -152,14 +151,15 @@ async fn raw(session: &Session, method: Method) -> Outcome {
 /// Has the user change the object of a file, and creates what comes of it.
 async fn edited(session: &Session, target: &Target) -> Outcome {
     let Some(manifest) = &target.manifest else { return failed("nothing to create") };
-    let before = yaml::document(&manifest.object);
-    let text = match edit::in_editor(edit::HEAD, "", &before)? {
-        edit::Edited::Text(text) => text,
-        edit::Edited::Same => {
+    let form = Form::of(session)?;
+    let before = form.document(&manifest.object);
+    let text = match editor::in_editor(form, (editor::HEAD, ""), &before)? {
+        Edited::Text(text) => text,
+        Edited::Same => {
             session.say("Edit cancelled, no changes made.");
             return Ok(());
         }
-        edit::Edited::Empty => {
+        Edited::Empty => {
             session.say("Edit cancelled, saved file was empty.");
             return Ok(());
         }
@@ -181,7 +181,7 @@ async fn edited(session: &Session, target: &Target) -> Outcome {
     };
     if created.is_err() {
         // What was typed is not lost.
-        let kept = edit::keep(&text)?;
+        let kept = editor::keep(form, &text)?;
         session.say(&format!("A copy of your changes has been stored to {kept:?}"));
     }
     created

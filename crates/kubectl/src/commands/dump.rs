@@ -12,12 +12,14 @@ use serde_json::Value;
 use crate::{
     failure::{Failure, Outcome},
     flags::{Flag, switch, value},
-    print::Format,
+    print::{self, Format},
     session::{Session, without_managed_fields},
 };
 
 pub(super) static FLAGS: &[Flag] = &[
-    value("output", "FORMAT", "Output format: json, yaml and others").short('o').or("json"),
+    value("output", print::OF_OBJECTS, "Output format: json, yaml and others")
+        .short('o')
+        .or("json"),
     switch("show-managed-fields", "If true, keep the managedFields when printing objects"),
     value("template", "TEXT", "Template string or path to template file to use with -o"),
     value("output-directory", "DIR", "Where to output the files; empty or '-' for stdout"),
@@ -60,7 +62,7 @@ fn write(session: &Session, file: &str, text: &[u8]) -> Outcome {
 
 pub(super) async fn run(session: &Session) -> Outcome {
     let flags = &session.flags;
-    Format::check(flags, false)?;
+    Format::check(flags, print::OF_OBJECTS)?;
     let format = Format::read(flags)?;
     let ending = match format {
         Format::Json => "json",

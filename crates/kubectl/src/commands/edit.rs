@@ -1,6 +1,4 @@
-//! `kubectl edit`: objects as YAML in the user's editor, and what changed as patches.
-
-use std::{fs, io::Write as _, process::Command};
+//! `kubectl edit`: objects in the user's editor, and what changed as patches.
 
 use serde_json::{Value, json};
 
@@ -9,12 +7,14 @@ use crate::{
     document,
     failure::{Failure, Outcome, failed},
     flags::{Flag, switch, value},
-    print::yaml,
     session::{Session, without_managed_fields},
     targets::{self, Reading, Target},
 };
 
-use super::modify;
+use super::{
+    editor::{Edited, Form, HEAD, in_editor, keep},
+    modify,
+};
 
 pub(super) static FLAGS: &[Flag] = &[
     switch("output-patch", "Output the patch if the resource is edited"),
@@ -23,13 +23,6 @@ pub(super) static FLAGS: &[Flag] = &[
     value("field-manager", "NAME", "Name of the manager used to track field ownership")
         .or("kubectl-edit"),
 ];
-
-pub(super) const HEAD: &str = "\
-# Please edit the object below. Lines beginning with a '#' will be ignored,
-# and an empty file will abort the edit. If an error occurs while saving this file will be
-# reopened with the relevant failures.
-#
-";
 
 pub(super) async fn run(session: &Session) -> Outcome {
     let reading = Reading { all_by_default: true, ..Reading::default() };
@@ -55,13 +48,13 @@ struct Subject {
 }
 
 /// What goes to the editor: an object, or several as a list.
-fn document_of(subjects: &[Subject]) -> String {
+fn document_of(form: Form, subjects: &[Subject]) -> String {
     match subjects {
-        [one] => yaml::document(&one.shown),
+        [one] => form.document(&one.shown),
         several => {
             let items: Vec<&Value> = several.iter().map(|subject| &subject.shown).collect();
             let list = json!({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": items});
-            yaml::document(&list)
+            form.document(&list)
         }
     }
 }
@@ -89,17 +82,19 @@ fn assigned(subjects: &[Subject], mut edited: Value) -> Outcome<Vec<(usize, Valu
 }
 
 async fn edit(session: &Session, mut subjects: Vec<Subject>) -> Outcome {
-    let before = document_of(&subjects);
+    let form = Form::of(session)?;
+    let before = document_of(form, &subjects);
     let several = subjects.len() > 1;
     let mut complaint = String::new();
     let mut text = before.clone();
     let mut lost = false;
     loop {
-        let edited =
-            in_editor(HEAD, &complaint, &text).or_else(|error| match complaint.is_empty() {
-                true => Err(error),
-                false => kept(session, &text, error),
-            })?;
+        let edited = in_editor(form, (HEAD, &complaint), &text).or_else(|error| match complaint
+            .is_empty()
+        {
+            true => Err(error),
+            false => kept(session, form, &text, error),
+        })?;
         let bare = match edited {
             Edited::Empty => {
                 session.say("Edit cancelled, saved file was empty.");
@@ -111,7 +106,7 @@ async fn edit(session: &Session, mut subjects: Vec<Subject>) -> Outcome {
             }
             Edited::Same => {
                 let why = Failure::Message("Edit cancelled, no valid changes were saved.".into());
-                return kept(session, &text, why);
+                return kept(session, form, &text, why);
             }
             Edited::Text(bare) if bare == before => {
                 session.say("Edit cancelled, no changes made.");
@@ -122,8 +117,8 @@ async fn edit(session: &Session, mut subjects: Vec<Subject>) -> Outcome {
         let wrong = match document::read(&bare) {
             Ok(wanted) if wanted.is_object() => {
                 let mut again = String::new();
-                let items =
-                    assigned(&subjects, wanted).or_else(|error| kept(session, &bare, error))?;
+                let items = assigned(&subjects, wanted)
+                    .or_else(|error| kept(session, form, &bare, error))?;
                 if items.is_empty() {
                     session.say("Edit cancelled, no changes made.");
                 }
@@ -150,19 +145,19 @@ async fn edit(session: &Session, mut subjects: Vec<Subject>) -> Outcome {
                         }
                         Rejected::Gone(said) => {
                             session.say(&said);
-                            let file = keep(&bare)?;
+                            let file = keep(form, &bare)?;
                             session.say(&format!(
                                 "The edits you made on deleted resources have been saved to {file:?}"
                             ));
                         }
                         Rejected::Later(said) => {
                             session.say(&said);
-                            let file = keep(&bare)?;
+                            let file = keep(form, &bare)?;
                             session.say(&format!(
                                 "You can run `kubectl replace -f {file}` to try this update again."
                             ));
                         }
-                        Rejected::Never => return kept(session, &bare, error),
+                        Rejected::Never => return kept(session, form, &bare, error),
                     }
                     *saved = Some(wanted);
                     lost = true;
@@ -206,82 +201,10 @@ fn rejected(target: &Target, error: &Failure) -> Rejected {
 }
 
 /// Ends with a failure, but not without what was typed.
-fn kept<T>(session: &Session, text: &str, error: Failure) -> Outcome<T> {
-    let file = keep(text)?;
+fn kept<T>(session: &Session, form: Form, text: &str, error: Failure) -> Outcome<T> {
+    let file = keep(form, text)?;
     session.say(&format!("A copy of your changes has been stored to {file:?}"));
     Err(error)
-}
-
-/// What came back from the editor, without comments.
-pub(super) enum Edited {
-    /// Nothing.
-    Empty,
-    /// What went there.
-    Same,
-    /// Something else.
-    Text(String),
-}
-
-/// Has the user edit a text, below what it is and what was wrong with the one before.
-pub(super) fn in_editor(head: &str, complaint: &str, text: &str) -> Outcome<Edited> {
-    let path = std::env::temp_dir().join(format!("kubectl-edit-{}.yaml", std::process::id()));
-    let about = |error: std::io::Error| Failure::Message(format!("{}: {error}", path.display()));
-    let complaint: String = complaint.lines().map(|line| format!("# {line}\n")).collect();
-    write(&path, &format!("{head}{complaint}{text}")).map_err(about)?;
-    let edited = run_editor(&path);
-    let read = fs::read_to_string(&path);
-    // The file may hold a Secret.
-    let removed = fs::remove_file(&path);
-    edited?;
-    let read = read.map_err(about)?;
-    removed.map_err(about)?;
-    let bare: String = read
-        .lines()
-        .filter(|line| !line.starts_with('#'))
-        .map(|line| format!("{line}\n"))
-        .collect();
-    Ok(match bare.trim() {
-        "" => Edited::Empty,
-        _ if bare == text => Edited::Same,
-        _ => Edited::Text(bare),
-    })
-}
-
-/// Keeps a text where its author finds it; the name of the file.
-pub(super) fn keep(text: &str) -> Outcome<String> {
-    // Of several objects each has a file, and none is in the way of the editor's own.
-    for number in 0_u32.. {
-        let file = format!("kubectl-edit-{}-{number}.yaml", std::process::id());
-        let path = std::env::temp_dir().join(file);
-        let name = path.display().to_string();
-        match write(&path, text) {
-            Ok(()) => return Ok(name),
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-            Err(error) => return failed(format!("{name}: {error}")),
-        }
-    }
-    failed("there is no name left for a copy of your changes")
-}
-
-fn write(path: &std::path::Path, text: &str) -> std::io::Result<()> {
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(text.as_bytes())
-}
-
-fn run_editor(path: &std::path::Path) -> Outcome {
-    let editor = ["KUBE_EDITOR", "EDITOR"]
-        .iter()
-        .find_map(|name| std::env::var(name).ok().filter(|e| !e.is_empty()));
-    let editor = editor.unwrap_or_else(|| "vi".to_owned());
-    // As a shell would read it: an editor may have flags.
-    let status =
-        Command::new("sh").arg("-c").arg(format!("{editor} \"$1\"")).arg("sh").arg(path).status();
-    match status {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => failed(format!("there was a problem with the editor {editor:?}: {status}")),
-        Err(error) => failed(format!("there was a problem with the editor {editor:?}: {error}")),
-    }
 }
 
 /// Sends what changed; the object as it is then.
@@ -337,16 +260,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_typed_stays_in_a_file_of_its_own() {
-        let (one, two) = (keep("a: 1\n").expect("a file"), keep("b: 2\n").expect("another"));
-        assert_ne!(one, two);
-        for (name, text) in [(one, "a: 1\n"), (two, "b: 2\n")] {
-            assert_eq!(fs::read_to_string(&name).expect("kept"), text);
-            fs::remove_file(name).expect("our own");
-        }
-    }
-
-    #[test]
     fn several_objects_are_a_list_of_which_some_come_back() {
         let subject = |name: &str| Subject {
             target: Target {
@@ -362,7 +275,7 @@ mod tests {
         };
         let alone = [subject("a")];
         assert_eq!(
-            document_of(&alone),
+            document_of(Form::Yaml, &alone),
             "apiVersion: v1\nkind: X\nmetadata:\n  name: a\n  uid: a\n"
         );
         let numbers = |subjects: &[Subject], edited: Value| {
@@ -371,7 +284,7 @@ mod tests {
         };
         assert_eq!(numbers(&alone, json!({"metadata": {"name": "other"}})), Ok(vec![0]));
         let both = [subject("a"), subject("b")];
-        let list = document_of(&both);
+        let list = document_of(Form::Yaml, &both);
         assert!(list.starts_with("apiVersion: v1\nitems:\n- apiVersion: v1\n"), "{list}");
         assert!(list.ends_with("kind: List\nmetadata: {}\n"), "{list}");
         let read = |list: &str| document::read(list).expect("valid");

@@ -10,7 +10,7 @@ use crate::{
     discovery::ApiResource,
     failure::{Failure, Outcome, failed},
     flags::{Flag, switch, value},
-    print::{Format, qualified_name, table},
+    print::{self, Format, qualified_name, table},
     session::{Session, without_managed_fields},
     sort,
     targets::{self, Reading, Target},
@@ -68,7 +68,7 @@ pub(super) async fn run(session: &Session) -> Outcome {
         session.say("You must specify the type of resource to get. Use \"kubectl api-resources\" for a complete list of supported resources.\n");
         return Err(Failure::Plain("error: Required resource not specified.\nUse \"kubectl explain <resource>\" for a detailed description of that resource (e.g. kubectl explain pods).\nSee 'kubectl get -h' for help and examples".into()));
     }
-    Format::check(flags, true)?;
+    Format::check(flags, print::ANY)?;
     let format = Format::read(flags)?;
     let reading = Reading { all_by_default: true, ..Reading::default() };
     let targets = targets::find(session, &flags.words, reading).await?;

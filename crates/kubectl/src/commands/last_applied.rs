@@ -8,13 +8,13 @@ use crate::{
     document,
     failure::{Failure, Outcome, failed},
     flags::{Flag, switch, value},
-    print::{Format, json as go_json, yaml},
+    print::{json as go_json, yaml},
     session::{DryRun, Session},
     targets::{self, Reading, Target},
 };
 
 use super::{
-    edit::{self, Edited},
+    editor::{Edited, Form, in_editor},
     modify,
 };
 
@@ -100,12 +100,7 @@ pub(super) async fn set(session: &Session) -> Outcome {
 }
 
 pub(super) async fn edit(session: &Session) -> Outcome {
-    let given = session.flags.one("output");
-    if !matches!(given, "" | "json" | "kyaml" | "yaml") {
-        return failed(format!(
-            "unable to match a printer suitable for the output format {given:?}, allowed formats are: json,kyaml,yaml"
-        ));
-    }
+    let form = Form::of(session)?;
     let found = named(session, &session.flags.words).await?;
     let applied = |(target, object): (Target, Value)| Some((target, last_applied::of(&object)?));
     let found: Vec<(Target, Value)> = found.into_iter().filter_map(applied).collect();
@@ -114,10 +109,10 @@ pub(super) async fn edit(session: &Session) -> Outcome {
             "no last-applied-configuration annotation found on resources, to create the annotation, use command `kubectl apply set-last-applied --create-annotation`",
         );
     }
-    let (head, mut text) = shown(session, &found)?;
+    let mut text = shown(form, &found);
     let mut complaint = String::new();
     loop {
-        let typed = match edit::in_editor(head, &complaint, &text)? {
+        let typed = match in_editor(form, (HEAD, &complaint), &text)? {
             Edited::Empty => {
                 session.say("Edit cancelled, saved file was empty.");
                 return Ok(());
@@ -140,19 +135,17 @@ pub(super) async fn edit(session: &Session) -> Outcome {
     }
 }
 
-/// What the editor is given: one configuration, or several as a list. JSON has no comments.
-fn shown(session: &Session, found: &[(Target, Value)]) -> Outcome<(&'static str, String)> {
-    let whole = match found {
-        [(_, one)] => one.clone(),
+/// What the editor is given: one configuration, or several as a list.
+fn shown(form: Form, found: &[(Target, Value)]) -> String {
+    match found {
+        [(_, one)] => form.document(one),
         several => {
             let items: Vec<&Value> = several.iter().map(|(_, applied)| applied).collect();
-            json!({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": items})
+            form.document(
+                &json!({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": items}),
+            )
         }
-    };
-    Ok(match Format::read(&session.flags)? {
-        Format::Json => ("", go_json::pretty(&whole) + "\n"),
-        _ => (HEAD, yaml::document(&whole)),
-    })
+    }
 }
 
 /// Writes each edited configuration to the object that it is of.

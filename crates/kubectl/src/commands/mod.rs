@@ -13,6 +13,7 @@ mod describe;
 mod diff;
 mod dump;
 mod edit;
+mod editor;
 mod events;
 mod exec;
 mod forward;
@@ -201,7 +202,10 @@ pub(crate) fn run(args: &[String], environment: Environment) -> (&'static str, O
     // Some look at their words first.
     let prints = known.iter().any(|flag| flag.name == "allow-missing-template-keys")
         && !matches!(command.name, "get" | "config get-contexts");
-    if prints && let Err(failure) = Format::check(&parsed, false) {
+    let output = known.iter().find(|flag| flag.name == "output").map(|flag| flag.takes);
+    if let Some(flags::Takes::Value(formats)) = output.filter(|_| prints)
+        && let Err(failure) = Format::check(&parsed, formats)
+    {
         return (command.name, Err(failure));
     }
     let strict = ["strict", "true", "warn", "ignore", "false"];

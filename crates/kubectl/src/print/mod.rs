@@ -38,9 +38,20 @@ const FORMATS: &[&str] = &[
 /// Those of commands that print tables.
 const OF_TABLES: &[&str] = &["custom-columns", "custom-columns-file", "wide"];
 
-/// The formats that a command takes, which prints tables or none.
-pub(crate) fn formats(tables: bool) -> impl Iterator<Item = &'static str> {
-    FORMATS.iter().copied().filter(move |format| tables || !OF_TABLES.contains(format))
+/// What stands for the formats of objects in a command's flags.
+pub(crate) const OF_OBJECTS: &str = "FORMAT";
+/// The same for those of tables as well.
+pub(crate) const ANY: &str = "TABLE|FORMAT";
+
+/// The formats that a command's flag names, one by one or by such a word.
+pub(crate) fn formats(named: &'static str) -> Vec<&'static str> {
+    match named {
+        ANY => FORMATS.to_vec(),
+        OF_OBJECTS => {
+            FORMATS.iter().copied().filter(|format| !OF_TABLES.contains(format)).collect()
+        }
+        named => named.split('|').collect(),
+    }
 }
 
 /// An output format, ready to use.
@@ -82,15 +93,15 @@ impl Format {
     /// in a format that there is not.
     ///
     /// # Errors
-    /// As for [`Self::read`], and for formats of tables where there are none.
-    pub(crate) fn check(flags: &Parsed, tables: bool) -> Outcome {
+    /// As for [`Self::read`], and for formats that the command does not name.
+    pub(crate) fn check(flags: &Parsed, named: &'static str) -> Outcome {
         let given = flags.one("output");
         let (name, argument) = parts(given);
         let argued = argument.is_some();
         let takes_one = ["jsonpath", "template", "columns"].iter().any(|word| name.contains(word));
-        let fits = formats(tables).any(|known| known == name) && (takes_one || !argued);
+        let known = formats(named);
+        let fits = known.contains(&name) && (takes_one || !argued);
         if !given.is_empty() && !fits {
-            let known: Vec<&str> = formats(tables).collect();
             return failed(format!(
                 "unable to match a printer suitable for the output format {given:?}, allowed formats are: {}",
                 known.join(",")
@@ -257,20 +268,23 @@ mod tests {
             let format = Format::read(&flags).expect(path);
             assert_eq!(format.object(&object).expect(path), text, "{path}");
         }
-        let refused = |output: &str, tables| {
+        let refused = |output: &str, named| {
             let mut flags = Parsed::default();
             flags.set("output", output);
-            Format::check(&flags, tables).err().map(|why| why.message())
+            Format::check(&flags, named).err().map(|why| why.message())
         };
         let formats = "go-template,go-template-file,json,jsonpath,jsonpath-as-json,jsonpath-file,kyaml,name,template,templatefile,yaml";
         for format in ["wide", "foo", "custom-columns=a:b", "json=x"] {
             let why = format!(
                 "unable to match a printer suitable for the output format {format:?}, allowed formats are: {formats}"
             );
-            assert_eq!(refused(format, false), Some(why));
+            assert_eq!(refused(format, OF_OBJECTS), Some(why));
         }
-        assert_eq!(refused("wide", true).or(refused("json", false)), None);
-        assert!(refused("jsonpath={", false).is_some() && refused("foo", true).is_some());
+        assert_eq!(
+            refused("wide", ANY).or(refused("json", OF_OBJECTS)).or(refused("JSON", "json|yaml")),
+            None
+        );
+        assert!(refused("jsonpath={", OF_OBJECTS).is_some() && refused("foo", ANY).is_some());
         let mut flags = Parsed::default();
         flags.set("output", "jsonpath=");
         let why = Format::read(&flags).expect_err("nothing to print").message();

@@ -1,7 +1,10 @@
 //! The tables of commands.
 
-use super::Command;
-use crate::flags::{Flag, switch, value};
+use super::{Command, editor};
+use crate::{
+    flags::{Flag, switch, value},
+    print,
+};
 
 /// Objects in files.
 static FILES: &[Flag] = &[
@@ -26,18 +29,22 @@ static SELECT_LABELS: &[Flag] =
 
 /// How objects are printed.
 static OUTPUT: &[Flag] = &printed(
-    "FORMAT",
+    print::OF_OBJECTS,
     "Output format: json, yaml, kyaml, name, jsonpath=…, jsonpath-file=…, go-template=… and others",
 );
 
 /// The same of a command that prints tables.
 static OUTPUT_OR_TABLE: &[Flag] = &printed(
-    "TABLE|FORMAT",
+    print::ANY,
     "Output format: wide, custom-columns=…, json, yaml, kyaml, name, jsonpath=…, jsonpath-file=…, go-template=… and others",
 );
 
 /// The same of one that prints names alone.
 static OUTPUT_NAME: &[Flag] = &printed("name", "Output format: name");
+
+/// The same of one that has objects edited.
+static OUTPUT_EDITED: &[Flag] =
+    &printed(editor::FORMS, "Output format, in the editor too: json, kyaml or yaml");
 
 const fn printed(formats: &'static str, help: &'static str) -> [Flag; 4] {
     [

@@ -1,6 +1,6 @@
 //! What looks at objects and changes them, and works with what runs.
 
-use super::{FILES, OUTPUT, OUTPUT_OR_TABLE, SELECT, SELECT_LABELS, row};
+use super::{FILES, OUTPUT, OUTPUT_EDITED, OUTPUT_OR_TABLE, SELECT, SELECT_LABELS, row};
 use crate::commands::{
     Command, auth, certificate, cp, create, debug, delete, describe, diff, edit, events, exec,
     forward, get, keys, kustomize, last_applied, logs, modify, node, proxy, reconcile, rollout,
@@ -49,7 +49,7 @@ pub(super) static ROWS: &[Command] = &[
         "apply edit-last-applied",
         "(RESOURCE/NAME | -f FILENAME)",
         "Edit latest last-applied-configuration annotations of a resource/object",
-        &[last_applied::EDIT, FILES, OUTPUT, create::VALIDATE],
+        &[last_applied::EDIT, FILES, OUTPUT_EDITED, create::VALIDATE],
         run!(last_applied::edit),
     ),
     row(
@@ -267,7 +267,7 @@ pub(super) static ROWS: &[Command] = &[
         "edit",
         "(TYPE/NAME ... | -f FILENAME)",
         "Edit a resource in the editor of KUBE_EDITOR or EDITOR",
-        &[edit::FLAGS, FILES, OUTPUT, create::VALIDATE, create::SAVE_CONFIG],
+        &[edit::FLAGS, FILES, OUTPUT_EDITED, create::VALIDATE, create::SAVE_CONFIG],
         run!(edit::run),
     ),
     row(
