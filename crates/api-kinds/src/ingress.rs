@@ -91,7 +91,8 @@ fn validate(_: &ResourceSpec, ingress: &Value, faults: &mut Faults) {
     let class = tree::text(spec, "ingressClassName");
     if rules.is_empty() && backend.is_null() {
         let detail = "either `defaultBackend` or `rules` must be specified";
-        faults.invalid(&path, Value::Array(Vec::new()), detail);
+        // A list that is not there is shown as JSON has it, without the quotes of an absent value.
+        faults.invalid_shown(&path, "null", detail);
     }
     if !backend.is_null() {
         self::backend(&path.child("defaultBackend"), backend, faults);

@@ -20,7 +20,11 @@ pub(crate) fn selector(path: &Path<'_>, spec: &Value, words: &Words, faults: &mu
     let selector = tree::get(spec, "selector");
     let at = path.child("selector");
     if selector.is_null() {
-        faults.required(&at, "");
+        // DaemonSets are told only that theirs, which selects nothing, does not select the pods.
+        if words.selector != "daemonset" {
+            faults.required(&at, "");
+        }
+        does_not_match(&path.child("template"), tree::get(spec, "template"), faults);
         return;
     }
     rules::label_selector(&at, selector, faults);
@@ -51,12 +55,16 @@ pub(crate) fn selects_template(
         .map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned()))
         .collect();
     if !selector.matches(&labels) {
-        faults.invalid(
-            &path.child("metadata.labels"),
-            tree::get(template, "metadata.labels").clone(),
-            "`selector` does not match template `labels`",
-        );
+        does_not_match(path, template, faults);
     }
+}
+
+fn does_not_match(path: &Path<'_>, template: &Value, faults: &mut Faults) {
+    faults.invalid(
+        &path.child("metadata.labels"),
+        tree::get(template, "metadata.labels").clone(),
+        "`selector` does not match template `labels`",
+    );
 }
 
 /// The template is a pod that is always restarted.

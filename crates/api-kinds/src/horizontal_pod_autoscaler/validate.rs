@@ -75,10 +75,10 @@ fn reference(path: &Path<'_>, reference: &Value, faults: &mut Faults) {
 fn metric(path: &Path<'_>, metric: &Value, faults: &mut Faults) {
     let kind = tree::text(metric, "type");
     let Some((_, field)) = SOURCES.iter().find(|(known, _)| *known == kind) else {
-        match kind {
-            "" => faults.required(&path.child("type"), "must specify a metric source type"),
-            kind => faults.unsupported(&path.child("type"), kind, SOURCES.map(|(known, _)| known)),
+        if kind.is_empty() {
+            faults.required(&path.child("type"), "must specify a metric source type");
         }
+        faults.unsupported(&path.child("type"), kind, SOURCES.map(|(known, _)| known));
         return;
     };
     let source = tree::get(metric, field);

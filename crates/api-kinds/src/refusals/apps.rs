@@ -8,7 +8,14 @@ const DEPLOYMENT: [&str; 3] = ["apps", "v1", "deployments"];
 
 #[test]
 fn deployments() {
-    refused(DEPLOYMENT, "spec.selector", Value::Null, &["spec.selector: Required value"]);
+    // Nothing is selected, the pods of the template neither.
+    const MATCHES_NOT: &str = "spec.template.metadata.labels: Invalid value: {\"app\":\"a\"}: `selector` does not match template `labels`";
+    const REQUIRED: &str = "spec.selector: Required value";
+    refused(DEPLOYMENT, "spec.selector", Value::Null, &[REQUIRED, MATCHES_NOT]);
+    for resource in ["replicasets", "statefulsets"] {
+        refused(["apps", "v1", resource], "spec.selector", Value::Null, &[REQUIRED, MATCHES_NOT]);
+    }
+    refused(["apps", "v1", "daemonsets"], "spec.selector", Value::Null, &[MATCHES_NOT]);
     refused(
         DEPLOYMENT,
         "spec.selector",

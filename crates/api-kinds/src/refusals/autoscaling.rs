@@ -49,6 +49,14 @@ fn autoscalers() {
         ),
         (
             "spec.metrics",
+            json!([{}]),
+            &[
+                "spec.metrics[0].type: Required value: must specify a metric source type",
+                "spec.metrics[0].type: Unsupported value: \"\": supported values: \"ContainerResource\", \"External\", \"Object\", \"Pods\", \"Resource\"",
+            ],
+        ),
+        (
+            "spec.metrics",
             json!([{ "type": "Pods" }]),
             &[
                 "spec.metrics[0].pods: Required value: must populate information for the given metric source",
