@@ -89,7 +89,7 @@ pub enum WatchError {
     Closed,
 }
 
-/// Events that may wait for a watcher before it is cut off. They are mostly
+/// Events that may come and wait for a watcher before it is cut off. They are mostly
 /// shared with the history window, so what is counted is entries, not bytes.
 const BACKLOG_EVENTS_MAX: usize = 8192;
 /// What those events may hold; a watcher pins events that left the window.
@@ -98,6 +98,10 @@ const BACKLOG_BYTES_MAX: usize = 32 << 20;
 #[derive(Default)]
 struct Queue {
     events: VecDeque<Arc<Event>>,
+    /// How many of them the watcher asked for by where it began. They count for nothing:
+    /// it would be cut off before it could take any, and come back for the same.
+    from_past: usize,
+    /// What the others hold.
     bytes: usize,
     ended: Option<WatchError>,
     waker: Option<Waker>,
@@ -130,7 +134,7 @@ impl Watcher {
             let mut queue = lock(&self.shared.queue);
             if !queue.events.is_empty() {
                 let events: Vec<_> = std::mem::take(&mut queue.events).into();
-                queue.bytes = 0;
+                (queue.from_past, queue.bytes) = (0, 0);
                 let last = events.last().map_or(published, |event| event.revision);
                 self.seen = self.seen.max(published).max(last);
                 return Poll::Ready(Ok(Batch { events, progress: self.seen }));
@@ -209,7 +213,7 @@ impl Hub {
                 Arc::from(prefix)
             }
         };
-        let queue = Queue { events: backlog, ..Queue::default() };
+        let queue = Queue { from_past: backlog.len(), events: backlog, ..Queue::default() };
         let shared = Arc::new(Shared { prefix: prefix.clone(), queue: Mutex::new(queue) });
         watchers.by_prefix.entry(prefix).or_default().insert(id, shared.clone());
         Watcher { shared, hub: self.clone(), id, seen: from }
@@ -334,7 +338,8 @@ fn push(shared: &Shared, event: &Arc<Event>) -> Option<Waker> {
         return None;
     }
     queue.bytes += event.size_bytes();
-    if queue.events.len() >= BACKLOG_EVENTS_MAX || queue.bytes > BACKLOG_BYTES_MAX {
+    let count = queue.events.len() - queue.from_past;
+    if count >= BACKLOG_EVENTS_MAX || queue.bytes > BACKLOG_BYTES_MAX {
         // What is queued is dropped too: it is memory that a dead client pins,
         // and a client that comes back resumes before it.
         queue.events = VecDeque::new();

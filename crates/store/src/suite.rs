@@ -25,6 +25,7 @@ const STORIES: &[(&str, usize, Story)] = &[
     ("history ends somewhere", LITTLE, |store| Box::pin(compaction(store))),
     ("watchers see every change in order", MUCH, |store| Box::pin(watches(store))),
     ("a watch resumes from any revision", MUCH, |store| Box::pin(resumption(store))),
+    ("who missed much is told all of it", MUCH, |store| Box::pin(return_from_afar(store))),
     ("a slow watcher is cut off", LITTLE, |store| Box::pin(slowness(store))),
     ("renewals are volatile writes", MUCH, |store| Box::pin(renewals(store))),
     ("revisions can be waited for", MUCH, |store| Box::pin(waiting(store))),
@@ -272,13 +273,33 @@ async fn resumption(store: &dyn Store) {
     assert_eq!(take(&mut watcher, 1).await, ["a: 4>5"]);
 }
 
-async fn slowness(store: &dyn Store) {
-    let mut slow = store.watch("", store.revision()).expect("the present");
-    for _ in 0..40 {
+/// More than may wait for a watcher.
+const CHANGES: usize = 40 * 256;
+
+async fn change_much(store: &dyn Store) {
+    for _ in 0..CHANGES / 256 {
         // Many events in few entries.
         let ops = (0..256).map(|count| Op::Put(put(&format!("n{count}"), "x"))).collect();
         store.commit(Txn { conditions: Vec::new(), ops }).await.expect("applied");
     }
+}
+
+async fn return_from_afar(store: &dyn Store) {
+    let begun = store.revision();
+    change_much(store).await;
+    let mut late = store.watch("", begun).expect("in the window");
+    // What happens before it first asks does not cut it off.
+    set(store, "last", "x").await;
+    let events = late.next().await.expect("it was not slow").events;
+    assert_eq!(events.len(), CHANGES + 1);
+    // From then on it is as any other.
+    change_much(store).await;
+    assert_eq!(late.next().await, Err(crate::WatchError::Slow));
+}
+
+async fn slowness(store: &dyn Store) {
+    let mut slow = store.watch("", store.revision()).expect("the present");
+    change_much(store).await;
     let ended = loop {
         if let Err(error) = slow.next().await {
             break error;
