@@ -110,8 +110,12 @@ fn header(key: &NodeKey, wrapped: &[u8; WRAPPED_BYTES]) -> Vec<u8> {
     header
 }
 
-/// Gives a whole and synced file its name, then removes older snapshots.
+/// Gives a whole and synced file its name, then removes older snapshots; or, where there is
+/// a newer one, the file.
 fn publish(disk: &dyn Disk, partial: &str, index: u64) -> io::Result<()> {
+    if disk.list()?.iter().any(|name| index_of(name).is_some_and(|other| other > index)) {
+        return disk.remove(partial);
+    }
     disk.rename(partial, &name(index))?;
     disk.sync_dir()?;
     for other in disk.list()?.iter().filter(|name| index_of(name).is_some_and(|i| i < index)) {

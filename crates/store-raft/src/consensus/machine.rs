@@ -303,7 +303,13 @@ impl RaftSnapshotBuilder<Types> for Builder {
         let meta = self.meta.clone();
         self.shared.with_progress(|progress| {
             progress.snapshot_asked = false;
-            if let Ok(bytes) = &saved {
+            // One that came from the leader meanwhile has taken its place.
+            let is_newest = progress.snapshot.as_ref().is_none_or(|known| {
+                known.last_log_id.map(|id| id.index) <= meta.last_log_id.map(|id| id.index)
+            });
+            if let Ok(bytes) = &saved
+                && is_newest
+            {
                 let left = progress.bytes_since_snapshot.saturating_sub(self.covered_bytes);
                 progress.bytes_since_snapshot = left;
                 progress.snapshot = Some(meta.clone());
@@ -314,5 +320,42 @@ impl RaftSnapshotBuilder<Types> for Builder {
         let index = meta.last_log_id.map_or(0, |id| id.index);
         tracing::info!("took a snapshot of {bytes} bytes up to log entry {index}");
         Ok(OpenSnapshot { meta, snapshot: SnapshotFile::Newest })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use store::{Key, Put, Store as _, Txn, Value};
+
+    use super::*;
+    use crate::{OpenOptions, RaftStore, disk::sim::SimDisk};
+
+    #[tokio::test]
+    async fn a_snapshot_that_another_has_overtaken_takes_no_place() {
+        let dir = tempfile::tempdir().expect("a directory for the test");
+        let options =
+            OpenOptions { disk: Some(Arc::new(SimDisk::new())), ..OpenOptions::new(dir.path()) };
+        let store = RaftStore::open(options).await.expect("a new store");
+        let shared = store.shared.clone();
+        let mut machine =
+            Machine { shared: shared.clone(), log: LogStore::new(store.writer.clone()) };
+        let mut builders = Vec::new();
+        for name in ["a", "b"] {
+            let key = Key::new("", "configmaps", "default", name);
+            let value = Value { epoch: 1, data: "x".into() };
+            let put = Put { key, value, revision_at: None };
+            store.commit(Txn::create(put)).await.expect("created");
+            builders.push(machine.get_snapshot_builder().await);
+        }
+        let mut metas = Vec::new();
+        for builder in builders.iter_mut().rev() {
+            metas.push(builder.build_snapshot().await.expect("there is room").meta);
+        }
+        let newest = metas[0].last_log_id.expect("not empty").index;
+        assert!(metas[1].last_log_id.expect("not empty").index < newest);
+        assert_eq!(shared.progress().snapshot.as_ref(), Some(&metas[0]));
+        let names = shared.disk.list().expect("a list");
+        let kept: Vec<u64> = names.iter().filter_map(|name| snapshot::index_of(name)).collect();
+        assert_eq!(kept, [newest]);
     }
 }
