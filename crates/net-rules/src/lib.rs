@@ -13,6 +13,7 @@
 //!
 //! Start with [`Service`], then `layout` for the chains, then `plan`.
 
+mod forget;
 mod frontend;
 mod layout;
 mod plan;
@@ -63,6 +64,9 @@ pub struct Summary {
     pub conntrack_deleted: usize,
     /// The whole table was made anew: there was none, or one of another version.
     pub replaced: bool,
+    /// What leads to endpoints that are gone could not be forgotten: the next
+    /// [`Proxy::apply`], if only of nothing, tries that again.
+    pub unforgotten: bool,
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Acting: what was asked for is remembered, what the kernel has is kept equal
 //! to it.
 
+use crate::forget::Stale;
 use crate::frontend::{Frontend, FrontendKey, Network, frontends};
 use crate::layout::{self, Pick};
 use crate::plan::{self, Elements, family_of};
@@ -40,6 +41,9 @@ pub struct Proxy {
     chains: BTreeMap<Family, BTreeSet<String>>,
     /// What the kernel may not have yet.
     dirty: BTreeSet<FrontendKey>,
+    /// Where UDP connections, and where clients are yet to be forgotten.
+    stale_connections: Stale,
+    stale_clients: Stale,
 }
 
 impl Proxy {
@@ -60,6 +64,8 @@ impl Proxy {
             hairpins: BTreeSet::new(),
             chains: BTreeMap::new(),
             dirty: BTreeSet::new(),
+            stale_connections: Stale::default(),
+            stale_clients: Stale::default(),
         })
     }
 
@@ -252,17 +258,17 @@ impl Proxy {
 
     /// Forgets what leads to endpoints that are no longer there: UDP
     /// connections, which live as long as their client sends, and remembered
-    /// clients. The rules are right already, so a failure is only reported.
-    fn forget(&self, touched: &BTreeSet<FrontendKey>, summary: &mut Summary) {
-        if touched.iter().any(|key| key.protocol == Protocol::Udp) {
-            match self.forget_connections(touched) {
-                Ok(count) => summary.conntrack_deleted = count,
-                Err(e) => warn!("UDP connections to endpoints that are gone: {e}"),
-            }
-        }
-        if let Err(e) = self.forget_clients(touched) {
-            warn!("session affinity to endpoints that are gone: {e}");
-        }
+    /// clients. What fails comes again with the next call.
+    fn forget(&mut self, touched: &BTreeSet<FrontendKey>, summary: &mut Summary) {
+        let mut connections = std::mem::take(&mut self.stale_connections);
+        connections.add(touched.iter().filter(|key| key.protocol == Protocol::Udp).copied());
+        summary.conntrack_deleted =
+            connections.attempt("UDP connections", |keys| self.forget_connections(keys));
+        let mut clients = std::mem::take(&mut self.stale_clients);
+        clients.add(touched.iter().copied());
+        clients.attempt("session affinity", |keys| self.forget_clients(keys));
+        summary.unforgotten = connections.is_left() || clients.is_left();
+        (self.stale_connections, self.stale_clients) = (connections, clients);
     }
 
     fn is_current(&self, key: &FrontendKey, endpoint: (IpAddr, u16)) -> bool {
@@ -296,7 +302,8 @@ impl Proxy {
         Ok(count)
     }
 
-    fn forget_clients(&self, touched: &BTreeSet<FrontendKey>) -> Result<(), Error> {
+    fn forget_clients(&self, touched: &BTreeSet<FrontendKey>) -> Result<usize, Error> {
+        let mut count = 0;
         let remembers = |chain: &String| chain.contains("affinity-");
         for (family, _) in self.chains.iter().filter(|(_, chains)| chains.iter().any(remembers)) {
             let table = self.table(*family);
@@ -314,11 +321,14 @@ impl Proxy {
                 match self.nft.commit(&batch, None) {
                     // It ran out meanwhile.
                     Err(e) if e.is_missing() => {}
-                    result => result?,
+                    result => {
+                        result?;
+                        count += 1;
+                    }
                 }
             }
         }
-        Ok(())
+        Ok(count)
     }
 
     /// Chains of other programs (a firewall, Docker) that drop forwarded packets
