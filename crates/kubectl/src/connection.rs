@@ -8,7 +8,10 @@ mod refusal;
 use std::{
     collections::BTreeSet,
     fmt::Debug,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -36,6 +39,8 @@ pub(crate) use self::{
 #[derive(Debug)]
 pub(crate) struct Connection {
     wire: Wire,
+    /// Whether the server has said that it speaks HTTP/1.1 alone.
+    is_old: AtomicBool,
     /// `host:port`, or the host alone where the URL has no port.
     pub(crate) authority: String,
     /// `host:port`
@@ -142,9 +147,28 @@ impl Connection {
 
     async fn send(&self, request: Request<Bytes>) -> Result<Response<Body>, TransportError> {
         match &self.wire {
-            Wire::Tls(https) => https.send(request).await,
+            Wire::Tls(https) => self.send_securely(https, request).await,
             Wire::Plain(route) => self.send_plainly(route, request).await,
         }
+    }
+
+    /// By HTTP/2, and to a server that has none by HTTP/1.1.
+    async fn send_securely(
+        &self,
+        https: &Https,
+        request: Request<Bytes>,
+    ) -> Result<Response<Body>, TransportError> {
+        if !self.is_old.load(Ordering::Relaxed) {
+            match https.send(request.clone()).await {
+                // Nothing was asked yet: it is the handshake that says so.
+                Err(error) if is_without_http2(&error) => {
+                    self.is_old.store(true, Ordering::Relaxed)
+                }
+                answer => return answer,
+            }
+        }
+        let stream = https.dial(&self.server, b"http/1.1").await?;
+        http1::send(stream, &self.authority, request).await
     }
 
     /// By HTTP/1.1, over a connection of its own: a watch would hold up all others.
@@ -283,12 +307,35 @@ impl Connection {
     }
 }
 
+/// Whether a server agrees to other protocols than HTTP/2: by an alert, or in silence.
+fn is_without_http2(error: &TransportError) -> bool {
+    ["NoApplicationProtocol", "the server does not speak h2"]
+        .iter()
+        .any(|said| error.0.ends_with(said))
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
     use crate::kubeconfig::{Names, Resolved};
+
+    /// To a cluster, as somebody with a token.
+    fn connection(cluster: Value) -> Connection {
+        let map = |value: Value| value.as_object().cloned().unwrap_or_default();
+        let resolved = Resolved {
+            cluster: map(cluster),
+            user: map(serde_json::json!({"token": "secret", "as": "joe"})),
+            names: Names::default(),
+            namespace: String::new(),
+            namespace_given: false,
+            timeout: None,
+        };
+        Connection::new(&resolved).expect("valid")
+    }
 
     #[tokio::test]
     async fn a_server_without_tls_is_shown_no_credentials() {
@@ -302,19 +349,59 @@ mod tests {
             stream.write_all(answer).await.expect("a client");
             String::from_utf8_lossy(&asked[..read]).into_owned()
         });
-        let map = |value: Value| value.as_object().cloned().unwrap_or_default();
-        let resolved = Resolved {
-            cluster: map(serde_json::json!({"server": server})),
-            user: map(serde_json::json!({"token": "secret", "as": "joe"})),
-            names: Names::default(),
-            namespace: String::new(),
-            namespace_given: false,
-            timeout: None,
-        };
-        let connection = Connection::new(&resolved).expect("valid");
+        let connection = connection(serde_json::json!({"server": server}));
         assert_eq!(connection.get("/version").await.expect("an answer"), serde_json::json!({}));
         let asked = asked.await.expect("asked");
         assert!(asked.starts_with("GET /pre/version HTTP/1.1\r\n"), "{asked}");
         assert!(asked.contains("impersonate-user: joe") && !asked.contains("secret"), "{asked}");
+    }
+
+    /// A server that agrees to HTTP/1.1 alone, and answers each connection once; with what
+    /// it was asked.
+    async fn old_server(agrees: bool) -> (String, tokio::sync::mpsc::UnboundedReceiver<String>) {
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("a name");
+        let cert = params.self_signed(&key).expect("a certificate").der().clone();
+        let key = rustls::pki_types::PrivatePkcs8KeyDer::from(key.serialize_der());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("ring knows them")
+            .with_no_client_auth()
+            .with_single_cert(vec![cert], key.into())
+            .expect("our certificate");
+        config.alpn_protocols = vec![if agrees { b"http/1.1".to_vec() } else { b"other".to_vec() }];
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+        let server = format!("https://{}/pre", listener.local_addr().expect("bound"));
+        let (asked, heard) = tokio::sync::mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Ok((tcp, _)) = listener.accept().await {
+                let Ok(mut stream) = acceptor.accept(tcp).await else { continue };
+                let mut question = vec![0; 4096];
+                let read = stream.read(&mut question).await.unwrap_or(0);
+                let _ = asked.send(String::from_utf8_lossy(&question[..read]).into_owned());
+                let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+                let _ = stream.write_all(answer).await;
+            }
+        });
+        (server, heard)
+    }
+
+    #[tokio::test]
+    async fn a_server_without_http2_is_asked_by_http1() {
+        let (server, mut heard) = old_server(true).await;
+        let cluster = serde_json::json!({"server": server, "insecure-skip-tls-verify": true});
+        let old = connection(cluster);
+        for path in ["/version", "/api"] {
+            assert_eq!(old.get(path).await.expect("an answer"), serde_json::json!({}));
+            let asked = heard.recv().await.expect("asked");
+            assert!(asked.starts_with(&format!("GET /pre{path} HTTP/1.1\r\n")), "{asked}");
+            assert!(asked.contains("authorization: Bearer secret\r\n"), "{asked}");
+        }
+        let (server, _heard) = old_server(false).await;
+        let cluster = serde_json::json!({"server": server, "insecure-skip-tls-verify": true});
+        let told = connection(cluster).get("/version").await.expect_err("no HTTP");
+        assert!(told.message().contains("NoApplicationProtocol"), "{}", told.message());
     }
 }

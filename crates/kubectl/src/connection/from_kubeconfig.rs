@@ -1,7 +1,7 @@
 //! What a kubeconfig says of a server and its user: addresses, files, and the headers
 //! that say who asks.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, atomic::AtomicBool};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use client::{Credentials, Https, HttpsConfig, ServerIdentity};
@@ -112,6 +112,7 @@ impl Connection {
         };
         Ok(Self {
             wire,
+            is_old: AtomicBool::new(false),
             authority,
             server,
             prefix,
