@@ -16,9 +16,10 @@ use rustix::event::epoll::{self, EventFlags};
 use crate::{
     connection::Role,
     container::{Container, Streams},
+    failure::{failed, not_found, step_failed},
     init::pid_namespace,
     log_file::now_ns,
-    shim::{Event, Shim, failed, not_found, step_failed},
+    shim::{Event, Shim},
 };
 
 /// A process that was started in a container.

@@ -13,7 +13,10 @@ use linux::{
 use node_shim::protocol::{FailureKind, Reply};
 use rustix::fs::{Mode, OFlags};
 
-use crate::shim::{Shim, failed, step_failed};
+use crate::{
+    failure::{failed, step_failed},
+    shim::Shim,
+};
 
 impl Shim {
     /// Starts the pod's first process. Its few steps are waited for: nothing

@@ -6,7 +6,8 @@
 //! comes as a list of steps.
 //!
 //! Start reading at `shim.rs`, the loop; `container.rs` and `connection.rs` are
-//! the two kinds of things in it.
+//! the two kinds of things in it, `requests.rs`, `start.rs`, `streams.rs` and
+//! `ends.rs` what happens to them.
 //!
 //! Usage: `node-shim <sandbox directory> [<entrance of a cgroup>]...`. The first process
 //! enters the cgroups and exits with 0 when the socket `shim.sock` in that directory is
@@ -14,10 +15,15 @@
 
 mod connection;
 mod container;
+mod ends;
 mod exec;
+mod failure;
 mod init;
 mod log_file;
+mod requests;
 mod shim;
+mod start;
+mod streams;
 
 use std::{
     io::{Read, Write},
