@@ -289,6 +289,33 @@ fn bad_tarballs_are_refused_and_leave_nothing() {
 }
 
 #[test]
+fn names_without_end_are_not_kept() {
+    let Some((dir, store)) = new_store() else { return };
+    let refused = |error: ImageError, text: &str| {
+        let error = error.to_string();
+        assert!(error.contains(text) && error.len() < 500, "{error:?} for {text:?}");
+    };
+    // Three gigabytes that take no room on the disk, nor in memory.
+    let path = dir.path().join("giant.tar");
+    let mut header = Header::new_gnu();
+    header.set_entry_type(EntryType::GNULongName);
+    header.set_size(3 << 30);
+    header.set_cksum();
+    std::fs::write(&path, header.as_bytes()).expect("writable");
+    let file = std::fs::File::options().write(true).open(&path).expect("ours");
+    file.set_len(4 << 30).expect("a sparse file");
+    refused(store.import(&path, None).expect_err("a giant"), "have over 1048576 bytes");
+    let long = tarball(&[("a/".repeat(3000), Vec::new())]);
+    refused(store.import_reader(&long[..], "x", None).expect_err("long"), "of over 4096 bytes");
+    let many: Vec<_> = (0..5000).map(|at| (format!("{at}/").repeat(800), Vec::new())).collect();
+    let many = gzip(&tarball(&many));
+    refused(store.import_reader(&many[..], "x", None).expect_err("many"), "more files than any");
+    let missing = json!([{"Config": "c".repeat(1 << 20), "Layers": []}]).to_string();
+    let missing = tarball(&[("manifest.json".into(), missing.into_bytes())]);
+    refused(store.import_reader(&missing[..], "x", None).expect_err("none"), "is missing");
+}
+
+#[test]
 fn what_a_crash_left_half_done_is_cleaned_up() {
     let Some((dir, store)) = new_store() else { return };
     store.import_reader(&docker_save(&["app:1"])[..], "x", None).expect("honest");

@@ -13,6 +13,7 @@ use tar::{Archive, EntryType};
 
 use crate::{
     Digest, Image, ImageError, ImageStore, Reference,
+    archive::{Gate, fault, is_too_large, shown},
     compression::{decompress, is_compressed},
     layers::Expected,
     oci::{
@@ -21,6 +22,14 @@ use crate::{
     },
     store::{NewImage, chains},
 };
+
+/// Most bytes of all names in a tarball, which are kept in memory; a bundle of a
+/// hundred images has a hundredth of it.
+const NAMES_BYTES_MAX: usize = 16 << 20;
+/// What each of them counts for at least.
+const MEMBER_BYTES: usize = 128;
+/// Linux' `PATH_MAX`.
+const NAME_BYTES_MAX: usize = 4096;
 
 /// Where members of a tarball are, so that they can be read in any order.
 struct Tarball {
@@ -232,34 +241,45 @@ fn blob(digest: &Digest) -> String {
 
 impl Tarball {
     fn open(file: File, what: &str) -> Result<Self, ImageError> {
-        let damaged = |error: io::Error| ImageError::Archive {
-            layer: what.into(),
-            text: format!("it is damaged or cut short: {error}"),
-        };
+        let bad = |text: String| ImageError::Archive { layer: what.into(), text };
+        let damaged = |error: io::Error| bad(fault(&error));
         let length = file.metadata().map_err(ImageError::io(what))?.len();
         let mut members = BTreeMap::new();
-        let mut archive = Archive::new(&file);
-        for entry in archive.entries_with_seek().map_err(damaged)? {
+        let mut names_bytes = 0;
+        let gate = Gate::default();
+        let mut archive = Archive::new(gate.reader(&file));
+        let mut entries = archive.entries_with_seek().map_err(damaged)?;
+        while let Some(entry) = gate.next(&mut entries) {
             let entry = match entry {
                 // Its header is what makes it one; the error would quote the file.
-                Err(_) if members.is_empty() => return Err(no_tarball(what)),
+                Err(error) if members.is_empty() && !is_too_large(&error) => {
+                    return Err(no_tarball(what));
+                }
                 entry => entry.map_err(damaged)?,
             };
-            let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-            let path = plain(&path);
+            let path = entry.path_bytes();
+            let link = entry.link_name_bytes().unwrap_or_default();
+            if path.len().max(link.len()) > NAME_BYTES_MAX {
+                let text = format!("entry {}: a name of over {NAME_BYTES_MAX} bytes", shown(&path));
+                return Err(bad(text));
+            }
+            names_bytes += MEMBER_BYTES + path.len() + link.len();
+            if names_bytes > NAMES_BYTES_MAX {
+                return Err(bad("it holds more files than any bundle of images".into()));
+            }
+            let path = plain(&String::from_utf8_lossy(&path));
             let member = match entry.header().entry_type() {
                 EntryType::Regular | EntryType::Continuous => {
                     let (offset, size) = (entry.raw_file_position(), entry.size());
                     // Seeking over the end is no error by itself.
                     if offset.checked_add(size).is_none_or(|end| end > length) {
-                        let text = format!("entry {path:?}: the archive is cut short");
-                        return Err(ImageError::Archive { layer: what.into(), text });
+                        let path = shown(path.as_bytes());
+                        return Err(bad(format!("entry {path}: the archive is cut short")));
                     }
                     Member::File { offset, size }
                 }
                 EntryType::Symlink | EntryType::Link => {
-                    let to = entry.link_name_bytes().unwrap_or_default();
-                    let to = String::from_utf8_lossy(&to).into_owned();
+                    let to = String::from_utf8_lossy(&link);
                     let from_root = entry.header().entry_type() == EntryType::Link;
                     let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
                     let base = if from_root { "" } else { parent };
@@ -276,7 +296,7 @@ impl Tarball {
     fn read(&mut self, path: &str) -> Result<io::Take<&File>, ImageError> {
         let absent = |path: &str| ImageError::Archive {
             layer: self.name.clone(),
-            text: format!("{path:?} is missing"),
+            text: format!("{} is missing", shown(path.as_bytes())),
         };
         let mut at = path;
         // A link to a link does not occur; a ring of them must not hang.

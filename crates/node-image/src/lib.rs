@@ -6,11 +6,12 @@
 //! layers, so an image is on the disk once.
 //!
 //! Reading starts at [`ImageStore`]. `unpack` is the only code that writes what
-//! strangers wrote, `registry` the only code that talks to the network, `gc`
-//! decides what may go.
+//! strangers wrote, and `archive` counts what its reading may cost; `registry`
+//! is the only code that talks to the network, `gc` decides what may go.
 
 #![warn(missing_docs)]
 
+mod archive;
 mod builtin;
 mod compression;
 #[cfg(test)]

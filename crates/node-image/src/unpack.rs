@@ -26,6 +26,11 @@ use rustix::{
 };
 use tar::{Archive, Entry, EntryType};
 
+use crate::archive::{Gate, fault, pass, shown};
+
+/// Most bytes that are kept of directories whose times are to be set.
+const DIRS_BYTES_MAX: usize = 64 << 20;
+
 /// What was made of a layer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Unpacked {
@@ -41,14 +46,18 @@ pub(crate) fn unpack(tar: impl Read, dir: &Path) -> Result<Unpacked, String> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = openat(CWD, dir, flags, Mode::empty())
         .map_err(|error| format!("{}: {error}", dir.display()))?;
-    let mut unpacker = Unpacker { root, parent: None, dirs: Vec::new(), done: Unpacked::default() };
-    let mut archive = Archive::new(tar);
-    let damaged = |error: io::Error| format!("the archive is damaged or cut short: {error}");
-    for entry in archive.entries().map_err(damaged)? {
+    let mut unpacker =
+        Unpacker { root, parent: None, dirs: Vec::new(), dirs_bytes: 0, done: Unpacked::default() };
+    let gate = Gate::default();
+    let mut archive = Archive::new(gate.reader(tar));
+    let damaged = |error: io::Error| fault(&error);
+    let mut entries = archive.entries().map_err(damaged)?;
+    while let Some(entry) = gate.next(&mut entries) {
         let mut entry = entry.map_err(damaged)?;
-        unpacker.entry(&mut entry).map_err(|text| {
-            format!("entry {:?}: {text}", OsStr::from_bytes(&entry.path_bytes()))
-        })?;
+        unpacker
+            .entry(&mut entry)
+            .and_then(|()| pass(&mut entry).map_err(damaged))
+            .map_err(|text| format!("entry {}: {text}", shown(&entry.path_bytes())))?;
         unpacker.done.entries += 1;
     }
     unpacker.finish_dirs()?;
@@ -112,6 +121,7 @@ struct Unpacker {
     parent: Option<(OsString, OwnedFd)>,
     /// Directories and the times they get once everything is in them.
     dirs: Vec<(OsString, Timestamps)>,
+    dirs_bytes: usize,
     done: Unpacked,
 }
 
@@ -168,7 +178,12 @@ impl Unpacker {
                 path.push(&name);
                 let dir = openat(&parent, &name, DIR_FLAGS, Mode::empty()).map_err(failed)?;
                 self.finish_dir(&dir, &path, &attributes)?;
+                self.dirs_bytes += path.len() + size_of::<(OsString, Timestamps)>();
                 self.dirs.push((path, attributes.times));
+                if self.dirs_bytes > DIRS_BYTES_MAX {
+                    // A file that comes late changes a time; no honest layer is that large.
+                    self.finish_dirs()?;
+                }
             }
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
                 self.file(&parent, &name, entry, &attributes)?;
@@ -300,11 +315,11 @@ impl Unpacker {
         entry: &Entry<'_, impl Read>,
     ) -> Result<(), String> {
         let to = entry.link_name_bytes().ok_or("a hard link without a target")?;
-        let shown = OsStr::from_bytes(&to).to_owned();
-        let to = target(&to).map_err(|text| format!("hard link to {shown:?}: {text}"))?;
+        let shown = shown(&to);
+        let to = target(&to).map_err(|text| format!("hard link to {shown}: {text}"))?;
         let missing = |error: Errno| match error {
-            Errno::NOENT => format!("hard link to {shown:?}, which is not in the layer"),
-            error => format!("hard link to {shown:?}: {error}"),
+            Errno::NOENT => format!("hard link to {shown}, which is not in the layer"),
+            error => format!("hard link to {shown}: {error}"),
         };
         let to_name = to.name.ok_or("a hard link to the root")?;
         let to_parent = self.open_dir(&to.parent).map_err(missing)?;
@@ -324,12 +339,12 @@ impl Unpacker {
         fchmod(dir, attributes.mode).map_err(failed)
     }
 
-    fn finish_dirs(&self) -> Result<(), String> {
-        for (path, times) in &self.dirs {
-            match self.open_dir(path) {
-                Ok(dir) => {
-                    futimens(&dir, times).map_err(|error| format!("{}: {error}", path.display()))?
-                }
+    fn finish_dirs(&mut self) -> Result<(), String> {
+        self.dirs_bytes = 0;
+        for (path, times) in std::mem::take(&mut self.dirs) {
+            match self.open_dir(&path) {
+                Ok(dir) => futimens(&dir, &times)
+                    .map_err(|error| format!("{}: {error}", path.display()))?,
                 // A later entry took its place.
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
                 Err(error) => return Err(format!("{}: {error}", path.display())),
@@ -392,7 +407,7 @@ fn set_xattrs(fd: impl AsFd, attributes: &Attributes) -> Result<(), String> {
         match fsetxattr(&fd, name.as_str(), value, XattrFlags::empty()) {
             // A file system without them; containerd goes on as well.
             Ok(()) | Err(Errno::NOTSUP) => {}
-            Err(error) => return Err(format!("its attribute {name}: {error}")),
+            Err(error) => return Err(format!("its attribute {}: {error}", shown(name.as_bytes()))),
         }
     }
     Ok(())

@@ -1,6 +1,7 @@
 //! Layers as honest and dishonest tools write them.
 
 use std::{
+    io::Read as _,
     os::unix::{
         ffi::OsStrExt as _,
         fs::{FileTypeExt as _, MetadataExt as _},
@@ -148,6 +149,31 @@ fn what_would_leave_the_layer_is_refused_by_name() {
         assert!(meta.is_file());
     }
     assert!(!Path::new("/tmp/node-image-test-evil").exists());
+}
+
+#[test]
+fn names_without_end_are_refused_and_long_ones_not_quoted() {
+    let dir = tempfile::tempdir().expect("a directory for the test");
+    let mut giant = header(EntryType::GNULongName, 0o644, 3 << 30);
+    giant.set_cksum();
+    let layer = giant.as_bytes().chain(std::io::repeat(b'a'));
+    assert_eq!(
+        unpack(layer, dir.path()).expect_err("a giant"),
+        "name and attributes of an entry have over 1048576 bytes"
+    );
+    let long = "a/".repeat(100_000);
+    let error = check(|tar| {
+        let mut file = header(EntryType::Regular, 0o644, 0);
+        tar.append_data(&mut file, &long, &b""[..]).expect("in memory");
+    });
+    let error = error.expect_err("no file has such a name");
+    assert!(error.starts_with("entry \"a/a/") && error.len() < 400, "{error}");
+    let error = check(|tar| {
+        let mut to = header(EntryType::Link, 0o644, 0);
+        tar.append_link(&mut to, "to", &long).expect("in memory");
+    });
+    let error = error.expect_err("no file has such a name");
+    assert!(error.starts_with("entry \"to\": hard link to") && error.len() < 400, "{error}");
 }
 
 #[test]
