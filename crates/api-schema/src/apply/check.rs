@@ -7,7 +7,7 @@ use api_object::{Quantity, time};
 use serde_json::Value;
 
 use super::{node::Node, path::Step};
-use crate::{Field, Holds, Schema, ShapeId, Type, go_shown};
+use crate::{Field, Holds, Schema, ShapeId, Type, go_shown, go_shown::go_syntax};
 
 /// Checks a configuration of a shape and brings its scalars into the stored form.
 ///
@@ -129,7 +129,7 @@ impl Check<'_> {
             }
             (Type::String | Type::Bytes, Value::String(_)) => None,
             (Type::String | Type::Bytes, other) => {
-                let got = format!("&value.valueUnstructured{{Value:{other}}}");
+                let got = format!("&value.valueUnstructured{{Value:{}}}", go_syntax(other));
                 return self.fault(path, format!("expected string, got {got}"));
             }
             (Type::Bool, Value::Bool(_)) => None,

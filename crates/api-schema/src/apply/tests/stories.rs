@@ -316,6 +316,10 @@ fn configurations_that_do_not_fit_are_refused_in_upstreams_words() {
             json!({ "text": 1 }),
             ".spec.text: expected string, got &value.valueUnstructured{Value:1}",
         ),
+        (
+            json!({ "text": ["X"] }),
+            r#".spec.text: expected string, got &value.valueUnstructured{Value:[]interface {}{"X"}}"#,
+        ),
         (json!({ "replicas": "1" }), ".spec.replicas: expected numeric (int or float), got string"),
         (json!({ "containers": {} }), ".spec.containers: expected list, got &{map[]}"),
         (json!({ "rolling": "x" }), ".spec.rolling: expected map, got &{x}"),
