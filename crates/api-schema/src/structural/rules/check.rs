@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use cel::Declaration;
+use serde_json::Value;
 
 use super::{
     super::{Additional, Checks, Kind, ListType, Node, Rule, Step, declare::declare},
@@ -130,8 +131,8 @@ impl Costs {
 struct Place<'p> {
     /// How often its value can be there; `None` where nothing bounds it.
     times: Option<u64>,
-    /// The list or atomic object around it whose parts cannot be told to be the
-    /// same ones after an update.
+    /// The list around it whose elements cannot be told to be the same ones after
+    /// an update.
     loose: Option<&'p Path<'p>>,
 }
 
@@ -147,8 +148,8 @@ fn expressions(
     for (step, child) in node.children().filter(|(_, child)| child.has_rules()) {
         let loose = match step {
             Step::Items => node.list_type != ListType::Map,
-            Step::Property(_) => node.atomic,
-            Step::Additional => false,
+            // By its name, an entry is the same one in an atomic object too.
+            Step::Property(_) | Step::Additional => false,
         };
         let within = Place { times, loose: place.loose.or(loose.then_some(path)) };
         at(path, step, |path| match below(declaration, step, child) {
@@ -238,20 +239,35 @@ fn one(
     }
 }
 
-/// A rule as upstream shows it in faults.
+/// A rule as upstream shows it in faults: what Go makes of it as JSON, which is
+/// safe inside of HTML.
 fn shown(rule: &Rule) -> String {
+    let text = |text: &str| Value::from(text).to_string();
     let reason = match rule.reason.as_str() {
-        "" => "(*apiextensions.FieldValueErrorReason)(nil)",
-        _ => "(*apiextensions.FieldValueErrorReason)(0x0)",
+        "" => Value::Null.to_string(),
+        reason => text(reason),
     };
     let old = match rule.optional_old_self {
-        false => "(*bool)(nil)",
-        true => "(*bool)(0x0)",
+        false => Value::Null,
+        true => Value::Bool(true),
     };
-    format!(
-        "apiextensions.ValidationRule{{Rule:{:?}, Message:{:?}, MessageExpression:{:?}, Reason:{reason}, FieldPath:{:?}, OptionalOldSelf:{old}}}",
-        rule.rule, rule.message, rule.message_expression, rule.field_path
-    )
+    let json = format!(
+        r#"{{"Rule":{},"Message":{},"MessageExpression":{},"Reason":{reason},"FieldPath":{},"OptionalOldSelf":{old}}}"#,
+        text(&rule.rule),
+        text(&rule.message),
+        text(&rule.message_expression),
+        text(&rule.field_path)
+    );
+    let mut shown = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
+                shown.push_str(&format!("\\u{:04x}", u32::from(c)));
+            }
+            c => shown.push(c),
+        }
+    }
+    shown
 }
 
 fn too_costly(what: &str, cost: u64, cost_max: u64) -> String {

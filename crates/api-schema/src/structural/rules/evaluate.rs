@@ -100,7 +100,7 @@ impl Run<'_> {
                 let (Some(new), Some(child)) = (map.get(&**name), node.property(name)) else {
                     return Ok(());
                 };
-                let part = named(&part, node, new, name, path);
+                let part = named(&part, new, name, path);
                 self.node(compiled, child, part, &path.child(name))
             }
             (Below::Additional, Value::Object(map)) => {
@@ -108,7 +108,7 @@ impl Run<'_> {
                     let (None, Some(child)) = (node.property(name), node.entry(name)) else {
                         continue;
                     };
-                    let part = named(&part, node, new, name, path);
+                    let part = named(&part, new, name, path);
                     self.node(compiled, child, part, &path.key(name))?;
                 }
                 Ok(())
@@ -280,19 +280,12 @@ fn told<'p>(path: &Path<'p>) -> Path<'p> {
     if path.is_root() { Path::new("<nil>") } else { *path }
 }
 
-/// An entry of an object by name. Of an atomic one nothing is known to have been
-/// there before, and what changes with the version of the whole object has no
-/// twin.
-fn named<'v>(
-    part: &Part<'v>,
-    node: &Node,
-    new: &'v Value,
-    name: &str,
-    path: &Path<'_>,
-) -> Part<'v> {
-    let old = part.old.filter(|_| !node.atomic).and_then(|old| old.get(name));
+/// An entry of an object by name. What changes with the version of the whole
+/// object has no twin.
+fn named<'v>(part: &Part<'v>, new: &'v Value, name: &str, path: &Path<'_>) -> Part<'v> {
+    let old = part.old.and_then(|old| old.get(name));
     let versioned = path.is_root() && matches!(name, "apiVersion" | "kind");
-    let twin = part.twin.filter(|_| !node.atomic && !versioned).and_then(|twin| twin.get(name));
+    let twin = part.twin.filter(|_| !versioned).and_then(|twin| twin.get(name));
     part.below(new, old, twin)
 }
 
