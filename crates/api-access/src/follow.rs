@@ -2,10 +2,16 @@
 
 pub(crate) mod pods;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use api_object::Object;
-use client::{Ambient, Api, Backoff, ListOptions, Reflected, reflect};
+use client::{Ambient, Api, Backoff, ListOptions, Reflected, reflect, supervise};
 use serde_json::Value;
 use tokio::task::JoinSet;
 
@@ -27,16 +33,57 @@ pub(crate) async fn run(access: Arc<Access>) {
     );
     let mut tasks = JoinSet::new();
     for source in SOURCES {
-        tasks.spawn(follow(
-            access.clone(),
-            api.named("kube-apiserver/access"),
-            source,
-            ambient.clone(),
-        ));
+        let (access, ambient) = (access.clone(), ambient.clone());
+        let (api, synced) = (api.named("kube-apiserver/access"), Arc::new(AtomicBool::default()));
+        tasks.spawn(async move {
+            let what = format!("following {}", source.resource.plural);
+            let run =
+                || follow(access.clone(), api.clone(), source, ambient.clone(), synced.clone());
+            supervise(&what, run).await;
+        });
     }
     access.synced().await;
+    {
+        let (access, api, ambient) = (access.clone(), api.clone(), ambient.clone());
+        tasks.spawn(async move {
+            supervise("the bootstrap policy", || ensure_policy(&access, &api, &ambient)).await;
+        });
+    }
+    // The sender lives in `access`, so waiting cannot fail.
+    let _ = access.policy_ensured.subscribe().wait_for(|ensured| *ensured).await;
+    let aggregator = api.named("kube-controller-manager/clusterrole-aggregation-controller");
+    let aggregated = access.clone();
+    tasks.spawn(async move {
+        let run = || aggregation::run(aggregated.clone(), aggregator.clone());
+        supervise("the aggregation of ClusterRoles", run).await;
+    });
+    let tokens =
+        (access.clone(), api.named("kube-controller-manager/tokens-controller"), ambient.clone());
+    tasks.spawn(async move {
+        let (access, api, ambient) = tokens;
+        let run = || legacy_tokens::run(access.clone(), api.clone(), ambient.clone());
+        supervise("the controller of token Secrets", run).await;
+    });
+    let repairer = (api.named("kube-apiserver/service-ip-repair"), ambient.clone());
+    tasks.spawn(async move {
+        let (api, ambient) = repairer;
+        let run = || repair::run(api.clone(), ambient.clone());
+        supervise("the repair of Services' addresses", run).await;
+    });
+    let ranges = access.settings.service_ranges.clone();
+    let api = api.named("kube-controller-manager/service-cidrs-controller");
+    tasks.spawn(async move {
+        let run = || cidrs::run(ranges.clone(), api.clone(), ambient.clone());
+        supervise("the controller of ServiceCIDRs", run).await;
+    });
+    // None of them ends.
+    while tasks.join_next().await.is_some() {}
+}
+
+/// Writes the bootstrap policy and says when it is known here. Never returns.
+async fn ensure_policy(access: &Access, api: &Api, ambient: &Ambient) {
     let mut failures = 0;
-    while let Err(error) = bootstrap::ensure(&access, &api).await {
+    while let Err(error) = bootstrap::ensure(access, api).await {
         tracing::warn!(%error, "the bootstrap policy could not be written; trying again");
         failures += 1;
         tokio::time::sleep(ambient.jittered(Backoff::CONNECT.delay(failures))).await;
@@ -48,33 +95,20 @@ pub(crate) async fn run(access: Arc<Access>) {
         let _ = changed.changed().await;
     }
     access.policy_ensured.send_replace(true);
-    tasks.spawn(aggregation::run(
-        access.clone(),
-        api.named("kube-controller-manager/clusterrole-aggregation-controller"),
-    ));
-    let tokens = legacy_tokens::run(
-        access.clone(),
-        api.named("kube-controller-manager/tokens-controller"),
-        ambient.clone(),
-    );
-    tasks.spawn(tokens);
-    tasks.spawn(repair::run(api.named("kube-apiserver/service-ip-repair"), ambient.clone()));
-    let cidrs = cidrs::run(
-        access.settings.service_ranges.clone(),
-        api.named("kube-controller-manager/service-cidrs-controller"),
-        ambient,
-    );
-    tasks.spawn(cidrs);
-    // None of them ends by itself.
-    while tasks.join_next().await.is_some() {}
+    std::future::pending().await
 }
 
 /// Follows one source for ever.
-async fn follow(access: Arc<Access>, api: Api, source: &'static Source, ambient: Ambient) {
+async fn follow(
+    access: Arc<Access>,
+    api: Api,
+    source: &'static Source,
+    ambient: Ambient,
+    synced: Arc<AtomicBool>,
+) {
     // Collects the initial state, to be put in place as a whole: a request in
     // between is judged by the state before.
     let mut initial: Option<BTreeMap<String, Object>> = None;
-    let mut first = true;
     let sink = |told| match (told, &mut initial) {
         (Reflected::Restart, _) => initial = Some(BTreeMap::new()),
         (Reflected::Upsert(object), Some(objects)) => {
@@ -93,7 +127,7 @@ async fn follow(access: Arc<Access>, api: Api, source: &'static Source, ambient:
         }
         (Reflected::Synced(version), _) => {
             replace(&access, source, initial.take().unwrap_or_default().into_values().collect());
-            if std::mem::take(&mut first) {
+            if !synced.swap(true, Ordering::Relaxed) {
                 access.source_synced();
             }
             known(&access, source, &version);

@@ -25,6 +25,7 @@ mod reflect;
 mod shared;
 #[cfg(test)]
 mod story;
+mod supervise;
 mod transport;
 
 pub use ambient::{Ambient, Backoff, ClockSets};
@@ -40,4 +41,5 @@ pub use queue::WorkQueue;
 pub use reconcile::{Lagging, Outcome, OwnWrites, ReconcileError, reconcile_loop};
 pub use reflect::{Reflected, reflect};
 pub use shared::SharedInformers;
+pub use supervise::supervise;
 pub use transport::{Body, BoxFuture, Transport, TransportError};

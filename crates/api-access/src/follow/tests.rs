@@ -1,4 +1,7 @@
 use api_registry::{Admission, Authorizer, Decision, Operation, RequestAttributes};
+use bytes::Bytes;
+use client::{Body, BoxFuture, Transport, TransportError};
+use http::{Request, Response};
 use serde_json::json;
 use testkit::FakeCluster;
 use tokio::task::JoinHandle;
@@ -11,8 +14,12 @@ use crate::{
 
 /// Starts over a cluster and waits until policy and aggregation are in place.
 async fn start(cluster: &FakeCluster) -> (Arc<Access>, JoinHandle<()>) {
+    start_through(cluster.api()).await
+}
+
+async fn start_through(api: Api) -> (Arc<Access>, JoinHandle<()>) {
     let access = Access::new(settings(&["10.43.0.0/16"]));
-    let running = tokio::spawn(access.clone().run(cluster.api()));
+    let running = tokio::spawn(access.clone().run(api));
     access.ready().await;
     let mut changed = access.policy_changed.subscribe();
     while !["admin", "edit", "view"].iter().all(|name| {
@@ -55,15 +62,19 @@ async fn the_first_start_writes_the_policy_and_the_second_nothing() {
     running.abort();
 }
 
+fn binding_of_ann() -> Value {
+    json!({
+        "metadata": { "name": "ann" },
+        "roleRef": { "kind": "ClusterRole", "name": "view" },
+        "subjects": [{ "kind": "User", "name": "ann" }],
+    })
+}
+
 #[tokio::test(start_paused = true)]
 async fn changes_are_followed_through_broken_watches() {
     let cluster = FakeCluster::new();
     let (access, running) = start(&cluster).await;
-    let binding = json!({
-        "metadata": { "name": "ann" },
-        "roleRef": { "kind": "ClusterRole", "name": "view" },
-        "subjects": [{ "kind": "User", "name": "ann" }],
-    });
+    let binding = binding_of_ann();
     let until = async |wanted: bool| {
         // The clock is paused: this only lets the others work.
         while may(&access, "ann", "list", "pods").await != wanted {
@@ -77,6 +88,39 @@ async fn changes_are_followed_through_broken_watches() {
     cluster.delete(CLUSTER_ROLE_BINDINGS, "ann");
     cluster.forget_history();
     until(false).await;
+    running.abort();
+}
+
+/// A cluster, and the end of whoever next asks it for bindings.
+#[derive(Debug)]
+struct Deadly {
+    cluster: FakeCluster,
+    armed: Arc<AtomicBool>,
+}
+
+impl Transport for Deadly {
+    fn send(&self, request: Request<Bytes>) -> BoxFuture<Result<Response<Body>, TransportError>> {
+        if request.uri().path().ends_with("/clusterrolebindings") {
+            assert!(!self.armed.swap(false, Ordering::Relaxed), "as this test wants it");
+        }
+        self.cluster.send(request)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_follows_rights_and_panics_starts_anew() {
+    let (cluster, armed) = (FakeCluster::new(), Arc::new(AtomicBool::new(false)));
+    create(&cluster, CLUSTER_ROLE_BINDINGS, binding_of_ann()).await;
+    let deadly = Deadly { cluster: cluster.clone(), armed: armed.clone() };
+    let (access, running) = start_through(Api::new(Arc::new(deadly), "test")).await;
+    assert!(may(&access, "ann", "list", "pods").await);
+    armed.store(true, Ordering::Relaxed);
+    cluster.cut_watches();
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    assert!(!armed.load(Ordering::Relaxed), "it was asked");
+    cluster.delete(CLUSTER_ROLE_BINDINGS, "ann");
+    tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+    assert!(!may(&access, "ann", "list", "pods").await, "a right that was taken away");
     running.abort();
 }
 
