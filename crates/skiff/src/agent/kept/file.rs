@@ -10,7 +10,7 @@
 //! whole, `SELECTION.OBJECT` is an object of it, `answer.KEY` what was read by
 //! name, `token.POD.KEY` a pod's token. What does not open counts as not kept: it
 //! is told again. Writing is held to a budget, so that an SD card lasts where
-//! much changes.
+//! much changes; what is hurried, the pods, comes before all else and outside it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -30,7 +30,10 @@ use ring::{
     rand::{SecureRandom as _, SystemRandom},
 };
 use serde_json::{Value, json};
-use tokio::sync::Notify;
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
 use tracing::warn;
 
 const MAGIC: &[u8; 8] = b"SKIFFKPT";
@@ -38,7 +41,9 @@ const FORMAT: u32 = 1;
 const HEAD: usize = 8 + 4 + NONCE_LEN;
 /// Changes that come together are written together.
 const SETTLE: Duration = Duration::from_millis(500);
-/// What may be written at once, and what comes to it each second: 86 MB a day
+/// Between attempts at what the disk refused.
+const RETRY: Duration = Duration::from_secs(30);
+/// What may be written at once, and what comes to it each second: 88 MB a day
 /// where something changes all the time.
 const BURST_BYTES: u64 = 8 << 20;
 const BYTES_PER_SECOND: u64 = 1 << 10;
@@ -52,6 +57,32 @@ struct Pending {
     files: BTreeMap<String, Option<Bytes>>,
     /// Selections that are whole with these.
     complete: BTreeMap<String, BTreeSet<String>>,
+    /// Selections that do not wait.
+    hurried: BTreeSet<String>,
+}
+
+impl Pending {
+    fn is_hurried(&self, name: &str) -> bool {
+        self.hurried.contains(name.split_once('.').map_or(name, |(selection, _)| selection))
+    }
+
+    /// What is hurried, or all else.
+    fn part(&self, hurried: bool) -> Self {
+        let is_of = |name: &str| self.is_hurried(name) == hurried;
+        let files = self.files.iter().filter(|(name, _)| is_of(name));
+        let complete = self.complete.iter().filter(|(name, _)| is_of(name));
+        Self {
+            files: files.map(|(name, content)| (name.clone(), content.clone())).collect(),
+            complete: complete.map(|(name, objects)| (name.clone(), objects.clone())).collect(),
+            hurried: BTreeSet::new(),
+        }
+    }
+
+    /// Of what was written nothing waits any more but what has come meanwhile.
+    fn written(&mut self, part: &Self) {
+        self.files.retain(|name, content| part.files.get(name) != Some(&*content));
+        self.complete.retain(|name, objects| part.complete.get(name) != Some(&*objects));
+    }
 }
 
 /// The folder.
@@ -60,6 +91,9 @@ pub(in crate::agent) struct Files {
     key: LessSafeKey,
     pending: Mutex<Pending>,
     changed: Notify,
+    hurried: Notify,
+    /// Held by who writes: all do by the same name first.
+    writing: Mutex<()>,
 }
 
 fn hash(text: &str) -> String {
@@ -113,24 +147,30 @@ fn same(one: &[u8], other: &[u8]) -> bool {
     one == other || plain(one).is_some_and(|one| plain(other) == Some(one))
 }
 
-/// How long to wait after so much was written.
+/// From when on more may be written after so much was.
 #[derive(Debug)]
 pub(super) struct Budget {
     left: u64,
+    /// What came up to here is counted: once, whether it was waited for or not.
+    counted: Instant,
 }
 
 impl Budget {
-    pub(super) fn new() -> Self {
-        Self { left: BURST_BYTES }
+    pub(super) fn new(now: Instant) -> Self {
+        Self { left: BURST_BYTES, counted: now }
     }
 
-    /// Takes `bytes` after `passed` since the last time; returns for how long
-    /// nothing more may be written.
-    pub(super) fn take(&mut self, bytes: u64, passed: Duration) -> Duration {
-        self.left = (self.left + passed.as_secs() * BYTES_PER_SECOND).min(BURST_BYTES);
-        let over = bytes.saturating_sub(self.left);
+    /// Takes `bytes`; before what is returned nothing more may be written.
+    pub(super) fn take(&mut self, bytes: u64, now: Instant) -> Instant {
+        let passed = now.saturating_duration_since(self.counted).as_millis();
+        let came = u64::try_from(passed).unwrap_or(u64::MAX).saturating_mul(BYTES_PER_SECOND);
+        self.left = self.left.saturating_add(came / 1000).min(BURST_BYTES);
+        let over = bytes.saturating_sub(self.left).saturating_mul(1000);
         self.left = self.left.saturating_sub(bytes);
-        Duration::from_secs(over.div_ceil(BYTES_PER_SECOND))
+        // What comes meanwhile is spent already.
+        self.counted =
+            self.counted.max(now) + Duration::from_millis(over.div_ceil(BYTES_PER_SECOND));
+        self.counted
     }
 }
 
@@ -169,6 +209,8 @@ impl Files {
             key: LessSafeKey::new(key),
             pending: Mutex::default(),
             changed: Notify::new(),
+            hurried: Notify::new(),
+            writing: Mutex::default(),
         }))
     }
 
@@ -206,8 +248,24 @@ impl Files {
 
     /// The selection has exactly the objects of these names.
     pub(super) fn complete(&self, key: &str, objects: BTreeSet<String>) {
-        self.pending().complete.insert(selection_name(key), objects);
+        let selection = selection_name(key);
+        let prefix = format!("{selection}.");
+        let mut pending = self.pending();
+        // Others that wait were told before that.
+        for (name, content) in &mut pending.files {
+            if name.starts_with(&prefix) && !objects.contains(name) {
+                *content = None;
+            }
+        }
+        pending.complete.insert(selection, objects);
+        drop(pending);
         self.changed.notify_one();
+    }
+
+    /// What waits of this selection is written before all else, whatever the budget has.
+    pub(super) fn hurry(&self, key: &str) {
+        self.pending().hurried.insert(selection_name(key));
+        self.hurried.notify_one();
     }
 
     pub(super) fn keep_answer(&self, name: String, status: u16, body: &Bytes) {
@@ -244,7 +302,10 @@ impl Files {
             let pending = self.pending();
             names.extend(pending.files.keys().cloned());
             if let Some(objects) = pending.complete.get(&selection_name(key)) {
-                names.retain(|name| !name.starts_with(&prefix) || objects.contains(name));
+                let is_new = |name: &String| pending.files.get(name).is_some_and(Option::is_some);
+                names.retain(|name| {
+                    !name.starts_with(&prefix) || objects.contains(name) || is_new(name)
+                });
             }
         }
         let ours = names.into_iter().filter(|name| name.starts_with(&prefix));
@@ -312,27 +373,28 @@ impl Files {
         }
     }
 
-    /// Writes all that waits, once; returns what it cost in bytes.
+    /// Writes all that waits, once.
     ///
     /// # Errors
-    /// The first fault; what was not written is told again by a later change.
-    pub(in crate::agent) fn write_pending(&self) -> io::Result<u64> {
-        let pending = {
-            let mut pending = self.pending();
-            Pending {
-                files: pending.files.clone(),
-                complete: std::mem::take(&mut pending.complete),
-            }
-        };
+    /// The first fault; what was not written still waits.
+    pub(in crate::agent) fn write_pending(&self) -> io::Result<()> {
+        self.write_part(true)?;
+        self.write_part(false).map(drop)
+    }
+
+    /// Writes what is hurried, or all else; returns what it cost in bytes.
+    pub(super) fn write_part(&self, hurried: bool) -> io::Result<u64> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let part = self.pending().part(hurried);
         let mut bytes = 0;
         // Objects first: a selection that is said to be whole is.
-        for (name, content) in &pending.files {
+        for (name, content) in &part.files {
             bytes += match content {
                 Some(content) => self.write(name, content)?,
                 None => self.remove(name)?,
             };
         }
-        for (selection, objects) in &pending.complete {
+        for (selection, objects) in &part.complete {
             let prefix = format!("{selection}.");
             for name in self.names() {
                 if name.starts_with(&prefix) && !objects.contains(&name) && !self.has_new(&name) {
@@ -345,8 +407,7 @@ impl Files {
             // One wait for the disk, not one a file; a torn file does not open.
             rustix::fs::syncfs(fs::File::open(&self.dir)?)?;
         }
-        let mut waiting = self.pending();
-        waiting.files.retain(|name, content| pending.files.get(name) != Some(&*content));
+        self.pending().written(&part);
         Ok(bytes)
     }
 
@@ -355,25 +416,48 @@ impl Files {
         self.pending().files.get(name).is_some_and(Option::is_some)
     }
 
-    /// Writes what changes, within the budget, until dropped.
+    /// Writes what changes, until dropped: what is hurried at once, the rest within the
+    /// budget.
     pub(in crate::agent) async fn run(self: Arc<Self>) {
-        let mut budget = Budget::new();
-        let mut last = tokio::time::Instant::now();
+        let mut free = Instant::now();
+        let mut budget = Budget::new(free);
+        // When each part is to be written.
+        let (mut hurried, mut rest) = (None, None);
         loop {
-            self.changed.notified().await;
-            tokio::time::sleep(SETTLE).await;
-            let files = self.clone();
-            let written = tokio::task::spawn_blocking(move || files.write_pending()).await;
-            let bytes = match written.unwrap_or_else(|error| Err(io::Error::other(error))) {
-                Ok(bytes) => bytes,
-                Err(error) => {
-                    warn!(%error, dir = %self.dir.display(), "what the node was told is not kept: where no server is in reach after a reboot, pods may not start");
-                    FILE_BYTES_MIN
+            tokio::select! {
+                biased;
+                () = self.hurried.notified(), if hurried.is_none() => {
+                    hurried = Some(Instant::now() + SETTLE);
                 }
-            };
-            let now = tokio::time::Instant::now();
-            tokio::time::sleep(budget.take(bytes, now - last)).await;
-            last = now;
+                () = due(hurried) => {
+                    let written = self.clone().try_part(true).await;
+                    hurried = written.is_none().then(|| Instant::now() + RETRY);
+                }
+                () = self.changed.notified(), if rest.is_none() => {
+                    rest = Some(free.max(Instant::now() + SETTLE));
+                }
+                () = due(rest) => {
+                    let written = self.clone().try_part(false).await;
+                    free = budget.take(written.unwrap_or(FILE_BYTES_MIN), Instant::now());
+                    rest = written.is_none().then(|| free.max(Instant::now() + RETRY));
+                }
+            }
         }
+    }
+
+    /// Writes a part beside what else goes on; `None` where that failed, which is told.
+    async fn try_part(self: Arc<Self>, hurried: bool) -> Option<u64> {
+        let files = self.clone();
+        let written = tokio::task::spawn_blocking(move || files.write_part(hurried)).await;
+        let written = written.unwrap_or_else(|error| Err(io::Error::other(error)));
+        let told = |error: &io::Error| warn!(%error, dir = %self.dir.display(), "what the node was told is not kept: where no server is in reach after a reboot, pods may not start");
+        written.inspect_err(told).ok()
+    }
+}
+
+async fn due(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }

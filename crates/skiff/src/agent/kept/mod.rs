@@ -188,14 +188,12 @@ impl Kept {
     /// The kept objects as a watch-list that ends when there is a server.
     fn told_before(&self, objects: Vec<Value>) -> Response<Body> {
         let mut lines = BytesMut::new();
-        let mut newest = 0;
         for object in objects {
-            let version = object["metadata"]["resourceVersion"].as_str().unwrap_or_default();
-            newest = newest.max(client::revision(version));
             line(&mut lines, "ADDED", &object);
         }
+        // What was written last may be older than what runs.
         let bookmark = json!({"kind": "Bookmark", "apiVersion": "v1", "metadata": {
-            "resourceVersion": newest.to_string(),
+            "resourceVersion": ::node::TOLD_BEFORE,
             "annotations": {"k8s.io/initial-events-end": "true"},
         }});
         line(&mut lines, "BOOKMARK", &bookmark);

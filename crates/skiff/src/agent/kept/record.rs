@@ -87,12 +87,19 @@ impl Recorder {
                 if let Some(told) = self.told.take() {
                     files.complete(&self.key, told);
                     let uids = std::mem::take(&mut self.uids);
-                    if self.key.starts_with("/api/v1/pods?") {
+                    if self.is_of_pods() {
                         files.forget_tokens_but(&uids);
                     }
                 }
             }
             _ => {}
         }
+        if self.is_of_pods() {
+            files.hurry(&self.key);
+        }
+    }
+
+    fn is_of_pods(&self) -> bool {
+        self.key.starts_with("/api/v1/pods?")
     }
 }
