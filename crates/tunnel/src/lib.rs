@@ -25,7 +25,7 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    sync::{Arc, Mutex, RwLock, atomic::AtomicU64},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -246,7 +246,7 @@ const CALLS_AGAIN_MAX: Duration = Duration::from_secs(5);
 pub struct Nodes {
     by_name: RwLock<BTreeMap<String, Arc<dyn NodeStreams>>>,
     began: Instant,
-    /// When those went that are not connected.
+    /// When those went that are not connected and are waited for.
     left: Mutex<BTreeMap<String, Instant>>,
     /// Changes with each that comes.
     came: watch::Sender<()>,
@@ -272,22 +272,28 @@ impl Default for Nodes {
 impl Nodes {
     /// Makes a node reachable, replacing an older stream of the same name.
     pub fn insert(&self, name: &str, node: Arc<dyn NodeStreams>) {
-        self.by_name.write().expect("no panic while held").insert(name.to_owned(), node);
+        let mut by_name = self.by_name.write().unwrap_or_else(PoisonError::into_inner);
+        by_name.insert(name.to_owned(), node);
+        drop(by_name);
         self.left().remove(name);
         self.came.send_replace(());
     }
 
     fn remove(&self, name: &str) {
-        self.left().insert(name.to_owned(), Instant::now());
-        self.by_name.write().expect("no panic while held").remove(name);
+        let mut left = self.left();
+        // Those of before are waited for no longer.
+        left.retain(|_, left| left.elapsed() < CALLS_AGAIN_MAX);
+        left.insert(name.to_owned(), Instant::now());
+        drop(left);
+        self.by_name.write().unwrap_or_else(PoisonError::into_inner).remove(name);
     }
 
-    fn left(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Instant>> {
-        self.left.lock().expect("no panic while held")
+    fn left(&self) -> MutexGuard<'_, BTreeMap<String, Instant>> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn find(&self, node: &str) -> Option<Arc<dyn NodeStreams>> {
-        self.by_name.read().expect("no panic while held").get(node).cloned()
+        self.by_name.read().unwrap_or_else(PoisonError::into_inner).get(node).cloned()
     }
 
     /// A node that is connected, or is so again in time.
@@ -310,13 +316,13 @@ impl Nodes {
         tokio::time::timeout_at(until, coming).await.ok()
     }
 
-    fn remotes(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Vec<Arc<server::Remote>>>> {
-        self.remotes.lock().expect("no panic while held")
+    fn remotes(&self) -> MutexGuard<'_, BTreeMap<String, Vec<Arc<server::Remote>>>> {
+        self.remotes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether streams to that node can be opened now.
     pub fn is_connected(&self, node: &str) -> bool {
-        self.by_name.read().expect("no panic while held").contains_key(node)
+        self.by_name.read().unwrap_or_else(PoisonError::into_inner).contains_key(node)
     }
 
     /// Opens a stream on a node. One that has just gone is waited for, since most come back.
@@ -408,5 +414,23 @@ mod tests {
         let (why, took) = open(&nodes).await;
         assert!(matches!(why, OpenError::NodeUnreachable(_)));
         assert_eq!(took, CALLS_AGAIN_MAX);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nodes_that_went_long_ago_are_forgotten() {
+        let nodes = Nodes::default();
+        for name in ["n1", "n2"] {
+            nodes.insert(name, Arc::new(Nothing));
+            nodes.remove(name);
+            tokio::time::sleep(CALLS_AGAIN_MAX / 2).await;
+        }
+        assert_eq!(nodes.left().len(), 2, "both may call again");
+        tokio::time::sleep(CALLS_AGAIN_MAX / 2).await;
+        nodes.insert("n3", Arc::new(Nothing));
+        nodes.remove("n3");
+        assert_eq!(nodes.left().keys().collect::<Vec<_>>(), ["n3"]);
+        let (why, took) = open(&nodes).await;
+        assert!(matches!(why, OpenError::NodeUnreachable(_)));
+        assert_eq!(took, Duration::ZERO, "it is waited for no longer");
     }
 }
