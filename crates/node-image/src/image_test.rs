@@ -2,8 +2,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fs::Permissions,
     io::Write as _,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::Path,
+    process::Command,
     sync::{Arc, Mutex},
 };
 
@@ -286,6 +289,25 @@ fn bad_tarballs_are_refused_and_leave_nothing() {
     let other = json!({"architecture": "s390x", "os": "linux", "rootfs": {"diff_ids": []}});
     check(&with(manifest(&["l.tar"], "a"), &other), "no match for platform");
     check(&with(b"{".to_vec(), &config), "manifest.json: ");
+}
+
+#[test]
+fn nobody_else_reaches_what_images_hold() {
+    let Some((dir, store)) = new_store() else { return };
+    let image = store.import_reader(&docker_save(&["app:1"])[..], "x", None).expect("honest");
+    let file = image[0].layer_dirs[0].join("a");
+    let try_as_nobody =
+        || Command::new("cat").arg(&file).uid(65534).output().expect("cat runs").status.success();
+    let mode = |mode| std::fs::set_permissions(dir.path(), Permissions::from_mode(mode));
+    assert!(!try_as_nobody());
+    // As older versions left it.
+    mode(0o755).expect("ours");
+    assert!(try_as_nobody(), "nothing but the root folder stands in the way");
+    drop(store);
+    let _store = ImageStore::open(dir.path()).expect("the same store");
+    assert!(!try_as_nobody());
+    let folder = dir.path().metadata().expect("there");
+    assert_eq!(folder.permissions().mode() & 0o7777, 0o700);
 }
 
 #[test]

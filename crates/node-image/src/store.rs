@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{SystemTime, UNIX_EPOCH},
@@ -109,7 +110,8 @@ pub(crate) struct NewImage<'a> {
 }
 
 impl ImageStore {
-    /// Opens the images under a directory, which is made if it is missing.
+    /// Opens the images under a directory, which is made if it is missing, and
+    /// closed to all but its owner.
     /// What a crash left half done is removed.
     ///
     /// # Errors
@@ -119,6 +121,10 @@ impl ImageStore {
         for dir in [root.join("images"), root.join("content/blobs/sha256")] {
             fs::create_dir_all(&dir).map_err(ImageError::io(&dir))?;
         }
+        // Setuid programs of strangers lie below, and what private images hold; at
+        // every start, since older versions let everybody in.
+        fs::set_permissions(&root, fs::Permissions::from_mode(0o700))
+            .map_err(ImageError::io(&root))?;
         let layers = Layers::open(&root)?;
         let store = Self { root, layers, state: Mutex::default() };
         let dir = store.root.join("images");
