@@ -174,10 +174,11 @@ impl<'a> Parser<'a> {
         loop {
             if self.eat("..") {
                 parts.push(Part::Descend);
-                if self.rest.starts_with('[') {
-                    continue;
+                // Without a name it is everything itself.
+                let named = |c: char| c.is_alphanumeric() || matches!(c, '_' | '*' | '\\');
+                if self.rest.starts_with(named) {
+                    parts.push(self.field()?);
                 }
-                parts.push(self.field()?);
             } else if self.eat(".") {
                 // A dot alone is the value itself.
                 if !self.rest.is_empty() && !self.rest.starts_with('[') {
@@ -212,10 +213,7 @@ impl<'a> Parser<'a> {
             }
         }
         self.rest = &self.rest[end..];
-        match name.is_empty() {
-            true => Err("a field has no name".into()),
-            false => Ok(Part::Field(name)),
-        }
+        Ok(Part::Field(name))
     }
 
     fn bracket(&mut self, depth: usize) -> Result<Part, String> {
@@ -249,7 +247,8 @@ impl<'a> Parser<'a> {
         }
         let from = self.number()?;
         if !self.eat(":") {
-            return from.map(Part::Index).ok_or_else(|| "invalid array index".to_owned());
+            // Nothing is the first.
+            return Ok(Part::Index(from.unwrap_or(0)));
         }
         let to = self.number()?;
         let step = if self.eat(":") { self.number()?.unwrap_or(1) } else { 1 };
@@ -366,6 +365,9 @@ mod tests {
             (".spec.list[?(@.t)].n", json!([1, 2])),
             ("..t", json!(["x", "y"])),
             (".spec.list[9].n", json!([])),
+            (".spec.list[].n", json!([1])),
+            (".spec..[1].t", json!(["y"])),
+            (".spec.list[0]..", json!([{"t": "x", "n": 1}, 1, "x"])),
         ] {
             let parsed = JsonPath::parse(path).unwrap_or_else(|why| panic!("{path}: {why}"));
             assert_eq!(json!(parsed.find(&object)), expected, "{path}");
@@ -374,7 +376,7 @@ mod tests {
 
     #[test]
     fn what_is_no_path_is_refused() {
-        for path in ["spec", ".a[", ".a[b]", ".a[?(b)]", ".a[?(@.b==)]", ".a..", ".a[0", ".a }"] {
+        for path in ["spec", ".a[", ".a[b]", ".a[?(b)]", ".a[?(@.b==)]", ".a[0", ".a }"] {
             assert!(JsonPath::parse(path).is_err(), "{path}");
         }
     }

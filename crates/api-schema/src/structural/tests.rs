@@ -55,6 +55,18 @@ fn values_are_checked_in_upstreams_words() {
                 "a: Invalid value: \"boolean\": a in body must be of type integer,string: \"boolean\"",
             ],
         ),
+        (json!({"x-kubernetes-int-or-string": true, "type": "integer"}), json!("50%"), &[]),
+        (json!({"x-kubernetes-int-or-string": true, "type": "string"}), json!(50), &[]),
+        (
+            json!({"x-kubernetes-int-or-string": true, "type": "string"}),
+            json!([]),
+            &["a: Invalid value: \"array\": a in body must be of type integer,string: \"array\""],
+        ),
+        (
+            json!({"x-kubernetes-preserve-unknown-fields": true, "type": "string"}),
+            json!(1),
+            &["a: Invalid value: \"integer\": a in body must be of type string: \"integer\""],
+        ),
         (json!({"x-kubernetes-preserve-unknown-fields": true}), json!([{}]), &[]),
         (
             json!({"type": "integer", "minimum": 1}),

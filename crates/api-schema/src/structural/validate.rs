@@ -43,12 +43,13 @@ impl Node {
         self.descend(value, old, path, faults);
     }
 
-    /// Whether the value is of the node's kind; a fault where not.
+    /// Whether the value is of the node's kind; a fault where not. A number or text
+    /// is both, whatever its kind is said to be.
     fn check_type(&self, value: &Value, path: &Path<'_>, faults: &mut Faults) -> bool {
-        let wanted = match (self.kind, self.int_or_string) {
-            (Kind::Any, true) => "integer,string",
-            (Kind::Any, false) => return !value.is_null(),
-            (kind, _) => kind.as_str(),
+        let wanted = match (self.int_or_string, self.kind) {
+            (true, _) => "integer,string",
+            (false, Kind::Any) => return !value.is_null(),
+            (false, kind) => kind.as_str(),
         };
         let is_whole = |value: &Value| match value.as_f64() {
             Some(number) if !value.is_i64() => number.fract() == 0.0,
@@ -56,12 +57,15 @@ impl Node {
         };
         let fits = match (self.kind, value) {
             (_, Value::Null) => return self.nullable || self.wrong(wanted, value, path, faults),
+            (_, Value::String(_)) if self.int_or_string => true,
+            (_, Value::Number(_)) if self.int_or_string => is_whole(value),
+            (_, _) if self.int_or_string => false,
             (Kind::Object, Value::Object(_))
             | (Kind::Array, Value::Array(_))
-            | (Kind::String | Kind::Any, Value::String(_))
+            | (Kind::String, Value::String(_))
             | (Kind::Number, Value::Number(_))
             | (Kind::Boolean, Value::Bool(_)) => true,
-            (Kind::Integer | Kind::Any, Value::Number(_)) => is_whole(value),
+            (Kind::Integer, Value::Number(_)) => is_whole(value),
             _ => false,
         };
         fits || self.wrong(wanted, value, path, faults)
