@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     io::Read as _,
-    os::fd::OwnedFd,
+    os::{fd::OwnedFd, unix::fs::PermissionsExt as _},
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -31,7 +31,8 @@ use crate::{
 /// Where a [`ShimRuntime`] keeps things.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Its state, such as `<data-dir>/node/runtime`; made when missing.
+    /// Its state, such as `<data-dir>/node/runtime`; made when missing, and closed
+    /// to all but its owner.
     pub state_dir: PathBuf,
     /// First component(s) of every cgroup path, without a leading slash
     /// (`skiff`). Two servers on one machine need two.
@@ -75,6 +76,11 @@ impl ShimRuntime {
         let sandboxes = layout::sandboxes(&config.state_dir);
         std::fs::create_dir_all(&sandboxes)
             .map_err(Error::io(format!("make {}", sandboxes.display())))?;
+        // Containers' files lie below, with programs that give their user's rights
+        // away; at every start, since a folder of before may let others in.
+        let state_dir = &config.state_dir;
+        std::fs::set_permissions(state_dir, std::fs::Permissions::from_mode(0o700))
+            .map_err(Error::io(format!("close {}", state_dir.display())))?;
         let path = layout::prefix_record(&config.state_dir);
         if record::read::<String>(&path).ok().as_ref() != Some(&config.cgroup_prefix) {
             record::write(&path, &config.cgroup_prefix)

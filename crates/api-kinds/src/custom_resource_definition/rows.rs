@@ -179,6 +179,8 @@ fn columns(version: &Value) -> Result<Vec<Column>, String> {
     let mut columns = vec![Column::name()];
     let given = tree::list(version, "additionalPrinterColumns");
     for column in given {
+        // What cannot be read is no fault of the definition; it ends the table.
+        let Ok(path) = JsonPath::parse(tree::text(column, "jsonPath")) else { break };
         let text = |field| tree::text(column, field).to_owned();
         columns.push(Column {
             name: text("name").into(),
@@ -195,7 +197,7 @@ fn columns(version: &Value) -> Result<Vec<Column>, String> {
             }
             .into(),
             priority: tree::int(column, "priority").unwrap_or(0).try_into().unwrap_or(0),
-            cell: Cell::JsonPath(JsonPath::parse(tree::text(column, "jsonPath"))?),
+            cell: Cell::JsonPath(path),
         });
     }
     if given.is_empty() {

@@ -154,9 +154,6 @@ fn kind(schema: &Value, level: Level, path: &Path<'_>, faults: &mut Faults) {
     if level == Level::Root && !matches!(kind, "" | "object") {
         faults.invalid(&path, kind, "must be object at the root");
     }
-    if tree::flag(schema, "x-kubernetes-int-or-string") && !kind.is_empty() {
-        faults.invalid(&path, kind, "must be empty if x-kubernetes-int-or-string is true");
-    }
 }
 
 fn extensions(schema: &Value, path: &Path<'_>, faults: &mut Faults) {
@@ -172,10 +169,6 @@ fn extensions(schema: &Value, path: &Path<'_>, faults: &mut Faults) {
     let kind = tree::text(schema, "type");
     if schema.get(PRESERVE) == Some(&Value::Bool(false)) {
         faults.invalid(&path.child(PRESERVE), false, "must be true or undefined");
-    }
-    if tree::flag(schema, PRESERVE) && !matches!(kind, "" | "object" | "array") {
-        let detail = "must be object if x-kubernetes-preserve-unknown-fields is true";
-        faults.invalid(&path.child("type"), kind, detail);
     }
     if tree::flag(schema, "x-kubernetes-embedded-resource") {
         let detail = "must be object if x-kubernetes-embedded-resource is true";

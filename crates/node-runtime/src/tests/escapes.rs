@@ -2,7 +2,10 @@
 
 use super::*;
 
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::{
+    fs::{PermissionsExt, symlink},
+    process::CommandExt,
+};
 
 /// What the kernel keeps of the node, so that a test sees who changed it.
 fn core_pattern() -> String {
@@ -52,6 +55,63 @@ async fn the_runtime_s_own_program_is_out_of_reach() {
     within(runtime.wait_exit(&main.id)).await.expect("an exit");
     let log = contents(&main.log_path);
     assert!(log.ends_with("end\n") && !log.contains("ESCAPED"), "{log}");
+}
+
+/// CVE-2021-41103: a user of the node runs a setuid program that a container
+/// left in its own files. The container's users need no way to their files.
+#[tokio::test]
+async fn users_of_the_node_do_not_reach_containers_files() {
+    let Some(bed) = Bed::new() else { return };
+    let mode = |path: &Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("ours");
+    };
+    // Nothing of the test itself stands in the way; and a folder of before.
+    mode(bed.directory.path(), 0o755);
+    let (state, images) = (bed.path("state"), bed.path("images"));
+    fs::create_dir(&state).expect("made");
+    mode(&state, 0o755);
+    fs::create_dir(&images).expect("made");
+    mode(&images, 0o700);
+    let layer = images.join("fs");
+    fs::rename(bed.path("image"), &layer).expect("moved");
+    let runtime = bed.open().await;
+    assert_eq!(fs::metadata(&state).expect("there").permissions().mode() & 0o7777, 0o700);
+
+    let sandbox = runtime.run_sandbox(bed.sandbox()).await.expect("a sandbox");
+    let mut root = bed.shell("dd if=/bin/busybox of=/suid 2>/dev/null; echo end; exec sleep 1000");
+    root.layers = vec![layer.clone()];
+    let root = runtime.start_container(&sandbox.id, root).await.expect("a start");
+    logged(&root, "end").await;
+    let mut user = bed.shell("id -u; grep -c root /etc/passwd; exit 3");
+    user.name = "user".into();
+    user.layers = vec![layer.clone()];
+    user.user = User { uid: 33, gid: 33, groups: Vec::new() };
+    let user = runtime.start_container(&sandbox.id, user).await.expect("a start");
+    assert_eq!(within(runtime.wait_exit(&user.id)).await.expect("an exit").code, 3);
+    assert!(contents(&user.log_path).starts_with("33\n1\n"));
+    let run = ["sh", "-c", "id -u; cat /etc/passwd"].map(String::from).to_vec();
+    let run = runtime.exec_sync(&root.id, run, Duration::from_secs(20)).await.expect("run");
+    assert!(run.stdout.starts_with(b"0\nroot:"));
+
+    let suid = find(&state, "suid").expect("in the container's own layer");
+    // Not setuid in fact: the test opens the way to it.
+    mode(&suid, 0o755);
+    let nobody_runs =
+        || std::process::Command::new(&suid).args(["id", "-u"]).uid(65534).output().is_ok();
+    assert!(!nobody_runs());
+    mode(&state, 0o755);
+    for closed in suid.ancestors().skip(1).take_while(|path| **path != state) {
+        mode(closed, 0o755);
+    }
+    assert!(nobody_runs(), "the program is one, and only the folders hide it");
+}
+
+fn find(folder: &Path, name: &str) -> Option<PathBuf> {
+    fs::read_dir(folder).ok()?.flatten().find_map(|entry| match entry.file_name() == name {
+        true => Some(entry.path()),
+        false if entry.file_type().ok()?.is_dir() => find(&entry.path(), name),
+        false => None,
+    })
 }
 
 /// CVE-2024-21626: a working directory that is an open file of the runtime.
