@@ -5,7 +5,7 @@ use api_schema::{Faults, Path, tree};
 use serde_json::Value;
 
 /// The versions of `ConversionReview` that are spoken.
-const REVIEW_VERSIONS: [&str; 1] = ["v1"];
+const REVIEW_VERSIONS: [&str; 2] = ["v1", "v1beta1"];
 
 pub(super) fn validate(conversion: &Value, faults: &mut Faults) {
     let path = Path::new("spec.conversion");
