@@ -4,13 +4,38 @@
 use api_schema::tree;
 use serde_json::{Map, Value, json};
 
-const API_VERSION: &str = "apiextensions.k8s.io/v1";
+/// A version of the review. They look the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Version {
+    V1,
+    /// Its webhooks need not repeat what they were asked.
+    V1Beta1,
+}
+
+impl Version {
+    /// The one to speak of those that a webhook understands, which are in the
+    /// order of its liking.
+    pub(crate) fn choose(understood: &[String]) -> Option<Self> {
+        understood.iter().find_map(|version| match version.as_str() {
+            "v1" => Some(Self::V1),
+            "v1beta1" => Some(Self::V1Beta1),
+            _ => None,
+        })
+    }
+
+    fn api_version(self) -> &'static str {
+        match self {
+            Self::V1 => "apiextensions.k8s.io/v1",
+            Self::V1Beta1 => "apiextensions.k8s.io/v1beta1",
+        }
+    }
+}
 
 /// The body of a call.
-pub(crate) fn request(uid: &str, api_version: &str, objects: &[Value]) -> Value {
+pub(crate) fn request(version: Version, uid: &str, api_version: &str, objects: &[Value]) -> Value {
     json!({
         "kind": "ConversionReview",
-        "apiVersion": API_VERSION,
+        "apiVersion": version.api_version(),
         "request": {"uid": uid, "desiredAPIVersion": api_version, "objects": objects},
     })
 }
@@ -23,15 +48,17 @@ pub(crate) fn request(uid: &str, api_version: &str, objects: &[Value]) -> Value 
 /// objects, in upstream's words: `failed: …` or `returned …`.
 pub(crate) fn read(
     answer: &Value,
+    version: Version,
     uid: &str,
     api_version: &str,
     objects: &[Value],
 ) -> Result<Vec<Value>, String> {
-    let said = (tree::text(answer, "apiVersion"), tree::text(answer, "kind"));
-    if said != (API_VERSION, "ConversionReview") {
-        let (version, kind) = said;
+    let expected = version.api_version();
+    let (said, kind) = (tree::text(answer, "apiVersion"), tree::text(answer, "kind"));
+    let silent = version == Version::V1Beta1 && said.is_empty() && kind.is_empty();
+    if (said, kind) != (expected, "ConversionReview") && !silent {
         return Err(format!(
-            "failed: expected webhook response of {API_VERSION}, Kind=ConversionReview, got {version}, Kind={kind}"
+            "failed: expected webhook response of {expected}, Kind=ConversionReview, got {said}, Kind={kind}"
         ));
     }
     let response = tree::get(answer, "response");
@@ -39,7 +66,7 @@ pub(crate) fn read(
         return Err("failed: no response provided".into());
     }
     let echoed = tree::text(response, "uid");
-    if echoed != uid {
+    if echoed != uid && version == Version::V1 {
         return Err(format!("failed: expected response.uid={uid:?}, got {echoed:?}"));
     }
     let status = tree::text(response, "result.status");
@@ -115,11 +142,46 @@ mod tests {
 
     fn answer(change: impl FnOnce(&mut Value)) -> Result<Vec<Value>, String> {
         let mut answer = json!({
-            "apiVersion": API_VERSION, "kind": "ConversionReview",
+            "apiVersion": Version::V1.api_version(), "kind": "ConversionReview",
             "response": {"uid": "1", "result": {"status": "Success"}, "convertedObjects": [object("g/v2")]},
         });
         change(&mut answer["response"]);
-        read(&answer, "1", "g/v2", &[object("g/v1")])
+        read(&answer, Version::V1, "1", "g/v2", &[object("g/v1")])
+    }
+
+    #[test]
+    fn the_version_that_a_webhook_likes_best_is_spoken() {
+        let choose = |understood: &[&str]| {
+            Version::choose(&understood.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        assert_eq!(choose(&["v9", "v1beta1", "v1"]), Some(Version::V1Beta1));
+        assert_eq!(choose(&["v1", "v1beta1"]), Some(Version::V1));
+        assert_eq!(choose(&["v9"]), None);
+        let request = request(Version::V1Beta1, "1", "g/v2", &[object("g/v1")]);
+        assert_eq!(request["apiVersion"], "apiextensions.k8s.io/v1beta1");
+        assert_eq!(request["request"]["desiredAPIVersion"], "g/v2");
+    }
+
+    #[test]
+    fn answers_of_v1beta1_need_not_repeat_the_question() {
+        let read = |answer: Value| read(&answer, Version::V1Beta1, "1", "g/v2", &[object("g/v1")]);
+        let response =
+            json!({"result": {"status": "Success"}, "convertedObjects": [object("g/v2")]});
+        let version = "apiextensions.k8s.io/v1beta1";
+        assert_eq!(read(json!({"response": response})), Ok(vec![object("g/v2")]));
+        assert_eq!(
+            read(json!({"apiVersion": version, "kind": "ConversionReview", "response": response})),
+            Ok(vec![object("g/v2")])
+        );
+        let other = json!({
+            "apiVersion": "apiextensions.k8s.io/v1", "kind": "ConversionReview", "response": response,
+        });
+        assert_eq!(
+            read(other),
+            Err(format!(
+                "failed: expected webhook response of {version}, Kind=ConversionReview, got apiextensions.k8s.io/v1, Kind=ConversionReview"
+            ))
+        );
     }
 
     #[test]

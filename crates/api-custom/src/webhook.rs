@@ -195,15 +195,14 @@ impl Converter for Webhooks {
         objects: Vec<Value>,
     ) -> BoxFuture<'a, Result<Vec<Value>, String>> {
         Box::pin(async move {
-            if !webhook.review_versions.iter().any(|version| version == "v1") {
-                return Err("failed: no known version of ConversionReview is accepted".into());
-            }
+            let version = review::Version::choose(&webhook.review_versions)
+                .ok_or("failed: no known version of ConversionReview is accepted")?;
             let uid = self.calls.fetch_add(1, Ordering::Relaxed);
             let uid = format!("00000000-0000-4000-8000-{uid:012x}");
-            let request = review::request(&uid, api_version, &objects);
+            let request = review::request(version, &uid, api_version, &objects);
             let answer = self.ask(webhook, &request, CONVERSION_SECONDS).await;
             let answer = answer.map_err(|why| format!("failed: {why}"))?;
-            review::read(&answer, &uid, api_version, &objects)
+            review::read(&answer, version, &uid, api_version, &objects)
         })
     }
 }
