@@ -3,7 +3,8 @@
 //!
 //! Both run in linear time and differ in details only, which [`translate`]
 //! evens out: Perl classes and word boundaries are ASCII, brackets in a class
-//! are plain characters, `{` that opens no repetition is one too.
+//! are plain characters, `{` that opens no repetition is one too, and digits after
+//! a backslash are a character by its octal number.
 
 use regex::RegexBuilder;
 
@@ -49,6 +50,11 @@ pub fn translate(pattern: &str) -> Result<String, String> {
                     out.push_str(&regex::escape(&quoted[..end]));
                     let skip_to = at + 2 + end + if end < quoted.len() { 2 } else { 0 };
                     while chars.next_if(|(at, _)| *at < skip_to).is_some() {}
+                    continue;
+                }
+                if let Some((number, len)) = octal(&pattern[at + 1..]) {
+                    out.push_str(&format!(r"\x{{{number:x}}}"));
+                    while chars.next_if(|(next, _)| *next < at + 1 + len).is_some() {}
                     continue;
                 }
                 escape(escaped, class.is_some(), &mut out)?;
@@ -116,6 +122,15 @@ fn is_repetition(text: &str) -> bool {
     }
 }
 
+/// The number that a text begins with, in up to three octal digits, and their
+/// count. One digit alone is a reference to a group, except for zero.
+fn octal(text: &str) -> Option<(u32, usize)> {
+    let digits = text.bytes().take(3).take_while(|b| matches!(b, b'0'..=b'7'));
+    let (number, len) =
+        digits.fold((0, 0), |(number, len), digit| (number * 8 + u32::from(digit - b'0'), len + 1));
+    (len > 1 || text.starts_with('0')).then_some((number, len))
+}
+
 fn escape(escaped: char, in_class: bool, out: &mut String) -> Result<(), String> {
     let class = |out: &mut String, set: &str| match in_class {
         true => out.push_str(set),
@@ -129,12 +144,11 @@ fn escape(escaped: char, in_class: bool, out: &mut String) -> Result<(), String>
         'W' => out.push_str("[^0-9A-Za-z_]"),
         'S' => out.push_str(r"[^\t\n\f\r ]"),
         'b' if !in_class => out.push_str(r"(?-u:\b)"),
-        // Between ASCII words only, it would match inside of a character's bytes.
-        'B' if !in_class => return Err(r"`\B` is not supported".into()),
+        'B' if !in_class => out.push_str(r"(?-u:\B)"),
         'A' | 'z' if !in_class => out.extend(['\\', escaped]),
         'a' | 'f' | 'n' | 'r' | 't' | 'v' | 'x' | 'p' | 'P' => out.extend(['\\', escaped]),
-        '<' | '>' => out.push(escaped),
-        c if c.is_ascii_punctuation() => out.extend(['\\', c]),
+        c if c.is_ascii_punctuation() && !matches!(c, '<' | '>') => out.extend(['\\', c]),
+        c if c.is_ascii() && !c.is_ascii_alphanumeric() => out.push(c),
         c => return Err(format!("invalid escape sequence: `\\{c}`")),
     }
     Ok(())
@@ -170,6 +184,17 @@ mod tests {
             (r"\<", "<", true),
             (r"^\/$", "/", true),
             (r"^[+\--9]$", "0", true),
+            (r"^\ *a[\ ]$", "  a ", true),
+            ("^a\\\n$", "a\n", true),
+            (r"^\_\~\&$", "_~&", true),
+            (r"^\101\60\0$", "A0\0", true),
+            (r"^[\101-\103]+\777$", "ABC\u{1ff}", true),
+            (r"^\1012$", "A2", true),
+            (r"oo\B", "foo", false),
+            (r"o\Bo", "foo", true),
+            (r"é\B", "é", true),
+            (r"\B", "é", true),
+            (r"^\B.\B$", "é", true),
             (r"^(?P<a>x)$", "x", true),
         ] {
             let compiled = compile(pattern).unwrap_or_else(|why| panic!("{pattern}: {why}"));
@@ -179,7 +204,9 @@ mod tests {
 
     #[test]
     fn what_go_does_not_take_is_refused() {
-        for pattern in ["(", "[a", "a**b(?=c)", r"\y", r"a\", "(?x)a", "(?u)a", "*a"] {
+        for pattern in
+            ["(", "[a", "a**b(?=c)", r"\y", r"\1", r"\8", r"\é", r"a\", "(?x)a", "(?u)a", "*a"]
+        {
             assert!(compile(pattern).is_err(), "{pattern}");
         }
     }
