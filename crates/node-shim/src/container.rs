@@ -168,9 +168,6 @@ impl Container {
                 }
             }
         }
-        if self.stdin_closing {
-            self.stdin = None;
-        }
         false
     }
 

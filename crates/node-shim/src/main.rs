@@ -13,6 +13,8 @@
 //! enters the cgroups and exits with 0 when the socket `shim.sock` in that directory is
 //! served by the second.
 
+#[cfg(test)]
+mod bed;
 mod connection;
 mod container;
 mod ends;
@@ -71,7 +73,7 @@ fn run(directory: &std::path::Path) -> std::io::Result<ExitCode> {
     // The node keeps itself out of huge pages; what runs in pods may have them.
     rustix::thread::disable_transparent_huge_pages(false)?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-    let mut shim = shim::Shim::new(directory)?;
+    let mut shim = shim::Shim::new(shim::listen(directory)?)?;
     ready.write_all(&[1])?;
     drop(ready);
     shim.run()?;

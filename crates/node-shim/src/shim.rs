@@ -12,7 +12,10 @@ use std::{
 
 use linux::{child::Child, process::SignalFile};
 use rustix::{
-    event::epoll::{self, CreateFlags, EventData, EventFlags},
+    event::{
+        Timespec,
+        epoll::{self, CreateFlags, EventData, EventFlags},
+    },
     io::Errno,
     process::Signal,
 };
@@ -63,6 +66,20 @@ impl Event {
     }
 }
 
+/// Makes the socket in the sandbox's directory.
+pub(crate) fn listen(directory: &Path) -> io::Result<UnixListener> {
+    // A socket's path is at most 107 bytes, and a data directory may be
+    // longer: bind relative to the directory.
+    std::env::set_current_dir(directory)?;
+    match std::fs::remove_file("shim.sock") {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let listener = UnixListener::bind("shim.sock")?;
+    std::env::set_current_dir("/")?;
+    Ok(listener)
+}
+
 /// Everything the shim holds.
 pub(crate) struct Shim {
     pub(crate) epoll: OwnedFd,
@@ -81,16 +98,7 @@ pub(crate) struct Shim {
 }
 
 impl Shim {
-    pub(crate) fn new(directory: &Path) -> io::Result<Self> {
-        // A socket's path is at most 107 bytes, and a data directory may be
-        // longer: bind relative to the directory.
-        std::env::set_current_dir(directory)?;
-        match std::fs::remove_file("shim.sock") {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-            _ => {}
-        }
-        let listener = UnixListener::bind("shim.sock")?;
-        std::env::set_current_dir("/")?;
+    pub(crate) fn new(listener: UnixListener) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         // Hanging up and interrupting are taken so that they do nothing.
         let signals = SignalFile::new(
@@ -115,20 +123,26 @@ impl Shim {
     }
 
     pub(crate) fn run(&mut self) -> io::Result<()> {
-        let mut events =
-            [epoll::Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }; 16];
         while !self.done {
-            let count = match epoll::wait(&self.epoll, &mut events, None) {
-                Ok(count) => count,
-                Err(Errno::INTR) => continue,
-                Err(error) => return Err(error.into()),
-            };
-            for event in &events[..count] {
-                let (flags, data) = (event.flags, event.data);
-                self.handle(Event::of(data), flags);
-            }
+            self.turn(None)?;
         }
         Ok(())
+    }
+
+    /// Waits for what may come, handles it and answers how much it was.
+    pub(crate) fn turn(&mut self, timeout: Option<&Timespec>) -> io::Result<usize> {
+        let mut events =
+            [epoll::Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }; 16];
+        let count = match epoll::wait(&self.epoll, &mut events, timeout) {
+            Ok(count) => count,
+            Err(Errno::INTR) => 0,
+            Err(error) => return Err(error.into()),
+        };
+        for event in &events[..count] {
+            let (flags, data) = (event.flags, event.data);
+            self.handle(Event::of(data), flags);
+        }
+        Ok(count)
     }
 
     pub(crate) fn key(&mut self) -> u32 {

@@ -80,6 +80,11 @@ impl Shim {
                 Ok(()) | Err(Errno::EXIST | Errno::NOENT) => {}
                 Err(error) => eprintln!("node-shim: epoll: {error}"),
             }
+            if !waiting && container.stdin_closing {
+                // Only now: a terminal's output is a second descriptor of the same file,
+                // which would keep the registration.
+                container.stdin = None;
+            }
         }
         if !room {
             return;
@@ -117,5 +122,51 @@ impl Shim {
             let _ = rustix::termios::tcsetwinsize(master, size);
         }
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs::File, io::Read, thread};
+
+    use rustix::{
+        event::Timespec,
+        pty::{self, OpenptFlags},
+        termios::{self, OptionalActions},
+    };
+
+    use super::*;
+    use crate::bed::{self, Folder};
+
+    /// What stays registered is always ready, and the loop never rests.
+    #[test]
+    fn a_terminals_input_that_waited_is_watched_no_more_when_it_is_closed() {
+        let folder = Folder::new("terminal");
+        let mut shim = bed::shim(&folder);
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let master = pty::openpt(flags).expect("a terminal");
+        pty::unlockpt(&master).expect("unlocked");
+        let user = pty::ioctl_tiocgptpeer(&master, flags).expect("its other end");
+        let mut modes = termios::tcgetattr(&user).expect("its modes");
+        modes.make_raw();
+        termios::tcsetattr(&user, OptionalActions::Now, &modes).expect("raw");
+        let mut container = bed::container(&folder);
+        container.set_terminal(master).expect("taken");
+        container.stdin_queue.extend([b'x'; STDIN_QUEUE_MAX]);
+        container.stdin_closing = true;
+        shim.containers.insert(1, container);
+        shim.input(1);
+        assert!(!shim.containers[&1].stdin_queue.is_empty(), "nobody reads yet");
+        let mut user = File::from(user);
+        let reader = thread::spawn(move || {
+            user.read_exact(&mut [0; STDIN_QUEUE_MAX]).expect("all of it");
+            user
+        });
+        while shim.containers[&1].stdin.is_some() {
+            shim.turn(None).expect("an event");
+        }
+        let _user = reader.join().expect("no panic");
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        assert_eq!(shim.turn(Some(&at_once)).expect("looked"), 0);
     }
 }
