@@ -1,8 +1,10 @@
 //! A container's log on disk: records, rotation.
 
 use std::{
+    borrow::Cow,
     fs::{self, File, OpenOptions},
     io::{self, Write},
+    mem,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     time::{SystemTime, UNIX_EPOCH},
@@ -19,12 +21,16 @@ pub(crate) fn now_ns() -> u64 {
 /// An open log.
 pub(crate) struct LogFile {
     path: PathBuf,
-    file: Option<File>,
+    file: File,
     size: u64,
     size_max: u64,
+    /// What the file may have until it is rotated: `size_max`, or more where that failed.
+    rotate_beyond: u64,
     files_max: u32,
     /// One for standard output, one for standard error.
     splitters: [Splitter; 2],
+    /// What is missing of the file's last record, which a full disk cut.
+    rest: Vec<u8>,
     /// A failure is told once until a write succeeds again.
     failing: bool,
 }
@@ -33,27 +39,28 @@ pub(crate) const NAMES: [&str; 2] = ["stdout", "stderr"];
 
 impl LogFile {
     pub(crate) fn open(path: &Path, size_max: u64, files_max: u32) -> io::Result<Self> {
-        let mut log = Self {
+        let (file, size) = open_to_append(path)?;
+        Ok(Self {
             path: path.to_owned(),
-            file: None,
-            size: 0,
+            file,
+            size,
             size_max,
+            rotate_beyond: size_max,
             files_max,
             splitters: Default::default(),
+            rest: Vec::new(),
             failing: false,
-        };
-        log.reopen()?;
-        Ok(log)
+        })
     }
 
     /// Opens the path again, as after somebody renamed the file.
     pub(crate) fn reopen(&mut self) -> io::Result<()> {
-        if let Some(parent) = self.path.parent() {
-            fs::create_dir_all(parent)?;
+        (self.file, self.size) = open_to_append(&self.path)?;
+        self.rotate_beyond = self.size_max;
+        if self.size == 0 {
+            // What was cut is in another file.
+            self.rest = Vec::new();
         }
-        let file = OpenOptions::new().append(true).create(true).mode(0o640).open(&self.path)?;
-        self.size = file.metadata()?.len();
-        self.file = Some(file);
         Ok(())
     }
 
@@ -76,21 +83,11 @@ impl LogFile {
         if records.is_empty() {
             return;
         }
-        if self.size > 0 && self.size + records.len() as u64 > self.size_max {
+        if self.size > 0 && self.size + records.len() as u64 > self.rotate_beyond {
             self.rotate();
         }
-        let result = match &mut self.file {
-            Some(file) => file.write_all(records),
-            None => self.reopen().and_then(|()| match &mut self.file {
-                Some(file) => file.write_all(records),
-                None => Ok(()),
-            }),
-        };
-        match result {
-            Ok(()) => {
-                self.size += records.len() as u64;
-                self.failing = false;
-            }
+        match self.put(records) {
+            Ok(()) => self.failing = false,
             Err(error) if !self.failing => {
                 self.failing = true;
                 eprintln!("node-shim: log {}: {error}", self.path.display());
@@ -99,11 +96,31 @@ impl LogFile {
         }
     }
 
+    /// Writes records, after what is missing of the one before. Where the disk takes a
+    /// part, the record that is cut is not given up: the next would join its half line.
+    fn put(&mut self, records: &[u8]) -> io::Result<()> {
+        let rest = mem::take(&mut self.rest);
+        let records = match rest.is_empty() {
+            true => Cow::Borrowed(records),
+            false => Cow::Owned([&rest, records].concat()),
+        };
+        let (written, result) = write_some(&mut self.file, &records);
+        self.size += written as u64;
+        let (before, after) = records.split_at(written);
+        let is_cut = if before.is_empty() { !rest.is_empty() } else { !before.ends_with(b"\n") };
+        if is_cut {
+            let missing = after.split_inclusive(|b| *b == b'\n').next();
+            self.rest = missing.unwrap_or_default().to_vec();
+        }
+        result
+    }
+
     /// Renames the file with a time suffix, starts a new one and deletes the
     /// oldest beyond the limit.
     fn rotate(&mut self) {
-        let result = self.try_rotate();
-        if let Err(error) = result {
+        if let Err(error) = self.try_rotate() {
+            // Not with every write: once more when as much again has come.
+            self.rotate_beyond = self.size + self.size_max;
             eprintln!("node-shim: rotate {}: {error}", self.path.display());
         }
     }
@@ -122,7 +139,11 @@ impl LogFile {
             name.push(format!(".{number:03}"));
             target = name.into();
         }
-        fs::rename(&self.path, &target)?;
+        match fs::rename(&self.path, &target) {
+            // Somebody removed it, and what is written goes nowhere until a new one is there.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            renamed => renamed?,
+        }
         self.reopen()?;
         let (Some(parent), Some(name)) = (self.path.parent(), self.path.file_name()) else {
             return Ok(());
@@ -139,5 +160,103 @@ impl LogFile {
             fs::remove_file(path)?;
         }
         Ok(())
+    }
+}
+
+/// Opens a log, made where missing; answers its size too.
+fn open_to_append(path: &Path) -> io::Result<(File, u64)> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    let file = OpenOptions::new().append(true).create(true).mode(0o640).open(path)?;
+    let size = file.metadata()?.len();
+    Ok((file, size))
+}
+
+/// Writes as much as goes: how much that was, and why it was not all.
+fn write_some(file: &mut File, bytes: &[u8]) -> (usize, io::Result<()>) {
+    let mut written = 0;
+    while written < bytes.len() {
+        match file.write(&bytes[written..]) {
+            Ok(0) => return (written, Err(io::ErrorKind::WriteZero.into())),
+            Ok(len) => written += len,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return (written, Err(error)),
+        }
+    }
+    (written, Ok(()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bed::Folder;
+
+    /// A log's records without their times.
+    fn records(path: &Path) -> Vec<String> {
+        let text = fs::read_to_string(path).expect("a log");
+        text.lines().map(|line| line.split_once(' ').expect("a time").1.to_owned()).collect()
+    }
+
+    #[test]
+    fn a_log_that_somebody_removed_is_made_anew() {
+        let folder = Folder::new("removed-log");
+        let path = folder.path("0.log");
+        let mut log = LogFile::open(&path, 60, 2).expect("a log");
+        log.write(0, b"first\n");
+        fs::remove_file(&path).expect("removed");
+        log.write(0, b"second\n");
+        assert_eq!(records(&path), ["stdout F second"]);
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_rotated_is_left_alone_for_a_while() {
+        let folder = Folder::new("unrotated-log");
+        // So long that nothing can follow it.
+        let path = folder.path(&"x".repeat(255));
+        let mut log = LogFile::open(&path, 100, 2).expect("a log");
+        let mut tries = Vec::new();
+        for line in ["1\n", "2\n", "3\n", "4\n", "5\n", "6\n"] {
+            log.write(0, line.as_bytes());
+            tries.push(log.rotate_beyond);
+        }
+        // 42 bytes each: the third and the fifth find no room.
+        assert_eq!(tries, [100, 100, 184, 184, 268, 268]);
+        assert_eq!(records(&path).len(), 6);
+    }
+
+    #[test]
+    fn a_full_disk_joins_no_records() {
+        let folder = Folder::new("full-disk");
+        const PAGE: usize = 4096;
+        if let Err(error) = linux::mount::mount_tmpfs(folder.as_ref(), 2 * PAGE as u64, 0o700) {
+            return eprintln!("skipped: {error}");
+        }
+        let (path, other) = (folder.path("0.log"), folder.path("other"));
+        let mut log = LogFile::open(&path, u64::MAX, 2).expect("a log");
+        fs::write(&other, [0; PAGE]).expect("written");
+        let line = "x".repeat(PAGE) + "\n";
+        log.write(0, format!("{line}lost\n").as_bytes());
+        log.write(1, b"lost too\n");
+        assert_eq!(log.size, PAGE as u64);
+        fs::remove_file(&other).expect("removed");
+        log.write(1, b"next\n");
+        assert_eq!(records(&path), [&format!("stdout F {}", line.trim_end()), "stderr F next"]);
+        assert_eq!(log.size, fs::metadata(&path).expect("a log").len());
+    }
+
+    #[test]
+    fn a_new_file_begins_with_a_record() {
+        let folder = Folder::new("new-log");
+        let path = folder.path("0.log");
+        let mut log = LogFile::open(&path, u64::MAX, 2).expect("a log");
+        log.write(0, b"first\n");
+        log.rest = b"of it\n".to_vec();
+        log.reopen().expect("the same");
+        assert_eq!(log.rest, b"of it\n");
+        fs::rename(&path, folder.path("old")).expect("renamed");
+        log.reopen().expect("a new one");
+        log.write(0, b"second\n");
+        assert_eq!(records(&path), ["stdout F second"]);
     }
 }
