@@ -16,16 +16,26 @@ const DRAIN_READS_MAX: usize = 128;
 impl Shim {
     pub(crate) fn reap(&mut self) {
         while let Ok(Some(ended)) = process::reap() {
-            // The number of one that was reaped before may be another's by now.
-            let is_it = |c: &Container| c.child.pid == ended.pid && !c.is_reaped();
-            let container = self.containers.iter().find(|(_, container)| is_it(container));
-            if let Some(key) = container.map(|(key, _)| *key) {
-                self.container_ended(key, ended);
-                continue;
-            }
-            // What is neither was an orphan that came to the sub-reaper.
-            self.exec_ended(ended);
+            self.ended(ended);
         }
+    }
+
+    fn ended(&mut self, ended: Ended) {
+        // The number of one that was reaped before may be another's by now.
+        let is_it = |c: &Container| c.child.pid == ended.pid && !c.is_reaped();
+        let container = self.containers.iter().find(|(_, container)| is_it(container));
+        if let Some(key) = container.map(|(key, _)| *key) {
+            return self.container_ended(key, ended);
+        }
+        if self.init.as_ref().is_some_and(|(init, _)| init.pid == ended.pid) {
+            // The kernel ended everything in its namespace before it, and lets nothing new
+            // in: the sandbox is over, and a runtime that sees the shim end knows what to do.
+            eprintln!("node-shim: the first process of the pod ended with {}", ended.code);
+            self.done = true;
+            return;
+        }
+        // What is none of these was an orphan that came to the sub-reaper.
+        self.exec_ended(ended);
     }
 
     fn container_ended(&mut self, key: u32, ended: Ended) {
@@ -65,5 +75,22 @@ impl Shim {
                 self.flush(connection);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bed::{self, Folder};
+
+    #[test]
+    fn a_sandbox_is_over_with_its_first_process() {
+        let folder = Folder::new("first-process");
+        let mut shim = bed::shim(&folder);
+        shim.init = Some((bed::child(7), bed::null()));
+        shim.ended(Ended { pid: 6, code: 0, signal: 0 });
+        assert!(!shim.done, "an orphan's end means nothing");
+        shim.ended(Ended { pid: 7, code: 137, signal: 9 });
+        assert!(shim.done);
     }
 }
