@@ -2,14 +2,13 @@
 
 use std::{
     collections::BTreeMap,
-    convert::Infallible,
     io,
     net::{IpAddr, SocketAddr},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock},
     time::Duration,
 };
 
-use client::{Cached, SharedInformers};
+use client::{Cached, Informer, SharedInformers, supervise};
 use net_dns::{Endpoint, Port, Protocol, Server, Service, ServiceName, Sockets, Zone, resolv};
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
@@ -94,47 +93,90 @@ pub(super) async fn start(
     let changes = resolv::Changes::of_host();
     let asked = upstreams(addresses)?;
     let server = Server::new(zone.clone(), asked.clone());
-    let resolvers = follow_resolvers(changes, server.clone(), addresses.to_vec(), asked);
     let sockets = Sockets::bind(addresses, 53).await.map_err(|error| {
         format!("{error}; the cluster's DNS needs that port: end what uses it, or choose another --cluster-dns")
     })?;
     let (services, slices) = (served::services(informers), served::slices(informers));
-    let changed = Changed::follow(&services, &slices);
+    let known = Known { changed: Changed::follow(&services, &slices), services, slices, zone };
+    let addresses = addresses.to_vec();
     Ok(tokio::spawn(async move {
-        let apply = |key: &str| {
-            let view = services
-                .get(key)
-                .and_then(|object| service(&object.view, &slices.by_index(BY_SERVICE, key)));
-            if let Some((namespace, name)) = key.split_once('/') {
-                let name = ServiceName { namespace: namespace.into(), name: name.into() };
-                zone.write().unwrap_or_else(PoisonError::into_inner).apply(name, view);
+        let asked = Mutex::new(asked);
+        let resolvers = supervise("following the machine's resolvers", || {
+            follow_resolvers(&changes, &server, &addresses, &asked)
+        });
+        let bind = || Sockets::bind(&addresses, 53);
+        let answer = keep(sockets, bind, |sockets| known.answer(server.clone().serve(sockets)));
+        tokio::join!(resolvers, answer);
+    }))
+}
+
+/// Serves on `bound`, and on what is bound anew whenever that has ended. Never returns.
+async fn keep<S, B, A>(bound: S, bind: impl Fn() -> B, serve: impl Fn(S) -> A)
+where
+    B: Future<Output = io::Result<S>>,
+    A: Future<Output = io::Result<()>>,
+{
+    let mut bound = Some(bound);
+    let (bind, serve) = (&bind, &serve);
+    let run = || {
+        let bound = bound.take();
+        async move {
+            let sockets = match bound {
+                Some(bound) => Ok(bound),
+                None => bind().await,
+            };
+            let served = async { serve(sockets?).await };
+            if let Err(error) = served.await {
+                warn!(%error, "the cluster's DNS takes no questions");
             }
-        };
+        }
+    };
+    supervise("the cluster's DNS", run).await;
+}
+
+/// Services as the API has them, and what the zone has of them. Changes are collected while
+/// nobody answers, too: of a Service that went nothing else tells.
+struct Known {
+    services: Informer<served::Service>,
+    slices: Informer<EndpointSlice>,
+    changed: Arc<Changed>,
+    zone: Arc<RwLock<Zone>>,
+}
+
+impl Known {
+    fn apply(&self, key: &str) {
+        let view = (self.services.get(key))
+            .and_then(|object| service(&object.view, &self.slices.by_index(BY_SERVICE, key)));
+        if let Some((namespace, name)) = key.split_once('/') {
+            let name = ServiceName { namespace: namespace.into(), name: name.into() };
+            self.zone.write().unwrap_or_else(PoisonError::into_inner).apply(name, view);
+        }
+    }
+
+    /// Has questions answered once Services are known, and the zone follow them, until that
+    /// ends.
+    async fn answer(&self, served: impl Future<Output = io::Result<()>>) -> io::Result<()> {
         let follow = async {
             loop {
-                changed.take().await.iter().for_each(|key| apply(key));
+                self.changed.take().await.iter().for_each(|key| self.apply(key));
             }
         };
         let answer = async {
             let known = async {
-                services.wait_synced().await;
-                slices.wait_synced().await;
+                self.services.wait_synced().await;
+                self.slices.wait_synced().await;
             };
             if tokio::time::timeout(KNOWN_MAX, known).await.is_err() {
                 warn!("Services are not known yet: the cluster's DNS answers without them");
             }
-            services.list().iter().for_each(|object| apply(&object.key()));
-            server.serve(sockets).await
+            self.services.list().iter().for_each(|object| self.apply(&object.key()));
+            served.await
         };
         tokio::select! {
-            result = answer => match result {
-                Ok(()) => warn!("the cluster's DNS ended"),
-                Err(error) => warn!(%error, "the cluster's DNS ended"),
-            },
-            () = follow => {}
-            never = resolvers => match never {},
+            ended = answer => ended,
+            never = follow => never,
         }
-    }))
+    }
 }
 
 /// Whom the machine asks about names outside of the cluster.
@@ -149,29 +191,66 @@ fn upstreams(own: &[IpAddr]) -> Result<Vec<SocketAddr>, StartError> {
 /// A machine that boots before its network is there, or goes into another one, has other
 /// resolvers then.
 async fn follow_resolvers(
-    changes: io::Result<resolv::Changes>,
-    server: Arc<Server>,
-    own: Vec<IpAddr>,
-    mut asked: Vec<SocketAddr>,
-) -> Infallible {
+    changes: &io::Result<resolv::Changes>,
+    server: &Server,
+    own: &[IpAddr],
+    asked: &Mutex<Vec<SocketAddr>>,
+) {
     let error = loop {
-        let heard = match &changes {
+        let heard = match changes {
             Ok(changes) => changes.next().await,
             Err(error) => break error.to_string(),
         };
         if let Err(error) = heard {
             break error.to_string();
         }
-        match upstreams(&own) {
-            Ok(now) if now == asked => {}
+        let mut asked = asked.lock().unwrap_or_else(PoisonError::into_inner);
+        match upstreams(own) {
+            Ok(now) if now == *asked => {}
             Ok(now) => {
                 info!(resolvers = ?now, "names outside of the cluster are asked there from now on");
                 server.set_upstreams(now.clone());
-                asked = now;
+                *asked = now;
             }
             Err(error) => warn!(%error, "names outside of the cluster are asked where they were"),
         }
     };
     warn!(%error, "the machine's resolvers may become others and the cluster's DNS does not hear of it until a restart");
     std::future::pending().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_dns_is_bound_and_served_anew_whatever_ends_it() {
+        let (binds, served) = (Mutex::new(0), Mutex::new(Vec::new()));
+        let bind = || {
+            let mut binds = binds.lock().expect("no panic while held");
+            *binds += 1;
+            let bound = *binds;
+            async move {
+                match bound {
+                    1 => Err(io::Error::other("the port is not free yet")),
+                    bound => Ok(bound),
+                }
+            }
+        };
+        let serve = |bound| {
+            served.lock().expect("no panic while held").push(bound);
+            async move {
+                match bound {
+                    0 => Err(io::Error::other("the address is gone")),
+                    2 => panic!("as this test wants it"),
+                    3 => Ok(()),
+                    _ => std::future::pending().await,
+                }
+            }
+        };
+        let day = Duration::from_secs(86_400);
+        let kept = keep(0, bind, serve);
+        tokio::time::timeout(day, kept).await.expect_err("it never returns");
+        assert_eq!(*served.lock().expect("no panic while held"), [0, 2, 3, 4]);
+    }
 }

@@ -4,12 +4,12 @@
 use std::{
     net::IpAddr,
     path::Path,
-    sync::{Arc, RwLock},
+    sync::{Arc, Mutex, RwLock},
 };
 
 use ::node::{HostPorts, Live};
 
-use client::{Ambient, Api, SharedInformers};
+use client::{Ambient, Api, SharedInformers, supervise};
 use net_overlay::{Carrier, Keys, Mode, Overlay, Sealing};
 use serde::{Deserialize, Serialize};
 use tokio::{sync::Notify, task::JoinHandle};
@@ -279,8 +279,6 @@ pub(crate) async fn start(
     let (changed, links) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let told = changed.clone();
     netlink::host::follow_addresses(move || told.notify_one())?;
-    // A change since they were looked at is told by nobody.
-    changed.notify_one();
     let proxy = net_rules::Proxy::open(net_rules::Config {
         table: TABLE.into(),
         pod_networks: pairs(&cluster.pod_cidrs),
@@ -307,42 +305,69 @@ pub(crate) async fn start(
     let zone = Arc::new(RwLock::new(net_dns::Zone::new(zone)));
     let dns = cluster_dns::start(&informers, zone.clone(), &cluster.dns).await?;
     let services = Live::new(cluster.service_cidrs.clone());
-    let networks = service_networks::run(
-        informers.clone(),
-        service_networks::Networks {
-            cluster: cluster.clone(),
-            data_dir: machine.data_dir.clone(),
-            ips: outside.ips.clone(),
-            usable: services.clone(),
-            zone,
-        },
-    );
-    let name = machine.node_name.clone();
-    let ports = outside.host_ports.clone();
-    let proxy = service_proxy::run(informers.clone(), proxy, name, ports, services.clone());
-    let health = health_ports::run(informers.clone(), machine.node_name.clone());
-    let (name, sealing) = (machine.node_name.clone(), outside.sealing.clone());
-    let mtu = outside.pod_mtu.clone();
-    let judged = links.clone();
-    let ways = Overlay::new(
-        name,
-        cluster.pod_network,
-        cluster.wireguard_port,
-        pairs(&cluster.pod_cidrs),
-        sealing,
-        move || judged.notify_one(),
-    );
-    let routes = overlay::run(informers, ways, links.clone(), mtu);
-    let ips = outside.ips.clone();
-    let own = follow_addresses(machine.clone(), cluster.clone(), ips, services, changed, links);
-    Ok(vec![
-        dns,
-        tokio::spawn(proxy),
-        tokio::spawn(networks),
-        tokio::spawn(health),
-        tokio::spawn(routes),
-        tokio::spawn(own),
-    ])
+    let (proxy, name) = (Arc::new(Mutex::new(proxy)), machine.node_name.clone());
+    let proxy = {
+        let (informers, name, services) = (informers.clone(), name.clone(), services.clone());
+        let ports = outside.host_ports.clone();
+        kept("the service proxy", move || {
+            let (informers, proxy, name) = (informers.clone(), proxy.clone(), name.clone());
+            service_proxy::run(informers, proxy, name, ports.clone(), services.clone())
+        })
+    };
+    let networks = {
+        let (informers, services) = (informers.clone(), services.clone());
+        let (cluster, data_dir) = (cluster.clone(), machine.data_dir.clone());
+        let ips = outside.ips.clone();
+        kept("following the networks of Services", move || {
+            let networks = service_networks::Networks {
+                cluster: cluster.clone(),
+                data_dir: data_dir.clone(),
+                ips: ips.clone(),
+                usable: services.clone(),
+                zone: zone.clone(),
+            };
+            service_networks::run(informers.clone(), networks)
+        })
+    };
+    let health = {
+        let (informers, name) = (informers.clone(), name.clone());
+        kept("health ports of Services", move || health_ports::run(informers.clone(), name.clone()))
+    };
+    let routes = {
+        let (cluster, links) = (cluster.clone(), links.clone());
+        let (sealing, mtu) = (outside.sealing.clone(), outside.pod_mtu.clone());
+        kept("the routes to other nodes' pods", move || {
+            let judged = links.clone();
+            let ways = Overlay::new(
+                name.clone(),
+                cluster.pod_network,
+                cluster.wireguard_port,
+                pairs(&cluster.pod_cidrs),
+                sealing.clone(),
+                move || judged.notify_one(),
+            );
+            overlay::run(informers.clone(), ways, links.clone(), mtu.clone())
+        })
+    };
+    let own = {
+        let (machine, cluster, ips) = (machine.clone(), cluster.clone(), outside.ips.clone());
+        kept("following this machine's addresses", move || {
+            // A change since they were looked at is told by nobody.
+            changed.notify_one();
+            let (machine, cluster, ips) = (machine.clone(), cluster.clone(), ips.clone());
+            let (services, changed, links) = (services.clone(), changed.clone(), links.clone());
+            follow_addresses(machine, cluster, ips, services, changed, links)
+        })
+    };
+    Ok(vec![dns, proxy, networks, health, routes, own])
+}
+
+/// A task of its own that starts anew where it ends.
+fn kept<F>(what: &'static str, run: impl FnMut() -> F + Send + 'static) -> JoinHandle<()>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    tokio::spawn(supervise(what, run))
 }
 
 #[cfg(test)]

@@ -49,11 +49,19 @@ impl Changed {
         slices: &Informer<EndpointSlice>,
     ) -> Arc<Self> {
         let changed = Arc::new(Self::default());
-        let told = changed.clone();
-        services.on_change(move |change| told.add([change.object().key()]));
-        let told = changed.clone();
-        slices
-            .on_change(move |change| told.add(change.sides().flat_map(|slice| service_of(slice))));
+        // Who followed before may have ended.
+        let told = Arc::downgrade(&changed);
+        services.on_change(move |change| {
+            if let Some(told) = told.upgrade() {
+                told.add([change.object().key()]);
+            }
+        });
+        let told = Arc::downgrade(&changed);
+        slices.on_change(move |change| {
+            if let Some(told) = told.upgrade() {
+                told.add(change.sides().flat_map(|slice| service_of(slice)));
+            }
+        });
         changed
     }
 
@@ -223,10 +231,14 @@ fn protocol_name(text: &str) -> &str {
     if text.is_empty() { "TCP" } else { text }
 }
 
+/// How soon what the kernel remembers of endpoints that are gone is to be forgotten again.
+const FORGET_AGAIN: Backoff =
+    Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(300) };
+
 /// Keeps the kernel's rules equal to the API's Services until dropped.
 pub(crate) async fn run(
     informers: SharedInformers,
-    proxy: Proxy,
+    proxy: Arc<Mutex<Proxy>>,
     node_name: String,
     host_ports: HostPorts,
     networks: Live<Vec<Cidr>>,
@@ -245,8 +257,7 @@ pub(crate) async fn run(
         service(&object.view, &slices.by_index(BY_SERVICE, key), place)
     };
     let mut place = Place { node: node_name, zone: None };
-    let proxy = Arc::new(Mutex::new(proxy));
-    let mut failures = 0;
+    let (mut failures, mut unforgotten) = (0, 0);
     let mut reconciled = false;
     let mut keys = BTreeSet::new();
     loop {
@@ -257,6 +268,7 @@ pub(crate) async fn run(
                 _ = host_ports.changed() => {}
                 _ = networks.changed() => {}
                 _ = zone.changed() => {}
+                () = tokio::time::sleep(FORGET_AGAIN.delay(unforgotten)), if unforgotten > 0 => {}
             }
         }
         let here = zone.borrow_and_update().clone();
@@ -291,8 +303,10 @@ pub(crate) async fn run(
             }
         })
         .await;
-        match done {
-            Ok(Ok(summary)) => {
+        // Where the worker panicked it is the same: what it knew is read anew.
+        let done = done.map_err(|error| error.to_string());
+        match done.and_then(|done| done.map_err(|error| error.to_string())) {
+            Ok(summary) => {
                 if whole {
                     info!(
                         added = summary.added,
@@ -301,20 +315,16 @@ pub(crate) async fn run(
                     );
                 }
                 (reconciled, failures) = (true, 0);
+                unforgotten = if summary.unforgotten { unforgotten + 1 } else { 0 };
                 known = on_node;
                 keys.clear();
             }
-            Ok(Err(error)) => {
+            Err(error) => {
                 warn!(%error, "service rules could not be changed; trying again");
                 // What the kernel has is not known any more.
                 reconciled = false;
                 tokio::time::sleep(Backoff::CONNECT.delay(failures)).await;
                 failures += 1;
-            }
-            // The worker panicked or the runtime stops.
-            Err(error) => {
-                warn!(%error, "the service proxy ended");
-                return;
             }
         }
     }
@@ -347,6 +357,9 @@ fn name(key: &str) -> Option<ServiceName> {
 #[cfg(test)]
 mod tests {
     use api_object::Object;
+    use bytes::Bytes;
+    use client::{Ambient, Api, Body, BoxFuture, Transport, TransportError};
+    use http::{Request, Response};
     use serde_json::{Value, json};
 
     use super::*;
@@ -491,6 +504,26 @@ mod tests {
             let own = super::service(&service(&Value::Null).view, &[slice], &place);
             assert!(own.expect("it is ours").ports[0].endpoints.is_empty(), "{label}");
         }
+    }
+
+    /// A server out of reach.
+    #[derive(Debug)]
+    struct Nowhere;
+
+    impl Transport for Nowhere {
+        fn send(&self, _: Request<Bytes>) -> BoxFuture<Result<Response<Body>, TransportError>> {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_collected_for_who_has_ended() {
+        let api = Api::new(Arc::new(Nowhere), "test");
+        let informers = SharedInformers::new(api, Ambient::system());
+        let changed = Changed::follow(&served::services(&informers), &served::slices(&informers));
+        let known = Arc::downgrade(&changed);
+        drop(changed);
+        assert!(known.upgrade().is_none());
     }
 
     #[test]
