@@ -9,6 +9,8 @@ pub(crate) enum Failure {
     Status(Box<Status>),
     /// Printed behind `error: `.
     Message(String),
+    /// The same, after what was to be printed went to stdout as far as it came.
+    Halfway(Box<(String, String)>),
     /// Printed as it is.
     Plain(String),
     /// A command line that cannot be; `See 'kubectl X --help' for usage.` follows.
@@ -50,6 +52,7 @@ impl Failure {
             Self::Message(text) | Self::Plain(text) | Self::Usage(text) | Self::Arguments(text) => {
                 text.clone()
             }
+            Self::Halfway(told) => told.1.clone(),
             Self::Exit(_) => String::new(),
             Self::Several(all) => all.iter().map(Self::message).collect::<Vec<_>>().join(", "),
         }
@@ -75,11 +78,21 @@ impl Failure {
         }
     }
 
+    /// What stdout gets before.
+    pub(crate) fn printed(&self) -> String {
+        match self {
+            Self::Halfway(told) => told.0.clone(),
+            Self::Several(all) => all.iter().map(Self::printed).collect(),
+            _ => String::new(),
+        }
+    }
+
     /// What stderr gets; ends with a newline unless it is empty.
     pub(crate) fn text(&self, command: &str) -> String {
         match self {
             Self::Status(status) => status_text(status) + "\n",
             Self::Message(text) => format!("error: {text}\n"),
+            Self::Halfway(told) => format!("error: {}\n", told.1),
             Self::Plain(text) => format!("{text}\n"),
             Self::Usage(text) => {
                 let words = format!("kubectl {command}");
@@ -92,6 +105,7 @@ impl Failure {
             Self::Several(all) => {
                 let line = |failure: &Self| match failure {
                     Self::Message(text) => format!("{text}\n"),
+                    Self::Halfway(told) => format!("{}\n", told.1),
                     Self::Status(status) => plain_text(status) + "\n",
                     other => other.text(command),
                 };

@@ -52,6 +52,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, environment: Environment) -
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
+            print!("{}", failure.printed());
             eprint!("{}", failure.text(command));
             ExitCode::from(failure.exit_code())
         }

@@ -216,7 +216,9 @@ impl Format {
                 };
                 Ok(lists.into_iter().map(pretty).collect())
             }
-            Self::Template(template) => template.run(object).map_err(Failure::Message),
+            Self::Template(template) => template
+                .run(object)
+                .map_err(|broken| Failure::Halfway(Box::new((broken.out, broken.why)))),
             Self::Columns(columns) => Ok(columns.print(object, true)),
             Self::Human { .. } | Self::Name => Ok(format!("{}\n", qualified_name(object))),
         }

@@ -1,24 +1,22 @@
 //! Go's templates (`text/template`), as far as they are used to print objects:
-//! everything but methods and functions as values.
+//! everything but methods, functions as values and complex numbers.
 
-mod blocks;
+mod base64;
 mod functions;
+mod given;
 pub(super) mod go_text;
-mod pieces;
-mod pipelines;
+mod lexer;
+mod parser;
 mod printf;
 mod run;
-mod words;
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use self::{
-    blocks::Reader,
-    pieces::{Piece, pieces},
-    run::Run,
-};
+use super::json;
+
+use self::{given::Given, parser::Parser, run::Run};
 
 /// Deeper ones would only serve to exhaust the stack.
 const DEEPEST: usize = 100;
@@ -31,6 +29,14 @@ pub(crate) struct Template {
     named: BTreeMap<String, Vec<Node>>,
 }
 
+/// What a template came to before it failed, and why it did.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Broken {
+    /// What was written, and what helps to find the mistake.
+    pub(crate) out: String,
+    pub(crate) why: String,
+}
+
 /// What stands where in a template, for what is said of it.
 #[derive(Clone, Debug)]
 struct Place {
@@ -41,11 +47,11 @@ struct Place {
 #[derive(Clone, Debug)]
 enum Node {
     Text(String),
-    Print(Pipeline),
-    If(Pipeline, Vec<Node>, Vec<Node>),
-    With(Pipeline, Vec<Node>, Vec<Node>),
-    Range(Pipeline, Vec<Node>, Vec<Node>),
-    Named(String, Option<Pipeline>, Place),
+    Print(Pipe),
+    If(Pipe, Vec<Node>, Vec<Node>),
+    With(Pipe, Vec<Node>, Vec<Node>),
+    Range(Pipe, Vec<Node>, Vec<Node>),
+    Named(String, Option<Pipe>, Place),
     Break,
     Continue,
 }
@@ -53,25 +59,49 @@ enum Node {
 /// Commands, each of which gets the value of the one before as its last
 /// argument; and the variables that the outcome is given to.
 #[derive(Clone, Debug)]
-struct Pipeline {
+struct Pipe {
     variables: Vec<String>,
     declares: bool,
     commands: Vec<Command>,
+    place: Place,
 }
 
 #[derive(Clone, Debug)]
 struct Command {
-    terms: Vec<Term>,
+    /// One at least.
+    operands: Vec<Operand>,
+    place: Place,
+}
+
+#[derive(Clone, Debug)]
+struct Operand {
+    term: Term,
     place: Place,
 }
 
 #[derive(Clone, Debug)]
 enum Term {
     Literal(Value),
-    /// `$name.a.b`, `.a.b`, with an empty name for the dot.
-    Path(Option<String>, Vec<String>, Place),
-    Function(String, Place),
-    Inner(Pipeline, Vec<String>, Place),
+    Nil,
+    Dot,
+    /// `.a.b`
+    Field(Vec<String>),
+    /// `$name.a.b`
+    Variable(String, Vec<String>),
+    Function(String),
+    Inner(Pipe),
+    /// Fields of something else.
+    Chain(Box<Operand>, Vec<String>),
+}
+
+impl Operand {
+    /// As it is written among others.
+    fn shown(&self) -> String {
+        match self.term {
+            Term::Inner(_) => format!("({})", self.place.text),
+            _ => self.place.text.clone(),
+        }
+    }
 }
 
 impl Template {
@@ -80,44 +110,39 @@ impl Template {
     /// # Errors
     /// Says what is malformed, or not known here.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let told = |at: usize, why: String| {
-            let (line, _) = line_and_column(text, at);
-            format!("template: output:{line}: {why}")
-        };
-        let pieces = pieces(text).map_err(|at| told(at, "unclosed action".into()))?;
-        let mut reader = Reader::new(pieces, text.len());
-        let nodes = reader.block().map_err(|why| told(reader.here, why))?;
-        match reader.pieces.get(reader.at) {
-            None => Ok(Self { text: text.to_owned(), nodes, named: reader.named }),
-            Some(Piece::Action(word, at)) => Err(told(*at, format!("unexpected {{{{{word}}}}}"))),
-            Some(Piece::Text(_)) => Err("unexpected text".into()),
-        }
+        let mut parser = Parser::new(text);
+        let nodes = parser.whole()?;
+        Ok(Self { text: text.to_owned(), nodes, named: parser.named })
     }
 
     /// The text that the template makes of an object.
     ///
     /// # Errors
     /// Where a function does not fit its arguments.
-    pub(crate) fn run(&self, object: &Value) -> Result<String, String> {
+    pub(crate) fn run(&self, object: &Value) -> Result<String, Broken> {
+        let given = Given::plain(object.clone());
         let mut run = Run {
             out: String::new(),
-            variables: vec![("$".into(), object.clone())],
+            variables: vec![("$".into(), given.clone())],
             named: &self.named,
             depth: 0,
             name: "output",
             place: None,
         };
-        match run.nodes(&self.nodes, object) {
-            Ok(_) => Ok(run.out),
-            Err(why) => {
-                let (at, there) = run.place.map_or((0, ""), |place| (place.at, &place.text));
-                let (line, column) = line_and_column(&self.text, at);
-                Err(format!(
-                    "error executing template {:?}: template: output:{line}:{column}: executing {:?} at <{there}>: {why}",
-                    self.text, run.name
-                ))
-            }
-        }
+        let Err(why) = run.nodes(&self.nodes, &given) else { return Ok(run.out) };
+        let (at, there) = run.place.map_or((0, ""), |place| (place.at, &place.text));
+        let (line, column) = line_and_column(&self.text, at);
+        let name = go_text::quoted(run.name, '"');
+        let why = format!("template: output:{line}:{column}: executing {name} at <{there}>: {why}");
+        let out = format!(
+            "{}Error executing template: {why}. Printing more information for debugging the template:\n\ttemplate was:\n\t\t{}\n\traw data was:\n\t\t{}\n\tobject given to template engine was:\n\t\t{}\n\n",
+            run.out,
+            self.text,
+            json::compact(object),
+            go_text::shown(object),
+        );
+        let why = format!("error executing template {}: {why}", go_text::quoted(&self.text, '"'));
+        Err(Broken { out, why })
     }
 }
 
@@ -128,6 +153,7 @@ fn line_and_column(text: &str, at: usize) -> (usize, usize) {
     let lines = before.iter().filter(|byte| **byte == b'\n').count();
     (lines + 1, before.len() - line_start)
 }
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -210,7 +236,15 @@ mod tests {
             ("{{if 1}}{{else}}{{else}}{{end}}", "expected end; found {{else}}"),
             ("{{if}}x{{end}}", "missing value for if"),
             ("{{'ab'}}", "malformed character constant: 'ab'"),
-            ("{{'", "unclosed action"),
+            ("{{'", "unterminated character constant"),
+            ("{{$x}}", "undefined variable \"$x\""),
+            ("{{.a[0]}}", "bad character U+005B '['"),
+            ("{{.a && .b}}", "unexpected \"&\" in operand"),
+            ("{{.a | 3}}", "non executable command in pipeline stage 2"),
+            ("{{range $i, $j, $k := .a}}{{end}}", "too many declarations in range"),
+            ("{{(.a}}", "unclosed left paren"),
+            ("{{)}}", "unexpected right paren"),
+            ("{{\n.a\n\n", "output:4: unclosed action started at output:1"),
             ("{{}}", "missing value for command"),
             ("{{1x}}", "bad number syntax"),
         ] {
@@ -224,12 +258,23 @@ mod tests {
             format!("template: output:{at}: executing {name:?} at <{there}>: {why}")
         };
         let field = "can't evaluate field x in type interface {}";
+        let text = "wrong type for value; expected string; got";
         let index = "error calling index: index out of range: 5";
         for (template, why) in [
             ("{{.n.x}}", executing("output", "1:4", ".n.x", field)),
             ("a\nb {{- .n.x -}}", executing("output", "2:8", ".n.x", field)),
             ("{{with $.n}}{{$.n.x}}{{end}}", executing("output", "1:15", "$.n.x", field)),
-            ("{{(index .a  0).x}}", executing("output", "1:15", "(index .a 0).x", field)),
+            (
+                "{{(index .a  0).x}}",
+                executing("output", "1:13", "0", "can't evaluate field x in type int64"),
+            ),
+            ("{{range .a}}{{.x}}{{end}}", executing("output", "1:14", ".x", field)),
+            ("{{printf .n}}", executing("output", "1:9", ".n", &format!("{text} int64"))),
+            (
+                "{{\"a\" 1}}",
+                executing("output", "1:2", "\"a\"", "can't give argument to non-function \"a\""),
+            ),
+            ("{{$x = 1}}", executing("output", "1:7", "1", "undefined variable: $x")),
             ("{{1 | index  .a 5}}", executing("output", "1:6", "index .a 5", index)),
             (
                 "{{if .no}}{{else if index .a 5}}{{end}}",
@@ -247,12 +292,13 @@ mod tests {
             ),
             (
                 "{{define \"d\"}}{{.x}}{{end}}{{template \"d\" .n}}",
-                executing("d", "1:16", ".x", field),
+                executing("d", "1:16", ".x", "can't evaluate field x in type int64"),
             ),
         ] {
             let told = Template::parse(template)
                 .expect(template)
                 .run(&json!({"a": [1], "n": 1, "s": "t"}));
+            let told = told.map_err(|broken| broken.why);
             assert_eq!(told, Err(format!("error executing template {template:?}: {why}")));
         }
         for (template, why) in [
@@ -262,6 +308,16 @@ mod tests {
         ] {
             assert_eq!(Template::parse(template).expect_err(template), why);
         }
+    }
+
+    #[test]
+    fn what_helps_to_find_the_mistake_is_printed() {
+        let template = Template::parse("a{{.a.b}}").expect("valid");
+        let broken = template.run(&json!({"a": "<"})).expect_err("no field");
+        assert_eq!(
+            broken.out,
+            "aError executing template: template: output:1:5: executing \"output\" at <.a.b>: can't evaluate field b in type interface {}. Printing more information for debugging the template:\n\ttemplate was:\n\t\ta{{.a.b}}\n\traw data was:\n\t\t{\"a\":\"\\u003c\"}\n\tobject given to template engine was:\n\t\tmap[a:<]\n\n"
+        );
     }
 
     #[test]
@@ -287,7 +343,8 @@ mod tests {
             ("{{$x := \"aaaaaaaa\"}}{{range 60}}{{$x = print $x $x}}{{end}}", "too long"),
         ] {
             let told = Template::parse(template).expect(template).run(&json!({"a": [1, 2]}));
-            assert!(told.as_ref().is_err_and(|told| told.contains(why)), "{template}: {told:?}");
+            let told = told.expect_err(template).why;
+            assert!(told.contains(why), "{template}: {told}");
         }
     }
 

@@ -60,6 +60,8 @@ pub(super) async fn create(session: &Session, made: Made) -> Outcome {
     let kind = object["kind"].as_str().unwrap_or_default().to_lowercase();
     let done = finish(session, object, "created", "kubectl-create").await;
     done.map(drop).map_err(|error| match kind.as_str() {
+        // It was created, and not printed.
+        _ if matches!(error, Failure::Halfway(_)) => error,
         // These say so themselves, upstream, in place of the server.
         "configmap" | "deployment" | "job" | "serviceaccount" => {
             Failure::Message(format!("failed to create {kind}: {}", error.message()))

@@ -2,10 +2,11 @@
 
 use std::cmp::Ordering;
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::Value;
 
 use super::{
+    base64,
+    given::Given,
     go_text::{kind, shown},
     printf::{LONGEST, printf},
     run::truth,
@@ -39,42 +40,61 @@ pub(super) fn is_known(name: &str) -> bool {
     FUNCTIONS.iter().any(|(known, ..)| *known == name)
 }
 
+/// Whether the first argument must be text.
+pub(super) fn takes_text(name: &str) -> bool {
+    matches!(name, "base64decode" | "printf")
+}
+
+/// Looks whether a function gets as many arguments as it takes, one of them perhaps from
+/// the command before.
+///
+/// # Errors
+/// Where it does not.
+pub(super) fn counted(name: &str, given: usize, piped: bool) -> Result<(), String> {
+    let found = FUNCTIONS.iter().find(|(known, ..)| *known == name);
+    let (_, least, most) = found.ok_or_else(|| format!("function {name:?} not defined"))?;
+    let all = given + usize::from(piped);
+    match (least == most, all < *least, all > *most) {
+        (_, false, false) => Ok(()),
+        (true, ..) => Err(format!("wrong number of args for {name}: want {least} got {all}")),
+        (false, true, _) => {
+            Err(format!("wrong number of args for {name}: want at least {least} got {given}"))
+        }
+        (false, false, true) => Err(format!("error calling {name}: too many arguments")),
+    }
+}
+
 /// What a function makes of its arguments.
 ///
 /// # Errors
 /// Where they do not fit it.
-pub(super) fn call(name: &str, arguments: &[Value]) -> Result<Value, String> {
-    let found = FUNCTIONS.iter().find(|(known, ..)| *known == name);
-    let (_, least, most) = found.ok_or_else(|| format!("function {name:?} not defined"))?;
-    let given = arguments.len();
-    if given < *least || given > *most {
-        let want = if least == most { least.to_string() } else { format!("at least {least}") };
-        return Err(format!("wrong number of args for {name}: want {want} got {given}"));
-    }
+pub(super) fn call(name: &str, arguments: &[Given]) -> Result<Given, String> {
     let told = |why: String| format!("error calling {name}: {why}");
     let Some((first, others)) = arguments.split_first() else {
-        return Ok(Value::String(if name == "println" { "\n" } else { "" }.to_owned()));
+        let text = if name == "println" { "\n" } else { "" };
+        return Ok(Given::own(text.into()));
     };
-    let value = match name {
-        "and" => arguments
-            .iter()
-            .find(|value| !truth(value))
-            .or(arguments.last())
-            .cloned()
-            .unwrap_or_default(),
-        "or" => arguments
-            .iter()
-            .find(|value| truth(value))
-            .or(arguments.last())
-            .cloned()
-            .unwrap_or_default(),
-        "not" => (!truth(first)).into(),
-        "len" => match first {
+    let values = || arguments.iter().map(|given| given.value.clone()).collect::<Vec<_>>();
+    let ordered = |fits: fn(Ordering) -> bool| {
+        let order = order(first, &others[0]).map_err(told)?;
+        Ok::<Value, String>(order.is_some_and(fits).into())
+    };
+    let value: Value = match name {
+        "and" | "or" => {
+            let decides = |given: &&Given| truth(&given.value) == (name == "or");
+            let found = arguments.iter().find(decides).or(arguments.last());
+            return Ok(found.cloned().unwrap_or_else(Given::missing));
+        }
+        "not" => (!truth(&first.value)).into(),
+        "len" => match &first.value {
             Value::String(text) => text.len().into(),
             Value::Array(items) => items.len().into(),
             Value::Object(map) => map.len().into(),
+            Value::Null if first.is_missing() => {
+                return Err(told("reflect: call of reflect.Value.Type on zero Value".to_owned()));
+            }
             Value::Null => return Err(told("len of nil pointer".to_owned())),
-            other => return Err(told(format!("len of type {}", kind(other)))),
+            _ => return Err(told(format!("len of type {}", first.kind()))),
         },
         "eq" => {
             if others.is_empty() {
@@ -87,48 +107,62 @@ pub(super) fn call(name: &str, arguments: &[Value]) -> Result<Value, String> {
             met.into()
         }
         "ne" => (!equal(first, &others[0]).map_err(told)?).into(),
-        "lt" => order(first, &others[0]).map_err(told)?.is_some_and(Ordering::is_lt).into(),
-        "le" => order(first, &others[0]).map_err(told)?.is_some_and(Ordering::is_le).into(),
-        "gt" => order(first, &others[0]).map_err(told)?.is_some_and(Ordering::is_gt).into(),
-        "ge" => order(first, &others[0]).map_err(told)?.is_some_and(Ordering::is_ge).into(),
-        "index" => index(first, others).map_err(told)?,
-        "exists" => index(first, others).is_ok_and(|value| !value.is_null()).into(),
-        "slice" => slice(first, others).map_err(told)?,
+        "lt" => ordered(Ordering::is_lt)?,
+        "le" => ordered(Ordering::is_le)?,
+        "gt" => ordered(Ordering::is_gt)?,
+        "ge" => ordered(Ordering::is_ge)?,
+        "index" => return index(&first.value, others).map(Given::plain).map_err(told),
+        "exists" => index(&first.value, others).is_ok_and(|value| !value.is_null()).into(),
+        "slice" => return slice(first, others).map(Given::plain).map_err(told),
         "base64decode" => {
-            let text =
-                first.as_str().ok_or_else(|| format!("expected string; found {}", shown(first)))?;
-            let bytes = STANDARD
-                .decode(text)
-                .map_err(|why| told(format!("base64 decode failed: {why}")))?;
+            let bytes = base64::decode(first.value.as_str().unwrap_or_default()).map_err(|at| {
+                told(format!("base64 decode failed: illegal base64 data at input byte {at}"))
+            })?;
             String::from_utf8_lossy(&bytes).into_owned().into()
         }
-        "printf" => {
-            let format =
-                first.as_str().ok_or_else(|| format!("expected string; found {}", shown(first)))?;
-            printf(format, others).map_err(told)?.into()
-        }
-        "print" => print(arguments).into(),
-        "println" => (arguments.iter().map(shown).collect::<Vec<_>>().join(" ") + "\n").into(),
-        "html" => escaped(arguments, &html).into(),
-        "js" => escaped(arguments, &js).into(),
-        _ => escaped(arguments, &url).into(),
+        "printf" => printf(first.value.as_str().unwrap_or_default(), others).map_err(told)?.into(),
+        "print" => print(&values()).into(),
+        "println" => (values().iter().map(shown).collect::<Vec<_>>().join(" ") + "\n").into(),
+        "html" => escaped(&values(), &html).into(),
+        "js" => escaped(&values(), &js).into(),
+        _ => escaped(&values(), &url).into(),
     };
     match &value {
         Value::String(text) if text.len() > LONGEST => Err(told("the text is too long".to_owned())),
-        _ => Ok(value),
+        _ => Ok(Given::own(value)),
     }
 }
 
-fn equal(a: &Value, b: &Value) -> Result<bool, String> {
-    match (a, b) {
-        (Value::Null, _) | (_, Value::Null) => Ok(a.is_null() && b.is_null()),
+fn equal(a: &Given, b: &Given) -> Result<bool, String> {
+    match (&a.value, &b.value) {
+        (Value::Null, _) | (_, Value::Null) => Ok(a.value.is_null() && b.value.is_null()),
         (Value::Bool(a), Value::Bool(b)) => Ok(a == b),
-        _ => Ok(order(a, b)? == Some(Ordering::Equal)),
+        (Value::Array(_), Value::Array(_)) | (Value::Object(_), Value::Object(_)) => {
+            Err(format!("non-comparable type {}: {}", shown(&b.value), b.kind()))
+        }
+        (Value::Array(_), Value::Object(_)) | (Value::Object(_), Value::Array(_)) => Err(format!(
+            "non-comparable types {}: {}, {}: {}",
+            shown(&a.value),
+            a.kind(),
+            b.kind(),
+            shown(&b.value)
+        )),
+        _ if is_basic(&a.value) && is_basic(&b.value) => Ok(order(a, b)? == Some(Ordering::Equal)),
+        _ => Err(incompatible(a, b)),
     }
 }
 
-fn order(a: &Value, b: &Value) -> Result<Option<Ordering>, String> {
-    match (a, b) {
+/// Whether there are constants of its type.
+fn is_basic(value: &Value) -> bool {
+    matches!(value, Value::Bool(_) | Value::Number(_) | Value::String(_))
+}
+
+fn incompatible(a: &Given, b: &Given) -> String {
+    format!("incompatible types for comparison: {} and {}", a.kind(), b.kind())
+}
+
+fn order(a: &Given, b: &Given) -> Result<Option<Ordering>, String> {
+    match (&a.value, &b.value) {
         (Value::String(a), Value::String(b)) => Ok(Some(a.cmp(b))),
         (Value::Number(x), Value::Number(y)) if x.is_f64() == y.is_f64() => {
             Ok(match (x.as_i64(), y.as_i64()) {
@@ -136,30 +170,38 @@ fn order(a: &Value, b: &Value) -> Result<Option<Ordering>, String> {
                 _ => x.as_f64().zip(y.as_f64()).and_then(|(x, y)| x.partial_cmp(&y)),
             })
         }
-        (Value::Null, _) | (_, Value::Null) => Err("invalid type for comparison".to_owned()),
-        _ if kind(a) == kind(b) => Err("invalid type for comparison".to_owned()),
-        _ => Err(format!("incompatible types for comparison: {} and {}", kind(a), kind(b))),
+        (Value::Bool(_), Value::Bool(_)) => Err("invalid type for comparison".to_owned()),
+        (x, y) if is_basic(x) && is_basic(y) => Err(incompatible(a, b)),
+        _ => Err("invalid type for comparison".to_owned()),
     }
 }
 
-fn index(value: &Value, keys: &[Value]) -> Result<Value, String> {
+fn index(value: &Value, keys: &[Given]) -> Result<Value, String> {
     let mut value = value.clone();
-    for key in keys {
-        let out = || format!("index out of range: {}", shown(key));
-        let place = || key.as_u64().and_then(|at| usize::try_from(at).ok());
-        let wanted = |want: &str| format!("value has type {}; should be {want}", kind(key));
+    for given in keys {
+        let key = &given.value;
+        let place = |len: usize, of: &str| {
+            let at = key.as_u64().and_then(|at| usize::try_from(at).ok());
+            match at {
+                Some(at) if at < len => Ok(at),
+                // It is Go's own check that finds this one.
+                Some(at) if at == len => Err(format!("reflect: {of} index out of range")),
+                _ => Err(format!("index out of range: {}", shown(key))),
+            }
+        };
         value = match (&value, key) {
             (Value::Object(map), Value::String(key)) => map.get(key).cloned().unwrap_or_default(),
-            (Value::Object(_), _) => return Err(wanted("string")),
+            (Value::Object(_), _) => {
+                return Err(format!("value has type {}; should be string", given.kind()));
+            }
             (Value::Array(items), Value::Number(at)) if !at.is_f64() => {
-                place().and_then(|at| items.get(at)).cloned().ok_or_else(out)?
+                items[place(items.len(), "slice")?].clone()
             }
             (Value::String(text), Value::Number(at)) if !at.is_f64() => {
-                let byte = place().and_then(|at| text.as_bytes().get(at).copied());
-                byte.ok_or_else(out)?.into()
+                text.as_bytes()[place(text.len(), "string")?].into()
             }
             (Value::Array(_) | Value::String(_), _) => {
-                return Err(format!("cannot index slice/array with type {}", kind(key)));
+                return Err(format!("cannot index slice/array with type {}", given.kind()));
             }
             (Value::Null, _) => return Err("index of untyped nil".to_owned()),
             (other, _) => return Err(format!("can't index item of type {}", kind(other))),
@@ -168,24 +210,31 @@ fn index(value: &Value, keys: &[Value]) -> Result<Value, String> {
     Ok(value)
 }
 
-fn slice(value: &Value, bounds: &[Value]) -> Result<Value, String> {
+fn slice(given: &Given, bounds: &[Given]) -> Result<Value, String> {
+    let value = &given.value;
     let len = match value {
         Value::String(text) => text.len(),
         Value::Array(items) => items.len(),
         Value::Null => return Err("slice of untyped nil".to_owned()),
-        other => return Err(format!("can't slice item of type {}", kind(other))),
+        _ => return Err(format!("can't slice item of type {}", given.kind())),
     };
-    let mut places = [0, len];
-    if bounds.len() > places.len() {
+    if bounds.len() > 2 && value.is_string() {
         return Err("cannot 3-index slice a string".to_owned());
     }
+    let mut places = [0, len, len];
     for (place, bound) in places.iter_mut().zip(bounds) {
-        let at = bound.as_u64().and_then(|at| usize::try_from(at).ok()).filter(|at| *at <= len);
-        *place = at.ok_or_else(|| format!("index out of range: {}", shown(bound)))?;
+        if !bound.value.is_i64() || bound.is_boxed {
+            return Err(format!("cannot index slice/array with type {}", bound.held()));
+        }
+        let at = bound.value.as_u64().and_then(|at| usize::try_from(at).ok());
+        let at = at.filter(|at| *at <= len);
+        *place = at.ok_or_else(|| format!("index out of range: {}", shown(&bound.value)))?;
     }
-    let [from, to] = places;
-    if from > to {
-        return Err(format!("invalid slice index: {from} > {to}"));
+    let [from, to, end] = places;
+    for (a, b) in [(from, to), (to, end)] {
+        if a > b {
+            return Err(format!("invalid slice index: {a} > {b}"));
+        }
     }
     Ok(match value {
         Value::Array(items) => items[from..to].to_vec().into(),

@@ -2,7 +2,10 @@
 
 use serde_json::Value;
 
-use super::go_text::{float, kind, quoted, shown, signed, syntax, written};
+use super::{
+    given::Given,
+    go_text::{float, kind, quoted, shown, signed, syntax, written},
+};
 
 /// Longer text is refused: a template could fill the memory with it.
 pub(super) const LONGEST: usize = 64 << 20;
@@ -24,7 +27,7 @@ struct Spec {
 ///
 /// # Errors
 /// Where it would be too long.
-pub(super) fn printf(format: &str, arguments: &[Value]) -> Result<String, String> {
+pub(super) fn printf(format: &str, arguments: &[Given]) -> Result<String, String> {
     let mut out = String::new();
     let mut rest = format;
     let mut next = 0;
@@ -72,9 +75,9 @@ pub(super) fn printf(format: &str, arguments: &[Value]) -> Result<String, String
         rest = &rest[verb.len_utf8()..];
         if verb == '%' {
             out.push('%');
-        } else if let Some(value) = arguments.get(next) {
+        } else if let Some(given) = arguments.get(next) {
             next += 1;
-            out.push_str(&one(verb, &spec, value));
+            out.push_str(&one(verb, &spec, &given.value, given.kind()));
         } else {
             out.push_str(&format!("%!{verb}({})", if reordered { "BADINDEX" } else { "MISSING" }));
         }
@@ -84,9 +87,9 @@ pub(super) fn printf(format: &str, arguments: &[Value]) -> Result<String, String
     }
     out.push_str(rest);
     if !reordered && next < arguments.len() {
-        let left = arguments[next..].iter().map(|value| match value {
+        let left = arguments[next..].iter().map(|given| match &given.value {
             Value::Null => "<nil>".to_owned(),
-            value => format!("{}={}", kind(value), shown(value)),
+            value => format!("{}={}", given.kind(), shown(value)),
         });
         out.push_str(&format!("%!(EXTRA {})", left.collect::<Vec<_>>().join(", ")));
     }
@@ -107,12 +110,12 @@ fn place(rest: &mut &str, next: &mut usize) -> bool {
 /// A width or precision, in digits or as an argument.
 fn count(
     rest: &mut &str,
-    arguments: &[Value],
+    arguments: &[Given],
     next: &mut usize,
 ) -> Option<Result<i64, &'static str>> {
     if let Some(after) = rest.strip_prefix('*') {
         *rest = after;
-        let number = arguments.get(*next).and_then(Value::as_i64);
+        let number = arguments.get(*next).and_then(|given| given.value.as_i64());
         *next += 1;
         let fits = |number: &i64| usize::try_from(number.unsigned_abs()).is_ok_and(|n| n <= WIDEST);
         return Some(number.filter(fits).ok_or("BAD"));
@@ -134,35 +137,37 @@ fn count(
     i64::try_from(number).ok().map(Ok)
 }
 
-fn one(verb: char, spec: &Spec, value: &Value) -> String {
+fn one(verb: char, spec: &Spec, value: &Value, type_name: &str) -> String {
+    let inner = |spec: &Spec, value: &Value| one(verb, spec, value, kind(value));
+    let bad = || bad(verb, value, type_name);
     match (verb, value) {
-        ('T', value) => padded(spec, kind(value), false),
+        ('T', _) => padded(spec, type_name, false),
         ('v', value) if spec.sharp => padded(spec, &syntax(value), false),
         ('v', Value::Null) => padded(spec, "<nil>", false),
         (verb, Value::Null) => format!("%!{verb}(<nil>)"),
-        (verb, Value::Array(items)) => {
+        (_, Value::Array(items)) => {
             let spec = &within(spec);
-            let items: Vec<String> = items.iter().map(|item| one(verb, spec, item)).collect();
+            let items: Vec<String> = items.iter().map(|item| inner(spec, item)).collect();
             format!("[{}]", items.join(" "))
         }
-        (verb, Value::Object(map)) => {
+        (_, Value::Object(map)) => {
             let spec = &within(spec);
             let fields = map.iter().map(|(key, item)| {
-                format!("{}:{}", one(verb, spec, &key.as_str().into()), one(verb, spec, item))
+                format!("{}:{}", inner(spec, &key.as_str().into()), inner(spec, item))
             });
             format!("map[{}]", fields.collect::<Vec<_>>().join(" "))
         }
         ('t' | 'v', Value::Bool(on)) => padded(spec, &on.to_string(), false),
-        (verb, Value::String(text)) => string(verb, spec, text).unwrap_or_else(|| bad(verb, value)),
+        (verb, Value::String(text)) => string(verb, spec, text).unwrap_or_else(bad),
         (verb, Value::Number(number)) => {
             let text = match (number.as_i64(), number.as_f64()) {
                 (Some(number), _) => integer(verb, spec, number),
                 (None, Some(number)) => fraction(verb, spec, number),
                 (None, None) => None,
             };
-            text.unwrap_or_else(|| bad(verb, value))
+            text.unwrap_or_else(bad)
         }
-        (verb, value) => bad(verb, value),
+        _ => bad(),
     }
 }
 
@@ -173,8 +178,8 @@ fn within(spec: &Spec) -> Spec {
     Spec { width: spec.width.min(most), precision, ..spec.clone() }
 }
 
-fn bad(verb: char, value: &Value) -> String {
-    format!("%!{verb}({}={})", kind(value), written(value, &str::to_owned))
+fn bad(verb: char, value: &Value, type_name: &str) -> String {
+    format!("%!{verb}({type_name}={})", written(value, &str::to_owned))
 }
 
 fn string(verb: char, spec: &Spec, text: &str) -> Option<String> {
@@ -327,6 +332,8 @@ mod tests {
             ("%.3d %x", json!([5, "hi"]), "005 6869"),
             ("%d", json!(["a"]), "%!d(string=a)"),
             ("%s %z", json!([5, 5]), "%!s(int=5) %!z(int=5)"),
+            ("%d", json!([["a", 1]]), "[%!d(string=a) 1]"),
+            ("%s", json!([[1]]), "[%!s(int64=1)]"),
             ("%d", json!([]), "%!d(MISSING)"),
             ("%d", json!([null]), "%!d(<nil>)"),
             ("x", json!([1, "b"]), "x%!(EXTRA int=1, string=b)"),
@@ -337,10 +344,14 @@ mod tests {
             ("%[9]d", json!([1]), "%!d(BADINDEX)"),
             ("%*d", json!([99_999_999, 1]), "%!(BADWIDTH)1"),
         ] {
-            let arguments = arguments.as_array().expect("a list");
-            assert_eq!(printf(format, arguments).as_deref(), Ok(text), "{format}");
+            let arguments = arguments.as_array().expect("a list").iter().cloned();
+            let arguments: Vec<Given> = arguments.map(Given::own).collect();
+            assert_eq!(printf(format, &arguments).as_deref(), Ok(text), "{format}");
         }
-        assert_eq!(printf("%.9999999f", &[json!(1.5)]).map(|text| text.len()), Ok(10_000_001));
-        assert!(printf(&"%9999999d".repeat(1000), &vec![json!(1); 1000]).is_err());
+        assert_eq!(
+            printf("%.9999999f", &[Given::own(json!(1.5))]).map(|text| text.len()),
+            Ok(10_000_001)
+        );
+        assert!(printf(&"%9999999d".repeat(1000), &vec![Given::own(json!(1)); 1000]).is_err());
     }
 }
