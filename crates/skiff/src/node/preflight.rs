@@ -1,7 +1,7 @@
 //! What must be true of the machine before a server starts, and what to do
 //! where it is not.
 
-use std::{fmt, fs, io, path::Path};
+use std::{fmt, fs, io, os::unix::fs::PermissionsExt as _, path::Path};
 
 use crate::{check, config::Machine};
 
@@ -17,10 +17,11 @@ impl fmt::Display for Unfit {
 
 impl std::error::Error for Unfit {}
 
-/// Makes the data directory, which nobody else may read.
+/// Makes the data directory, and in it the node's folder, which nobody else may
+/// enter: what images brought lies there, and setuid programs among it.
 ///
 /// # Errors
-/// Where it cannot be made or written.
+/// Where they cannot be made or written.
 pub(crate) fn data_dir(dir: &Path) -> Result<(), Unfit> {
     let fault = |what: &str, error: io::Error| {
         Unfit(format!(
@@ -31,7 +32,12 @@ pub(crate) fn data_dir(dir: &Path) -> Result<(), Unfit> {
     fs::create_dir_all(dir).map_err(|error| fault("cannot be made", error))?;
     let probe = dir.join(".writable");
     fs::write(&probe, b"").map_err(|error| fault("cannot be written", error))?;
-    fs::remove_file(&probe).map_err(|error| fault("cannot be written", error))
+    fs::remove_file(&probe).map_err(|error| fault("cannot be written", error))?;
+    let node = dir.join("node");
+    // Also where it is there already: older versions let everybody in.
+    fs::create_dir_all(&node)
+        .and_then(|()| fs::set_permissions(&node, fs::Permissions::from_mode(0o700)))
+        .map_err(|error| fault("its folder node cannot be made or closed", error))
 }
 
 /// Looks at what a node needs of its machine: the rows of `skiff check` that
@@ -54,5 +60,19 @@ mod tests {
     fn a_data_directory_that_cannot_be_written_is_named() {
         let error = data_dir(Path::new("/proc/skiff")).expect_err("nothing is made in /proc");
         assert!(error.0.contains("/proc/skiff") && error.0.contains("--data-dir"));
+    }
+
+    #[test]
+    fn nobody_else_enters_the_node_s_folder_also_after_an_upgrade() {
+        let data = tempfile::tempdir().expect("a directory for the test");
+        let node = data.path().join("node");
+        for was in [None, Some(0o755)] {
+            if let Some(mode) = was {
+                fs::set_permissions(&node, fs::Permissions::from_mode(mode)).expect("ours");
+            }
+            data_dir(data.path()).expect("writable");
+            let mode = fs::metadata(&node).expect("made").permissions().mode();
+            assert_eq!(mode & 0o7777, 0o700, "it was {was:?}");
+        }
     }
 }
