@@ -19,6 +19,7 @@ use tokio::{
 
 use super::{
     mirror::Statics,
+    missing,
     setup::ips_of,
     static_pods::Mirror,
     tended::{Ended, Tended, status_of},
@@ -28,6 +29,7 @@ use crate::{
     container::spec::label,
     node::Deps,
     resources::{PODS, TOLD_BEFORE},
+    supervised::RESTART,
     volume,
 };
 
@@ -113,7 +115,18 @@ pub(super) struct Manager {
 impl Manager {
     /// What runs keeps its addresses and users, before anybody gets new ones.
     async fn adopt_addresses(&mut self) {
-        for sandbox in self.list().await {
+        let mut failures = 0;
+        let sandboxes = loop {
+            match self.list().await {
+                Ok(sandboxes) => break sandboxes,
+                Err(error) => {
+                    tracing::error!(%error, "what runs is not known: no pod is looked after yet");
+                }
+            }
+            failures += 1;
+            tokio::time::sleep(RESTART.delay(failures)).await;
+        };
+        for sandbox in sandboxes {
             let ips = ips_of(&sandbox);
             if !ips.is_empty() {
                 self.deps.addresses.adopt(&sandbox.spec.pod_uid, ips);
@@ -124,18 +137,10 @@ impl Manager {
         }
     }
 
-    async fn list(&mut self) -> Vec<Sandbox> {
-        match self.deps.runtime.list().await {
-            Ok(sandboxes) => {
-                self.uids =
-                    sandboxes.iter().map(|s| (s.id.clone(), s.spec.pod_uid.clone())).collect();
-                sandboxes
-            }
-            Err(error) => {
-                tracing::error!(%error, "the runtime does not list");
-                Vec::new()
-            }
-        }
+    async fn list(&mut self) -> Result<Vec<Sandbox>, node_runtime::Error> {
+        let sandboxes = self.deps.runtime.list().await?;
+        self.uids = sandboxes.iter().map(|s| (s.id.clone(), s.spec.pod_uid.clone())).collect();
+        Ok(sandboxes)
     }
 
     async fn api(&mut self, event: Reflected) {
@@ -203,8 +208,10 @@ impl Manager {
             | Event::ContainerExited { sandbox, .. }
             | Event::ShimDied { sandbox } => sandbox,
         };
-        if !self.uids.contains_key(sandbox) {
-            self.list().await;
+        if !self.uids.contains_key(sandbox)
+            && let Err(error) = self.list().await
+        {
+            tracing::error!(%error, "the runtime does not list");
         }
         match self.uids.get(sandbox).cloned() {
             Some(uid) => drop(self.tell(&uid, Message::Runtime)),
@@ -220,31 +227,27 @@ impl Manager {
         for uid in gone {
             self.tell(&uid, Message::Gone(None));
         }
-        self.end_orphans(listed).await;
-        let tended = &self.tended;
-        self.deps.devices.retain(|uid| tended.contains_key(uid));
-    }
-
-    /// Ends what runs and has no pod in the API any more.
-    async fn end_orphans(&mut self, listed: &BTreeSet<String>) {
-        let mut orphans: BTreeMap<String, Vec<Sandbox>> = BTreeMap::new();
-        for sandbox in self.list().await {
-            let uid = &sandbox.spec.pod_uid;
-            if !listed.contains(uid) && !self.tended.contains_key(uid) {
-                orphans.entry(uid.clone()).or_default().push(sandbox);
+        let sandboxes = match self.list().await {
+            Ok(sandboxes) => sandboxes,
+            Err(error) => {
+                return tracing::error!(%error, "the runtime does not list: what nobody knows stays");
             }
-        }
-        for (uid, sandboxes) in orphans {
+        };
+        let running: BTreeSet<String> =
+            sandboxes.iter().map(|sandbox| sandbox.spec.pod_uid.clone()).collect();
+        for (uid, sandboxes) in missing::orphans(sandboxes, listed, &self.tended) {
             tracing::info!(uid, "a pod was deleted while nobody watched: ending it");
             self.start(Arc::new(pod_of(&sandboxes)), Map::new(), false);
             self.tell(&uid, Message::Gone(None));
         }
-        self.remove_strays().await;
+        let known = missing::Known { listed, running: &running, tended: &self.tended };
+        self.remove_strays(&known).await;
+        self.deps.devices.retain(|uid| known.has(uid));
     }
 
     /// Removes directories of pods that neither the API nor the runtime knows:
     /// what a crash left between two steps.
-    async fn remove_strays(&self) {
+    async fn remove_strays(&self, known: &missing::Known<'_, Tended>) {
         let pods = self.deps.config.kubelet_dir.join("pods");
         let entries = match fs::read_dir(&pods) {
             Ok(entries) => entries,
@@ -254,7 +257,7 @@ impl Manager {
         };
         for entry in entries.flatten() {
             let name = entry.file_name();
-            let Some(uid) = name.to_str().filter(|uid| !self.tended.contains_key(*uid)) else {
+            let Some(uid) = name.to_str().filter(|uid| !known.has(uid)) else {
                 continue;
             };
             if let Err(error) = volume::ready::tear_down(&self.deps, uid, true).await {

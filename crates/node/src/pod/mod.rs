@@ -6,7 +6,8 @@
 //! [`status`] tells it in the API's words; [`resize`] changes what running
 //! containers get. [`worker`] is the task that acts, through [`setup`], [`start`] and [`stop`];
 //! of what fails [`trouble`] knows what the log has been told. [`manager`] follows the
-//! API and keeps one worker a pod, at work whatever happens ([`tended`]).
+//! API and keeps one worker a pod, at work whatever happens ([`tended`]), and ends what nobody
+//! knows ([`missing`]).
 
 mod act;
 pub(crate) mod admit;
@@ -19,6 +20,7 @@ pub(crate) mod lookup;
 pub(crate) mod manager;
 mod message;
 mod mirror;
+mod missing;
 pub(crate) mod plan;
 pub(crate) mod preempt;
 pub(crate) mod resize;

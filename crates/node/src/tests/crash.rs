@@ -66,9 +66,16 @@ struct Fused {
     /// Whoever first sees that a container has ended breaks off: its pod's worker, which is
     /// told of it.
     trap: Arc<AtomicBool>,
+    /// So many looks fail.
+    blind: AtomicI64,
 }
 
 impl Fused {
+    fn new(inner: Arc<ShimRuntime>) -> Self {
+        let (fuse, trap) = (Fuse::of(i64::MAX), Arc::default());
+        Self { inner, fuse, trap, blind: AtomicI64::new(0) }
+    }
+
     fn call<'a, T: Send + 'a>(&'a self, call: BoxFuture<'a, T>) -> BoxFuture<'a, T> {
         let mut call = Some(call);
         let mut result = None;
@@ -128,6 +135,9 @@ impl Runtime for Fused {
     // Looking changes nothing.
     fn list(&self) -> BoxFuture<'_, Result<Vec<Sandbox>>> {
         Box::pin(async {
+            if self.blind.fetch_sub(1, Ordering::SeqCst) > 0 {
+                return Err(node_runtime::Error::Timeout(Duration::ZERO));
+            }
             let all = Runtime::list(&*self.inner).await?;
             let mut containers = all.iter().flat_map(|sandbox| &sandbox.containers);
             let has_ended = containers.any(|c| matches!(c.state, ContainerState::Exited(_)));
@@ -156,9 +166,9 @@ fn live(bed: &Bed, length: i64, until: impl AsyncFn()) -> bool {
         .expect("threads");
     let came = threads.block_on(async {
         let fuse = Fuse::of(length);
-        let fused = fuse.clone();
-        let trap = Arc::default();
-        let node = bed.start_on(move |inner| Arc::new(Fused { inner, fuse: fused, trap })).await;
+        let fuse_of_it = fuse.clone();
+        let fused = |inner| Fused { fuse: fuse_of_it, ..Fused::new(inner) };
+        let node = bed.start_on(move |inner| Arc::new(fused(inner))).await;
         let came = tokio::select! {
             () = fuse.out.notified() => false,
             () = until() => true,
@@ -333,7 +343,7 @@ async fn a_worker_that_breaks_off_starts_again_by_itself() {
     let _node = bed
         .start_on({
             let trap = trap.clone();
-            move |inner| Arc::new(Fused { inner, fuse: Fuse::of(i64::MAX), trap })
+            move |inner| Arc::new(Fused { trap, ..Fused::new(inner) })
         })
         .await;
     let script = "until test -e /v/end; do sleep 0.05; done; exit 3";
@@ -357,4 +367,66 @@ async fn a_worker_that_breaks_off_starts_again_by_itself() {
             "ERROR a pod's worker broke off: it starts again after a pause pod=\"default/ends\" seconds=1"
         ]
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_that_cannot_see_what_runs_waits_with_giving_addresses() {
+    if !inside("crash::an_agent_that_cannot_see_what_runs_waits_with_giving_addresses") {
+        return;
+    }
+    let bed = Bed::new();
+    let node = bed.start().await;
+    let spec = || json!({"restartPolicy": "Always", "containers": [container("sleep 600")]});
+    bed.bind("before", spec()).await;
+    bed.until_ready("before").await;
+    node.shutdown();
+    drop(node);
+    bed.bind("after", spec()).await;
+    let blind = AtomicI64::new(2);
+    let _node = bed.start_on(move |inner| Arc::new(Fused { blind, ..Fused::new(inner) })).await;
+    bed.until_ready("after").await;
+    let ip = |name: &str| bed.pod(name).expect("there")["status"]["podIP"].clone();
+    assert_ne!(ip("before"), ip("after"));
+    for name in ["before", "after"] {
+        bed.cluster.delete_with(PODS, &format!("default/{name}"), json!({"gracePeriodSeconds": 0}));
+        bed.until(name, "gone", |pod| pod.is_none()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pod_whose_shape_is_not_understood_keeps_its_files() {
+    if !inside("crash::a_pod_whose_shape_is_not_understood_keeps_its_files") {
+        return;
+    }
+    let bed = Bed::new();
+    let node = bed.start().await;
+    let mut main = container("trap 'exit 0' TERM; sleep 1000 & wait");
+    main["volumeMounts"] = json!([{"name": "v", "mountPath": "/v"}]);
+    let volumes = json!([{"name": "v", "emptyDir": {}}]);
+    bed.bind("strange", json!({"containers": [main], "volumes": volumes})).await;
+    bed.until_ready("strange").await;
+    let uid = bed.target("strange", "main").uid;
+    let pods = bed.dir.path().join("kubelet/pods");
+    let file = pods.join(uid).join("volumes/kubernetes.io~empty-dir/v/file");
+    fs::write(&file, "").expect("written");
+    node.shutdown();
+    drop(node);
+    fs::create_dir(pods.join("stray")).expect("made");
+    let shape = |grace: serde_json::Value| {
+        bed.cluster.edit(PODS, "default/strange", |pod| {
+            pod["spec"]["terminationGracePeriodSeconds"] = grace;
+        });
+    };
+    shape("soon".into());
+    let _node = bed.start().await;
+    bed.bind("after", json!({"containers": [container("sleep 600")]})).await;
+    bed.until_ready("after").await;
+    assert!(!pods.join("stray").exists(), "the list is judged by");
+    assert!(file.exists(), "its container runs");
+    shape(1.into());
+    for name in ["strange", "after"] {
+        bed.cluster.delete_with(PODS, &format!("default/{name}"), json!({"gracePeriodSeconds": 0}));
+        bed.until(name, "gone", |pod| pod.is_none()).await;
+    }
+    bed.until_nothing_is_left().await;
 }

@@ -9,6 +9,7 @@ use http::{Request, Response};
 use serde_json::{Value, json};
 use testkit::FakeCluster;
 use tokio::sync::watch;
+use tunnel::LogOptions;
 
 use super::{
     SERVE,
@@ -88,17 +89,17 @@ async fn a_pod_that_the_memory_lacks_runs_on() {
     });
     bed.cluster.delete_with(PODS, "default/deleted", json!({"gracePeriodSeconds": 0}));
     let node = bed.start_with(Api::new(memory.clone(), "test"), |runtime| runtime).await;
-    let known = async |pods: usize| {
+    let known = async |name: &str| {
         let wait = async {
-            while node.pods() < pods {
+            while bed.logs(&node, name, LogOptions::default()).await.is_err() {
                 tokio::task::yield_now().await;
             }
         };
         tokio::time::timeout(PATIENCE, wait).await.expect("in time");
     };
-    known(1).await;
+    known("kept").await;
     memory.is_online.send_replace(true);
-    known(2).await;
+    known("late").await;
     let (text, _) = bed.run(&node, "late", "cat /v/file").await;
     assert_eq!(text, "precious\n");
     assert_eq!(containers(), before);
