@@ -100,7 +100,9 @@ fn excludes(entry: &str, host: &str, port: u16, address: Option<IpAddr>) -> bool
     if of_port.is_some_and(|of_port| of_port != port) {
         return false;
     }
-    let domain = name.trim_start_matches("*.").trim_start_matches('.');
+    let name = name.strip_prefix('*').unwrap_or(name);
+    let domain = name.trim_start_matches('.');
+    // Of `.lan` and `*.lan` only what is below it.
     (host == domain && !name.starts_with('.')) || host.ends_with(&format!(".{domain}"))
 }
 
@@ -172,7 +174,7 @@ mod tests {
             ("HTTP_PROXY", "plain.lan:3128"),
             ("HTTPS_PROXY", "http://upper.lan"),
             ("https_proxy", "http://u:p%40q@tls.lan:8080/"),
-            ("NO_PROXY", "near.lan, .inside.lan,10.0.0.0/8,reg.lan:5000, 192.168.1.7"),
+            ("NO_PROXY", "near.lan, .inside.lan,*.below.lan,10.0.0.0/8,reg.lan:5000, 192.168.1.7"),
         ])
         .expect("valid");
         for (url, proxy) in [
@@ -183,6 +185,8 @@ mod tests {
             ("https://notnear.lan/", Some("tls.lan:8080")),
             ("https://x.inside.lan/", None),
             ("https://inside.lan/", Some("tls.lan:8080")),
+            ("https://x.below.lan/", None),
+            ("https://below.lan/", Some("tls.lan:8080")),
             ("https://10.1.2.3/", None),
             ("https://11.1.2.3/", Some("tls.lan:8080")),
             ("https://192.168.1.7/", None),
