@@ -59,10 +59,10 @@ impl Layers {
         self.dir.join(chain.hex()).join("fs")
     }
 
-    /// The layer's size and digest; `None` where it is not there.
+    /// The layer's size and digest; `None` where it, or a part of it, is not there.
     pub(crate) fn info(&self, chain: &Digest) -> Option<LayerInfo> {
         let text = fs::read(self.dir.join(chain.hex()).join("layer.json")).ok()?;
-        serde_json::from_slice(&text).ok()
+        serde_json::from_slice(&text).ok().filter(|_| self.path(chain).is_dir())
     }
 
     /// A path for unfinished work, unique in this process.
@@ -122,9 +122,10 @@ impl Layers {
         match fs::rename(scratch, &place) {
             Ok(()) => sync_dir(&self.dir)?,
             // Another image brought the same layer in the meantime.
-            Err(_) if place.join("layer.json").exists() => {
+            Err(_) if self.info(&expected.chain).is_some() => {
                 fs::remove_dir_all(scratch).map_err(ImageError::io(scratch))?;
             }
+            Err(_) if place.is_dir() => mend(scratch, &place)?,
             Err(error) => return Err(ImageError::io(place)(error)),
         }
         Ok(info)
@@ -140,24 +141,40 @@ impl Layers {
         Ok(found)
     }
 
-    /// Removes a layer; half of one is never seen under its name.
-    pub(crate) fn remove(&self, chain: &Digest) -> Result<(), ImageError> {
+    /// Takes a layer from its place, so that half of one is never seen under its
+    /// name; answers what is to be removed, if it was there.
+    pub(crate) fn take(&self, chain: &Digest) -> Result<Option<PathBuf>, ImageError> {
         let place = self.dir.join(chain.hex());
         let scratch = self.scratch("removed");
         match fs::rename(&place, &scratch) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            renamed => renamed.map_err(ImageError::io(&place))?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            renamed => renamed.map(|()| Some(scratch)).map_err(ImageError::io(&place)),
         }
-        fs::remove_dir_all(&scratch).map_err(ImageError::io(&scratch))
+    }
+
+    /// Writes a small document so that it is there whole or not at all.
+    pub(crate) fn replace_json(
+        &self,
+        path: &Path,
+        value: &impl Serialize,
+    ) -> Result<(), ImageError> {
+        let scratch = self.scratch("document");
+        write_json(&scratch, value)?;
+        fs::rename(&scratch, path).map_err(ImageError::io(path))?;
+        sync_dir(path.parent().unwrap_or(path))
     }
 }
 
-/// Writes a small document so that it is there whole or not at all.
-pub(crate) fn replace_json(path: &Path, value: &impl Serialize) -> Result<(), ImageError> {
-    let partial = path.with_extension("partial");
-    write_json(&partial, value)?;
-    fs::rename(&partial, path).map_err(ImageError::io(path))?;
-    sync_dir(path.parent().unwrap_or(path))
+/// Puts the parts of a layer into a place that lacks one. Files that are there
+/// stay: containers may run on them.
+fn mend(scratch: &Path, place: &Path) -> Result<(), ImageError> {
+    let parts = ["fs", "layer.json"];
+    for part in parts.into_iter().filter(|part| *part != "fs" || !place.join(part).is_dir()) {
+        let place = place.join(part);
+        fs::rename(scratch.join(part), &place).map_err(ImageError::io(place))?;
+    }
+    sync_dir(place)?;
+    fs::remove_dir_all(scratch).map_err(ImageError::io(scratch))
 }
 
 fn write_json(path: &Path, value: &impl Serialize) -> Result<(), ImageError> {

@@ -26,9 +26,12 @@ mod import;
 mod layers;
 mod oci;
 mod pull;
+mod record;
 mod reference;
 mod registry;
 mod store;
+#[cfg(test)]
+mod store_test;
 mod unpack;
 #[cfg(test)]
 mod unpack_test;

@@ -4,17 +4,16 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
     os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use serde::{Deserialize, Serialize};
-
 use crate::{
     Digest, ImageConfig, ImageError, Reference, gc,
-    layers::{Layers, replace_json},
-    oci::{ConfigFile, parse_json},
+    layers::Layers,
+    oci::ConfigFile,
+    record::{self, STORED_VERSION, Stored},
 };
 
 /// An image that can be run.
@@ -44,39 +43,41 @@ impl Image {
     pub fn id_string(&self) -> String {
         self.id.to_string()
     }
-}
 
-/// An image on disk: `images/<ID>.json`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Stored {
-    version: u32,
-    id: Digest,
-    repo_tags: Vec<String>,
-    repo_digests: Vec<String>,
-    size_bytes: u64,
-    config: ImageConfig,
-    /// Chain IDs, the lowest first.
-    layers: Vec<Digest>,
-    pinned: bool,
-    added_at: u64,
+    /// A layer of it that is gone from the disk.
+    fn missing_layer(&self) -> Option<&PathBuf> {
+        let is_gone = |dir: &&PathBuf| {
+            fs::metadata(dir).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+        };
+        self.layer_dirs.iter().find(is_gone)
+    }
 }
-
-/// The newest version of [`Stored`].
-const STORED_VERSION: u32 = 1;
 
 /// All images under one directory, which belongs to one process.
 pub struct ImageStore {
     root: PathBuf,
     pub(crate) layers: Layers,
+    /// Who changes records reads, decides and writes in one turn; taken before `state`.
+    turns: Mutex<()>,
     state: Mutex<State>,
 }
+
+/// What one must have to change records.
+type Turn<'a> = MutexGuard<'a, ()>;
 
 #[derive(Default)]
 struct State {
     images: BTreeMap<Digest, Arc<Image>>,
     /// Layers of images that are being added, which no image names yet.
     adding: BTreeMap<Digest, usize>,
+}
+
+impl State {
+    /// Layers that must stay.
+    fn needed(&self) -> BTreeSet<Digest> {
+        let images = self.images.values().flat_map(|image| &image.chains);
+        images.chain(self.adding.keys()).copied().collect()
+    }
 }
 
 /// Keeps layers from being collected before their image is there.
@@ -126,23 +127,22 @@ impl ImageStore {
         fs::set_permissions(&root, fs::Permissions::from_mode(0o700))
             .map_err(ImageError::io(&root))?;
         let layers = Layers::open(&root)?;
-        let store = Self { root, layers, state: Mutex::default() };
+        let store = Self { root, layers, turns: Mutex::default(), state: Mutex::default() };
         let dir = store.root.join("images");
-        let mut images = BTreeMap::new();
+        let mut state = State::default();
         for entry in fs::read_dir(&dir).map_err(ImageError::io(&dir))? {
             let path = entry.map_err(ImageError::io(&dir))?.path();
-            match path.extension().and_then(|extension| extension.to_str()) {
-                Some("json") => {}
+            let stored = match path.extension().and_then(|extension| extension.to_str()) {
+                Some("json") => record::read(&path)?,
                 // Written, but not yet renamed, when the process ended.
                 _ => {
                     fs::remove_file(&path).map_err(ImageError::io(&path))?;
                     continue;
                 }
-            }
-            let stored = read_stored(&path)?;
-            images.insert(stored.id, Arc::new(store.image(stored)));
+            };
+            state.images.insert(stored.id, Arc::new(store.image(stored)));
         }
-        store.lock().images = images;
+        *store.lock() = state;
         Ok(store)
     }
 
@@ -152,11 +152,27 @@ impl ImageStore {
     }
 
     /// The image that a pod's `image` field names: a name, with or without
-    /// registry, tag and digest, or an ID. `None` where it is not here.
+    /// registry, tag and digest, or an ID. `None` where it is not here. One of which
+    /// a layer is gone cannot be run: it is forgotten, so that it is pulled again.
     ///
     /// # Errors
-    /// [`ImageError::InvalidName`].
+    /// [`ImageError::InvalidName`], or the disk's.
     pub fn resolve(&self, name: &str) -> Result<Option<Arc<Image>>, ImageError> {
+        let is_whole = |image: &Arc<Image>| image.missing_layer().is_none();
+        let found = self.find(name)?;
+        if found.as_ref().is_none_or(is_whole) {
+            return Ok(found);
+        }
+        let turn = self.turn();
+        // A pull may have brought it in the meantime.
+        let Some(image) = self.find(name)? else { return Ok(None) };
+        let Some(layer) = image.missing_layer() else { return Ok(Some(image)) };
+        tracing::warn!(layer = %layer.display(), "the layer is gone from the disk, and {name} with it");
+        self.forget(&turn, &image.id)?;
+        Ok(None)
+    }
+
+    fn find(&self, name: &str) -> Result<Option<Arc<Image>>, ImageError> {
         let state = self.lock();
         let id = name.parse().ok().or_else(|| Digest::from_hex(name));
         if let Some(id) = id {
@@ -188,7 +204,8 @@ impl ImageStore {
         in_use: &BTreeSet<Digest>,
         force: bool,
     ) -> Result<(), ImageError> {
-        let image = self.resolve(name)?;
+        let turn = self.turn();
+        let image = self.find(name)?;
         let image = image.ok_or_else(|| ImageError::NoSuchImage { name: name.into() })?;
         let by_id = name.parse::<Digest>().is_ok() || Digest::from_hex(name).is_some();
         let mut left = Image::clone(&image);
@@ -209,18 +226,18 @@ impl ImageStore {
             }
         }
         if !left.repo_tags.is_empty() || !left.repo_digests.is_empty() {
-            return self.put(left);
+            return self.put(&turn, left);
         }
         if in_use.contains(&image.id) && !force {
             return Err(ImageError::InUse { name: name.into() });
         }
-        self.forget(&image.id)?;
+        self.forget(&turn, &image.id)?;
+        drop(turn);
         self.sweep()
     }
 
-    fn forget(&self, id: &Digest) -> Result<(), ImageError> {
-        let path = self.record_path(id);
-        fs::remove_file(&path).map_err(ImageError::io(&path))?;
+    fn forget(&self, _turn: &Turn<'_>, id: &Digest) -> Result<(), ImageError> {
+        record::remove(&self.record_path(id))?;
         self.lock().images.remove(id);
         Ok(())
     }
@@ -234,8 +251,12 @@ impl ImageStore {
         let chosen = gc::plan(&gc::view(&images), request);
         let mut removed = Vec::new();
         for image in images.into_iter().filter(|image| chosen.contains(&image.id)) {
-            self.forget(&image.id)?;
-            removed.push(image);
+            let turn = self.turn();
+            // One that has got another name since it was looked at is wanted.
+            if self.known(&image.id).is_some_and(|known| Arc::ptr_eq(&known, &image)) {
+                self.forget(&turn, &image.id)?;
+                removed.push(image);
+            }
         }
         self.sweep()?;
         Ok(removed)
@@ -243,30 +264,39 @@ impl ImageStore {
 
     /// Removes layers and documents that no image names.
     fn sweep(&self) -> Result<(), ImageError> {
-        let on_disk = self.layers.list()?;
-        let unused = {
-            let state = self.lock();
-            let images = state.images.values().flat_map(|image| &image.chains);
-            let needed: BTreeSet<Digest> = images.chain(state.adding.keys()).copied().collect();
-            gc::unused(&on_disk, &needed)
-        };
-        for chain in unused {
-            self.layers.remove(&chain)?;
+        for chain in self.unused()? {
+            self.discard(&chain)?;
         }
         let blobs = self.root.join("content/blobs/sha256");
         for entry in fs::read_dir(&blobs).map_err(ImageError::io(&blobs))? {
             let path = entry.map_err(ImageError::io(&blobs))?.path();
             let id = path.file_name().and_then(|name| name.to_str()).and_then(Digest::from_hex);
+            // A document is there before its image, but not before the turn of that.
+            let _turn = self.turn();
             if id.is_none_or(|id| !self.lock().images.contains_key(&id)) {
-                match fs::remove_file(&path) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                        return Err(ImageError::io(&path)(error));
-                    }
-                    _ => {}
-                }
+                record::remove(&path)?;
             }
         }
         Ok(())
+    }
+
+    /// The layers that nothing needs at the moment.
+    pub(crate) fn unused(&self) -> Result<Vec<Digest>, ImageError> {
+        let on_disk = self.layers.list()?;
+        Ok(gc::unused(&on_disk, &self.lock().needed()))
+    }
+
+    /// Removes a layer, unless something has come to need it: to remove others takes
+    /// long, and a pull counts on what it has seen once it says so by [`Self::adding`].
+    pub(crate) fn discard(&self, chain: &Digest) -> Result<(), ImageError> {
+        let taken = {
+            let state = self.lock();
+            match state.needed().contains(chain) {
+                true => None,
+                false => self.layers.take(chain)?,
+            }
+        };
+        taken.map_or(Ok(()), |dir| fs::remove_dir_all(&dir).map_err(ImageError::io(dir)))
     }
 
     /// Protects the layers of an image that is about to be added.
@@ -280,26 +310,35 @@ impl ImageStore {
 
     /// Records an image whose layers are all there. Its tags move here from
     /// other images, which stay without them.
+    ///
+    /// # Errors
+    /// A layer is not there, or the disk's.
     pub(crate) fn add(&self, new: NewImage<'_>) -> Result<Arc<Image>, ImageError> {
-        let blob = self.root.join("content/blobs/sha256").join(new.id.hex());
+        let chains = chains(&new.config.rootfs.diff_ids);
+        // A pull that was given up no longer sees to it that they stay.
+        let _adding = self.adding(&chains);
+        let turn = self.turn();
+        let mut size_bytes = 0;
+        for chain in &chains {
+            let gone = || ImageError::io(self.layers.path(chain))(io::ErrorKind::NotFound.into());
+            size_bytes += self.layers.info(chain).ok_or_else(gone)?.size_bytes;
+        }
+        let blob = self.blob_path(&new.id);
         if !blob.exists() {
             let scratch = self.layers.scratch("blob");
             crate::layers::write_synced(&scratch, new.config_bytes)?;
             fs::rename(&scratch, &blob).map_err(ImageError::io(&blob))?;
         }
-        let chains = chains(&new.config.rootfs.diff_ids);
-        let infos = chains.iter().filter_map(|chain| self.layers.info(chain));
-        let size_bytes = infos.map(|info| info.size_bytes).sum();
         for other in self.list() {
             if other.id != new.id && other.repo_tags.iter().any(|tag| new.tags.contains(tag)) {
                 let mut left = Image::clone(&other);
                 left.repo_tags.retain(|tag| !new.tags.contains(tag));
                 // What came with an older program may go.
                 left.pinned &= !left.repo_tags.is_empty();
-                self.put(left)?;
+                self.put(&turn, left)?;
             }
         }
-        let known = self.lock().images.get(&new.id).cloned();
+        let known = self.known(&new.id);
         let merge = |old: Option<&Vec<String>>, new: Vec<String>| {
             let all: BTreeSet<String> = old.into_iter().flatten().cloned().chain(new).collect();
             all.into_iter().collect::<Vec<_>>()
@@ -317,13 +356,13 @@ impl ImageStore {
             added_at: known.as_ref().map_or(now, |image| image.added_at),
         };
         let image = self.image(stored);
-        self.put(image.clone())?;
+        self.put(&turn, image.clone())?;
         Ok(Arc::new(image))
     }
 
     /// Writes an image's record, unless it is as it should be already.
-    fn put(&self, image: Image) -> Result<(), ImageError> {
-        if self.lock().images.get(&image.id).is_some_and(|old| **old == image) {
+    fn put(&self, _turn: &Turn<'_>, image: Image) -> Result<(), ImageError> {
+        if self.known(&image.id).is_some_and(|old| *old == image) {
             return Ok(());
         }
         let stored = Stored {
@@ -337,7 +376,7 @@ impl ImageStore {
             pinned: image.pinned,
             added_at: image.added_at,
         };
-        replace_json(&self.record_path(&image.id), &stored)?;
+        self.layers.replace_json(&self.record_path(&image.id), &stored)?;
         self.lock().images.insert(image.id, Arc::new(image));
         Ok(())
     }
@@ -357,8 +396,20 @@ impl ImageStore {
         }
     }
 
+    fn known(&self, id: &Digest) -> Option<Arc<Image>> {
+        self.lock().images.get(id).cloned()
+    }
+
+    fn blob_path(&self, id: &Digest) -> PathBuf {
+        self.root.join("content/blobs/sha256").join(id.hex())
+    }
+
     fn record_path(&self, id: &Digest) -> PathBuf {
         self.root.join("images").join(format!("{}.json", id.hex()))
+    }
+
+    fn turn(&self) -> Turn<'_> {
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -374,16 +425,4 @@ pub(crate) fn chains(diff_ids: &[Digest]) -> Vec<Digest> {
         parent
     };
     diff_ids.iter().filter_map(chain).collect()
-}
-
-fn read_stored(path: &Path) -> Result<Stored, ImageError> {
-    let bytes = fs::read(path).map_err(ImageError::io(path))?;
-    let stored: Stored = parse_json(&bytes, &path.display().to_string())?;
-    if stored.version != STORED_VERSION {
-        return Err(ImageError::Malformed {
-            what: path.display().to_string(),
-            text: format!("its version {} is not known: a newer skiff wrote it", stored.version),
-        });
-    }
-    Ok(stored)
 }
