@@ -535,3 +535,17 @@ async fn failed_pulls_say_why_and_leave_nothing() {
     }
     assert!(store.list().is_empty() && is_empty(dir.path(), "tmp"));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_pulls_of_a_name_fetch_its_layers_once() {
+    let Some((_dir, store)) = new_store() else { return };
+    let made = make();
+    let (registry, address) = fake(&made).start().await;
+    let name = format!("{address}/team/app:v1");
+    let options = me();
+    let (first, second) = tokio::join!(store.pull(&name, &options), store.pull(&name, &options));
+    assert_eq!(first.expect("pulled"), second.expect("pulled"));
+    let log = registry.log.lock().expect("no panics").clone();
+    let fetched = log.iter().filter(|line| line.starts_with("/cdn/")).count();
+    assert_eq!(fetched, 4, "two layers, and the configuration twice: {log:?}");
+}

@@ -69,6 +69,7 @@ impl ImageStore {
         options: &PullOptions,
     ) -> Result<Arc<Image>, ImageError> {
         let reference = Reference::parse(name)?;
+        let _alone = self.pulling(&reference.to_string()).await;
         let (registry, manifest, digest) = find(&reference, options).await?;
         let config_bytes = registry.document(&manifest.config.digest).await?;
         let what = format!("{reference}: configuration");

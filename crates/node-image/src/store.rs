@@ -5,9 +5,11 @@ use std::{
     fs, io,
     os::unix::fs::PermissionsExt as _,
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::{SystemTime, UNIX_EPOCH},
 };
+
+use tokio::sync::OwnedMutexGuard;
 
 use crate::{
     Digest, ImageConfig, ImageError, Reference, gc,
@@ -70,6 +72,8 @@ struct State {
     images: BTreeMap<Digest, Arc<Image>>,
     /// Layers of images that are being added, which no image names yet.
     adding: BTreeMap<Digest, usize>,
+    /// Names that are being pulled.
+    pulling: BTreeMap<String, Weak<tokio::sync::Mutex<()>>>,
 }
 
 impl State {
@@ -297,6 +301,19 @@ impl ImageStore {
             }
         };
         taken.map_or(Ok(()), |dir| fs::remove_dir_all(&dir).map_err(ImageError::io(dir)))
+    }
+
+    /// Waits until nobody else pulls this name: what the first has brought need not
+    /// come again.
+    pub(crate) async fn pulling(&self, name: &str) -> OwnedMutexGuard<()> {
+        let one = {
+            let mut state = self.lock();
+            state.pulling.retain(|_, one| one.strong_count() > 0);
+            let one = state.pulling.get(name).and_then(Weak::upgrade).unwrap_or_default();
+            state.pulling.insert(name.to_owned(), Arc::downgrade(&one));
+            one
+        };
+        one.lock_owned().await
     }
 
     /// Protects the layers of an image that is about to be added.
