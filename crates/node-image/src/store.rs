@@ -15,7 +15,7 @@ use crate::{
     Digest, ImageConfig, ImageError, Reference, gc,
     layers::Layers,
     oci::ConfigFile,
-    record::{self, STORED_VERSION, Stored},
+    record::{self, DAMAGED, STORED_VERSION, Stored},
 };
 
 /// An image that can be run.
@@ -72,6 +72,8 @@ struct State {
     images: BTreeMap<Digest, Arc<Image>>,
     /// Layers of images that are being added, which no image names yet.
     adding: BTreeMap<Digest, usize>,
+    /// Images whose record is damaged, with their layers: containers may run on them.
+    damaged: BTreeMap<Digest, Vec<Digest>>,
     /// Names that are being pulled.
     pulling: BTreeMap<String, Weak<tokio::sync::Mutex<()>>>,
 }
@@ -80,7 +82,12 @@ impl State {
     /// Layers that must stay.
     fn needed(&self) -> BTreeSet<Digest> {
         let images = self.images.values().flat_map(|image| &image.chains);
-        images.chain(self.adding.keys()).copied().collect()
+        images.chain(self.adding.keys()).chain(self.damaged.values().flatten()).copied().collect()
+    }
+
+    /// Whether the document of this ID must stay.
+    fn knows(&self, id: &Digest) -> bool {
+        self.images.contains_key(id) || self.damaged.contains_key(id)
     }
 }
 
@@ -117,10 +124,11 @@ pub(crate) struct NewImage<'a> {
 impl ImageStore {
     /// Opens the images under a directory, which is made if it is missing, and
     /// closed to all but its owner.
-    /// What a crash left half done is removed.
+    /// What a crash left half done is removed, and an image whose record is damaged
+    /// is as one that is not here.
     ///
     /// # Errors
-    /// Where the directory cannot be used, or an image's record does not parse.
+    /// Where the directory cannot be used, or a newer version has used it.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, ImageError> {
         let root = root.into();
         for dir in [root.join("images"), root.join("content/blobs/sha256")] {
@@ -138,13 +146,23 @@ impl ImageStore {
             let path = entry.map_err(ImageError::io(&dir))?.path();
             let stored = match path.extension().and_then(|extension| extension.to_str()) {
                 Some("json") => record::read(&path)?,
+                Some(DAMAGED) => None,
                 // Written, but not yet renamed, when the process ended.
                 _ => {
                     fs::remove_file(&path).map_err(ImageError::io(&path))?;
                     continue;
                 }
             };
-            state.images.insert(stored.id, Arc::new(store.image(stored)));
+            let name = path.file_stem().and_then(|name| name.to_str());
+            match (stored, name.and_then(Digest::from_hex)) {
+                (Some(stored), _) => {
+                    state.images.insert(stored.id, Arc::new(store.image(stored)));
+                }
+                (None, Some(id)) => {
+                    state.damaged.insert(id, store.layers_by_config(&id));
+                }
+                (None, None) => {}
+            }
         }
         *store.lock() = state;
         Ok(store)
@@ -277,7 +295,7 @@ impl ImageStore {
             let id = path.file_name().and_then(|name| name.to_str()).and_then(Digest::from_hex);
             // A document is there before its image, but not before the turn of that.
             let _turn = self.turn();
-            if id.is_none_or(|id| !self.lock().images.contains_key(&id)) {
+            if id.is_none_or(|id| !self.lock().knows(&id)) {
                 record::remove(&path)?;
             }
         }
@@ -374,6 +392,8 @@ impl ImageStore {
         };
         let image = self.image(stored);
         self.put(&turn, image.clone())?;
+        record::remove_damaged(&self.record_path(&image.id))?;
+        self.lock().damaged.remove(&image.id);
         Ok(Arc::new(image))
     }
 
@@ -415,6 +435,15 @@ impl ImageStore {
 
     fn known(&self, id: &Digest) -> Option<Arc<Image>> {
         self.lock().images.get(id).cloned()
+    }
+
+    /// The layers of an image as its configuration has them; none where that is
+    /// not there or damaged as well.
+    fn layers_by_config(&self, id: &Digest) -> Vec<Digest> {
+        let bytes = fs::read(self.blob_path(id)).ok().filter(|bytes| Digest::of(bytes) == *id);
+        let config: Option<ConfigFile> =
+            bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        config.map(|config| chains(&config.rootfs.diff_ids)).unwrap_or_default()
     }
 
     fn blob_path(&self, id: &Digest) -> PathBuf {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    Digest, Image, ImageError, ImageStore,
+    Digest, Image, ImageError, ImageStore, gc,
     image_test::{docker_save, is_empty, new_store},
     oci::{ConfigFile, RootFs},
     store::NewImage,
@@ -26,6 +26,12 @@ fn is_here(store: &ImageStore) -> bool {
 
 fn record(dir: &Path, image: &Image, extension: &str) -> PathBuf {
     dir.join("images").join(image.id.hex()).with_extension(extension)
+}
+
+/// Everything that nothing uses, at once.
+fn collect(store: &ImageStore) {
+    let request = gc::Request { now: u64::MAX, ..gc::Request::default() };
+    store.collect(&request).expect("collected");
 }
 
 #[test]
@@ -107,4 +113,39 @@ fn names_that_come_at_once_are_all_kept() {
     drop(store);
     let store = ImageStore::open(dir.path()).expect("the same store");
     assert_eq!(store.list()[0].repo_tags, complete);
+}
+
+#[test]
+fn a_damaged_record_is_set_aside_until_its_image_comes_again() {
+    let Some((dir, store)) = new_store() else { return };
+    let image = import(&store, NAME).expect("honest");
+    drop(store);
+    let [json, damaged] = ["json", "damaged"].map(|name| record(dir.path(), &image, name));
+    for bytes in ["", "{", r#"{"version":0}"#, r#"{"version":1}"#] {
+        fs::write(&json, bytes).expect("writable");
+        // The second start finds what the first has set aside.
+        for start in ["first", "second"] {
+            let store = ImageStore::open(dir.path()).expect(start);
+            assert!(!is_here(&store) && damaged.exists(), "{bytes:?}, {start}");
+            collect(&store);
+            assert!(image.layer_dirs[0].join("a").exists(), "containers may run on it");
+        }
+        let store = ImageStore::open(dir.path()).expect("the same store");
+        import(&store, NAME).expect("honest");
+        assert!(is_here(&store) && json.exists() && !damaged.exists(), "{bytes:?}");
+    }
+    let store = ImageStore::open(dir.path()).expect("the same store");
+    collect(&store);
+    assert!(is_empty(dir.path(), "layers") && is_empty(dir.path(), "images"));
+}
+
+#[test]
+fn a_record_of_a_newer_version_is_refused_and_stays() {
+    let Some((dir, store)) = new_store() else { return };
+    drop(store);
+    let path = dir.path().join("images").join(Digest::of(b"").hex()).with_extension("json");
+    fs::write(&path, r#"{"version":2,"id":{}}"#).expect("writable");
+    let refused = ImageStore::open(dir.path()).map(|_| ()).expect_err("newer").to_string();
+    assert!(refused.contains("a newer skiff wrote it"), "{refused}");
+    assert!(path.exists());
 }
