@@ -15,8 +15,9 @@ const INSIDE: &str = "SKIFF_RUNTIME_TEST_INSIDE";
 fn among_own_numbers(name: &str) -> Option<Bed> {
     if let Ok(outer) = std::env::var(INSIDE) {
         let mut bed = Bed::new()?;
-        // Cgroups are everybody's, and this process's own number is not its alone.
-        bed.prefix = format!("skiff-test-{outer}-inside");
+        // Cgroups are everybody's; this process's own number is not its alone, and that of the
+        // outer one is all of its tests'.
+        bed.prefix = format!("skiff-test-{outer}-{name}");
         return Some(bed);
     }
     if !rustix::process::geteuid().is_root() || !Path::new(NEXT).exists() {
