@@ -1,4 +1,5 @@
-//! Safe wrappers for namespaces, mounts, cgroups, capabilities and seccomp.
+//! Safe wrappers for namespaces, mounts, trees of files, cgroups, capabilities
+//! and seccomp.
 //!
 //! Synchronous, and ignorant of containers' specifications, pods and clusters:
 //! it knows kernel interfaces. Beside `netlink` the only crate with `unsafe`;
@@ -7,7 +8,8 @@
 //!
 //! Start reading at [`steps`], the vocabulary of what a child does between
 //! clone and exec, then [`child`], which runs it. [`cgroup`] is one trait with
-//! a v1 and a v2 backend.
+//! a v1 and a v2 backend. [`tree`] walks through directories whose depth
+//! somebody else decides; std's way of removing them is as deep as they are.
 
 #[cfg(feature = "allocator")]
 pub mod allocator;
@@ -29,3 +31,4 @@ pub mod process;
 pub mod program_pages;
 pub mod seccomp;
 pub mod steps;
+pub mod tree;
