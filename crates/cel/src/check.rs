@@ -300,7 +300,7 @@ impl Checker<'_> {
         };
         let found = match &target {
             Type::Map(of) => of.1.clone(),
-            Type::Object(object) => match object.fields.get(field) {
+            Type::Object(object) => match object.field(field) {
                 Some(field) => field.declaration.ty(),
                 None => {
                     self.report(id, format!("undefined field '{field}'"));

@@ -89,7 +89,7 @@ impl<'a> Map<'a> {
         match self {
             Self::Json(entries, declaration) => match &declaration.kind {
                 Kind::Object(object) => {
-                    let field = object.fields.get(key)?;
+                    let field = object.field(key)?;
                     let json = entries.get(&*field.json).filter(|json| !json.is_null())?;
                     Some(Value::json(json, &field.declaration))
                 }

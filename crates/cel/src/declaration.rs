@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use crate::types::Type;
+use crate::{token::is_reserved, types::Type};
 
 /// What a JSON value is and how large it may be.
 #[derive(Clone, Debug)]
@@ -87,6 +87,15 @@ pub struct ObjectField {
     pub declaration: Arc<Declaration>,
 }
 
+impl Object {
+    /// The field that an expression names: a word that is no name may follow a dot
+    /// as it is.
+    pub(crate) fn field(&self, name: &str) -> Option<&ObjectField> {
+        let escaped = || is_reserved(name).then(|| format!("__{name}__"));
+        self.fields.get(name).or_else(|| self.fields.get(&*escaped()?))
+    }
+}
+
 impl Declaration {
     /// Anything of any size.
     pub const ANY: Declaration =
@@ -125,6 +134,8 @@ impl Declaration {
         }
     }
 
+    /// A field by its name in [`Object::fields`] alone: upstream knows no size of
+    /// what a word names that is no name.
     pub(crate) fn field(&self, name: &str) -> Option<&Declaration> {
         match &self.kind {
             Kind::Object(object) => object.fields.get(name).map(|field| &*field.declaration),

@@ -56,7 +56,7 @@ pub(crate) fn cost_max(checked: &Checked, variables: &[Option<&Declaration>]) ->
         locals: Vec::new(),
         sizes: vec![None; count],
         entries: vec![None; count],
-        origins: vec![None; count],
+        origins: vec![Origin::Computed; count],
     };
     estimator.cost(checked.root).max
 }
@@ -76,9 +76,33 @@ impl EntrySize {
     }
 }
 
+/// Which part of the declarations a value is.
+#[derive(Clone, Copy)]
+pub(crate) enum Origin<'d> {
+    /// None: an expression gives it.
+    Computed,
+    /// One that is not declared.
+    Undeclared,
+    Declared(&'d Declaration),
+}
+
+impl<'d> Origin<'d> {
+    fn of(declared: Option<&'d Declaration>) -> Self {
+        declared.map_or(Self::Undeclared, Self::Declared)
+    }
+
+    /// What is declared of the value.
+    pub(crate) fn declared(self) -> Option<&'d Declaration> {
+        match self {
+            Self::Computed | Self::Undeclared => None,
+            Self::Declared(declaration) => Some(declaration),
+        }
+    }
+}
+
 struct Local<'d> {
     name: Box<str>,
-    origin: Option<&'d Declaration>,
+    origin: Origin<'d>,
     size: Option<Bounds>,
     entries: Option<EntrySize>,
 }
@@ -88,7 +112,7 @@ struct Local<'d> {
 pub(crate) struct Operand<'d> {
     pub(crate) id: ExprId,
     pub(crate) ty: Type,
-    pub(crate) origin: Option<&'d Declaration>,
+    pub(crate) origin: Origin<'d>,
     pub(crate) size: Option<Bounds>,
     pub(crate) cost: Bounds,
     pub(crate) int: Option<i64>,
@@ -106,8 +130,8 @@ struct Estimator<'d> {
     locals: Vec<Local<'d>>,
     sizes: Vec<Option<Bounds>>,
     entries: Vec<Option<EntrySize>>,
-    /// Which part of the declarations the value of a node is.
-    origins: Vec<Option<&'d Declaration>>,
+    /// Of each node.
+    origins: Vec<Origin<'d>>,
 }
 
 impl<'d> Estimator<'d> {
@@ -123,7 +147,27 @@ impl<'d> Estimator<'d> {
         self.locals.iter().rev().find(|local| *local.name == *name)
     }
 
-    fn origin(&self, id: ExprId) -> Option<&'d Declaration> {
+    /// What variables are declared as, where nothing says which one.
+    fn root(&self) -> Origin<'d> {
+        Origin::of(self.variables.first().copied().flatten())
+    }
+
+    /// The origin of a part of a value. A part of what is computed counts as if it
+    /// were what the first variable is: upstream takes the first step of any path
+    /// for the name of a variable, and rules rely on what that makes cheap.
+    fn part(
+        &self,
+        of: Origin<'d>,
+        part: impl FnOnce(&'d Declaration) -> Option<&'d Declaration>,
+    ) -> Origin<'d> {
+        match of {
+            Origin::Computed => self.root(),
+            Origin::Undeclared => Origin::Undeclared,
+            Origin::Declared(declaration) => Origin::of(part(declaration)),
+        }
+    }
+
+    fn origin(&self, id: ExprId) -> Origin<'d> {
         if let Expr::Ident(name) = self.ast().expr(id)
             && let Some(local) = self.local(name)
         {
@@ -147,7 +191,7 @@ impl<'d> Estimator<'d> {
         if let Some(size) = written {
             return Some(Bounds::fixed(size as u64));
         }
-        if let Some(origin) = self.origin(id) {
+        if let Origin::Declared(origin) = self.origin(id) {
             let size = Bounds::new(0, origin.elements_max);
             self.sizes[id.0 as usize] = Some(size);
             return Some(size);
@@ -186,14 +230,12 @@ impl<'d> Estimator<'d> {
             Expr::Ident(name) => {
                 self.origins[id.0 as usize] = match self.local(name) {
                     Some(local) => local.origin,
-                    // The name of a type counts as if it were a variable, with
-                    // the bounds of the first: upstream takes every name for
-                    // the root of what is declared, and rules rely on the
-                    // comparison `type(x) == int` being cheap.
-                    None => {
-                        let variable = self.checked.variable(id).unwrap_or(0);
-                        self.variables.get(variable).copied().flatten()
-                    }
+                    None => match self.checked.variable(id) {
+                        Some(number) => Origin::of(self.variables.get(number).copied().flatten()),
+                        // The name of a type is the first step of a path too, so
+                        // that the comparison `type(x) == int` is cheap.
+                        None => self.root(),
+                    },
                 };
                 Bounds::fixed(cost::SELECT)
             }
@@ -212,7 +254,7 @@ impl<'d> Estimator<'d> {
                 if computed {
                     sum = sum.add(Bounds::fixed(cost::SELECT));
                 }
-                self.origins[id.0 as usize] = self.origin(*operand).and_then(|origin| {
+                self.origins[id.0 as usize] = self.part(self.origin(*operand), |origin| {
                     // Of a map, upstream knows what all its values have in common
                     // only where they may be anything.
                     let any = |values: &&Declaration| matches!(values.kind, Kind::Any);
@@ -322,10 +364,13 @@ impl<'d> Estimator<'d> {
         };
         let (key_size, value_size) =
             (entries.map(|entries| entries.key), entries.map(|entries| entries.value));
-        let values = match list {
-            true => origin.and_then(Declaration::items),
-            false => origin.and_then(Declaration::values),
-        };
+        let values = self.part(
+            origin,
+            match list {
+                true => Declaration::items,
+                false => Declaration::values,
+            },
+        );
         let local =
             |name: &str, origin, size| Local { name: name.into(), origin, size, entries: None };
         // Keys of maps are text of any length, which is what is declared of them.
@@ -334,8 +379,7 @@ impl<'d> Estimator<'d> {
             elements_max: 0,
             nullable: false,
         };
-        let keys =
-            (!list && origin.is_some_and(|origin| origin.values().is_some())).then_some(&KEY);
+        let keys = self.part(origin, |origin| origin.values().filter(|_| !list).map(|_| &KEY));
         match &fold.var2 {
             Some(var2) => {
                 self.locals.push(local(&fold.var, keys, key_size));
@@ -351,7 +395,7 @@ impl<'d> Estimator<'d> {
         Operand {
             id,
             ty: self.ty(id).clone(),
-            origin: if accu { None } else { self.origin(id) },
+            origin: if accu { Origin::Computed } else { self.origin(id) },
             size: self.size(id),
             cost,
             int: match self.ast().expr(id) {
@@ -407,11 +451,13 @@ impl<'d> Estimator<'d> {
             self.call_entries(id, overload.cost, &operands);
             if overload.cost == Cost::Index {
                 size = self.entry_size(args[0]).map(|entries| entries.value);
-                self.origins[id.0 as usize] =
-                    self.origin(args[0]).and_then(|origin| match overload.params[0] {
-                        crate::functions::Pattern::List(_) => origin.items(),
-                        _ => origin.values(),
-                    });
+                self.origins[id.0 as usize] = self.part(
+                    self.origin(args[0]),
+                    match overload.params[0] {
+                        crate::functions::Pattern::List(_) => Declaration::items,
+                        _ => Declaration::values,
+                    },
+                );
             }
             size = size.or_else(|| self.size(id));
         }

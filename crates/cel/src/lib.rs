@@ -47,6 +47,7 @@ pub use functions::{
     documentation,
 };
 pub use issues::Issues;
+pub use token::is_reserved;
 pub use types::Type;
 pub use value::Value;
 

@@ -5,7 +5,7 @@ use crate::{
     functions::Library,
     issues::Issues,
     macros,
-    token::{Kind, Token, tokens},
+    token::{Kind, Token, is_reserved, tokens},
 };
 
 /// Longer sources are refused, and trees of more nodes: nested macros that use
@@ -15,26 +15,6 @@ const CODE_POINTS_MAX: usize = 100_000;
 const DEPTH_MAX: u32 = 250;
 /// A macro adds levels that the source does not show.
 const EXPANDED_DEPTH_MAX: u32 = 2 * DEPTH_MAX;
-
-const RESERVED: [&str; 17] = [
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
 
 const OPERAND: &str = "{'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}";
 
@@ -419,7 +399,7 @@ impl Parser<'_> {
         if let Some(len) = self.struct_name_len() {
             return self.structure(name, len);
         }
-        if RESERVED.contains(&word.as_str()) {
+        if is_reserved(&word) {
             return Err(at(offset, &format!("reserved identifier: {word}")));
         }
         if let Some(open) = self.eat("(") {

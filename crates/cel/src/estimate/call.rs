@@ -164,7 +164,7 @@ fn matching(text: Bounds, pattern: Bounds) -> Bounds {
 fn element(list: Option<&Operand<'_>>) -> Option<(Type, Bounds)> {
     let list = list?;
     let (Type::List(of) | Type::Optional(of)) = &list.ty else { return None };
-    let declared = list.origin.and_then(Declaration::items);
+    let declared = list.origin.declared().and_then(Declaration::items);
     let size = declared.map_or(Bounds::UNKNOWN, |items| Bounds::new(0, items.elements_max));
     Some(((**of).clone(), size))
 }

@@ -284,6 +284,8 @@ fn estimates() {
         "list": ["string:10", 100],
         "open": ["int"],
         "map": {"*": "string:5", "max": 20},
+        "objs": [{"long": "string:5"}, 10],
+        "__if__": "string:10",
     });
     for (source, cost) in [
         ("true", 0),
@@ -301,6 +303,14 @@ fn estimates() {
         ("'a' in self.list", 102),
         ("self.list.isSorted()", 202),
         ("lists.range(10).size() == 10", 10 + 11 + 1 + 1),
+        // Elements and fields of what is computed count as if they were `self`,
+        // which has no size and fields of its own.
+        ("(self.s == '' ? self.list : []).all(x, x.contains('ab'))", 413),
+        ("(self.i > 1 ? self.objs : []).all(x, x.long.contains('ab'))", 1064),
+        ("(self.i > 1 ? self.objs[0] : self.objs[1]).long.contains('ab')", 8),
+        ("self.?list.orValue([]).all(x, x.contains('ab'))", u64::MAX),
+        ("self.__if__.contains('ab')", 3),
+        ("size(self.if) == 1", 4),
     ] {
         let found = compile(source, &like).unwrap().cost_max();
         assert_eq!(found, cost, "{source}");
