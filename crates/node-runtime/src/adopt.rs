@@ -43,7 +43,7 @@ impl ShimRuntime {
                 Ok(record) => dead.extend(self.adopt(dir, record).await),
                 // Killed before the record: nothing else was made yet.
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                    if let Err(error) = fs::remove_dir_all(dir.path()) {
+                    if let Err(error) = linux::tree::remove(dir.path()) {
                         tracing::warn!(path = %dir.path().display(), %error, "unfinished sandbox");
                     }
                 }
@@ -206,7 +206,7 @@ fn container_records(dir: &SandboxDir, sandbox: &SandboxId) -> Vec<Container> {
             Ok(record) => containers.push(record.container(sandbox)),
             // Removed halfway, or killed before its record: nothing runs in it.
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                if let Err(error) = fs::remove_dir_all(place.path()) {
+                if let Err(error) = linux::tree::remove(place.path()) {
                     tracing::warn!(path = %place.path().display(), %error, "unfinished container");
                 }
             }

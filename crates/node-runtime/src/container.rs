@@ -308,7 +308,7 @@ impl ShimRuntime {
             cgroups.remove(&cgroup).map_err(Error::io("remove the container's cgroup"))?;
             // The record first, so that a removal cut short is known as one.
             absent(fs::remove_file(dir.record()))
-                .and_then(|()| absent(fs::remove_dir_all(dir.path())))
+                .and_then(|()| linux::tree::remove(dir.path()))
                 .map_err(Error::io(format!("remove {}", dir.path().display())))
         })
         .await??;
@@ -343,7 +343,7 @@ impl ShimRuntime {
         let cleared = blocking(move || {
             cgroups.kill(&cgroup)?;
             cgroups.remove(&cgroup)?;
-            absent(fs::remove_dir_all(dir.path()))
+            linux::tree::remove(dir.path())
         });
         match cleared.await {
             Ok(Ok(())) => {}

@@ -1,6 +1,6 @@
 //! The end of everything that a runtime left on this node.
 
-use std::{fs, io, path::Path};
+use std::{io, path::Path};
 
 use crate::{
     error::{Error, Result},
@@ -48,11 +48,8 @@ pub fn killall(state_dir: &Path) -> Result<()> {
     }
     if failures.is_empty() {
         let sandboxes = layout::sandboxes(state_dir);
-        match fs::remove_dir_all(&sandboxes) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                failures.push(format!("remove {}: {error}", sandboxes.display()));
-            }
-            _ => {}
+        if let Err(error) = linux::tree::remove(&sandboxes) {
+            failures.push(format!("remove {}: {error}", sandboxes.display()));
         }
     }
     if failures.is_empty() { Ok(()) } else { Err(Error::Several(failures)) }

@@ -328,13 +328,10 @@ pub(crate) fn take_down(
         note("unpin a namespace", linux::mount::unmount(&dir.namespace(kind)));
     }
     note("unmount /dev/shm", linux::mount::unmount(&dir.shm()));
-    if failures.is_empty() {
-        match fs::remove_dir_all(dir.path()) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                failures.push(format!("remove {}: {error}", dir.path().display()));
-            }
-            _ => {}
-        }
+    if failures.is_empty()
+        && let Err(error) = linux::tree::remove(dir.path())
+    {
+        failures.push(format!("remove {}: {error}", dir.path().display()));
     }
     failures
 }

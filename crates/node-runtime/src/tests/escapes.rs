@@ -260,3 +260,38 @@ async fn a_process_on_its_way_in_cannot_be_looked_into() {
     within(runtime.wait_exit(&main.id)).await.expect("an exit");
     assert_eq!(contents(&main.log_path), "up\nend\n");
 }
+
+/// What a program does that goes on making a folder and going into it.
+fn deepen(path: &Path) {
+    use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mut dir = openat(CWD, path, flags, Mode::empty()).expect("a folder of ours");
+    for _ in 0..20_000 {
+        mkdirat(&dir, c"d", Mode::RWXU).expect("made");
+        dir = openat(&dir, c"d", flags, Mode::empty()).expect("just made");
+    }
+}
+
+#[tokio::test]
+async fn folders_in_each_other_without_end_are_removed() {
+    let Some(bed) = Bed::new() else { return };
+    let runtime = bed.open().await;
+    let sandbox = runtime.run_sandbox(bed.sandbox()).await.expect("a sandbox");
+    let mut deep = Vec::new();
+    for _ in 0..2 {
+        let container = runtime.start_container(&sandbox.id, bed.shell("true")).await;
+        let id = container.expect("a start").id;
+        within(runtime.wait_exit(&id)).await.expect("an exit");
+        deepen(&runtime.writable_layer(&sandbox.id, &id));
+        deep.push(id);
+    }
+    runtime.remove_container(&deep[0]).await.expect("a removal");
+    runtime.remove_sandbox(&sandbox.id).await.expect("a removal");
+    let left = bed.path("state/sandboxes/left");
+    assert_eq!(fs::read_dir(bed.path("state/sandboxes")).expect("there").count(), 0);
+    fs::create_dir(&left).expect("our own folder");
+    deepen(&left);
+    drop(runtime);
+    killall(&bed.path("state")).expect("everything ended");
+    assert!(!bed.path("state/sandboxes").exists());
+}
