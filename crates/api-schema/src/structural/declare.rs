@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use cel::{Declaration, Kind as Declared, Merge, Object, ObjectField};
+use cel::{Declaration, Kind as Declared, Merge, Object, ObjectField, is_reserved};
 
 use super::{Additional, Checks, Kind, Node};
 use crate::ListType;
@@ -23,8 +23,8 @@ pub(super) struct Sized {
     pub(super) bytes_min: u64,
 }
 
-/// What expressions see of a value; `None` where they see nothing of it. The
-/// root of a resource always has its type and its name.
+/// What expressions see of a value; `None` where they see nothing of it. A
+/// `resource` always has its type and its name.
 pub(super) fn declare(node: &Node, resource: bool) -> Option<Sized> {
     let checks = node.checks.as_deref();
     let sized = |kind, elements_max, bytes_min| {
@@ -105,15 +105,16 @@ fn object(node: &Node, resource: bool) -> (Object, u64) {
         let checks = node.checks.as_deref();
         checks.is_some_and(|checks| checks.required.iter().any(|known| **known == *name))
     };
+    let implied = resource && !has_meta(node);
     for (name, property) in &node.properties {
-        if resource && matches!(&**name, "apiVersion" | "kind" | "metadata") {
+        if implied && matches!(&**name, "apiVersion" | "kind" | "metadata") {
             continue;
         }
         if let Some(of) = declare(property, property.embedded) {
             field(name, of, required(name) && property.default.is_none());
         }
     }
-    if resource {
+    if implied {
         for name in ["apiVersion", "kind"] {
             field(name, text(REQUEST_BYTES_MAX - 2), required(name));
         }
@@ -126,6 +127,19 @@ fn object(node: &Node, resource: bool) -> (Object, u64) {
 fn text(elements_max: u64) -> Sized {
     let declaration = Declaration { kind: Declared::String, elements_max, nullable: false };
     Sized { declaration, bytes_min: 2 }
+}
+
+/// Whether the schema of a resource says itself what every resource has. Then
+/// all of its metadata is seen that it declares, as it is declared.
+fn has_meta(node: &Node) -> bool {
+    let is = |node: &Node, name: &str, kind| {
+        node.property(name).is_some_and(|property| property.kind == kind)
+    };
+    let metadata = node.property("metadata").filter(|metadata| metadata.kind == Kind::Object);
+    ["apiVersion", "kind"].iter().all(|name| is(node, name, Kind::String))
+        && metadata.is_some_and(|metadata| {
+            ["name", "generateName"].iter().all(|name| is(metadata, name, Kind::String))
+        })
 }
 
 /// Of metadata, expressions see the name only.
@@ -142,37 +156,12 @@ fn metadata(said: Option<&Node>) -> Sized {
     Sized { declaration: Declaration { kind, elements_max: 0, nullable: false }, bytes_min: 2 }
 }
 
-/// Words that are no names in expressions.
-const RESERVED: [&str; 21] = [
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
-
 /// The name of a property in expressions; `None` where it has none.
 pub(super) fn escape(name: &str) -> Option<String> {
     if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) {
         return None;
     }
-    if RESERVED.contains(&name) {
+    if is_reserved(name) {
         return Some(format!("__{name}__"));
     }
     let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | '/');

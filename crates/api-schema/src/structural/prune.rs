@@ -13,7 +13,7 @@ impl Node {
     /// metadata stay.
     pub fn prune(&self, object: &mut Value) -> Vec<String> {
         let mut gone = Vec::new();
-        prune(Some(self), true, object, &mut String::new(), &mut gone);
+        prune(Some(self), Place::Root, object, &mut String::new(), &mut gone);
         gone.sort();
         gone
     }
@@ -21,20 +21,28 @@ impl Node {
     /// The same for a part of an object, such as a default.
     pub fn prune_part(&self, value: &mut Value) -> Vec<String> {
         let mut gone = Vec::new();
-        prune(Some(self), false, value, &mut String::new(), &mut gone);
+        prune(Some(self), Place::Below, value, &mut String::new(), &mut gone);
         gone.sort();
         gone
     }
 }
 
+#[derive(Clone, Copy, PartialEq)]
+enum Place {
+    Root,
+    Below,
+    /// An element of a list in which nothing is pruned.
+    Preserved,
+}
+
 fn prune(
     node: Option<&Node>,
-    root: bool,
+    place: Place,
     value: &mut Value,
     path: &mut String,
     gone: &mut Vec<String>,
 ) {
-    let preserves = node.is_some_and(|node| node.preserve_unknown);
+    let preserves = node.is_some_and(|node| node.preserve_unknown || place == Place::Preserved);
     let here = path.len();
     match value {
         Value::Object(map) => map.retain(|name, value| {
@@ -42,22 +50,22 @@ fn prune(
                 path.push('.');
             }
             path.push_str(name);
-            let has_meta = root || node.is_some_and(|node| node.embedded);
+            let has_meta = place == Place::Root || node.is_some_and(|node| node.embedded);
             let named = node.and_then(|node| node.property(name));
             let keep = if has_meta && META.contains(&name.as_str()) {
                 true
             } else if named.is_some() {
-                prune(named, false, value, path, gone);
+                prune(named, Place::Below, value, path, gone);
                 true
             } else {
                 match node.map(|node| &node.additional) {
                     Some(Additional::Node(inner)) => {
-                        prune(Some(inner), false, value, path, gone);
+                        prune(Some(inner), Place::Below, value, path, gone);
                         true
                     }
                     Some(Additional::Any) => {
                         if !preserves {
-                            prune(None, false, value, path, gone);
+                            prune(None, Place::Below, value, path, gone);
                         }
                         true
                     }
@@ -76,9 +84,10 @@ fn prune(
             if items.is_none() && preserves {
                 return;
             }
+            let place = if preserves { Place::Preserved } else { Place::Below };
             for (index, value) in list.iter_mut().enumerate() {
                 path.push_str(&format!("[{index}]"));
-                prune(items, false, value, path, gone);
+                prune(items, place, value, path, gone);
                 path.truncate(here);
             }
         }

@@ -255,6 +255,20 @@ fn what_nobody_named_is_pruned_and_told() {
             &["a[0].x"],
         ),
         (
+            json!({"type": "array", "x-kubernetes-preserve-unknown-fields": true, "items": {
+                "type": "object", "properties": {"b": {"type": "object"}},
+            }}),
+            json!([{"x": 1, "b": {"y": 1}}]),
+            json!([{"x": 1, "b": {}}]),
+            &["a[0].b.y"],
+        ),
+        (
+            json!({"type": "string", "x-kubernetes-preserve-unknown-fields": true}),
+            json!("x"),
+            json!("x"),
+            &[],
+        ),
+        (
             json!({"type": "object", "x-kubernetes-embedded-resource": true}),
             json!({"kind": "K", "apiVersion": "v1", "metadata": {}, "spec": 1}),
             json!({"kind": "K", "apiVersion": "v1", "metadata": {}}),

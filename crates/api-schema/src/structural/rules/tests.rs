@@ -99,7 +99,11 @@ fn rules_that_are_taken() {
     for (properties, rule) in [
         (
             json!({"min-ready": {"type": "integer"}, "namespace": {"type": "string"}}),
-            "self.min__dash__ready > 0 && self.__namespace__ != ''",
+            "self.min__dash__ready > 0 && self.__namespace__ != '' && self.namespace != ''",
+        ),
+        (
+            json!({"addresses": {"type": "array", "maxItems": 256, "items": {"type": "string", "maxLength": 64}}}),
+            "(has(self.addresses) ? self.addresses : []).exists(k, k.contains('/'))",
         ),
         (
             json!({"port": {"x-kubernetes-int-or-string": true}}),
@@ -124,6 +128,25 @@ fn rules_that_are_taken() {
     ] {
         let found = definition_faults(&schema(properties, json!([{"rule": rule}])));
         assert!(found.is_empty(), "{rule}: {found:#?}");
+    }
+    for (names, sees_labels) in [(&["name", "generateName"][..], true), (&["name"], false)] {
+        let text = json!({"type": "string"});
+        let mut metadata = json!({"labels": {"type": "object", "additionalProperties": text}});
+        for name in names {
+            metadata[name] = text.clone();
+        }
+        let embedded = json!({
+            "type": "object", "x-kubernetes-embedded-resource": true, "properties": {
+                "apiVersion": text, "kind": text,
+                "metadata": {"type": "object", "properties": metadata},
+            },
+        });
+        for (rule, is_taken) in
+            [("has(self.t.metadata.labels)", sees_labels), ("has(self.t.metadata.name)", true)]
+        {
+            let schema = schema(json!({"t": embedded}), json!([{"rule": rule}]));
+            assert_eq!(definition_faults(&schema).is_empty(), is_taken, "{rule} {names:?}");
+        }
     }
     let root = json!({"type": "object", "x-kubernetes-validations": [
         {"rule": "self.metadata.name.startsWith('a') && self.kind == 'Foo'"},
@@ -182,6 +205,21 @@ fn objects_that_break_rules() {
             "spec: Invalid value: \"object\": no such key: max evaluating rule: self.replicas <= self.max",
             "spec.max: Required value: say how many",
         ],
+    );
+}
+
+#[test]
+fn words_of_the_language_name_fields() {
+    let properties = json!({"namespace": {"type": "string"}, "if": {"type": "integer"}});
+    let schema = schema(properties, json!([{"rule": "self.if > 1 || !has(self.namespace)"}]));
+    let check = |spec: Value, wanted: &[&str]| {
+        assert_eq!(object_faults(&schema, &json!({"spec": spec}), None), wanted);
+    };
+    check(json!({"if": 2, "namespace": "a"}), &[]);
+    check(json!({"if": 1}), &[]);
+    check(
+        json!({"if": 1, "namespace": "a"}),
+        &["spec: Invalid value: failed rule: self.if > 1 || !has(self.namespace)"],
     );
 }
 
