@@ -79,7 +79,7 @@ fn structure(schema: &Value, level: Level, path: &Path<'_>, faults: &mut Faults)
     for (name, property) in tree::entries(schema, "properties") {
         let path = properties.key(name);
         if meta {
-            meta_field(name, property, &path, faults);
+            meta_field(name, property, level, &path, faults);
         }
         structure(property, Level::Field, &path, faults);
     }
@@ -188,8 +188,9 @@ fn extensions(schema: &Value, path: &Path<'_>, faults: &mut Faults) {
     }
 }
 
-/// Every object has these; a schema may only restrict names.
-fn meta_field(name: &str, property: &Value, path: &Path<'_>, faults: &mut Faults) {
+/// Every object has these; the schema of the object itself may only restrict
+/// names.
+fn meta_field(name: &str, property: &Value, level: Level, path: &Path<'_>, faults: &mut Faults) {
     let kind = tree::text(property, "type");
     match name {
         "apiVersion" | "kind" if kind != "string" => {
@@ -205,7 +206,7 @@ fn meta_field(name: &str, property: &Value, path: &Path<'_>, faults: &mut Faults
                     !matches!(key.as_str(), "type" | "description" | "properties")
                         && says(property, key)
                 });
-            if more {
+            if more && level == Level::Root {
                 let detail = "must not specify anything other than name and generateName, but metadata is implicitly specified";
                 faults.forbidden(path, detail);
             }

@@ -204,6 +204,12 @@ fn schemas_are_structural() {
         (json!({"x-kubernetes-int-or-string": true, "type": "integer"}), &[]),
         (json!({"x-kubernetes-preserve-unknown-fields": true, "type": "string"}), &[]),
         (
+            json!({"type": "object", "x-kubernetes-embedded-resource": true, "properties": {
+                "metadata": {"type": "object", "properties": {"labels": {"type": "object"}}},
+            }}),
+            &[],
+        ),
+        (
             json!({"type": "object", "x-kubernetes-preserve-unknown-fields": false}),
             &[
                 ".x-kubernetes-preserve-unknown-fields: Invalid value: false: must be true or undefined",
