@@ -158,6 +158,12 @@ impl Worker {
     }
 }
 
+/// Whether the same request will be answered the same again: not by a server that has too
+/// much to do, no leader or a fault of its own.
+fn is_final(error: &client::Error) -> bool {
+    error.code().is_some_and(|code| (400..500).contains(&code) && code != 429)
+}
+
 /// The last word to the API: the final status, then the object's end.
 async fn finish(deps: &Deps, pod: &Pod, patch: Option<Value>) -> Result<(), client::Error> {
     let meta = &pod.metadata;
@@ -168,7 +174,7 @@ async fn finish(deps: &Deps, pod: &Pod, patch: Option<Value>) -> Result<(), clie
         match deps.api.patch(PODS, namespace, name, "status", kind, &patch).await {
             Err(error) if is_gone(&error) => return Ok(()),
             // An answer that will not change must not keep the pod for ever.
-            Err(error @ client::Error::Status(_)) => {
+            Err(error) if is_final(&error) => {
                 tracing::warn!(pod = name, %error, "the last status was refused");
             }
             result => result.map(drop)?,
@@ -178,5 +184,32 @@ async fn finish(deps: &Deps, pod: &Pod, patch: Option<Value>) -> Result<(), clie
     match deps.api.delete(PODS, namespace, name, &options).await {
         Err(error) if is_gone(&error) => Ok(()),
         result => result,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use api_object::Status;
+    use client::{Error, TransportError};
+
+    use super::*;
+
+    #[test]
+    fn a_last_status_is_given_up_for_what_will_not_pass_and_nothing_else() {
+        let status = |code| Error::Status(Box::new(Status { code, ..Status::bad_request("") }));
+        for (code, expected) in [
+            (400, true),
+            (403, true),
+            (413, true),
+            (422, true),
+            (429, false),
+            (500, false),
+            (503, false),
+            (504, false),
+        ] {
+            assert_eq!(is_final(&status(code)), expected, "{code}");
+        }
+        assert!(!is_final(&Error::Transport(TransportError("reset".into()))));
+        assert!(!is_final(&Error::Malformed("half an answer".into())));
     }
 }
