@@ -102,15 +102,12 @@ impl Worker {
             Action::Stop { container, id, grace, message } => {
                 let run = self.state.runs.iter().find(|run| run.id.as_ref() == Some(&id)).cloned();
                 let Some(run) = run else { return };
-                let deadline = now + grace;
-                let memory = self.state.remember(&container);
-                let again = matches!(memory.op, Some(Op::Stopping { .. }));
-                memory.op = Some(Op::Stopping { id, deadline });
+                let is_first = self.state.remember(&container).stopping(&id, now + grace);
                 self.ops.spawn(async move {
-                    let stopped = match again {
+                    let stopped = match is_first {
+                        true => stop::stop(&deps, &pod, &run, &ips, grace, &message).await,
                         // The hook runs once; only the signal's grace shrinks.
-                        true => stop::kill(&deps, &run, grace).await,
-                        false => stop::stop(&deps, &pod, &run, &ips, grace, &message).await,
+                        false => stop::kill(&deps, &run, grace).await,
                     };
                     if let Err(error) = stopped {
                         let text = format!("error killing container: {error}");

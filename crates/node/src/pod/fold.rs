@@ -33,9 +33,12 @@ impl Worker {
         let done = match done {
             Ok(done) => done,
             Err(error) => {
-                // Nobody knows how far it came: forget that it was under way,
-                // and what the next look shows decides.
+                // Nobody knows which it was nor how far it came: forget that it was under
+                // way, and what the next look shows decides.
                 tracing::error!(pod = self.state.full_name(), %error, "a step of the pod broke off");
+                // The others are begun anew too, and so must not go on beside that.
+                self.ops.shutdown().await;
+                self.starts.clear();
                 self.state.memory.values_mut().for_each(|memory| memory.op = None);
                 self.removing.clear();
                 let state = &mut self.state;

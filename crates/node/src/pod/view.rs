@@ -213,10 +213,20 @@ pub(crate) struct Memory {
     pub(crate) readiness_ok: bool,
     /// A probe or hook says that this run must end.
     pub(crate) condemned: Option<Condemned>,
+    /// The run that was asked to end: its hook is not run again.
+    pub(crate) asked: Option<ContainerId>,
     /// Runs before those that the runtime knows.
     pub(crate) base_attempt: u32,
     /// Termination messages, by run.
     pub(crate) messages: BTreeMap<ContainerId, String>,
+}
+
+impl Memory {
+    /// A run is to end by then; whether this is the first time, whatever became of another.
+    pub(crate) fn stopping(&mut self, id: &ContainerId, deadline: Timestamp) -> bool {
+        self.op = Some(Op::Stopping { id: id.clone(), deadline });
+        self.asked.replace(id.clone()).as_ref() != Some(id)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

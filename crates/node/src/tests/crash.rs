@@ -4,157 +4,22 @@
 use std::{
     collections::BTreeMap,
     fs,
-    future::poll_fn,
     path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicI64, Ordering},
     },
-    task::Poll,
-    time::Duration,
 };
 
-use node_runtime::{
-    AttachStreams, BoxFuture, Container, ContainerId, ContainerSpec, ContainerState, Event,
-    ExecOutput, ExecSession, ExecSpec, ExitStatus, Runtime, Sandbox, SandboxId, SandboxSpec,
-    ShimRuntime, Stats, spec::Resources,
-};
 use serde_json::json;
-use tokio::sync::{Notify, broadcast};
 
 use super::{
     bed::{Bed, PATIENCE, inside},
     container,
+    fused::{Fuse, Fused, Stops},
     lines::Lines,
 };
 use crate::resources::PODS;
-
-type Result<T> = node_runtime::Result<T>;
-
-/// Burns down with everything that the agent waits for in its runtime; then
-/// nothing goes on any more.
-#[derive(Default)]
-struct Fuse {
-    left: AtomicI64,
-    out: Notify,
-}
-
-impl Fuse {
-    fn of(length: i64) -> Arc<Self> {
-        Arc::new(Self { left: length.into(), out: Notify::new() })
-    }
-
-    fn is_out(&self) -> bool {
-        self.left.load(Ordering::SeqCst) < 0
-    }
-
-    /// Whether this was too much.
-    fn burn(&self) -> bool {
-        let out = self.left.fetch_sub(1, Ordering::SeqCst) <= 0;
-        if out {
-            self.out.notify_one();
-        }
-        out
-    }
-}
-
-/// A runtime whose calls break off where the fuse is out: before, after, and
-/// wherever they wait in between.
-struct Fused {
-    inner: Arc<ShimRuntime>,
-    fuse: Arc<Fuse>,
-    /// Whoever first sees that a container has ended breaks off: its pod's worker, which is
-    /// told of it.
-    trap: Arc<AtomicBool>,
-    /// So many looks fail.
-    blind: AtomicI64,
-}
-
-impl Fused {
-    fn new(inner: Arc<ShimRuntime>) -> Self {
-        let (fuse, trap) = (Fuse::of(i64::MAX), Arc::default());
-        Self { inner, fuse, trap, blind: AtomicI64::new(0) }
-    }
-
-    fn call<'a, T: Send + 'a>(&'a self, call: BoxFuture<'a, T>) -> BoxFuture<'a, T> {
-        let mut call = Some(call);
-        let mut result = None;
-        Box::pin(poll_fn(move |context| {
-            if self.fuse.is_out() || self.fuse.burn() {
-                call = None;
-                return Poll::Pending;
-            }
-            if let Some(future) = &mut call
-                && let Poll::Ready(value) = future.as_mut().poll(context)
-            {
-                (call, result) = (None, Some(value));
-            }
-            match result.take() {
-                Some(_) if self.fuse.burn() => Poll::Pending,
-                Some(value) => Poll::Ready(value),
-                None => Poll::Pending,
-            }
-        }))
-    }
-}
-
-macro_rules! fused {
-    ($($name:ident<$life:lifetime>($($arg:ident: $type:ty),*) -> $result:ty;)*) => {
-        $(
-            fn $name<$life>(&$life self $(, $arg: $type)*) -> BoxFuture<$life, $result> {
-                self.call(Runtime::$name(&*self.inner $(, $arg)*))
-            }
-        )*
-    };
-}
-
-impl Runtime for Fused {
-    fused! {
-        run_sandbox<'a>(spec: SandboxSpec) -> Result<Sandbox>;
-        stop_sandbox<'a>(id: &'a SandboxId) -> Result<()>;
-        remove_sandbox<'a>(id: &'a SandboxId) -> Result<()>;
-        start_container<'a>(sandbox: &'a SandboxId, spec: ContainerSpec) -> Result<Container>;
-        signal<'a>(id: &'a ContainerId, signal: i32) -> Result<()>;
-        stop_container<'a>(id: &'a ContainerId, signal: Option<i32>, grace: Duration) -> Result<ExitStatus>;
-        remove_container<'a>(id: &'a ContainerId) -> Result<()>;
-        update_container<'a>(id: &'a ContainerId, resources: Resources, labels: BTreeMap<String, String>) -> Result<()>;
-        update_sandbox<'a>(id: &'a SandboxId, resources: Resources) -> Result<()>;
-        exec<'a>(id: &'a ContainerId, spec: ExecSpec) -> Result<ExecSession>;
-        exec_sync<'a>(id: &'a ContainerId, args: Vec<String>, timeout: Duration) -> Result<ExecOutput>;
-        attach<'a>(id: &'a ContainerId, want: AttachStreams) -> Result<ExecSession>;
-        reopen_log<'a>(id: &'a ContainerId) -> Result<()>;
-        container_stats<'a>(id: &'a ContainerId) -> Result<Stats>;
-        sandbox_stats<'a>(id: &'a SandboxId) -> Result<Stats>;
-    }
-
-    // Not of any pod.
-    fn limit_parent<'a>(&'a self, parent: &'a str, all: Resources) -> BoxFuture<'a, Result<()>> {
-        Runtime::limit_parent(&*self.inner, parent, all)
-    }
-
-    // Looking changes nothing.
-    fn list(&self) -> BoxFuture<'_, Result<Vec<Sandbox>>> {
-        Box::pin(async {
-            if self.blind.fetch_sub(1, Ordering::SeqCst) > 0 {
-                return Err(node_runtime::Error::Timeout(Duration::ZERO));
-            }
-            let all = Runtime::list(&*self.inner).await?;
-            let mut containers = all.iter().flat_map(|sandbox| &sandbox.containers);
-            let has_ended = containers.any(|c| matches!(c.state, ContainerState::Exited(_)));
-            let springs = has_ended && self.trap.swap(false, Ordering::SeqCst);
-            assert!(!springs, "as this story wants it");
-            Ok(all)
-        })
-    }
-
-    fn subscribe(&self) -> broadcast::Receiver<Event> {
-        Runtime::subscribe(&*self.inner)
-    }
-
-    fn writable_layer(&self, sandbox: &SandboxId, id: &ContainerId) -> std::path::PathBuf {
-        Runtime::writable_layer(&*self.inner, sandbox, id)
-    }
-}
 
 /// One life of the agent, on threads of its own that are gone at its end: until
 /// the fuse is out or what is waited for has come. Answers whether that came.
@@ -403,7 +268,8 @@ async fn a_pod_whose_shape_is_not_understood_keeps_its_files() {
     let mut main = container("trap 'exit 0' TERM; sleep 1000 & wait");
     main["volumeMounts"] = json!([{"name": "v", "mountPath": "/v"}]);
     let volumes = json!([{"name": "v", "emptyDir": {}}]);
-    bed.bind("strange", json!({"containers": [main], "volumes": volumes})).await;
+    let spec = || json!({"containers": [main], "volumes": volumes});
+    bed.bind("strange", spec()).await;
     bed.until_ready("strange").await;
     let uid = bed.target("strange", "main").uid;
     let pods = bed.dir.path().join("kubelet/pods");
@@ -419,7 +285,7 @@ async fn a_pod_whose_shape_is_not_understood_keeps_its_files() {
     };
     shape("soon".into());
     let _node = bed.start().await;
-    bed.bind("after", json!({"containers": [container("sleep 600")]})).await;
+    bed.bind("after", spec()).await;
     bed.until_ready("after").await;
     assert!(!pods.join("stray").exists(), "the list is judged by");
     assert!(file.exists(), "its container runs");
@@ -429,4 +295,36 @@ async fn a_pod_whose_shape_is_not_understood_keeps_its_files() {
         bed.until(name, "gone", |pod| pod.is_none()).await;
     }
     bed.until_nothing_is_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_step_that_breaks_off_has_no_other_done_twice() {
+    if !inside("crash::a_step_that_breaks_off_has_no_other_done_twice") {
+        return;
+    }
+    let bed = Bed::new();
+    let stops = Arc::new(Stops::default());
+    let of_node = stops.clone();
+    let _node =
+        bed.start_on(move |inner| Arc::new(Fused { stops: of_node, ..Fused::new(inner) })).await;
+    let hooks = bed.dir.path().join("hooks");
+    fs::create_dir(&hooks).expect("made");
+    let one = |name: &str| {
+        let hook = json!({"exec": {"command": ["sh", "-c", format!("echo {name} >> /hooks/ran")]}});
+        json!({"name": name, "command": ["sh", "-c", "trap '' TERM; while true; do sleep 1; done"],
+            "lifecycle": {"preStop": hook}, "volumeMounts": [{"name": "v", "mountPath": "/hooks"}]})
+    };
+    let spec = json!({"terminationGracePeriodSeconds": 3, "containers": [one("one"), one("other")],
+        "volumes": [{"name": "v", "hostPath": {"path": hooks}}]});
+    bed.bind("two", spec).await;
+    bed.until_ready("two").await;
+    stops.breaks.store(true, Ordering::SeqCst);
+    bed.cluster.delete_with(PODS, "default/two", json!({"gracePeriodSeconds": 3}));
+    bed.until("two", "gone", |pod| pod.is_none()).await;
+    assert!(!stops.breaks.load(Ordering::SeqCst), "one has broken off");
+    assert_eq!(stops.most(), 1);
+    let ran = fs::read_to_string(hooks.join("ran")).expect("written");
+    let mut ran: Vec<&str> = ran.lines().collect();
+    ran.sort_unstable();
+    assert_eq!(ran, ["one", "other"], "each hook once");
 }

@@ -9,6 +9,7 @@ mod crash;
 mod devices;
 mod ends;
 mod full;
+mod fused;
 mod lines;
 mod offline;
 mod table;
