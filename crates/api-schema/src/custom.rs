@@ -192,9 +192,9 @@ impl ResourceSpec {
         match (faults.block_rules(), custom.rules.any()) {
             (_, false) => {}
             (false, true) => custom.rules.evaluate(new, old, faults),
-            (true, true) => faults.invalid(
+            (true, true) => faults.invalid_shown(
                 &Path::new("<nil>"),
-                Value::Null,
+                "null",
                 "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation",
             ),
         }
