@@ -7,7 +7,7 @@ use api_schema::{
     structural::{Node, rules},
     tree,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::schema_lists;
 
@@ -95,7 +95,18 @@ fn structure(schema: &Value, level: Level, path: &Path<'_>, faults: &mut Faults)
     if let Some(other) = schema.get("additionalProperties").filter(|other| other.is_object()) {
         structure(other, Level::Field, &path.child("additionalProperties"), faults);
     }
-    junctors(schema, path, &mut |inner, path| nested(schema, inner, true, path, faults));
+    // Upstream looks for what junctors speak of at the root only.
+    let outside = (level == Level::Root).then_some((schema, path));
+    let typed = tree::flag(schema, "x-kubernetes-int-or-string") || is_int_or_string(schema);
+    junctors(schema, path, &mut |inner, path| nested(outside, typed, inner, path, faults));
+}
+
+/// Whether a schema has the junctor that stands for a number or text, in which
+/// types may be said.
+fn is_int_or_string(schema: &Value) -> bool {
+    let types = json!([{"type": "integer"}, {"type": "string"}]);
+    let first = tree::list(schema, "allOf").first().unwrap_or(&Value::Null);
+    [schema, first].iter().any(|schema| *tree::get(schema, "anyOf") == types)
 }
 
 /// What is the same inside of junctors.
@@ -243,11 +254,16 @@ fn junctors(schema: &Value, path: &Path<'_>, visit: &mut dyn FnMut(&Value, &Path
     }
 }
 
-/// A schema inside of a junctor of `outer`, which must have a place for all
-/// that it speaks of. `top` where nothing is between it and the outer schema.
-fn nested(outer: &Value, schema: &Value, top: bool, path: &Path<'_>, faults: &mut Faults) {
+/// A schema inside of a junctor. `outside`, with its path, is what must have a
+/// place for all that it speaks of; `typed` where it may say a type.
+fn nested(
+    outside: Option<(&Value, &Path<'_>)>,
+    typed: bool,
+    schema: &Value,
+    path: &Path<'_>,
+    faults: &mut Faults,
+) {
     keywords(schema, path, faults);
-    let typed = top && tree::flag(outer, "x-kubernetes-int-or-string");
     for (key, detail) in STRUCTURE_ONLY {
         let allowed = typed && key == "type";
         if says(schema, key) && !allowed {
@@ -260,26 +276,31 @@ fn nested(outer: &Value, schema: &Value, top: bool, path: &Path<'_>, faults: &mu
         if name == "metadata" {
             faults.forbidden(&path, "must not be specified in a nested context");
         }
-        let place = tree::get(outer, "properties").get(name);
-        // What any property may be is a place for this one too.
-        let place = place.or_else(|| outer.get("additionalProperties").filter(|it| it.is_object()));
-        match place {
-            Some(place) => nested(place, inner, false, &path, faults),
-            None => faults.required(
-                &path,
-                &format!("because it is defined in {path}, there must be a property of this name outside of it"),
-            ),
-        }
+        let outer = outside.and_then(|(outer, _)| tree::get(outer, "properties").get(name));
+        let at = outside.map(|(_, at)| at.child("properties"));
+        let at = at.as_ref().map(|at| at.key(name));
+        part(outer, at.as_ref(), inner, &path, faults);
     }
     if let Some(inner) = schema.get("items").filter(|inner| inner.is_object()) {
-        let path = path.child("items");
-        match outer.get("items").filter(|place| place.is_object()) {
-            Some(place) => nested(place, inner, false, &path, faults),
-            None => faults.required(
-                &path,
-                &format!("because it is defined in {path}, there must be items outside of it"),
-            ),
-        }
+        let outer = outside.and_then(|(outer, _)| outer.get("items"));
+        let at = outside.map(|(_, at)| at.child("items"));
+        part(outer, at.as_ref(), inner, &path.child("items"), faults);
     }
-    junctors(schema, path, &mut |inner, path| nested(outer, inner, top, path, faults));
+    junctors(schema, path, &mut |inner, path| nested(outside, typed, inner, path, faults));
+}
+
+/// A schema below one inside of a junctor. Its place outside is at `at`, where
+/// there must be one.
+fn part(
+    outer: Option<&Value>,
+    at: Option<&Path<'_>>,
+    schema: &Value,
+    path: &Path<'_>,
+    faults: &mut Faults,
+) {
+    let outer = outer.filter(|outer| outer.is_object());
+    if let (None, Some(at)) = (outer, at) {
+        faults.required(at, &format!("because it is defined in {path}"));
+    }
+    nested(outer.zip(at), false, schema, path, faults);
 }
