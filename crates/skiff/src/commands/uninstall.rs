@@ -227,10 +227,8 @@ fn remove_folder(dir: &Path, keep: Option<&str>) -> io::Result<()> {
         if kept.as_deref() == Some(&entry.path()) {
             continue;
         }
-        match entry.file_type()?.is_dir() {
-            true => gone(fs::remove_dir_all(entry.path()))?,
-            false => gone(fs::remove_file(entry.path()))?,
-        }
+        // As deep as containers and images made it.
+        linux::tree::remove(&entry.path())?;
     }
     match kept.is_some() || is_link || mounts.contains(dir) {
         true => Ok(()),
