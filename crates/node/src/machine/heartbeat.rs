@@ -17,6 +17,7 @@ use tokio::{
 
 use super::{
     object::{self, Health, reference},
+    registered::Registered,
     turns::{self, Turn},
 };
 use crate::{
@@ -43,6 +44,7 @@ pub(crate) async fn run(deps: Arc<Deps>) {
         told: Map::new(),
         health: Health::default(),
         node: None,
+        registered: Registered::default(),
         has_lease: false,
     };
     let (sender, mut nodes) = mpsc::unbounded_channel();
@@ -96,10 +98,15 @@ pub(crate) async fn run(deps: Arc<Deps>) {
                 // How short things are is looked at by this clock too.
                 deps.shortage.notify_one();
                 deps.port.tick.notify_one();
-                speaker.renew().await;
-                if !speaker.has_lease {
-                    // The namespace of Leases may be a moment behind.
-                    ticks.reset_after(LEASE_RETRY);
+                if !speaker.registered.is_there() {
+                    speaker.register_again().await;
+                }
+                if speaker.registered.is_there() {
+                    speaker.renew().await;
+                    if !speaker.has_lease {
+                        // The namespace of Leases may be a moment behind.
+                        ticks.reset_after(LEASE_RETRY);
+                    }
                 }
                 speaker.look(tick.is_multiple_of(IMAGES_EVERY)).await;
                 tick = tick.wrapping_add(1);
@@ -114,6 +121,7 @@ struct Speaker {
     told: Map<String, Value>,
     health: Health,
     node: Option<Node>,
+    registered: Registered,
     has_lease: bool,
 }
 
@@ -149,6 +157,7 @@ impl Speaker {
                 }
                 Err(error) => return Err(error),
                 Ok(node) => {
+                    self.registered.found(&node.meta.uid, &node.meta.resource_version);
                     self.take(&node);
                     break;
                 }
@@ -159,23 +168,30 @@ impl Speaker {
     }
 
     async fn hear(&mut self, event: Reflected) {
-        match event {
-            Reflected::Upsert(object) => {
-                let had_network = self.deps.addresses.is_ready();
-                let is_overwritten = self.take(&object);
-                if is_overwritten || self.deps.addresses.is_ready() != had_network {
-                    self.look(false).await;
-                }
+        if self.registered.hear(&event) {
+            self.forget();
+            self.register_again().await;
+        }
+        if let Reflected::Upsert(object) = event {
+            let had_network = self.deps.addresses.is_ready();
+            let is_overwritten = self.take(&object);
+            if is_overwritten || self.deps.addresses.is_ready() != had_network {
+                self.look(false).await;
             }
-            Reflected::Delete(_) => {
-                tracing::warn!("the Node object was deleted: registering again");
-                self.told.clear();
-                self.has_lease = false;
-                if let Err(error) = self.register().await {
-                    tracing::warn!(%error, "the node is not registered");
-                }
-            }
-            _ => {}
+        }
+    }
+
+    /// The Node is gone, with what it was told and its Lease.
+    fn forget(&mut self) {
+        tracing::warn!("the Node object was deleted: registering again");
+        self.told.clear();
+        self.has_lease = false;
+    }
+
+    /// Where it fails the next tick tries again.
+    async fn register_again(&mut self) {
+        if let Err(error) = self.register().await {
+            tracing::warn!(%error, "the node is not registered");
         }
     }
 
@@ -255,7 +271,13 @@ impl Speaker {
                 turns.into_iter().for_each(|turn| self.tell_turn(turn));
                 self.told = status;
             }
-            Err(error) => return tracing::warn!(%error, "the node's status is not told yet"),
+            Err(error) => {
+                // The next tick makes it anew.
+                if error.is_not_found() && self.registered.lost() {
+                    self.forget();
+                }
+                return tracing::warn!(%error, "the node's status is not told yet");
+            }
         }
         deps.port.addresses.set(addresses);
         if self.health.is_shutting_down {

@@ -613,3 +613,31 @@ async fn terminals_and_attached_clients() {
     let logs = bed.logs(&node, "web", LogOptions { tail_lines: Some(1), ..LogOptions::default() });
     assert_eq!(logs.await, Ok("end\n".into()));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_was_deleted_while_nobody_watched_is_registered_again() {
+    if !inside("a_node_that_was_deleted_while_nobody_watched_is_registered_again") {
+        return;
+    }
+    let bed = Bed::new();
+    let _node = bed.start().await;
+    let uid = || Some(bed.cluster.get(NODES, "n1")?["metadata"]["uid"].clone());
+    let until_there = async |but: Option<&Value>| {
+        let options = ListOptions::default();
+        let mut watch = bed.cluster.api().watch(NODES, "", &options).await.expect("a watch");
+        let wait = async {
+            while uid().is_none_or(|uid| Some(&uid) == but) {
+                watch.next().await.expect("it goes on").expect("an event");
+            }
+        };
+        tokio::time::timeout(PATIENCE, wait).await.expect("it is registered");
+    };
+    until_there(None).await;
+    let before = uid();
+    // The node may follow by now: it is cut off, and what has happened till it asks again
+    // is told by the list alone.
+    bed.cluster.cut_watches();
+    bed.cluster.delete(NODES, "n1");
+    bed.cluster.forget_history();
+    until_there(before.as_ref()).await;
+}
