@@ -3,10 +3,10 @@
 
 use std::{
     collections::BTreeSet,
-    ffi::CStr,
+    ffi::{CStr, CString},
     fs,
     os::{
-        fd::{AsRawFd, BorrowedFd, OwnedFd},
+        fd::{AsFd as _, AsRawFd, BorrowedFd, OwnedFd},
         unix::fs::PermissionsExt,
     },
     path::Path,
@@ -15,15 +15,17 @@ use std::{
 use rustix::{
     fs::{
         AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, chownat, fchmod,
-        openat2, statat, unlinkat,
+        openat2, renameat, statat, unlinkat,
     },
     io::Errno,
 };
 
 use super::VolumeError;
 
-/// Deeper trees are left to their owner.
+/// Deeper trees are left to their owner, but for their end.
 const DEPTH_MAX: u32 = 4096;
+/// So many levels are held open at once by who removes a tree.
+const LEVELS_MAX: u32 = 64;
 
 fn failed(what: &Path) -> impl Fn(Errno) -> VolumeError + '_ {
     move |error| VolumeError(format!("{}: {error}", what.display()))
@@ -42,7 +44,7 @@ fn open_root(path: &Path) -> Result<OwnedFd, Errno> {
     rustix::fs::openat(CWD, path, flags, Mode::empty())
 }
 
-fn entries(dir: &OwnedFd) -> Result<Vec<std::ffi::CString>, Errno> {
+fn entries(dir: &OwnedFd) -> Result<Vec<CString>, Errno> {
     let mut names = Vec::new();
     for entry in Dir::read_from(dir)? {
         let name = entry?.file_name().to_owned();
@@ -63,29 +65,77 @@ pub(crate) fn remove(path: &Path) -> Result<(), VolumeError> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(VolumeError(format!("{} cannot be removed", path.display())));
     };
-    let name = std::ffi::CString::new(name.as_encoded_bytes())
+    let name = CString::new(name.as_encoded_bytes())
         .map_err(|_| VolumeError(format!("{} holds a NUL byte", path.display())))?;
     let parent = match open_root(parent) {
         Err(Errno::NOENT) => return Ok(()),
         parent => parent.map_err(failed(path))?,
     };
-    remove_in(&parent, &name, 0).map_err(failed(path))
+    remove_tree(&parent, &name).map_err(failed(path))
 }
 
-fn remove_in(parent: &OwnedFd, name: &CStr, depth: u32) -> Result<(), Errno> {
-    use std::os::fd::AsFd;
-    match unlinkat(parent, name, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => return Ok(()),
-        Err(Errno::ISDIR | Errno::PERM) => {}
-        Err(error) => return Err(error),
+/// What of a tree is too deep to go there, moved to right below its root: there a crash
+/// leaves it to the next attempt.
+struct Deep<'a> {
+    root: &'a OwnedFd,
+    left: Vec<CString>,
+    number: u64,
+}
+
+impl Deep<'_> {
+    fn take(&mut self, dir: &OwnedFd, name: &CStr) -> Result<(), Errno> {
+        loop {
+            let new = CString::new(format!(".deep-{}", self.number)).expect("no NUL byte");
+            self.number += 1;
+            // A link is moved itself, and what is mounted cannot be moved.
+            match renameat(dir, name, self.root, &new) {
+                Ok(()) => self.left.push(new),
+                Err(Errno::NOENT) => {}
+                // Somebody else's name.
+                Err(Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR | Errno::ISDIR) => continue,
+                Err(error) => return Err(error),
+            }
+            return Ok(());
+        }
     }
-    if depth > DEPTH_MAX {
-        return Err(Errno::NAMETOOLONG);
+}
+
+fn remove_tree(parent: &OwnedFd, name: &CStr) -> Result<(), Errno> {
+    if !is_dir(parent, name)? {
+        return Ok(());
+    }
+    let root = open(parent.as_fd(), name)?;
+    let mut deep = Deep { root: &root, left: entries(&root)?, number: 0 };
+    while let Some(entry) = deep.left.pop() {
+        remove_in(&root, &entry, 1, &mut deep)?;
+    }
+    remove_empty(parent, name)
+}
+
+fn remove_in(parent: &OwnedFd, name: &CStr, depth: u32, deep: &mut Deep<'_>) -> Result<(), Errno> {
+    if !is_dir(parent, name)? {
+        return Ok(());
+    }
+    if depth > LEVELS_MAX {
+        return deep.take(parent, name);
     }
     let dir = open(parent.as_fd(), name)?;
     for entry in entries(&dir)? {
-        remove_in(&dir, &entry, depth + 1)?;
+        remove_in(&dir, &entry, depth + 1, deep)?;
     }
+    remove_empty(parent, name)
+}
+
+/// Whether it is a directory; what is none is removed.
+fn is_dir(parent: &OwnedFd, name: &CStr) -> Result<bool, Errno> {
+    match unlinkat(parent, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(false),
+        Err(Errno::ISDIR | Errno::PERM) => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
+fn remove_empty(parent: &OwnedFd, name: &CStr) -> Result<(), Errno> {
     match unlinkat(parent, name, AtFlags::REMOVEDIR) {
         Err(Errno::NOENT) => Ok(()),
         result => result,
@@ -131,7 +181,6 @@ fn add_below(
     linked: &mut BTreeSet<u64>,
     depth: u32,
 ) -> Result<(), Errno> {
-    use std::os::fd::AsFd;
     if depth > DEPTH_MAX {
         return Err(Errno::NAMETOOLONG);
     }
@@ -193,7 +242,6 @@ pub(crate) fn own(path: &Path, ownership: Ownership) -> Result<(), VolumeError> 
 }
 
 fn own_below(dir: &OwnedFd, ownership: Ownership, depth: u32) -> Result<(), Errno> {
-    use std::os::fd::AsFd;
     if depth > DEPTH_MAX {
         return Err(Errno::NAMETOOLONG);
     }
@@ -275,6 +323,32 @@ mod tests {
     }
 
     #[test]
+    fn a_tree_of_any_depth_goes_and_nothing_beside_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (outside, tree) = (dir.path().join("outside"), dir.path().join("tree"));
+        fs::create_dir_all(outside.join("kept")).expect("made");
+        // Names that what is deep would get.
+        fs::create_dir_all(tree.join(".deep-0/full")).expect("made");
+        fs::write(tree.join(".deep-1"), "x").expect("written");
+        symlink(&outside, tree.join(".deep-2")).expect("linked");
+        let mut bottom = open_root(&tree).expect("opened");
+        for level in 0..5000 {
+            let mode = Mode::from_raw_mode(0o755);
+            rustix::fs::mkdirat(&bottom, c"d", mode).expect("made");
+            bottom = open(bottom.as_fd(), c"d").expect("opened");
+            if level % 50 == 0 {
+                rustix::fs::symlinkat(&outside, &bottom, c"link").expect("linked");
+                rustix::fs::mkdirat(&bottom, c"empty", mode).expect("made");
+            }
+        }
+        remove(&tree).expect("removed");
+        let left = fs::read_dir(dir.path()).expect("readable");
+        let left: Vec<_> = left.map(|entry| entry.expect("an entry").file_name()).collect();
+        assert_eq!(left, ["outside"]);
+        assert!(outside.join("kept").exists());
+    }
+
+    #[test]
     fn a_tree_is_measured_and_each_file_once() {
         let dir = tempfile::tempdir().expect("a directory");
         let tree = dir.path().join("tree");
@@ -298,14 +372,18 @@ mod tests {
         let (data, tree) = (dir.path().join("data"), dir.path().join("tree"));
         fs::create_dir_all(&data).expect("made");
         fs::write(data.join("precious"), "x").expect("written");
-        fs::create_dir_all(tree.join("mounted")).expect("made");
-        let at = tree.join("mounted");
-        // A bind mount of the same file system: the device does not tell.
-        rustix::mount::mount_bind(&data, &at).expect("mounted");
-        let result = remove(&tree);
-        rustix::mount::unmount(&at, rustix::mount::UnmountFlags::DETACH).expect("unmounted");
-        result.expect_err("refused");
-        assert!(data.join("precious").exists());
+        for at in ["mounted".to_owned(), format!("{}mounted", "d/".repeat(64)), "d/".repeat(100)] {
+            let at = tree.join(at);
+            fs::create_dir_all(&at).expect("made");
+            // A bind mount of the same file system: the device does not tell.
+            rustix::mount::mount_bind(&data, &at).expect("mounted");
+            let result = remove(&tree);
+            // Wherever it was moved to.
+            crate::volume::mounts::unmount_below(&tree).expect("unmounted");
+            result.expect_err("refused");
+            assert!(data.join("precious").exists());
+            remove(&tree).expect("removed");
+        }
     }
 
     #[test]
