@@ -91,8 +91,7 @@ fn validate(_: &ResourceSpec, ingress: &Value, faults: &mut Faults) {
     let class = tree::text(spec, "ingressClassName");
     if rules.is_empty() && backend.is_null() {
         let detail = "either `defaultBackend` or `rules` must be specified";
-        // A list that is not there is shown as JSON has it, without the quotes of an absent value.
-        faults.invalid_shown(&path, "null", detail);
+        faults.invalid(&path, Value::Null, detail);
     }
     if !backend.is_null() {
         self::backend(&path.child("defaultBackend"), backend, faults);

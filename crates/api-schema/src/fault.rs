@@ -236,7 +236,6 @@ fn with_detail(message: &str, detail: &str) -> String {
 /// Text in quotes (nothing is the text `null`), numbers bare, objects as JSON.
 fn shown(value: &Value) -> String {
     match value {
-        Value::Null => "\"null\"".into(),
         Value::String(text) => format!("{text:?}"),
         value => value.to_string(),
     }

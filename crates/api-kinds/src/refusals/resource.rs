@@ -45,7 +45,7 @@ fn requests() {
                 "exactly": { "deviceClassName": "c" },
                 "firstAvailable": [{ "name": "a", "deviceClassName": "c" }],
             }),
-            format!("Invalid value: \"null\": {ONE}, but multiple fields are set"),
+            format!("Invalid value: null: {ONE}, but multiple fields are set"),
         ),
     ] {
         let fault = format!("spec.devices.requests[0]: {fault}");
@@ -204,7 +204,7 @@ fn slices() {
         (
             json!({ "nodeName": "n" }),
             &[
-                "spec.devices[0]: Invalid value: \"null\": `nodeName`, `nodeSelector` and `allNodes` can only be set if `perDeviceNodeSelection` is set to true in the ResourceSlice spec",
+                "spec.devices[0]: Invalid value: null: `nodeName`, `nodeSelector` and `allNodes` can only be set if `perDeviceNodeSelection` is set to true in the ResourceSlice spec",
             ],
         ),
     ] {
