@@ -52,12 +52,15 @@ fn with_little_stack(story: impl FnOnce(PathBuf) + Send + 'static) {
 #[test]
 fn a_deep_tree_is_removed() {
     with_little_stack(|tree| {
+        let outside = tree.parent().expect("our own folder").join("outside");
+        fs::create_dir_all(outside.join("kept")).expect("our own folder");
         let lowest = deepen(&tree, LEVELS);
         openat(&lowest, c"file", OFlags::CREATE | OFlags::WRONLY, Mode::RUSR).expect("made");
+        rustix::fs::symlinkat(&outside, &lowest, c"link").expect("linked");
         // Held open it would keep all above it in the kernel's memory, which makes it slow.
         drop(lowest);
         remove(&tree).expect("removed");
-        assert!(!tree.exists());
+        assert!(!tree.exists() && outside.join("kept").exists());
         remove(&tree).expect("removing what is gone");
     });
 }

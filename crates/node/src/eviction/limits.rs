@@ -78,13 +78,11 @@ pub(super) fn exceeded(pod: &Pod, disk: &PodDisk) -> Option<Exceeded> {
 
 #[cfg(test)]
 mod tests {
+    use linux::tree::Used;
     use serde_json::json;
 
     use super::*;
-    use crate::{
-        usage::look::{ContainerDisk, FileSystem, VolumeDisk},
-        volume::tree::Used,
-    };
+    use crate::usage::look::{ContainerDisk, FileSystem, VolumeDisk};
 
     fn pod() -> Pod {
         let limit = |amount: &str| json!({"limits": {"ephemeral-storage": amount}});

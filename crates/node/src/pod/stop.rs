@@ -168,12 +168,7 @@ pub(crate) async fn clean(deps: &Deps, pod: &Pod) -> Result<(), String> {
     // What is left has no owner among them any more.
     deps.users.release(uid);
     let logs = setup::log_dir(&deps.config.log_dir, pod);
-    match fs::remove_dir_all(&logs) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(format!("{}: {error}", logs.display()))
-        }
-        _ => Ok(()),
-    }
+    linux::tree::remove(&logs).map_err(|error| format!("{}: {error}", logs.display()))
 }
 
 /// Forgets one dead run: the runtime's record, its log, its message file.

@@ -9,21 +9,16 @@ use std::{
 };
 
 use jiff::Timestamp;
+use linux::tree::{Used, used};
 use node_runtime::{ContainerId, ContainerState, Sandbox, SandboxState, Stats};
+use rustix::io::Errno;
 use tokio::{sync::Mutex, time::Instant};
 
 use super::{
     machine::{MachineUse, Traffic},
     rates::{Rate, Reading, Readings, WINDOW_MIN, Whose, rate},
 };
-use crate::{
-    container::spec::label,
-    node::Deps,
-    volume::{
-        pod_dir,
-        tree::{Used, used},
-    },
-};
+use crate::{container::spec::label, node::Deps, volume::pod_dir};
 
 /// Who asks again this soon gets what was read.
 const FRESH: Duration = Duration::from_secs(1);
@@ -58,6 +53,10 @@ pub(crate) struct FileSystem {
 }
 
 impl FileSystem {
+    fn whole(self) -> Used {
+        Used { bytes: self.capacity, inodes: self.inodes }
+    }
+
     fn all_used(&self) -> Used {
         Used { bytes: self.used, inodes: self.inodes.saturating_sub(self.inodes_free) }
     }
@@ -351,9 +350,19 @@ pub(crate) async fn disks(
 
 fn measure(path: &Path) -> Used {
     used(path).unwrap_or_else(|error| {
-        tracing::warn!(%error, "what a pod has stored is not known");
-        Used::default()
+        tracing::warn!(path = %path.display(), %error, "what a pod has stored is not known");
+        unknown(path, &error)
     })
+}
+
+/// What cannot be measured, such as what a container moves about all the time, counts as all
+/// that its file system has: that is no way around a limit. Nothing where it is the node that
+/// is short of something, as no pod should go for that.
+fn unknown(path: &Path, error: &io::Error) -> Used {
+    match Errno::from_io_error(error) {
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => Used::default(),
+        _ => file_system(path).map(FileSystem::whole).unwrap_or_default(),
+    }
 }
 
 /// Those in the pod's directory, and those of claims wherever they are, which tell what
@@ -417,4 +426,19 @@ pub(crate) fn file_system(path: &Path) -> io::Result<FileSystem> {
 
 fn timestamp(time: SystemTime) -> Timestamp {
     Timestamp::try_from(time).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_measured_is_as_large_as_can_be_unless_the_node_is_short() {
+        let root = Path::new("/");
+        let counted = |error: Errno| unknown(root, &error.into());
+        let capacity = file_system(root).expect("it is mounted").capacity;
+        assert!(capacity > 0);
+        assert_eq!(counted(Errno::STALE).bytes, capacity);
+        assert_eq!(counted(Errno::MFILE), Used::default());
+    }
 }

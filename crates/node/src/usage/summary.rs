@@ -3,6 +3,7 @@
 
 use api_object::time::{format_duration, format_seconds};
 use jiff::Timestamp;
+use linux::tree::Used;
 use node_runtime::{Pressure, Stall, Stats};
 use serde_json::{Value, json};
 
@@ -11,7 +12,6 @@ use super::{
     machine::{MachineUse, Traffic},
     rates::Rate,
 };
-use crate::volume::tree::Used;
 
 /// The whole document; `brief` has CPU and memory alone (`only_cpu_and_memory`).
 pub(super) fn summary(node: &str, booted: Timestamp, look: &Look, brief: bool) -> Value {
