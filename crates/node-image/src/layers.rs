@@ -42,12 +42,7 @@ impl Layers {
     /// Opens the folder and removes what a crash left unfinished.
     pub(crate) fn open(root: &Path) -> Result<Self, ImageError> {
         let (dir, tmp) = (root.join("layers"), root.join("tmp"));
-        match fs::remove_dir_all(&tmp) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(ImageError::io(&tmp)(error));
-            }
-            _ => {}
-        }
+        linux::tree::remove(&tmp).map_err(ImageError::io(&tmp))?;
         for dir in [&dir, &tmp] {
             fs::create_dir_all(dir).map_err(ImageError::io(dir))?;
         }
@@ -82,7 +77,7 @@ impl Layers {
         fs::create_dir_all(&fs_dir).map_err(ImageError::io(&fs_dir))?;
         let added = self.add_in(source, expected, &scratch, &fs_dir);
         if added.is_err()
-            && let Err(error) = fs::remove_dir_all(&scratch)
+            && let Err(error) = linux::tree::remove(&scratch)
         {
             tracing::warn!("{}: {error}", scratch.display());
         }
@@ -123,7 +118,7 @@ impl Layers {
             Ok(()) => sync_dir(&self.dir)?,
             // Another image brought the same layer in the meantime.
             Err(_) if self.info(&expected.chain).is_some() => {
-                fs::remove_dir_all(scratch).map_err(ImageError::io(scratch))?;
+                linux::tree::remove(scratch).map_err(ImageError::io(scratch))?;
             }
             Err(_) if place.is_dir() => mend(scratch, &place)?,
             Err(error) => return Err(ImageError::io(place)(error)),
@@ -174,7 +169,7 @@ fn mend(scratch: &Path, place: &Path) -> Result<(), ImageError> {
         fs::rename(scratch.join(part), &place).map_err(ImageError::io(place))?;
     }
     sync_dir(place)?;
-    fs::remove_dir_all(scratch).map_err(ImageError::io(scratch))
+    linux::tree::remove(scratch).map_err(ImageError::io(scratch))
 }
 
 fn write_json(path: &Path, value: &impl Serialize) -> Result<(), ImageError> {

@@ -318,7 +318,7 @@ impl ImageStore {
                 false => self.layers.take(chain)?,
             }
         };
-        taken.map_or(Ok(()), |dir| fs::remove_dir_all(&dir).map_err(ImageError::io(dir)))
+        taken.map_or(Ok(()), |dir| linux::tree::remove(&dir).map_err(ImageError::io(dir)))
     }
 
     /// Waits until nobody else pulls this name: what the first has brought need not

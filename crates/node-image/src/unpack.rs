@@ -7,10 +7,10 @@
 //! overlayfs understands (the kernel's `filesystems/overlayfs.rst`).
 
 use std::{
-    ffi::{OsStr, OsString},
+    ffi::{CString, OsStr, OsString},
     io::{self, Read},
     os::{
-        fd::{AsFd, AsRawFd, OwnedFd},
+        fd::{AsFd, OwnedFd},
         unix::ffi::{OsStrExt, OsStringExt},
     },
     path::Path,
@@ -275,9 +275,8 @@ impl Unpacker {
         if for_dir {
             return Ok(true);
         }
-        // Does not follow symbolic links, and the parent is held open.
-        let path = Path::new("/proc/self/fd").join(parent.as_raw_fd().to_string()).join(name);
-        std::fs::remove_dir_all(path).map_err(|error| error.to_string())?;
+        let name = CString::new(name.as_bytes()).map_err(|error| error.to_string())?;
+        linux::tree::remove_at(parent, &name).map_err(failed)?;
         Ok(false)
     }
 
