@@ -56,15 +56,20 @@ struct Taints {
     remove: Vec<Value>,
 }
 
-/// Taints behind the resources.
-fn split(words: &[String]) -> Result<(&[String], Taints), String> {
+/// Resources, and what stands behind them and is a taint each.
+fn split(words: &[String]) -> Result<(&[String], &[String]), String> {
     let is_taint = |word: &String| word.contains(['=', ':']) || word.ends_with('-');
     let at = words.iter().position(is_taint).unwrap_or(words.len());
+    let (resources, changes) = words.split_at(at);
+    match changes.iter().find(|word| !is_taint(word)) {
+        Some(word) => Err(format!("all resources must be specified before taint changes: {word}")),
+        None => Ok((resources, changes)),
+    }
+}
+
+fn read(changes: &[String]) -> Result<Taints, String> {
     let mut taints = Taints::default();
-    for word in &words[at..] {
-        if !is_taint(word) {
-            return Err(format!("all resources must be specified before taint changes: {word}"));
-        }
+    for word in changes {
         match word.strip_suffix('-') {
             Some(word) => taints.remove.push(taint_of(word)?),
             None => {
@@ -76,12 +81,13 @@ fn split(words: &[String]) -> Result<(&[String], Taints), String> {
             }
         }
     }
-    Ok((&words[..at], taints))
+    Ok(taints)
 }
 
 pub(super) async fn taint(session: &Session) -> Outcome {
     let flags = &session.flags;
-    let (words, taints) = split(&flags.words).map_err(Failure::Arguments)?;
+    let (words, changes) = split(&flags.words).map_err(Failure::Message)?;
+    let taints = read(changes).map_err(Failure::Arguments)?;
     if words.is_empty() {
         return failed("one or more resources must be specified as <resource> <name>");
     }
@@ -170,7 +176,8 @@ mod tests {
 
     #[test]
     fn taints_come_and_go() {
-        let read = |line: &str| split(&strings(line)).expect("valid").1;
+        let whole = |line: &str| super::read(split(&strings(line))?.1);
+        let read = |line: &str| whole(line).expect("valid");
         let node = json!({"metadata": {"name": "n"}, "spec": {"taints": [{"key": "a", "effect": "NoSchedule"}]}});
         let (taints, what) = retainted(&node, &read("b=c:NoExecute"), false).expect("valid");
         assert_eq!((taints.len(), what), (2, "tainted"));
@@ -198,7 +205,7 @@ mod tests {
             ),
             ("n a:NoSchedule m", "all resources must be specified before taint changes: m"),
         ] {
-            let told = split(&strings(line)).expect_err(line);
+            let told = whole(line).expect_err(line);
             assert!(told.starts_with(why), "{line}: {told}");
         }
     }
