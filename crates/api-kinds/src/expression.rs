@@ -336,34 +336,9 @@ fn object<const N: usize>(
     any_size(Kind::Object(object.into()))
 }
 
-/// Words of the language, which cannot be the name of a variable.
-const RESERVED: [&str; 21] = [
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "false",
-    "for",
-    "function",
-    "if",
-    "import",
-    "in",
-    "let",
-    "loop",
-    "namespace",
-    "null",
-    "package",
-    "return",
-    "true",
-    "var",
-    "void",
-    "while",
-];
-
 /// Whether a text can be the name of a variable.
 pub(crate) fn is_identifier(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && text.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_')
-        && !RESERVED.contains(&text)
+        && !cel::is_reserved(text)
 }
