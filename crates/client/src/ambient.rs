@@ -142,6 +142,12 @@ impl Backoff {
             }
         }
     }
+
+    /// How many in a row broke off, with one that has lasted so long: one that was well for
+    /// longer than the longest delay starts afresh.
+    pub fn broken(self, before: u32, lasted: Duration) -> u32 {
+        if lasted > self.cap { 1 } else { before.saturating_add(1) }
+    }
 }
 
 #[cfg(test)]

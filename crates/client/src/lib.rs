@@ -41,5 +41,5 @@ pub use queue::WorkQueue;
 pub use reconcile::{Lagging, Outcome, OwnWrites, ReconcileError, reconcile_loop};
 pub use reflect::{Reflected, reflect};
 pub use shared::SharedInformers;
-pub use supervise::supervise;
+pub use supervise::{restarted, supervise};
 pub use transport::{Body, BoxFuture, Transport, TransportError};

@@ -12,19 +12,31 @@ const RESTART: Backoff = Backoff { base: Duration::from_secs(1), cap: Duration::
 
 /// Runs what never returns, and runs it anew where it does after all or panics, ever less
 /// often while it does. `what` it is, is told in the log. Never returns.
-pub async fn supervise<F: Future<Output = ()>>(what: &str, mut run: impl FnMut() -> F) {
-    let mut failures = 0_u32;
+pub async fn supervise<F: Future<Output = ()>>(what: &str, run: impl FnMut() -> F) {
+    let told = |why: &str, pause: Duration| {
+        tracing::error!("{what} failed and starts anew in {pause:?}: {why}");
+    };
+    restarted(RESTART, run, told).await;
+}
+
+/// [`supervise`] with pauses of one's own, and with one's own words: `told` hears why it
+/// broke off, and when it starts anew.
+pub async fn restarted<F: Future<Output = ()>>(
+    pauses: Backoff,
+    mut run: impl FnMut() -> F,
+    told: impl Fn(&str, Duration),
+) {
+    let mut failures = 0;
     loop {
         let since = Instant::now();
         let attempt = async { run().await };
-        let why = match AssertUnwindSafe(attempt).catch_unwind().await {
-            Ok(()) => "it ended".to_owned(),
-            Err(panic) => format!("it panicked: {}", text(&*panic)),
-        };
-        // One that was well for a while starts afresh.
-        failures = if since.elapsed() > RESTART.cap { 1 } else { failures.saturating_add(1) };
-        let pause = RESTART.delay(failures);
-        tracing::error!("{what} failed and starts anew in {pause:?}: {why}");
+        let ended = AssertUnwindSafe(attempt).catch_unwind().await;
+        failures = pauses.broken(failures, since.elapsed());
+        let pause = pauses.delay(failures);
+        match ended {
+            Ok(()) => told("it ended", pause),
+            Err(panic) => told(&format!("it panicked: {}", text(&*panic)), pause),
+        }
         tokio::time::sleep(pause).await;
     }
 }

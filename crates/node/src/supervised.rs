@@ -1,42 +1,25 @@
 //! Tasks that are to go on for ever, kept at work: one that breaks off is told of and
 //! started again. The process does not end for it, since a server is more than its node.
 
-use std::{panic::AssertUnwindSafe, time::Duration};
+use std::time::Duration;
 
-use client::Backoff;
-use futures_util::FutureExt as _;
-use tokio::time::Instant;
+use client::{Backoff, restarted};
 
 /// Between a task's end that was none and its next start.
 pub(crate) const RESTART: Backoff =
     Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(300) };
 
-/// How many in a row broke off, with one that has lasted so long.
-pub(crate) fn broken(before: u32, lasted: Duration) -> u32 {
-    if lasted > RESTART.cap { 1 } else { before.saturating_add(1) }
-}
-
 /// Runs what never returns, again and again where it does after all. `told` hears of it:
 /// the panic itself has been told where it happened.
-pub(crate) async fn keep<F: Future<Output = ()>>(
-    mut run: impl FnMut() -> F,
-    told: impl Fn(Duration),
-) {
-    let mut failures = 0;
-    loop {
-        let since = Instant::now();
-        // An end is one as the other.
-        let _ = AssertUnwindSafe(run()).catch_unwind().await;
-        failures = broken(failures, since.elapsed());
-        let pause = RESTART.delay(failures);
-        told(pause);
-        tokio::time::sleep(pause).await;
-    }
+pub(crate) async fn keep<F: Future<Output = ()>>(run: impl FnMut() -> F, told: impl Fn(Duration)) {
+    restarted(RESTART, run, |_, pause| told(pause)).await;
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
+
+    use tokio::time::Instant;
 
     use super::*;
 
@@ -45,7 +28,7 @@ mod tests {
         let seconds = |lasted: &[u64]| {
             let mut before = 0;
             let rest = |lasted: &u64| {
-                before = broken(before, Duration::from_secs(*lasted));
+                before = RESTART.broken(before, Duration::from_secs(*lasted));
                 RESTART.delay(before).as_secs()
             };
             lasted.iter().map(rest).collect::<Vec<_>>()

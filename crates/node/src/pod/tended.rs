@@ -13,11 +13,7 @@ use super::{
     manager::Manager,
     worker::{Message, Worker},
 };
-use crate::{
-    node::Deps,
-    resources::PODS,
-    supervised::{RESTART, broken},
-};
+use crate::{node::Deps, resources::PODS, supervised::RESTART};
 
 /// So long the API is waited for to say what status it has.
 const ASK_MAX: Duration = Duration::from_secs(10);
@@ -127,7 +123,7 @@ impl Manager {
     /// Starts a worker anew after a while, with all that comes till then.
     fn rest(&mut self, uid: String) {
         let Some(tended) = self.tended.get_mut(&uid) else { return };
-        tended.broken = broken(tended.broken, tended.since.elapsed());
+        tended.broken = RESTART.broken(tended.broken, tended.since.elapsed());
         let pause = RESTART.delay(tended.broken);
         let (sender, inbox) = mpsc::unbounded_channel();
         tended.inbox = sender;
